@@ -1,0 +1,206 @@
+"""The library's configuration, `library.toml`: what may stand in it, and errors that name the line and the key."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtlfs.errors import LibraryError, UsageError
+from vtlfs.model import GIB, KIB, MIB, parse_size
+
+FILE_NAME = "library.toml"
+MIN_STRIPE_UNIT = 4 * KIB
+MAX_STRIPE_UNIT = 64 * MIB
+MAX_DRIVES = 1000
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `library.toml` says.
+
+    Sizes are bytes, times seconds. `direct_below`: with less than this left on the medium or on a disk, an open for
+    writing goes direct and stripe units are allocated before their bytes are taken. `checkpoint`: how often the
+    progress of a running stream is made durable.
+    """
+
+    uuid: str
+    disks: tuple[Path, ...]
+    drives: int = 4
+    stripe_unit: int = MIB
+    direct_below: int = GIB
+    checkpoint: float = 5.0
+
+
+class ConfigError(LibraryError):
+    """`library.toml` is wrong; the message names its line and key."""
+
+
+def parse_duration(text: str) -> float:
+    """Read a duration in seconds: `5s`, `15min`, `1h`, `2d`. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d)", text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is no duration; write it like 5s, 15min, 1h or 2d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def check_stripe_unit(size: int) -> int:
+    """Return the size if a stripe unit may have it, else raise UsageError."""
+    if size % MIN_STRIPE_UNIT or not MIN_STRIPE_UNIT <= size <= MAX_STRIPE_UNIT:
+        raise UsageError(f"a stripe unit of {size} bytes won't do: a multiple of 4KiB from 4KiB to 64MiB")
+    return size
+
+
+def check_drives(count: int) -> int:
+    """Return the number of drives if a library may have so many, else raise UsageError."""
+    if not 1 <= count <= MAX_DRIVES:
+        raise UsageError(f"{count} drives won't do: 1 to {MAX_DRIVES}")
+    return count
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise UsageError("it must be a text in quotes")
+    return value
+
+
+def _paths(value: Any) -> tuple[Path, ...]:
+    if (
+        not isinstance(value, list)
+        or len(value) < 2
+        or not all(isinstance(item, str) and item for item in value)
+    ):
+        raise UsageError("it must be a list of two or more directories")
+    return tuple(Path(item) for item in value)
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError("it must be a whole number")
+    return value
+
+
+def _size(value: Any) -> int:
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        else parse_size(_text(value))
+    )
+
+
+def _duration(value: Any) -> float:
+    seconds = parse_duration(_text(value))
+    if seconds <= 0:
+        raise UsageError("it must be more than 0")
+    return seconds
+
+
+_KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "library": {
+        "uuid": ("uuid", _text),
+        "disks": ("disks", _paths),
+        "drives": ("drives", lambda value: check_drives(_number(value))),
+    },
+    "stripe": {"unit": ("stripe_unit", lambda value: check_stripe_unit(_size(value)))},
+    "io": {"direct_below": ("direct_below", _size)},
+    "tracking": {"checkpoint": ("checkpoint", _duration)},
+}
+_REQUIRED = {"uuid": "library.uuid", "disks": "library.disks"}
+
+
+def load(library: Path) -> Config:
+    """Read the configuration of the library in this directory. Raises LibraryError or ConfigError."""
+    path = library / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LibraryError(
+            f"{library}: no vtlfs library here (no {FILE_NAME}); `vtlfs init` makes one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise LibraryError(f"{path}: {why}") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return _interpret(document, path, text)
+
+
+def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
+    fields: dict[str, Any] = {}
+    for section, keys in document.items():
+        known = _KEYS.get(section)
+        if known is None or not isinstance(keys, dict):
+            raise ConfigError(f"{path}: line {_line(text, section)}: unknown section or key {section!r}")
+        for key, value in keys.items():
+            where = f"{path}: line {_line(text, section, key)}: {section}.{key}"
+            if key not in known:
+                raise ConfigError(f"{where}: unknown key; [{section}] has {', '.join(known)}")
+            field, read = known[key]
+            try:
+                fields[field] = read(value)
+            except UsageError as error:
+                raise ConfigError(f"{where}: {error}") from None
+    for field, name in _REQUIRED.items():
+        if field not in fields:
+            raise ConfigError(f"{path}: {name} is missing")
+    return Config(**fields)
+
+
+def _line(text: str, section: str, key: str | None = None) -> int:
+    """Return the number of the line where the key stands, or its section where the key can't be told."""
+    current, found = "", 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
+            current = header[1].strip("\"'")
+            if current == section:
+                found = number
+                if key is None:
+                    return number
+        elif name := re.match(r"\s*([^=\s]+)\s*=", line):
+            if key is None and current == "" and name[1].split(".")[0].strip("\"'") == section:
+                return number
+            dotted = f"{section}.{key}" if current == "" else key
+            if current in ("", section) and name[1].replace('"', "").replace("'", "") == dotted:
+                return number
+    return found
+
+
+def render(config: Config) -> str:
+    """Write the configuration as the text of a new `library.toml`."""
+    disks = ", ".join(_quote(str(path)) for path in config.disks)
+    return f"""\
+# A vtlfs library. Read at every mount and by every command; docs/configuration.md explains each key.
+
+[library]
+uuid = "{config.uuid}"  # names the library; the disks carry it too
+disks = [{disks}]  # where the disks are now; their labels say which is which
+drives = {config.drives}
+
+[stripe]
+unit = "{_size_text(config.stripe_unit)}"  # for new sessions
+
+[io]
+direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with less than this left on the medium or a disk
+
+[tracking]
+checkpoint = "{config.checkpoint:g}s"  # how often a running stream is made durable
+"""
+
+
+def _quote(text: str) -> str:
+    escaped = "".join(
+        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in text
+    )
+    return f'"{escaped}"'
+
+
+def _size_text(size: int) -> str:
+    for suffix, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size and size % factor == 0:
+            return f"{size // factor}{suffix}"
+    return str(size)

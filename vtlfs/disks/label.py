@@ -1,0 +1,55 @@
+"""The label of a disk: the file `vtlfs-disk.json` that says which library the disk belongs to, and which one it is."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vtlfs.disks.durable import write_file
+from vtlfs.errors import LibraryError
+
+FILE_NAME = "vtlfs-disk.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the label says. `number` is the disk's number in the library, `disk` its own UUID."""
+
+    library: str
+    disk: str
+    number: int
+    created_at: str
+
+
+def read(path: Path) -> Label | None:
+    """Return the label of the disk at this directory; None where there is none. Raises LibraryError."""
+    file = path / FILE_NAME
+    try:
+        document = json.loads(file.read_bytes())
+        if document["format"] != FORMAT:
+            raise LibraryError(
+                f"{file}: format {document['format']!r} is not one of this vtlfs, which reads {FORMAT}"
+            )
+        label = Label(document["library"], document["disk"], document["number"], document["created_at"])
+        if not all(isinstance(text, str) for text in (label.library, label.disk, label.created_at)):
+            raise TypeError
+        if not isinstance(label.number, int):
+            raise TypeError
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LibraryError(f"{file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise LibraryError(f"{file}: not the label of a disk") from None
+    return label
+
+
+def write(path: Path, label: Label) -> None:
+    """Label an unlabelled disk. Raises OSError; FileExistsError where there is a label."""
+    text = json.dumps({"format": FORMAT, **asdict(label)}, indent=1) + "\n"
+    write_file(path / FILE_NAME, text.encode(), exclusive=True)
+
+
+def remove(path: Path) -> None:
+    """Take the label off again, if there is one."""
+    (path / FILE_NAME).unlink(missing_ok=True)

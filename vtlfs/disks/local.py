@@ -1,0 +1,210 @@
+"""A disk that is a directory of a local file system. docs/format.md specifies what lies in it.
+
+    DISK/vtlfs-disk.json                         the label
+    DISK/sessions/000000/000000000017.member     session 17's member file
+
+A member file is a header block, then slots: each a record block and the bytes of one stripe unit.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from vtlfs.disks import records
+from vtlfs.disks.durable import sync_directory
+from vtlfs.disks.records import BLOCK
+from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.model import StripeUnit
+
+SESSIONS = "sessions"
+SESSIONS_PER_DIRECTORY = 1000
+
+
+def member_path(disk: Path, session: int) -> Path:
+    """Return where a session's member file lies on a disk."""
+    return disk / SESSIONS / f"{session // SESSIONS_PER_DIRECTORY:06d}" / f"{session:012d}.member"
+
+
+def slot_offset(slot: int, stripe_unit: int) -> int:
+    """Return the offset of a slot's record block; the unit's bytes follow that block."""
+    return BLOCK + slot * (BLOCK + stripe_unit)
+
+
+class LocalDisk:
+    """A directory as a disk."""
+
+    def __init__(self, number: int, path: Path, library: str) -> None:
+        """`library` is the library's UUID, which goes into every record."""
+        self.number = number
+        self.path = str(path)
+        self.free = self.total = 0
+        self._root = path
+        self._library = library
+
+    def measure(self) -> None:
+        """Bring `free` and `total` up to date. Raises DiskError."""
+        with self._errors():
+            self._note(os.statvfs(self._root))
+
+    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "LocalMember":
+        """Return a new member file for the session, not yet made."""
+        identity = {"library": self._library, "disk": self.number, "session": session}
+        return LocalMember(self, session, stripe_unit, identity | header)
+
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> "LocalMember":
+        """Return a session's member file after a crash, of which `slots` slots count. Raises DiskError."""
+        with self._errors():
+            descriptor = os.open(member_path(self._root, session), os.O_RDWR | os.O_NOFOLLOW)
+            header = records.decode(os.pread(descriptor, BLOCK, 0))
+        member = LocalMember(self, session, stripe_unit, header[0] if header else {})
+        member.adopt(descriptor, slots, header[1] + 1 if header else 0)
+        return member
+
+    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
+        """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
+        try:
+            with self._errors():
+                descriptor = os.open(member_path(self._root, unit.session), os.O_RDONLY | os.O_NOFOLLOW)
+                try:
+                    data = os.pread(descriptor, unit.bytes, slot_offset(unit.slot, stripe_unit) + BLOCK)
+                finally:
+                    os.close(descriptor)
+        except DiskError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                raise DamagedUnit(unit.session, unit.unit, self.number, "its member file is gone") from None
+            raise
+        if len(data) < unit.bytes:
+            raise DamagedUnit(
+                unit.session, unit.unit, self.number, f"{len(data)} bytes are left of {unit.bytes}"
+            )
+        if blake3(data).digest() != unit.blake3:
+            raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
+        return data
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DiskError(self.number, self.path, error) from error
+
+    def _note(self, status: os.statvfs_result) -> None:
+        self.free = status.f_bavail * status.f_frsize
+        self.total = status.f_blocks * status.f_frsize
+
+
+class LocalMember:
+    """A member file that is being written."""
+
+    def __init__(self, disk: LocalDisk, session: int, stripe_unit: int, header: dict[str, Any]) -> None:
+        self._disk = disk
+        self._path = member_path(Path(disk.path), session)
+        self._session = session
+        self._stripe_unit = stripe_unit
+        self._header = header
+        self._identity = {key: header.get(key) for key in ("library", "disk", "session")}
+        self._descriptor: int | None = None
+        self._generation = 1  # of the header, for `finish`
+        self._new_entries: list[Path] = []  # directories with entries that are not durable yet
+        self._used = BLOCK  # length of the file that counts
+        self._allocated = 0
+
+    def adopt(self, descriptor: int, slots: int, generation: int) -> None:
+        """Go on with a file that exists, of which `slots` slots count."""
+        self._descriptor = descriptor
+        self._generation = generation
+        self._used = slot_offset(slots, self._stripe_unit)
+        self._allocated = max(self._used, os.fstat(descriptor).st_size)
+
+    def allocate(self, slot: int) -> None:
+        """Have the file system set aside the room for a slot."""
+        with self._disk._errors():
+            descriptor = self._open()
+            offset = slot_offset(slot, self._stripe_unit)
+            os.posix_fallocate(descriptor, offset, BLOCK + self._stripe_unit)
+            self._allocated = max(self._allocated, offset + BLOCK + self._stripe_unit)
+
+    def write(self, unit: int, slot: int, data: memoryview, start: int, generation: int) -> StripeUnit:
+        """Write the bytes of a stripe unit from `start` on, and its record."""
+        digest = blake3(data).digest()
+        place = {"unit": unit, "bytes": len(data), "blake3": digest.hex()}
+        record = records.encode(self._identity | place, generation)
+        offset = slot_offset(slot, self._stripe_unit)
+        with self._disk._errors():
+            descriptor = self._open()
+            if start == 0:
+                _write_all(descriptor, [record.ljust(BLOCK, b"\0"), data], offset)
+            else:
+                _write_all(descriptor, [data[start:]], offset + BLOCK + start)
+                _write_all(descriptor, [record], offset + records.place(generation))
+            self._disk._note(os.fstatvfs(descriptor))
+        self._used = max(self._used, offset + BLOCK + len(data))
+        return StripeUnit(self._session, unit, self._disk.number, slot, len(data), digest)
+
+    def sync(self) -> None:
+        """Make durable what has been written, and the file's name."""
+        with self._disk._errors():
+            if self._descriptor is None:
+                return
+            entries, self._new_entries = self._new_entries, []
+            try:
+                (os.fsync if entries else os.fdatasync)(self._descriptor)
+                for directory in entries:
+                    sync_directory(directory)
+            except OSError:
+                self._new_entries = entries
+                raise
+
+    def finish(self, release: dict[str, Any] | None) -> None:
+        """Cut off what does not count, add to the header how the session ended, and close.
+
+        The header is not synced: the tracking database has it, and the kernel writes it within its half minute.
+        """
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        try:
+            with self._disk._errors():
+                if self._allocated > self._used:
+                    os.ftruncate(descriptor, self._used)
+                if release is not None:
+                    record = records.encode(self._header | release, self._generation)
+                    _write_all(descriptor, [record], records.place(self._generation))
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        """Return the file's descriptor; make the file and its header the first time."""
+        if self._descriptor is None:
+            directory = self._path.parent
+            missing = [path for path in (directory, directory.parent) if not path.is_dir()]
+            for path in reversed(missing):
+                path.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(
+                self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+            try:
+                _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
+            except OSError:
+                os.close(descriptor)
+                self._path.unlink(missing_ok=True)
+                raise
+            self._new_entries = [directory, *(path.parent for path in missing)]
+            self._descriptor = descriptor
+        return self._descriptor
+
+
+def _write_all(descriptor: int, buffers: list[bytes | memoryview], offset: int) -> None:
+    """Write the buffers at the offset, however many calls it takes."""
+    written = os.pwritev(descriptor, buffers, offset)
+    rest = b""
+    if written < sum(len(buffer) for buffer in buffers):
+        rest = b"".join(buffers)[written:]
+    while rest:
+        count = os.pwrite(descriptor, rest, offset + written)
+        written, rest = written + count, rest[count:]

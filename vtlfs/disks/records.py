@@ -1,0 +1,66 @@
+"""The records by which what lies on a disk describes itself: a JSON text with a checksum, in a fixed block.
+
+A block of 4096 bytes has room for two records. Writing alternates between them, so that a torn write harms only the one
+that is being written: of the valid records of a block, the one with the highest generation counts. docs/format.md
+specifies it.
+"""
+
+import json
+import struct
+from typing import Any
+
+from blake3 import blake3
+
+BLOCK = 4096
+RECORD = BLOCK // 2
+MAGIC = b"VTLFSREC"
+VERSION = 1
+
+_HEAD = struct.Struct(
+    "<8sIIQ8x32s"
+)  # magic, version, length of the JSON, generation, reserved, BLAKE3 of the rest
+MAX_JSON = RECORD - _HEAD.size
+_KEYED = struct.Struct("<IIQ")
+
+
+def encode(document: dict[str, Any], generation: int) -> bytes:
+    """Return one record of RECORD bytes. Raises ValueError where the document is too large."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+    if len(text) > MAX_JSON:
+        raise ValueError(f"a record of {len(text)} bytes does not fit into {MAX_JSON}")
+    head = _HEAD.pack(MAGIC, VERSION, len(text), generation, _digest(len(text), generation, text))
+    return (head + text).ljust(RECORD, b"\0")
+
+
+def place(generation: int) -> int:
+    """Return the offset in its block of the record of this generation."""
+    return generation % 2 * RECORD
+
+
+def decode(block: bytes) -> tuple[dict[str, Any], int] | None:
+    """Return the document and the generation of the block's valid record; None where there is none."""
+    found = [record for record in (_decode_one(block[:RECORD]), _decode_one(block[RECORD:BLOCK])) if record]
+    return max(found, key=lambda record: record[1]) if found else None
+
+
+def _decode_one(record: bytes) -> tuple[dict[str, Any], int] | None:
+    if len(record) < _HEAD.size:
+        return None
+    magic, version, length, generation, digest = _HEAD.unpack_from(record)
+    text = record[_HEAD.size : _HEAD.size + length]
+    if (
+        magic != MAGIC
+        or version != VERSION
+        or length > MAX_JSON
+        or digest != _digest(length, generation, text)
+    ):
+        return None
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    return (document, generation) if isinstance(document, dict) else None
+
+
+def _digest(length: int, generation: int, text: bytes) -> bytes:
+    return blake3(_KEYED.pack(VERSION, length, generation) + text).digest()

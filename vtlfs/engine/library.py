@@ -1,0 +1,173 @@
+"""A library as it lies on the machine: its directory, its configuration and its labelled disks.
+
+Making one and opening one; everything that runs starts from a `Library`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from vtlfs import config as configuration
+from vtlfs.config import Config
+from vtlfs.disks import label as labels
+from vtlfs.disks.durable import sync_directory, write_file
+from vtlfs.disks.label import Label
+from vtlfs.disks.local import LocalDisk
+from vtlfs.engine import tracking
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import LibraryError, UsageError
+from vtlfs.model import DiskRecord
+
+MOUNTS = "mounts"  # directory of the locks that live mounts hold
+LOG = "vtlfs.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """An existing library: where it is and what its configuration says."""
+
+    path: Path
+    config: Config
+
+    @classmethod
+    def open(cls, path: Path) -> "Library":
+        """Open the library in this directory. Raises LibraryError."""
+        path = Path(os.path.abspath(path))
+        return cls(path, configuration.load(path))
+
+    def tracking(self, *, read_only: bool = False) -> Tracking:
+        """Open the tracking database. Raises LibraryError, also where it is another library's."""
+        opened = Tracking(self.path, read_only=read_only)
+        uuid = opened.library_uuid()
+        if uuid != self.config.uuid:
+            opened.close()
+            raise LibraryError(f"{self.path}: library.toml says {self.config.uuid}, tracking.db says {uuid}")
+        return opened
+
+    def disks(self) -> list[LocalDisk]:
+        """Return the disks by number, found by their labels. Raises LibraryError where one is missing or not ours."""
+        found: dict[int, LocalDisk] = {}
+        for path in self.config.disks:
+            label = _label_of(path)
+            if label is None:
+                raise LibraryError(f"disk {path}: not labelled; is the right device mounted there?")
+            if label.library != self.config.uuid:
+                raise LibraryError(f"disk {path}: belongs to another library ({label.library})")
+            if label.number in found:
+                raise LibraryError(
+                    f"disk {path}: is disk {label.number}, and so is {found[label.number].path}"
+                )
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise LibraryError(f"disk {path}: not writable")
+            found[label.number] = LocalDisk(label.number, path, self.config.uuid)
+        missing = set(range(len(self.config.disks))) - set(found)
+        if missing:
+            raise LibraryError(f"{self.path}: no path in library.toml leads to disk {min(missing)}")
+        return [found[number] for number in sorted(found)]
+
+
+def create(path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: str) -> Library:
+    """Make a library in a new or empty directory on two or more disks. `at` is the time.
+
+    Raises UsageError or LibraryError; then nothing has changed.
+    """
+    configuration.check_drives(drives)
+    configuration.check_stripe_unit(stripe_unit)
+    path = Path(os.path.abspath(path))
+    made = _check_directory(path)
+    config = Config(str(uuid4()), tuple(_check_disks(disks)), drives, stripe_unit)
+    records = [DiskRecord(number, str(uuid4()), str(disk), at) for number, disk in enumerate(config.disks)]
+    labelled: list[Path] = []
+    try:
+        if not made:
+            path.mkdir(mode=0o700)
+        for record in records:
+            _label(record, config.uuid, labelled)
+        _fill(path, config, records, at)
+    except BaseException as error:
+        for disk in labelled:
+            labels.remove(disk)
+        _empty(path)
+        if not made and path.is_dir():
+            path.rmdir()
+        if isinstance(error, OSError):
+            raise LibraryError(f"{path}: {error.strerror}") from error
+        raise
+    return Library(path, config)
+
+
+def _fill(path: Path, config: Config, records: list[DiskRecord], at: str) -> None:
+    old_mask = os.umask(0o077)
+    try:
+        path.chmod(0o700)
+        (path / MOUNTS).mkdir()
+        tracking.create(path, config.uuid, records, config.drives, at)
+        write_file(path / configuration.FILE_NAME, configuration.render(config).encode())
+        sync_directory(path.parent)
+    finally:
+        os.umask(old_mask)
+
+
+def _empty(path: Path) -> None:
+    """Remove what `_fill` has made."""
+    for name in (configuration.FILE_NAME, *(tracking.FILE_NAME + suffix for suffix in ("", "-wal", "-shm"))):
+        (path / name).unlink(missing_ok=True)
+    if (path / MOUNTS).is_dir():
+        (path / MOUNTS).rmdir()
+
+
+def _check_directory(path: Path) -> bool:
+    """Tell whether the directory exists. Raises LibraryError unless it is new or empty."""
+    if (path / configuration.FILE_NAME).exists() or (path / tracking.FILE_NAME).exists():
+        raise LibraryError(f"{path}: there is a library here already")
+    if not path.exists() and not path.is_symlink():
+        if not path.parent.is_dir():
+            raise LibraryError(f"{path}: {path.parent} is not a directory")
+        return False
+    if not path.is_dir():
+        raise LibraryError(f"{path}: not a directory")
+    if any(entry.name != "lost+found" for entry in path.iterdir()):
+        raise LibraryError(f"{path}: not empty; a library wants a directory of its own")
+    return True
+
+
+def _check_disks(disks: list[Path]) -> list[Path]:
+    """Return the disks' absolute paths. Raises UsageError or LibraryError where one won't do."""
+    if len(disks) < 2:
+        raise UsageError("a library has two or more disks; give --disk once for each")
+    seen: dict[tuple[int, int], Path] = {}
+    paths = []
+    for disk in disks:
+        label = _label_of(disk)
+        status = disk.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            raise UsageError(f"disk {disk}: the same as {seen[status.st_dev, status.st_ino]}")
+        if label is not None:
+            raise LibraryError(f"disk {disk}: belongs to another library ({label.library})")
+        if not os.access(disk, os.W_OK | os.X_OK):
+            raise LibraryError(f"disk {disk}: not writable")
+        seen[status.st_dev, status.st_ino] = disk
+        paths.append(Path(os.path.realpath(disk)))
+    return paths
+
+
+def _label_of(disk: Path) -> Label | None:
+    """Return the label of the disk, None without one. Raises LibraryError where the directory is not to be had."""
+    try:
+        if not disk.is_dir():
+            raise LibraryError(f"disk {disk}: {'not a directory' if disk.exists() else 'no such directory'}")
+        return labels.read(disk)
+    except OSError as error:
+        raise LibraryError(f"disk {disk}: {error.strerror}") from None
+
+
+def _label(record: DiskRecord, library: str, labelled: list[Path]) -> None:
+    disk = Path(record.path)
+    try:
+        labels.write(disk, Label(library, record.uuid, record.number, record.added_at))
+        labelled.append(disk)
+    except FileExistsError:
+        raise LibraryError(f"disk {disk}: somebody else has just labelled it") from None
+    except OSError as error:
+        raise LibraryError(f"disk {disk}: {error.strerror}") from None

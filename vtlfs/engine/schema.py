@@ -1,0 +1,209 @@
+"""The tables of the tracking database, and their versions.
+
+docs/tracking.md describes them for people who query. Times are ISO 8601 in UTC, sizes and offsets bytes. SQLite's
+`STRICT` tables are used so that a wrong type is refused. A change to a table is a new migration, never an edit of an old.
+"""
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations
+
+from vtlfs.engine.history import versioning_sql
+
+migrations = Migrations("vtlfs")
+
+_TABLES = """
+-- One row: the library itself. Not versioned.
+CREATE TABLE library (
+    uuid TEXT NOT NULL,              -- the same as in library.toml and on every disk's label
+    created_at TEXT NOT NULL,
+    epoch INTEGER NOT NULL,          -- the number that the next snapshot gets; see vtlfs/engine/history.py
+    next_session INTEGER NOT NULL    -- the lowest session identifier that no mount has been given
+) STRICT;
+
+-- A random-access device that holds stripe units. Two or more, fixed at init.
+CREATE TABLE disk (
+    number INTEGER PRIMARY KEY,      -- from 0, the place in library.toml at init; on the disk's label
+    uuid TEXT NOT NULL UNIQUE,       -- on the disk's label
+    path TEXT NOT NULL,              -- where it was when it was last seen
+    added_at TEXT NOT NULL,
+    since INTEGER                    -- history: epoch of the last change
+) STRICT;
+
+-- A set of write options under a number. Never a lock.
+CREATE TABLE drive (
+    number INTEGER PRIMARY KEY,      -- from 0
+    loaded TEXT REFERENCES medium (barcode),  -- what /drives/N/loaded points to; NULL: nothing
+    loaded_at TEXT,                  -- NULL: nothing loaded
+    since INTEGER
+) STRICT;
+
+-- A cartridge.
+CREATE TABLE medium (
+    id INTEGER PRIMARY KEY,          -- in the order of adding; inode numbers come from it
+    barcode TEXT NOT NULL UNIQUE,
+    capacity INTEGER,                -- NULL: no limit
+    bytes INTEGER NOT NULL DEFAULT 0,        -- length of the medium: the sum of its tape files
+    tape_files INTEGER NOT NULL DEFAULT 0,   -- how many: the number of the next one
+    reserved INTEGER NOT NULL DEFAULT 0,     -- promised to open sessions; only where there is a capacity
+    added_at TEXT NOT NULL,
+    written_at TEXT,                 -- release of the last tape file; NULL: empty
+    since INTEGER,
+    CHECK (bytes >= 0 AND reserved >= 0 AND (capacity IS NULL OR bytes + reserved <= capacity))
+) STRICT;
+
+-- One mounted process.
+CREATE TABLE mount (
+    id INTEGER PRIMARY KEY,
+    host TEXT,                       -- what -o host= said; NULL: not said
+    machine TEXT NOT NULL,           -- name of the machine
+    pid INTEGER NOT NULL,            -- of the process that serves the mount
+    uid INTEGER NOT NULL,
+    mountpoint TEXT NOT NULL,
+    options TEXT NOT NULL,           -- as given with -o
+    state TEXT NOT NULL CHECK (state IN ('mounted', 'unmounted', 'dead')),  -- dead: ended without unmounting
+    mounted_at TEXT NOT NULL,
+    unmounted_at TEXT,               -- NULL: mounted; of a dead mount, when it was found dead
+    since INTEGER
+) STRICT;
+
+-- What one open() started and its last close() ends. Those that write are the write commands.
+CREATE TABLE session (
+    id INTEGER PRIMARY KEY,          -- unique for ever; the inode number of the open file
+    mount INTEGER NOT NULL REFERENCES mount (id),
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,            -- of the process that opened
+    uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL,
+    program TEXT NOT NULL,           -- its name, '?' where it can't be told
+    access TEXT NOT NULL CHECK (access IN ('write', 'read')),
+    drive INTEGER NOT NULL REFERENCES drive (number),
+    medium TEXT NOT NULL REFERENCES medium (barcode),
+    state TEXT NOT NULL CHECK (state IN ('open', 'released', 'failed', 'recovered')),
+    error TEXT,                      -- name of the errno that the program was given, such as ENOSPC; NULL: none
+    opened_at TEXT NOT NULL,
+    released_at TEXT,                -- NULL: open
+    bytes INTEGER NOT NULL DEFAULT 0,     -- write: made durable so far; read: handed out, counted at release
+    requests INTEGER NOT NULL DEFAULT 0,  -- write or read requests that reached vtlfs
+    reserved INTEGER NOT NULL DEFAULT 0,  -- its share of medium.reserved
+    stripe_unit INTEGER NOT NULL,    -- size of its stripe units
+    disks TEXT NOT NULL DEFAULT '[]',     -- numbers of the disks that hold its stripe units, a JSON array
+    tape_file INTEGER,               -- what it left on the medium; NULL: nothing, or still open
+    since INTEGER
+) STRICT;
+CREATE INDEX session_medium ON session (medium, id);
+CREATE INDEX session_host ON session (host, id);
+CREATE INDEX session_open ON session (mount) WHERE state = 'open';
+
+-- What a write session left on a medium. Rows never change.
+CREATE TABLE tape_file (
+    medium TEXT NOT NULL REFERENCES medium (barcode),
+    number INTEGER NOT NULL,         -- from 0, in the order of release
+    session INTEGER NOT NULL UNIQUE REFERENCES session (id),
+    start INTEGER NOT NULL,          -- offset on the medium of its first byte
+    bytes INTEGER NOT NULL CHECK (bytes > 0),
+    released_at TEXT NOT NULL,
+    epoch INTEGER NOT NULL,          -- in which it came: snapshot S shows those with epoch <= S
+    PRIMARY KEY (medium, number),
+    UNIQUE (medium, start)
+) STRICT, WITHOUT ROWID;
+
+-- Where each piece of a session's stream lies. Rows never change, but for the last one of an open session,
+-- which grows until its unit is full.
+CREATE TABLE stripe_unit (
+    session INTEGER NOT NULL REFERENCES session (id),
+    unit INTEGER NOT NULL,           -- from 0: bytes unit * stripe_unit of the stream and on
+    disk INTEGER NOT NULL REFERENCES disk (number),
+    slot INTEGER NOT NULL,           -- from 0: place in the session's member file on that disk
+    bytes INTEGER NOT NULL CHECK (bytes > 0),  -- less than session.stripe_unit in the last unit only
+    blake3 BLOB NOT NULL,            -- of these bytes, 32 bytes
+    PRIMARY KEY (session, unit)
+) STRICT, WITHOUT ROWID;
+
+-- A moment of the database that was kept. Its number is the epoch that it closed.
+CREATE TABLE snapshot (
+    id INTEGER PRIMARY KEY,
+    name TEXT,
+    taken_at TEXT NOT NULL
+) STRICT;
+
+-- The write commands: intercepted at open, completed at release.
+CREATE VIEW write_command AS
+    SELECT id AS session, host, drive, medium, opened_at AS intercepted_at, released_at AS completed_at, state, error,
+           bytes, requests, disks, tape_file
+    FROM session WHERE access = 'write';
+"""
+
+VERSIONED = {
+    "disk": ("number", ["number", "uuid", "path", "added_at"]),
+    "drive": ("number", ["number", "loaded", "loaded_at"]),
+    "medium": (
+        "id",
+        ["id", "barcode", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at"],
+    ),
+    "mount": (
+        "id",
+        [
+            "id",
+            "host",
+            "machine",
+            "pid",
+            "uid",
+            "mountpoint",
+            "options",
+            "state",
+            "mounted_at",
+            "unmounted_at",
+        ],
+    ),
+    "session": (
+        "id",
+        [
+            "id",
+            "mount",
+            "host",
+            "pid",
+            "uid",
+            "gid",
+            "program",
+            "access",
+            "drive",
+            "medium",
+            "state",
+            "error",
+            "opened_at",
+            "released_at",
+            "bytes",
+            "requests",
+            "reserved",
+            "stripe_unit",
+            "disks",
+            "tape_file",
+        ],
+    ),
+}
+"""Tables with a history: their key and all their columns but `since`."""
+
+
+def _script(db: Database, script: str) -> None:
+    """Run the statements one by one, for `executescript` would commit the migration's transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            db.conn.execute(statement)
+            statement = ""
+
+
+@migrations()
+def first_schema(db: Database) -> None:
+    """Create the tables of version 1."""
+    _script(db, _TABLES)
+    for table, (key, columns) in VERSIONED.items():
+        _script(db, versioning_sql(table, key, columns))
+
+
+def is_newer(db: Database) -> bool:
+    """Tell whether a later vtlfs has changed the tables."""
+    known = {migration.name for migration in migrations._migrations}
+    return any(migration.name not in known for migration in migrations.applied(db))

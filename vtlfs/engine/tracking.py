@@ -1,0 +1,477 @@
+"""The tracking database: every SQL statement of the product stands here, behind verbs that return frozen values.
+
+A `Tracking` belongs to one thread at a time. Its methods are synchronous. Those that change something are to be called
+inside `transaction()`, so that a caller can put several into one commit.
+"""
+
+import errno
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from vtlfs.engine.schema import is_newer, migrations
+from vtlfs.errors import (
+    LibraryError,
+    MediumFull,
+    NoSuchDrive,
+    NoSuchMedium,
+    NoSuchSession,
+    NoSuchTapeFile,
+    TrackingError,
+    UsageError,
+)
+from vtlfs.model import (
+    Access,
+    DiskRecord,
+    Drive,
+    Medium,
+    Mount,
+    Opener,
+    Session,
+    State,
+    StripeUnit,
+    TapeFile,
+)
+
+FILE_NAME = "tracking.db"
+BUSY_SECONDS = 60.0
+
+_MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at"
+_SESSION = (
+    "id, mount, host, pid, uid, gid, program, access, drive, medium, state, error, opened_at, released_at, "
+    "bytes, requests, reserved, stripe_unit, disks, tape_file"
+)
+_TAPE_FILE = (
+    "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host "
+    "FROM tape_file JOIN session ON session.id = tape_file.session"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions to list; None and False do not restrict. At most `limit`, the newest."""
+
+    medium: str | None = None
+    drive: int | None = None
+    host: str | None = None
+    open_only: bool = False
+    limit: int | None = None
+
+
+class Tracking:
+    """One connection to a library's tracking database."""
+
+    def __init__(self, library: Path, *, read_only: bool = False) -> None:
+        """Open the database of the library. Raises LibraryError where it is missing, newer or not one of ours."""
+        path = library / FILE_NAME
+        if not path.is_file():
+            raise LibraryError(
+                f"{path}: the tracking database is missing; `vtlfs rebuild` makes one from the disks"
+            )
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        try:
+            self._db = Database(connection, execute_plugins=False)
+            self._check(path)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            if read_only:
+                connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._durable = True
+
+    def _check(self, path: Path) -> None:
+        try:
+            if is_newer(self._db):
+                raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
+            if migrations.pending(self._db):
+                if not self._db.table("library").exists() and self._db.table_names():
+                    raise LibraryError(f"{path}: not a tracking database of vtlfs")
+                migrations.apply(self._db)
+        except sqlite3.DatabaseError as error:
+            raise LibraryError(f"{path}: {error}; `vtlfs rebuild` makes a new one from the disks") from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[None]:
+        """Run the block in one transaction; it is committed at the end, and rolled back if the block raises.
+
+        `durable`: the commit survives a power cut; it costs a sync of the write-ahead log. Nested blocks are savepoints.
+        Raises TrackingError where SQLite can't commit.
+        """
+        try:
+            if self._connection.in_transaction:
+                with self._db.atomic():
+                    yield
+                return
+            if durable != self._durable:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.rollback()
+                raise
+        except sqlite3.OperationalError as error:
+            raise _translated(error) from error
+
+    # --- the library and its mounts ---------------------------------------------------------------------------------
+
+    def library_uuid(self) -> str:
+        """Return the library's UUID."""
+        return str(self._one("SELECT uuid FROM library")[0])
+
+    def epoch(self) -> int:
+        """Return the current epoch: the number that the next snapshot gets."""
+        return int(self._one("SELECT epoch FROM library")[0])
+
+    def lease_sessions(self, count: int) -> range:
+        """Take session identifiers that nobody else will ever get."""
+        row = self._one("UPDATE library SET next_session = next_session + ? RETURNING next_session", count)
+        return range(row[0] - count, row[0])
+
+    def return_sessions(self, unused: range) -> None:
+        """Give back the unused end of a lease, if nobody has leased since."""
+        self._execute("UPDATE library SET next_session = ? WHERE next_session = ?", unused.start, unused.stop)
+
+    def add_mount(self, mount: Mount) -> int:
+        """Record a mount; its `id` is ignored. Return the new one."""
+        cursor = self._execute(
+            "INSERT INTO mount (host, machine, pid, uid, mountpoint, options, state, mounted_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(mount.host, mount.machine, mount.pid, mount.uid),
+            *(mount.mountpoint, mount.options, mount.state, mount.mounted_at),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def end_mount(self, mount: int, state: str, at: str) -> None:
+        """Record that a mount has ended, `unmounted` or `dead`. Does nothing for one that has ended before."""
+        self._execute(
+            "UPDATE mount SET state = ?, unmounted_at = ? WHERE id = ? AND state = 'mounted'",
+            state,
+            at,
+            mount,
+        )
+
+    def mounts(self, *, live_only: bool = True) -> list[Mount]:
+        """Return the mounts in the order of mounting; `live_only`: those not known to have ended."""
+        where = "WHERE state = 'mounted'" if live_only else ""
+        return [
+            Mount(*row)
+            for row in self._execute(
+                "SELECT id, host, machine, pid, uid, mountpoint, options, state, mounted_at, unmounted_at"
+                f" FROM mount {where} ORDER BY id"
+            )
+        ]
+
+    def disks(self) -> list[DiskRecord]:
+        """Return the disks by number."""
+        return [
+            DiskRecord(*row)
+            for row in self._execute("SELECT number, uuid, path, added_at FROM disk ORDER BY number")
+        ]
+
+    def move_disk(self, number: int, path: str) -> None:
+        """Record where a disk is now."""
+        self._execute("UPDATE disk SET path = ? WHERE number = ? AND path <> ?", path, number, path)
+
+    # --- drives and media -------------------------------------------------------------------------------------------
+
+    def drives(self) -> list[Drive]:
+        """Return the drives by number."""
+        return [
+            Drive(*row)
+            for row in self._execute("SELECT number, loaded, loaded_at FROM drive ORDER BY number")
+        ]
+
+    def drive(self, number: int) -> Drive:
+        """Return one drive. Raises NoSuchDrive."""
+        row = self._first("SELECT number, loaded, loaded_at FROM drive WHERE number = ?", number)
+        if row is None:
+            raise NoSuchDrive(number, self._one("SELECT count(*) FROM drive")[0])
+        return Drive(*row)
+
+    def set_drives(self, count: int) -> None:
+        """Have drives 0 to count - 1 at least; drives that sessions may name are never removed."""
+        for number in range(count):
+            self._execute("INSERT INTO drive (number) VALUES (?) ON CONFLICT DO NOTHING", number)
+
+    def load(self, number: int, barcode: str, at: str) -> None:
+        """Point a drive's `loaded` to a medium. Raises NoSuchDrive or NoSuchMedium."""
+        self.drive(number)
+        self.medium(barcode)
+        self._execute("UPDATE drive SET loaded = ?, loaded_at = ? WHERE number = ?", barcode, at, number)
+
+    def unload(self, number: int) -> str | None:
+        """Point a drive's `loaded` to nothing. Return what it pointed to. Raises NoSuchDrive."""
+        loaded = self.drive(number).loaded
+        if loaded is not None:
+            self._execute("UPDATE drive SET loaded = NULL, loaded_at = NULL WHERE number = ?", number)
+        return loaded
+
+    def open_sessions_by_drive(self) -> dict[int, int]:
+        """Return the number of open sessions for each drive that has one."""
+        return dict(self._execute("SELECT drive, count(*) FROM session WHERE state = 'open' GROUP BY drive"))
+
+    def add_media(self, barcodes: Sequence[str], capacity: int | None, at: str) -> None:
+        """Add empty media. Raises UsageError if one exists; then none is added."""
+        for barcode in barcodes:
+            try:
+                self._execute(
+                    "INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?)", barcode, capacity, at
+                )
+            except sqlite3.IntegrityError:
+                raise UsageError(f"medium {barcode} exists already; nothing was added") from None
+
+    def medium(self, barcode: str) -> Medium:
+        """Return one medium. Raises NoSuchMedium."""
+        row = self._first(f"SELECT {_MEDIUM} FROM medium WHERE barcode = ?", barcode)
+        if row is None:
+            raise NoSuchMedium(barcode)
+        return Medium(*row)
+
+    def media(self) -> list[Medium]:
+        """Return the media in the order of their barcodes."""
+        return [Medium(*row) for row in self._execute(f"SELECT {_MEDIUM} FROM medium ORDER BY barcode")]
+
+    def reserve(self, session: int, barcode: str, need: int, want: int) -> int:
+        """Promise space on a medium with a capacity to an open session: `want` bytes more, or else `need`.
+
+        Return how many. Raises MediumFull where not even `need` fit.
+        """
+        for more in (want, need):
+            cursor = self._execute(
+                "UPDATE medium SET reserved = reserved + ?1"
+                " WHERE barcode = ?2 AND bytes + reserved + ?1 <= coalesce(capacity, 1 << 62)",
+                more,
+                barcode,
+            )
+            if cursor.rowcount:
+                self._execute("UPDATE session SET reserved = reserved + ? WHERE id = ?", more, session)
+                return more
+        raise MediumFull(barcode)
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def open_session(
+        self,
+        session: int,
+        mount: int,
+        opener: Opener,
+        access: Access,
+        drive: int,
+        barcode: str,
+        stripe_unit: int,
+        at: str,
+    ) -> None:
+        """Record the session that an open() has started."""
+        self._execute(
+            "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
+            " stripe_unit) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?)",
+            *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, opener.program),
+            *(str(access), drive, barcode, at, stripe_unit),
+        )
+
+    def record_progress(self, session: int, units: Iterable[StripeUnit], size: int, requests: int) -> None:
+        """Record stripe units that are on the disks, and the length of the stream that they make up.
+
+        A unit that was recorded with fewer bytes is recorded anew.
+        """
+        disks: set[int] = set()
+        rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
+        disks.update(row[2] for row in rows)
+        self._connection.executemany(
+            "INSERT INTO stripe_unit (session, unit, disk, slot, bytes, blake3) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET bytes = excluded.bytes, blake3 = excluded.blake3",
+            rows,
+        )
+        known = set(json.loads(self._one("SELECT disks FROM session WHERE id = ?", session)[0]))
+        self._execute(
+            "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
+            *(size, requests, json.dumps(sorted(known | disks), separators=(",", ":")), session),
+        )
+
+    def release_session(
+        self, session: int, state: State, error: str | None, at: str, requests: int | None = None
+    ) -> TapeFile | None:
+        """End a write session and put what was recorded of it on the medium, as the next tape file.
+
+        Return the tape file; None if nothing was recorded, or if the session had ended before (then nothing changes).
+        """
+        row = self._first(
+            "SELECT medium, bytes, reserved, stripe_unit, host FROM session WHERE id = ? AND state = 'open'",
+            session,
+        )
+        if row is None:
+            return None
+        barcode, size, reserved, stripe_unit, host = row
+        tape_file = None
+        if size:
+            start, number = self._one("SELECT bytes, tape_files FROM medium WHERE barcode = ?", barcode)
+            tape_file = TapeFile(barcode, number, session, start, size, stripe_unit, at, host)
+            self._execute(
+                "INSERT INTO tape_file (medium, number, session, start, bytes, released_at, epoch)"
+                " VALUES (?, ?, ?, ?, ?, ?, (SELECT epoch FROM library))",
+                *(barcode, number, session, start, size, at),
+            )
+        if size or reserved:
+            self._execute(
+                "UPDATE medium SET bytes = bytes + ?1, tape_files = tape_files + ?2, reserved = reserved - ?3,"
+                " written_at = coalesce(?4, written_at) WHERE barcode = ?5",
+                *(size, int(bool(size)), reserved, at if size else None, barcode),
+            )
+        self._execute(
+            "UPDATE session SET state = ?, error = ?, released_at = ?, requests = coalesce(?, requests), reserved = 0,"
+            " tape_file = ? WHERE id = ?",
+            *(str(state), error, at, requests, tape_file.number if tape_file else None, session),
+        )
+        return tape_file
+
+    def release_reader(
+        self, session: int, state: State, error: str | None, at: str, size: int, requests: int
+    ) -> None:
+        """End a read session that handed out `size` bytes."""
+        self._execute(
+            "UPDATE session SET state = ?, error = ?, released_at = ?, bytes = ?, requests = ?"
+            " WHERE id = ? AND state = 'open'",
+            *(str(state), error, at, size, requests, session),
+        )
+
+    def open_sessions_of(self, mount: int) -> list[Session]:
+        """Return the sessions of a mount that have not ended, in the order of their identifiers."""
+        return self._sessions("WHERE state = 'open' AND mount = ? ORDER BY id", mount)
+
+    def session(self, session: int) -> Session:
+        """Return one session. Raises NoSuchSession."""
+        found = self._sessions("WHERE id = ?", session)
+        if not found:
+            raise NoSuchSession(session)
+        return found[0]
+
+    def sessions(self, wanted: SessionFilter) -> list[Session]:
+        """Return the sessions that are wanted, in the order of their identifiers."""
+        conditions = {
+            "medium = ?": wanted.medium,
+            "drive = ?": wanted.drive,
+            "host = ?": wanted.host,
+        }
+        chosen = {condition: value for condition, value in conditions.items() if value is not None}
+        terms = [*chosen, *(["state = 'open'"] if wanted.open_only else [])]
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        limit = "" if wanted.limit is None else f"LIMIT {int(wanted.limit)}"
+        return self._sessions(f"{where} ORDER BY id DESC {limit}", *chosen.values())[::-1]
+
+    def open_session_ids(self) -> list[int]:
+        """Return the identifiers of the open sessions."""
+        return [row[0] for row in self._execute("SELECT id FROM session WHERE state = 'open' ORDER BY id")]
+
+    def count_sessions(self) -> int:
+        """Return how many sessions the library has had."""
+        return int(self._one("SELECT count(*) FROM session")[0])
+
+    # --- tape files and stripe units --------------------------------------------------------------------------------
+
+    def tape_files(self, barcode: str) -> list[TapeFile]:
+        """Return the tape files of a medium, in order. Raises NoSuchMedium."""
+        self.medium(barcode)
+        rows = self._execute(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? ORDER BY number", barcode)
+        return [TapeFile(*row) for row in rows]
+
+    def tape_file(self, barcode: str, number: int) -> TapeFile:
+        """Return one tape file. Raises NoSuchTapeFile or NoSuchMedium."""
+        row = self._first(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND number = ?", barcode, number)
+        if row is None:
+            self.medium(barcode)
+            raise NoSuchTapeFile(barcode, number)
+        return TapeFile(*row)
+
+    def tape_file_at(self, barcode: str, offset: int) -> TapeFile | None:
+        """Return the tape file that holds the medium's byte at the offset; None past the end."""
+        row = self._first(
+            f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 1",
+            *(barcode, offset),
+        )
+        found = None if row is None else TapeFile(*row)
+        return found if found is not None and offset < found.end else None
+
+    def stripe_units(self, session: int, first: int, count: int) -> list[StripeUnit]:
+        """Return up to `count` stripe units of a session from number `first`."""
+        rows = self._execute(
+            "SELECT session, unit, disk, slot, bytes, blake3 FROM stripe_unit"
+            " WHERE session = ? AND unit >= ? ORDER BY unit LIMIT ?",
+            *(session, first, count),
+        )
+        return [StripeUnit(*row) for row in rows]
+
+    def slots(self, session: int) -> dict[int, int]:
+        """Return for each disk how many slots of the session's member file on it are recorded."""
+        return dict(
+            self._execute(
+                "SELECT disk, max(slot) + 1 FROM stripe_unit WHERE session = ? GROUP BY disk", session
+            )
+        )
+
+    # --- plumbing ---------------------------------------------------------------------------------------------------
+
+    def _sessions(self, rest: str, *values: object) -> list[Session]:
+        return [_session(row) for row in self._execute(f"SELECT {_SESSION} FROM session {rest}", *values)]
+
+    def _execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+        return self._connection.execute(sql, values)
+
+    def _first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._execute(sql, *values).fetchone()
+        return row
+
+    def _one(self, sql: str, *values: object) -> tuple[Any, ...]:
+        row = self._first(sql, *values)
+        if row is None:
+            raise TrackingError(f"a row that must be there is not: {sql} {values}")
+        return row
+
+
+def create(library: Path, uuid: str, disks: Sequence[DiskRecord], drives: int, at: str) -> None:
+    """Make the tracking database of a new library, which must not have one."""
+    connection = sqlite3.connect(library / FILE_NAME)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        database = Database(connection, execute_plugins=False)
+        migrations.apply(database)
+        with database.atomic():
+            connection.execute("INSERT INTO library VALUES (?, ?, 1, 1)", (uuid, at))
+            for disk in disks:
+                connection.execute(
+                    "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?)",
+                    (disk.number, disk.uuid, disk.path, disk.added_at),
+                )
+            for number in range(drives):
+                connection.execute("INSERT INTO drive (number) VALUES (?)", (number,))
+    finally:
+        connection.close()
+
+
+def _session(row: tuple[Any, ...]) -> Session:
+    values = list(row)
+    values[7] = Access(row[7])
+    values[10] = State(row[10])
+    values[18] = tuple(json.loads(row[18]))
+    return Session(*values)
+
+
+def _translated(error: sqlite3.OperationalError) -> TrackingError:
+    """Name SQLite's error by the errno that a program should see: a full disk is not a broken one."""
+    full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+    return TrackingError(str(error), errno.ENOSPC if full else errno.EIO)

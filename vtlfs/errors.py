@@ -1,0 +1,136 @@
+"""Domain errors: what can go wrong, with its operands, its errno for the mount and its exit status for the shell.
+
+Nothing here imports anything of vtlfs. Each message is one line that says what to do next.
+"""
+
+import errno
+import os
+
+
+class VtlfsError(Exception):
+    """Base of every error that vtlfs raises on purpose.
+
+    `errno` is what a program on the mount sees, `exit_status` what a shell sees.
+    """
+
+    errno: int = errno.EIO
+    exit_status: int = 1
+
+
+class UsageError(VtlfsError):
+    """The words of a command, an option or a configuration file are wrong; nothing was changed."""
+
+    errno = errno.EINVAL
+    exit_status = 2
+
+
+class LibraryError(VtlfsError):
+    """The library, one of its disks or its tracking database can't be used as asked."""
+
+
+class MountError(VtlfsError):
+    """The library can't be mounted or unmounted."""
+
+
+class NoSuchMedium(VtlfsError):
+    """The library lacks this barcode."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, barcode: str) -> None:
+        super().__init__(f"no medium {barcode!r} in this library; `vtlfs media list` shows those there are")
+        self.barcode = barcode
+
+
+class NoSuchTapeFile(VtlfsError):
+    """The medium lacks a tape file of this number."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, barcode: str, number: int) -> None:
+        super().__init__(f"medium {barcode} has no tape file {number}; `vtlfs files` shows those there are")
+        self.barcode = barcode
+        self.number = number
+
+
+class NoSuchDrive(VtlfsError):
+    """The library lacks a drive of this number."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, number: int, drives: int) -> None:
+        super().__init__(f"no drive {number}; this library has drives 0 to {drives - 1}")
+        self.number = number
+
+
+class NoSuchSession(VtlfsError):
+    """The library never had a session of this identifier."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, session: int) -> None:
+        super().__init__(f"no session {session}; `vtlfs sessions` shows those there are")
+        self.session = session
+
+
+class NotSequential(VtlfsError):
+    """A write that is neither at the end of the stream nor the very same bytes again."""
+
+    errno = errno.ESPIPE
+
+    def __init__(self, offset: int, end: int) -> None:
+        super().__init__(
+            f"write at {offset}, but the stream ends at {end}: tapes are written at the end only"
+        )
+        self.offset = offset
+        self.end = end
+
+
+class MediumFull(VtlfsError):
+    """The write doesn't fit on the medium; none of it was taken."""
+
+    errno = errno.ENOSPC
+
+    def __init__(self, barcode: str) -> None:
+        super().__init__(f"medium {barcode} is full; go on with another medium")
+        self.barcode = barcode
+
+
+class NotPermitted(VtlfsError):
+    """Something that a tape library never does: overwrite, truncate, rename, delete."""
+
+    errno = errno.EPERM
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: not permitted, a tape library is append-only")
+
+
+class DiskError(VtlfsError):
+    """An operation on one disk failed; `errno` is the disk's own."""
+
+    def __init__(self, disk: int, path: str, error: OSError) -> None:
+        code = error.errno or errno.EIO
+        super().__init__(f"disk {disk} ({path}): {os.strerror(code)}")
+        self.disk = disk
+        self.errno = code
+
+
+class DamagedUnit(VtlfsError):
+    """A stripe unit on a disk is not what was written: its BLAKE3 or its length differs, or it is gone."""
+
+    errno = errno.EIO
+    exit_status = 3
+
+    def __init__(self, session: int, unit: int, disk: int, why: str) -> None:
+        super().__init__(f"session {session}, stripe unit {unit} on disk {disk}: {why}")
+        self.session = session
+        self.unit = unit
+        self.disk = disk
+
+
+class TrackingError(VtlfsError):
+    """The tracking database could not be read or written."""
+
+    def __init__(self, what: str, code: int = errno.EIO) -> None:
+        super().__init__(f"tracking database: {what}")
+        self.errno = code

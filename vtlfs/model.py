@@ -1,0 +1,301 @@
+"""The nouns of the library as frozen values, and the pure rules for their names, sizes and times.
+
+Nothing here does I/O or reads a clock, but for `utc_now`. Field names are the column names of the tracking database.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from vtlfs.errors import UsageError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+RESERVED_BARCODES = frozenset({"loaded"})  # /drives/N/loaded is the symbolic link
+HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:%-]{0,254}")
+MAX_RANGE = 100_000  # barcodes in one A..B range: a typing error, not a library
+
+_SUFFIX = {"": 1, "B": 1} | {
+    suffix: factor
+    for power, letter in enumerate("KMGTP", 1)
+    for suffix, factor in (
+        (letter, 1024**power),
+        (f"{letter}IB", 1024**power),
+        (f"{letter}B", 1000**power),
+    )
+}
+
+
+class Access(StrEnum):
+    """What a session does to its medium."""
+
+    WRITE = "write"
+    READ = "read"
+
+
+class State(StrEnum):
+    """Where a session stands.
+
+    `open` until its last close; `released` in order; `failed` when bytes that the writer had handed over were lost and
+    the writer was told; `recovered` when its mount died and somebody else closed the books.
+    """
+
+    OPEN = "open"
+    RELEASED = "released"
+    FAILED = "failed"
+    RECOVERED = "recovered"
+
+
+class IoMode(StrEnum):
+    """How the kernel hands a file's bytes over: gathered in its page cache, or each write as it is."""
+
+    AUTO = "auto"
+    CACHED = "cached"
+    DIRECT = "direct"
+
+
+class SyncMode(StrEnum):
+    """What close() waits for: everything on the disks, or nothing but the hand-over."""
+
+    CLOSE = "close"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A cartridge. `capacity` is None where the medium has no limit; sizes are bytes."""
+
+    id: int
+    barcode: str
+    capacity: int | None
+    bytes: int
+    tape_files: int
+    reserved: int
+    added_at: str
+    written_at: str | None
+
+    @property
+    def left(self) -> int | None:
+        """Bytes that nobody has written or reserved, None without a limit."""
+        return None if self.capacity is None else max(0, self.capacity - self.bytes - self.reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A set of write options under a number; `loaded` is the barcode that /drives/N/loaded names."""
+
+    number: int
+    loaded: str | None
+    loaded_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRecord:
+    """A disk as the tracking database knows it."""
+
+    number: int
+    uuid: str
+    path: str
+    added_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mounted process. `state` is mounted, unmounted or dead."""
+
+    id: int
+    host: str | None
+    machine: str
+    pid: int
+    uid: int
+    mountpoint: str
+    options: str
+    state: str
+    mounted_at: str
+    unmounted_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What one open() started. `disks` are the numbers of the disks that hold its stripe units."""
+
+    id: int
+    mount: int
+    host: str
+    pid: int
+    uid: int
+    gid: int
+    program: str
+    access: Access
+    drive: int
+    medium: str
+    state: State
+    error: str | None
+    opened_at: str
+    released_at: str | None
+    bytes: int
+    requests: int
+    reserved: int
+    stripe_unit: int
+    disks: tuple[int, ...]
+    tape_file: int | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the session as CONTRACT's JSON object."""
+        return {
+            "id": self.id,
+            "host": self.host,
+            "pid": self.pid,
+            "uid": self.uid,
+            "gid": self.gid,
+            "program": self.program,
+            "access": str(self.access),
+            "drive": self.drive,
+            "medium": self.medium,
+            "state": str(self.state),
+            "error": self.error,
+            "opened_at": self.opened_at,
+            "released_at": self.released_at,
+            "bytes": self.bytes,
+            "requests": self.requests,
+            "tape_file": self.tape_file,
+            "disks": list(self.disks),
+            "stripe_unit": self.stripe_unit,
+            "mount": self.mount,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TapeFile:
+    """What one write session left: `bytes` bytes from `start` on the medium."""
+
+    medium: str
+    number: int
+    session: int
+    start: int
+    bytes: int
+    stripe_unit: int
+    released_at: str
+    host: str
+
+    @property
+    def end(self) -> int:
+        """Offset on the medium of the byte after the last."""
+        return self.start + self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StripeUnit:
+    """One piece of a session's stream: `bytes` bytes in slot `slot` of the session's member file on `disk`."""
+
+    session: int
+    unit: int
+    disk: int
+    slot: int
+    bytes: int
+    blake3: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Who opened a file: the process behind the open(), and the host it works for."""
+
+    host: str
+    pid: int
+    uid: int
+    gid: int
+    program: str
+    shell: bool = False  # a shell's redirection: what it starts may open /dev/stdout again
+
+
+def utc_now() -> str:
+    """Return the present as ISO 8601 in UTC with microseconds, the form of every time in the product."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def epoch_ns(time: str) -> int:
+    """Return the nanoseconds since 1970 of a time in the product's form."""
+    moment = datetime.fromisoformat(time)
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes: `4096`, `64K`, `1MiB`, `2.5G`, `12TB`.
+
+    K, M, G, T, P and KiB… are powers of 1024, as in dd and tar; KB, MB… are powers of 1000.
+    Raises UsageError.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
+    if match is None or match[2].upper() not in _SUFFIX:
+        raise UsageError(f"{text!r} is no size; write it like 4096, 64K, 1MiB or 12TB")
+    size = float(match[1]) if "." in match[1] else int(match[1])
+    return int(size * _SUFFIX[match[2].upper()])
+
+
+def format_size(size: int) -> str:
+    """Write a size for people: three figures and a binary suffix."""
+    value = float(size)
+    for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1000:
+            return f"{size} B" if suffix == "B" else f"{value:.3g} {suffix}"
+        value /= 1024
+    return f"{value:.4g} PiB"
+
+
+def check_barcode(barcode: str) -> str:
+    """Return the barcode if it is one, else raise UsageError."""
+    if not BARCODE.fullmatch(barcode):
+        raise UsageError(
+            f"{barcode!r} is no barcode: 1 to 32 characters of A-Z a-z 0-9 _ - . of which the first is a letter or digit"
+        )
+    if barcode in RESERVED_BARCODES:
+        raise UsageError(
+            f"{barcode!r} can't be a barcode: /drives/N/{barcode} is the link to the loaded medium"
+        )
+    return barcode
+
+
+def check_host(host: str) -> str:
+    """Return the host's name if it is one, else raise UsageError."""
+    if not HOST.fullmatch(host):
+        raise UsageError(
+            f"{host!r} is no host name: letters, digits and _ . : % - of which the first is no punctuation"
+        )
+    return host
+
+
+def expand_barcodes(words: tuple[str, ...] | list[str]) -> list[str]:
+    """Turn words such as `A00001L9` and `A00001L9..A00020L9` into barcodes, in order.
+
+    The two ends of a range differ in one run of digits of the same length. Raises UsageError.
+    """
+    barcodes: list[str] = []
+    for word in words:
+        first, dots, last = word.partition("..")
+        barcodes += _range(first, last) if dots else [check_barcode(word)]
+    seen: set[str] = set()
+    for barcode in barcodes:
+        if barcode in seen:
+            raise UsageError(f"barcode {barcode} is named twice")
+        seen.add(barcode)
+    return barcodes
+
+
+def _range(first: str, last: str) -> list[str]:
+    check_barcode(first), check_barcode(last)
+    a, b = re.split(r"(\d+)", first), re.split(r"(\d+)", last)
+    differing = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
+    if len(a) != len(b) or len(differing) > 1 or any(i % 2 == 0 or len(a[i]) != len(b[i]) for i in differing):
+        raise UsageError(
+            f"{first}..{last} is no range: its ends differ in more than one number of the same length"
+        )
+    if not differing:
+        return [first]
+    at = differing[0]
+    low, high = int(a[at]), int(b[at])
+    if high < low or high - low >= MAX_RANGE:
+        raise UsageError(f"{first}..{last} is no range of 1 to {MAX_RANGE:,} barcodes")
+    width = len(a[at])
+    return ["".join([*a[:at], f"{n:0{width}d}", *a[at + 1 :]]) for n in range(low, high + 1)]
