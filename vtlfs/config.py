@@ -68,11 +68,7 @@ def _text(value: Any) -> str:
 
 
 def _paths(value: Any) -> tuple[Path, ...]:
-    if (
-        not isinstance(value, list)
-        or len(value) < 2
-        or not all(isinstance(item, str) and item for item in value)
-    ):
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(item, str) and item for item in value):
         raise UsageError("it must be a list of two or more directories")
     return tuple(Path(item) for item in value)
 
@@ -84,11 +80,7 @@ def _number(value: Any) -> int:
 
 
 def _size(value: Any) -> int:
-    return (
-        value
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        else parse_size(_text(value))
-    )
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else parse_size(_text(value))
 
 
 def _duration(value: Any) -> float:
@@ -117,9 +109,7 @@ def load(library: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise LibraryError(
-            f"{library}: no vtlfs library here (no {FILE_NAME}); `vtlfs init` makes one"
-        ) from None
+        raise LibraryError(f"{library}: no vtlfs library here (no {FILE_NAME}); `vtlfs init` makes one") from None
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
         raise LibraryError(f"{path}: {why}") from None
@@ -185,7 +175,7 @@ drives = {config.drives}
 unit = "{_size_text(config.stripe_unit)}"  # for new sessions
 
 [io]
-direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with less than this left on the medium or a disk
+direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with less than this left
 
 [tracking]
 checkpoint = "{config.checkpoint:g}s"  # how often a running stream is made durable

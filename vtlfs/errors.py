@@ -79,9 +79,7 @@ class NotSequential(VtlfsError):
     errno = errno.ESPIPE
 
     def __init__(self, offset: int, end: int) -> None:
-        super().__init__(
-            f"write at {offset}, but the stream ends at {end}: tapes are written at the end only"
-        )
+        super().__init__(f"write at {offset}, but the stream ends at {end}: tapes are written at the end only")
         self.offset = offset
         self.end = end
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from vtlfs.errors import UsageError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+Digest = bytes  # a BLAKE3, 32 bytes
 
 BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 RESERVED_BARCODES = frozenset({"loaded"})  # /drives/N/loaded is the symbolic link
@@ -195,7 +196,7 @@ class StripeUnit:
     disk: int
     slot: int
     bytes: int
-    blake3: bytes
+    blake3: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +249,10 @@ def check_barcode(barcode: str) -> str:
     """Return the barcode if it is one, else raise UsageError."""
     if not BARCODE.fullmatch(barcode):
         raise UsageError(
-            f"{barcode!r} is no barcode: 1 to 32 characters of A-Z a-z 0-9 _ - . of which the first is a letter or digit"
+            f"{barcode!r} is no barcode: 1 to 32 characters of A-Z a-z 0-9 _ - . that begin with a letter or digit"
         )
     if barcode in RESERVED_BARCODES:
-        raise UsageError(
-            f"{barcode!r} can't be a barcode: /drives/N/{barcode} is the link to the loaded medium"
-        )
+        raise UsageError(f"{barcode!r} can't be a barcode: /drives/N/{barcode} is the link to the loaded medium")
     return barcode
 
 
@@ -288,9 +287,7 @@ def _range(first: str, last: str) -> list[str]:
     a, b = re.split(r"(\d+)", first), re.split(r"(\d+)", last)
     differing = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
     if len(a) != len(b) or len(differing) > 1 or any(i % 2 == 0 or len(a[i]) != len(b[i]) for i in differing):
-        raise UsageError(
-            f"{first}..{last} is no range: its ends differ in more than one number of the same length"
-        )
+        raise UsageError(f"{first}..{last} is no range: its ends differ in more than one number of the same length")
     if not differing:
         return [first]
     at = differing[0]

@@ -27,9 +27,7 @@ def read(path: Path) -> Label | None:
     try:
         document = json.loads(file.read_bytes())
         if document["format"] != FORMAT:
-            raise LibraryError(
-                f"{file}: format {document['format']!r} is not one of this vtlfs, which reads {FORMAT}"
-            )
+            raise LibraryError(f"{file}: format {document['format']!r} is not one of this vtlfs, which reads {FORMAT}")
         label = Label(document["library"], document["disk"], document["number"], document["created_at"])
         if not all(isinstance(text, str) for text in (label.library, label.disk, label.created_at)):
             raise TypeError

@@ -79,9 +79,7 @@ class LocalDisk:
                 raise DamagedUnit(unit.session, unit.unit, self.number, "its member file is gone") from None
             raise
         if len(data) < unit.bytes:
-            raise DamagedUnit(
-                unit.session, unit.unit, self.number, f"{len(data)} bytes are left of {unit.bytes}"
-            )
+            raise DamagedUnit(unit.session, unit.unit, self.number, f"{len(data)} bytes are left of {unit.bytes}")
         if blake3(data).digest() != unit.blake3:
             raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
         return data
@@ -185,9 +183,7 @@ class LocalMember:
             missing = [path for path in (directory, directory.parent) if not path.is_dir()]
             for path in reversed(missing):
                 path.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(
-                self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
             except OSError:

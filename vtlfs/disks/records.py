@@ -16,9 +16,7 @@ RECORD = BLOCK // 2
 MAGIC = b"VTLFSREC"
 VERSION = 1
 
-_HEAD = struct.Struct(
-    "<8sIIQ8x32s"
-)  # magic, version, length of the JSON, generation, reserved, BLAKE3 of the rest
+_HEAD = struct.Struct("<8sIIQ8x32s")  # magic, version, length of the JSON, generation, reserved, BLAKE3 of the rest
 MAX_JSON = RECORD - _HEAD.size
 _KEYED = struct.Struct("<IIQ")
 
@@ -48,12 +46,7 @@ def _decode_one(record: bytes) -> tuple[dict[str, Any], int] | None:
         return None
     magic, version, length, generation, digest = _HEAD.unpack_from(record)
     text = record[_HEAD.size : _HEAD.size + length]
-    if (
-        magic != MAGIC
-        or version != VERSION
-        or length > MAX_JSON
-        or digest != _digest(length, generation, text)
-    ):
+    if magic != MAGIC or version != VERSION or length > MAX_JSON or digest != _digest(length, generation, text):
         return None
     try:
         document = json.loads(text)

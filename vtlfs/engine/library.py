@@ -55,9 +55,7 @@ class Library:
             if label.library != self.config.uuid:
                 raise LibraryError(f"disk {path}: belongs to another library ({label.library})")
             if label.number in found:
-                raise LibraryError(
-                    f"disk {path}: is disk {label.number}, and so is {found[label.number].path}"
-                )
+                raise LibraryError(f"disk {path}: is disk {label.number}, and so is {found[label.number].path}")
             if not os.access(path, os.W_OK | os.X_OK):
                 raise LibraryError(f"disk {path}: not writable")
             found[label.number] = LocalDisk(label.number, path, self.config.uuid)

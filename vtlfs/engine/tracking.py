@@ -71,9 +71,7 @@ class Tracking:
         """Open the database of the library. Raises LibraryError where it is missing, newer or not one of ours."""
         path = library / FILE_NAME
         if not path.is_file():
-            raise LibraryError(
-                f"{path}: the tracking database is missing; `vtlfs rebuild` makes one from the disks"
-            )
+            raise LibraryError(f"{path}: the tracking database is missing; `vtlfs rebuild` makes one from the disks")
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             self._db = Database(connection, execute_plugins=False)
@@ -180,8 +178,7 @@ class Tracking:
     def disks(self) -> list[DiskRecord]:
         """Return the disks by number."""
         return [
-            DiskRecord(*row)
-            for row in self._execute("SELECT number, uuid, path, added_at FROM disk ORDER BY number")
+            DiskRecord(*row) for row in self._execute("SELECT number, uuid, path, added_at FROM disk ORDER BY number")
         ]
 
     def move_disk(self, number: int, path: str) -> None:
@@ -192,10 +189,7 @@ class Tracking:
 
     def drives(self) -> list[Drive]:
         """Return the drives by number."""
-        return [
-            Drive(*row)
-            for row in self._execute("SELECT number, loaded, loaded_at FROM drive ORDER BY number")
-        ]
+        return [Drive(*row) for row in self._execute("SELECT number, loaded, loaded_at FROM drive ORDER BY number")]
 
     def drive(self, number: int) -> Drive:
         """Return one drive. Raises NoSuchDrive."""
@@ -340,9 +334,7 @@ class Tracking:
         )
         return tape_file
 
-    def release_reader(
-        self, session: int, state: State, error: str | None, at: str, size: int, requests: int
-    ) -> None:
+    def release_reader(self, session: int, state: State, error: str | None, at: str, size: int, requests: int) -> None:
         """End a read session that handed out `size` bytes."""
         self._execute(
             "UPDATE session SET state = ?, error = ?, released_at = ?, bytes = ?, requests = ?"
@@ -419,9 +411,7 @@ class Tracking:
     def slots(self, session: int) -> dict[int, int]:
         """Return for each disk how many slots of the session's member file on it are recorded."""
         return dict(
-            self._execute(
-                "SELECT disk, max(slot) + 1 FROM stripe_unit WHERE session = ? GROUP BY disk", session
-            )
+            self._execute("SELECT disk, max(slot) + 1 FROM stripe_unit WHERE session = ? GROUP BY disk", session)
         )
 
     # --- plumbing ---------------------------------------------------------------------------------------------------
