@@ -132,3 +132,8 @@ class TrackingError(VtlfsError):
     def __init__(self, what: str, code: int = errno.EIO) -> None:
         super().__init__(f"tracking database: {what}")
         self.errno = code
+
+
+def errno_name(error: VtlfsError) -> str:
+    """Return the name of the error's errno, such as ENOSPC."""
+    return errno.errorcode.get(error.errno, "EIO")

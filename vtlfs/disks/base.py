@@ -39,8 +39,8 @@ class Disk(Protocol):
     def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> Member:
         """Return a new member file for the session. It is made by the first `allocate` or `write`."""
 
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> Member:
-        """Return a session's member file after a crash, of which `slots` slots count, to `finish` it."""
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> Member | None:
+        """Return a session's member file after a crash, of which `slots` slots count, to `finish` it; None without."""
 
     def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
         """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""

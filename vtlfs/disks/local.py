@@ -56,10 +56,13 @@ class LocalDisk:
         identity = {"library": self._library, "disk": self.number, "session": session}
         return LocalMember(self, session, stripe_unit, identity | header)
 
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> "LocalMember":
-        """Return a session's member file after a crash, of which `slots` slots count. Raises DiskError."""
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> "LocalMember | None":
+        """Return a session's member file after a crash, of which `slots` slots count; None without one."""
         with self._errors():
-            descriptor = os.open(member_path(self._root, session), os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                descriptor = os.open(member_path(self._root, session), os.O_RDWR | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return None
             header = records.decode(os.pread(descriptor, BLOCK, 0))
         member = LocalMember(self, session, stripe_unit, header[0] if header else {})
         member.adopt(descriptor, slots, header[1] + 1 if header else 0)

@@ -2,9 +2,9 @@
 
 The library counts epochs; taking a snapshot closes the current epoch and opens the next. A versioned table has a column
 `since`, the epoch in which the row was last written, kept by triggers. The first change of a row in a new epoch first
-copies the row to `TABLE_history` with `until`, the epoch of the change. So a row of the table or its history was there at
-the end of epoch E just if `since <= E` and, in the history, `E < until`. Rows that don't change are never copied, and
-however many snapshots there are, a row is copied at most once an epoch.
+copies the row to `TABLE_history` with `until`, the epoch of the change. So a row of the table or its history was there
+at the end of epoch E just if `since <= E` and, in the history, `E < until`. Rows that don't change are never copied,
+and however many snapshots there are, a row is copied at most once an epoch.
 """
 
 EPOCH = "(SELECT epoch FROM library)"

@@ -1,7 +1,7 @@
 """The tables of the tracking database, and their versions.
 
 docs/tracking.md describes them for people who query. Times are ISO 8601 in UTC, sizes and offsets bytes. SQLite's
-`STRICT` tables are used so that a wrong type is refused. A change to a table is a new migration, never an edit of an old.
+`STRICT` tables are used so that a wrong type is refused. A change is a new migration, never an edit of an old one.
 """
 
 import sqlite3

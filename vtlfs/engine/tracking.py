@@ -105,7 +105,7 @@ class Tracking:
     def transaction(self, *, durable: bool = True) -> Iterator[None]:
         """Run the block in one transaction; it is committed at the end, and rolled back if the block raises.
 
-        `durable`: the commit survives a power cut; it costs a sync of the write-ahead log. Nested blocks are savepoints.
+        `durable`: the commit survives a power cut; it costs a sync of the write-ahead log. Nested, it is a savepoint.
         Raises TrackingError where SQLite can't commit.
         """
         try:
@@ -123,7 +123,7 @@ class Tracking:
             except BaseException:
                 self._connection.rollback()
                 raise
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise _translated(error) from error
 
     # --- the library and its mounts ---------------------------------------------------------------------------------
@@ -216,9 +216,13 @@ class Tracking:
             self._execute("UPDATE drive SET loaded = NULL, loaded_at = NULL WHERE number = ?", number)
         return loaded
 
-    def open_sessions_by_drive(self) -> dict[int, int]:
-        """Return the number of open sessions for each drive that has one."""
-        return dict(self._execute("SELECT drive, count(*) FROM session WHERE state = 'open' GROUP BY drive"))
+    def open_sessions_by_drive(self, *, except_mount: int = 0) -> dict[int, int]:
+        """Return the number of open sessions for each drive that has one, without those of one mount."""
+        return dict(
+            self._execute(
+                "SELECT drive, count(*) FROM session WHERE state = 'open' AND mount <> ? GROUP BY drive", except_mount
+            )
+        )
 
     def add_media(self, barcodes: Sequence[str], capacity: int | None, at: str) -> None:
         """Add empty media. Raises UsageError if one exists; then none is added."""
@@ -420,7 +424,12 @@ class Tracking:
         return [_session(row) for row in self._execute(f"SELECT {_SESSION} FROM session {rest}", *values)]
 
     def _execute(self, sql: str, *values: object) -> sqlite3.Cursor:
-        return self._connection.execute(sql, values)
+        try:
+            return self._connection.execute(sql, values)
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise _translated(error) from error
 
     def _first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._execute(sql, *values).fetchone()
@@ -461,7 +470,7 @@ def _session(row: tuple[Any, ...]) -> Session:
     return Session(*values)
 
 
-def _translated(error: sqlite3.OperationalError) -> TrackingError:
+def _translated(error: sqlite3.DatabaseError) -> TrackingError:
     """Name SQLite's error by the errno that a program should see: a full disk is not a broken one."""
-    full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+    full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
     return TrackingError(str(error), errno.ENOSPC if full else errno.EIO)

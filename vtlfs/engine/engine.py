@@ -1,0 +1,322 @@
+"""The engine of one mount: opens sessions, keeps them, and closes the books of mounts that died.
+
+It runs in one trio loop. What lasts is in the tracking database; what belongs to one open is in its session object; the
+engine itself holds which of its sessions are open, and the identifiers that it may give.
+"""
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import trio
+
+from vtlfs.disks.base import Disk
+from vtlfs.disks.pool import DiskPool
+from vtlfs.engine import recover
+from vtlfs.engine.library import Library
+from vtlfs.engine.reader import MediumReader
+from vtlfs.engine.recorder import Recorder
+from vtlfs.engine.session import Buffers, Means, WriteSession
+from vtlfs.engine.stripe import Dealer
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import VtlfsError, errno_name
+from vtlfs.model import MIB, Access, Mount, Opener, Session, State, utc_now
+
+LEASE = 100  # session identifiers that a mount takes at a time
+LEASE_AGAIN = 50
+WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
+PROBE_SECONDS = 1.0
+READ_AHEAD_BYTES = 32 * MIB  # of all readers together
+READ_AHEAD_UNITS_A_DISK = 2
+SPARE_BUFFERS_BYTES = 32 * MIB
+
+log = logging.getLogger(__name__)
+
+
+class ReadSession:
+    """A reader's session. It is tracked, but never waits for the database."""
+
+    def __init__(self, number: int, reader: MediumReader) -> None:
+        self.number = number
+        self.size = reader.size
+        self.bytes = 0
+        self.requests = 0
+        self.error: VtlfsError | None = None
+        self._reader = reader
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Return the medium's bytes at the offset; fewer only at its end. Raises DamagedUnit, DiskError."""
+        try:
+            data = await self._reader.read(offset, size)
+        except VtlfsError as error:
+            self.error = self.error or error
+            raise
+        self.bytes += len(data)
+        self.requests += 1
+        return data
+
+
+class Engine:
+    """See the module. Make one with `running`."""
+
+    def __init__(self, library: Library, mount: Mount, means: Means, lock: int, nursery: trio.Nursery) -> None:
+        self.library = library
+        self.mount = mount
+        self.pool = means.pool
+        self.tracking = means.tracking
+        self._means = means
+        self._recorder = means.recorder
+        self._lock = lock
+        self._nursery = nursery
+        self._ids: deque[int] = deque()
+        self._leasing = trio.Lock()
+        self._writers: dict[int, WriteSession] = {}
+        self._readers: dict[int, ReadSession] = {}
+        self._by_drive: Counter[int] = Counter()
+        self._settling: dict[str, set[trio.Event]] = {}
+        self._dealt = mount.id  # so that mounts, too, begin with different disks
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    def least_busy_drive(self) -> int:
+        """Return the drive with the fewest open sessions, in all mounts."""
+        elsewhere = self.tracking.open_sessions_by_drive(except_mount=self.mount.id)
+        drives = range(self.library.config.drives)
+        return min(drives, key=lambda number: (elsewhere.get(number, 0) + self._by_drive[number], number))
+
+    async def open_writer(self, barcode: str, drive: int, opener: Opener) -> WriteSession:
+        """Start a write session; it is in the tracking database when this returns. Raises NoSuchMedium."""
+        medium = self.tracking.medium(barcode)
+        number = await self._take_id()
+        at = utc_now()
+        stripe_unit = self.library.config.stripe_unit
+        self._by_drive[drive] += 1
+        try:
+            await self._recorder.call(
+                lambda tracking: tracking.open_session(
+                    number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at
+                ),
+                durable=False,
+            )
+        except BaseException:
+            self._by_drive[drive] -= 1
+            raise
+        self._dealt += 1
+        header = {
+            "medium": barcode,
+            "drive": drive,
+            "host": opener.host,
+            "pid": opener.pid,
+            "uid": opener.uid,
+            "gid": opener.gid,
+            "program": opener.program,
+            "opened_at": at,
+            "stripe_unit": stripe_unit,
+            "disks": len(self.pool),
+        }
+        session = WriteSession(
+            number,
+            barcode,
+            stripe_unit,
+            Dealer(len(self.pool), self._dealt % len(self.pool)),
+            header,
+            self._means,
+            limited=medium.capacity is not None,
+        )
+        self._writers[number] = session
+        return session
+
+    async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
+        """Start a session that reads the first `size` bytes of the medium, which must be a length that it has had."""
+        number = await self._take_id()
+        at, stripe_unit = utc_now(), self.library.config.stripe_unit
+        self._recorder.post(
+            lambda tracking: tracking.open_session(
+                number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
+            )
+        )
+        session = ReadSession(number, MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead))
+        self._readers[number] = session
+        self._by_drive[drive] += 1
+        return session
+
+    # --- closing ----------------------------------------------------------------------------------------------------
+
+    async def release_writer(self, session: WriteSession, drive: int, *, cut_off: bool = False) -> None:
+        """End a write session. From the first step on, `settle` waits for it, if its close() has promised anything."""
+        done = trio.Event()
+        waiting = self._settling.setdefault(session.barcode, set())
+        if session.is_durable:
+            waiting.add(done)
+        try:
+            await session.release(cut_off=cut_off)
+        finally:
+            done.set()
+            waiting.discard(done)
+            if not waiting and self._settling.get(session.barcode) is waiting:
+                del self._settling[session.barcode]
+            self._writers.pop(session.number, None)
+            self._by_drive[drive] -= 1
+
+    def release_reader(self, session: ReadSession, drive: int) -> None:
+        """End a read session."""
+        self._readers.pop(session.number, None)
+        self._by_drive[drive] -= 1
+        at, size, requests = utc_now(), session.bytes, session.requests
+        state = State.RELEASED if session.error is None else State.FAILED
+        error = None if session.error is None else errno_name(session.error)
+        self._recorder.post(lambda tracking: tracking.release_reader(session.number, state, error, at, size, requests))
+
+    async def settle(self, barcode: str) -> None:
+        """Wait until the medium shows every stream whose close() has returned."""
+        while waiting := self._settling.get(barcode):
+            await next(iter(waiting)).wait()
+
+    async def describe(self, session: int) -> tuple[Session, int]:
+        """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession."""
+        if session in self._readers:
+            await self._recorder.call(lambda _: None, durable=False)
+        known = self.tracking.session(session)
+        writer = self._writers.get(session)
+        reader = self._readers.get(session)
+        return known, writer.length if writer else reader.bytes if reader else known.bytes
+
+    # --- plumbing ---------------------------------------------------------------------------------------------------
+
+    def _read_ahead(self) -> int:
+        most = READ_AHEAD_UNITS_A_DISK * len(self.pool)
+        share = READ_AHEAD_BYTES // self.library.config.stripe_unit // max(1, len(self._readers))
+        return max(1, min(most, share))
+
+    async def _take_id(self) -> int:
+        if len(self._ids) <= LEASE_AGAIN and not self._leasing.locked():
+            self._nursery.start_soon(self._lease_ahead)
+        while not self._ids:
+            await self._lease()
+        return self._ids.popleft()
+
+    async def _lease_ahead(self) -> None:
+        try:
+            await self._lease()
+        except VtlfsError as error:
+            log.error("leasing session identifiers: %s; trying again", error)
+
+    async def _lease(self) -> None:
+        async with self._leasing:
+            if len(self._ids) <= LEASE_AGAIN:
+                self._ids.extend(await self._recorder.call(lambda tracking: tracking.lease_sessions(LEASE)))
+
+    async def _checkpoints(self) -> None:
+        """Make the progress of running streams durable, now and then."""
+        while True:
+            await trio.sleep(self.library.config.checkpoint)
+            for session in list(self._writers.values()):
+                self._nursery.start_soon(session.checkpoint)
+
+    async def _probes(self) -> None:
+        """Look at the free space of the disks, now and then."""
+        while True:
+            for pooled in self.pool.disks:
+                pooled.probe()
+            await trio.sleep(PROBE_SECONDS)
+
+    async def _watch(self) -> None:
+        """Close the books of other mounts of this library that died."""
+        while True:
+            try:
+                await self._bury_the_dead()
+            except VtlfsError as error:
+                log.error("closing the books of dead mounts: %s; trying again", error)
+            await trio.sleep(WATCH_SECONDS)
+
+    async def _bury_the_dead(self) -> None:
+        for mount in recover.dead_mounts(self.tracking, self.library.path):
+            if mount.id == self.mount.id:
+                continue
+            ended = await self._recorder.call(
+                lambda tracking, mount=mount: recover.close_books(tracking, mount, utc_now())  # type: ignore[misc]
+            )
+            recover.drop_lock(self.library.path, mount.id)
+            log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
+            await trio.to_thread.run_sync(self._trim, ended)
+
+    def _trim(self, sessions: list[Session]) -> None:
+        tracking = self.library.tracking(read_only=True)
+        try:
+            recover.trim_all(tracking, sessions, [pooled.disk for pooled in self.pool.disks])
+        finally:
+            tracking.close()
+
+    async def _end(self) -> None:
+        """End what is open, give back what was leased, and record that the mount has ended."""
+        for number, writer in list(self._writers.items()):
+            try:
+                await self.release_writer(writer, 0, cut_off=True)
+            except VtlfsError as error:
+                log.error("session %d: %s; the next mount closes its books", number, error)
+        for reader in list(self._readers.values()):
+            self.release_reader(reader, 0)
+        unused = range(self._ids[0], self._ids[-1] + 1) if self._ids else range(0)
+
+        def end(tracking: Tracking) -> None:
+            if unused and len(unused) == len(self._ids):
+                tracking.return_sessions(unused)
+            if not tracking.open_sessions_of(self.mount.id):
+                tracking.end_mount(self.mount.id, "unmounted", utc_now())
+
+        await self._recorder.call(end)
+        recover.drop_lock(self.library.path, self.mount.id, self._lock)
+
+
+@asynccontextmanager
+async def running(
+    library: Library, mount: Mount, *, durable_close: bool = True, disks: list[Disk] | None = None
+) -> AsyncIterator[Engine]:
+    """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
+
+    At the end, every session that is still open is ended as cut off. `disks` replaces the library's own, for tests.
+    """
+    found: list[Disk] = disks if disks is not None else [*library.disks()]
+    reading = library.tracking(read_only=True)
+    recorder = Recorder(library.tracking)
+    pool = DiskPool(found, library.config.stripe_unit)
+    try:
+        number, lock = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
+        spare = max(2, SPARE_BUFFERS_BYTES // library.config.stripe_unit)
+        buffers = Buffers(library.config.stripe_unit, spare)
+        means = Means(pool, recorder, reading, buffers, library.config.direct_below, durable_close)
+        for pooled in pool.disks:
+            await pooled.reading.run(pooled.disk.measure)
+        async with trio.open_nursery() as nursery:
+            engine = Engine(library, replace(mount, id=number), means, lock, nursery)
+            await engine._bury_the_dead()
+            for task in (engine._checkpoints, engine._probes, engine._watch):
+                nursery.start_soon(task)
+            try:
+                yield engine
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await engine._end()
+    finally:
+        with trio.CancelScope(shield=True):
+            await recorder.close()
+        pool.close()
+        reading.close()
+
+
+def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, int]:
+    """Record the mount, with its lock held before anybody can see it; return its number and the lock."""
+    number = tracking.add_mount(mount)
+    lock = recover.hold_lock(library.path, number)
+    try:
+        tracking.set_drives(library.config.drives)
+        for disk in disks:
+            tracking.move_disk(disk.number, os.fspath(disk.path))
+    except BaseException:
+        recover.drop_lock(library.path, number, lock)
+        raise
+    return number, lock

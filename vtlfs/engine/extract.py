@@ -1,0 +1,73 @@
+"""Getting a tape file or a whole medium out of a library that need not be mounted."""
+
+from collections.abc import Callable
+
+import trio
+
+from vtlfs.disks.base import Disk
+from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.library import Library
+from vtlfs.engine.reader import MediumReader
+from vtlfs.engine.tracking import Tracking
+
+STEP_UNITS = 1  # stripe units that are handed over together
+AHEAD_UNITS_A_DISK = 3
+
+
+def size_of(library: Library, barcode: str, number: int | None) -> int:
+    """Return the bytes of a tape file, or of the medium where `number` is None. Raises NoSuchMedium, NoSuchTapeFile."""
+    tracking = library.tracking(read_only=True)
+    try:
+        start, end = _range(tracking, barcode, number)
+        return end - start
+    finally:
+        tracking.close()
+
+
+def extract(
+    library: Library,
+    barcode: str,
+    number: int | None,
+    write: Callable[[memoryview], object],
+    progress: Callable[[int], None],
+) -> int:
+    """Hand a tape file, or the medium where `number` is None, to `write`, piece by piece; return how many bytes.
+
+    Every stripe unit is checked before any of it is handed over. `progress` is told the bytes of each piece.
+    Raises NoSuchMedium, NoSuchTapeFile, DamagedUnit, DiskError, and whatever `write` raises.
+    """
+    return trio.run(_extract, library, barcode, number, write, progress, strict_exception_groups=True)
+
+
+async def _extract(
+    library: Library,
+    barcode: str,
+    number: int | None,
+    write: Callable[[memoryview], object],
+    progress: Callable[[int], None],
+) -> int:
+    tracking = library.tracking(read_only=True)
+    disks: list[Disk] = [*library.disks()]
+    pool = DiskPool(disks, library.config.stripe_unit)
+    try:
+        start, end = _range(tracking, barcode, number)
+        reader = MediumReader(barcode, end, tracking, pool, lambda: AHEAD_UNITS_A_DISK * len(pool))
+        offset = start
+        while offset < end:
+            data = await reader.read(offset, STEP_UNITS * library.config.stripe_unit)
+            view = memoryview(data)
+            write(view)
+            progress(len(view))
+            offset += len(view)
+        return end - start
+    finally:
+        pool.close()
+        tracking.close()
+
+
+def _range(tracking: Tracking, barcode: str, number: int | None) -> tuple[int, int]:
+    """Return the offsets on the medium where what is wanted begins and ends."""
+    if number is None:
+        return 0, tracking.medium(barcode).bytes
+    tape_file = tracking.tape_file(barcode, number)
+    return tape_file.start, tape_file.end

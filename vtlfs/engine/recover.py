@@ -1,0 +1,122 @@
+"""Closing the books of mounts that died: which mounts live, and what becomes of the sessions of those that don't.
+
+A live mount holds a lock (flock) on a file of its own in the library. The kernel lets go of it when the process ends,
+however it ends, so that nobody has to guess from process numbers.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vtlfs.disks.base import Disk
+from vtlfs.engine.library import MOUNTS, Library
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import VtlfsError
+from vtlfs.model import Access, Mount, Session, State, utc_now
+
+log = logging.getLogger(__name__)
+
+
+def _lock_path(library: Path, mount: int) -> Path:
+    return library / MOUNTS / f"{mount}.lock"
+
+
+def hold_lock(library: Path, mount: int) -> int:
+    """Take the lock that shows that this process serves the mount; return its descriptor, to keep open."""
+    (library / MOUNTS).mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(_lock_path(library, mount), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
+    """Remove the lock of a mount that has ended."""
+    _lock_path(library, mount).unlink(missing_ok=True)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def is_alive(library: Path, mount: int) -> bool:
+    """Tell whether a process serves the mount."""
+    try:
+        descriptor = os.open(_lock_path(library, mount), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def dead_mounts(tracking: Tracking, library: Path) -> list[Mount]:
+    """Return the mounts that ended without saying so."""
+    return [mount for mount in tracking.mounts() if not is_alive(library, mount.id)]
+
+
+def close_books(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
+    """End the sessions of a dead mount: what they made durable becomes tape files. Return the sessions as they are now.
+
+    Call it inside a transaction. Those who find the same mount dead at the same time find nothing left to do.
+    """
+    ended = []
+    for session in tracking.open_sessions_of(mount.id):
+        if session.access is Access.WRITE:
+            tracking.release_session(session.id, State.RECOVERED, None, at)
+        else:
+            tracking.release_reader(session.id, State.RECOVERED, None, at, session.bytes, session.requests)
+        ended.append(tracking.session(session.id))
+    tracking.end_mount(mount.id, "dead", at)
+    return ended
+
+
+def trim(session: Session, start: int | None, slots: dict[int, int], disks: Sequence[Disk]) -> None:
+    """Cut off what a dead mount wrote to a session's member files and did not record, and finish their headers.
+
+    May block. `slots`: the recorded slots on each disk. What fails is logged: it costs space, not data.
+    """
+    release = {
+        "state": str(session.state),
+        "error": session.error,
+        "released_at": session.released_at,
+        "tape_file": session.tape_file,
+    }
+    if session.tape_file is not None:
+        release |= {"start": start, "bytes": session.bytes}
+    for disk in disks:
+        try:
+            member = disk.reopen(session.id, session.stripe_unit, slots.get(disk.number, 0))
+            if member is not None:
+                member.finish(release)
+        except (VtlfsError, ValueError) as error:
+            log.warning("session %d: trimming its member file: %s", session.id, error)
+
+
+def trim_all(tracking: Tracking, sessions: Sequence[Session], disks: Sequence[Disk]) -> None:
+    """Trim the member files of write sessions whose books were closed. May block."""
+    for session in sessions:
+        if session.access is Access.WRITE:
+            start = None
+            if session.tape_file is not None:
+                start = tracking.tape_file(session.medium, session.tape_file).start
+            trim(session, start, tracking.slots(session.id), disks)
+
+
+def recover(library: Library) -> list[Session]:
+    """Close the books of all dead mounts of the library; return the sessions that this ended. Raises LibraryError."""
+    tracking = library.tracking()
+    try:
+        disks = library.disks()
+        ended: list[Session] = []
+        for mount in dead_mounts(tracking, library.path):
+            with tracking.transaction():
+                ended += close_books(tracking, mount, utc_now())
+            drop_lock(library.path, mount.id)
+        trim_all(tracking, ended, disks)
+        return ended
+    finally:
+        tracking.close()

@@ -1,0 +1,447 @@
+"""A write session: one stream on its way to the disks.
+
+What arrives is collected into stripe units, in whatever order it comes; a full unit goes to its disk's queue at once. A
+flush sends the unfinished ones too, waits for the disks, syncs them and records where everything lies: durable first,
+then recorded. All methods run in the trio loop; the disks' lanes see bytes and member files only.
+
+After every `await` other writes to the same session may have happened. What is decided without one: which unit a byte
+belongs to, that a unit is full (it leaves `_units` in the same step), and what is in flight (`_outstanding`).
+"""
+
+import errno
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import outcome
+import trio
+
+from vtlfs.disks.base import Member
+from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.recorder import Recorder
+from vtlfs.engine.stripe import Coverage, Dealer, Piece, cut
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError, errno_name
+from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
+
+RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
+RESERVE_SHARE = 64
+EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
+
+log = logging.getLogger(__name__)
+
+
+class Buffers:
+    """Spare stripe unit buffers. Using one again saves the kernel the work of finding fresh pages."""
+
+    def __init__(self, size: int, spare: int) -> None:
+        self._size = size
+        self._spare = spare
+        self._free: list[bytearray] = []
+
+    def take(self) -> bytearray:
+        """Return a buffer with arbitrary content."""
+        return self._free.pop() if self._free else bytearray(self._size)
+
+    def give(self, buffer: bytearray) -> None:
+        """Take a buffer back."""
+        if len(self._free) < self._spare:
+            self._free.append(buffer)
+
+
+class UnitInHand:
+    """A stripe unit that is being collected."""
+
+    __slots__ = ("allocated", "coverage", "data", "disk", "generation", "number", "sent", "slot")
+
+    def __init__(self, number: int, disk: int, slot: int) -> None:
+        self.number = number
+        self.disk = disk
+        self.slot = slot
+        self.coverage = Coverage()
+        self.data: bytearray | bytes | None = None
+        self.allocated = False
+        self.sent = 0  # bytes that are on the disk or on their way
+        self.generation = 0  # how often it was sent
+
+    def put(self, start: int, data: memoryview, buffers: Buffers) -> None:
+        """Take in bytes at `start` of the unit."""
+        if self.data is None:
+            self.data = buffers.take()
+        assert isinstance(self.data, bytearray)
+        self.data[start : start + len(data)] = data
+        self.coverage.add(start, start + len(data))
+
+    def put_whole(self, data: bytes) -> None:
+        """Take in all bytes of the unit, without a copy."""
+        self.data = data
+        self.coverage.add(0, len(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every write session of a mount works with."""
+
+    pool: DiskPool
+    recorder: Recorder
+    tracking: Tracking  # for reading, in the trio loop
+    buffers: Buffers
+    direct_below: int
+    durable_close: bool = True
+
+
+class WriteSession:
+    """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
+
+    def __init__(
+        self,
+        number: int,
+        barcode: str,
+        stripe_unit: int,
+        dealer: Dealer,
+        header: dict[str, Any],
+        means: Means,
+        *,
+        limited: bool,
+    ) -> None:
+        """`header` goes into the member files; `limited`: the medium has a capacity."""
+        self.number = number
+        self.barcode = barcode
+        self.length = 0  # end of the last byte that came
+        self.requests = 0
+        self._stripe_unit = stripe_unit
+        self._dealer = dealer
+        self._header = header
+        self._means = means
+        self._limited = limited
+        self._reserved = 0
+        self._reserving = trio.Lock()
+        self._allocating = trio.Lock()
+        self._flushing = trio.Lock()
+        self._units: dict[int, UnitInHand] = {}
+        self._outstanding: set[trio.Event] = set()
+        self._members: dict[int, Member] = {}
+        self._unsynced: set[int] = set()  # disks
+        self._written: dict[int, StripeUnit] = {}  # on a disk, not recorded yet
+        self._next = 0  # the first unit that is not recorded in full
+        self._recorded = 0  # length of the stream that is recorded
+        self._complete = 0  # units below this one are full ...
+        self._complete_above: set[int] = set()  # ... and so are these
+        self._error: VtlfsError | None = None
+        self._refused: VtlfsError | None = None
+
+    @property
+    def is_durable(self) -> bool:
+        """Tell whether everything that came is on the disks and recorded."""
+        return self._error is None and self._recorded == self.length
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and again.
+
+        Waits while the disks' queues are full. Raises MediumFull or DiskError with ENOSPC before anything is taken;
+        any error that befell earlier bytes; NotSequential where bytes that are on their way would change.
+        """
+        self._raise_error()
+        self.requests += 1
+        pieces = list(cut(offset, len(data), self._stripe_unit))
+        try:
+            await self._make_room(offset + len(data), pieces)
+        except VtlfsError as error:
+            self._refused = error
+            raise
+        view = memoryview(data)
+        full: list[UnitInHand] = []
+        repeats: list[Piece] = []
+        for piece in pieces:
+            unit = self._units.get(piece.unit)
+            if unit is None:
+                repeats.append(piece)
+            elif piece.size == len(data) == self._stripe_unit and unit.data is None:
+                unit.put_whole(data)
+            else:
+                unit.put(piece.start, view[piece.source : piece.source + piece.size], self._means.buffers)
+            if unit is not None and unit.coverage.prefix == self._stripe_unit:
+                self._note_complete(piece.unit)
+                full.append(self._units.pop(piece.unit))
+        self.length = max(self.length, offset + len(data))
+        await self._send(full)
+        for piece in repeats:
+            await self._check_same(offset + piece.source, view[piece.source : piece.source + piece.size])
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return the stream's own bytes, wherever they are; fewer at its end."""
+        parts: list[bytes] = []
+        for piece in cut(offset, max(0, min(size, self.length - offset)), self._stripe_unit):
+            unit = self._units.get(piece.unit)
+            if unit is not None and unit.data is not None:
+                parts.append(bytes(memoryview(unit.data)[piece.start : piece.start + piece.size]))
+            else:
+                whole = await self._read_back(piece.unit)
+                parts.append(whole[piece.start : piece.start + piece.size])
+        return b"".join(parts)
+
+    async def flush(self) -> None:
+        """Return when everything that has come is on the disks and recorded. Raises what befell it."""
+        async with self._flushing:
+            await self._send([unit for unit in self._units.values() if unit.coverage.prefix > unit.sent])
+            await self._record(durable=self._means.durable_close)
+        self._raise_error()
+
+    async def fsync(self) -> None:
+        """Return when everything that has come would survive a power cut."""
+        await self.flush()
+        if not self._means.durable_close:
+            async with self._flushing:
+                await self._sync()
+                await self._means.recorder.call(lambda _: None)
+            self._raise_error()
+
+    async def checkpoint(self) -> None:
+        """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
+        if self._flushing.locked() or not self._written:
+            return
+        async with self._flushing:
+            await self._record(durable=True)
+
+    async def release(self, *, cut_off: bool = False) -> TapeFile | None:
+        """End the session; what is recorded of it becomes a tape file, which is returned.
+
+        `cut_off`: the mount goes down while the writer still has the file open.
+        """
+        error: VtlfsError | None = None
+        try:
+            await self.flush()
+        except VtlfsError as failure:
+            error = failure
+        state, name = self._verdict(error, cut_off=cut_off)
+        at = utc_now()
+        tape_file = await self._means.recorder.call(
+            lambda tracking: tracking.release_session(self.number, state, name, at, self.requests)
+        )
+        await self._finish(state, name, at, tape_file)
+        return tape_file
+
+    def _verdict(self, error: VtlfsError | None, *, cut_off: bool) -> tuple[State, str | None]:
+        if error is not None:
+            return State.FAILED, errno_name(error)
+        if cut_off:
+            return State.FAILED, "ESHUTDOWN"
+        refused = self._refused
+        return State.RELEASED, None if refused is None else errno_name(refused)
+
+    # --- room -------------------------------------------------------------------------------------------------------
+
+    async def _make_room(self, end: int, pieces: list[Piece]) -> None:
+        """Have the medium and the disks promise the room, before a byte is taken."""
+        if self._limited and end > self._reserved:
+            await self._reserve(end)
+        tight: list[UnitInHand] = []
+        for piece in pieces:
+            unit = self._units.get(piece.unit)
+            if unit is None and not self._is_complete(piece.unit):
+                unit = self._units[piece.unit] = UnitInHand(piece.unit, *self._dealer.deal(piece.unit))
+            if unit is not None and not unit.allocated and self._is_tight(unit.disk):
+                tight.append(unit)
+        if tight:
+            async with self._allocating:
+                for unit in tight:
+                    await self._allocate(unit)
+
+    async def _reserve(self, end: int) -> None:
+        """Reserve more of the medium than a write needs, so that not every write asks the database.
+
+        The less is left, the less ahead: other sessions want the rest too.
+        """
+        async with self._reserving:
+            need = end - self._reserved
+            if need <= 0:
+                return
+            left = self._means.tracking.medium(self.barcode).left or 0
+            ahead = min(RESERVE_AHEAD, left // RESERVE_SHARE) if left >= EXACT_BELOW else 0
+            self._reserved += await self._means.recorder.call(
+                lambda tracking: tracking.reserve(self.number, self.barcode, need, max(need, ahead)), durable=False
+            )
+
+    def _is_tight(self, disk: int) -> bool:
+        return self._means.pool[disk].disk.free < self._means.direct_below
+
+    async def _allocate(self, unit: UnitInHand) -> None:
+        if not unit.allocated:
+            member = self._member(unit.disk)
+            await self._means.pool[unit.disk].writing.run(member.allocate, unit.slot)
+            unit.allocated = True
+
+    # --- to the disks -----------------------------------------------------------------------------------------------
+
+    def _member(self, disk: int) -> Member:
+        if disk not in self._members:
+            self._members[disk] = self._means.pool[disk].disk.member(self.number, self._stripe_unit, self._header)
+        return self._members[disk]
+
+    async def _send(self, units: list[UnitInHand]) -> None:
+        """Put what has come of these units into their disks' queues. Waits while those are full."""
+        announced = [self._announce(unit) for unit in units]
+        while announced:
+            unit, arrived, size, start, generation = announced.pop(0)
+            disk = self._means.pool[unit.disk]
+            try:
+                await disk.queue.acquire()
+            except BaseException:
+                for gone in [arrived, *(other[1] for other in announced)]:
+                    self._arrive(gone)
+                raise
+            self._submit(unit, arrived, size, start, generation)
+
+    def _announce(self, unit: UnitInHand) -> tuple[UnitInHand, trio.Event, int, int, int]:
+        """Note that what has come of the unit is on its way, so that whoever needs it there waits."""
+        size, start, generation = unit.coverage.prefix, unit.sent, unit.generation
+        unit.sent, unit.generation = size, generation + 1
+        arrived = trio.Event()
+        self._outstanding.add(arrived)
+        return unit, arrived, size, start, generation
+
+    def _submit(self, unit: UnitInHand, arrived: trio.Event, size: int, start: int, generation: int) -> None:
+        assert unit.data is not None
+        disk = self._means.pool[unit.disk]
+        view = memoryview(unit.data)[:size]
+
+        def done(result: "outcome.Outcome[StripeUnit]") -> None:
+            disk.queue.release()
+            view.release()
+            self._note_written(unit, size, result)
+            self._arrive(arrived)
+
+        disk.writing.submit(done, self._member(unit.disk).write, unit.number, unit.slot, view, start, generation)
+
+    def _arrive(self, arrived: trio.Event) -> None:
+        self._outstanding.discard(arrived)
+        arrived.set()
+
+    def _note_written(self, unit: UnitInHand, size: int, result: "outcome.Outcome[StripeUnit]") -> None:
+        if isinstance(result, outcome.Error):
+            self._fail(result.error)
+            return
+        self._written[unit.number] = result.unwrap()
+        self._unsynced.add(unit.disk)
+        if size == self._stripe_unit and isinstance(unit.data, bytearray):
+            self._means.buffers.give(unit.data)
+            unit.data = None
+
+    async def _record(self, *, durable: bool) -> None:
+        """Wait for what is in flight, sync it and record it.
+
+        Where a disk has failed, record the units before the first that was to go there.
+        """
+        for arrived in list(self._outstanding):
+            await arrived.wait()
+        written = dict(self._written)
+        failed = await self._sync() if durable else set()
+        rows = self._recordable(written, failed)
+        if not rows:
+            return
+        length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
+        requests = self.requests
+        try:
+            await self._means.recorder.call(
+                lambda tracking: tracking.record_progress(self.number, rows, length, requests), durable=durable
+            )
+        except Exception as error:
+            self._fail(error)
+            return
+        self._recorded = length
+        self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
+        for row in rows:
+            if self._written.get(row.unit) == row:
+                del self._written[row.unit]
+
+    def _recordable(self, written: dict[int, StripeUnit], failed: set[int]) -> list[StripeUnit]:
+        """Return, of the units that are written, those that follow the recorded ones without a gap."""
+        rows: list[StripeUnit] = []
+        number = self._next
+        while (row := written.get(number)) is not None and row.disk not in failed:
+            rows.append(row)
+            if row.bytes < self._stripe_unit:
+                break
+            number += 1
+        return rows
+
+    async def _sync(self) -> set[int]:
+        """Sync the member files that have changed, all disks at once. Return the disks that failed."""
+        dirty, self._unsynced = self._unsynced, set()
+        failed: set[int] = set()
+
+        async def sync(disk: int) -> None:
+            try:
+                await self._means.pool[disk].syncing.run(self._members[disk].sync)
+            except Exception as error:
+                failed.add(disk)
+                self._unsynced.add(disk)
+                self._fail(error)
+
+        async with trio.open_nursery() as nursery:
+            for disk in dirty:
+                nursery.start_soon(sync, disk)
+        return failed
+
+    async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
+        """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
+        release: dict[str, Any] = {"state": str(state), "error": error, "released_at": at, "tape_file": None}
+        if tape_file is not None:
+            release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
+        for disk, member in self._members.items():
+            try:
+                await self._means.pool[disk].writing.run(member.finish, release)
+            except DiskError as failure:
+                log.warning("session %d: closing its member file: %s", self.number, failure)
+
+    # --- what has been before ---------------------------------------------------------------------------------------
+
+    async def _read_back(self, number: int) -> bytes:
+        """Return a unit that is no longer in hand."""
+        for arrived in list(self._outstanding):
+            await arrived.wait()
+        self._raise_error()
+        row = self._written.get(number)
+        if row is None:
+            row = self._means.tracking.stripe_units(self.number, number, 1)[0]
+        disk = self._means.pool[row.disk]
+        return await disk.reading.run(disk.disk.read, row, self._stripe_unit)
+
+    async def _check_same(self, offset: int, data: memoryview) -> None:
+        """Raise NotSequential unless the stream has these very bytes at the offset."""
+        if await self.read(offset, len(data)) != data:
+            raise NotSequential(offset, self.length)
+
+    def _is_complete(self, unit: int) -> bool:
+        return unit < self._complete or unit in self._complete_above
+
+    def _note_complete(self, unit: int) -> None:
+        self._complete_above.add(unit)
+        while self._complete in self._complete_above:
+            self._complete_above.remove(self._complete)
+            self._complete += 1
+
+    # --- errors -----------------------------------------------------------------------------------------------------
+
+    def refuse(self, error: VtlfsError) -> None:
+        """Make an error that a writer could not be told at once the fate of the stream: cached bytes were lost."""
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Keep the first error for the writer."""
+        if self._error is None:
+            known = isinstance(error, VtlfsError)
+            self._error = error if isinstance(error, VtlfsError) else VtlfsError(str(error))
+            expected = isinstance(error, MediumFull) or (known and self._error.errno == errno.ENOSPC)
+            log.log(
+                logging.WARNING if expected else logging.ERROR,
+                "session %d on %s: %s",
+                self.number,
+                self.barcode,
+                error,
+                exc_info=None if known else error,
+            )
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
