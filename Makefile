@@ -1,0 +1,69 @@
+# make demo   shows the library at work         make test   checks and tests everything
+#
+# Both do all the set-up on a fresh Debian 12 machine, as root or with sudo: packages that are missing, then a virtual
+# environment in .venv, made anew only when pyproject.toml has changed.
+
+PYTHON ?= /usr/bin/python3
+VENV   ?= .venv
+JOBS   ?= 0# processes that run tests at once; 0: only pytest's own
+PYTEST ?= pytest -q -n $(JOBS)
+TESTS  ?=
+
+RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev
+TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof
+
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help setup setup-runtime packages packages-runtime check test demo format clean
+
+help:
+	@echo 'make demo     set up what is missing, then show the library at work in a temporary directory'
+	@echo 'make test     set up what is missing, then check and test everything'
+	@echo 'make setup    only set up: packages, and a virtual environment in $(VENV) with everything for development'
+	@echo 'make check    formatter, linter, types and import contracts'
+	@echo 'make format   have the formatter and the linter change what they can'
+	@echo 'make clean    remove what the other targets have made'
+	@echo
+	@echo 'Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  JOBS=$(JOBS) (tests at once)  TESTS=tests/unit (which tests)'
+
+packages-runtime:
+	@scripts/install-packages $(RUNTIME_PACKAGES)
+
+packages:
+	@scripts/install-packages $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml | packages-runtime $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | packages $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+setup-runtime: packages-runtime $(VENV)/.runtime
+
+setup: packages $(VENV)/.dev
+
+check: setup
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+test: setup check
+	$(PYTEST) $(TESTS)
+
+demo: setup-runtime
+	@scripts/demo
+
+format: setup
+	ruff check --fix-only .
+	ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
