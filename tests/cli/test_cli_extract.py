@@ -1,0 +1,208 @@
+"""`vtlfs extract`."""
+
+import os
+import pty
+import random
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+DATA = random.Random(5).randbytes(50_001)
+MORE = random.Random(6).randbytes(8192)
+
+
+@pytest.fixture
+def filled(shelf):
+    shelf.write("A00001L9", DATA)
+    shelf.write("A00001L9", MORE)
+    return shelf
+
+
+@pytest.fixture
+def damaged(filled):
+    """A library where a late stripe unit of the first tape file is not what it was."""
+    (member,) = filled.disks[1].glob("sessions/*/000000000001.member")
+    with member.open("r+b") as file:
+        file.seek(-10, os.SEEK_END)
+        file.write(b"\0")
+    return filled
+
+
+def hidden(directory):
+    return [path.name for path in directory.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("number", "wanted"), [([], DATA + MORE), ([0], DATA), ([1], MORE), (["0001"], MORE)])
+def test_extract_to_standard_output(run, filled, number, wanted):
+    for option in ([], ["-o", "-"]):
+        result = run("extract", filled.path, "A00001L9", *number, *option, text=False)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert result.stdout == wanted
+
+
+def test_extract_to_a_file(done, filled, tmp_path):
+    assert done("extract", filled.path, "A00001L9", 0, "-o", tmp_path / "out") == ""
+    assert (tmp_path / "out").read_bytes() == DATA
+    assert not hidden(tmp_path)
+
+
+def test_extract_takes_the_place_of_an_older_file(done, filled, tmp_path):
+    (tmp_path / "out").write_text("old")
+    (tmp_path / "out").chmod(0o640)
+    (tmp_path / "link").symlink_to("out")
+    done("extract", filled.path, "A00001L9", 1, "-o", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "out").read_bytes() == MORE
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
+
+
+def test_extract_of_an_empty_medium_is_an_empty_file(done, filled, tmp_path):
+    done("extract", filled.path, "A00002L9", "-o", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b""
+
+
+def test_extract_to_a_named_pipe(done, filled, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    found = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    done("extract", filled.path, "A00001L9", "-o", tmp_path / "pipe")
+    reader.join()
+    assert found == [DATA + MORE]
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_damage_leaves_an_older_file_as_it_was(refused, damaged, tmp_path):
+    (tmp_path / "out").write_text("old")
+    line = refused(3, "extract", damaged.path, "A00001L9", 0, "-o", tmp_path / "out")
+    assert line.startswith("session 1, stripe unit ")
+    assert (tmp_path / "out").read_text() == "old"
+
+
+def test_damage_ends_standard_output_before_it(run, damaged):
+    result = run("extract", damaged.path, "A00001L9", 0, text=False)
+    assert result.returncode == 3
+    assert result.stderr.count(b"\n") == 1
+    assert DATA.startswith(result.stdout)
+    assert len(result.stdout) < len(DATA)
+
+
+def test_undamaged_tape_file_beside_a_damaged_one(run, damaged):
+    assert run("extract", damaged.path, "A00001L9", 1, text=False).stdout == MORE
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "wanted"),
+    [
+        (1, ["B1"], "no medium 'B1' in this library"),
+        (1, ["A00001L9", "2"], "medium A00001L9 has no tape file 2"),
+        (1, ["A00001L9", str(2**63 - 1)], "has no tape file"),
+        (2, ["A00001L9", str(2**64)], "is no number"),
+        (2, ["A00001L9", "-o", "x", "first"], "'first' is no number"),
+        (1, ["A00001L9", "-o", "{}/no/out"], "no/out: No such file or directory"),
+        (1, ["A00001L9", "-o", "{}"], "Is a directory"),
+        (2, ["A00001L9", "-o", ""], "an empty name is no file"),
+        (1, ["A00001L9", "-o", "/dev/full"], "/dev/full: No space left on device"),
+    ],
+)
+def test_extract_that_can_not_be(refused, filled, tmp_path, status, words, wanted):
+    assert wanted in refused(status, "extract", filled.path, *(word.format(tmp_path) for word in words))
+
+
+def test_full_standard_output(filled):
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "vtlfs", "extract", filled.path, "A00001L9"]
+        result = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "vtlfs: standard output: No space left on device\n"
+
+
+def test_full_disk_leaves_nothing(refused, filled, full_disk):
+    assert "out: No space left on device" in refused(1, "extract", filled.path, "A00001L9", "-o", full_disk / "out")
+
+
+def test_missing_disk_is_told(refused, filled):
+    filled.disks[1].rename(filled.root / "elsewhere")
+    assert "no such directory" in refused(1, "extract", filled.path, "A00001L9", "-o", filled.root / "out")
+
+
+def test_nobody_reads(filled):
+    words = [sys.executable, "-m", "vtlfs", "extract", filled.path, "A00001L9"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_closed_standard_output_is_refused(refused, filled):
+    words = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "vtlfs", "extract", filled.path, "A00001L9"]
+    result = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, "vtlfs: standard output is closed; give -o FILE\n")
+
+
+def on_a_terminal(*words, stdout=True):
+    """Run vtlfs with a terminal as its standard error, and output; return its exit status and what was shown."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "vtlfs", *map(str, words)]
+    environment = os.environ | {"TERM": "xterm"}
+    process = subprocess.Popen(command, stderr=theirs, stdout=theirs if stdout else None, env=environment)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # how Linux tells that nobody has the terminal open any more
+        pass
+    os.close(ours)
+    return process.wait(20), shown
+
+
+def test_terminal_is_refused(filled):
+    status, shown = on_a_terminal("extract", filled.path, "A00001L9")
+    assert status == 2
+    assert shown.startswith(b"vtlfs: standard output is a terminal; give -o FILE")
+    assert shown.count(b"\n") == 1
+
+
+def test_terminal_that_is_asked_for_is_written_to(shelf):
+    shelf.write("A00001L9", b"short and sweet")
+    status, shown = on_a_terminal("extract", shelf.path, "A00001L9", "-o", "-")
+    assert status == 0
+    assert b"short and sweet" in shown
+
+
+def test_progress_is_shown_to_a_person(filled, tmp_path):
+    status, shown = on_a_terminal("extract", filled.path, "A00001L9", 0, "-o", tmp_path / "out", stdout=False)
+    assert status == 0
+    assert b"A00001L9 0000" in shown
+    assert (tmp_path / "out").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_killed_extract_leaves_nothing(shelf, tmp_path, number):
+    """A disk that hangs, for its member file is a FIFO, keeps the program in the middle."""
+    shelf.write("A00001L9", DATA)
+    (member,) = shelf.disks[1].glob("sessions/*/000000000001.member")
+    member.unlink()
+    os.mkfifo(member)
+    out = tmp_path / "out"
+    out.mkdir()
+    words = [sys.executable, "-m", "vtlfs", "extract", shelf.path, "A00001L9", "-o", str(out / "file")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not hidden(out):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert errors == ("vtlfs: interrupted\n" if number == signal.SIGINT else "")
+    assert list(out.iterdir()) == []

@@ -1,0 +1,132 @@
+"""`vtlfs init`."""
+
+import json
+import os
+
+import pytest
+
+
+@pytest.fixture
+def disks(tmp_path):
+    paths = [tmp_path / "disk0", tmp_path / "disk1"]
+    for path in paths:
+        path.mkdir()
+    return paths
+
+
+@pytest.fixture
+def words(tmp_path, disks):
+    return ["init", tmp_path / "library", "--disk", disks[0], "--disk", disks[1]]
+
+
+def test_init_says_what_was_made_and_what_comes_next(done, words, tmp_path):
+    text = done(*words)
+    assert f"made library {tmp_path}/library: 2 disks, 4 drives, stripe unit 1 MiB\n" in text
+    assert f"vtlfs media add {tmp_path}/library" in text
+    found = json.loads(done("status", tmp_path / "library", "--json"))
+    assert [disk["path"] for disk in found["disks"]] == [str(tmp_path / "disk0"), str(tmp_path / "disk1")]
+    assert [disk["problem"] for disk in found["disks"]] == [None, None]
+    assert [drive["number"] for drive in found["drives"]] == [0, 1, 2, 3]
+    assert found["stripe_unit"] == 1 << 20
+
+
+def test_init_with_options_and_a_third_disk(done, words, tmp_path):
+    (tmp_path / "disk2").mkdir()
+    done(*words, "--disk", tmp_path / "disk2", "--drives", 9, "--stripe-unit", "64K")
+    found = json.loads(done("status", tmp_path / "library", "--json"))
+    assert (len(found["disks"]), len(found["drives"]), found["stripe_unit"]) == (3, 9, 65536)
+
+
+def test_init_takes_relative_paths(done, tmp_path, disks):
+    disk0, disk1, library = (os.path.relpath(path) for path in (*disks, tmp_path / "library"))
+    done("init", library, "--disk", disk0, "--disk", disk1, cwd=None)
+    found = json.loads(done("status", tmp_path / "library", "--json"))
+    assert [disk["path"] for disk in found["disks"]] == [str(disk) for disk in disks]
+
+
+def test_library_that_exists_is_left_alone(refused, done, words, tmp_path):
+    done(*words)
+    assert "there is a library here already" in refused(1, *words)
+
+
+def test_directory_that_is_not_empty_is_left_alone(refused, words, tmp_path):
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/photo").touch()
+    assert "not empty" in refused(1, *words)
+
+
+def test_library_in_no_directory(refused, words, tmp_path):
+    words[1] = tmp_path / "no/library"
+    assert "no is not a directory" in refused(1, *words)
+
+
+def test_too_few_disks(refused, words):
+    assert "missing option '--disk'" in refused(2, *words[:2])
+    assert "two or more disks" in refused(2, *words[:4])
+
+
+def test_same_disk_twice(refused, words, tmp_path):
+    words[-1] = f"{words[-3]}/../disk0"
+    assert "the same as" in refused(2, *words)
+
+
+def test_same_disk_twice_through_a_symbolic_link(refused, words, disks, tmp_path):
+    (tmp_path / "link").symlink_to(disks[0])
+    words[-1] = tmp_path / "link"
+    assert "the same as" in refused(2, *words)
+
+
+def test_disk_of_another_library(refused, done, words, tmp_path):
+    done(*words)
+    (tmp_path / "disk2").mkdir()
+    assert "belongs to another library" in refused(
+        1, "init", tmp_path / "second", "--disk", tmp_path / "disk2", "--disk", tmp_path / "disk1"
+    )
+
+
+def test_missing_disk(refused, words, disks):
+    disks[1].rmdir()
+    assert f"disk {disks[1]}: no such directory" in refused(1, *words)
+
+
+def test_disk_that_is_a_file(refused, words, disks):
+    disks[1].rmdir()
+    disks[1].touch()
+    assert f"disk {disks[1]}: not a directory" in refused(1, *words)
+
+
+def test_disk_that_is_not_writable(refused, words, disks):
+    disks[1].chmod(0o500)
+    assert f"disk {disks[1]}: not writable" in refused(1, *words, rights=False)
+
+
+def test_disk_that_is_full(refused, words, full_disk):
+    words[-1] = full_disk
+    assert f"disk {full_disk}: No space left on device" in refused(1, *words)
+
+
+def test_disk_whose_name_is_not_utf8(refused, words, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/disk\xff"
+    os.mkdir(odd)
+    words[-1] = odd
+    assert "is not UTF-8" in refused(2, *words)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--stripe-unit", "much", "'much' is no size"),
+        ("--stripe-unit", "5000", "stripe unit of 5000 bytes"),
+        ("--stripe-unit", "0", "stripe unit of 0 bytes"),
+        ("--stripe-unit", "1GiB", "stripe unit of 1073741824 bytes"),
+        ("--stripe-unit", "9" * 5000, "digits"),
+        ("--drives", "0", "0 drives"),
+        ("--drives", "100000", "100000 drives"),
+        ("--drives", "-1", "'-1' is no number"),
+        ("--drives", "four", "'four' is no number"),
+        ("--drives", "9" * 5000, "is no number"),
+        ("--disk", "", "an empty name is no directory"),
+    ],
+)
+def test_values_that_will_not_do(refused, words, option, value, wanted):
+    assert wanted in refused(2, *words, option, value)

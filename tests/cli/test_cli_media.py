@@ -1,0 +1,113 @@
+"""`vtlfs media add`, `vtlfs media list`, `vtlfs load` and `vtlfs unload`."""
+
+import json
+
+import pytest
+
+
+def barcodes(done, shelf):
+    return [medium["barcode"] for medium in json.loads(done("media", "list", shelf.path, "--json"))]
+
+
+def test_add_a_range_and_single_media(done, shelf):
+    text = done("media", "add", shelf.path, "B00009L9..B00011L9", "clean-1", "--capacity", "12TB")
+    assert text == "added 4 media: B00009L9 to clean-1, capacity 10.9 TiB each\n"
+    assert barcodes(done, shelf) == ["A00001L9", "A00002L9", "B00009L9", "B00010L9", "B00011L9", "clean-1"]
+
+
+def test_list_as_json(done, shelf):
+    done("media", "add", shelf.path, "B1", "--capacity", "64KiB")
+    written = shelf.write("B1", bytes(10_000))
+    (medium,) = [medium for medium in json.loads(done("media", "list", shelf.path, "--json")) if medium["capacity"]]
+    assert medium.pop("added_at") < written.released_at
+    assert medium == {
+        "barcode": "B1",
+        "capacity": 65536,
+        "bytes": 10_000,
+        "tape_files": 1,
+        "reserved": 0,
+        "left": 55_536,
+        "written_at": written.released_at,
+    }
+
+
+def test_list_as_table(done, shelf):
+    done("media", "add", shelf.path, "B1", "--capacity", "64KiB")
+    shelf.write("B1", bytes(10_000))
+    lines = done("media", "list", shelf.path).splitlines()
+    assert lines[0].split() == ["BARCODE", "CAPACITY", "BYTES", "FILES", "FILL", "ADDED", "WRITTEN"]
+    assert lines[1].split()[:5] == ["A00001L9", "-", "0", "B", "0"]
+    assert lines[3].split()[:7] == ["B1", "64", "KiB", "9.77", "KiB", "1", "15%"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_list_of_nothing(done, tmp_path):
+    for disk in ("d0", "d1"):
+        (tmp_path / disk).mkdir()
+    done("init", tmp_path / "new", "--disk", tmp_path / "d0", "--disk", tmp_path / "d1")
+    assert done("media", "list", tmp_path / "new", "--json") == "[]\n"
+    assert done("media", "list", tmp_path / "new").startswith("no media; ")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["B1", "A00002L9"], "medium A00002L9 exists already; nothing was added"),
+        (["B1", "B1"], "barcode B1 is named twice"),
+        (["B1", "B 2"], "is no barcode"),
+        (["B1", "--", "-2"], "is no barcode"),
+        (["B1", ""], "is no barcode"),
+        (["B1", "B/2"], "is no barcode"),
+        (["B1", "x" * 33], "is no barcode"),
+        (["B1", "\u0661"], "is no barcode"),
+        (["B1", b"\xff"], "is no barcode"),
+        (["B1", "loaded"], "can't be a barcode"),
+        (["B3..B1"], "is no range"),
+        (["B1..C2"], "is no range"),
+        (["B1.."], "is no barcode"),
+        (["B1", "--capacity", "plenty"], "'plenty' is no size"),
+        (["B1", "--capacity", "0"], "a capacity of 0 won't do"),
+        (["B1", "--capacity", "0.1"], "a capacity of 0.1 won't do"),
+        (["B1", "--capacity", "-1"], "'-1' is no size"),
+        (["B1", "--capacity", "999999999P"], "a capacity of 999999999P won't do"),
+        (["B1", "--capacity", "9" * 400 + ".5"], "digits"),
+        (["B1", "--capacity"], "'--capacity' requires an argument"),
+    ],
+)
+def test_media_that_can_not_be_added(refused, shelf, words, wanted):
+    assert wanted in refused(2, "media", "add", shelf.path, *words)
+
+
+def test_load_and_unload(done, shelf):
+    assert done("load", shelf.path, 2, "A00001L9") == "drive 2: A00001L9 loaded\n"
+    done("load", shelf.path, 3, "A00001L9")
+    drives = json.loads(done("status", shelf.path, "--json"))["drives"]
+    assert [drive["loaded"] for drive in drives] == [None, None, "A00001L9", "A00001L9"]
+    assert done("unload", shelf.path, 2) == "drive 2: A00001L9 unloaded\n"
+    assert done("unload", shelf.path, 2) == "drive 2: was empty\n"
+    drives = json.loads(done("status", shelf.path, "--json"))["drives"]
+    assert [drive["loaded"] for drive in drives] == [None, None, None, "A00001L9"]
+
+
+def test_drive_that_the_configuration_has_got_since_can_be_loaded(done, shelf):
+    file = shelf.library.path / "library.toml"
+    file.write_text(file.read_text().replace("drives = 4", "drives = 6"))
+    assert done("load", shelf.path, 5, "A00001L9") == "drive 5: A00001L9 loaded\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "wanted"),
+    [
+        (1, ["load", 4, "A00001L9"], "no drive 4; this library has drives 0 to 3"),
+        (1, ["load", 2**63 - 1, "A00001L9"], "no drive 9223372036854775807"),
+        (2, ["load", 2**63, "A00001L9"], "is no number"),
+        (2, ["load", "first", "A00001L9"], "'first' is no number"),
+        (1, ["load", 0, "B1"], "no medium 'B1' in this library"),
+        (2, ["load", 0, "B/1"], "is no barcode"),
+        (2, ["load", 0], "missing argument 'BARCODE'"),
+        (1, ["unload", 4], "no drive 4"),
+    ],
+)
+def test_load_that_can_not_be(refused, shelf, status, words, wanted):
+    command, *rest = words
+    assert wanted in refused(status, command, shelf.path, *rest)

@@ -1,0 +1,167 @@
+"""The program as such: help, versions, and how errors leave it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from vtlfs import __version__
+from vtlfs.cli.main import program
+
+COMMANDS = [[name] for name in program.commands] + [["media", "add"], ["media", "list"]]
+
+
+def test_version(done):
+    assert done("--version") == f"vtlfs {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], *COMMANDS], ids=" ".join)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_has_help_with_an_example(done, words, option):
+    text = done(*words, option)
+    assert f"Usage: {' '.join(['vtlfs', *words])} " in text
+    assert "Example:\n    vtlfs " in text
+
+
+def test_first_help_names_every_command(done):
+    text = done("--help")
+    assert all(f"\n  {name} " in text for name in program.commands)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], "missing command (see `vtlfs --help`)"),
+        (["medai"], "no such command 'medai'"),
+        (["media"], "missing command (see `vtlfs media --help`)"),
+        (["media", "add"], "missing argument 'LIBRARY' (see `vtlfs media add --help`)"),
+        (["media", "add", "somewhere"], "missing argument 'BARCODE...' (see `vtlfs media add --help`)"),
+        (["status", "--jsno", "somewhere"], "(see `vtlfs status --help`)"),
+        (["status", "one", "two"], "(see `vtlfs status --help`)"),
+        (["umount"], "missing argument 'MOUNTPOINT' (see `vtlfs umount --help`)"),
+        (["mount", "only-one"], "missing argument 'MOUNTPOINT' (see `vtlfs mount --help`)"),
+        (["status", ""], "an empty name is no directory"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(refused, words, wanted):
+    assert wanted in refused(2, *words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["media", "add", "{}", "A1"],
+        ["media", "list", "{}"],
+        ["load", "{}", "0", "A1"],
+        ["unload", "{}", "0"],
+        ["status", "{}"],
+        ["sessions", "{}"],
+        ["files", "{}", "A1"],
+        ["extract", "{}", "A1"],
+        ["recover", "{}"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_library_is_told_in_one_line(refused, tmp_path, words):
+    line = refused(1, *(word.format(tmp_path / "nothing") for word in words))
+    assert line.endswith("no vtlfs library here (no library.toml); `vtlfs init` makes one")
+
+
+def test_name_with_control_characters_stays_one_line(refused, tmp_path):
+    assert "a\\nb\\x1b[31m" in refused(1, "status", f"{tmp_path}/a\nb\x1b[31m")
+
+
+def test_name_that_is_not_utf8_is_refused(refused, tmp_path):
+    assert "is not UTF-8" in refused(2, "status", os.fsencode(tmp_path) + b"/\xff")
+
+
+def test_typing_error_in_configuration_names_line_and_key(refused, shelf):
+    file = shelf.library.path / "library.toml"
+    file.write_text(file.read_text().replace("drives = 4", "drivse = 4"))
+    line = refused(1, "status", shelf.path)
+    assert "line 6: library.drivse: unknown key" in line
+
+
+def test_configuration_that_is_no_toml_is_told(refused, shelf):
+    file = shelf.library.path / "library.toml"
+    file.write_text("[library\n")
+    assert "library.toml" in refused(1, "media", "add", shelf.path, "A1")
+
+
+def test_tracking_database_of_a_newer_version_is_left_alone(refused, shelf):
+    from sqlite_utils import Database, Migrations
+
+    later = Migrations("vtlfs")
+    later(name="from_the_future")(lambda db: None)
+    database = Database(shelf.library.path / "tracking.db")
+    later.apply(database)
+    database.conn.close()
+    assert "made by a newer vtlfs than this one" in refused(1, "media", "add", shelf.path, "A1")
+
+
+def test_missing_tracking_database_is_not_made(refused, shelf):
+    (shelf.library.path / "tracking.db").unlink()
+    assert "the tracking database is missing" in refused(1, "status", shelf.path)
+
+
+def test_not_enough_rights(refused, shelf):
+    shelf.library.path.chmod(0)
+    try:
+        line = refused(1, "status", shelf.path, rights=False)
+    finally:
+        shelf.library.path.chmod(0o700)
+    assert "Permission denied" in line
+
+
+def test_interrupt_ends_with_130(tmp_path):
+    """A FIFO in the place of the configuration keeps the program waiting."""
+    (tmp_path / "library").mkdir()
+    os.mkfifo(tmp_path / "library/library.toml")
+    words = [sys.executable, "-m", "vtlfs", "status", str(tmp_path / "library")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=20)
+    assert (process.returncode, output, errors) == (130, "", "vtlfs: interrupted\n")
+
+
+def test_nobody_reads_the_output(shelf):
+    words = [sys.executable, "-m", "vtlfs", "status", "--json", shelf.path]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_output_on_a_full_device_is_an_error(run, shelf):
+    with open("/dev/full", "w") as full:
+        result = run("status", shelf.path, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert result.stderr == "vtlfs: No space left on device\n"
+
+
+def test_closed_standard_output_is_survived(shelf):
+    words = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "vtlfs", "status", shelf.path]
+    result = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_help_texts_are_sentences():
+    def commands(group):
+        for command in group.commands.values():
+            yield command
+            if isinstance(command, click.Group):
+                yield from commands(command)
+
+    for command in commands(program):
+        assert command.help.rstrip().endswith(".")
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help.endswith(".") or parameter.show_default

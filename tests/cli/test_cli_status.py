@@ -1,0 +1,102 @@
+"""`vtlfs status`."""
+
+import json
+import os
+import pwd
+import time
+
+from vtlfs.engine.recover import hold_lock
+
+
+def status(done, shelf):
+    return json.loads(done("status", shelf.path, "--json"))
+
+
+def test_status_as_json(done, shelf):
+    shelf.write("A00001L9", bytes(10_000))
+    shelf.open("A00001L9", drive=3)
+    found = status(done, shelf)
+    assert (found["library"], found["uuid"]) == (shelf.path, shelf.library.config.uuid)
+    assert found["sessions"] == {"total": 2, "open": 1}
+    assert (found["media"], found["bytes"], found["tape_files"]) == (2, 10_000, 1)
+    assert [drive["open_sessions"] for drive in found["drives"]] == [0, 0, 0, 1]
+    disk = found["disks"][1]
+    assert (disk["number"], disk["path"], disk["problem"]) == (1, str(shelf.disks[1]), None)
+    assert 0 < disk["free"] <= disk["total"]
+
+
+def test_status_for_people(done, shelf):
+    mount = shelf.mount("alpha", "/mnt/here", "host=alpha,io=direct")
+    descriptor = hold_lock(shelf.library.path, mount)
+    try:
+        text = done("status", shelf.path)
+    finally:
+        os.close(descriptor)
+    assert "sessions  0, of which 0 open" in text
+    user = pwd.getpwuid(os.getuid()).pw_name
+    (line,) = [line for line in text.splitlines() if "/mnt/here" in line]
+    words = line.split()
+    assert (words[:4], words[5:]) == (["alpha", "/mnt/here", "4711", user], ["alive", "host=alpha,io=direct"])
+
+
+def test_dead_mount_is_told_from_a_live_one(done, shelf):
+    shelf.mount("alpha", "/mnt/dead")
+    descriptor = hold_lock(shelf.library.path, shelf.mount("beta", "/mnt/alive"))
+    try:
+        found = status(done, shelf)
+    finally:
+        os.close(descriptor)
+    assert [(mount["mountpoint"], mount["alive"]) for mount in found["mounts"]] == [
+        ("/mnt/dead", False),
+        ("/mnt/alive", True),
+    ]
+    (note,) = found["notes"]
+    assert note == f"the mount at /mnt/dead is dead; vtlfs recover {shelf.path} closes its books"
+
+
+def test_two_live_mounts_of_one_host_name_are_noted(done, shelf):
+    mounts = [shelf.mount(host, f"/mnt/{place}") for place, host in enumerate([None, "machine", "beta"])]
+    descriptors = [hold_lock(shelf.library.path, mount) for mount in mounts]
+    try:
+        found, text = status(done, shelf), done("status", shelf.path)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    (note,) = found["notes"]
+    assert note.startswith("2 live mounts have the host name machine")
+    assert f"note: {note}\n" in text
+
+
+def test_missing_disk_is_told(done, shelf):
+    shelf.disks[0].rename(shelf.root / "elsewhere")
+    found = status(done, shelf)
+    disk = found["disks"][0]
+    assert (disk["number"], disk["free"], disk["problem"]) == (0, None, "no such directory")
+    assert found["disks"][1]["problem"] is None
+    assert f"note: disk 0 ({shelf.disks[0]}): no such directory\n" in done("status", shelf.path)
+
+
+def test_disk_that_lost_its_label_is_told(done, shelf):
+    (shelf.disks[1] / "vtlfs-disk.json").unlink()
+    assert "not labelled" in status(done, shelf)["disks"][1]["problem"]
+
+
+def test_disks_are_known_by_their_labels(done, shelf):
+    spare = shelf.root / "spare"
+    shelf.disks[0].rename(spare)
+    shelf.disks[1].rename(shelf.disks[0])
+    spare.rename(shelf.disks[1])
+    disks = status(done, shelf)["disks"]
+    assert [(disk["number"], disk["path"]) for disk in disks] == [(0, str(shelf.disks[1])), (1, str(shelf.disks[0]))]
+
+
+def test_disk_that_hangs_does_not_hang_status(done, shelf):
+    """Opening a FIFO waits for a writer, for ever."""
+    for disk in shelf.disks:
+        (disk / "vtlfs-disk.json").unlink()
+        os.mkfifo(disk / "vtlfs-disk.json")
+    start = time.monotonic()
+    found = status(done, shelf)
+    assert time.monotonic() - start < 5
+    assert [disk["problem"] for disk in found["disks"]] == ["does not answer"] * 2
+    assert len(found["drives"]) == 4

@@ -1,0 +1,52 @@
+"""`vtlfs extract`: a tape file or a whole medium, checked on the way, to a file or to standard output."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from vtlfs.cli import params
+
+
+@click.command(
+    epilog=params.example(
+        "vtlfs extract /srv/vtl A00001L9 0 -o home.tar", "vtlfs extract /srv/vtl A00001L9 0 | tar tf -"
+    )
+)
+@params.library_argument
+@click.argument("barcode", metavar="BARCODE", type=params.barcode)
+@click.argument("number", metavar="[NUMBER]", type=params.number, required=False)
+@click.option("-o", "--output", metavar="FILE", help="Where to write; `-` is standard output, also without -o.")
+def extract(library: Path, barcode: str, number: int | None, output: str | None) -> None:
+    """Write a tape file or a whole medium to a file or to standard output.
+
+    Without NUMBER it is all of the medium, its tape files one after the other.
+    Every stripe unit is checked by its BLAKE3 before it is written. FILE gets its name when it is whole and on its
+    disk; if something fails, nothing is left of it, and an older FILE stays as it was. The library need not be mounted.
+    """
+    from vtlfs.cli.output import open_output
+    from vtlfs.engine import extract as engine
+    from vtlfs.engine.library import Library
+
+    opened = Library.open(library)
+    total = engine.size_of(opened, barcode, number)
+    with open_output(output) as target, _progress(barcode, number, total) as advance:
+        engine.extract(opened, barcode, number, target.write, advance)
+
+
+@contextmanager
+def _progress(barcode: str, number: int | None, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with the bytes of each piece; a bar shows them if a person watches."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    name = barcode if number is None else f"{barcode} {number:04d}"
+    with Progress("{task.description}", *columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda size: bar.advance(task, size)

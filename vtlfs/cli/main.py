@@ -1,0 +1,124 @@
+"""The program `vtlfs`: its commands, and how an error leaves it: one line on standard error, and an exit status."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from vtlfs import __version__
+from vtlfs.cli.extract import extract
+from vtlfs.cli.library import init
+from vtlfs.cli.media import load, media, unload
+from vtlfs.cli.mount import mount, recover, umount
+from vtlfs.cli.params import example
+from vtlfs.cli.sessions import files, sessions
+from vtlfs.cli.show import printable
+from vtlfs.cli.status import status
+from vtlfs.errors import VtlfsError
+
+TRACEBACK = "VTLFS_TRACEBACK"  # in the environment: an unexpected error shows where it came from
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+class Program(click.Group):
+    """The group of all commands, which are listed in the order of their use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order in which they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command. What click's own `main` would report in words of its own is told as an exit status."""
+        try:
+            super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            ctx.exit(EXIT_BROKEN_PIPE)
+        except KeyboardInterrupt:
+            _complain("interrupted")
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(
+    cls=Program,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=example(
+        "vtlfs init /srv/vtl --disk /disk1 --disk /disk2",
+        "vtlfs media add /srv/vtl A00001L9..A00004L9",
+        "vtlfs mount /srv/vtl /mnt/vtl",
+        "tar cf /mnt/vtl/drives/0/A00001L9 /home",
+    ),
+)
+@click.version_option(__version__, "--version", message="vtlfs %(version)s")
+def program() -> None:
+    """A virtual tape library that is a mounted directory: any number of hosts write to the same drive and tape at once.
+
+    LIBRARY is a directory that `vtlfs init` makes. Each command tells more with --help.
+    """
+
+
+for _command in (init, media, mount, umount, load, unload, status, sessions, files, extract, recover):
+    program.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit status; `arguments` are by default those that it was started with."""
+    _prepare_streams()
+    try:
+        result = program.main(arguments, prog_name="vtlfs", standalone_mode=False)
+    except click.ClickException as error:
+        _complain(_usage(error))
+        return error.exit_code
+    except click.Abort:
+        return EXIT_INTERRUPTED
+    except VtlfsError as error:
+        _complain(str(error))
+        return error.exit_status
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        _complain(f"{where}{error.strerror or error}")
+        _discard_output()
+        return 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _complain(f"unexpected {type(error).__name__}: {error} (set {TRACEBACK}=1 to see where)")
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return click's message in the form of ours: one clause, and where to read more."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if message[:2].istitle():
+        message = message[0].lower() + message[1:]
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message} (see `{context.command_path} --help`)" if context else message
+
+
+def _complain(message: str) -> None:
+    click.echo(f"vtlfs: {printable(message)}", err=True)
+
+
+def _prepare_streams() -> None:
+    """Have any text printed, whatever the locale, and no file of ours opened as a standard stream that was closed."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _discard_output() -> None:
+    """Have what is still buffered go nowhere, so that Python's own last flush does not complain a second time."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

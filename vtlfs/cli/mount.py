@@ -1,0 +1,68 @@
+"""`vtlfs mount`, `vtlfs umount` and `vtlfs recover`: the beginning and the end of a mount, also the bad end."""
+
+from pathlib import Path
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.model import Session, format_size
+
+
+@click.command(epilog=params.example("vtlfs mount /srv/vtl /mnt/vtl -o host=alpha,allow_other"))
+@params.library_argument
+@click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
+@click.option(
+    "-o",
+    "options",
+    metavar="OPTIONS",
+    multiple=True,
+    type=params.text,
+    help="Mount options, separated by commas: host=NAME, io=auto|cached|direct, sync=close|none, allow_other,"
+    " uid=, gid=, mode=, ro, and those of mount(8).",
+)
+@click.option("-f", "--foreground", is_flag=True, help="Serve until unmounted instead of returning.")
+def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground: bool) -> None:
+    """Mount a library on an empty directory. Returns when it can be used.
+
+    A library may be mounted any number of times at once, each mount with a host name of its own.
+    """
+    from vtlfs import daemon
+
+    daemon.mount(library, mountpoint, ",".join(options), foreground)
+
+
+@click.command(epilog=params.example("vtlfs umount /mnt/vtl"))
+@click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
+def umount(mountpoint: Path) -> None:
+    """Unmount a library. Says who holds it when it is busy."""
+    from vtlfs import daemon
+
+    daemon.unmount(mountpoint)
+
+
+@click.command(epilog=params.example("vtlfs recover /srv/vtl"))
+@params.library_argument
+@params.json_option
+def recover(library: Path, as_json: bool) -> None:
+    """Close the books on sessions that a dead mount left open.
+
+    What was made durable of each is kept as a tape file. Live mounts are not disturbed.
+    """
+    from vtlfs.engine import recover as recovery
+    from vtlfs.engine.library import Library
+
+    found = recovery.recover(Library.open(library))
+    if as_json:
+        show.as_json([session.as_json() for session in found])
+        return
+    for session in found:
+        show.line(_describe(session))
+    if not found:
+        show.line("nothing to recover: no dead mount has left a session open")
+
+
+def _describe(session: Session) -> str:
+    who = f"session {session.id} of {session.host} on {session.medium}"
+    if session.tape_file is None:
+        return f"{who}: closed, there was nothing to keep"
+    return f"{who}: {format_size(session.bytes)} kept as tape file {session.tape_file:04d}"

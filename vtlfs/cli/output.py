@@ -1,0 +1,144 @@
+"""Where `vtlfs extract` writes: standard output, a pipe or device as it is, or a file that is there only when whole."""
+
+import errno
+import os
+import select
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from vtlfs.disks.durable import sync_directory
+from vtlfs.errors import UsageError, VtlfsError
+
+STANDARD_OUTPUT = "standard output"
+
+
+class OutputError(VtlfsError):
+    """The output can't be written; what was to be extracted is as it was."""
+
+    def __init__(self, name: str, error: OSError) -> None:
+        super().__init__(f"{name}: {error.strerror}")
+
+
+class Output:
+    """An open descriptor and what to call it. `name` is for messages."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.descriptor = descriptor
+        self.name = name
+
+    def write(self, data: memoryview) -> None:
+        """Write all of it. Raises OutputError; BrokenPipeError where nobody reads standard output any more."""
+        try:
+            while data:
+                try:
+                    data = data[os.write(self.descriptor, data) :]
+                except BlockingIOError:
+                    select.select([], [self.descriptor], [])
+        except OSError as error:
+            if error.errno == errno.EPIPE and self.name == STANDARD_OUTPUT:
+                raise
+            raise OutputError(self.name, error) from error
+
+
+@contextmanager
+def open_output(target: str | None) -> Iterator[Output]:
+    """Open the target: None or `-` is standard output, anything else a file.
+
+    A regular file is written beside its name and gets the name when the block has ended without an exception; otherwise
+    nothing of it is left, and a file of that name is as it was. Raises UsageError or OutputError.
+    """
+    if target is None or target == "-":
+        yield _standard_output(asked_for=target is not None)
+        return
+    if not target:
+        raise UsageError("an empty name is no file; give -o FILE")
+    path = Path(os.path.realpath(target))
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise OutputError(target, error) from None
+    if mode is None or stat.S_ISREG(mode):
+        with _whole(path, target, mode) as output:
+            yield output
+    else:
+        with _as_it_is(Path(target), target) as output:
+            yield output
+
+
+def _standard_output(asked_for: bool) -> Output:
+    if sys.stdout is None:
+        raise UsageError(f"{STANDARD_OUTPUT} is closed; give -o FILE")
+    if sys.stdout.isatty() and not asked_for:
+        raise UsageError(f"{STANDARD_OUTPUT} is a terminal; give -o FILE, or `-o -` to have it there all the same")
+    return Output(sys.stdout.fileno(), STANDARD_OUTPUT)
+
+
+@contextmanager
+def _as_it_is(path: Path, name: str) -> Iterator[Output]:
+    """Open a pipe or a device."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OutputError(name, error) from None
+    try:
+        yield Output(descriptor, name)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _whole(path: Path, name: str, mode: int | None) -> Iterator[Output]:
+    """Open a file that takes the place of `path` at the end; `mode` is that of the file there, None without one."""
+    temporary = path.with_name(f".vtlfs-extract.{os.getpid()}.tmp")
+    try:
+        if mode is not None and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o666 if mode is None else 0o600)
+    except OSError as error:
+        raise OutputError(name, error) from None
+    with _removed_when_killed(temporary):
+        try:
+            yield Output(descriptor, name)
+            _finish(descriptor, temporary, path, name, mode)
+        finally:
+            os.close(descriptor)
+            temporary.unlink(missing_ok=True)
+
+
+def _finish(descriptor: int, temporary: Path, path: Path, name: str, mode: int | None) -> None:
+    """Make the file durable, and then give it its name."""
+    try:
+        if mode is not None:
+            os.fchmod(descriptor, stat.S_IMODE(mode))
+        os.fsync(descriptor)
+        temporary.rename(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise OutputError(name, error) from None
+
+
+@contextmanager
+def _removed_when_killed(temporary: Path) -> Iterator[None]:
+    """Have a signal that ends the program remove the file first."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        temporary.unlink(missing_ok=True)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

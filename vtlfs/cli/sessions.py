@@ -1,0 +1,136 @@
+"""`vtlfs sessions` and `vtlfs files`: who wrote and read, and what was left on a medium."""
+
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.cli.show import Column
+from vtlfs.errors import NoSuchDrive
+from vtlfs.model import Session, TapeFile
+
+if TYPE_CHECKING:
+    from vtlfs.engine.tracking import SessionFilter, Tracking
+
+DEFAULT_ROWS = 50  # of the table; a person wants the end of the list
+
+
+@click.command(epilog=params.example("vtlfs sessions /srv/vtl --open --medium A00001L9"))
+@params.library_argument
+@params.json_option
+@click.option("--open", "open_only", is_flag=True, help="Only those that are open.")
+@click.option("--medium", metavar="BARCODE", type=params.barcode, help="Only those of this medium.")
+@click.option("--drive", metavar="N", type=params.number, help="Only those of this drive.")
+@click.option("--host", metavar="HOST", type=params.text, help="Only those of this host.")
+@click.option(
+    "--limit",
+    metavar="N",
+    type=params.number,
+    help=f"At most so many, the newest. Without it a table has {DEFAULT_ROWS}, and JSON all.",
+)
+def sessions(
+    library: Path,
+    as_json: bool,
+    open_only: bool,
+    medium: str | None,
+    drive: int | None,
+    host: str | None,
+    limit: int | None,
+) -> None:
+    """List the sessions, the newest last.
+
+    A session is what one open() of a medium starts and its last close() ends: by whom, and how it ended.
+    """
+    from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking import SessionFilter
+
+    wanted = SessionFilter(medium, drive, host, open_only, limit)
+    with closing(Library.open(library).tracking(read_only=True)) as tracking:
+        _check(tracking, wanted)
+        if as_json:
+            show.as_json([session.as_json() for session in tracking.sessions(wanted)])
+            return
+        found, left_out = _newest(tracking, wanted)
+    if left_out:
+        show.line(f"{show.count(left_out, 'older session')} left out; --limit N shows more")
+    if found:
+        _table(found)
+    elif not left_out:
+        show.line("no sessions")
+
+
+@click.command(epilog=params.example("vtlfs files /srv/vtl A00001L9"))
+@params.library_argument
+@click.argument("barcode", metavar="BARCODE", type=params.barcode)
+@params.json_option
+def files(library: Path, barcode: str, as_json: bool) -> None:
+    """List the tape files of a medium, in their order on it."""
+    from vtlfs.engine.library import Library
+
+    with closing(Library.open(library).tracking(read_only=True)) as tracking:
+        found = tracking.tape_files(barcode)
+    if as_json:
+        show.as_json([asdict(tape_file) for tape_file in found])
+    elif not found:
+        show.line(f"no tape files on {barcode}")
+    else:
+        columns = [Column("FILE"), Column("SESSION", figures=True), Column("HOST"), Column("START", figures=True)]
+        columns += [Column("BYTES", figures=True), Column("RELEASED")]
+        show.table(columns, [_file_row(tape_file) for tape_file in found])
+
+
+def _check(tracking: "Tracking", wanted: "SessionFilter") -> None:
+    """Raise NoSuchMedium or NoSuchDrive where the library lacks what is asked for."""
+    if wanted.medium is not None:
+        tracking.medium(wanted.medium)
+    drives = [drive.number for drive in tracking.drives()]
+    if wanted.drive is not None and wanted.drive not in drives:
+        raise NoSuchDrive(wanted.drive, len(drives))
+
+
+def _newest(tracking: "Tracking", wanted: "SessionFilter") -> tuple[list[Session], int]:
+    """Return the sessions for the table, and how many are left out."""
+    limit = DEFAULT_ROWS if wanted.limit is None else wanted.limit
+    everything = replace(wanted, limit=None)
+    if everything == type(wanted)():  # the common case needs no look at each session
+        found = tracking.sessions(replace(wanted, limit=limit))
+        return found, tracking.count_sessions() - len(found)
+    matching = tracking.sessions(everything)
+    shown = matching[max(0, len(matching) - limit) :]
+    return shown, len(matching) - len(shown)
+
+
+def _table(found: list[Session]) -> None:
+    columns = [Column("ID", figures=True), Column("HOST"), Column("PROGRAM"), Column("ACCESS")]
+    columns += [Column("DRIVE", figures=True), Column("MEDIUM"), Column("STATE"), Column("OPENED")]
+    columns += [Column("BYTES", figures=True), Column("FILE")]
+    show.table(columns, [_row(session) for session in found])
+
+
+def _row(session: Session) -> list[object]:
+    return [
+        session.id,
+        session.host,
+        session.program,
+        session.access,
+        session.drive,
+        session.medium,
+        session.state if session.error is None else f"{session.state} {session.error}",
+        show.seconds(session.opened_at),
+        show.human(session.bytes),
+        None if session.tape_file is None else f"{session.tape_file:04d}",
+    ]
+
+
+def _file_row(tape_file: TapeFile) -> list[object]:
+    return [
+        f"{tape_file.number:04d}",
+        tape_file.session,
+        tape_file.host,
+        tape_file.start,
+        show.human(tape_file.bytes),
+        show.seconds(tape_file.released_at),
+    ]

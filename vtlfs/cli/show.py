@@ -1,0 +1,74 @@
+"""How things look on standard output: tables for people, JSON for programs. rich is loaded by the first table."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from shlex import quote
+from typing import NamedTuple
+
+import click
+
+from vtlfs.model import format_size
+
+UNLIMITED_WIDTH = 100_000  # columns of a table that no terminal shows: nothing is folded
+
+
+class Column(NamedTuple):
+    """A table's column: its heading, and whether it holds figures, which stand on the right."""
+
+    heading: str
+    figures: bool = False
+
+
+def printable(value: object) -> str:
+    """Return the value's text with everything escaped that would steer a terminal or begin a new line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def line(message: str) -> None:
+    """Print one line."""
+    click.echo(printable(message))
+
+
+def as_json(document: object) -> None:
+    """Print an object or a list as JSON in ASCII."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table: as wide as the terminal, in full where nobody watches."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    watched = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(highlight=False) if watched else Console(width=UNLIMITED_WIDTH, color_system=None)
+    shown = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column.heading, justify="right" if column.figures else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("-" if value is None else printable(value)) for value in row))
+    with console.capture() as captured:  # click writes, so that a closed pipe is the exception that it is everywhere
+        console.print(shown)
+    click.echo("\n".join(shown_line.rstrip() for shown_line in captured.get().splitlines()))
+
+
+def seconds(time: str | None) -> str | None:
+    """Return a time of the product to the second."""
+    return None if time is None else f"{time[:19]}Z"
+
+
+def human(size: int | None) -> str | None:
+    """Return a size for people; None stays None."""
+    return None if size is None else format_size(size)
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 disk` or `2 disks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def word(path: Path | str) -> str:
+    """Return a path as a shell wants it typed."""
+    return quote(str(path))

@@ -1,0 +1,200 @@
+"""`vtlfs status`: the library at one glance, whatever is the matter with its disks and mounts."""
+
+import pwd
+from collections import Counter
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.cli.probe import Probe, probe
+from vtlfs.cli.show import Column
+from vtlfs.model import DiskRecord, Drive, Medium, Mount, format_size
+
+if TYPE_CHECKING:
+    from vtlfs.engine.library import Library
+
+
+@dataclass(frozen=True, slots=True)
+class MountedBy:
+    """A mount that has not ended in the books, whether its process lives, and whose it is."""
+
+    mount: Mount
+    alive: bool
+    user: str
+
+    @property
+    def host(self) -> str:
+        """What its sessions are called by, unless they come over ssh."""
+        return self.mount.host or self.mount.machine
+
+    def as_json(self) -> dict[str, object]:
+        """Return the mount as a JSON object."""
+        return asdict(self.mount) | {"user": self.user, "alive": self.alive}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is to say of a library. `open_sessions` are counted by drive."""
+
+    library: "Library"
+    disks: list[tuple[DiskRecord, Probe]]
+    drives: list[Drive]
+    open_sessions: dict[int, int]
+    mounts: list[MountedBy]
+    media: list[Medium]
+    sessions: int
+
+    @property
+    def open_total(self) -> int:
+        """How many sessions are open."""
+        return sum(self.open_sessions.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What one should know, in a line each."""
+        notes = [
+            f"disk {record.number} ({found.path}): {found.problem}" for record, found in self.disks if found.problem
+        ]
+        hosts = Counter(mounted.host for mounted in self.mounts if mounted.alive)
+        notes += [
+            f"{number} live mounts have the host name {host}; mount with -o host=NAME to tell them apart"
+            for host, number in hosts.items()
+            if number > 1
+        ]
+        dead = [mounted.mount.mountpoint for mounted in self.mounts if not mounted.alive]
+        recover = f"vtlfs recover {show.word(self.library.path)}"
+        return notes + [f"the mount at {where} is dead; {recover} closes its books" for where in dead]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the status as a JSON object."""
+        return {
+            "library": str(self.library.path),
+            "uuid": self.library.config.uuid,
+            "stripe_unit": self.library.config.stripe_unit,
+            "disks": [_disk_document(record, found) for record, found in self.disks],
+            "drives": [asdict(drive) | {"open_sessions": self._open(drive)} for drive in self.drives],
+            "mounts": [mounted.as_json() for mounted in self.mounts],
+            "media": len(self.media),
+            "bytes": sum(medium.bytes for medium in self.media),
+            "tape_files": sum(medium.tape_files for medium in self.media),
+            "sessions": {"total": self.sessions, "open": self.open_total},
+            "notes": self.notes,
+        }
+
+    def _open(self, drive: Drive) -> int:
+        return self.open_sessions.get(drive.number, 0)
+
+    def print(self) -> None:
+        """Print the status for people."""
+        files = sum(medium.tape_files for medium in self.media)
+        size = format_size(sum(medium.bytes for medium in self.media))
+        show.line(f"library   {self.library.path}")
+        show.line(f"uuid      {self.library.config.uuid}")
+        show.line(f"striping  {format_size(self.library.config.stripe_unit)} units over {len(self.disks)} disks")
+        show.line(f"media     {len(self.media):,} with {size} in {show.count(files, 'tape file')}")
+        show.line(f"sessions  {self.sessions:,}, of which {self.open_total:,} open")
+        show.line("")
+        _disk_table(self.disks)
+        show.line("")
+        columns = [Column("DRIVE", figures=True), Column("LOADED"), Column("OPEN SESSIONS", figures=True)]
+        show.table(columns, [(drive.number, drive.loaded, self._open(drive)) for drive in self.drives])
+        show.line("")
+        _mount_table(self.mounts)
+        for note in self.notes:
+            show.line(f"note: {note}")
+
+
+@click.command(epilog=params.example("vtlfs status /srv/vtl"))
+@params.library_argument
+@params.json_option
+def status(library: Path, as_json: bool) -> None:
+    """Show a library's disks, drives and mounts. Does not wait for a disk that hangs."""
+    from vtlfs.engine.library import Library
+
+    found = _status(Library.open(library))
+    if as_json:
+        show.as_json(found.as_json())
+    else:
+        found.print()
+
+
+def _status(library: "Library") -> Status:
+    probes = probe(library.config.uuid, library.config.disks)
+    with closing(library.tracking(read_only=True)) as tracking:
+        return Status(
+            library,
+            _matched(tracking.disks(), probes),
+            tracking.drives(),
+            tracking.open_sessions_by_drive(),
+            [_mounted_by(library, mount) for mount in tracking.mounts()],
+            tracking.media(),
+            tracking.count_sessions(),
+        )
+
+
+def _matched(records: list[DiskRecord], probes: list[Probe]) -> list[tuple[DiskRecord, Probe]]:
+    """Pair the disks with what was found: by their labels, and where there is none by their place in library.toml."""
+    by_number = {found.number: found for found in probes if found.number is not None}
+    nameless = [found for found in probes if found.number is None]
+    pairs = []
+    for record in records:
+        if record.number in by_number:
+            found = by_number[record.number]
+        elif nameless:
+            here = probes[record.number] if record.number < len(probes) else None
+            found = here if here in nameless else nameless[0]
+            nameless.remove(found)
+        else:
+            found = Probe(record.path, problem="no path in library.toml leads to it")
+        pairs.append((record, found))
+    return pairs
+
+
+def _mounted_by(library: "Library", mount: Mount) -> MountedBy:
+    from vtlfs.engine.recover import is_alive
+
+    try:
+        user = pwd.getpwuid(mount.uid).pw_name
+    except KeyError:
+        user = str(mount.uid)
+    return MountedBy(mount, is_alive(library.path, mount.id), user)
+
+
+def _disk_document(record: DiskRecord, found: Probe) -> dict[str, object]:
+    return {
+        "number": record.number,
+        "path": found.path,
+        "uuid": record.uuid,
+        "free": found.free,
+        "total": found.total,
+        "problem": found.problem,
+    }
+
+
+def _disk_table(disks: list[tuple[DiskRecord, Probe]]) -> None:
+    columns = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True)]
+    columns += [Column("TOTAL", figures=True), Column("STATE")]
+    rows = [
+        (record.number, found.path, show.human(found.free), show.human(found.total), found.problem or "ok")
+        for record, found in disks
+    ]
+    show.table(columns, rows)
+
+
+def _mount_table(mounts: list[MountedBy]) -> None:
+    if not mounts:
+        show.line("not mounted")
+        return
+    columns = [Column("HOST"), Column("MOUNTPOINT"), Column("PID", figures=True), Column("USER"), Column("SINCE")]
+    columns += [Column("STATE"), Column("OPTIONS")]
+    rows = []
+    for mounted in mounts:
+        mount = mounted.mount
+        state = "alive" if mounted.alive else "dead"
+        since = show.seconds(mount.mounted_at)
+        rows.append((mounted.host, mount.mountpoint, mount.pid, mounted.user, since, state, mount.options or None))
+    show.table(columns, rows)
