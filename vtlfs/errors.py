@@ -103,6 +103,15 @@ class NotPermitted(VtlfsError):
         super().__init__(f"{what}: not permitted, a tape library is append-only")
 
 
+class CannotReopen(VtlfsError):
+    """The same inode can't be opened for writing once more, since its stream goes through the kernel's page cache."""
+
+    errno = errno.ENOTSUP
+
+    def __init__(self, session: int) -> None:
+        super().__init__(f"session {session} is cached and can't be opened once more; mount with io=direct for that")
+
+
 class DiskError(VtlfsError):
     """An operation on one disk failed; `errno` is the disk's own."""
 

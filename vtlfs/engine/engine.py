@@ -138,10 +138,14 @@ class Engine:
                 number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
             )
         )
-        session = ReadSession(number, MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead))
+        session = ReadSession(number, self.medium_reader(barcode, size))
         self._readers[number] = session
         self._by_drive[drive] += 1
         return session
+
+    def medium_reader(self, barcode: str, size: int) -> MediumReader:
+        """Return a reader of the medium's first `size` bytes, for a session that is tracked otherwise."""
+        return MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead)
 
     # --- closing ----------------------------------------------------------------------------------------------------
 

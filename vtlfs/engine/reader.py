@@ -60,7 +60,8 @@ class StreamReader:
         self._forget(keep=ahead + 2)
         await load.arrived.wait()
         if isinstance(load.result, outcome.Value):
-            return load.result.value
+            data: bytes = load.result.value
+            return data
         assert isinstance(load.result, outcome.Error)
         self._loads.pop(number, None)
         error = load.result.error

@@ -1,0 +1,123 @@
+"""Open files: what a file handle reads and writes, and how the kernel's offsets map to a stream's own.
+
+The kernel's offsets of a handle that writes: cached, and write-only, they are the stream's. Of a read-write handle the
+medium as it stood comes first, `base` bytes of it, then the handle's own stream.
+"""
+
+import os
+from dataclasses import dataclass
+
+from vtlfs.engine.engine import ReadSession
+from vtlfs.engine.reader import MediumReader
+from vtlfs.engine.session import WriteSession
+from vtlfs.errors import CannotReopen, NotSequential, VtlfsError
+from vtlfs.fs.inodes import Inode
+from vtlfs.model import IoMode, Opener
+
+
+@dataclass(slots=True)
+class TextHandle:
+    """A text that was made at the look-up."""
+
+    text: bytes
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return the text's bytes at the offset."""
+        return self.text[offset : offset + size]
+
+
+@dataclass(slots=True)
+class ReadHandle:
+    """`size` bytes of a medium from `start`."""
+
+    inode: Inode
+    session: ReadSession
+    drive: int
+    start: int
+    size: int
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Return the bytes at the offset; fewer only at the end."""
+        wanted = min(size, self.size - offset)
+        return await self.session.read(self.start + offset, wanted) if wanted > 0 else b""
+
+
+@dataclass(slots=True)
+class WriteHandle:
+    """A write session behind the kernel's offsets."""
+
+    inode: Inode
+    session: WriteSession
+    drive: int
+    cached: bool
+    append: bool
+    base: int = 0
+    before: MediumReader | None = None  # the medium as it stood, for a read-write handle
+
+    @property
+    def end(self) -> int:
+        """The kernel's offset of the next byte."""
+        return self.base + self.session.length
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Take in what the kernel writes. Raises NotSequential, and what the session raises."""
+        if self.cached:
+            await self._write_cached(offset, data)
+            return
+        known = 0 if self.append else self.end - offset
+        if known < 0:
+            raise NotSequential(offset, self.end)
+        if known:
+            known = min(known, len(data))
+            if await self.read(offset, known) != data[:known]:
+                raise NotSequential(offset, self.end)
+        if known < len(data):
+            await self.session.write(self.session.length, data[known:])
+        self.inode.size = max(self.inode.size, self.end)
+
+    async def _write_cached(self, offset: int, data: bytes) -> None:
+        """Take in pages. The writer believes them written: if they are refused, its stream is not whole any more."""
+        try:
+            await self.session.write(offset, data)
+        except VtlfsError as error:
+            self.session.refuse(error)
+            raise
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return the bytes at the kernel's offset: the medium's, then the stream's own."""
+        size = min(size, self.end - offset)
+        if size <= 0:
+            return b""
+        first = b""
+        if self.before is not None and offset < self.base:
+            first = bytes(await self.before.read(offset, min(size, self.base - offset)))
+        rest = size - len(first)
+        own = await self.session.read(max(0, offset - self.base), rest) if rest else b""
+        return first + own
+
+
+Handle = TextHandle | ReadHandle | WriteHandle
+
+
+def check_reopening(inode: Inode) -> None:
+    """Raise where one more open for writing would harm a stream that is written through the page cache.
+
+    The kernel throws away that cache's unwritten pages when the same inode is opened with O_TRUNC, and sends those of
+    one stream in the name of another. With io=auto it does not come to this for what a shell has opened.
+    """
+    if inode.cached and inode.writers:
+        raise CannotReopen(inode.writers[0].number)
+
+
+def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, risky: bool) -> bool:
+    """Tell whether an open for writing is to go through the kernel's page cache.
+
+    Only a write-only stream that begins with O_TRUNC can. With io=auto it does, unless it is `risky` (little is left of
+    the medium or a disk, and a program that changes tapes wants to see ENOSPC at the write itself; or a disk does not
+    answer), or a shell has opened it for what it starts, which may open it again.
+    """
+    if io is IoMode.DIRECT or inode.writers or inode.readers:
+        return False
+    if flags & os.O_ACCMODE != os.O_WRONLY or flags & os.O_APPEND or not flags & os.O_TRUNC:
+        return False
+    return io is IoMode.CACHED or not (opener.shell or risky)

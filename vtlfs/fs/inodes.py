@@ -1,0 +1,69 @@
+"""The numbers by which the kernel names what it has looked up.
+
+A medium gets a fresh number from every look-up, so that every open() has an inode of its own: the kernel serialises
+writes to one inode, and keeps its size, page cache and attributes. Everything else has one number for good. A number is
+kept until the kernel has forgotten it as often as it was handed out.
+"""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from pyfuse3 import ROOT_INODE, InodeT
+
+from vtlfs.engine.session import WriteSession
+from vtlfs.fs.tree import FRESH, ROOT, MediumNode, Node, SessionNode, stable_number
+
+
+@dataclass(slots=True)
+class Inode:
+    """What the kernel knows under one number."""
+
+    number: InodeT
+    node: Node
+    lookups: int = 0
+    readers: int = 0  # how often it is open for reading
+    writers: list[WriteSession] = field(default_factory=list)  # open for writing; stat() shows the first
+    size: int = 0  # while it is open for writing: what the kernel takes for its size
+    written: bool = False  # has been open for writing
+    cached: bool = False  # ... through the page cache
+
+
+class Inodes:
+    """All inodes that the kernel may still name."""
+
+    def __init__(self) -> None:
+        root = Inode(ROOT_INODE, ROOT, lookups=1)
+        self._inodes: dict[int, Inode] = {ROOT_INODE: root}
+        self._fresh = count(FRESH)
+
+    def __getitem__(self, number: InodeT) -> Inode:
+        return self._inodes[number]
+
+    def __len__(self) -> int:
+        return len(self._inodes)
+
+    def looked_up(self, node: Node) -> Inode:
+        """Return the inode to answer a look-up with."""
+        if isinstance(node, MediumNode | SessionNode):
+            return self._count(InodeT(next(self._fresh)), node)
+        return self._count(InodeT(stable_number(node)), node)
+
+    def listed(self, node: Node) -> Inode:
+        """Return the inode to list a directory's entry with. Nothing is opened through it: a look-up comes first."""
+        return self._count(InodeT(stable_number(node)), node)
+
+    def forget(self, number: InodeT, lookups: int) -> None:
+        """Take back as many look-ups."""
+        inode = self._inodes.get(number)
+        if inode is not None and number != ROOT_INODE:
+            inode.lookups -= lookups
+            if inode.lookups <= 0:
+                del self._inodes[number]
+
+    def _count(self, number: InodeT, node: Node) -> Inode:
+        inode = self._inodes.get(number)
+        if inode is None:
+            inode = self._inodes[number] = Inode(number, node)
+        inode.node = node
+        inode.lookups += 1
+        return inode

@@ -1,0 +1,66 @@
+"""Who opens a file: the process, its program, and the host that it works for."""
+
+import ipaddress
+import os
+from collections.abc import Iterator
+
+import psutil
+
+from vtlfs.model import Opener
+
+# Shells open a file and pass it to what they start, which may open it again under /dev/stdout.
+SHELLS = frozenset(
+    "sh bash rbash dash ash busybox zsh zsh5 ksh ksh93 mksh lksh yash fish csh tcsh bsd-csh posh".split()
+)
+
+
+def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Opener:
+    """Return who the process is. May block: it reads /proc.
+
+    The host is `host` if given (the mount's `host=`), else the client of the ssh connection under which the process or
+    an ancestor runs, else `machine`. A process that can't be looked at (it is gone, another user's, or in another
+    container: pid 0) works for the machine.
+    """
+    try:
+        process = psutil.Process(pid) if pid else None
+        program = process.name() if process else "?"
+    except psutil.Error:
+        process, program = None, "?"
+    shell = process is not None and _executable(process) in SHELLS
+    if host is None:
+        host = (ssh_client(process) if process else None) or machine
+    return Opener(host, pid, uid, gid, program, shell)
+
+
+def ssh_client(process: psutil.Process) -> str | None:
+    """Return the address of the ssh client under which the process or an ancestor runs; None without one."""
+    for relative in _lineage(process):
+        try:
+            connection = relative.environ().get("SSH_CONNECTION", "")
+        except (psutil.Error, OSError):
+            continue
+        address = connection.partition(" ")[0]
+        if address:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                continue
+            return address
+    return None
+
+
+def _lineage(process: psutil.Process) -> Iterator[psutil.Process]:
+    current: psutil.Process | None = process
+    while current is not None:
+        yield current
+        try:
+            current = current.parent()
+        except psutil.Error:
+            return
+
+
+def _executable(process: psutil.Process) -> str:
+    try:
+        return os.path.basename(process.exe())
+    except (psutil.Error, OSError):
+        return ""

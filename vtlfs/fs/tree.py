@@ -1,0 +1,233 @@
+"""The mounted tree: which names there are, and what each one stands for. No FUSE here.
+
+    /drives/N/BARCODE   /drives/N/loaded   /media/BARCODE   /files/BARCODE/NNNN   /sessions/ID
+
+A node is a frozen value. A medium's node has the medium's length at the moment of the look-up: what is opened through
+it is the medium as it stood then.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from vtlfs.engine.engine import Engine
+from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchTapeFile
+from vtlfs.model import Medium, TapeFile, epoch_ns
+
+LOADED = "loaded"
+SHOWN_UNITS = 1000  # stripe units in the text of a session; more are counted
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+_TAPE_FILE = re.compile(r"[0-9]{4}|[1-9][0-9]{4,9}")
+
+
+class NoSuchEntry(KeyError):
+    """The directory has no entry of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory with no parameters: the root, drives, media, files or sessions."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriveDirectory:
+    """/drives/N"""
+
+    drive: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilesDirectory:
+    """/files/BARCODE"""
+
+    medium: Medium
+
+
+@dataclass(frozen=True, slots=True)
+class MediumNode:
+    """/drives/N/BARCODE, or /media/BARCODE where `drive` is None."""
+
+    medium: Medium
+    drive: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TapeFileNode:
+    """/files/BARCODE/NNNN"""
+
+    medium: Medium
+    tape_file: TapeFile
+
+
+@dataclass(frozen=True, slots=True)
+class SessionNode:
+    """/sessions/ID"""
+
+    session: int
+    text: bytes
+    changed_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedLink:
+    """/drives/N/loaded"""
+
+    drive: int
+    target: str
+    loaded_at: str
+
+
+Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode | SessionNode | LoadedLink
+
+ROOT = Directory("")
+DRIVES, MEDIA, FILES, SESSIONS = (Directory(name) for name in ("drives", "media", "files", "sessions"))
+TOP = {directory.name: directory for directory in (DRIVES, MEDIA, FILES, SESSIONS)}
+
+_KINDS: dict[str, int] = {name: kind for kind, name in enumerate(("", *TOP), 1)}
+_SHIFT = 56
+FRESH = 15 << _SHIFT  # numbers from here on are given to one look-up each
+
+
+def stable_number(node: Node) -> int:
+    """Return the inode number that stat() shows for the path; below FRESH, above all session identifiers."""
+    match node:
+        case Directory(name):
+            return _KINDS[name] << _SHIFT
+        case DriveDirectory(drive):
+            return 6 << _SHIFT | drive
+        case FilesDirectory(medium):
+            return 7 << _SHIFT | medium.id
+        case MediumNode(medium, drive):
+            return 8 << _SHIFT | (0 if drive is None else drive + 1) << 32 | medium.id
+        case TapeFileNode(medium, tape_file):
+            return 9 << _SHIFT | medium.id << 32 | tape_file.number
+        case SessionNode(session):
+            return 10 << _SHIFT | session
+        case LoadedLink(drive):
+            return 11 << _SHIFT | drive
+
+
+def mtime_ns(node: Node, otherwise: int) -> int:
+    """Return when what the node stands for last changed, in nanoseconds since 1970."""
+    match node:
+        case MediumNode(medium) | FilesDirectory(medium):
+            return epoch_ns(medium.written_at or medium.added_at)
+        case TapeFileNode(_, tape_file):
+            return epoch_ns(tape_file.released_at)
+        case SessionNode() if node.changed_at:
+            return epoch_ns(node.changed_at)
+        case LoadedLink():
+            return epoch_ns(node.loaded_at)
+        case _:
+            return otherwise
+
+
+class Tree:
+    """Finds nodes by name, and lists them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tracking = engine.tracking
+
+    async def look_up(self, parent: Node, name: str) -> Node:
+        """Return the node of this name. Raises NoSuchEntry.
+
+        Waits until a medium shows every stream whose close() has returned.
+        """
+        try:
+            match parent:
+                case Directory(""):
+                    return TOP[name]
+                case Directory("drives"):
+                    return self._drive(name)
+                case Directory("media"):
+                    return await self._medium(name, None)
+                case Directory("files"):
+                    return FilesDirectory((await self._medium(name, None)).medium)
+                case Directory("sessions"):
+                    return await self._session(name)
+                case DriveDirectory(drive):
+                    return self._loaded(drive) if name == LOADED else await self._medium(name, drive)
+                case FilesDirectory(medium):
+                    return await self._tape_file(medium, name)
+        except (KeyError, NoSuchMedium, NoSuchDrive, NoSuchSession, NoSuchTapeFile):
+            raise NoSuchEntry(name) from None
+        raise NoSuchEntry(name)
+
+    async def entries(self, directory: Node) -> list[tuple[str, Node]]:
+        """Return the names in the directory, with their nodes."""
+        return list(await self._entries(directory))
+
+    async def _entries(self, directory: Node) -> Iterator[tuple[str, Node]]:
+        tracking = self._tracking
+        match directory:
+            case Directory(""):
+                return iter(TOP.items())
+            case Directory("drives"):
+                drives = range(self._engine.library.config.drives)
+                return ((str(number), DriveDirectory(number)) for number in drives)
+            case Directory("media"):
+                return ((medium.barcode, MediumNode(medium, None)) for medium in tracking.media())
+            case Directory("files"):
+                return ((medium.barcode, FilesDirectory(medium)) for medium in tracking.media())
+            case Directory("sessions"):
+                return ((str(number), SessionNode(number, b"", "")) for number in tracking.open_session_ids())
+            case DriveDirectory(drive):
+                return self._drive_entries(drive)
+            case FilesDirectory(medium):
+                await self._engine.settle(medium.barcode)
+                files = tracking.tape_files(medium.barcode)
+                return ((f"{file.number:04d}", TapeFileNode(medium, file)) for file in files)
+        raise NotADirectoryError
+
+    def _drive_entries(self, drive: int) -> Iterator[tuple[str, Node]]:
+        with suppress(KeyError):
+            yield LOADED, self._loaded(drive)
+        for medium in self._tracking.media():
+            yield medium.barcode, MediumNode(medium, drive)
+
+    def _drive(self, name: str) -> DriveDirectory:
+        number = _parse(name, _NUMBER)
+        if number >= self._engine.library.config.drives:
+            raise KeyError(name)
+        return DriveDirectory(number)
+
+    def _loaded(self, drive: int) -> LoadedLink:
+        known = self._tracking.drive(drive)
+        if known.loaded is None or known.loaded_at is None:
+            raise KeyError(LOADED)
+        return LoadedLink(drive, known.loaded, known.loaded_at)
+
+    async def _medium(self, barcode: str, drive: int | None) -> MediumNode:
+        await self._engine.settle(barcode)
+        return MediumNode(self._tracking.medium(barcode), drive)
+
+    async def _tape_file(self, medium: Medium, name: str) -> TapeFileNode:
+        await self._engine.settle(medium.barcode)
+        return TapeFileNode(medium, self._tracking.tape_file(medium.barcode, _parse(name, _TAPE_FILE)))
+
+    async def _session(self, name: str) -> SessionNode:
+        number = _parse(name, _NUMBER)
+        session, received = await self._engine.describe(number)
+        document = session.as_json() | {"received": received}
+        if session.tape_file is not None:
+            document["start"] = self._tracking.tape_file(session.medium, session.tape_file).start
+        units = self._tracking.stripe_units(number, 0, SHOWN_UNITS + 1)
+        document["stripe_units"] = [
+            {"unit": unit.unit, "disk": unit.disk, "slot": unit.slot, "bytes": unit.bytes, "blake3": unit.blake3.hex()}
+            for unit in units[:SHOWN_UNITS]
+        ]
+        document["stripe_units_complete"] = len(units) <= SHOWN_UNITS
+        text = json.dumps(document, indent=1) + "\n"
+        return SessionNode(number, text.encode(), session.released_at or session.opened_at)
+
+
+def _parse(name: str, form: re.Pattern[str]) -> int:
+    """Read a number in its one form, for a name must stand for one thing and a thing have one name."""
+    if not form.fullmatch(name):
+        raise KeyError(name)
+    return int(name)
