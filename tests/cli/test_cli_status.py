@@ -62,6 +62,7 @@ def test_two_live_mounts_of_one_host_name_are_noted(done, shelf):
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+    assert [mount["host"] for mount in found["mounts"]] == ["machine", "machine", "beta"]
     (note,) = found["notes"]
     assert note.startswith("2 live mounts have the host name machine")
     assert f"note: {note}\n" in text

@@ -33,7 +33,7 @@ class MountedBy:
 
     def as_json(self) -> dict[str, object]:
         """Return the mount as a JSON object."""
-        return asdict(self.mount) | {"user": self.user, "alive": self.alive}
+        return asdict(self.mount) | {"host": self.host, "user": self.user, "alive": self.alive}
 
 
 @dataclass(frozen=True, slots=True)
