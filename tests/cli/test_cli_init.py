@@ -119,7 +119,7 @@ def test_disk_whose_name_is_not_utf8(refused, words, tmp_path):
         ("--stripe-unit", "5000", "stripe unit of 5000 bytes"),
         ("--stripe-unit", "0", "stripe unit of 0 bytes"),
         ("--stripe-unit", "1GiB", "stripe unit of 1073741824 bytes"),
-        ("--stripe-unit", "9" * 5000, "digits"),
+        ("--stripe-unit", "9" * 5000, "invalid value for '--stripe-unit'"),
         ("--drives", "0", "0 drives"),
         ("--drives", "100000", "100000 drives"),
         ("--drives", "-1", "'-1' is no number"),

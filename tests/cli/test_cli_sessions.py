@@ -55,11 +55,12 @@ def test_sessions_that_are_wanted(done, filled, words, wanted):
 
 def test_sessions_as_table(done, filled):
     lines = done("sessions", filled.path).splitlines()
-    headings = "ID HOST PROGRAM ACCESS DRIVE MEDIUM STATE OPENED BYTES FILE"
+    headings = "ID HOST PROGRAM DOES DRIVE/MEDIUM STATE OPENED BYTES FILE"
     assert lines[0].split() == headings.split()
     assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3", "4"]
     assert lines[1].split()[-3:] == ["9.77", "KiB", "0000"]
-    assert lines[4].split()[6] == "open"
+    assert lines[4].split()[3:6] == ["write", "1/A00002L9", "open"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_table_says_how_many_are_left_out(done, filled):

@@ -50,9 +50,9 @@ def list_media(library: Path, as_json: bool) -> None:
     elif not found:
         show.line(f"no media; vtlfs media add {show.word(library)} BARCODE... adds some")
     else:
-        headings = [Column(text) for text in ("ADDED", "WRITTEN")]
+        times = [Column(text, folds=False) for text in ("ADDED", "WRITTEN")]
         figures = [Column(text, figures=True) for text in ("CAPACITY", "BYTES", "FILES", "FILL")]
-        show.table([Column("BARCODE"), *figures, *headings], [_row(medium) for medium in found])
+        show.table([Column("BARCODE"), *figures, *times], [_row(medium) for medium in found])
 
 
 @click.command(epilog=params.example("vtlfs load /srv/vtl 0 A00001L9"))

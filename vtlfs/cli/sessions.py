@@ -78,7 +78,7 @@ def files(library: Path, barcode: str, as_json: bool) -> None:
         show.line(f"no tape files on {barcode}")
     else:
         columns = [Column("FILE"), Column("SESSION", figures=True), Column("HOST"), Column("START", figures=True)]
-        columns += [Column("BYTES", figures=True), Column("RELEASED")]
+        columns += [Column("BYTES", figures=True), Column("RELEASED", folds=False)]
         show.table(columns, [_file_row(tape_file) for tape_file in found])
 
 
@@ -104,9 +104,9 @@ def _newest(tracking: "Tracking", wanted: "SessionFilter") -> tuple[list[Session
 
 
 def _table(found: list[Session]) -> None:
-    columns = [Column("ID", figures=True), Column("HOST"), Column("PROGRAM"), Column("ACCESS")]
-    columns += [Column("DRIVE", figures=True), Column("MEDIUM"), Column("STATE"), Column("OPENED")]
-    columns += [Column("BYTES", figures=True), Column("FILE")]
+    columns = [Column("ID", figures=True), Column("HOST"), Column("PROGRAM"), Column("DOES", folds=False)]
+    columns += [Column("DRIVE/MEDIUM", folds=False), Column("STATE"), Column("OPENED", folds=False)]
+    columns += [Column("BYTES", figures=True), Column("FILE", folds=False)]
     show.table(columns, [_row(session) for session in found])
 
 
@@ -116,8 +116,7 @@ def _row(session: Session) -> list[object]:
         session.host,
         session.program,
         session.access,
-        session.drive,
-        session.medium,
+        f"{session.drive}/{session.medium}",
         session.state if session.error is None else f"{session.state} {session.error}",
         show.seconds(session.opened_at),
         show.human(session.bytes),

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import click
 
@@ -15,10 +15,11 @@ UNLIMITED_WIDTH = 100_000  # columns of a table that no terminal shows: nothing 
 
 
 class Column(NamedTuple):
-    """A table's column: its heading, and whether it holds figures, which stand on the right."""
+    """A table's column: its heading, whether it holds figures, which stand on the right, and whether it folds."""
 
     heading: str
     figures: bool = False
+    folds: bool = True
 
 
 def printable(value: object) -> str:
@@ -46,7 +47,8 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
     console = Console(highlight=False) if watched else Console(width=UNLIMITED_WIDTH, color_system=None)
     shown = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
-        shown.add_column(column.heading, justify="right" if column.figures else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.figures else "left"
+        shown.add_column(column.heading, justify=justify, overflow="fold", no_wrap=column.figures or not column.folds)
     for row in rows:
         shown.add_row(*(Text("-" if value is None else printable(value)) for value in row))
     with console.capture() as captured:  # click writes, so that a closed pipe is the exception that it is everywhere

@@ -189,7 +189,13 @@ def _mount_table(mounts: list[MountedBy]) -> None:
     if not mounts:
         show.line("not mounted")
         return
-    columns = [Column("HOST"), Column("MOUNTPOINT"), Column("PID", figures=True), Column("USER"), Column("SINCE")]
+    columns = [
+        Column("HOST"),
+        Column("MOUNTPOINT"),
+        Column("PID", figures=True),
+        Column("USER"),
+        Column("SINCE", folds=False),
+    ]
     columns += [Column("STATE"), Column("OPTIONS")]
     rows = []
     for mounted in mounts:
