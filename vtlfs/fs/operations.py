@@ -110,7 +110,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         """Refuse, but for the times that the kernel itself keeps of what is written, and sends when it is closed."""
         changes = fields.update_size or fields.update_mode or fields.update_uid or fields.update_gid
-        if changes or not self._inodes[inode].written:
+        if changes or fields.update_atime or not self._inodes[inode].written:
             raise NotPermitted("changing a file's attributes")
         return await self.getattr(inode, ctx)
 
