@@ -1,0 +1,228 @@
+"""A library on real directories, and mounts of it that are served by the real program."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vtlfs.engine.extract import extract
+from vtlfs.engine.library import LOG, Library
+from vtlfs.model import Session, TapeFile
+
+PROGRAM = [sys.executable, "-m", "vtlfs"]
+PROJECT = Path(__file__).resolve().parents[1]
+SECONDS = 60.0  # for anything that has to happen at some time
+ALARMING = re.compile(r"WARNING|ERROR|CRITICAL|Traceback")
+
+
+def require_fuse() -> None:
+    """Skip the test where nothing can be mounted; fail under CI."""
+    why = None
+    if os.geteuid() != 0:
+        why = "mount tests want root"
+    elif not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        why = "there is no usable /dev/fuse"
+    if why and os.environ.get("CI"):
+        pytest.fail(f"{why}, and CI refuses to skip")
+    if why:
+        pytest.skip(why)
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """Return the first true value of the condition."""
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.01)
+    return value
+
+
+def random_bytes(seed: int, size: int) -> bytes:
+    """Return bytes that are always the same for the same arguments, and never for two seeds."""
+    return random.Random(seed).randbytes(size)
+
+
+def shell(script: str, *, status: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a shell script; it must end with the status."""
+    options = {"capture_output": True, "text": True, "timeout": SECONDS} | more
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], check=False, **options)
+    assert done.returncode == status, f"{script}: status {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+class Mounted:
+    """A mount, and the process that serves it."""
+
+    def __init__(self, path: Path, pid: int, log: Path) -> None:
+        self.path = path
+        self.pid = pid
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.has_ended = False
+
+    def medium(self, barcode: str) -> Path:
+        """Return the path of the medium where any drive will do."""
+        return self.path / "media" / barcode
+
+    def drive(self, number: int, barcode: str) -> Path:
+        """Return the path of the medium through a drive."""
+        return self.path / "drives" / str(number) / barcode
+
+    def file(self, barcode: str, number: int) -> Path:
+        """Return the path of a tape file."""
+        return self.path / "files" / barcode / f"{number:04d}"
+
+    def session(self, number: int) -> dict[str, Any]:
+        """Return what /sessions says."""
+        document: dict[str, Any] = json.loads((self.path / "sessions" / str(number)).read_text())
+        return document
+
+    def kill(self) -> None:
+        """Have the serving process die at once, and leave the dead mount."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: signal.Signals) -> int | None:
+        """Send a signal and wait for the end. Return the exit status, of a mount in the foreground."""
+        os.kill(self.pid, number)
+        self.has_ended = True
+        return self.ended()
+
+    def ended(self) -> int | None:
+        """Wait for the end. Return the exit status, of a mount in the foreground."""
+        if self.process is not None:
+            return self.process.wait(SECONDS)
+        wait_until(lambda: not Path(f"/proc/{self.pid}").exists(), "the end of the serving process")
+        return None
+
+
+class OnDisks:
+    """A library on disks that are directories."""
+
+    def __init__(self, root: Path, disks: int | Sequence[Path] = 2, *, media: str = "T1..T9", unit: str = "") -> None:
+        self.root = root
+        self.path = root / "library"
+        self.disks = [root / f"disk{number}" for number in range(disks)] if isinstance(disks, int) else list(disks)
+        for disk in self.disks:
+            disk.mkdir(exist_ok=True)
+        options = [word for disk in self.disks for word in ("--disk", disk)]
+        self.vtlfs("init", self.path, *options, *(["--stripe-unit", unit] if unit else []))
+        self.add(media)
+
+    def vtlfs(self, *words: object, status: int = 0) -> str:
+        """Run the program; it must end with the status. Return what it printed, errors too if there were to be any."""
+        arguments = [*PROGRAM, *(os.fspath(word) if isinstance(word, Path) else str(word) for word in words)]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, cwd=PROJECT, check=False)
+        assert done.returncode == status, f"{words}: status {done.returncode}: {done.stderr}"
+        return done.stdout if status == 0 else done.stdout + done.stderr
+
+    def add(self, *barcodes: str, capacity: int | None = None) -> None:
+        """Add media."""
+        self.vtlfs("media", "add", self.path, *barcodes, *(["--capacity", capacity] if capacity else []))
+
+    def listed(self, *options: object) -> list[dict[str, Any]]:
+        """Return what `vtlfs sessions --json` lists."""
+        found: list[dict[str, Any]] = json.loads(self.vtlfs("sessions", self.path, "--json", *options))
+        return found
+
+    def session(self, number: int) -> Session:
+        """Return what the tracking database knows of a session."""
+        with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
+            return tracking.session(number)
+
+    def tape_files(self, barcode: str) -> list[TapeFile]:
+        """Return what the tracking database knows of a medium's tape files."""
+        with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
+            return tracking.tape_files(barcode)
+
+    def extract(self, barcode: str, number: int | None = None) -> bytes:
+        """Return what is extracted, by the program's own function: quicker than the program."""
+        pieces: list[bytes] = []
+        extract(Library.open(self.path), barcode, number, lambda piece: pieces.append(bytes(piece)), lambda _: None)
+        return b"".join(pieces)
+
+    def extracted(self, barcode: str, number: int | None = None) -> bytes:
+        """Return what `vtlfs extract` writes."""
+        words = [*PROGRAM, "extract", str(self.path), barcode, *([] if number is None else [str(number)])]
+        return subprocess.run(words, capture_output=True, timeout=SECONDS, cwd=PROJECT, check=True).stdout
+
+    @contextmanager
+    def mounted(
+        self, options: str = "", *, at: Path | None = None, background: bool = False, expects: Sequence[str] = ()
+    ) -> Iterator[Mounted]:
+        """Mount the library for the block; then unmount it, and want a clean end and a log without alarm.
+
+        `expects`: what must be in the log's alarming lines, each of which must have one of them.
+        """
+        path = self.root / "mnt" if at is None else at
+        with suppress(FileExistsError):
+            path.mkdir()
+        mounted = self._start(path, options, background=background)
+        try:
+            yield mounted
+            if not mounted.has_ended:
+                self.vtlfs("umount", path)
+                assert mounted.ended() in (0, None)
+            assert not os.path.ismount(path)
+            check_log(mounted.log.read_text(), expects)
+        except BaseException:
+            sys.stderr.write(mounted.log.read_text())
+            raise
+        finally:
+            clean_up(mounted)
+
+    def _start(self, path: Path, options: str, *, background: bool) -> Mounted:
+        words = ["mount", str(self.path), str(path), *(["-o", options] if options else [])]
+        if background:
+            assert self.vtlfs(*words) == ""
+            log = self.path / LOG
+            pid = re.findall(r"vtlfs\[(\d+)\]: INFO: .* is mounted", log.read_text())[-1]
+            return Mounted(path, int(pid), log)
+        log = self.root / f"mount-{time.monotonic_ns()}.log"
+        with open(log, "wb") as output:
+            process = subprocess.Popen([*PROGRAM, *words, "--foreground"], stdout=output, stderr=output, cwd=PROJECT)
+        mounted = Mounted(path, process.pid, log)
+        mounted.process = process
+        try:
+            wait_until(lambda: process.poll() is not None or " is mounted " in log.read_text(), "a live mount")
+            assert process.poll() is None, log.read_text()
+        except BaseException:
+            clean_up(mounted)
+            raise
+        return mounted
+
+
+def check_log(text: str, expects: Sequence[str]) -> None:
+    """Want no alarming line but the expected ones, and of these one each at least."""
+    alarming = [line for line in text.splitlines() if ALARMING.search(line)]
+    unexpected = [line for line in alarming if not any(word in line for word in expects)]
+    assert not unexpected, text
+    missing = [word for word in expects if not any(word in line for line in alarming)]
+    assert not missing, text
+
+
+def clean_up(mounted: Mounted) -> None:
+    """Leave neither a process nor a mount behind, whatever has gone wrong."""
+    if mounted.process is not None:
+        mounted.process.kill()
+        mounted.process.wait()
+    elif not mounted.has_ended:
+        with suppress(ProcessLookupError):
+            if Path(f"/proc/{mounted.pid}/cmdline").read_bytes().count(b"vtlfs"):
+                os.kill(mounted.pid, signal.SIGKILL)
+    while is_mounted(mounted.path):
+        subprocess.run(["umount", "-l", mounted.path], check=True)
+
+
+def is_mounted(path: Path) -> bool:
+    """Tell whether something is mounted there, dead or alive."""
+    return any(line.split(" ")[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
