@@ -144,20 +144,23 @@ def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
 def _line(text: str, section: str, key: str | None = None) -> int:
     """Return the number of the line where the key stands, or its section where the key can't be told."""
     current, found = "", 1
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
-            current = header[1].strip("\"'")
-            if current == section:
-                found = number
-                if key is None:
-                    return number
-        elif name := re.match(r"\s*([^=\s]+)\s*=", line):
-            if key is None and current == "" and name[1].split(".")[0].strip("\"'") == section:
-                return number
-            dotted = f"{section}.{key}" if current == "" else key
-            if current in ("", section) and name[1].replace('"', "").replace("'", "") == dotted:
-                return number
+            name = current = _bare(header[1])
+            found = number if current == section else found
+        elif assignment := re.match(r"""\s*((?:"[^"]*"|'[^']*'|[^=\s"'])+)\s*=""", line):
+            name = f"{current}.{_bare(assignment[1])}" if current else _bare(assignment[1])
+        else:
+            continue
+        wanted = section if key is None else f"{section}.{key}"
+        if name == wanted or name.startswith(f"{wanted}."):
+            return number
     return found
+
+
+def _bare(name: str) -> str:
+    """Return a key of TOML without its quotes."""
+    return name.replace('"', "").replace("'", "")
 
 
 def render(config: Config) -> str:

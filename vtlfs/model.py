@@ -16,6 +16,7 @@ Digest = bytes  # a BLAKE3, 32 bytes
 BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 RESERVED_BARCODES = frozenset({"loaded"})  # /drives/N/loaded is the symbolic link
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:%-]{0,254}")
+MAX_SIZE = 1 << 62  # of anything; the tracking database adds two sizes in 64 bits
 MAX_RANGE = 100_000  # barcodes in one A..B range: a typing error, not a library
 
 _SUFFIX = {"": 1, "B": 1} | {
@@ -226,13 +227,16 @@ def parse_size(text: str) -> int:
     """Read a size in bytes: `4096`, `64K`, `1MiB`, `2.5G`, `12TB`.
 
     K, M, G, T, P and KiB… are powers of 1024, as in dd and tar; KB, MB… are powers of 1000.
-    Raises UsageError.
+    Raises UsageError, also for more than MAX_SIZE.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2].upper() not in _SUFFIX:
         raise UsageError(f"{text!r} is no size; write it like 4096, 64K, 1MiB or 12TB")
-    size = float(match[1]) if "." in match[1] else int(match[1])
-    return int(size * _SUFFIX[match[2].upper()])
+    number = float(match[1]) if "." in match[1] else int(match[1])
+    size = int(number * _SUFFIX[match[2].upper()])
+    if size > MAX_SIZE:
+        raise UsageError(f"{text!r} is too large a size: {format_size(MAX_SIZE)} at most")
+    return size
 
 
 def format_size(size: int) -> str:

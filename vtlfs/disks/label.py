@@ -31,7 +31,7 @@ def read(path: Path) -> Label | None:
         label = Label(document["library"], document["disk"], document["number"], document["created_at"])
         if not all(isinstance(text, str) for text in (label.library, label.disk, label.created_at)):
             raise TypeError
-        if not isinstance(label.number, int):
+        if type(label.number) is not int or label.number < 0:
             raise TypeError
     except FileNotFoundError:
         return None

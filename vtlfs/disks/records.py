@@ -23,7 +23,8 @@ _KEYED = struct.Struct("<IIQ")
 
 def encode(document: dict[str, Any], generation: int) -> bytes:
     """Return one record of RECORD bytes. Raises ValueError where the document is too large."""
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+    # A name that is not UTF-8 has lone surrogates; "backslashreplace" makes them their JSON escapes.
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
     if len(text) > MAX_JSON:
         raise ValueError(f"a record of {len(text)} bytes does not fit into {MAX_JSON}")
     head = _HEAD.pack(MAGIC, VERSION, len(text), generation, _digest(len(text), generation, text))

@@ -59,10 +59,19 @@ class Library:
             if not os.access(path, os.W_OK | os.X_OK):
                 raise LibraryError(f"disk {path}: not writable")
             found[label.number] = LocalDisk(label.number, path, self.config.uuid)
-        missing = set(range(len(self.config.disks))) - set(found)
-        if missing:
-            raise LibraryError(f"{self.path}: no path in library.toml leads to disk {min(missing)}")
+        self._check_complete(set(found))
         return [found[number] for number in sorted(found)]
+
+    def _check_complete(self, found: set[int]) -> None:
+        tracking = self.tracking(read_only=True)
+        try:
+            known = {disk.number for disk in tracking.disks()}
+        finally:
+            tracking.close()
+        if missing := known - found:
+            raise LibraryError(f"{self.path}: no path in library.toml leads to disk {min(missing)}")
+        if strange := found - known:
+            raise LibraryError(f"{self.path}: the tracking database knows of no disk {min(strange)}")
 
 
 def create(path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: str) -> Library:
@@ -73,8 +82,13 @@ def create(path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: 
     configuration.check_drives(drives)
     configuration.check_stripe_unit(stripe_unit)
     path = Path(os.path.abspath(path))
-    made = _check_directory(path)
+    try:
+        made = _check_directory(path)
+    except OSError as error:
+        raise LibraryError(f"{path}: {error.strerror}") from None
     config = Config(str(uuid4()), tuple(_check_disks(disks)), drives, stripe_unit)
+    if Path(os.path.realpath(path)) in config.disks:
+        raise UsageError(f"{path}: the library's directory can't be one of its disks; give it one of its own")
     records = [DiskRecord(number, str(uuid4()), str(disk), at) for number, disk in enumerate(config.disks)]
     labelled: list[Path] = []
     try:
@@ -98,10 +112,10 @@ def create(path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: 
 def _fill(path: Path, config: Config, records: list[DiskRecord], at: str) -> None:
     old_mask = os.umask(0o077)
     try:
-        path.chmod(0o700)
         (path / MOUNTS).mkdir()
         tracking.create(path, config.uuid, records, config.drives, at)
         write_file(path / configuration.FILE_NAME, configuration.render(config).encode())
+        path.chmod(0o700)
         sync_directory(path.parent)
     finally:
         os.umask(old_mask)
@@ -146,8 +160,17 @@ def _check_disks(disks: list[Path]) -> list[Path]:
         if not os.access(disk, os.W_OK | os.X_OK):
             raise LibraryError(f"disk {disk}: not writable")
         seen[status.st_dev, status.st_ino] = disk
-        paths.append(Path(os.path.realpath(disk)))
+        paths.append(_utf8(Path(os.path.realpath(disk))))
     return paths
+
+
+def _utf8(disk: Path) -> Path:
+    """Return the path if library.toml and the tracking database can name it, else raise UsageError."""
+    try:
+        str(disk).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"disk {str(disk)!a}: its name is not UTF-8; give it another") from None
+    return disk
 
 
 def _label_of(disk: Path) -> Label | None:

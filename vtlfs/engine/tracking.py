@@ -88,11 +88,11 @@ class Tracking:
 
     def _check(self, path: Path) -> None:
         try:
+            if not self._db.table("library").exists():
+                raise LibraryError(f"{path}: not a tracking database; `vtlfs rebuild` makes one from the disks")
             if is_newer(self._db):
                 raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
             if migrations.pending(self._db):
-                if not self._db.table("library").exists() and self._db.table_names():
-                    raise LibraryError(f"{path}: not a tracking database of vtlfs")
                 migrations.apply(self._db)
         except sqlite3.DatabaseError as error:
             raise LibraryError(f"{path}: {error}; `vtlfs rebuild` makes a new one from the disks") from None
@@ -151,7 +151,7 @@ class Tracking:
             "INSERT INTO mount (host, machine, pid, uid, mountpoint, options, state, mounted_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             *(mount.host, mount.machine, mount.pid, mount.uid),
-            *(mount.mountpoint, mount.options, mount.state, mount.mounted_at),
+            *(_text(mount.mountpoint), _text(mount.options), mount.state, mount.mounted_at),
         )
         return int(cursor.lastrowid or 0)
 
@@ -279,7 +279,7 @@ class Tracking:
         self._execute(
             "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
             " stripe_unit) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?)",
-            *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, opener.program),
+            *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, _text(opener.program)),
             *(str(access), drive, barcode, at, stripe_unit),
         )
 
@@ -458,6 +458,8 @@ def create(library: Path, uuid: str, disks: Sequence[DiskRecord], drives: int, a
                 )
             for number in range(drives):
                 connection.execute("INSERT INTO drive (number) VALUES (?)", (number,))
+    except sqlite3.DatabaseError as error:
+        raise _translated(error) from error
     finally:
         connection.close()
 
@@ -468,6 +470,11 @@ def _session(row: tuple[Any, ...]) -> Session:
     values[10] = State(row[10])
     values[18] = tuple(json.loads(row[18]))
     return Session(*values)
+
+
+def _text(name: str) -> str:
+    """Return a name that need not be UTF-8 as text that the database takes."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _translated(error: sqlite3.DatabaseError) -> TrackingError:

@@ -1,0 +1,163 @@
+"""library.toml."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vtlfs import config as configuration
+from vtlfs.config import FILE_NAME, MAX_DRIVES, MAX_STRIPE_UNIT, MIN_STRIPE_UNIT, Config, ConfigError, load, render
+from vtlfs.errors import LibraryError, UsageError
+from vtlfs.model import GIB, MIB
+
+GOOD = """\
+[library]
+uuid = "u"
+disks = ["/a", "/b"]
+drives = 3
+
+[stripe]
+unit = "64KiB"
+
+[io]
+direct_below = 0
+
+[tracking]
+checkpoint = "1.5min"
+"""
+paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).map(
+    lambda name: Path("/", name)
+)
+
+
+def put(library: Path, text: str) -> Path:
+    (library / FILE_NAME).write_text(text)
+    return library
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    assert load(put(tmp_path, GOOD)) == Config("u", (Path("/a"), Path("/b")), 3, 64 << 10, 0, 90.0)
+
+
+def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
+    config = load(put(tmp_path, '[library]\nuuid = "u"\ndisks = ["/a", "/b"]\n'))
+    assert config == Config("u", (Path("/a"), Path("/b")), 4, MIB, GIB, 5.0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    disks=st.lists(paths, min_size=2, max_size=4),
+    drives=st.integers(1, MAX_DRIVES),
+    stripe_unit=st.integers(1, MAX_STRIPE_UNIT // MIN_STRIPE_UNIT).map(lambda count: count * MIN_STRIPE_UNIT),
+    direct_below=st.integers(0, 2**40),
+    checkpoint=st.integers(1, 86400),
+)
+def test_what_is_rendered_is_loaded(
+    tmp_path: Path, disks: list[Path], drives: int, stripe_unit: int, direct_below: int, checkpoint: int
+) -> None:
+    config = Config("some-uuid", tuple(disks), drives, stripe_unit, direct_below, float(checkpoint))
+    (tmp_path / FILE_NAME).write_bytes(render(config).encode())
+    assert load(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key"),
+    [
+        ("uuid =", "uid =", 2, "library.uid"),
+        ('"u"', "7", 2, "library.uuid"),
+        ('"u"', '""', 2, "library.uuid"),
+        ('["/a", "/b"]', '["/a"]', 3, "library.disks"),
+        ('["/a", "/b"]', '["/a", 5]', 3, "library.disks"),
+        ('["/a", "/b"]', '["/a", ""]', 3, "library.disks"),
+        ('["/a", "/b"]', '"/a"', 3, "library.disks"),
+        ('["/a", "/b"]', '[\n"/a",\n]', 3, "library.disks"),
+        ("drives = 3", "drives = 0", 4, "library.drives"),
+        ("drives = 3", "drives = 1001", 4, "library.drives"),
+        ("drives = 3", "drives = true", 4, "library.drives"),
+        ("drives = 3", 'drives = "3"', 4, "library.drives"),
+        ("drives = 3", "drives = 3.5", 4, "library.drives"),
+        ("drives = 3", "drive = 3", 4, "library.drive"),
+        ("drives = 3", "drives.most = 3", 4, "library.drives"),
+        ("unit =", "size =", 7, "stripe.size"),
+        ("64KiB", "4095", 7, "stripe.unit"),
+        ("64KiB", "128MiB", 7, "stripe.unit"),
+        ("64KiB", "big", 7, "stripe.unit"),
+        ('"64KiB"', "-4096", 7, "stripe.unit"),
+        ("= 0", '= "much"', 10, "io.direct_below"),
+        ("= 0", "= -1", 10, "io.direct_below"),
+        ("1.5min", "1.5m", 13, "tracking.checkpoint"),
+        ("1.5min", "0s", 13, "tracking.checkpoint"),
+        ('"1.5min"', "90", 13, "tracking.checkpoint"),
+        ('checkpoint = "1.5min"', "check-point = 5", 13, "tracking.check-point"),
+        ("[io]", "[io.more]", 9, "io.more"),
+        ("direct_below", '"direct below"', 10, "io.direct below"),
+    ],
+)
+def test_an_error_names_line_and_key(tmp_path: Path, old: str, new: str, line: int, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(put(tmp_path, GOOD.replace(old, new, 1)))
+    assert f"{tmp_path / FILE_NAME}: line {line}: {key}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "name"),
+    [
+        (GOOD + "[snapshot]\nevery = 1\n", 14, "snapshot"),
+        (GOOD.replace("[io]", "[IO]"), 9, "IO"),
+        ("colour = 1\n" + GOOD, 1, "colour"),
+        ("\n" + "io = 1\n" + GOOD.replace("[io]\ndirect_below = 0\n", ""), 2, "io"),
+        (GOOD.replace("[stripe]", "[[stripe]]"), 6, "stripe"),
+    ],
+)
+def test_an_unknown_section_is_named_with_its_line(tmp_path: Path, text: str, line: int, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"line {line}: .*'{name}'"):
+        load(put(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [(GOOD + "oops\n", 14), (GOOD.replace('"u"', "u"), 2), (GOOD + GOOD, 14), ('a = "\n', 1)]
+)
+def test_what_is_no_toml_is_named_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(ConfigError, match=f"line {line},"):
+        load(put(tmp_path, text))
+
+
+@pytest.mark.parametrize("key", ["uuid", "disks"])
+def test_a_required_key_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
+    text = "".join(line for line in GOOD.splitlines(keepends=True) if not line.startswith(key))
+    with pytest.raises(ConfigError, match=rf"library\.{key} is missing"):
+        load(put(tmp_path, text))
+
+
+def test_an_empty_configuration_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is missing"):
+        load(put(tmp_path, ""))
+
+
+def test_a_directory_without_a_library_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="vtlfs init"):
+        load(tmp_path)
+
+
+def test_a_configuration_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b'[library]\nuuid = "\xff"\n')
+    with pytest.raises(LibraryError, match="not UTF-8"):
+        load(tmp_path)
+    os.unlink(tmp_path / FILE_NAME)
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(LibraryError, match="directory"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5s", 5), ("15min", 900), ("1h", 3600), ("2d", 172800), ("0.5 s", 0.5)])
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert configuration.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "-1s", "1m", "1 month", "1e3s", "1.s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no duration"):
+        configuration.parse_duration(text)
