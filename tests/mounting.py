@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,34 @@ class OnDisks:
         return mounted
 
 
+@dataclass(frozen=True)
+class Tape:
+    """A medium that no other test uses, on a mount that others use too."""
+
+    library: OnDisks
+    mounted: Mounted
+    barcode: str
+    io: str
+
+    @property
+    def path(self) -> Path:
+        """The medium's path."""
+        return self.mounted.medium(self.barcode)
+
+    def streams(self) -> list[bytes]:
+        """Return the tape files, which must read the same through /files, /media, /drives and `vtlfs extract`."""
+        folder = self.mounted.path / "files" / self.barcode
+        names = sorted(entry.name for entry in folder.iterdir())
+        assert names == [f"{number:04d}" for number in range(len(names))]
+        streams = [(folder / name).read_bytes() for name in names]
+        whole = b"".join(streams)
+        assert self.path.read_bytes() == whole
+        assert self.mounted.drive(1, self.barcode).read_bytes() == whole
+        assert self.path.stat().st_size == len(whole)
+        assert self.library.extract(self.barcode) == whole
+        return streams
+
+
 def check_log(text: str, expects: Sequence[str]) -> None:
     """Want no alarming line but the expected ones, and of these one each at least."""
     alarming = [line for line in text.splitlines() if ALARMING.search(line)]
@@ -219,10 +248,11 @@ def clean_up(mounted: Mounted) -> None:
         with suppress(ProcessLookupError):
             if Path(f"/proc/{mounted.pid}/cmdline").read_bytes().count(b"vtlfs"):
                 os.kill(mounted.pid, signal.SIGKILL)
-    while is_mounted(mounted.path):
+    while str(mounted.path) in mountpoints():
         subprocess.run(["umount", "-l", mounted.path], check=True)
 
 
-def is_mounted(path: Path) -> bool:
-    """Tell whether something is mounted there, dead or alive."""
-    return any(line.split(" ")[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+def mountpoints() -> list[str]:
+    """Return where vtlfs is mounted, dead or alive."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line.split(" ")[4] for line in lines if " - fuse.vtlfs " in line]
