@@ -1,0 +1,597 @@
+"""The tracking database: sessions, media, and every past state of them."""
+
+import errno
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vtlfs.engine import tracking as tracking_module
+from vtlfs.engine.history import as_of_sql
+from vtlfs.engine.schema import VERSIONED
+from vtlfs.engine.tracking import SessionFilter, Tracking
+from vtlfs.errors import (
+    LibraryError,
+    MediumFull,
+    NoSuchDrive,
+    NoSuchMedium,
+    NoSuchSession,
+    NoSuchTapeFile,
+    TrackingError,
+    UsageError,
+)
+from vtlfs.model import Access, DiskRecord, Mount, Opener, State, StripeUnit
+
+DISKS = [DiskRecord(0, "uuid-0", "/disk0", "t0"), DiskRecord(1, "uuid-1", "/disk1", "t0")]
+MOUNT = Mount(0, "alpha", "machine", 1, 0, "/mnt", "host=alpha", "mounted", "t0", None)
+OPENER = Opener("alpha", 7, 1000, 100, "tar")
+UNIT = 10
+Execute = Callable[..., list[tuple[Any, ...]]]
+
+
+def clock() -> Iterator[str]:
+    for tick in range(10**6):
+        yield f"2026-01-31T09:30:00.{tick:06d}Z"
+
+
+def new_tracking(library: Path) -> Tracking:
+    for path in library.glob("tracking.db*"):
+        path.unlink()
+    tracking_module.create(library, "library-uuid", DISKS, 3, "t0")
+    tracking = Tracking(library)
+    with tracking.transaction():
+        tracking.add_mount(MOUNT)
+        tracking.add_media(["A1", "A2"], None, "t0")
+        tracking.add_media(["C1"], 100, "t0")
+    return tracking
+
+
+@pytest.fixture
+def tracking(tmp_path: Path) -> Iterator[Tracking]:
+    opened = new_tracking(tmp_path)
+    yield opened
+    opened.close()
+
+
+def rows(tracking: Tracking, sql: str, **values: object) -> list[tuple[Any, ...]]:
+    return tracking._connection.execute(sql, values).fetchall()
+
+
+def open_session(
+    tracking: Tracking, medium: str = "A1", *, drive: int = 0, access: Access = Access.WRITE, host: str = "alpha"
+) -> int:
+    with tracking.transaction():
+        number = tracking.lease_sessions(1)[0]
+        opener = Opener(host, 7, 1000, 100, "tar")
+        tracking.open_session(number, 1, opener, access, drive, medium, UNIT, "t1")
+    return number
+
+
+def unit(session: int, number: int, size: int = UNIT, disk: int | None = None) -> StripeUnit:
+    return StripeUnit(session, number, number % 2 if disk is None else disk, number // 2, size, bytes([number]) * 32)
+
+
+def record(tracking: Tracking, session: int, size: int) -> None:
+    """Record a stream of so many bytes."""
+    full, rest = divmod(size, UNIT)
+    units = [unit(session, number) for number in range(full)] + ([unit(session, full, rest)] if rest else [])
+    with tracking.transaction():
+        tracking.record_progress(session, units, size, size)
+
+
+def release(tracking: Tracking, session: int, at: str = "t2") -> None:
+    with tracking.transaction():
+        tracking.release_session(session, State.RELEASED, None, at)
+
+
+def take_snapshot(tracking: Tracking) -> int:
+    with tracking.transaction():
+        tracking._execute("INSERT INTO snapshot SELECT epoch, NULL, 't' FROM library")
+        tracking._execute("UPDATE library SET epoch = epoch + 1")
+    return tracking.epoch() - 1
+
+
+# --- sessions and tape files ------------------------------------------------------------------------------------------
+
+
+def test_an_open_session_is_known(tracking: Tracking) -> None:
+    number = open_session(tracking, "A2", drive=1)
+    session = tracking.session(number)
+    assert (session.id, session.host, session.pid, session.uid, session.gid) == (number, "alpha", 7, 1000, 100)
+    assert (session.program, session.access, session.drive, session.medium) == ("tar", Access.WRITE, 1, "A2")
+    assert (session.state, session.released_at, session.tape_file, session.disks) == (State.OPEN, None, None, ())
+    assert tracking.open_session_ids() == [number]
+
+
+def test_a_session_that_wrote_nothing_leaves_no_tape_file(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    release(tracking, number)
+    session = tracking.session(number)
+    assert (session.state, session.released_at, session.tape_file) == (State.RELEASED, "t2", None)
+    assert tracking.tape_files("A1") == []
+    assert tracking.medium("A1").written_at is None
+
+
+def test_tape_files_are_numbered_in_the_order_of_release_not_of_opening(tracking: Tracking) -> None:
+    first, second, third = (open_session(tracking) for _ in range(3))
+    for session, size in ((first, 25), (second, 7), (third, 10)):
+        record(tracking, session, size)
+    for session in (second, third, first):
+        release(tracking, session)
+    files = tracking.tape_files("A1")
+    assert [(file.number, file.session, file.start, file.bytes) for file in files] == [
+        (0, second, 0, 7),
+        (1, third, 7, 10),
+        (2, first, 17, 25),
+    ]
+    medium = tracking.medium("A1")
+    assert (medium.bytes, medium.tape_files, medium.written_at) == (42, 3, "t2")
+    assert tracking.session(first).tape_file == 2
+    assert tracking.medium("A2").bytes == 0
+
+
+def test_a_session_is_released_once(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    record(tracking, number, 25)
+    release(tracking, number, "t2")
+    before = list(tracking._connection.iterdump())
+    with tracking.transaction():
+        assert tracking.release_session(number, State.RECOVERED, "EIO", "t3") is None
+        tracking.release_reader(number, State.RECOVERED, "EIO", "t3", 1, 1)
+    assert list(tracking._connection.iterdump()) == before
+
+
+def test_a_failed_session_keeps_what_was_recorded(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    record(tracking, number, 25)
+    with tracking.transaction():
+        file = tracking.release_session(number, State.FAILED, "EIO", "t2", 99)
+    assert file is not None
+    assert (file.number, file.start, file.bytes, file.end, file.stripe_unit) == (0, 0, 25, 25, UNIT)
+    session = tracking.session(number)
+    assert (session.state, session.error, session.bytes, session.requests) == (State.FAILED, "EIO", 25, 99)
+
+
+def test_stripe_units_grow_until_they_are_full(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    for size in (3, 10, 14, 37):
+        record(tracking, number, size)
+        assert sum(found.bytes for found in tracking.stripe_units(number, 0, 99)) == size
+        assert tracking.session(number).bytes == size
+    assert [found.unit for found in tracking.stripe_units(number, 1, 2)] == [1, 2]
+    assert tracking.slots(number) == {0: 2, 1: 2}
+    assert tracking.session(number).disks == (0, 1)
+
+
+def test_the_tape_file_at_an_offset(tracking: Tracking) -> None:
+    for size in (5, 1, 20):
+        number = open_session(tracking)
+        record(tracking, number, size)
+        release(tracking, number)
+    found = [tracking.tape_file_at("A1", offset) for offset in (0, 4, 5, 6, 25, 26, 10**12)]
+    assert [None if file is None else file.number for file in found] == [0, 0, 1, 2, 2, None, None]
+    assert tracking.tape_file_at("A2", 0) is None
+
+
+def test_a_reader_is_counted_at_its_end(tracking: Tracking) -> None:
+    number = open_session(tracking, access=Access.READ)
+    with tracking.transaction():
+        tracking.release_reader(number, State.RELEASED, None, "t2", 512, 3)
+    session = tracking.session(number)
+    assert (session.state, session.bytes, session.requests, session.tape_file) == (State.RELEASED, 512, 3, None)
+    assert tracking.medium("A1").tape_files == 0
+    assert rows(tracking, "SELECT * FROM write_command") == []
+
+
+def test_a_name_that_is_not_utf8_is_kept_readable(tracking: Tracking) -> None:
+    with tracking.transaction():
+        tracking.open_session(
+            tracking.lease_sessions(1)[0], 1, Opener("h", 1, 0, 0, "t\udcffr"), Access.WRITE, 0, "A1", UNIT, "t1"
+        )
+        mount = tracking.add_mount(Mount(0, None, "m", 1, 0, "/mnt/\udcff", "x=\udcfe", "mounted", "t", None))
+    assert tracking.session(1).program == "t\\udcffr"
+    assert tracking.mounts()[-1].id == mount
+    assert tracking.mounts()[-1].mountpoint == "/mnt/\\udcff"
+
+
+def test_what_does_not_exist_is_named(tracking: Tracking) -> None:
+    with pytest.raises(NoSuchMedium, match="'B1'"):
+        tracking.medium("B1")
+    with pytest.raises(NoSuchMedium):
+        tracking.tape_files("B1")
+    with pytest.raises(NoSuchMedium):
+        tracking.tape_file("B1", 0)
+    with pytest.raises(NoSuchTapeFile, match="A1 has no tape file 5"):
+        tracking.tape_file("A1", 5)
+    with pytest.raises(NoSuchSession, match="no session 5"):
+        tracking.session(5)
+    with pytest.raises(NoSuchDrive, match="no drive 3; this library has drives 0 to 2"):
+        tracking.drive(3)
+
+
+# --- capacity ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_reserved_never_exceeds_the_capacity(tracking: Tracking) -> None:
+    first, second = open_session(tracking, "C1"), open_session(tracking, "C1")
+    with tracking.transaction():
+        assert tracking.reserve(first, "C1", 10, 60) == 60
+        assert tracking.reserve(second, "C1", 10, 60) == 10
+        with pytest.raises(MediumFull) as caught:
+            tracking.reserve(second, "C1", 31, 60)
+        assert tracking.reserve(second, "C1", 30, 60) == 30
+    assert caught.value.errno == errno.ENOSPC
+    assert tracking.medium("C1").reserved == 100
+    assert tracking.medium("C1").left == 0
+    assert tracking.session(second).reserved == 40
+
+
+def test_a_release_gives_back_what_was_reserved_and_not_written(tracking: Tracking) -> None:
+    number = open_session(tracking, "C1")
+    with tracking.transaction():
+        tracking.reserve(number, "C1", 60, 60)
+    record(tracking, number, 25)
+    release(tracking, number)
+    medium = tracking.medium("C1")
+    assert (medium.bytes, medium.reserved, medium.left) == (25, 0, 75)
+    assert tracking.session(number).reserved == 0
+
+
+def test_a_session_that_reserved_and_wrote_nothing_gives_all_back(tracking: Tracking) -> None:
+    number = open_session(tracking, "C1")
+    with tracking.transaction():
+        tracking.reserve(number, "C1", 100, 100)
+    release(tracking, number)
+    assert tracking.medium("C1").left == 100
+
+
+def test_a_medium_without_capacity_promises_anything(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    with tracking.transaction():
+        assert tracking.reserve(number, "A1", 2**40, 2**50) == 2**50
+
+
+# --- identifiers, drives, media, filters ------------------------------------------------------------------------------
+
+
+def test_session_identifiers_are_given_once(tracking: Tracking) -> None:
+    with tracking.transaction():
+        first, second = tracking.lease_sessions(5), tracking.lease_sessions(2)
+        assert (first, second) == (range(1, 6), range(6, 8))
+        tracking.return_sessions(range(4, 6))
+        assert tracking.lease_sessions(1) == range(8, 9)
+        tracking.return_sessions(range(8, 9))
+        assert tracking.lease_sessions(1) == range(8, 9)
+
+
+def test_loading_and_unloading_a_drive(tracking: Tracking) -> None:
+    with tracking.transaction():
+        tracking.load(1, "A1", "t1")
+        tracking.load(1, "A2", "t2")
+        assert (tracking.drive(1).loaded, tracking.drive(1).loaded_at) == ("A2", "t2")
+        assert tracking.unload(1) == "A2"
+        assert tracking.unload(1) is None
+    assert (tracking.drive(1).loaded, tracking.drive(1).loaded_at) == (None, None)
+
+
+def test_drives_are_added_and_never_removed(tracking: Tracking) -> None:
+    with tracking.transaction():
+        tracking.load(2, "A1", "t1")
+        tracking.set_drives(5)
+        tracking.set_drives(1)
+    assert [drive.number for drive in tracking.drives()] == [0, 1, 2, 3, 4]
+    assert tracking.drive(2).loaded == "A1"
+
+
+def test_adding_a_medium_that_exists_adds_none(tracking: Tracking) -> None:
+    def add() -> None:
+        with tracking.transaction():
+            tracking.add_media(["B1", "A1", "B2"], None, "t1")
+
+    with pytest.raises(UsageError, match="A1 exists already; nothing was added"):
+        add()
+    assert [medium.barcode for medium in tracking.media()] == ["A1", "A2", "C1"]
+
+
+def test_sessions_are_filtered(tracking: Tracking) -> None:
+    wanted = []
+    for medium, drive, host in (("A1", 0, "a"), ("A1", 1, "b"), ("A2", 0, "a"), ("A2", 1, "b")):
+        wanted.append(open_session(tracking, medium, drive=drive, host=host))
+    release(tracking, wanted[0])
+
+    def ids(**restrictions: Any) -> list[int]:
+        return [session.id for session in tracking.sessions(SessionFilter(**restrictions))]
+
+    assert ids() == wanted
+    assert ids(medium="A1") == wanted[:2]
+    assert ids(drive=0) == [wanted[0], wanted[2]]
+    assert ids(host="b") == [wanted[1], wanted[3]]
+    assert ids(open_only=True) == wanted[1:]
+    assert ids(limit=2) == wanted[2:]
+    assert ids(medium="A1", drive=0, host="a", open_only=True) == []
+    assert ids(medium="A2", host="b") == wanted[3:]
+    assert tracking.count_sessions() == 4
+
+
+def test_open_sessions_are_counted_by_drive(tracking: Tracking) -> None:
+    for drive in (0, 0, 2):
+        last = open_session(tracking, drive=drive)
+    release(tracking, last)
+    assert tracking.open_sessions_by_drive() == {0: 2}
+    assert tracking.open_sessions_by_drive(except_mount=1) == {}
+
+
+def test_mounts_end_once(tracking: Tracking) -> None:
+    with tracking.transaction():
+        tracking.end_mount(1, "unmounted", "t1")
+        tracking.end_mount(1, "dead", "t2")
+    assert tracking.mounts() == []
+    assert [(mount.state, mount.unmounted_at) for mount in tracking.mounts(live_only=False)] == [("unmounted", "t1")]
+
+
+# --- what the database refuses ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO medium (barcode, capacity, added_at) VALUES ('B', 'much', 't')",
+        "INSERT INTO medium (barcode, added_at) VALUES ('A1', 't')",
+        "UPDATE medium SET bytes = 101 WHERE barcode = 'C1'",
+        "UPDATE medium SET reserved = 101 WHERE barcode = 'C1'",
+        "UPDATE medium SET reserved = -1 WHERE barcode = 'C1'",
+        "UPDATE medium SET capacity = NULL, bytes = -1 WHERE barcode = 'C1'",
+        "UPDATE session SET state = 'lost'",
+        "UPDATE session SET access = 'append'",
+        "UPDATE session SET medium = 'none'",
+        "UPDATE session SET drive = 99",
+        "UPDATE session SET mount = 99",
+        "UPDATE session SET bytes = 'many'",
+        "UPDATE mount SET state = 'gone'",
+        "UPDATE drive SET loaded = 'none'",
+        "DELETE FROM medium",
+        "DELETE FROM session",
+        "INSERT INTO tape_file VALUES ('A1', 0, 1, 0, 5, 't', 1)",
+        "INSERT INTO tape_file VALUES ('A1', 7, 2, 0, 5, 't', 1)",
+        "INSERT INTO tape_file VALUES ('A1', 7, 2, 50, 0, 't', 1)",
+        "INSERT INTO tape_file VALUES ('A1', 7, 1, 50, 5, 't', 1)",
+        "INSERT INTO stripe_unit VALUES (1, 0, 0, 0, 10, x'00')",
+        "INSERT INTO stripe_unit VALUES (1, 9, 5, 0, 10, x'00')",
+        "INSERT INTO stripe_unit VALUES (1, 9, 0, 0, 0, x'00')",
+        "INSERT INTO stripe_unit VALUES (1, 9, 0, 0, 10, 'text')",
+        "INSERT INTO stripe_unit VALUES (9, 0, 0, 0, 10, x'00')",
+    ],
+)
+def test_a_row_that_cannot_be_true_is_refused(tracking: Tracking, sql: str) -> None:
+    number = open_session(tracking)
+    record(tracking, number, 5)
+    release(tracking, number)
+    open_session(tracking)
+    with pytest.raises(sqlite3.IntegrityError):
+        tracking._connection.execute(sql)
+
+
+def test_a_transaction_that_fails_leaves_nothing(tracking: Tracking) -> None:
+    before = list(tracking._connection.iterdump())
+
+    def fail() -> None:
+        with tracking.transaction():
+            tracking.load(0, "A1", "t1")
+            tracking.lease_sessions(10)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(tracking._connection.iterdump()) == before
+
+
+def test_a_savepoint_that_fails_takes_nothing_else_with_it(tracking: Tracking) -> None:
+    def fail() -> None:
+        with tracking.transaction():
+            tracking.load(1, "A1", "t1")
+            raise KeyError
+
+    with tracking.transaction():
+        tracking.load(0, "A1", "t1")
+        with pytest.raises(KeyError):
+            fail()
+    assert (tracking.drive(0).loaded, tracking.drive(1).loaded) == ("A1", None)
+
+
+def test_a_read_only_connection_changes_nothing(tracking: Tracking, tmp_path: Path) -> None:
+    reader = Tracking(tmp_path, read_only=True)
+
+    def change() -> None:
+        with reader.transaction():
+            reader.load(0, "A1", "t1")
+
+    with pytest.raises(TrackingError):
+        change()
+    reader.close()
+    assert tracking.drive(0).loaded is None
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(tracking: Tracking, tmp_path: Path) -> None:
+    with tracking.transaction():
+        tracking._execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('vtlfs', 'from_the_future', 't')"
+        )
+    before = list(tracking._connection.iterdump())
+    with pytest.raises(LibraryError, match="made by a newer vtlfs"):
+        Tracking(tmp_path)
+    assert list(tracking._connection.iterdump()) == before
+
+
+def test_a_full_disk_is_enospc_and_nothing_else(tracking: Tracking) -> None:
+    pages = rows(tracking, "PRAGMA page_count")[0][0]
+    tracking._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def add() -> None:
+        with tracking.transaction():
+            tracking.add_media([f"X{number}" for number in range(10_000)], None, "t1")
+
+    with pytest.raises(TrackingError) as caught:
+        add()
+    assert caught.value.errno == errno.ENOSPC
+    assert len(tracking.media()) == 3
+
+
+# --- the past ---------------------------------------------------------------------------------------------------------
+
+operations = st.lists(
+    st.tuples(st.sampled_from(["open", "record", "release", "load", "unload", "add", "mount", "end", "move", "snap"]))
+    | st.tuples(st.sampled_from(["snap", "record", "release"]), st.integers(0, 5)),
+    max_size=40,
+)
+
+
+def current(tracking: Tracking) -> dict[str, list[tuple[Any, ...]]]:
+    """Return a copy of all versioned tables and of the tape files."""
+    tables = {
+        table: sorted(rows(tracking, f"SELECT {', '.join(columns)} FROM {table}"), key=repr)
+        for table, (_, columns) in VERSIONED.items()
+    }
+    return tables | {"tape_file": rows(tracking, "SELECT * FROM tape_file ORDER BY medium, number")}
+
+
+def as_of(tracking: Tracking, epoch: int) -> dict[str, list[tuple[Any, ...]]]:
+    tables = {
+        table: sorted(rows(tracking, as_of_sql(table, columns), epoch=epoch), key=repr)
+        for table, (_, columns) in VERSIONED.items()
+    }
+    files = "SELECT * FROM tape_file WHERE epoch <= :epoch ORDER BY medium, number"
+    return tables | {"tape_file": rows(tracking, files, epoch=epoch)}
+
+
+def perform(tracking: Tracking, operation: str, which: int, at: str) -> None:
+    """Do one of the things that change the database, with whatever it applies to."""
+    sessions = tracking.open_session_ids()
+    session = sessions[which % len(sessions)] if sessions else None
+    with tracking.transaction():
+        if operation == "open":
+            number, medium = tracking.lease_sessions(1)[0], ("A1", "A2", "C1")[which % 3]
+            tracking.open_session(number, 1, OPENER, Access.WRITE, which % 3, medium, UNIT, at)
+        elif operation == "record" and session is not None:
+            known = tracking.session(session)
+            if known.bytes < 30:
+                number = known.bytes // UNIT
+                tracking.record_progress(session, [unit(session, number)], known.bytes + UNIT, which)
+        elif operation == "release" and session is not None:
+            tracking.release_session(session, State.RELEASED, None, at)
+        elif operation == "load":
+            tracking.load(which % 3, "A1", at)
+        elif operation == "unload":
+            tracking.unload(which % 3)
+        elif operation == "add":
+            tracking.add_media([f"N{tracking.count_sessions()}-{at[-8:-1]}"], None, at)
+        elif operation == "mount":
+            tracking.add_mount(MOUNT)
+        elif operation == "end":
+            tracking.end_mount(which % 3 + 1, "unmounted", at)
+        elif operation == "move":
+            tracking.move_disk(which % 2, f"/moved/{at}")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(operations)
+def test_every_snapshot_shows_what_the_database_was_when_it_was_taken(
+    tmp_path: Path, steps: list[tuple[str] | tuple[str, int]]
+) -> None:
+    tracking, times = new_tracking(tmp_path), clock()
+    taken: dict[int, dict[str, list[tuple[Any, ...]]]] = {}
+    for index, (operation, *rest) in enumerate(steps):
+        if operation == "snap":
+            epoch = take_snapshot(tracking)
+            taken[epoch] = current(tracking)
+        else:
+            perform(tracking, operation, rest[0] if rest else index, next(times))
+        assert as_of(tracking, tracking.epoch()) == current(tracking)
+    for epoch, then in taken.items():
+        assert as_of(tracking, epoch) == then, f"snapshot {epoch}"
+    tracking.close()
+
+
+def test_a_snapshot_copies_nothing_and_a_row_is_copied_once_an_epoch(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    history = "SELECT count(*) FROM session_history"
+    take_snapshot(tracking)
+    assert rows(tracking, history) == [(0,)]
+    for size in range(1, 30):
+        record(tracking, number, size)
+    assert rows(tracking, history) == [(1,)]
+    take_snapshot(tracking)
+    take_snapshot(tracking)
+    assert rows(tracking, history) == [(1,)]
+    release(tracking, number)
+    assert rows(tracking, history) == [(2,)]
+
+
+def test_a_row_that_was_deleted_is_in_the_past(tracking: Tracking) -> None:
+    with tracking.transaction():
+        tracking.add_media(["GONE"], None, "t1")
+    epoch = take_snapshot(tracking)
+    then = current(tracking)
+    with tracking.transaction():
+        tracking._execute("DELETE FROM medium WHERE barcode = 'GONE'")
+        tracking.add_media(["GONE"], 5, "t2")
+        tracking._execute("DELETE FROM medium WHERE barcode = 'GONE'")
+    assert as_of(tracking, epoch) == then
+    assert "GONE" not in {medium.barcode for medium in tracking.media()}
+    assert as_of(tracking, epoch + 1) == current(tracking)
+
+
+def test_every_column_has_its_history(tracking: Tracking) -> None:
+    for table, (key, columns) in VERSIONED.items():
+        names = [row[1] for row in rows(tracking, f"PRAGMA table_info({table})")]
+        assert names == [*columns, "since"]
+        assert [row[1] for row in rows(tracking, f"PRAGMA table_info({table}_history)")] == [*columns, "since", "until"]
+        assert key in columns
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+
+def test_two_connections_that_release_at_once_leave_no_gap(tracking: Tracking, tmp_path: Path) -> None:
+    sessions = [open_session(tracking) for _ in range(60)]
+    for index, session in enumerate(sessions):
+        record(tracking, session, index % 23 + 1)
+    failures: list[BaseException] = []
+    together = threading.Barrier(2)
+
+    def work(mine: list[int]) -> None:
+        try:
+            connection = Tracking(tmp_path)
+            together.wait()
+            for session in mine:
+                release(connection, session)
+            connection.close()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(sessions[half::2],)) for half in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    files = tracking.tape_files("A1")
+    assert [file.number for file in files] == list(range(60))
+    assert [file.start for file in files] == [0, *(file.end for file in files[:-1])]
+    assert {file.session for file in files} == set(sessions)
+    assert tracking.medium("A1").bytes == files[-1].end
+
+
+def test_two_connections_that_release_the_same_session_make_one_tape_file(tracking: Tracking, tmp_path: Path) -> None:
+    other = Tracking(tmp_path)
+    number = open_session(tracking)
+    record(tracking, number, 25)
+    release(other, number, "t2")
+    release(tracking, number, "t3")
+    assert len(tracking.tape_files("A1")) == 1
+    assert tracking.session(number).released_at == "t2"
+    other.close()
