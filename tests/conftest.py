@@ -10,7 +10,7 @@ from mounting import OnDisks, mountpoints, require_fuse
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> OnDisks:
+def library(tmp_path: Path, _no_descriptor_left: None) -> OnDisks:
     """A library on two disks with media T1 to T9, to be mounted."""
     require_fuse()
     return OnDisks(tmp_path)

@@ -245,7 +245,7 @@ def clean_up(mounted: Mounted) -> None:
         mounted.process.kill()
         mounted.process.wait()
     elif not mounted.has_ended:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, FileNotFoundError):
             if Path(f"/proc/{mounted.pid}/cmdline").read_bytes().count(b"vtlfs"):
                 os.kill(mounted.pid, signal.SIGKILL)
     while str(mounted.path) in mountpoints():
@@ -254,5 +254,6 @@ def clean_up(mounted: Mounted) -> None:
 
 def mountpoints() -> list[str]:
     """Return where vtlfs is mounted, dead or alive."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line.split(" ")[4] for line in lines if " - fuse.vtlfs " in line]
+    lines = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n")
+    fields = [line.split(" ")[4] for line in lines if " - fuse.vtlfs " in line]
+    return [re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), field) for field in fields]
