@@ -155,13 +155,17 @@ class Engine:
         waiting = self._settling.setdefault(session.barcode, set())
         if session.is_durable:
             waiting.add(done)
-        try:
-            await session.release(cut_off=cut_off)
-        finally:
+
+        def recorded() -> None:
             done.set()
             waiting.discard(done)
             if not waiting and self._settling.get(session.barcode) is waiting:
                 del self._settling[session.barcode]
+
+        try:
+            await session.release(cut_off=cut_off, recorded=recorded)
+        finally:
+            recorded()
             self._writers.pop(session.number, None)
             self._by_drive[drive] -= 1
 
@@ -180,13 +184,23 @@ class Engine:
             await next(iter(waiting)).wait()
 
     async def describe(self, session: int) -> tuple[Session, int]:
-        """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession."""
-        if session in self._readers:
-            await self._recorder.call(lambda _: None, durable=False)
+        """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession.
+
+        Waits until the database knows of what has begun and ended so far.
+        """
+        if (writer := self._writers.get(session)) is not None:
+            await self.settle(writer.barcode)
+        await self._recorder.call(lambda _: None, durable=False)
         known = self.tracking.session(session)
-        writer = self._writers.get(session)
-        reader = self._readers.get(session)
+        writer, reader = self._writers.get(session), self._readers.get(session)
         return known, writer.length if writer else reader.bytes if reader else known.bytes
+
+    async def open_sessions(self) -> list[int]:
+        """Return the identifiers of the sessions that are open in any mount; of this one not those that were closed."""
+        for barcode in list(self._settling):
+            await self.settle(barcode)
+        await self._recorder.call(lambda _: None, durable=False)
+        return self.tracking.open_session_ids()
 
     # --- plumbing ---------------------------------------------------------------------------------------------------
 

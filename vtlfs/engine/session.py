@@ -10,6 +10,7 @@ belongs to, that a unit is full (it leaves `_units` in the same step), and what 
 
 import errno
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,10 +204,11 @@ class WriteSession:
         async with self._flushing:
             await self._record(durable=True)
 
-    async def release(self, *, cut_off: bool = False) -> TapeFile | None:
+    async def release(self, *, cut_off: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
         """End the session; what is recorded of it becomes a tape file, which is returned.
 
-        `cut_off`: the mount goes down while the writer still has the file open.
+        `cut_off`: the mount goes down while the writer still has the file open. `recorded` is called when the tape
+        file is on the medium; what follows is only tidying up, which a disk may hold up.
         """
         error: VtlfsError | None = None
         try:
@@ -218,6 +220,7 @@ class WriteSession:
         tape_file = await self._means.recorder.call(
             lambda tracking: tracking.release_session(self.number, state, name, at, self.requests)
         )
+        recorded()
         await self._finish(state, name, at, tape_file)
         return tape_file
 

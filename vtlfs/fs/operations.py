@@ -322,8 +322,8 @@ class Operations(pyfuse3.Operations):
 
     async def _find(self, parent: InodeT, name: FileNameT) -> Node:
         try:
-            return await self._tree.look_up(self._inodes[parent].node, name.decode("utf-8", "surrogateescape"))
-        except NoSuchEntry:
+            return await self._tree.look_up(self._inodes[parent].node, name.decode("utf-8"))
+        except (NoSuchEntry, UnicodeDecodeError):
             raise FUSEError(errno.ENOENT) from None
 
     async def _identify(self, ctx: RequestContext) -> Opener:

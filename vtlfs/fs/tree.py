@@ -175,7 +175,8 @@ class Tree:
             case Directory("files"):
                 return ((medium.barcode, FilesDirectory(medium)) for medium in tracking.media())
             case Directory("sessions"):
-                return ((str(number), SessionNode(number, b"", "")) for number in tracking.open_session_ids())
+                numbers = await self._engine.open_sessions()
+                return ((str(number), SessionNode(number, b"", "")) for number in numbers)
             case DriveDirectory(drive):
                 return self._drive_entries(drive)
             case FilesDirectory(medium):
