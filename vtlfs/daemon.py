@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -111,16 +112,16 @@ def _mounted_at(mountpoint: Path) -> str | None:
     Reads the kernel's table and touches no mount, for a dead one answers nothing.
     """
     found = None
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n"):
         fields, _, rest = line.partition(" - ")
-        kind, source = rest.split(" ")[:2]
+        kind, source = rest.split(" ")[:2] if rest else ("", "")
         if kind == FILE_SYSTEM_TYPE and _unescape(fields.split(" ")[4]) == str(mountpoint):
             found = _unescape(source)
     return found
 
 
 def _unescape(field: str) -> str:
-    return field.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1").decode("utf-8")
+    return re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), field)
 
 
 # --- serving --------------------------------------------------------------------------------------------------------
@@ -236,9 +237,16 @@ async def _stop_on_signals() -> None:
             pyfuse3.terminate()
 
 
+class _FileSystemText(str):
+    """Text whose bytes are those of a path. pyfuse3 asks for ASCII, and would refuse any other path."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return os.fsencode(str(self))
+
+
 def _fuse_options(library: Library, options: MountOptions) -> set[str]:
     source = str(library.path).replace("\\", "\\\\").replace(",", "\\,")
-    chosen = {"default_permissions", f"fsname={source}", "subtype=vtlfs", *options.passed_on}
+    chosen = {"default_permissions", _FileSystemText(f"fsname={source}"), "subtype=vtlfs", *options.passed_on}
     return chosen | ({"allow_other"} if options.allow_other else set())
 
 
