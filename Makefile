@@ -5,7 +5,7 @@
 
 PYTHON ?= /usr/bin/python3
 VENV   ?= .venv
-JOBS   ?= 0# processes that run tests at once; 0: only pytest's own
+JOBS   ?= 2# processes that run tests at once; 0: one, without helpers
 PYTEST ?= pytest -q -n $(JOBS)
 TESTS  ?=
 
@@ -52,7 +52,7 @@ check: setup
 	ruff format --check .
 	ruff check .
 	mypy
-	lint-imports
+	lint-imports --no-logo
 
 test: setup check
 	$(PYTEST) $(TESTS)
