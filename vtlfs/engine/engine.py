@@ -29,6 +29,7 @@ LEASE = 100  # session identifiers that a mount takes at a time
 LEASE_AGAIN = 50
 WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
 PROBE_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
 READ_AHEAD_BYTES = 32 * MIB  # of all readers together
 READ_AHEAD_UNITS_A_DISK = 2
 SPARE_BUFFERS_BYTES = 32 * MIB
@@ -150,10 +151,10 @@ class Engine:
     # --- closing ----------------------------------------------------------------------------------------------------
 
     async def release_writer(self, session: WriteSession, drive: int, *, cut_off: bool = False) -> None:
-        """End a write session. From the first step on, `settle` waits for it, if its close() has promised anything."""
+        """End a write session. From the first step on, `settle` waits for it, if its close() may have returned."""
         done = trio.Event()
         waiting = self._settling.setdefault(session.barcode, set())
-        if session.is_durable:
+        if session.is_durable or session.has_failed:
             waiting.add(done)
 
         def recorded() -> None:
@@ -162,6 +163,13 @@ class Engine:
             if not waiting and self._settling.get(session.barcode) is waiting:
                 del self._settling[session.barcode]
 
+        async def give_up() -> None:
+            """Have nobody wait for what a failed stream has on its way to a disk that hangs."""
+            await trio.sleep(PATIENCE_SECONDS)
+            recorded()
+
+        if session.has_failed:
+            self._nursery.start_soon(give_up)
         try:
             await session.release(cut_off=cut_off, recorded=recorded)
         finally:

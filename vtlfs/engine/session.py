@@ -136,6 +136,11 @@ class WriteSession:
         """Tell whether everything that came is on the disks and recorded."""
         return self._error is None and self._recorded == self.length
 
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether bytes that the writer had handed over were lost."""
+        return self._error is not None
+
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and again.
 
