@@ -43,11 +43,12 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
 
     Raises VtlfsError with the reason where it can't be mounted.
     """
+    logging.basicConfig(format="vtlfs: %(levelname)s: %(message)s", level=logging.INFO)
     wanted = parse(options)
     opened = Library.open(library)
     opened.tracking(read_only=True).close()
     opened.disks()
-    mountpoint = Path(os.path.abspath(mountpoint))
+    mountpoint = Path(os.path.realpath(mountpoint))
     _check_fuse(mountpoint, wanted)
     _check_mountpoint(mountpoint)
     if foreground:
@@ -173,8 +174,6 @@ def _detach(library: Library) -> None:
 
 def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Callable[[], None]) -> None:
     """Mount, serve until unmounted or told to stop, and clean up."""
-    if not logging.getLogger().handlers:
-        logging.basicConfig(format="vtlfs: %(levelname)s: %(message)s", level=logging.INFO)
     sys.setswitchinterval(SWITCH_SECONDS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -297,7 +296,7 @@ def unmount(mountpoint: Path) -> None:
 
     Raises MountError; of a mount that is in use it says who holds it.
     """
-    mountpoint = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    mountpoint = Path(os.path.realpath(mountpoint))
     source = _mounted_at(mountpoint)
     if source is None:
         raise MountError(f"{mountpoint}: no vtlfs is mounted here")

@@ -14,10 +14,10 @@ class Member(Protocol):
     def allocate(self, slot: int) -> None:
         """Have the disk set aside the room for a slot, so that writing into it can't fail for lack of space."""
 
-    def write(self, unit: int, slot: int, data: memoryview, start: int, generation: int) -> StripeUnit:
+    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
         """Write the bytes of a stripe unit from `start` on (those before are on the disk), and its record.
 
-        `data` is all of the unit so far, `generation` how often it was written before. Return what was written.
+        `pieces` are all of the unit so far, `generation` how often it was written before. Return what was written.
         """
 
     def sync(self) -> None:

@@ -8,7 +8,7 @@ A member file is a header block, then slots: each a record block and the bytes o
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from vtlfs.model import StripeUnit
 
 SESSIONS = "sessions"
 SESSIONS_PER_DIRECTORY = 1000
+MAX_PIECES = os.sysconf("SC_IOV_MAX")
 
 
 def member_path(disk: Path, session: int) -> Path:
@@ -45,6 +46,7 @@ class LocalDisk:
         self.free = self.total = 0
         self._root = path
         self._library = library
+        self._durable: set[Path] = set()  # directories whose names this process has made durable
 
     def measure(self) -> None:
         """Bring `free` and `total` up to date. Raises DiskError."""
@@ -130,22 +132,25 @@ class LocalMember:
             os.posix_fallocate(descriptor, offset, BLOCK + self._stripe_unit)
             self._allocated = max(self._allocated, offset + BLOCK + self._stripe_unit)
 
-    def write(self, unit: int, slot: int, data: memoryview, start: int, generation: int) -> StripeUnit:
+    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
         """Write the bytes of a stripe unit from `start` on, and its record."""
-        digest = blake3(data).digest()
-        place = {"unit": unit, "bytes": len(data), "blake3": digest.hex()}
+        hasher = blake3()
+        for piece in pieces:
+            hasher.update(piece)
+        digest, size = hasher.digest(), sum(len(piece) for piece in pieces)
+        place = {"unit": unit, "bytes": size, "blake3": digest.hex()}
         record = records.encode(self._identity | place, generation)
         offset = slot_offset(slot, self._stripe_unit)
         with self._disk._errors():
             descriptor = self._open()
             if start == 0:
-                _write_all(descriptor, [record.ljust(BLOCK, b"\0"), data], offset)
+                _write_all(descriptor, [record.ljust(BLOCK, b"\0"), *pieces], offset)
             else:
-                _write_all(descriptor, [data[start:]], offset + BLOCK + start)
+                _write_all(descriptor, _from(pieces, start), offset + BLOCK + start)
                 _write_all(descriptor, [record], offset + records.place(generation))
             self._disk._note(os.fstatvfs(descriptor))
-        self._used = max(self._used, offset + BLOCK + len(data))
-        return StripeUnit(self._session, unit, self._disk.number, slot, len(data), digest)
+        self._used = max(self._used, offset + BLOCK + size)
+        return StripeUnit(self._session, unit, self._disk.number, slot, size, digest)
 
     def sync(self) -> None:
         """Make durable what has been written, and the file's name."""
@@ -157,6 +162,7 @@ class LocalMember:
                 (os.fsync if entries else os.fdatasync)(self._descriptor)
                 for directory in entries:
                     sync_directory(directory)
+                self._disk._durable.update((self._path.parent, self._path.parent.parent) if entries else ())
             except OSError:
                 self._new_entries = entries
                 raise
@@ -183,9 +189,9 @@ class LocalMember:
         """Return the file's descriptor; make the file and its header the first time."""
         if self._descriptor is None:
             directory = self._path.parent
-            missing = [path for path in (directory, directory.parent) if not path.is_dir()]
-            for path in reversed(missing):
-                path.mkdir(mode=0o700, exist_ok=True)
+            for path in (directory.parent, directory):
+                if not path.is_dir():
+                    path.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
@@ -193,17 +199,26 @@ class LocalMember:
                 os.close(descriptor)
                 self._path.unlink(missing_ok=True)
                 raise
-            self._new_entries = [directory, *(path.parent for path in missing)]
+            # Another session or mount may have made the directories and not have synced them yet.
+            unsure = [path for path in (directory, directory.parent) if path not in self._disk._durable]
+            self._new_entries = [directory, *(path.parent for path in unsure)]
             self._descriptor = descriptor
         return self._descriptor
 
 
-def _write_all(descriptor: int, buffers: list[bytes | memoryview], offset: int) -> None:
-    """Write the buffers at the offset, however many calls it takes."""
-    written = os.pwritev(descriptor, buffers, offset)
-    rest = b""
-    if written < sum(len(buffer) for buffer in buffers):
-        rest = b"".join(buffers)[written:]
+def _from(pieces: list[memoryview], start: int) -> list[memoryview]:
+    """Return the pieces without their first `start` bytes."""
+    rest = []
+    for piece in pieces:
+        rest.append(piece[min(start, len(piece)) :])
+        start = max(0, start - len(piece))
+    return rest
+
+
+def _write_all(descriptor: int, pieces: Sequence[bytes | memoryview], offset: int) -> None:
+    """Write the pieces one after the other at the offset, however many calls it takes."""
+    rest = [memoryview(piece) for piece in pieces if piece]
     while rest:
-        count = os.pwrite(descriptor, rest, offset + written)
-        written, rest = written + count, rest[count:]
+        written = os.pwritev(descriptor, rest[:MAX_PIECES], offset)
+        offset += written
+        rest = [piece for piece in _from(rest, written) if piece]

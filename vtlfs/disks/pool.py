@@ -9,7 +9,7 @@ from vtlfs.disks.lane import Lane
 from vtlfs.errors import DiskError
 from vtlfs.model import MIB
 
-QUEUED_BYTES = 64 * MIB  # of stripe units on their way to all disks together
+QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together
 MIN_QUEUED_UNITS = 2  # a disk, so that one is written while the next is fetched
 SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the file system's journal
 READ_THREADS = 2

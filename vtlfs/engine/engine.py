@@ -105,7 +105,6 @@ class Engine:
         except BaseException:
             self._by_drive[drive] -= 1
             raise
-        self._dealt += 1
         header = {
             "medium": barcode,
             "drive": drive,
@@ -122,7 +121,7 @@ class Engine:
             number,
             barcode,
             stripe_unit,
-            Dealer(len(self.pool), self._dealt % len(self.pool)),
+            Dealer(len(self.pool), self._first_disk()),
             header,
             self._means,
             limited=medium.capacity is not None,
@@ -209,6 +208,14 @@ class Engine:
             await self.settle(barcode)
         await self._recorder.call(lambda _: None, durable=False)
         return self.tracking.open_session_ids()
+
+    def _first_disk(self) -> int:
+        """Return the disk that a new stream begins on: each in turn, but not one that does not answer."""
+        for _ in self.pool.disks:
+            self._dealt += 1
+            if not self.pool[self._dealt % len(self.pool)].stalled:
+                break
+        return self._dealt % len(self.pool)
 
     # --- plumbing ---------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def hold_lock(library: Path, mount: int) -> int:
     """Take the lock that shows that this process serves the mount; return its descriptor, to keep open."""
     (library / MOUNTS).mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(_lock_path(library, mount), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
     return descriptor
 
 

@@ -10,6 +10,7 @@ belongs to, that a unit is full (it leaves `_units` in the same step), and what 
 
 import errno
 import logging
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,11 @@ from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.stripe import Coverage, Dealer, Piece, cut
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError, errno_name
-from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
+from vtlfs.model import KIB, MIB, State, StripeUnit, TapeFile, utc_now
 
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
+LARGE_PIECE = 64 * KIB  # from this size on, a piece of a stripe unit is not copied
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
@@ -51,32 +53,58 @@ class Buffers:
 
 
 class UnitInHand:
-    """A stripe unit that is being collected."""
+    """A stripe unit that is being collected.
 
-    __slots__ = ("allocated", "coverage", "data", "disk", "generation", "number", "sent", "slot")
+    Large pieces are kept as they came, small ones are copied together: what the kernel gathers arrives in pieces of a
+    mebibyte that begin anywhere, and a copy of every byte costs more than the hash.
+    """
+
+    __slots__ = ("_buffer", "_pieces", "allocated", "coverage", "disk", "generation", "number", "sent", "slot")
 
     def __init__(self, number: int, disk: int, slot: int) -> None:
         self.number = number
         self.disk = disk
         self.slot = slot
         self.coverage = Coverage()
-        self.data: bytearray | bytes | None = None
         self.allocated = False
         self.sent = 0  # bytes that are on the disk or on their way
         self.generation = 0  # how often it was sent
+        self._buffer: bytearray | None = None
+        self._pieces: list[tuple[int, memoryview]] = []  # by offset, without overlaps; while there is no buffer
 
     def put(self, start: int, data: memoryview, buffers: Buffers) -> None:
-        """Take in bytes at `start` of the unit."""
-        if self.data is None:
-            self.data = buffers.take()
-        assert isinstance(self.data, bytearray)
-        self.data[start : start + len(data)] = data
+        """Take in bytes at `start` of the unit. `data` must never change."""
+        if self._buffer is None and len(data) >= LARGE_PIECE and not self.coverage.overlaps(start, start + len(data)):
+            insort(self._pieces, (start, data), key=lambda piece: piece[0])
+        else:
+            self._gather(buffers)[start : start + len(data)] = data
         self.coverage.add(start, start + len(data))
 
-    def put_whole(self, data: bytes) -> None:
-        """Take in all bytes of the unit, without a copy."""
-        self.data = data
-        self.coverage.add(0, len(data))
+    def pieces(self) -> list[memoryview]:
+        """Return what has come without a gap from the beginning. It stays as it is until `recycle`."""
+        size = self.coverage.prefix
+        if self._buffer is not None:
+            return [memoryview(self._buffer)[:size]]
+        return [data for start, data in self._pieces if start < size]
+
+    def peek(self, start: int, size: int) -> bytes:
+        """Return bytes that have come."""
+        return b"".join(self.pieces())[start : start + size]
+
+    def recycle(self, buffers: Buffers) -> None:
+        """Let go of the bytes."""
+        if self._buffer is not None:
+            buffers.give(self._buffer)
+        self._buffer, self._pieces = None, []
+
+    def _gather(self, buffers: Buffers) -> bytearray:
+        """Return the unit's buffer, with all that has come in it."""
+        if self._buffer is None:
+            self._buffer = buffers.take()
+            for start, data in self._pieces:
+                self._buffer[start : start + len(data)] = data
+            self._pieces = []
+        return self._buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +190,6 @@ class WriteSession:
             unit = self._units.get(piece.unit)
             if unit is None:
                 repeats.append(piece)
-            elif piece.size == len(data) == self._stripe_unit and unit.data is None:
-                unit.put_whole(data)
             else:
                 unit.put(piece.start, view[piece.source : piece.source + piece.size], self._means.buffers)
             if unit is not None and unit.coverage.prefix == self._stripe_unit:
@@ -179,8 +205,8 @@ class WriteSession:
         parts: list[bytes] = []
         for piece in cut(offset, max(0, min(size, self.length - offset)), self._stripe_unit):
             unit = self._units.get(piece.unit)
-            if unit is not None and unit.data is not None:
-                parts.append(bytes(memoryview(unit.data)[piece.start : piece.start + piece.size]))
+            if unit is not None:
+                parts.append(unit.peek(piece.start, piece.size))
             else:
                 whole = await self._read_back(piece.unit)
                 parts.append(whole[piece.start : piece.start + piece.size])
@@ -309,17 +335,16 @@ class WriteSession:
         return unit, arrived, size, start, generation
 
     def _submit(self, unit: UnitInHand, arrived: trio.Event, size: int, start: int, generation: int) -> None:
-        assert unit.data is not None
         disk = self._means.pool[unit.disk]
-        view = memoryview(unit.data)[:size]
+        pieces = unit.pieces()
 
         def done(result: "outcome.Outcome[StripeUnit]") -> None:
             disk.queue.release()
-            view.release()
+            pieces.clear()
             self._note_written(unit, size, result)
             self._arrive(arrived)
 
-        disk.writing.submit(done, self._member(unit.disk).write, unit.number, unit.slot, view, start, generation)
+        disk.writing.submit(done, self._member(unit.disk).write, unit.number, unit.slot, pieces, start, generation)
 
     def _arrive(self, arrived: trio.Event) -> None:
         self._outstanding.discard(arrived)
@@ -331,9 +356,8 @@ class WriteSession:
             return
         self._written[unit.number] = result.unwrap()
         self._unsynced.add(unit.disk)
-        if size == self._stripe_unit and isinstance(unit.data, bytearray):
-            self._means.buffers.give(unit.data)
-            unit.data = None
+        if size == self._stripe_unit:
+            unit.recycle(self._means.buffers)
 
     async def _record(self, *, durable: bool) -> None:
         """Wait for what is in flight, sync it and record it.

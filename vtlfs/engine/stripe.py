@@ -3,7 +3,7 @@
 Pure: no I/O, no clock, no threads.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -63,6 +63,11 @@ class Coverage:
             high += 1
         self._starts[low:high] = [start]
         self._ends[low:high] = [end]
+
+    def overlaps(self, start: int, end: int) -> bool:
+        """Tell whether any of these bytes has come."""
+        at = bisect_right(self._ends, start)
+        return at < len(self._starts) and self._starts[at] < end
 
     @property
     def prefix(self) -> int:
