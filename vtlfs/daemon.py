@@ -88,6 +88,7 @@ def _check_mountpoint(mountpoint: Path) -> None:
     """Raise MountError unless the mount point is an empty directory. A dead vtlfs that is mounted there goes first."""
     try:
         status = mountpoint.stat()
+        os.statvfs(mountpoint)  # for the kernel still answers stat() for a while for one that is dead
     except OSError as error:
         if error.errno != errno.ENOTCONN or _mounted_at(mountpoint) is None:
             raise MountError(f"{mountpoint}: {error.strerror}") from None
