@@ -74,7 +74,7 @@ class Shelf:
         units = []
         for unit, start in enumerate(range(0, len(data), UNIT)):
             piece = memoryview(data[start : start + UNIT])
-            units.append(members[unit % 2].write(unit, unit // 2, piece, 0, 0))
+            units.append(members[unit % 2].write(unit, unit // 2, [piece], 0, 0))
         for member in members:
             member.finish(None)
         return units
