@@ -13,6 +13,8 @@ SHELLS = frozenset(
     "sh bash rbash dash ash busybox zsh zsh5 ksh ksh93 mksh lksh yash fish csh tcsh bsd-csh posh".split()
 )
 
+MAX_PROGRAM = 64  # characters of a program's name; whoever starts it can make it as long as he likes
+
 
 def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Opener:
     """Return who the process is. May block: it reads /proc.
@@ -23,7 +25,7 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Op
     """
     try:
         process = psutil.Process(pid) if pid else None
-        program = process.name() if process else "?"
+        program = process.name()[:MAX_PROGRAM] if process else "?"
     except psutil.Error:
         process, program = None, "?"
     shell = process is not None and _executable(process) in SHELLS
