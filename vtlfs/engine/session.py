@@ -151,6 +151,7 @@ class WriteSession:
         self._outstanding: set[trio.Event] = set()
         self._members: dict[int, Member] = {}
         self._unsynced: set[int] = set()  # disks
+        self._distrusted: set[int] = set()  # disks of which a sync has failed; see `_sync`
         self._written: dict[int, StripeUnit] = {}  # on a disk, not recorded yet
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
@@ -225,7 +226,11 @@ class WriteSession:
         if not self._means.durable_close:
             async with self._flushing:
                 await self._sync()
-                await self._means.recorder.call(lambda _: None)
+                size, requests = self._recorded, self.requests
+                # Only a commit that changes something is synced, and takes with it those before.
+                await self._means.recorder.call(
+                    lambda tracking: tracking.record_progress(self.number, [], size, requests)
+                )
             self._raise_error()
 
     async def checkpoint(self) -> None:
@@ -246,6 +251,9 @@ class WriteSession:
             await self.flush()
         except VtlfsError as failure:
             error = failure
+        if error is None and self._recorded < self.length:
+            error = VtlfsError(f"{self.length - self._recorded} bytes of the stream are not recorded: it has a gap")
+            self._fail(error)
         state, name = self._verdict(error, cut_off=cut_off)
         at = utc_now()
         tape_file = await self._means.recorder.call(
@@ -367,8 +375,9 @@ class WriteSession:
         for arrived in list(self._outstanding):
             await arrived.wait()
         written = dict(self._written)
-        failed = await self._sync() if durable else set()
-        rows = self._recordable(written, failed)
+        if durable:
+            await self._sync()
+        rows = self._recordable(written)
         if not rows:
             return
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
@@ -386,34 +395,35 @@ class WriteSession:
             if self._written.get(row.unit) == row:
                 del self._written[row.unit]
 
-    def _recordable(self, written: dict[int, StripeUnit], failed: set[int]) -> list[StripeUnit]:
+    def _recordable(self, written: dict[int, StripeUnit]) -> list[StripeUnit]:
         """Return, of the units that are written, those that follow the recorded ones without a gap."""
         rows: list[StripeUnit] = []
         number = self._next
-        while (row := written.get(number)) is not None and row.disk not in failed:
+        while (row := written.get(number)) is not None and row.disk not in self._distrusted:
             rows.append(row)
             if row.bytes < self._stripe_unit:
                 break
             number += 1
         return rows
 
-    async def _sync(self) -> set[int]:
-        """Sync the member files that have changed, all disks at once. Return the disks that failed."""
+    async def _sync(self) -> None:
+        """Sync the member files that have changed, all disks at once.
+
+        A kernel forgets the pages that a sync could not write, and the next sync succeeds without them. So of a disk
+        that has failed once nothing more is recorded for this session.
+        """
         dirty, self._unsynced = self._unsynced, set()
-        failed: set[int] = set()
 
         async def sync(disk: int) -> None:
             try:
                 await self._means.pool[disk].syncing.run(self._members[disk].sync)
             except Exception as error:
-                failed.add(disk)
-                self._unsynced.add(disk)
+                self._distrusted.add(disk)
                 self._fail(error)
 
         async with trio.open_nursery() as nursery:
             for disk in dirty:
                 nursery.start_soon(sync, disk)
-        return failed
 
     async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
         """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""

@@ -1,0 +1,266 @@
+"""Disks in memory that do what a test's script says, and engines that run on them.
+
+A scripted disk can hold its threads until told, and fail with an errno of choice at the n-th operation of a kind. It
+knows what a power cut would leave: what a failed sync was to make durable never becomes so, as with real disks.
+"""
+
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+from blake3 import blake3
+
+from vtlfs.disks.base import Disk
+from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.library import Library, create
+from vtlfs.engine.session import WriteSession
+from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
+
+UNIT = 4096
+OPENER = Opener("alpha", 4711, 0, 0, "tar")
+SECONDS = 30.0
+
+
+@dataclass
+class Fault:
+    """Operation number `at` of its kind, counted from now, fails; `happened` when it has."""
+
+    kind: str
+    error: int
+    at: int = 1
+    happened: bool = False
+
+
+@dataclass
+class ScriptedDisk:
+    """A disk in memory; see the module."""
+
+    number: int
+    path: str = "/scripted"
+    free: int = 1 << 40
+    total: int = 1 << 41
+    faults: list[Fault] = field(default_factory=list)
+    calls: list[tuple[str, int, int]] = field(default_factory=list)  # kind, session, unit or slot
+    finished: dict[int, dict[str, Any] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._slots: dict[tuple[int, int], bytes] = {}  # what a read returns
+        self._durable: dict[tuple[int, int], bytes] = {}  # what a power cut leaves
+        self._condition = threading.Condition()
+        self._held: set[str] = set()
+        self._waiting = 0
+
+    # --- the script -------------------------------------------------------------------------------------------------
+
+    def fail(self, kind: str, error: int, at: int = 1) -> Fault:
+        """Have an operation fail."""
+        fault = Fault(kind, error, at)
+        self.faults.append(fault)
+        return fault
+
+    @contextmanager
+    def held(self, *kinds: str) -> Iterator[None]:
+        """Let operations of these kinds wait until the block ends; without any, all but `measure`."""
+        with self._condition:
+            self._held = set(kinds or ("allocate", "write", "sync", "finish", "read"))
+        try:
+            yield
+        finally:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let what is held go on."""
+        with self._condition:
+            self._held = set()
+            self._condition.notify_all()
+
+    @property
+    def waiting(self) -> int:
+        """How many threads are held."""
+        with self._condition:
+            return self._waiting
+
+    def count(self, kind: str) -> int:
+        """Return how many operations of the kind were begun."""
+        return sum(call[0] == kind for call in self.calls)
+
+    def durable(self, unit: StripeUnit) -> bytes:
+        """Return what a power cut would leave of a recorded stripe unit."""
+        return self._durable.get((unit.session, unit.slot), b"")[: unit.bytes]
+
+    def damage(self, unit: StripeUnit) -> None:
+        """Turn a bit of what is stored."""
+        stored = bytearray(self._slots[unit.session, unit.slot])
+        stored[unit.bytes // 2] ^= 1
+        self._slots[unit.session, unit.slot] = bytes(stored)
+
+    def _begin(self, kind: str, session: int, which: int) -> None:
+        with self._condition:
+            self.calls.append((kind, session, which))
+            self._waiting += 1
+            self._condition.wait_for(lambda: kind not in self._held)
+            self._waiting -= 1
+            for fault in self.faults:
+                if fault.kind == kind and not fault.happened:
+                    fault.at -= 1
+                    if fault.at == 0:
+                        fault.happened = True
+                        raise DiskError(self.number, self.path, OSError(fault.error, os.strerror(fault.error)))
+
+    # --- Disk -------------------------------------------------------------------------------------------------------
+
+    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "ScriptedMember":
+        """Return a new member file."""
+        assert header["disks"] >= 2
+        return ScriptedMember(self, session, stripe_unit)
+
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> None:
+        """Return None: the tests of recovery have real disks."""
+
+    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
+        """Read a stripe unit and check it."""
+        self._begin("read", unit.session, unit.unit)
+        data = self._slots.get((unit.session, unit.slot), b"")[: unit.bytes]
+        if blake3(data).digest() != unit.blake3:
+            raise DamagedUnit(unit.session, unit.unit, self.number, "damaged by the script")
+        return data
+
+    def measure(self) -> None:
+        """Do nothing: `free` is what the test says."""
+
+
+class ScriptedMember:
+    """A member file of a scripted disk. It wants what disks/base.py promises."""
+
+    def __init__(self, disk: ScriptedDisk, session: int, stripe_unit: int) -> None:
+        self._disk = disk
+        self._session = session
+        self._stripe_unit = stripe_unit
+        self._units: dict[int, tuple[int, int]] = {}  # slot: unit, generation
+        self._unsynced: set[int] = set()
+        self._thread: int | None = None
+
+    def allocate(self, slot: int) -> None:
+        """Set aside the room for a slot."""
+        self._disk._begin("allocate", self._session, slot)
+
+    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
+        """Write the bytes of a stripe unit from `start` on."""
+        data = b"".join(pieces)
+        self._check(unit, slot, data, start, generation)
+        self._disk._begin("write", self._session, unit)
+        assert b"".join(pieces) == data, "the bytes have changed while the disk was at work"
+        key = (self._session, slot)
+        self._disk._slots[key] = self._disk._slots.get(key, b"")[:start] + data[start:]
+        self._unsynced.add(slot)
+        return StripeUnit(self._session, unit, self._disk.number, slot, len(data), blake3(data).digest())
+
+    def _check(self, unit: int, slot: int, data: bytes, start: int, generation: int) -> None:
+        self._thread = self._thread or threading.get_ident()
+        assert threading.get_ident() == self._thread, "one thread writes"
+        assert 0 <= start < len(data) <= self._stripe_unit or start == len(data) > 0
+        known, last = self._units.get(slot, (unit, -1))
+        assert known == unit, "a slot holds one unit"
+        assert generation == last + 1
+        assert (start == 0) == (generation == 0)
+        self._units[slot] = unit, generation
+
+    def sync(self) -> None:
+        """Make durable what was written; when it fails, that never becomes durable."""
+        slots, self._unsynced = self._unsynced, set()
+        written = {slot: self._disk._slots[self._session, slot] for slot in slots}
+        self._disk._begin("sync", self._session, 0)
+        for slot, data in written.items():
+            self._disk._durable[self._session, slot] = data
+
+    def finish(self, release: dict[str, Any] | None) -> None:
+        """Note how the session ended."""
+        self._disk._begin("finish", self._session, 0)
+        self._disk.finished[self._session] = release
+
+
+# --- engines --------------------------------------------------------------------------------------------------------
+
+
+def make_library(root: Path, *, disks: int = 2, unit: int = UNIT) -> Library:
+    """Make a library with media T1 to T4, and FULL with a capacity of 100,000 bytes."""
+    paths = [root / f"disk{number}" for number in range(disks)]
+    for path in paths:
+        path.mkdir()
+    library = create(root / "library", paths, drives=4, stripe_unit=unit, at=utc_now())
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        tracking.add_media(["T1", "T2", "T3", "T4"], None, utc_now())
+        tracking.add_media(["FULL"], 100_000, utc_now())
+    return library
+
+
+def a_mount(host: str = "alpha") -> Mount:
+    """Return a mount for `running`."""
+    return Mount(0, host, "machine", os.getpid(), 0, "/mnt/vtl", "", "mounted", utc_now(), None)
+
+
+@dataclass
+class Rig:
+    """An engine and the scripted disks under it."""
+
+    engine: Engine
+    disks: list[ScriptedDisk]
+
+    async def write(self, barcode: str, data: bytes, *, block: int = 1000) -> WriteSession:
+        """Write a stream and end it."""
+        session = await self.engine.open_writer(barcode, 0, OPENER)
+        for start in range(0, len(data), block):
+            await session.write(start, data[start : start + block])
+        await session.flush()
+        await self.engine.release_writer(session, 0)
+        return session
+
+    async def read(self, barcode: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Return what is on the medium."""
+        end = self.engine.tracking.medium(barcode).bytes
+        wanted = end - offset if size is None else size
+        return bytes(await self.engine.medium_reader(barcode, end).read(offset, wanted))
+
+    def known(self, session: WriteSession) -> Session:
+        """Return what the tracking database knows of a session."""
+        return self.engine.tracking.session(session.number)
+
+    def units(self, session: WriteSession) -> list[StripeUnit]:
+        """Return the recorded stripe units of a session."""
+        return self.engine.tracking.stripe_units(session.number, 0, 1 << 30)
+
+    def files(self, barcode: str) -> list[TapeFile]:
+        """Return the tape files of a medium."""
+        return self.engine.tracking.tape_files(barcode)
+
+    def durable(self, session: WriteSession) -> bytes:
+        """Return what a power cut would leave of what is recorded of a session."""
+        return b"".join(self.disks[unit.disk].durable(unit) for unit in self.units(session))
+
+
+@asynccontextmanager
+async def rigged(
+    library: Library, disks: Sequence[ScriptedDisk] | None = None, *, durable_close: bool = True, host: str = "alpha"
+) -> AsyncIterator[Rig]:
+    """Run an engine on scripted disks; at the end, all their faults must have happened."""
+    scripted = list(disks) if disks is not None else [ScriptedDisk(n) for n in range(len(library.config.disks))]
+    under: list[Disk] = [*scripted]
+    async with running(library, a_mount(host), durable_close=durable_close, disks=under) as engine:
+        yield Rig(engine, scripted)
+    missed = [fault for disk in scripted for fault in disk.faults if not fault.happened]
+    assert not missed, f"faults that did not happen: {missed}"
+
+
+async def until(condition: Any, what: str) -> None:
+    """Wait until the condition is true."""
+    with trio.move_on_after(SECONDS):
+        while not condition():  # noqa: ASYNC110, there is no event: threads and the engine's own tasks change it
+            await trio.sleep(0.001)
+        return
+    raise AssertionError(f"waited in vain: {what}")

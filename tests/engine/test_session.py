@@ -1,0 +1,558 @@
+"""Write sessions: out of order, in pieces, on disks that fail, hang and fill up."""
+
+import errno
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scripted import OPENER, UNIT, Rig, make_library, rigged, until
+
+from vtlfs.disks import pool
+from vtlfs.engine.library import Library
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError
+
+PAGE = 4096
+BIG_UNIT = 4 * PAGE
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with rigged(make_library(tmp_path)) as rig:
+        yield rig
+
+
+@pytest.fixture(scope="module")
+def many_pages(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """A library with stripe units of four pages on three disks, for many examples."""
+    return make_library(tmp_path_factory.mktemp("pages"), disks=3, unit=BIG_UNIT)
+
+
+def stream(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+# --- the kernel's writeback -----------------------------------------------------------------------------------------
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("grow"), st.integers(1, 6 * PAGE)),
+        st.tuples(st.just("write back"), st.integers(0, 2**32)),
+        st.tuples(st.just("repeat"), st.integers(0, 2**32)),
+        st.tuples(st.just("checkpoint"), st.just(0)),
+        st.tuples(st.just("flush"), st.integers(0, 2**32)),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+class PageCache:
+    """Plays the kernel: a stream grows in its page cache, and dirty pages come in any order, alone or gathered."""
+
+    def __init__(self, rig: Rig, session: object, data: bytes) -> None:
+        self.rig, self.session, self.data = rig, session, data
+        self.length = 0
+        self.dirty: set[int] = set()
+
+    async def step(self, what: str, number: int) -> None:
+        source = random.Random(number)
+        match what:
+            case "grow":
+                start, self.length = self.length, min(self.length + number, len(self.data))
+                self.dirty |= set(range(start // PAGE, -(-self.length // PAGE)))
+            case "write back":
+                await self.send({page for page in self.dirty if source.random() < 0.6}, source)
+            case "repeat":
+                await self.send({source.randrange(self.length // PAGE + 1) for _ in range(2)} - self.unsent(), source)
+            case "checkpoint":
+                await self.session.checkpoint()
+            case "flush":
+                await self.send(set(self.dirty), source)
+                await self.session.flush()
+                assert self.rig.known(self.session).bytes == self.length
+                assert self.rig.durable(self.session) == self.data[: self.length]
+
+    def unsent(self) -> set[int]:
+        """Return pages that a repetition must not run ahead of."""
+        return self.dirty | {self.length // PAGE} if self.length % PAGE == 0 else set(self.dirty)
+
+    async def send(self, pages: set[int], source: random.Random) -> None:
+        """Send pages in runs of up to three, the runs in any order and partly at the same time."""
+        runs: list[list[int]] = []
+        for page in sorted(pages):
+            if runs and runs[-1][-1] == page - 1 and len(runs[-1]) < 3:
+                runs[-1].append(page)
+            else:
+                runs.append([page])
+        source.shuffle(runs)
+        self.dirty -= pages
+        async with trio.open_nursery() as nursery:
+            for run in runs:
+                start, end = run[0] * PAGE, min((run[-1] + 1) * PAGE, self.length)
+                nursery.start_soon(self.session.write, start, self.data[start:end])
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=STEPS, last=st.integers(0, 2**32))
+def test_pages_in_any_order_and_repeated_make_the_stream(many_pages: Library, steps: list, last: int):
+    data = stream(last, 300_000)
+
+    async def run() -> None:
+        async with rigged(many_pages) as rig:
+            session = await rig.engine.open_writer("T1", 0, OPENER)
+            cache = PageCache(rig, session, data)
+            for step in [*steps, ("flush", last)]:
+                await cache.step(*step)
+            await rig.engine.release_writer(session, 0)
+            known = rig.known(session)
+            assert (known.state, known.error, known.bytes) == ("released", None, cache.length)
+            if cache.length == 0:
+                assert known.tape_file is None
+                return
+            tape_file = rig.files("T1")[known.tape_file]
+            assert await rig.read("T1", tape_file.start, tape_file.bytes) == data[: cache.length]
+            assert rig.durable(session) == data[: cache.length]
+            units = rig.units(session)
+            assert [unit.unit for unit in units] == list(range(-(-cache.length // BIG_UNIT)))
+            assert [unit.disk for unit in units] == [(units[0].disk + n) % 3 for n in range(len(units))]
+            assert len({(unit.disk, unit.slot) for unit in units}) == len(units)
+
+    trio.run(run)
+
+
+@pytest.mark.parametrize("block", [1, 100, UNIT - 1, UNIT, UNIT + 1, 5 * UNIT + 7])
+async def test_stream_in_order_is_striped_and_comes_back(rig: Rig, block: int):
+    data = stream(block, 20 * UNIT + 3 if block > 1 else 5000)
+    session = await rig.write("T1", data, block=block)
+    assert await rig.read("T1") == data
+    units = rig.units(session)
+    assert [unit.disk for unit in units] == [(units[0].disk + n) % 2 for n in range(len(units))]
+    assert [unit.slot for unit in units] == [n // 2 for n in range(len(units))]
+    known = rig.known(session)
+    assert (known.requests, known.bytes, known.disks) == (-(-len(data) // block), len(data), (0, 1))
+    assert all(disk.finished[session.number]["bytes"] == len(data) for disk in rig.disks)
+
+
+async def test_large_pieces_that_begin_anywhere(tmp_path: Path):
+    """From 64 KiB on, pieces are kept as they came; smaller ones and overlapping ones are copied."""
+    data = stream(1, 6 << 20)
+    async with rigged(make_library(tmp_path, unit=1 << 20)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        source, start = random.Random(5), 0
+        pieces = []
+        while start < len(data):
+            size = source.choice([100, 4096, 65_536, 100_000, 1_000_000, 1 << 20])
+            pieces.append((start, data[start : start + size]))
+            start += size
+        for first in range(0, len(pieces), 3):
+            some = pieces[first : first + 3]
+            source.shuffle(some)
+            for offset, piece in some:
+                await session.write(offset, piece)
+                await session.write(offset, piece[: len(piece) // 2])
+            if first % 2:
+                await session.flush()
+        await rig.engine.release_writer(session, 0)
+        assert await rig.read("T1") == data
+        assert rig.durable(session) == data
+
+
+async def test_own_stream_is_read_wherever_it_is(rig: Rig):
+    data = stream(1, 10 * UNIT + 100)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    for start in range(0, len(data), 1500):
+        await session.write(start, data[start : start + 1500])
+        end = min(start + 1500, len(data))
+        for offset in (0, start, start // 2, max(0, start - UNIT)):
+            assert await session.read(offset, 3000) == data[offset : min(offset + 3000, end)]
+        if start % 4 == 0:
+            await session.flush()
+    assert await session.read(0, 1 << 20) == data
+    assert await session.read(len(data), 10) == b""
+    await rig.engine.release_writer(session, 0)
+
+
+async def test_repeated_bytes_that_differ_are_refused(rig: Rig):
+    data = stream(1, 4 * UNIT)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, data)
+    await session.write(UNIT, data[UNIT : 2 * UNIT])
+    with pytest.raises(NotSequential):
+        await session.write(UNIT + 5, b"something else")
+    await session.write(len(data), b"the end")
+    await session.flush()
+    await rig.engine.release_writer(session, 0)
+    assert await rig.read("T1") == data + b"the end"
+
+
+# --- durability -----------------------------------------------------------------------------------------------------
+
+
+async def test_flush_makes_durable_first_and_records_then(rig: Rig):
+    data = stream(1, 3 * UNIT + 10)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, data)
+    with rig.disks[1].held("sync"):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.flush)
+            await until(lambda: rig.disks[1].waiting == 1 and rig.disks[0].count("sync") == 1, "the syncs")
+            assert rig.known(session).bytes == 0
+            assert rig.units(session) == []
+            rig.disks[1].let_go()
+    assert rig.known(session).bytes == len(data)
+    assert rig.durable(session) == data
+    await rig.engine.release_writer(session, 0)
+
+
+async def test_flushes_in_between_record_a_growing_last_unit(rig: Rig):
+    data = stream(1, 3 * UNIT)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    for end in (1, 2, 100, UNIT - 1, UNIT, UNIT + 1, 2 * UNIT + 5, 3 * UNIT):
+        await session.write(session.length, data[session.length : end])
+        await session.flush()
+        await session.flush()
+        assert rig.known(session).bytes == end
+        assert rig.durable(session) == data[:end]
+    await rig.engine.release_writer(session, 0)
+    assert await rig.read("T1") == data
+
+
+async def test_checkpoint_records_the_full_units(rig: Rig):
+    data = stream(1, 5 * UNIT + 10)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, data)
+    await until(lambda: rig.disks[0].count("write") + rig.disks[1].count("write") == 5, "the writes")
+    await session.checkpoint()
+    assert rig.known(session).bytes == 5 * UNIT
+    assert rig.durable(session) == data[: 5 * UNIT]
+    await session.checkpoint()
+    await session.flush()
+    await rig.engine.release_writer(session, 0)
+    assert await rig.read("T1") == data
+
+
+async def test_checkpoint_records_nothing_behind_a_gap(rig: Rig):
+    data = stream(1, 5 * UNIT)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, data[:UNIT])
+    await session.write(2 * UNIT, data[2 * UNIT :])
+    await until(lambda: rig.disks[0].count("write") + rig.disks[1].count("write") == 4, "the writes")
+    await session.checkpoint()
+    assert rig.known(session).bytes == UNIT
+    await session.write(UNIT, data[UNIT : 2 * UNIT])
+    await session.flush()
+    assert rig.known(session).bytes == 5 * UNIT
+    await rig.engine.release_writer(session, 0)
+    assert await rig.read("T1") == data
+
+
+async def test_engine_checkpoints_running_streams(tmp_path: Path):
+    library = make_library(tmp_path)
+    library = Library(library.path, replace(library.config, checkpoint=0.01))
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, stream(1, 3 * UNIT + 1))
+        await until(lambda: rig.known(session).bytes == 3 * UNIT, "a checkpoint")
+        await session.flush()
+        await rig.engine.release_writer(session, 0)
+
+
+async def test_without_sync_close_does_not_wait_for_it_and_fsync_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    commits: list[tuple[bool, bool]] = []  # whether it was to be durable, and whether it changed anything
+    transaction = Tracking.transaction
+
+    @contextmanager
+    def watched(tracking: Tracking, *, durable: bool = True) -> Iterator[None]:
+        nested, before = tracking._connection.in_transaction, tracking._connection.total_changes
+        with transaction(tracking, durable=durable):
+            yield
+        if not nested:
+            commits.append((durable, tracking._connection.total_changes > before))
+
+    async with rigged(make_library(tmp_path), durable_close=False) as rig:
+        monkeypatch.setattr(Tracking, "transaction", watched)
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        commits.clear()
+        await session.write(0, b"x" * 100)
+        await session.flush()
+        assert rig.known(session).bytes == 100
+        assert [disk.count("sync") for disk in rig.disks] == [0, 0]
+        assert (True, True) not in commits
+        await session.fsync()
+        assert commits[-1] == (True, True)
+        assert sum(disk.count("sync") for disk in rig.disks) == 1
+        assert rig.durable(session) == b"x" * 100
+        await rig.engine.release_writer(session, 0)
+
+
+# --- failing disks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("at", [1, 2, 4])
+async def test_failed_write_is_told_at_flush_and_the_prefix_is_kept(
+    rig: Rig, error: int, at: int, caplog: pytest.LogCaptureFixture
+):
+    data = stream(1, 12 * UNIT + 1)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    rig.disks[1].fail("write", error, at)
+
+    async def write() -> None:
+        for start in range(0, len(data), 1000):
+            await session.write(start, data[start : start + 1000])
+        await session.flush()
+
+    with pytest.raises(DiskError) as told:
+        await write()
+    assert told.value.errno == error
+    for again in (session.flush, session.fsync, lambda: session.write(session.length, b"more")):
+        with pytest.raises(DiskError) as told:
+            await again()
+        assert told.value.errno == error
+    await rig.engine.release_writer(session, 0)
+    known = rig.known(session)
+    assert (known.state, known.error) == ("failed", errno.errorcode[error])
+    first = min(call[2] for call in rig.disks[1].calls if call[0] == "write")
+    failed = first + 2 * (at - 1)
+    assert known.bytes == failed * UNIT
+    if failed:
+        assert await rig.read("T1") == data[: failed * UNIT]
+        assert rig.durable(session) == data[: failed * UNIT]
+    else:
+        assert rig.files("T1") == []
+    level = "WARNING" if error == errno.ENOSPC else "ERROR"
+    assert [record.levelname for record in caplog.records] == [level]
+
+
+async def test_failed_stream_harms_no_other(rig: Rig):
+    bad = await rig.engine.open_writer("T1", 0, OPENER)
+    good = await rig.engine.open_writer("T1", 0, OPENER)
+    rig.disks[0].fail("write", errno.EIO)
+    await bad.write(0, stream(1, 2 * UNIT))
+    with pytest.raises(DiskError):
+        await bad.flush()
+    await good.write(0, stream(2, 10 * UNIT))
+    await good.flush()
+    await rig.engine.release_writer(good, 0)
+    await rig.engine.release_writer(bad, 0)
+    assert (rig.known(good).state, rig.known(bad).state) == ("released", "failed")
+    assert await rig.read("T1", 0, 10 * UNIT) == stream(2, 10 * UNIT)
+
+
+@pytest.mark.parametrize("disk", [0, 1])
+async def test_what_a_failed_sync_was_to_make_durable_is_never_recorded(rig: Rig, disk: int):
+    """The next sync succeeds, as on Linux, but the bytes are gone."""
+    data = stream(1, 8 * UNIT)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, data[: 3 * UNIT + 5])
+    await session.flush()
+    await session.write(3 * UNIT + 5, data[3 * UNIT + 5 :])
+    rig.disks[disk].fail("sync", errno.EIO)
+    for _ in range(2):
+        with pytest.raises(DiskError) as told:
+            await session.flush()
+        assert told.value.errno == errno.EIO
+    await rig.engine.release_writer(session, 0)
+    known = rig.known(session)
+    assert (known.state, known.error) == ("failed", "EIO")
+    assert 3 * UNIT + 5 <= known.bytes < len(data)
+    assert rig.durable(session) == data[: known.bytes]
+    assert await rig.read("T1") == data[: known.bytes]
+
+
+async def test_failed_checkpoint_is_told_at_the_next_write(rig: Rig):
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, stream(1, 4 * UNIT))
+    await until(lambda: rig.disks[0].count("write") + rig.disks[1].count("write") == 4, "the writes")
+    rig.disks[0].fail("sync", errno.EIO)
+    await session.checkpoint()
+    with pytest.raises(DiskError):
+        await session.write(4 * UNIT, b"more")
+    await rig.engine.release_writer(session, 0)
+    assert rig.known(session).state == "failed"
+    assert rig.durable(session) == stream(1, 4 * UNIT)[: rig.known(session).bytes]
+
+
+async def test_failure_at_finish_is_only_logged(rig: Rig, caplog: pytest.LogCaptureFixture):
+    rig.disks[0].fail("finish", errno.EIO)
+    session = await rig.write("T1", stream(1, 4 * UNIT))
+    assert rig.known(session).state == "released"
+    assert await rig.read("T1") == stream(1, 4 * UNIT)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+# --- disks that hang ------------------------------------------------------------------------------------------------
+
+
+async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig):
+    hung, good = rig.disks
+    sessions = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(4)]
+    finished: list[int] = []
+
+    async def write(number: int) -> None:
+        await sessions[number].write(0, b"%d" % number * 100)
+        await sessions[number].flush()
+        finished.append(number)
+        await rig.engine.release_writer(sessions[number], 0)
+
+    async with trio.open_nursery() as nursery:
+        with hung.held():
+            for number in range(4):
+                nursery.start_soon(write, number)
+            await until(lambda: len(finished) == 2 and hung.waiting == 1, "the streams on the good disk")
+            await until(lambda: len(rig.files("T1")) == 2, "their tape files")
+            assert good.waiting == 0
+            await rig.engine.settle("T1")
+            assert len(await rig.read("T1")) == 200
+            held_up = set(range(4)) - set(finished)
+            assert all(rig.known(sessions[number]).state == "open" for number in held_up)
+    assert sorted(finished) == [0, 1, 2, 3]
+    assert all(rig.known(session).state == "released" for session in sessions)
+    assert len(await rig.read("T1")) == 400
+
+
+async def test_new_streams_begin_on_disks_that_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "STALLED_SECONDS", 0.0)
+    hung, _ = rig.disks
+    stuck = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
+    async with trio.open_nursery() as nursery:
+        with hung.held():
+            for session in stuck:
+                await session.write(0, b"x")
+                nursery.start_soon(session.flush)
+            await until(lambda: hung.waiting == 1, "the disk to hang")
+            for number in range(6):
+                await rig.write("T2", b"%d" % number * 50)
+            assert len(await rig.read("T2")) == 300
+    for session in stuck:
+        await rig.engine.release_writer(session, 0)
+
+
+async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig):
+    """What close() has promised is durable; a look-up must not wait for a disk that hangs after that."""
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    data = stream(1, 4 * UNIT)
+    await session.write(0, data)
+    await session.flush()
+    async with trio.open_nursery() as nursery:
+        with rig.disks[0].held("finish", "write"), trio.fail_after(20):
+            nursery.start_soon(rig.engine.release_writer, session, 0)
+            await until(lambda: rig.disks[0].waiting == 1, "the tidying up")
+            await rig.engine.settle("T1")
+            assert rig.engine.tracking.medium("T1").bytes == len(data)
+            assert await rig.read("T1") == data
+            assert await rig.engine.open_sessions() == []
+
+
+async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "QUEUED_BYTES", 6 * UNIT)
+    data = stream(1, 60 * UNIT)
+    async with rigged(make_library(tmp_path)) as rig:
+        limit = 3
+        sessions = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(3)]
+        written = dict.fromkeys(range(3), 0)
+
+        async def write(number: int) -> None:
+            for start in range(0, len(data), UNIT):
+                await sessions[number].write(start, data[start : start + UNIT])
+                written[number] += 1
+            await sessions[number].flush()
+            await rig.engine.release_writer(sessions[number], 0)
+
+        async with trio.open_nursery() as nursery:
+            with rig.disks[0].held("write"):
+                for number in range(3):
+                    nursery.start_soon(write, number)
+                await until(lambda: rig.engine.pool[0].queue.value == 0, "a full queue")
+                await until(lambda: rig.engine.pool[1].queue.value == limit, "the other disk to have nothing to do")
+                # On its way to the hung disk is what its queue holds, and one unit for each writer that waits.
+                assert sum(written.values()) <= 2 * (limit + 3)
+                assert rig.disks[0].count("write") == 1
+        assert set(written.values()) == {60}
+        assert await rig.read("T1") == data * 3
+
+
+# --- room -----------------------------------------------------------------------------------------------------------
+
+
+async def test_write_that_a_disk_has_no_room_for_is_refused_as_a_whole(rig: Rig):
+    data = stream(1, 20 * UNIT)
+    for disk in rig.disks:
+        disk.free = 0  # so that each unit is allocated before it is taken
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, data[: 4 * UNIT + 10])
+    rig.disks[1].fail("allocate", errno.ENOSPC)
+    with pytest.raises(DiskError) as told:
+        await session.write(4 * UNIT + 10, data[4 * UNIT + 10 : 10 * UNIT])
+    assert told.value.errno == errno.ENOSPC
+    assert session.length == 4 * UNIT + 10
+    await session.flush()
+    assert rig.known(session).bytes == 4 * UNIT + 10
+    await session.write(4 * UNIT + 10, data[4 * UNIT + 10 : 6 * UNIT])
+    await session.flush()
+    await rig.engine.release_writer(session, 0)
+    known = rig.known(session)
+    assert (known.state, known.error, known.bytes) == ("released", "ENOSPC", 6 * UNIT)
+    assert await rig.read("T1") == data[: 6 * UNIT]
+    allocated = [call[1:] for disk in rig.disks for call in disk.calls if call[0] == "allocate"]
+    written = {call[1:] for disk in rig.disks for call in disk.calls if call[0] == "write"}
+    assert len(allocated) >= len(written) == 6
+
+
+async def test_write_that_the_medium_has_no_room_for_is_refused_as_a_whole(rig: Rig):
+    session = await rig.engine.open_writer("FULL", 0, OPENER)
+    await session.write(0, b"a" * 90_000)
+    with pytest.raises(MediumFull):
+        await session.write(90_000, b"b" * 10_001)
+    assert session.length == 90_000
+    await session.write(90_000, b"c" * 10_000)
+    await session.flush()
+    await rig.engine.release_writer(session, 0)
+    assert rig.known(session).error == "ENOSPC"
+    assert await rig.read("FULL") == b"a" * 90_000 + b"c" * 10_000
+    medium = rig.engine.tracking.medium("FULL")
+    assert (medium.reserved, medium.left) == (0, 0)
+
+
+async def test_sessions_never_get_more_of_a_medium_than_there_is(rig: Rig):
+    sessions = [await rig.engine.open_writer("FULL", 0, OPENER) for _ in range(7)]
+    taken = [0] * 7
+
+    async def write(number: int) -> None:
+        try:
+            while True:
+                await sessions[number].write(taken[number], bytes(3000))
+                taken[number] += 3000
+        except MediumFull:
+            await sessions[number].flush()
+            await rig.engine.release_writer(sessions[number], 0)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(7):
+            nursery.start_soon(write, number)
+    assert sum(taken) == 99_000
+    assert rig.engine.tracking.medium("FULL").bytes == 99_000
+    assert sorted(tape_file.bytes for tape_file in rig.files("FULL")) == sorted(size for size in taken if size)
+
+
+async def test_refused_pages_fail_the_stream(rig: Rig, caplog: pytest.LogCaptureFixture):
+    """What `refuse` is for: the writer believes the bytes written."""
+    session = await rig.engine.open_writer("FULL", 0, OPENER)
+    await session.write(0, b"a" * 50_000)
+    try:
+        await session.write(50_000, b"b" * 60_000)
+    except VtlfsError as error:
+        session.refuse(error)
+    with pytest.raises(MediumFull):
+        await session.flush()
+    await rig.engine.release_writer(session, 0)
+    known = rig.known(session)
+    assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 50_000)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
