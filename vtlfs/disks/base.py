@@ -35,6 +35,8 @@ class Disk(Protocol):
     free: int
     """Bytes that were free when last looked at."""
     total: int
+    device: int
+    """Number of the device that the disk is on, which it may share with others."""
 
     def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> Member:
         """Return a new member file for the session. It is made by the first `allocate` or `write`."""
@@ -46,4 +48,4 @@ class Disk(Protocol):
         """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
 
     def measure(self) -> None:
-        """Bring `free` and `total` up to date."""
+        """Bring `free`, `total` and `device` up to date."""

@@ -43,14 +43,15 @@ class LocalDisk:
         """`library` is the library's UUID, which goes into every record."""
         self.number = number
         self.path = str(path)
-        self.free = self.total = 0
+        self.free = self.total = self.device = 0
         self._root = path
         self._library = library
         self._durable: set[Path] = set()  # directories whose names this process has made durable
 
     def measure(self) -> None:
-        """Bring `free` and `total` up to date. Raises DiskError."""
+        """Bring `free`, `total` and `device` up to date. Raises DiskError."""
         with self._errors():
+            self.device = os.stat(self._root).st_dev
             self._note(os.statvfs(self._root))
 
     def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "LocalMember":

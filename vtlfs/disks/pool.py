@@ -1,6 +1,7 @@
 """The disks of a running mount: each with its lanes and its bounded queue of stripe units on their way to it."""
 
 import logging
+from collections import Counter
 
 import trio
 
@@ -67,14 +68,20 @@ class DiskPool:
         return self.disks[number]
 
     @property
-    def free(self) -> int:
-        """Bytes that can be written: striping ends when the fullest disk is full."""
-        return min(pooled.disk.free for pooled in self.disks) * len(self.disks)
+    def total(self) -> int:
+        """Bytes that the disks have, each device counted once."""
+        return sum({pooled.disk.device: pooled.disk.total for pooled in self.disks}.values())
 
     @property
-    def total(self) -> int:
-        """Bytes that all disks have."""
-        return sum(pooled.disk.total for pooled in self.disks)
+    def free(self) -> int:
+        """Bytes that are free, each device counted once."""
+        return sum({pooled.disk.device: pooled.disk.free for pooled in self.disks}.values())
+
+    @property
+    def available(self) -> int:
+        """Bytes that can be written: striping ends when the fullest disk is full."""
+        sharing = Counter(pooled.disk.device for pooled in self.disks)
+        return len(self.disks) * min(pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks)
 
     @property
     def stalled(self) -> bool:

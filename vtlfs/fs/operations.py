@@ -135,8 +135,8 @@ class Operations(pyfuse3.Operations):
         pool = self._engine.pool
         data.f_bsize = data.f_frsize = BLOCK
         data.f_blocks = pool.total // BLOCK
-        data.f_bfree = sum(pooled.disk.free for pooled in pool.disks) // BLOCK
-        data.f_bavail = pool.free // BLOCK
+        data.f_bfree = pool.free // BLOCK
+        data.f_bavail = pool.available // BLOCK
         data.f_files = data.f_ffree = data.f_favail = 0
         data.f_namemax = 255
         return data
