@@ -317,12 +317,12 @@ async def running(
     recorder = Recorder(library.tracking)
     pool = DiskPool(found, library.config.stripe_unit)
     try:
+        for pooled in pool.disks:
+            await pooled.reading.run(pooled.disk.measure)
         number, lock = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
         spare = max(2, SPARE_BUFFERS_BYTES // library.config.stripe_unit)
         buffers = Buffers(library.config.stripe_unit, spare)
         means = Means(pool, recorder, reading, buffers, library.config.direct_below, durable_close)
-        for pooled in pool.disks:
-            await pooled.reading.run(pooled.disk.measure)
         async with trio.open_nursery() as nursery:
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             await engine._bury_the_dead()

@@ -1,0 +1,301 @@
+"""The engine of a mount: sessions and their numbers, order of release, other mounts, and the end."""
+
+import errno
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+import trio.lowlevel
+from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, make_library, rigged, until
+
+from vtlfs.disks.local import member_path, slot_offset
+from vtlfs.engine import engine as engine_module
+from vtlfs.engine import recover
+from vtlfs.engine.engine import running
+from vtlfs.engine.extract import extract
+from vtlfs.engine.library import Library
+from vtlfs.engine.tracking import SessionFilter
+from vtlfs.errors import DiskError, NoSuchMedium, NoSuchSession
+from vtlfs.model import Access, Session, utc_now
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return make_library(tmp_path)
+
+
+@pytest.fixture
+async def rig(library: Library) -> AsyncIterator[Rig]:
+    async with rigged(library) as rig:
+        yield rig
+
+
+def stream(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def sessions(library: Library) -> list[Session]:
+    with closing(library.tracking(read_only=True)) as tracking:
+        return tracking.sessions(SessionFilter())
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+async def test_unknown_medium_is_refused_and_leaves_no_session(rig: Rig, library: Library):
+    with pytest.raises(NoSuchMedium):
+        await rig.engine.open_writer("NONE", 0, OPENER)
+    with pytest.raises(NoSuchSession):
+        await rig.engine.describe(1)
+    assert sessions(library) == []
+
+
+async def test_session_is_tracked_when_open_returns(rig: Rig, library: Library):
+    session = await rig.engine.open_writer("T1", 3, OPENER)
+    (known,) = sessions(library)
+    assert (known.id, known.drive, known.medium, known.access, known.state) == (
+        session.number,
+        3,
+        "T1",
+        "write",
+        "open",
+    )
+    assert (known.host, known.pid, known.uid, known.program) == ("alpha", 4711, 0, "tar")
+    assert await rig.engine.open_sessions() == [session.number]
+    await rig.engine.release_writer(session, 3)
+    assert await rig.engine.open_sessions() == []
+
+
+async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig):
+    numbers: list[int] = []
+
+    async def use() -> None:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        numbers.append(session.number)
+        await session.write(0, b"%06d" % session.number)
+        await session.flush()
+        await rig.engine.release_writer(session, 0)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(250):
+            nursery.start_soon(use)
+    assert len(set(numbers)) == 250
+    content = await rig.read("T1")
+    assert [int(content[start : start + 6]) for start in range(0, len(content), 6)] == [
+        tape_file.session for tape_file in rig.files("T1")
+    ]
+
+
+async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library):
+    opened = []
+    for _ in range(9):
+        drive = rig.engine.least_busy_drive()
+        opened.append((await rig.engine.open_writer("T1", drive, OPENER), drive))
+    assert [drive for _, drive in opened] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    reader = await rig.engine.open_reader("T1", 0, 1, OPENER)
+    assert rig.engine.least_busy_drive() == 2
+    async with rigged(library, host="beta") as other:
+        assert other.engine.least_busy_drive() in (1, 2, 3)
+    rig.engine.release_reader(reader, 1)
+    for session, drive in opened:
+        await rig.engine.release_writer(session, drive)
+    assert rig.engine.least_busy_drive() == 0
+
+
+async def test_streams_begin_on_each_disk_in_turn(rig: Rig):
+    first = [rig.units(await rig.write("T1", b"small"))[0].disk for _ in range(6)]
+    assert first in ([0, 1] * 3, [1, 0] * 3)
+
+
+# --- order and visibility -------------------------------------------------------------------------------------------
+
+
+async def test_tape_files_are_in_the_order_of_release(rig: Rig):
+    opened = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(6)]
+    for number, session in enumerate(opened):
+        await session.write(0, b"%d" % number * (number + 1))
+        await session.flush()
+    order = [4, 0, 5, 2, 1, 3]
+    for number in order:
+        await rig.engine.release_writer(opened[number], 0)
+    files = rig.files("T1")
+    assert [tape_file.session for tape_file in files] == [opened[number].number for number in order]
+    assert [tape_file.number for tape_file in files] == list(range(6))
+    assert [tape_file.start for tape_file in files] == [sum(n + 1 for n in order[:k]) for k in range(6)]
+    assert await rig.read("T1") == b"".join(b"%d" % n * (n + 1) for n in order)
+
+
+async def test_settle_waits_for_a_release_that_has_begun(rig: Rig):
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, b"data")
+    await session.flush()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.engine.release_writer, session, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        await rig.engine.settle("T1")
+        assert rig.engine.tracking.medium("T1").bytes == 4
+        nursery.start_soon(rig.engine.settle, "T2")
+
+
+async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig):
+    """Its writer was killed before close(): nothing was promised."""
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, stream(1, 4 * UNIT))
+    async with trio.open_nursery() as nursery:
+        with rig.disks[0].held(), rig.disks[1].held(), trio.fail_after(20):
+            nursery.start_soon(rig.engine.release_writer, session, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            await rig.engine.settle("T1")
+            assert rig.engine.tracking.medium("T1").bytes == 0
+    assert await rig.read("T1") == stream(1, 4 * UNIT)
+
+
+async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig):
+    """Its close() may have failed without waiting for anything."""
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, b"data")
+    await session.flush()
+    rig.disks[0].fail("write", errno.EIO)
+    rig.disks[1].fail("write", errno.EIO)
+    await session.write(4, stream(1, 3 * UNIT))
+    await until(lambda: session.has_failed, "the failure")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.engine.release_writer, session, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        await rig.engine.settle("T1")
+        assert await rig.read("T1") == b"data"
+
+
+async def test_settle_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_module, "PATIENCE_SECONDS", 0.01)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    with rig.disks[0].held():
+        rig.disks[1].fail("write", errno.EIO)
+        await session.write(0, stream(1, 4 * UNIT))
+        await until(lambda: session.has_failed, "the failure")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.engine.release_writer, session, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(20):
+                await rig.engine.settle("T1")
+            rig.disks[0].let_go()
+
+
+# --- several engines ------------------------------------------------------------------------------------------------
+
+
+async def test_two_engines_write_one_medium(library: Library):
+    disks = [ScriptedDisk(number) for number in range(2)]
+    async with rigged(library, disks, host="alpha") as alpha, rigged(library, disks, host="beta") as beta:
+        written: dict[int, bytes] = {}
+
+        async def use(rig: Rig, seed: int) -> None:
+            data = stream(seed, 3 * UNIT + seed)
+            written[(await rig.write("T1", data)).number] = data
+
+        async with trio.open_nursery() as nursery:
+            for seed in range(20):
+                nursery.start_soon(use, (alpha, beta)[seed % 2], seed)
+        assert len(written) == 20
+        whole = b"".join(written[tape_file.session] for tape_file in alpha.files("T1"))
+        assert await alpha.read("T1") == whole
+        assert await beta.read("T1") == whole
+        assert {mount.host for mount in alpha.engine.tracking.mounts()} == {"alpha", "beta"}
+    assert [known.state for known in sessions(library)] == ["released"] * 20
+
+
+async def test_identifiers_are_given_back_in_part_only_if_nobody_took_more(library: Library):
+    async with rigged(library) as rig:
+        first = await rig.write("T1", b"x")
+    async with rigged(library) as rig:
+        second = await rig.write("T1", b"x")
+        async with rigged(library, host="beta") as other:
+            third = await other.write("T1", b"x")
+        fourth = await rig.write("T1", b"x")
+    numbers = [session.number for session in (first, second, third, fourth)]
+    assert numbers[1] == numbers[0] + 1
+    assert len(set(numbers)) == 4
+    async with rigged(library) as rig:
+        assert (await rig.write("T1", b"x")).number > max(numbers)
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library):
+    data = stream(1, 3 * UNIT + 7)
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, data)
+        reader = await rig.engine.open_reader("T1", 0, 0, OPENER)
+    writing, reading = sessions(library)
+    assert (writing.id, writing.state, writing.error, writing.bytes) == (
+        session.number,
+        "failed",
+        "ESHUTDOWN",
+        len(data),
+    )
+    assert (reading.id, reading.state) == (reader.number, "released")
+    with closing(library.tracking(read_only=True)) as tracking:
+        assert tracking.medium("T1").bytes == len(data)
+        assert [mount.state for mount in tracking.mounts(live_only=False)] == ["unmounted"]
+    assert list((library.path / "mounts").iterdir()) == []
+
+
+async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, caplog: pytest.LogCaptureFixture):
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        dead = tracking.add_mount(a_mount("dead"))
+        number = tracking.lease_sessions(1)[0]
+        tracking.open_session(number, dead, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
+    async with rigged(library) as rig:
+        assert rig.engine.tracking.session(number).state == "recovered"
+        assert [mount.id for mount in rig.engine.tracking.mounts()] == [rig.engine.mount.id]
+    assert "died; 1 of its sessions" in caplog.text
+
+
+async def test_recover_keeps_what_is_recorded_and_trims_the_rest(library: Library, monkeypatch: pytest.MonkeyPatch):
+    """On real disks: an engine goes away as if killed, with more on the disks than was recorded."""
+    data = stream(1, 9 * UNIT)
+    async with running(library, a_mount()) as engine:
+        session = await engine.open_writer("T1", 0, OPENER)
+        await session.write(0, data[: 4 * UNIT + 100])
+        await session.flush()
+        await session.write(4 * UNIT + 100, data[4 * UNIT + 100 :])
+        await until(lambda: not session._outstanding, "the writes")
+        monkeypatch.setattr(engine, "_end", trio.lowlevel.checkpoint)  # dead: nobody ends anything
+        lock = engine._lock
+    os.close(lock)
+    longest = max(member_path(disk, session.number).stat().st_size for disk in library.config.disks)
+    assert longest > slot_offset(4, UNIT)
+    (ended,) = recover.recover(library)
+    assert (ended.id, ended.state, ended.bytes) == (session.number, "recovered", 4 * UNIT + 100)
+    pieces: list[bytes] = []
+    await trio.to_thread.run_sync(
+        lambda: extract(library, "T1", None, lambda piece: pieces.append(bytes(piece)), lambda _: None)
+    )
+    assert b"".join(pieces) == data[: 4 * UNIT + 100]
+    for disk in library.config.disks:
+        assert member_path(disk, session.number).stat().st_size <= slot_offset(3, UNIT)
+    assert recover.recover(library) == []
+    async with running(library, a_mount()) as engine:
+        assert bytes(await engine.medium_reader("T1", ended.bytes).read(0, 1 << 20)) == data[: ended.bytes]
+
+
+async def test_engine_does_not_start_on_a_disk_that_fails(library: Library):
+    disks = [ScriptedDisk(number) for number in range(2)]
+
+    def measure() -> None:
+        raise DiskError(1, "/scripted", OSError(errno.EIO, "broken"))
+
+    disks[1].measure = measure  # type: ignore[method-assign]
+    with pytest.raises(DiskError):
+        async with rigged(library, disks):
+            pytest.fail("it started")
+    with closing(library.tracking(read_only=True)) as tracking:
+        assert tracking.mounts() == []
