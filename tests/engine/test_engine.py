@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, make_library, rigged, until
 
 from vtlfs.disks.local import member_path, slot_offset

@@ -1,0 +1,166 @@
+"""How the kernel's offsets map to a stream's own, and which streams go through the page cache."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.library import create
+from vtlfs.errors import CannotReopen, MediumFull, NotSequential
+from vtlfs.fs.handles import WriteHandle, check_reopening, goes_through_cache
+from vtlfs.fs.inodes import Inode, Inodes
+from vtlfs.fs.tree import MediumNode
+from vtlfs.model import IoMode, Medium, Mount, Opener, utc_now
+
+TAR = Opener("alpha", 1, 0, 0, "tar")
+BASH = replace(TAR, program="bash", shell=True)
+TRUNCATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+MEDIUM = Medium(1, "T1", None, 0, 0, 0, utc_now(), None)
+
+
+def inode() -> Inode:
+    return Inodes().looked_up(MediumNode(MEDIUM, None))
+
+
+@pytest.mark.parametrize(
+    ("io", "flags", "opener", "risky", "cached"),
+    [
+        (IoMode.AUTO, TRUNCATE, TAR, False, True),
+        (IoMode.AUTO, TRUNCATE, BASH, False, False),
+        (IoMode.AUTO, TRUNCATE, TAR, True, False),
+        (IoMode.AUTO, os.O_WRONLY, TAR, False, False),
+        (IoMode.AUTO, os.O_RDWR | os.O_TRUNC, TAR, False, False),
+        (IoMode.AUTO, TRUNCATE | os.O_APPEND, TAR, False, False),
+        (IoMode.CACHED, TRUNCATE, BASH, True, True),
+        (IoMode.CACHED, os.O_WRONLY, TAR, False, False),
+        (IoMode.CACHED, os.O_RDWR, TAR, False, False),
+        (IoMode.DIRECT, TRUNCATE, TAR, False, False),
+    ],
+)
+def test_only_simple_streams_are_cached(io: IoMode, flags: int, opener: Opener, risky: bool, cached: bool):
+    assert goes_through_cache(io, flags, inode(), opener, risky=risky) is cached
+
+
+def test_inode_that_is_open_already_is_not_cached():
+    reading = inode()
+    reading.readers = 1
+    assert not goes_through_cache(IoMode.CACHED, TRUNCATE, reading, TAR, risky=False)
+
+
+# --- on an engine ---------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def an_engine(root: Path) -> AsyncIterator[Engine]:
+    disks = [root / f"disk{number}" for number in range(2)]
+    for disk in disks:
+        disk.mkdir()
+    library = create(root / "library", disks, drives=2, stripe_unit=4096, at=utc_now())
+    tracking = library.tracking()
+    with tracking.transaction():
+        tracking.add_media(["T1"], None, utc_now())
+        tracking.add_media(["FULL"], 10_000, utc_now())
+    tracking.close()
+    mount = Mount(0, "alpha", "machine", os.getpid(), 0, "/mnt", "", "mounted", utc_now(), None)
+    async with running(library, mount) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    async with an_engine(tmp_path) as engine:
+        yield engine
+
+
+async def a_handle(engine: Engine, barcode: str = "T1", *, cached: bool = False, append: bool = False) -> WriteHandle:
+    known = inode()
+    session = await engine.open_writer(barcode, 0, TAR)
+    known.writers.append(session)
+    known.cached = cached
+    return WriteHandle(known, session, 0, cached, append)
+
+
+async def close(engine: Engine, handle: WriteHandle) -> bytes:
+    """End the session; return what is on its medium."""
+    await handle.session.flush()
+    await engine.release_writer(handle.session, 0)
+    size = engine.tracking.medium(handle.session.barcode).bytes
+    return bytes(await engine.medium_reader(handle.session.barcode, size).read(0, size))
+
+
+async def test_appending_handle_takes_any_offset_for_the_end(engine: Engine):
+    handle = await a_handle(engine, append=True)
+    for offset in (0, 3, 99_999, 0):
+        await handle.write(offset, b"abc")
+    assert handle.inode.size == 12
+    assert await close(engine, handle) == b"abc" * 4
+
+
+async def test_direct_handle_writes_at_the_end_and_repeats(engine: Engine):
+    handle = await a_handle(engine)
+    await handle.write(0, b"a" * 5000)
+    await handle.write(5000, b"b" * 5000)
+    await handle.write(0, b"a" * 100)
+    await handle.write(4990, b"a" * 10 + b"b" * 10)
+    await handle.write(9990, b"b" * 10 + b"new")
+    assert handle.end == 10_003
+    for offset, data in ((0, b"x"), (9999, b"xy"), (10_004, b"x"), (4999, b"bb")):
+        with pytest.raises(NotSequential):
+            await handle.write(offset, data)
+    assert handle.end == 10_003
+    assert await close(engine, handle) == b"a" * 5000 + b"b" * 5000 + b"new"
+
+
+async def test_read_write_handle_has_the_medium_before_its_stream(engine: Engine):
+    first = await a_handle(engine)
+    await first.write(0, b"before" * 1000)
+    before = await close(engine, first)
+    handle = await a_handle(engine)
+    handle.base, handle.before = len(before), engine.medium_reader("T1", len(before))
+    await handle.write(0, before[:210])
+    await handle.write(len(before), b"own" * 2000)
+    assert await handle.read(0, 1 << 20) == before + b"own" * 2000
+    assert await handle.read(5998, 5) == b"reown"
+    assert await handle.read(6000, 3) == b"own"
+    assert await handle.read(12_000, 10) == b""
+    assert await handle.read(99_999, 10) == b""
+    with pytest.raises(NotSequential):
+        await handle.write(5999, b"xx")
+    assert await close(engine, handle) == before + b"own" * 2000
+
+
+async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine):
+    handle = await a_handle(engine, "FULL", cached=True)
+    await handle.write(0, b"a" * 8192)
+    with pytest.raises(MediumFull):
+        await handle.write(8192, b"b" * 4096)
+    with pytest.raises(MediumFull):
+        await handle.session.flush()
+    await engine.release_writer(handle.session, 0)
+    known = engine.tracking.session(handle.session.number)
+    assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 8192)
+
+
+async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine):
+    handle = await a_handle(engine, "FULL")
+    await handle.write(0, b"a" * 8192)
+    with pytest.raises(MediumFull):
+        await handle.write(8192, b"b" * 4096)
+    assert await close(engine, handle) == b"a" * 8192
+    assert engine.tracking.session(handle.session.number).state == "released"
+
+
+async def test_cached_stream_can_not_be_opened_once_more(engine: Engine):
+    handle = await a_handle(engine, cached=True)
+    with pytest.raises(CannotReopen):
+        check_reopening(handle.inode)
+    handle.inode.writers.clear()
+    check_reopening(handle.inode)
+    direct = await a_handle(engine)
+    check_reopening(direct.inode)
+    for one in (handle, direct):
+        await engine.release_writer(one.session, 0)

@@ -1,0 +1,92 @@
+"""Who opens: program, shell or not, and the ssh connection of the process or an ancestor."""
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from vtlfs.fs.openers import SHELLS, identify, ssh_client
+
+SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
+CHILD = "import sys; print(flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def child(request: pytest.FixtureRequest):
+    """Return what starts a process with an environment; it lives until the test ends."""
+
+    def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        request.addfinalizer(lambda: process.communicate(timeout=20))
+        return process
+
+    return start
+
+
+def test_process_is_identified(child):
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
+    opener = identify(process.pid, 12, 34, "alpha", "machine")
+    assert (opener.host, opener.pid, opener.uid, opener.gid) == ("alpha", process.pid, 12, 34)
+    assert opener.program == psutil.Process(process.pid).name()
+    assert not opener.shell
+
+
+def test_shell_is_known_by_its_executable(child):
+    process = child(["/bin/sh", "-c", "echo; read -r line; true"], {})
+    opener = identify(process.pid, 0, 0, "alpha", "machine")
+    assert opener.shell
+    assert "bash" in SHELLS
+
+
+def test_ssh_connection_of_the_process(child):
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], SSH)
+    assert identify(process.pid, 0, 0, None, "machine").host == "192.0.2.7"
+    assert identify(process.pid, 0, 0, "told", "machine").host == "told"
+
+
+def test_ssh_connection_of_an_ancestor(child):
+    script = "env -i /bin/sh -c 'echo $$; read -r line; true'; true"
+    process = subprocess.Popen(["/bin/sh", "-c", script], env=SSH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    inner = int(process.stdout.readline())
+    try:
+        assert "SSH_CONNECTION" not in psutil.Process(inner).environ()
+        assert identify(inner, 0, 0, None, "machine").host == "192.0.2.7"
+    finally:
+        process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("value", ["", "nonsense 1 2 3", "300.1.1.1 1 2 3", "192.0.2.7; rm -rf 1 2"])
+def test_ssh_connection_that_is_none_does_not_count(child, value: str):
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], {"SSH_CONNECTION": value})
+    expected = ssh_client(psutil.Process()) or "machine"
+    assert identify(process.pid, 0, 0, None, "machine").host == expected
+
+
+@pytest.mark.parametrize("address", ["2001:db8::7", "192.0.2.7", "::1"])
+def test_both_families_of_addresses(child, address: str):
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], {"SSH_CONNECTION": f"{address} 1 x 22"})
+    assert ssh_client(psutil.Process(process.pid)) == address
+
+
+def test_process_that_is_gone_or_of_another_container():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    for pid in (0, process.pid):
+        opener = identify(pid, 5, 6, None, "machine")
+        assert (opener.host, opener.program, opener.pid, opener.uid) == ("machine", "?", pid, 5)
+        assert not opener.shell
+
+
+def test_kernel_thread_has_no_executable():
+    if not psutil.pid_exists(2) or psutil.Process(2).exe():
+        pytest.skip("process 2 is no kernel thread here")
+    assert not identify(2, 0, 0, "alpha", "machine").shell
+
+
+def test_own_process():
+    assert identify(os.getpid(), 0, 0, "alpha", "machine").program == psutil.Process().name()

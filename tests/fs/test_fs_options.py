@@ -1,0 +1,75 @@
+"""Mount options: every one that mount(8) may pass, and refusals that name the option."""
+
+import os
+
+import pytest
+
+from vtlfs.errors import UsageError
+from vtlfs.fs.options import DEFAULT_MODE, parse
+from vtlfs.model import IoMode, SyncMode
+
+
+def test_nothing_said():
+    options = parse("")
+    assert (options.host, options.io, options.sync, options.mode) == (None, IoMode.AUTO, SyncMode.CLOSE, DEFAULT_MODE)
+    assert (options.allow_other, options.uid, options.gid, options.read_only) == (False, None, None, False)
+
+
+def test_everything_said():
+    options = parse("host=alpha-1.example,io=direct,sync=none,allow_other,uid=12,gid=34,mode=0640,ro")
+    assert (options.host, options.io, options.sync) == ("alpha-1.example", IoMode.DIRECT, SyncMode.NONE)
+    assert (options.allow_other, options.uid, options.gid, options.mode) == (True, 12, 34, 0o640)
+    assert options.read_only
+    assert options.text.startswith("host=alpha-1.example,io=direct")
+
+
+def test_users_and_groups_by_name():
+    options = parse("uid=root,gid=root")
+    assert (options.uid, options.gid) == (0, 0)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", "fe80::1%eth0", "a", "under_score"])
+def test_addresses_are_hosts(host: str):
+    assert parse(f"host={host}").host == host
+
+
+def test_options_of_mount_are_passed_on_or_left():
+    text = (
+        "defaults,rw,suid,dev,exec,auto,nouser,async,relatime,_netdev,nofail,x-systemd.automount,x-gvfs-hide,comment=a"
+    )
+    assert parse(text).passed_on == ()
+    assert parse("nosuid,nodev,noexec,noatime").passed_on == ("nosuid", "nodev", "noexec", "noatime")
+    assert parse("nodev,,nodev,").passed_on == ("nodev",)
+
+
+def test_last_of_ro_and_rw_counts():
+    assert not parse("ro,rw").read_only
+    assert parse("rw,ro").read_only
+    assert not parse("ro,nodev,rw").read_only
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("speed=high", "'speed'"),
+        ("direct", "'direct'"),
+        ("io", "'io' wants a value"),
+        ("io=fast", "auto, cached or direct"),
+        ("sync=always", "close or none"),
+        ("mode=99", "octal"),
+        ("mode=7777", "octal"),
+        ("mode=-1", "octal"),
+        ("uid=nobody-of-that-name", "user"),
+        ("gid=", "group"),
+        ("allow_other=yes", "takes no value"),
+        ("ro=1", "takes no value"),
+        ("host=", "host"),
+        ("host=a b", "host"),
+        ("nodev,io=direct,bogus", "'bogus'"),
+    ],
+)
+def test_wrong_option_is_named(text: str, word: str):
+    with pytest.raises(UsageError) as refused:
+        parse(text)
+    assert word in str(refused.value)
+    assert os.linesep not in str(refused.value)
