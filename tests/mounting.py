@@ -102,8 +102,15 @@ class Mounted:
         """Wait for the end. Return the exit status, of a mount in the foreground."""
         if self.process is not None:
             return self.process.wait(SECONDS)
-        wait_until(lambda: not Path(f"/proc/{self.pid}").exists(), "the end of the serving process")
+        wait_until(self._is_gone, "the end of the serving process")
         return None
+
+    def _is_gone(self) -> bool:
+        """Tell whether the process has ended, even if nobody has asked for its status yet."""
+        try:
+            return ") Z " in Path(f"/proc/{self.pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
 
 
 class OnDisks:

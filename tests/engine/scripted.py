@@ -45,6 +45,7 @@ class ScriptedDisk:
     path: str = "/scripted"
     free: int = 1 << 40
     total: int = 1 << 41
+    device: int = 0
     faults: list[Fault] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)  # kind, session, unit or slot
     finished: dict[int, dict[str, Any] | None] = field(default_factory=dict)

@@ -222,3 +222,11 @@ def test_disk_that_has_room_again_takes_streams_again(small_disks: OnDisks):
         filler.unlink()
         assert fill(mounted.medium("T2"), content, 64 * KIB) == (len(content), None)
         assert mounted.medium("T2").read_bytes() == content
+
+
+def test_df_shows_what_can_be_written(small_disks: OnDisks):
+    """All disks get the same share, so the fullest one says how much that is."""
+    with small_disks.mounted() as mounted:
+        ours, small, large = (os.statvfs(path) for path in (mounted.path, *small_disks.disks))
+        assert ours.f_blocks * ours.f_frsize == small.f_blocks * small.f_frsize + large.f_blocks * large.f_frsize
+        assert ours.f_bavail * ours.f_frsize == 2 * small.f_bavail * small.f_frsize < 17 * MIB

@@ -120,6 +120,7 @@ def test_program_leaves_on_tape_what_it_leaves_in_a_file(tape, source, tmp_path,
     assert tape.streams() == wanted[1:]
 
 
+@pytest.mark.parametrize("shared", ["auto"], indirect=True)
 @pytest.mark.parametrize("case", REFUSED)
 def test_program_is_refused_and_nothing_changes(tape, source, tmp_path, case):
     script, status, message = REFUSED[case]
@@ -134,6 +135,7 @@ def test_program_is_refused_and_nothing_changes(tape, source, tmp_path, case):
     assert sorted(os.listdir(tape.mounted.path / "media")) == media
 
 
+@pytest.mark.parametrize("shared", ["auto", "direct"], indirect=True)
 @pytest.mark.parametrize(
     "reader",
     [
