@@ -73,6 +73,16 @@ class NoSuchSession(VtlfsError):
         self.session = session
 
 
+class NoSuchSnapshot(VtlfsError):
+    """The library has no snapshot of this number, or it was pruned."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, snapshot: int) -> None:
+        super().__init__(f"no snapshot {snapshot}; `vtlfs snapshot list` shows those there are")
+        self.snapshot = snapshot
+
+
 class NotSequential(VtlfsError):
     """A write that is neither at the end of the stream nor the very same bytes again."""
 

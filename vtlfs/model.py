@@ -95,12 +95,15 @@ class Drive:
 
 @dataclass(frozen=True, slots=True)
 class DiskRecord:
-    """A disk as the tracking database knows it."""
+    """A disk as the tracking database knows it. Its fill is None where nobody has looked yet."""
 
     number: int
     uuid: str
     path: str
     added_at: str
+    total: int | None = None
+    free: int | None = None
+    seen_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,21 @@ class StripeUnit:
     slot: int
     bytes: int
     blake3: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A moment of the tracking database that was kept, with the library's counters of then."""
+
+    id: int
+    name: str | None
+    taken_at: str
+    scheduled: bool
+    media: int
+    sessions: int
+    open_sessions: int
+    tape_files: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ async def test_unit_that_the_database_lost_is_damage(rig: Rig):
     data = stream(1, 3 * UNIT)
     session = await rig.write("T1", data)
     with closing(rig.engine.library.tracking()) as tracking, tracking.transaction():
-        tracking._execute("DELETE FROM stripe_unit WHERE session = ? AND unit = 1", session.number)
+        tracking.execute("DELETE FROM stripe_unit WHERE session = ? AND unit = 1", session.number)
     with pytest.raises(DamagedUnit):
         await rig.read("T1")
 

@@ -91,8 +91,8 @@ def release(tracking: Tracking, session: int, at: str = "t2") -> None:
 
 def take_snapshot(tracking: Tracking) -> int:
     with tracking.transaction():
-        tracking._execute("INSERT INTO snapshot SELECT epoch, NULL, 't' FROM library")
-        tracking._execute("UPDATE library SET epoch = epoch + 1")
+        tracking.execute("INSERT INTO snapshot SELECT epoch, NULL, 't' FROM library")
+        tracking.execute("UPDATE library SET epoch = epoch + 1")
     return tracking.epoch() - 1
 
 
@@ -418,7 +418,7 @@ def test_a_read_only_connection_changes_nothing(tracking: Tracking, tmp_path: Pa
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(tracking: Tracking, tmp_path: Path) -> None:
     with tracking.transaction():
-        tracking._execute(
+        tracking.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('vtlfs', 'from_the_future', 't')"
         )
     before = list(tracking._connection.iterdump())
@@ -537,9 +537,9 @@ def test_a_row_that_was_deleted_is_in_the_past(tracking: Tracking) -> None:
     epoch = take_snapshot(tracking)
     then = current(tracking)
     with tracking.transaction():
-        tracking._execute("DELETE FROM medium WHERE barcode = 'GONE'")
+        tracking.execute("DELETE FROM medium WHERE barcode = 'GONE'")
         tracking.add_media(["GONE"], 5, "t2")
-        tracking._execute("DELETE FROM medium WHERE barcode = 'GONE'")
+        tracking.execute("DELETE FROM medium WHERE barcode = 'GONE'")
     assert as_of(tracking, epoch) == then
     assert "GONE" not in {medium.barcode for medium in tracking.media()}
     assert as_of(tracking, epoch + 1) == current(tracking)

@@ -29,6 +29,7 @@ LEASE = 100  # session identifiers that a mount takes at a time
 LEASE_AGAIN = 50
 WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
 PROBE_SECONDS = 1.0
+FILL_SECONDS = 30.0
 PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
 READ_AHEAD_BYTES = 32 * MIB  # of all readers together
 READ_AHEAD_UNITS_A_DISK = 2
@@ -256,6 +257,17 @@ class Engine:
                 pooled.probe()
             await trio.sleep(PROBE_SECONDS)
 
+    async def _note_fill(self) -> None:
+        """Record how full the disks are, now and then."""
+        while True:
+            for pooled in self.pool.disks:
+                number, total, free, at = pooled.number, pooled.disk.total, pooled.disk.free, utc_now()
+                if not pooled.stalled:
+                    self._recorder.post(
+                        lambda tracking, row=(number, total, free, at): tracking.record_fill(*row)  # type: ignore[misc]
+                    )
+            await trio.sleep(FILL_SECONDS)
+
     async def _watch(self) -> None:
         """Close the books of other mounts of this library that died."""
         while True:
@@ -326,7 +338,7 @@ async def running(
         async with trio.open_nursery() as nursery:
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             await engine._bury_the_dead()
-            for task in (engine._checkpoints, engine._probes, engine._watch):
+            for task in (engine._checkpoints, engine._probes, engine._note_fill, engine._watch):
                 nursery.start_soon(task)
             try:
                 yield engine

@@ -14,9 +14,12 @@ STEP_UNITS = 1  # stripe units that are handed over together
 AHEAD_UNITS_A_DISK = 3
 
 
-def size_of(library: Library, barcode: str, number: int | None) -> int:
+Opening = Callable[[], Tracking]
+
+
+def size_of(library: Library, barcode: str, number: int | None, opening: Opening | None = None) -> int:
     """Return the bytes of a tape file, or of the medium where `number` is None. Raises NoSuchMedium, NoSuchTapeFile."""
-    tracking = library.tracking(read_only=True)
+    tracking = _open(library, opening)
     try:
         start, end = _range(tracking, barcode, number)
         return end - start
@@ -30,13 +33,16 @@ def extract(
     number: int | None,
     write: Callable[[memoryview], object],
     progress: Callable[[int], None],
+    opening: Opening | None = None,
 ) -> int:
     """Hand a tape file, or the medium where `number` is None, to `write`, piece by piece; return how many bytes.
 
-    Every stripe unit is checked before any of it is handed over. `progress` is told the bytes of each piece.
-    Raises NoSuchMedium, NoSuchTapeFile, DamagedUnit, DiskError, and whatever `write` raises.
+    Every stripe unit is checked before any of it is handed over. `progress` is told the bytes of each piece. `opening`
+    opens another state of the tracking database than the present one, such as a snapshot's.
+    Raises NoSuchMedium, NoSuchTapeFile, DamagedUnit, DiskError, and whatever `write` or `progress` raise, which is how
+    to stop it half-way.
     """
-    return trio.run(_extract, library, barcode, number, write, progress, strict_exception_groups=True)
+    return trio.run(_extract, library, barcode, number, write, progress, opening, strict_exception_groups=True)
 
 
 async def _extract(
@@ -45,24 +51,30 @@ async def _extract(
     number: int | None,
     write: Callable[[memoryview], object],
     progress: Callable[[int], None],
+    opening: Opening | None,
 ) -> int:
-    tracking = library.tracking(read_only=True)
-    disks: list[Disk] = [*library.disks()]
-    pool = DiskPool(disks, library.config.stripe_unit)
+    tracking = _open(library, opening)
     try:
-        start, end = _range(tracking, barcode, number)
-        reader = MediumReader(barcode, end, tracking, pool, lambda: AHEAD_UNITS_A_DISK * len(pool))
-        offset = start
-        while offset < end:
-            data = await reader.read(offset, STEP_UNITS * library.config.stripe_unit)
-            view = memoryview(data)
-            write(view)
-            progress(len(view))
-            offset += len(view)
-        return end - start
+        disks: list[Disk] = [*library.disks()]
+        pool = DiskPool(disks, library.config.stripe_unit)
+        try:
+            start, end = _range(tracking, barcode, number)
+            reader = MediumReader(barcode, end, tracking, pool, lambda: AHEAD_UNITS_A_DISK * len(pool))
+            offset = start
+            while offset < end:
+                view = memoryview(await reader.read(offset, STEP_UNITS * library.config.stripe_unit))
+                write(view)
+                progress(len(view))
+                offset += len(view)
+            return end - start
+        finally:
+            pool.close()
     finally:
-        pool.close()
         tracking.close()
+
+
+def _open(library: Library, opening: Opening | None) -> Tracking:
+    return library.tracking(read_only=True) if opening is None else opening()
 
 
 def _range(tracking: Tracking, barcode: str, number: int | None) -> tuple[int, int]:

@@ -38,10 +38,10 @@ def versioning_sql(table: str, key: str, columns: list[str]) -> str:
     """
 
 
-def as_of_sql(table: str, columns: list[str]) -> str:
-    """Return a SELECT of the table's rows as they stood at the end of epoch `:epoch`."""
+def as_of_sql(table: str, columns: list[str], epoch: str = ":epoch") -> str:
+    """Return a SELECT of the table's rows as they stood at the end of an epoch: a number, or a parameter's name."""
     names = ", ".join(columns)
     return (
-        f"SELECT {names} FROM {table} WHERE since <= :epoch "
-        f"UNION ALL SELECT {names} FROM {table}_history WHERE since <= :epoch AND :epoch < until"
+        f"SELECT {names} FROM main.{table} WHERE since <= {epoch} "
+        f"UNION ALL SELECT {names} FROM main.{table}_history WHERE since <= {epoch} AND {epoch} < until"
     )

@@ -18,7 +18,11 @@ CREATE TABLE library (
     uuid TEXT NOT NULL,              -- the same as in library.toml and on every disk's label
     created_at TEXT NOT NULL,
     epoch INTEGER NOT NULL,          -- the number that the next snapshot gets; see vtlfs/engine/history.py
-    next_session INTEGER NOT NULL    -- the lowest session identifier that no mount has been given
+    next_session INTEGER NOT NULL,   -- the lowest session identifier that no mount has been given
+    media INTEGER NOT NULL DEFAULT 0,       -- counters, kept by triggers, so that nothing has to count a large table
+    sessions INTEGER NOT NULL DEFAULT 0,
+    tape_files INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0        -- in all tape files
 ) STRICT;
 
 -- A random-access device that holds stripe units. Two or more, fixed at init.
@@ -27,6 +31,9 @@ CREATE TABLE disk (
     uuid TEXT NOT NULL UNIQUE,       -- on the disk's label
     path TEXT NOT NULL,              -- where it was when it was last seen
     added_at TEXT NOT NULL,
+    total INTEGER,                   -- size of its file system; NULL: never looked at
+    free INTEGER,                    -- of that, what could be written when it was last looked at
+    seen_at TEXT,                    -- when that was
     since INTEGER                    -- history: epoch of the last change
 ) STRICT;
 
@@ -107,6 +114,7 @@ CREATE TABLE tape_file (
     PRIMARY KEY (medium, number),
     UNIQUE (medium, start)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX tape_file_epoch ON tape_file (epoch);
 
 -- Where each piece of a session's stream lies. Rows never change, but for the last one of an open session,
 -- which grows until its unit is full.
@@ -123,9 +131,25 @@ CREATE TABLE stripe_unit (
 -- A moment of the database that was kept. Its number is the epoch that it closed.
 CREATE TABLE snapshot (
     id INTEGER PRIMARY KEY,
-    name TEXT,
-    taken_at TEXT NOT NULL
+    name TEXT,                       -- what the one who took it called it; NULL: nothing
+    taken_at TEXT NOT NULL,
+    scheduled INTEGER NOT NULL CHECK (scheduled IN (0, 1)),  -- 1: taken by a mount, as library.toml says
+    media INTEGER NOT NULL,          -- the library's counters at that moment
+    sessions INTEGER NOT NULL,
+    open_sessions INTEGER NOT NULL,
+    tape_files INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
 ) STRICT;
+
+CREATE TRIGGER medium_counted AFTER INSERT ON medium BEGIN
+    UPDATE library SET media = media + 1;
+END;
+CREATE TRIGGER session_counted AFTER INSERT ON session BEGIN
+    UPDATE library SET sessions = sessions + 1;
+END;
+CREATE TRIGGER tape_file_counted AFTER INSERT ON tape_file BEGIN
+    UPDATE library SET tape_files = tape_files + 1, bytes = bytes + NEW.bytes;
+END;
 
 -- The write commands: intercepted at open, completed at release.
 CREATE VIEW write_command AS
@@ -135,7 +159,7 @@ CREATE VIEW write_command AS
 """
 
 VERSIONED = {
-    "disk": ("number", ["number", "uuid", "path", "added_at"]),
+    "disk": ("number", ["number", "uuid", "path", "added_at", "total", "free", "seen_at"]),
     "drive": ("number", ["number", "loaded", "loaded_at"]),
     "medium": (
         "id",

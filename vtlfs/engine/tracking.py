@@ -67,9 +67,12 @@ class SessionFilter:
 class Tracking:
     """One connection to a library's tracking database."""
 
-    def __init__(self, library: Path, *, read_only: bool = False) -> None:
-        """Open the database of the library. Raises LibraryError where it is missing, newer or not one of ours."""
-        path = library / FILE_NAME
+    def __init__(self, library: Path, *, read_only: bool = False, name: str = FILE_NAME) -> None:
+        """Open the database of the library. Raises LibraryError where it is missing, newer or not one of ours.
+
+        `name`: of the file in that directory, where it is another one, such as an exported snapshot.
+        """
+        path = library / name
         if not path.is_file():
             raise LibraryError(f"{path}: the tracking database is missing; `vtlfs rebuild` makes one from the disks")
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
@@ -130,24 +133,24 @@ class Tracking:
 
     def library_uuid(self) -> str:
         """Return the library's UUID."""
-        return str(self._one("SELECT uuid FROM library")[0])
+        return str(self.one("SELECT uuid FROM library")[0])
 
     def epoch(self) -> int:
         """Return the current epoch: the number that the next snapshot gets."""
-        return int(self._one("SELECT epoch FROM library")[0])
+        return int(self.one("SELECT epoch FROM library")[0])
 
     def lease_sessions(self, count: int) -> range:
         """Take session identifiers that nobody else will ever get."""
-        row = self._one("UPDATE library SET next_session = next_session + ? RETURNING next_session", count)
+        row = self.one("UPDATE library SET next_session = next_session + ? RETURNING next_session", count)
         return range(row[0] - count, row[0])
 
     def return_sessions(self, unused: range) -> None:
         """Give back the unused end of a lease, if nobody has leased since."""
-        self._execute("UPDATE library SET next_session = ? WHERE next_session = ?", unused.start, unused.stop)
+        self.execute("UPDATE library SET next_session = ? WHERE next_session = ?", unused.start, unused.stop)
 
     def add_mount(self, mount: Mount) -> int:
         """Record a mount; its `id` is ignored. Return the new one."""
-        cursor = self._execute(
+        cursor = self.execute(
             "INSERT INTO mount (host, machine, pid, uid, mountpoint, options, state, mounted_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             *(mount.host, mount.machine, mount.pid, mount.uid),
@@ -157,7 +160,7 @@ class Tracking:
 
     def end_mount(self, mount: int, state: str, at: str) -> None:
         """Record that a mount has ended, `unmounted` or `dead`. Does nothing for one that has ended before."""
-        self._execute(
+        self.execute(
             "UPDATE mount SET state = ?, unmounted_at = ? WHERE id = ? AND state = 'mounted'",
             state,
             at,
@@ -169,7 +172,7 @@ class Tracking:
         where = "WHERE state = 'mounted'" if live_only else ""
         return [
             Mount(*row)
-            for row in self._execute(
+            for row in self.execute(
                 "SELECT id, host, machine, pid, uid, mountpoint, options, state, mounted_at, unmounted_at"
                 f" FROM mount {where} ORDER BY id"
             )
@@ -178,48 +181,55 @@ class Tracking:
     def disks(self) -> list[DiskRecord]:
         """Return the disks by number."""
         return [
-            DiskRecord(*row) for row in self._execute("SELECT number, uuid, path, added_at FROM disk ORDER BY number")
+            DiskRecord(*row)
+            for row in self.execute(
+                "SELECT number, uuid, path, added_at, total, free, seen_at FROM disk ORDER BY number"
+            )
         ]
 
     def move_disk(self, number: int, path: str) -> None:
         """Record where a disk is now."""
-        self._execute("UPDATE disk SET path = ? WHERE number = ? AND path <> ?", path, number, path)
+        self.execute("UPDATE disk SET path = ? WHERE number = ? AND path <> ?", path, number, path)
+
+    def record_fill(self, number: int, total: int, free: int, at: str) -> None:
+        """Record how full a disk is."""
+        self.execute("UPDATE disk SET total = ?, free = ?, seen_at = ? WHERE number = ?", total, free, at, number)
 
     # --- drives and media -------------------------------------------------------------------------------------------
 
     def drives(self) -> list[Drive]:
         """Return the drives by number."""
-        return [Drive(*row) for row in self._execute("SELECT number, loaded, loaded_at FROM drive ORDER BY number")]
+        return [Drive(*row) for row in self.execute("SELECT number, loaded, loaded_at FROM drive ORDER BY number")]
 
     def drive(self, number: int) -> Drive:
         """Return one drive. Raises NoSuchDrive."""
-        row = self._first("SELECT number, loaded, loaded_at FROM drive WHERE number = ?", number)
+        row = self.first("SELECT number, loaded, loaded_at FROM drive WHERE number = ?", number)
         if row is None:
-            raise NoSuchDrive(number, self._one("SELECT count(*) FROM drive")[0])
+            raise NoSuchDrive(number, self.one("SELECT count(*) FROM drive")[0])
         return Drive(*row)
 
     def set_drives(self, count: int) -> None:
         """Have drives 0 to count - 1 at least; drives that sessions may name are never removed."""
         for number in range(count):
-            self._execute("INSERT INTO drive (number) VALUES (?) ON CONFLICT DO NOTHING", number)
+            self.execute("INSERT INTO drive (number) VALUES (?) ON CONFLICT DO NOTHING", number)
 
     def load(self, number: int, barcode: str, at: str) -> None:
         """Point a drive's `loaded` to a medium. Raises NoSuchDrive or NoSuchMedium."""
         self.drive(number)
         self.medium(barcode)
-        self._execute("UPDATE drive SET loaded = ?, loaded_at = ? WHERE number = ?", barcode, at, number)
+        self.execute("UPDATE drive SET loaded = ?, loaded_at = ? WHERE number = ?", barcode, at, number)
 
     def unload(self, number: int) -> str | None:
         """Point a drive's `loaded` to nothing. Return what it pointed to. Raises NoSuchDrive."""
         loaded = self.drive(number).loaded
         if loaded is not None:
-            self._execute("UPDATE drive SET loaded = NULL, loaded_at = NULL WHERE number = ?", number)
+            self.execute("UPDATE drive SET loaded = NULL, loaded_at = NULL WHERE number = ?", number)
         return loaded
 
     def open_sessions_by_drive(self, *, except_mount: int = 0) -> dict[int, int]:
         """Return the number of open sessions for each drive that has one, without those of one mount."""
         return dict(
-            self._execute(
+            self.execute(
                 "SELECT drive, count(*) FROM session WHERE state = 'open' AND mount <> ? GROUP BY drive", except_mount
             )
         )
@@ -228,22 +238,20 @@ class Tracking:
         """Add empty media. Raises UsageError if one exists; then none is added."""
         for barcode in barcodes:
             try:
-                self._execute(
-                    "INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?)", barcode, capacity, at
-                )
+                self.execute("INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?)", barcode, capacity, at)
             except sqlite3.IntegrityError:
                 raise UsageError(f"medium {barcode} exists already; nothing was added") from None
 
     def medium(self, barcode: str) -> Medium:
         """Return one medium. Raises NoSuchMedium."""
-        row = self._first(f"SELECT {_MEDIUM} FROM medium WHERE barcode = ?", barcode)
+        row = self.first(f"SELECT {_MEDIUM} FROM medium WHERE barcode = ?", barcode)
         if row is None:
             raise NoSuchMedium(barcode)
         return Medium(*row)
 
     def media(self) -> list[Medium]:
         """Return the media in the order of their barcodes."""
-        return [Medium(*row) for row in self._execute(f"SELECT {_MEDIUM} FROM medium ORDER BY barcode")]
+        return [Medium(*row) for row in self.execute(f"SELECT {_MEDIUM} FROM medium ORDER BY barcode")]
 
     def reserve(self, session: int, barcode: str, need: int, want: int) -> int:
         """Promise space on a medium with a capacity to an open session: `want` bytes more, or else `need`.
@@ -251,14 +259,14 @@ class Tracking:
         Return how many. Raises MediumFull where not even `need` fit.
         """
         for more in (want, need):
-            cursor = self._execute(
+            cursor = self.execute(
                 "UPDATE medium SET reserved = reserved + ?1"
                 " WHERE barcode = ?2 AND bytes + reserved + ?1 <= coalesce(capacity, 1 << 62)",
                 more,
                 barcode,
             )
             if cursor.rowcount:
-                self._execute("UPDATE session SET reserved = reserved + ? WHERE id = ?", more, session)
+                self.execute("UPDATE session SET reserved = reserved + ? WHERE id = ?", more, session)
                 return more
         raise MediumFull(barcode)
 
@@ -276,7 +284,7 @@ class Tracking:
         at: str,
     ) -> None:
         """Record the session that an open() has started."""
-        self._execute(
+        self.execute(
             "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
             " stripe_unit) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?)",
             *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, _text(opener.program)),
@@ -296,8 +304,8 @@ class Tracking:
             " ON CONFLICT DO UPDATE SET bytes = excluded.bytes, blake3 = excluded.blake3",
             rows,
         )
-        known = set(json.loads(self._one("SELECT disks FROM session WHERE id = ?", session)[0]))
-        self._execute(
+        known = set(json.loads(self.one("SELECT disks FROM session WHERE id = ?", session)[0]))
+        self.execute(
             "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
             *(size, requests, json.dumps(sorted(known | disks), separators=(",", ":")), session),
         )
@@ -309,7 +317,7 @@ class Tracking:
 
         Return the tape file; None if nothing was recorded, or if the session had ended before (then nothing changes).
         """
-        row = self._first(
+        row = self.first(
             "SELECT medium, bytes, reserved, stripe_unit, host FROM session WHERE id = ? AND state = 'open'",
             session,
         )
@@ -318,20 +326,20 @@ class Tracking:
         barcode, size, reserved, stripe_unit, host = row
         tape_file = None
         if size:
-            start, number = self._one("SELECT bytes, tape_files FROM medium WHERE barcode = ?", barcode)
+            start, number = self.one("SELECT bytes, tape_files FROM medium WHERE barcode = ?", barcode)
             tape_file = TapeFile(barcode, number, session, start, size, stripe_unit, at, host)
-            self._execute(
+            self.execute(
                 "INSERT INTO tape_file (medium, number, session, start, bytes, released_at, epoch)"
                 " VALUES (?, ?, ?, ?, ?, ?, (SELECT epoch FROM library))",
                 *(barcode, number, session, start, size, at),
             )
         if size or reserved:
-            self._execute(
+            self.execute(
                 "UPDATE medium SET bytes = bytes + ?1, tape_files = tape_files + ?2, reserved = reserved - ?3,"
                 " written_at = coalesce(?4, written_at) WHERE barcode = ?5",
                 *(size, int(bool(size)), reserved, at if size else None, barcode),
             )
-        self._execute(
+        self.execute(
             "UPDATE session SET state = ?, error = ?, released_at = ?, requests = coalesce(?, requests), reserved = 0,"
             " tape_file = ? WHERE id = ?",
             *(str(state), error, at, requests, tape_file.number if tape_file else None, session),
@@ -340,7 +348,7 @@ class Tracking:
 
     def release_reader(self, session: int, state: State, error: str | None, at: str, size: int, requests: int) -> None:
         """End a read session that handed out `size` bytes."""
-        self._execute(
+        self.execute(
             "UPDATE session SET state = ?, error = ?, released_at = ?, bytes = ?, requests = ?"
             " WHERE id = ? AND state = 'open'",
             *(str(state), error, at, size, requests, session),
@@ -372,23 +380,28 @@ class Tracking:
 
     def open_session_ids(self) -> list[int]:
         """Return the identifiers of the open sessions."""
-        return [row[0] for row in self._execute("SELECT id FROM session WHERE state = 'open' ORDER BY id")]
+        return [row[0] for row in self.execute("SELECT id FROM session WHERE state = 'open' ORDER BY id")]
 
     def count_sessions(self) -> int:
         """Return how many sessions the library has had."""
-        return int(self._one("SELECT count(*) FROM session")[0])
+        return int(self.one("SELECT sessions FROM library")[0])
 
     # --- tape files and stripe units --------------------------------------------------------------------------------
 
     def tape_files(self, barcode: str) -> list[TapeFile]:
         """Return the tape files of a medium, in order. Raises NoSuchMedium."""
         self.medium(barcode)
-        rows = self._execute(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? ORDER BY number", barcode)
+        rows = self.execute(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? ORDER BY number", barcode)
+        return [TapeFile(*row) for row in rows]
+
+    def tape_files_since(self, epoch: int) -> list[TapeFile]:
+        """Return the tape files of all media that came after an epoch had ended, by medium and number."""
+        rows = self.execute(f"SELECT {_TAPE_FILE} WHERE epoch > ? ORDER BY tape_file.medium, number", epoch)
         return [TapeFile(*row) for row in rows]
 
     def tape_file(self, barcode: str, number: int) -> TapeFile:
         """Return one tape file. Raises NoSuchTapeFile or NoSuchMedium."""
-        row = self._first(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND number = ?", barcode, number)
+        row = self.first(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND number = ?", barcode, number)
         if row is None:
             self.medium(barcode)
             raise NoSuchTapeFile(barcode, number)
@@ -396,7 +409,7 @@ class Tracking:
 
     def tape_file_at(self, barcode: str, offset: int) -> TapeFile | None:
         """Return the tape file that holds the medium's byte at the offset; None past the end."""
-        row = self._first(
+        row = self.first(
             f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 1",
             *(barcode, offset),
         )
@@ -405,7 +418,7 @@ class Tracking:
 
     def stripe_units(self, session: int, first: int, count: int) -> list[StripeUnit]:
         """Return up to `count` stripe units of a session from number `first`."""
-        rows = self._execute(
+        rows = self.execute(
             "SELECT session, unit, disk, slot, bytes, blake3 FROM stripe_unit"
             " WHERE session = ? AND unit >= ? ORDER BY unit LIMIT ?",
             *(session, first, count),
@@ -415,15 +428,16 @@ class Tracking:
     def slots(self, session: int) -> dict[int, int]:
         """Return for each disk how many slots of the session's member file on it are recorded."""
         return dict(
-            self._execute("SELECT disk, max(slot) + 1 FROM stripe_unit WHERE session = ? GROUP BY disk", session)
+            self.execute("SELECT disk, max(slot) + 1 FROM stripe_unit WHERE session = ? GROUP BY disk", session)
         )
 
     # --- plumbing ---------------------------------------------------------------------------------------------------
 
     def _sessions(self, rest: str, *values: object) -> list[Session]:
-        return [_session(row) for row in self._execute(f"SELECT {_SESSION} FROM session {rest}", *values)]
+        return [_session(row) for row in self.execute(f"SELECT {_SESSION} FROM session {rest}", *values)]
 
-    def _execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+        """Run one statement. For the modules that hold SQL, here and in vtlfs.snap. Raises TrackingError."""
         try:
             return self._connection.execute(sql, values)
         except sqlite3.IntegrityError:
@@ -431,12 +445,14 @@ class Tracking:
         except sqlite3.DatabaseError as error:
             raise _translated(error) from error
 
-    def _first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self._execute(sql, *values).fetchone()
+    def first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+        """Run one statement and return its first row, None without one."""
+        row: tuple[Any, ...] | None = self.execute(sql, *values).fetchone()
         return row
 
-    def _one(self, sql: str, *values: object) -> tuple[Any, ...]:
-        row = self._first(sql, *values)
+    def one(self, sql: str, *values: object) -> tuple[Any, ...]:
+        """Run one statement and return its first row. Raises TrackingError without one."""
+        row = self.first(sql, *values)
         if row is None:
             raise TrackingError(f"a row that must be there is not: {sql} {values}")
         return row
@@ -450,7 +466,9 @@ def create(library: Path, uuid: str, disks: Sequence[DiskRecord], drives: int, a
         database = Database(connection, execute_plugins=False)
         migrations.apply(database)
         with database.atomic():
-            connection.execute("INSERT INTO library VALUES (?, ?, 1, 1)", (uuid, at))
+            connection.execute(
+                "INSERT INTO library (uuid, created_at, epoch, next_session) VALUES (?, ?, 1, 1)", (uuid, at)
+            )
             for disk in disks:
                 connection.execute(
                     "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?)",

@@ -1,0 +1,80 @@
+"""The snapshots that there are. What changes something is to be called inside a transaction."""
+
+from collections.abc import Iterable
+
+from vtlfs.engine.schema import VERSIONED
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import NoSuchSnapshot, UsageError
+from vtlfs.model import Snapshot
+
+MAX_NAME = 200
+COLUMNS = "id, name, taken_at, scheduled, media, sessions, open_sessions, tape_files, bytes"
+
+# What makes a library changed. That somebody mounts it does not, nor that other data on its disks comes and goes.
+_CHANGING = ("drive", "medium", "session")
+
+
+def check_name(name: str) -> str:
+    """Return the name if a snapshot may have it, else raise UsageError."""
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+        raise UsageError(f"{name!r} is no name for a snapshot: 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: bool = False) -> Snapshot:
+    """Take a snapshot, at a cost that does not depend on the size of the library."""
+    row = tracking.one(
+        f"INSERT INTO snapshot ({COLUMNS})"
+        " SELECT epoch, ?, ?, ?, media, sessions, (SELECT count(*) FROM session WHERE state = 'open'),"
+        f" tape_files, bytes FROM library RETURNING {COLUMNS}",
+        *(name, at, int(scheduled)),
+    )
+    tracking.execute("UPDATE library SET epoch = epoch + 1")
+    return _snapshot(row)
+
+
+def is_changed(tracking: Tracking) -> bool:
+    """Tell whether anything has changed since the last snapshot."""
+    return any(
+        tracking.first(f"SELECT 1 FROM {table} WHERE since = (SELECT epoch FROM library) LIMIT 1")
+        for table in _CHANGING
+    )
+
+
+def snapshots(tracking: Tracking) -> list[Snapshot]:
+    """Return all snapshots, the oldest first."""
+    return [_snapshot(row) for row in tracking.execute(f"SELECT {COLUMNS} FROM snapshot ORDER BY id")]
+
+
+def snapshot(tracking: Tracking, number: int) -> Snapshot:
+    """Return one snapshot. Raises NoSuchSnapshot."""
+    row = tracking.first(f"SELECT {COLUMNS} FROM snapshot WHERE id = ?", number)
+    if row is None:
+        raise NoSuchSnapshot(number)
+    return _snapshot(row)
+
+
+def last_scheduled(tracking: Tracking) -> Snapshot | None:
+    """Return the newest snapshot that a mount took by itself."""
+    row = tracking.first(f"SELECT {COLUMNS} FROM snapshot WHERE scheduled ORDER BY id DESC LIMIT 1")
+    return None if row is None else _snapshot(row)
+
+
+def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
+    """Forget snapshots, and the history that none of the others shows. Data on the disks is never touched."""
+    gone = sorted(numbers)
+    for number in gone:
+        tracking.execute("DELETE FROM snapshot WHERE id = ?", number)
+    if not gone:
+        return
+    for table in VERSIONED:
+        tracking.execute(
+            f"DELETE FROM {table}_history WHERE until > ? AND since <= ?"
+            " AND NOT EXISTS (SELECT 1 FROM snapshot WHERE id >= since AND id < until)",
+            *(gone[0], gone[-1]),
+        )
+
+
+def _snapshot(row: tuple[object, ...]) -> Snapshot:
+    number, name, taken_at, scheduled, *counters = row
+    return Snapshot(number, name, taken_at, bool(scheduled), *counters)  # type: ignore[arg-type]
