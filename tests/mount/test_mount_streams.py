@@ -72,7 +72,7 @@ def test_blocks_of_changing_sizes_come_back(tape):
 @pytest.mark.parametrize("io", ["direct", "cached"])
 def test_small_stripe_units_on_three_disks_come_back(tmp_path, io):
     require_fuse()
-    library = OnDisks(tmp_path, 3, unit="4KiB")
+    library = OnDisks(tmp_path, 3, unit=4096)
     streams = [random_bytes(seed, 400_003) for seed in range(3)]
     with library.mounted(f"io={io}") as mounted:
         for stream, block in zip(streams, (4095, 10240, MIB), strict=True):

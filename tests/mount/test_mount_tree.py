@@ -133,7 +133,7 @@ def test_media_that_are_added_while_mounted_appear(library: OnDisks):
         assert not mounted.medium("NEW1").exists()
         with pytest.raises(FileNotFoundError):
             write(mounted.medium("NEW1"), b"too early")
-        library.add("NEW1")
+        library.vtlfs("media", "add", library.path, "NEW1")
         assert "NEW1" in os.listdir(mounted.path / "media")
         assert mounted.medium("NEW1").stat().st_size == 0
         write(mounted.drive(1, "NEW1"), b"data")
