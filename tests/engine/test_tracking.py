@@ -26,6 +26,7 @@ from vtlfs.errors import (
     UsageError,
 )
 from vtlfs.model import Access, DiskRecord, Mount, Opener, State, StripeUnit
+from vtlfs.snap.store import take
 
 DISKS = [DiskRecord(0, "uuid-0", "/disk0", "t0"), DiskRecord(1, "uuid-1", "/disk1", "t0")]
 MOUNT = Mount(0, "alpha", "machine", 1, 0, "/mnt", "host=alpha", "mounted", "t0", None)
@@ -91,9 +92,7 @@ def release(tracking: Tracking, session: int, at: str = "t2") -> None:
 
 def take_snapshot(tracking: Tracking) -> int:
     with tracking.transaction():
-        tracking.execute("INSERT INTO snapshot SELECT epoch, NULL, 't' FROM library")
-        tracking.execute("UPDATE library SET epoch = epoch + 1")
-    return tracking.epoch() - 1
+        return take(tracking, "t").id
 
 
 # --- sessions and tape files ------------------------------------------------------------------------------------------
