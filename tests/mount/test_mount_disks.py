@@ -1,0 +1,132 @@
+"""Disks that hang and disks that die under a mount, and how much memory many streams take."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from mounting import OnDisks, random_bytes, require_fuse, shell, wait_until
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def on_loop(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
+    """A library with disk 0 on an ext4 of its own, which can be frozen or shut down, and disk 1 elsewhere."""
+    require_fuse()
+    loop, image = tmp_path / "loop", tmp_path / "image"
+    loop.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(256 * MIB)
+    made = subprocess.run(["mkfs.ext4", "-q", image], capture_output=True, check=False)
+    if made.returncode or subprocess.run(["mount", "-o", "loop", image, loop], check=False).returncode:
+        pytest.skip("no loop device with an ext4 can be had here")
+    try:
+        yield OnDisks(tmp_path, [loop, tmp_path / "other"])
+    finally:
+        subprocess.run(["umount", loop], check=True)
+
+
+@pytest.fixture
+def frozen(on_loop: OnDisks) -> Iterator[OnDisks]:
+    """The library, whose disk 0 the test may freeze with `fsfreeze`; it is thawed at the end."""
+    yield on_loop
+    subprocess.run(["fsfreeze", "-u", on_loop.disks[0]], capture_output=True, check=False)
+
+
+def test_hung_disk_stalls_only_the_streams_that_use_it(frozen: OnDisks):
+    with frozen.mounted("io=direct") as mounted:
+        mounted.medium("T1").write_bytes(b"before")
+        shell(f"fsfreeze -f {frozen.disks[0]}")
+        streams = [subprocess.Popen(["sh", "-c", f"echo {number} > {mounted.medium('T2')}"]) for number in range(4)]
+        wait_until(lambda: sum(one.poll() is not None for one in streams) == 2, "the streams on the good disk")
+        mnt = mounted.path
+        shell(f"ls -l {mnt}/media {mnt}/files/* {mnt}/drives/0 {mnt}/sessions && df {mnt} && stat {mnt}/media/T2")
+        frozen.vtlfs("status", frozen.path)
+        assert len(frozen.listed("--open")) == 2
+        assert mounted.medium("T1").stat().st_size == 6
+        assert mounted.medium("T2").stat().st_size == 4
+        assert all(one.returncode in (None, 0) for one in streams)
+        shell(f"fsfreeze -u {frozen.disks[0]}")
+        assert [one.wait(60) for one in streams] == [0] * 4
+        assert sorted(mounted.medium("T2").read_bytes().split()) == [b"0", b"1", b"2", b"3"]
+
+
+def test_new_streams_avoid_a_disk_that_hangs(frozen: OnDisks):
+    with frozen.mounted("io=direct") as mounted:
+        shell(f"fsfreeze -f {frozen.disks[0]}")
+        streams: list[subprocess.Popen] = []
+
+        def is_noticed() -> bool:
+            """Start two streams: before the mount has noticed, one of them begins on the disk that hangs."""
+            pair = [subprocess.Popen(["sh", "-c", f"echo x > {mounted.medium('T3')}"]) for _ in range(2)]
+            streams.extend(pair)
+            with suppress(subprocess.TimeoutExpired):
+                return [one.wait(1) for one in pair] == [0, 0]
+            return False
+
+        try:
+            wait_until(is_noticed, "streams that begin on the other disk")
+            for number in range(6):
+                shell(f"echo {number} > {mounted.medium('T4')}", timeout=30)
+        finally:
+            shell(f"fsfreeze -u {frozen.disks[0]}")
+            assert [one.wait(60) for one in streams] == [0] * len(streams)
+        assert mounted.medium("T4").read_bytes() == b"0\n1\n2\n3\n4\n5\n"
+        assert mounted.medium("T3").read_bytes() == b"x\n" * len(streams)
+
+
+@pytest.mark.parametrize("io", ["direct", "cached"])
+def test_dead_disk_is_an_io_error_and_what_was_durable_stays(on_loop: OnDisks, io: str):
+    """A write that is refused as a whole is no loss: the writer knows. Cached bytes that are lost are one."""
+    if shutil.which("xfs_io") is None:
+        pytest.skip("xfs_io is not installed")
+    data = random_bytes(1, 6 * MIB)
+    with on_loop.mounted(f"io={io}", expects=["Input/output error"]) as mounted:
+        mounted.medium("T1").write_bytes(data)
+        descriptor = os.open(mounted.medium("T1"), os.O_WRONLY | os.O_TRUNC)
+        number = os.fstat(descriptor).st_ino
+        durable = os.write(descriptor, data[: 2 * MIB + 5])
+        os.fsync(descriptor)
+        shell(f"xfs_io -x -c shutdown {on_loop.disks[0]}")
+        accepted = durable
+
+        def go_on() -> None:
+            nonlocal accepted
+            while accepted < len(data):
+                accepted += os.write(descriptor, data[accepted:])
+            os.fsync(descriptor)
+
+        with pytest.raises(OSError, match="Input/output") as told:
+            go_on()
+        assert told.value.errno == errno.EIO
+        with suppress(OSError):
+            os.close(descriptor)
+        known = wait_until(lambda: (one := on_loop.session(number)).released_at and one, "the end of the session")
+        assert known.error == "EIO"
+        assert known.state == ("failed" if io == "cached" else "released")
+        assert durable <= known.bytes <= accepted
+        assert io == "cached" or known.bytes == accepted
+        assert mounted.medium("T1").stat().st_size == len(data) + known.bytes
+        assert "No space" not in mounted.log.read_text()
+
+
+def test_memory_is_bounded_with_32_streams_at_once(library: OnDisks):
+    with library.mounted() as mounted:
+        writers = "\n".join(
+            f"dd if=/dev/zero of={mounted.drive(n % 4, f'T{1 + n % 8}')} bs={bs} count={16 * MIB // size} status=none &"
+            for n in range(32)
+            for bs, size in [(("10k", 10240), ("1M", MIB))[n % 2]]
+        )
+        shell(f"{writers}\nwait", timeout=120)
+        status = Path(f"/proc/{mounted.pid}/status").read_text()
+        peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+        assert peak < 300 << 10, f"{peak} KiB"
+        assert sum(mounted.medium(f"T{number}").stat().st_size for number in range(1, 9)) == 32 * 16 * MIB - 16 * (
+            16 * MIB % 10240
+        )
