@@ -118,8 +118,8 @@ class CannotReopen(VtlfsError):
 
     errno = errno.ENOTSUP
 
-    def __init__(self, session: int) -> None:
-        super().__init__(f"session {session} is cached and can't be opened once more; mount with io=direct for that")
+    def __init__(self) -> None:
+        super().__init__("a stream that is cached can't be opened once more; mount with io=direct for that")
 
 
 class DiskError(VtlfsError):
@@ -151,6 +151,13 @@ class TrackingError(VtlfsError):
     def __init__(self, what: str, code: int = errno.EIO) -> None:
         super().__init__(f"tracking database: {what}")
         self.errno = code
+
+
+class SessionEnded(TrackingError):
+    """A session's books were closed by somebody else, who took its mount for dead."""
+
+    def __init__(self, session: int) -> None:
+        super().__init__(f"session {session} was ended by somebody else, who took this mount for dead")
 
 
 def errno_name(error: VtlfsError) -> str:

@@ -5,7 +5,7 @@ Nothing here does I/O or reads a clock, but for `utc_now`. Field names are the c
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from vtlfs.errors import UsageError
@@ -230,9 +230,12 @@ class Opener:
     shell: bool = False  # a shell's redirection: what it starts may open /dev/stdout again
 
 
-def utc_now() -> str:
-    """Return the present as ISO 8601 in UTC with microseconds, the form of every time in the product."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def utc_now(shift: float = 0) -> str:
+    """Return the present as ISO 8601 in UTC with microseconds, the form of every time in the product.
+
+    `shift`: so many seconds later, or earlier where it is less than 0.
+    """
+    return (datetime.now(UTC) + timedelta(seconds=shift)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def epoch_ns(time: str) -> int:

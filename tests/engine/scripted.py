@@ -219,7 +219,7 @@ class Rig:
         for start in range(0, len(data), block):
             await session.write(start, data[start : start + block])
         await session.flush()
-        await self.engine.release_writer(session, 0)
+        await self.engine.release_writer(session)
         return session
 
     async def read(self, barcode: str, offset: int = 0, size: int | None = None) -> bytes:

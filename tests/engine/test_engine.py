@@ -67,7 +67,7 @@ async def test_session_is_tracked_when_open_returns(rig: Rig, library: Library):
     )
     assert (known.host, known.pid, known.uid, known.program) == ("alpha", 4711, 0, "tar")
     assert await rig.engine.open_sessions() == [session.number]
-    await rig.engine.release_writer(session, 3)
+    await rig.engine.release_writer(session)
     assert await rig.engine.open_sessions() == []
 
 
@@ -79,7 +79,7 @@ async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig):
         numbers.append(session.number)
         await session.write(0, b"%06d" % session.number)
         await session.flush()
-        await rig.engine.release_writer(session, 0)
+        await rig.engine.release_writer(session)
 
     async with trio.open_nursery() as nursery:
         for _ in range(250):
@@ -101,9 +101,9 @@ async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library):
     assert rig.engine.least_busy_drive() == 2
     async with rigged(library, host="beta") as other:
         assert other.engine.least_busy_drive() in (1, 2, 3)
-    rig.engine.release_reader(reader, 1)
-    for session, drive in opened:
-        await rig.engine.release_writer(session, drive)
+    rig.engine.release_reader(reader)
+    for session, _drive in opened:
+        await rig.engine.release_writer(session)
     assert rig.engine.least_busy_drive() == 0
 
 
@@ -122,7 +122,7 @@ async def test_tape_files_are_in_the_order_of_release(rig: Rig):
         await session.flush()
     order = [4, 0, 5, 2, 1, 3]
     for number in order:
-        await rig.engine.release_writer(opened[number], 0)
+        await rig.engine.release_writer(opened[number])
     files = rig.files("T1")
     assert [tape_file.session for tape_file in files] == [opened[number].number for number in order]
     assert [tape_file.number for tape_file in files] == list(range(6))
@@ -135,7 +135,7 @@ async def test_settle_waits_for_a_release_that_has_begun(rig: Rig):
     await session.write(0, b"data")
     await session.flush()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.engine.release_writer, session, 0)
+        nursery.start_soon(rig.engine.release_writer, session)
         await trio.testing.wait_all_tasks_blocked()
         await rig.engine.settle("T1")
         assert rig.engine.tracking.medium("T1").bytes == 4
@@ -148,7 +148,7 @@ async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig)
     await session.write(0, stream(1, 4 * UNIT))
     async with trio.open_nursery() as nursery:
         with rig.disks[0].held(), rig.disks[1].held(), trio.fail_after(20):
-            nursery.start_soon(rig.engine.release_writer, session, 0)
+            nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
             await rig.engine.settle("T1")
             assert rig.engine.tracking.medium("T1").bytes == 0
@@ -165,7 +165,7 @@ async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig):
     await session.write(4, stream(1, 3 * UNIT))
     await until(lambda: session.has_failed, "the failure")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.engine.release_writer, session, 0)
+        nursery.start_soon(rig.engine.release_writer, session)
         await trio.testing.wait_all_tasks_blocked()
         await rig.engine.settle("T1")
         assert await rig.read("T1") == b"data"
@@ -181,7 +181,7 @@ async def test_settle_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(
         await session.write(0, stream(1, 4 * UNIT))
         await until(lambda: session.has_failed, "the failure")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rig.engine.release_writer, session, 0)
+            nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
             with trio.fail_after(20):
                 await rig.engine.settle("T1")

@@ -150,7 +150,7 @@ async def test_read_session_is_tracked_with_what_it_read(rig: Rig):
     known, received = await rig.engine.describe(session.number)
     assert (known.state, known.access, known.drive, known.bytes, received) == ("open", "read", 2, 0, 4000)
     assert await rig.engine.open_sessions() == [session.number]
-    rig.engine.release_reader(session, 2)
+    rig.engine.release_reader(session)
     known, received = await rig.engine.describe(session.number)
     assert (known.state, known.error, known.bytes, known.requests, received) == ("released", None, 4000, 2, 4000)
     assert await rig.engine.open_sessions() == []
@@ -163,6 +163,6 @@ async def test_read_session_that_met_damage_has_failed(rig: Rig):
     session = await rig.engine.open_reader("T1", 100, 0, OPENER)
     with pytest.raises(VtlfsError):
         await session.read(0, 100)
-    rig.engine.release_reader(session, 0)
+    rig.engine.release_reader(session)
     known, _ = await rig.engine.describe(session.number)
     assert (known.state, known.error) == ("failed", "EIO")

@@ -1,9 +1,9 @@
 """Write sessions: out of order, in pieces, on disks that fail, hang and fill up."""
 
 import errno
+import os
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError
 
 PAGE = 4096
@@ -110,7 +109,7 @@ def test_pages_in_any_order_and_repeated_make_the_stream(many_pages: Library, st
             cache = PageCache(rig, session, data)
             for step in [*steps, ("flush", last)]:
                 await cache.step(*step)
-            await rig.engine.release_writer(session, 0)
+            await rig.engine.release_writer(session)
             known = rig.known(session)
             assert (known.state, known.error, known.bytes) == ("released", None, cache.length)
             if cache.length == 0:
@@ -159,7 +158,7 @@ async def test_large_pieces_that_begin_anywhere(tmp_path: Path):
                 await session.write(offset, piece[: len(piece) // 2])
             if first % 2:
                 await session.flush()
-        await rig.engine.release_writer(session, 0)
+        await rig.engine.release_writer(session)
         assert await rig.read("T1") == data
         assert rig.durable(session) == data
 
@@ -176,7 +175,7 @@ async def test_own_stream_is_read_wherever_it_is(rig: Rig):
             await session.flush()
     assert await session.read(0, 1 << 20) == data
     assert await session.read(len(data), 10) == b""
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
 
 
 async def test_repeated_bytes_that_differ_are_refused(rig: Rig):
@@ -188,7 +187,7 @@ async def test_repeated_bytes_that_differ_are_refused(rig: Rig):
         await session.write(UNIT + 5, b"something else")
     await session.write(len(data), b"the end")
     await session.flush()
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     assert await rig.read("T1") == data + b"the end"
 
 
@@ -208,7 +207,7 @@ async def test_flush_makes_durable_first_and_records_then(rig: Rig):
             rig.disks[1].let_go()
     assert rig.known(session).bytes == len(data)
     assert rig.durable(session) == data
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
 
 
 async def test_flushes_in_between_record_a_growing_last_unit(rig: Rig):
@@ -220,7 +219,7 @@ async def test_flushes_in_between_record_a_growing_last_unit(rig: Rig):
         await session.flush()
         assert rig.known(session).bytes == end
         assert rig.durable(session) == data[:end]
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     assert await rig.read("T1") == data
 
 
@@ -234,7 +233,7 @@ async def test_checkpoint_records_the_full_units(rig: Rig):
     assert rig.durable(session) == data[: 5 * UNIT]
     await session.checkpoint()
     await session.flush()
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     assert await rig.read("T1") == data
 
 
@@ -249,7 +248,7 @@ async def test_checkpoint_records_nothing_behind_a_gap(rig: Rig):
     await session.write(UNIT, data[UNIT : 2 * UNIT])
     await session.flush()
     assert rig.known(session).bytes == 5 * UNIT
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     assert await rig.read("T1") == data
 
 
@@ -261,35 +260,33 @@ async def test_engine_checkpoints_running_streams(tmp_path: Path):
         await session.write(0, stream(1, 3 * UNIT + 1))
         await until(lambda: rig.known(session).bytes == 3 * UNIT, "a checkpoint")
         await session.flush()
-        await rig.engine.release_writer(session, 0)
+        await rig.engine.release_writer(session)
 
 
 async def test_without_sync_close_does_not_wait_for_it_and_fsync_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    commits: list[tuple[bool, bool]] = []  # whether it was to be durable, and whether it changed anything
-    transaction = Tracking.transaction
+    synced: list[str] = []
+    fsync = os.fsync
 
-    @contextmanager
-    def watched(tracking: Tracking, *, durable: bool = True) -> Iterator[None]:
-        nested, before = tracking._connection.in_transaction, tracking._connection.total_changes
-        with transaction(tracking, durable=durable):
-            yield
-        if not nested:
-            commits.append((durable, tracking._connection.total_changes > before))
+    def watched(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
 
     async with rigged(make_library(tmp_path), durable_close=False) as rig:
-        monkeypatch.setattr(Tracking, "transaction", watched)
         session = await rig.engine.open_writer("T1", 0, OPENER)
-        commits.clear()
+        monkeypatch.setattr(os, "fsync", watched)
         await session.write(0, b"x" * 100)
         await session.flush()
         assert rig.known(session).bytes == 100
         assert [disk.count("sync") for disk in rig.disks] == [0, 0]
-        assert (True, True) not in commits
+        assert synced == []
         await session.fsync()
-        assert commits[-1] == (True, True)
+        assert [name for name in synced if name.endswith("tracking.db-wal")]
         assert sum(disk.count("sync") for disk in rig.disks) == 1
         assert rig.durable(session) == b"x" * 100
-        await rig.engine.release_writer(session, 0)
+        await session.write(100, b"y" * 50)
+        await session.flush()
+        await rig.engine.release_writer(session)
+        assert rig.durable(session) == b"x" * 100 + b"y" * 50
 
 
 # --- failing disks --------------------------------------------------------------------------------------------------
@@ -316,7 +313,7 @@ async def test_failed_write_is_told_at_flush_and_the_prefix_is_kept(
         with pytest.raises(DiskError) as told:
             await again()
         assert told.value.errno == error
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     known = rig.known(session)
     assert (known.state, known.error) == ("failed", errno.errorcode[error])
     first = min(call[2] for call in rig.disks[1].calls if call[0] == "write")
@@ -340,8 +337,8 @@ async def test_failed_stream_harms_no_other(rig: Rig):
         await bad.flush()
     await good.write(0, stream(2, 10 * UNIT))
     await good.flush()
-    await rig.engine.release_writer(good, 0)
-    await rig.engine.release_writer(bad, 0)
+    await rig.engine.release_writer(good)
+    await rig.engine.release_writer(bad)
     assert (rig.known(good).state, rig.known(bad).state) == ("released", "failed")
     assert await rig.read("T1", 0, 10 * UNIT) == stream(2, 10 * UNIT)
 
@@ -359,7 +356,7 @@ async def test_what_a_failed_sync_was_to_make_durable_is_never_recorded(rig: Rig
         with pytest.raises(DiskError) as told:
             await session.flush()
         assert told.value.errno == errno.EIO
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     known = rig.known(session)
     assert (known.state, known.error) == ("failed", "EIO")
     assert 3 * UNIT + 5 <= known.bytes < len(data)
@@ -375,7 +372,7 @@ async def test_failed_checkpoint_is_told_at_the_next_write(rig: Rig):
     await session.checkpoint()
     with pytest.raises(DiskError):
         await session.write(4 * UNIT, b"more")
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     assert rig.known(session).state == "failed"
     assert rig.durable(session) == stream(1, 4 * UNIT)[: rig.known(session).bytes]
 
@@ -400,7 +397,7 @@ async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig):
         await sessions[number].write(0, b"%d" % number * 100)
         await sessions[number].flush()
         finished.append(number)
-        await rig.engine.release_writer(sessions[number], 0)
+        await rig.engine.release_writer(sessions[number])
 
     async with trio.open_nursery() as nursery:
         with hung.held():
@@ -432,7 +429,7 @@ async def test_new_streams_begin_on_disks_that_answer(rig: Rig, monkeypatch: pyt
                 await rig.write("T2", b"%d" % number * 50)
             assert len(await rig.read("T2")) == 300
     for session in stuck:
-        await rig.engine.release_writer(session, 0)
+        await rig.engine.release_writer(session)
 
 
 async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig):
@@ -443,7 +440,7 @@ async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig):
     await session.flush()
     async with trio.open_nursery() as nursery:
         with rig.disks[0].held("finish", "write"), trio.fail_after(20):
-            nursery.start_soon(rig.engine.release_writer, session, 0)
+            nursery.start_soon(rig.engine.release_writer, session)
             await until(lambda: rig.disks[0].waiting == 1, "the tidying up")
             await rig.engine.settle("T1")
             assert rig.engine.tracking.medium("T1").bytes == len(data)
@@ -464,7 +461,7 @@ async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
                 await sessions[number].write(start, data[start : start + UNIT])
                 written[number] += 1
             await sessions[number].flush()
-            await rig.engine.release_writer(sessions[number], 0)
+            await rig.engine.release_writer(sessions[number])
 
         async with trio.open_nursery() as nursery:
             with rig.disks[0].held("write"):
@@ -497,7 +494,7 @@ async def test_write_that_a_disk_has_no_room_for_is_refused_as_a_whole(rig: Rig)
     assert rig.known(session).bytes == 4 * UNIT + 10
     await session.write(4 * UNIT + 10, data[4 * UNIT + 10 : 6 * UNIT])
     await session.flush()
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     known = rig.known(session)
     assert (known.state, known.error, known.bytes) == ("released", "ENOSPC", 6 * UNIT)
     assert await rig.read("T1") == data[: 6 * UNIT]
@@ -514,7 +511,7 @@ async def test_write_that_the_medium_has_no_room_for_is_refused_as_a_whole(rig: 
     assert session.length == 90_000
     await session.write(90_000, b"c" * 10_000)
     await session.flush()
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     assert rig.known(session).error == "ENOSPC"
     assert await rig.read("FULL") == b"a" * 90_000 + b"c" * 10_000
     medium = rig.engine.tracking.medium("FULL")
@@ -532,7 +529,7 @@ async def test_sessions_never_get_more_of_a_medium_than_there_is(rig: Rig):
                 taken[number] += 3000
         except MediumFull:
             await sessions[number].flush()
-            await rig.engine.release_writer(sessions[number], 0)
+            await rig.engine.release_writer(sessions[number])
 
     async with trio.open_nursery() as nursery:
         for number in range(7):
@@ -552,7 +549,7 @@ async def test_refused_pages_fail_the_stream(rig: Rig, caplog: pytest.LogCapture
         session.refuse(error)
     with pytest.raises(MediumFull):
         await session.flush()
-    await rig.engine.release_writer(session, 0)
+    await rig.engine.release_writer(session)
     known = rig.known(session)
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 50_000)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

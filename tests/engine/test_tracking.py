@@ -22,6 +22,7 @@ from vtlfs.errors import (
     NoSuchMedium,
     NoSuchSession,
     NoSuchTapeFile,
+    SessionEnded,
     TrackingError,
     UsageError,
 )
@@ -139,8 +140,11 @@ def test_a_session_is_released_once(tracking: Tracking) -> None:
     record(tracking, number, 25)
     release(tracking, number, "t2")
     before = list(tracking._connection.iterdump())
+    with pytest.raises(SessionEnded), tracking.transaction():
+        tracking.release_session(number, State.RECOVERED, "EIO", "t3")
+    with pytest.raises(SessionEnded), tracking.transaction():
+        tracking.record_progress(number, [], 30, 9)
     with tracking.transaction():
-        assert tracking.release_session(number, State.RECOVERED, "EIO", "t3") is None
         tracking.release_reader(number, State.RECOVERED, "EIO", "t3", 1, 1)
     assert list(tracking._connection.iterdump()) == before
 
@@ -590,7 +594,8 @@ def test_two_connections_that_release_the_same_session_make_one_tape_file(tracki
     number = open_session(tracking)
     record(tracking, number, 25)
     release(other, number, "t2")
-    release(tracking, number, "t3")
+    with pytest.raises(SessionEnded):
+        release(tracking, number, "t3")
     assert len(tracking.tape_files("A1")) == 1
     assert tracking.session(number).released_at == "t2"
     other.close()

@@ -80,14 +80,15 @@ async def a_handle(engine: Engine, barcode: str = "T1", *, cached: bool = False,
     known = inode()
     session = await engine.open_writer(barcode, 0, TAR)
     known.writers.append(session)
+    known.writing = 1
     known.cached = cached
-    return WriteHandle(known, session, 0, cached, append)
+    return WriteHandle(known, session, cached, append)
 
 
 async def close(engine: Engine, handle: WriteHandle) -> bytes:
     """End the session; return what is on its medium."""
     await handle.session.flush()
-    await engine.release_writer(handle.session, 0)
+    await engine.release_writer(handle.session)
     size = engine.tracking.medium(handle.session.barcode).bytes
     return bytes(await engine.medium_reader(handle.session.barcode, size).read(0, size))
 
@@ -140,7 +141,7 @@ async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine):
         await handle.write(8192, b"b" * 4096)
     with pytest.raises(MediumFull):
         await handle.session.flush()
-    await engine.release_writer(handle.session, 0)
+    await engine.release_writer(handle.session)
     known = engine.tracking.session(handle.session.number)
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 8192)
 
@@ -158,9 +159,9 @@ async def test_cached_stream_can_not_be_opened_once_more(engine: Engine):
     handle = await a_handle(engine, cached=True)
     with pytest.raises(CannotReopen):
         check_reopening(handle.inode)
-    handle.inode.writers.clear()
+    handle.inode.writing = 0
     check_reopening(handle.inode)
     direct = await a_handle(engine)
     check_reopening(direct.inode)
     for one in (handle, direct):
-        await engine.release_writer(one.session, 0)
+        await engine.release_writer(one.session)

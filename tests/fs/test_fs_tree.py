@@ -51,7 +51,7 @@ async def write(engine: Engine, barcode: str, data: bytes) -> int:
     session = await engine.open_writer(barcode, 0, TAR)
     await session.write(0, data)
     await session.flush()
-    await engine.release_writer(session, 0)
+    await engine.release_writer(session)
     return session.number
 
 
@@ -145,7 +145,7 @@ async def test_open_sessions_are_listed_and_all_are_found(engine: Engine):
         assert isinstance(node, SessionNode)
         document = json.loads(node.text)
         assert (document["id"], document["state"], document["received"]) == (number, state, received)
-    await engine.release_writer(opened, 1)
+    await engine.release_writer(opened)
 
 
 async def test_long_session_shows_the_first_stripe_units(engine: Engine, monkeypatch: pytest.MonkeyPatch):

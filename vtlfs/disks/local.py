@@ -130,8 +130,8 @@ class LocalMember:
         with self._disk._errors():
             descriptor = self._open()
             offset = slot_offset(slot, self._stripe_unit)
+            self._allocated = max(self._allocated, offset + BLOCK + self._stripe_unit)  # in part, also where it fails
             os.posix_fallocate(descriptor, offset, BLOCK + self._stripe_unit)
-            self._allocated = max(self._allocated, offset + BLOCK + self._stripe_unit)
 
     def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
         """Write the bytes of a stripe unit from `start` on, and its record."""

@@ -19,10 +19,11 @@ from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.reader import MediumReader
 from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.session import Buffers, Means, WriteSession
+from vtlfs.engine.session import Means, WriteSession
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import VtlfsError, errno_name
+from vtlfs.engine.unit import Buffers
+from vtlfs.errors import TrackingError, VtlfsError, errno_name
 from vtlfs.model import MIB, Access, Mount, Opener, Session, State, utc_now
 
 LEASE = 100  # session identifiers that a mount takes at a time
@@ -30,6 +31,9 @@ LEASE_AGAIN = 50
 WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
 PROBE_SECONDS = 1.0
 FILL_SECONDS = 30.0
+RETRY_SECONDS = 5.0
+ELSEWHERE_SECONDS = 0.5  # for which a look-up waits for a stream that another mount has just closed
+ELSEWHERE_POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
 READ_AHEAD_BYTES = 32 * MIB  # of all readers together
 READ_AHEAD_UNITS_A_DISK = 2
@@ -41,8 +45,9 @@ log = logging.getLogger(__name__)
 class ReadSession:
     """A reader's session. It is tracked, but never waits for the database."""
 
-    def __init__(self, number: int, reader: MediumReader) -> None:
+    def __init__(self, number: int, drive: int, reader: MediumReader) -> None:
         self.number = number
+        self.drive = drive
         self.size = reader.size
         self.bytes = 0
         self.requests = 0
@@ -139,7 +144,7 @@ class Engine:
                 number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
             )
         )
-        session = ReadSession(number, self.medium_reader(barcode, size))
+        session = ReadSession(number, drive, self.medium_reader(barcode, size))
         self._readers[number] = session
         self._by_drive[drive] += 1
         return session
@@ -150,8 +155,11 @@ class Engine:
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
-    async def release_writer(self, session: WriteSession, drive: int, *, cut_off: bool = False) -> None:
-        """End a write session. From the first step on, `settle` waits for it, if its close() may have returned."""
+    async def release_writer(self, session: WriteSession, *, cut_off: bool = False) -> None:
+        """End a write session. From the first step on, `settle` waits for it, if its close() may have returned.
+
+        Where the database does not take the release, it is tried again until it does.
+        """
         done = trio.Event()
         waiting = self._settling.setdefault(session.barcode, set())
         if session.is_durable or session.has_failed:
@@ -172,24 +180,45 @@ class Engine:
             self._nursery.start_soon(give_up)
         try:
             await session.release(cut_off=cut_off, recorded=recorded)
+        except TrackingError as error:
+            log.error("session %d: its release was not recorded: %s; trying again", session.number, error)
+            if cut_off:
+                raise
+            self._nursery.start_soon(self._release_again, session)
+            return
         finally:
             recorded()
-            self._writers.pop(session.number, None)
-            self._by_drive[drive] -= 1
+        if self._writers.pop(session.number, None) is not None:
+            self._by_drive[session.drive] -= 1
 
-    def release_reader(self, session: ReadSession, drive: int) -> None:
+    async def _release_again(self, session: WriteSession) -> None:
+        await trio.sleep(RETRY_SECONDS)
+        if session.number in self._writers:
+            await self.release_writer(session)
+
+    def release_reader(self, session: ReadSession) -> None:
         """End a read session."""
-        self._readers.pop(session.number, None)
-        self._by_drive[drive] -= 1
+        if self._readers.pop(session.number, None) is None:
+            return
+        self._by_drive[session.drive] -= 1
         at, size, requests = utc_now(), session.bytes, session.requests
         state = State.RELEASED if session.error is None else State.FAILED
         error = None if session.error is None else errno_name(session.error)
         self._recorder.post(lambda tracking: tracking.release_reader(session.number, state, error, at, size, requests))
 
     async def settle(self, barcode: str) -> None:
-        """Wait until the medium shows every stream whose close() has returned."""
+        """Wait until the medium shows every stream whose close() has returned, in this mount or in another.
+
+        What another mount has on its way is known from the moment of its flush. It is waited for only briefly, for
+        that close() need not have been the last one.
+        """
         while waiting := self._settling.get(barcode):
             await next(iter(waiting)).wait()
+        deadline = trio.current_time() + ELSEWHERE_SECONDS
+        while self.tracking.closing_elsewhere(barcode, self.mount.id, utc_now(-ELSEWHERE_SECONDS)):
+            if trio.current_time() > deadline:
+                break
+            await trio.sleep(ELSEWHERE_POLL_SECONDS)
 
     async def describe(self, session: int) -> tuple[Session, int]:
         """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession.
@@ -273,14 +302,12 @@ class Engine:
         while True:
             try:
                 await self._bury_the_dead()
-            except VtlfsError as error:
+            except (VtlfsError, OSError) as error:
                 log.error("closing the books of dead mounts: %s; trying again", error)
             await trio.sleep(WATCH_SECONDS)
 
     async def _bury_the_dead(self) -> None:
-        for mount in recover.dead_mounts(self.tracking, self.library.path):
-            if mount.id == self.mount.id:
-                continue
+        for mount in recover.dead_mounts(self.tracking, self.library.path, except_mount=self.mount.id):
             ended = await self._recorder.call(
                 lambda tracking, mount=mount: recover.close_books(tracking, mount, utc_now())  # type: ignore[misc]
             )
@@ -299,11 +326,11 @@ class Engine:
         """End what is open, give back what was leased, and record that the mount has ended."""
         for number, writer in list(self._writers.items()):
             try:
-                await self.release_writer(writer, 0, cut_off=True)
+                await self.release_writer(writer, cut_off=True)
             except VtlfsError as error:
                 log.error("session %d: %s; the next mount closes its books", number, error)
         for reader in list(self._readers.values()):
-            self.release_reader(reader, 0)
+            self.release_reader(reader)
         unused = range(self._ids[0], self._ids[-1] + 1) if self._ids else range(0)
 
         def end(tracking: Tracking) -> None:
@@ -338,6 +365,7 @@ async def running(
         async with trio.open_nursery() as nursery:
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             await engine._bury_the_dead()
+            await engine._lease()
             for task in (engine._checkpoints, engine._probes, engine._note_fill, engine._watch):
                 nursery.start_soon(task)
             try:

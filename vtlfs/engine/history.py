@@ -21,6 +21,7 @@ def versioning_sql(table: str, key: str, columns: list[str]) -> str:
     return f"""
     CREATE TABLE {table}_history AS SELECT {names}, since, 0 AS until FROM {table} WHERE 0;
     CREATE INDEX {table}_history_until ON {table}_history (until, since);
+    CREATE INDEX {table}_history_since ON {table}_history (since, until);
     CREATE INDEX {table}_history_key ON {table}_history ({key}, until);
     CREATE INDEX {table}_since ON {table} (since);
     CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN

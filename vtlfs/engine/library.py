@@ -74,8 +74,12 @@ class Library:
             raise LibraryError(f"{self.path}: the tracking database knows of no disk {min(strange)}")
 
 
-def create(path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: str) -> Library:
+def create(
+    path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: str, snapshots: bool = False
+) -> Library:
     """Make a library in a new or empty directory on two or more disks. `at` is the time.
+
+    `snapshots`: its library.toml has mounts take snapshots, and thin them out.
 
     Raises UsageError or LibraryError; then nothing has changed.
     """
@@ -86,7 +90,14 @@ def create(path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: 
         made = _check_directory(path)
     except OSError as error:
         raise LibraryError(f"{path}: {error.strerror}") from None
-    config = Config(str(uuid4()), tuple(_check_disks(disks)), drives, stripe_unit)
+    config = Config(
+        str(uuid4()),
+        tuple(_check_disks(disks)),
+        drives,
+        stripe_unit,
+        snapshot_every=configuration.NEW_EVERY if snapshots else None,
+        snapshot_keep=configuration.NEW_KEEP if snapshots else {},
+    )
     if Path(os.path.realpath(path)) in config.disks:
         raise UsageError(f"{path}: the library's directory can't be one of its disks; give it one of its own")
     records = [DiskRecord(number, str(uuid4()), str(disk), at) for number, disk in enumerate(config.disks)]

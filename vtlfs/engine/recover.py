@@ -13,7 +13,7 @@ from pathlib import Path
 from vtlfs.disks.base import Disk
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import VtlfsError
+from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.model import Access, Mount, Session, State, utc_now
 
 log = logging.getLogger(__name__)
@@ -39,23 +39,26 @@ def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
 
 
 def is_alive(library: Path, mount: int) -> bool:
-    """Tell whether a process serves the mount."""
+    """Tell whether a process serves the mount. One that can't be told about is taken to live."""
     try:
         descriptor = os.open(_lock_path(library, mount), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        log.warning("mount %d: its lock can't be looked at: %s", mount, error.strerror)
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return True
     finally:
         os.close(descriptor)
     return False
 
 
-def dead_mounts(tracking: Tracking, library: Path) -> list[Mount]:
-    """Return the mounts that ended without saying so."""
-    return [mount for mount in tracking.mounts() if not is_alive(library, mount.id)]
+def dead_mounts(tracking: Tracking, library: Path, *, except_mount: int = 0) -> list[Mount]:
+    """Return the mounts that ended without saying so, without looking at one of them."""
+    return [mount for mount in tracking.mounts() if mount.id != except_mount and not is_alive(library, mount.id)]
 
 
 def close_books(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
@@ -107,16 +110,21 @@ def trim_all(tracking: Tracking, sessions: Sequence[Session], disks: Sequence[Di
 
 
 def recover(library: Library) -> list[Session]:
-    """Close the books of all dead mounts of the library; return the sessions that this ended. Raises LibraryError."""
+    """Close the books of all dead mounts of the library; return the sessions that this ended. Raises LibraryError.
+
+    That needs the tracking database only. Member files are trimmed where all the disks are to be had.
+    """
     tracking = library.tracking()
     try:
-        disks = library.disks()
         ended: list[Session] = []
         for mount in dead_mounts(tracking, library.path):
             with tracking.transaction():
                 ended += close_books(tracking, mount, utc_now())
             drop_lock(library.path, mount.id)
-        trim_all(tracking, ended, disks)
+        try:
+            trim_all(tracking, ended, library.disks())
+        except LibraryError as error:
+            log.warning("member files are not trimmed: %s", error)
         return ended
     finally:
         tracking.close()

@@ -90,6 +90,7 @@ CREATE TABLE session (
     error TEXT,                      -- name of the errno that the program was given, such as ENOSPC; NULL: none
     opened_at TEXT NOT NULL,
     released_at TEXT,                -- NULL: open
+    flushed_at TEXT,                 -- the last close() of a copy of its descriptor that had something to flush
     bytes INTEGER NOT NULL DEFAULT 0,     -- write: made durable so far; read: handed out, counted at release
     requests INTEGER NOT NULL DEFAULT 0,  -- write or read requests that reached vtlfs
     reserved INTEGER NOT NULL DEFAULT 0,  -- its share of medium.reserved
@@ -100,7 +101,7 @@ CREATE TABLE session (
 ) STRICT;
 CREATE INDEX session_medium ON session (medium, id);
 CREATE INDEX session_host ON session (host, id);
-CREATE INDEX session_open ON session (mount) WHERE state = 'open';
+CREATE INDEX session_open ON session (medium, mount) WHERE state = 'open';
 
 -- What a write session left on a medium. Rows never change.
 CREATE TABLE tape_file (
@@ -162,7 +163,7 @@ VERSIONED = {
     "disk": ("number", ["number", "uuid", "path", "added_at", "total", "free", "seen_at"]),
     "drive": ("number", ["number", "loaded", "loaded_at"]),
     "medium": (
-        "id",
+        "barcode",
         ["id", "barcode", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at"],
     ),
     "mount": (
@@ -197,6 +198,7 @@ VERSIONED = {
             "error",
             "opened_at",
             "released_at",
+            "flushed_at",
             "bytes",
             "requests",
             "reserved",

@@ -10,7 +10,6 @@ belongs to, that a unit is full (it leaves `_units` in the same step), and what 
 
 import errno
 import logging
-from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,90 +20,25 @@ import trio
 from vtlfs.disks.base import Member
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.stripe import Coverage, Dealer, Piece, cut
+from vtlfs.engine.stripe import Dealer, Piece, cut
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError, errno_name
-from vtlfs.model import KIB, MIB, State, StripeUnit, TapeFile, utc_now
+from vtlfs.engine.unit import Buffers, UnitInHand
+from vtlfs.errors import (
+    DiskError,
+    MediumFull,
+    NotSequential,
+    SessionEnded,
+    TrackingError,
+    VtlfsError,
+    errno_name,
+)
+from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
 
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
-LARGE_PIECE = 64 * KIB  # from this size on, a piece of a stripe unit is not copied
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
-
-
-class Buffers:
-    """Spare stripe unit buffers. Using one again saves the kernel the work of finding fresh pages."""
-
-    def __init__(self, size: int, spare: int) -> None:
-        self._size = size
-        self._spare = spare
-        self._free: list[bytearray] = []
-
-    def take(self) -> bytearray:
-        """Return a buffer with arbitrary content."""
-        return self._free.pop() if self._free else bytearray(self._size)
-
-    def give(self, buffer: bytearray) -> None:
-        """Take a buffer back."""
-        if len(self._free) < self._spare:
-            self._free.append(buffer)
-
-
-class UnitInHand:
-    """A stripe unit that is being collected.
-
-    Large pieces are kept as they came, small ones are copied together: what the kernel gathers arrives in pieces of a
-    mebibyte that begin anywhere, and a copy of every byte costs more than the hash.
-    """
-
-    __slots__ = ("_buffer", "_pieces", "allocated", "coverage", "disk", "generation", "number", "sent", "slot")
-
-    def __init__(self, number: int, disk: int, slot: int) -> None:
-        self.number = number
-        self.disk = disk
-        self.slot = slot
-        self.coverage = Coverage()
-        self.allocated = False
-        self.sent = 0  # bytes that are on the disk or on their way
-        self.generation = 0  # how often it was sent
-        self._buffer: bytearray | None = None
-        self._pieces: list[tuple[int, memoryview]] = []  # by offset, without overlaps; while there is no buffer
-
-    def put(self, start: int, data: memoryview, buffers: Buffers) -> None:
-        """Take in bytes at `start` of the unit. `data` must never change."""
-        if self._buffer is None and len(data) >= LARGE_PIECE and not self.coverage.overlaps(start, start + len(data)):
-            insort(self._pieces, (start, data), key=lambda piece: piece[0])
-        else:
-            self._gather(buffers)[start : start + len(data)] = data
-        self.coverage.add(start, start + len(data))
-
-    def pieces(self) -> list[memoryview]:
-        """Return what has come without a gap from the beginning. It stays as it is until `recycle`."""
-        size = self.coverage.prefix
-        if self._buffer is not None:
-            return [memoryview(self._buffer)[:size]]
-        return [data for start, data in self._pieces if start < size]
-
-    def peek(self, start: int, size: int) -> bytes:
-        """Return bytes that have come."""
-        return b"".join(self.pieces())[start : start + size]
-
-    def recycle(self, buffers: Buffers) -> None:
-        """Let go of the bytes."""
-        if self._buffer is not None:
-            buffers.give(self._buffer)
-        self._buffer, self._pieces = None, []
-
-    def _gather(self, buffers: Buffers) -> bytearray:
-        """Return the unit's buffer, with all that has come in it."""
-        if self._buffer is None:
-            self._buffer = buffers.take()
-            for start, data in self._pieces:
-                self._buffer[start : start + len(data)] = data
-            self._pieces = []
-        return self._buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +70,7 @@ class WriteSession:
         """`header` goes into the member files; `limited`: the medium has a capacity."""
         self.number = number
         self.barcode = barcode
+        self.drive = int(header.get("drive", 0))
         self.length = 0  # end of the last byte that came
         self.requests = 0
         self._stripe_unit = stripe_unit
@@ -152,6 +87,7 @@ class WriteSession:
         self._members: dict[int, Member] = {}
         self._unsynced: set[int] = set()  # disks
         self._distrusted: set[int] = set()  # disks of which a sync has failed; see `_sync`
+        self._lost: set[int] = set()  # units of which a write has failed, though a later one may have succeeded
         self._written: dict[int, StripeUnit] = {}  # on a disk, not recorded yet
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
@@ -174,7 +110,7 @@ class WriteSession:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and again.
 
         Waits while the disks' queues are full. Raises MediumFull or DiskError with ENOSPC before anything is taken;
-        any error that befell earlier bytes; NotSequential where bytes that are on their way would change.
+        any error that befell earlier bytes; NotSequential where bytes of a full stripe unit would change.
         """
         self._raise_error()
         self.requests += 1
@@ -213,24 +149,24 @@ class WriteSession:
                 parts.append(whole[piece.start : piece.start + piece.size])
         return b"".join(parts)
 
-    async def flush(self) -> None:
-        """Return when everything that has come is on the disks and recorded. Raises what befell it."""
+    async def flush(self, *, closing: bool = False) -> None:
+        """Return when everything that has come is on the disks and recorded. Raises what befell it.
+
+        `closing`: for a close(), which may be the last one. Other mounts then wait a moment for the release. A
+        TrackingError does no harm to the stream: the next flush tries again.
+        """
         async with self._flushing:
-            await self._send([unit for unit in self._units.values() if unit.coverage.prefix > unit.sent])
+            await self._send([unit for unit in self._units.values() if not unit.is_sent])
             await self._record(durable=self._means.durable_close)
         self._raise_error()
+        if closing and self._recorded:
+            await self._announce_close()
 
     async def fsync(self) -> None:
         """Return when everything that has come would survive a power cut."""
         await self.flush()
         if not self._means.durable_close:
-            async with self._flushing:
-                await self._sync()
-                size, requests = self._recorded, self.requests
-                # Only a commit that changes something is synced, and takes with it those before.
-                await self._means.recorder.call(
-                    lambda tracking: tracking.record_progress(self.number, [], size, requests)
-                )
+            await self._sync_late()
             self._raise_error()
 
     async def checkpoint(self) -> None:
@@ -238,17 +174,27 @@ class WriteSession:
         if self._flushing.locked() or not self._written:
             return
         async with self._flushing:
-            await self._record(durable=True)
+            try:
+                await self._record(durable=True)
+            except VtlfsError as error:
+                log.warning("session %d: checkpoint: %s; trying again", self.number, error)
 
     async def release(self, *, cut_off: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
         """End the session; what is recorded of it becomes a tape file, which is returned.
 
-        `cut_off`: the mount goes down while the writer still has the file open. `recorded` is called when the tape
-        file is on the medium; what follows is only tidying up, which a disk may hold up.
+        `cut_off`: the mount goes down, and nobody knows whether the writer is done. `recorded` is called when the tape
+        file is on the medium; what follows is only tidying up, which a disk may hold up. Raises TrackingError where the
+        database doesn't take it; then the session is as it was, and can be released again.
         """
+        cut_off = cut_off and not self.is_durable
         error: VtlfsError | None = None
         try:
             await self.flush()
+            if not self._means.durable_close:
+                await self._sync_late()
+                self._raise_error()
+        except TrackingError:
+            raise
         except VtlfsError as failure:
             error = failure
         if error is None and self._recorded < self.length:
@@ -256,9 +202,13 @@ class WriteSession:
             self._fail(error)
         state, name = self._verdict(error, cut_off=cut_off)
         at = utc_now()
-        tape_file = await self._means.recorder.call(
-            lambda tracking: tracking.release_session(self.number, state, name, at, self.requests)
-        )
+        tape_file = None
+        try:
+            tape_file = await self._means.recorder.call(
+                lambda tracking: tracking.release_session(self.number, state, name, at, self.requests)
+            )
+        except SessionEnded as ended:
+            log.error("%s", ended)
         recorded()
         await self._finish(state, name, at, tape_file)
         return tape_file
@@ -322,29 +272,27 @@ class WriteSession:
 
     async def _send(self, units: list[UnitInHand]) -> None:
         """Put what has come of these units into their disks' queues. Waits while those are full."""
-        announced = [self._announce(unit) for unit in units]
+        announced = [(unit, trio.Event()) for unit in units]
+        self._outstanding.update(arrived for _, arrived in announced)
         while announced:
-            unit, arrived, size, start, generation = announced.pop(0)
-            disk = self._means.pool[unit.disk]
+            unit, arrived = announced.pop(0)
             try:
-                await disk.queue.acquire()
+                await self._means.pool[unit.disk].queue.acquire()
             except BaseException:
-                for gone in [arrived, *(other[1] for other in announced)]:
+                for gone in (arrived, *(other for _, other in announced)):
                     self._arrive(gone)
                 raise
-            self._submit(unit, arrived, size, start, generation)
+            self._submit(unit, arrived)
 
-    def _announce(self, unit: UnitInHand) -> tuple[UnitInHand, trio.Event, int, int, int]:
-        """Note that what has come of the unit is on its way, so that whoever needs it there waits."""
-        size, start, generation = unit.coverage.prefix, unit.sent, unit.generation
-        unit.sent, unit.generation = size, generation + 1
-        arrived = trio.Event()
-        self._outstanding.add(arrived)
-        return unit, arrived, size, start, generation
-
-    def _submit(self, unit: UnitInHand, arrived: trio.Event, size: int, start: int, generation: int) -> None:
+    def _submit(self, unit: UnitInHand, arrived: trio.Event) -> None:
+        """Hand over what has come of the unit and was not sent while this waited for its turn."""
         disk = self._means.pool[unit.disk]
-        pieces = unit.pieces()
+        if unit.is_sent:
+            disk.queue.release()
+            self._arrive(arrived)
+            return
+        pieces, size, start, generation = unit.pieces(), unit.coverage.prefix, unit.sent, unit.generation
+        unit.sent, unit.generation = size, generation + 1
 
         def done(result: "outcome.Outcome[StripeUnit]") -> None:
             disk.queue.release()
@@ -360,6 +308,7 @@ class WriteSession:
 
     def _note_written(self, unit: UnitInHand, size: int, result: "outcome.Outcome[StripeUnit]") -> None:
         if isinstance(result, outcome.Error):
+            self._lost.add(unit.number)
             self._fail(result.error)
             return
         self._written[unit.number] = result.unwrap()
@@ -367,8 +316,15 @@ class WriteSession:
         if size == self._stripe_unit:
             unit.recycle(self._means.buffers)
 
+    async def _announce_close(self) -> None:
+        """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
+        try:
+            await self._means.recorder.call(lambda tracking: tracking.note_flush(self.number, utc_now()), durable=False)
+        except TrackingError as error:
+            log.warning("session %d: %s", self.number, error)
+
     async def _record(self, *, durable: bool) -> None:
-        """Wait for what is in flight, sync it and record it.
+        """Wait for what is in flight, sync it and record it. Raises TrackingError, which leaves all as it was.
 
         Where a disk has failed, record the units before the first that was to go there.
         """
@@ -382,24 +338,28 @@ class WriteSession:
             return
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
         requests = self.requests
-        try:
-            await self._means.recorder.call(
-                lambda tracking: tracking.record_progress(self.number, rows, length, requests), durable=durable
-            )
-        except Exception as error:
-            self._fail(error)
-            return
+        await self._means.recorder.call(
+            lambda tracking: tracking.record_progress(self.number, rows, length, requests), durable=durable
+        )
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         for row in rows:
             if self._written.get(row.unit) == row:
                 del self._written[row.unit]
 
+    async def _sync_late(self) -> None:
+        """Make durable what was recorded without waiting for the disks."""
+        async with self._flushing:
+            await self._sync()
+            await self._means.recorder.call(lambda tracking: tracking.sync_log())
+
     def _recordable(self, written: dict[int, StripeUnit]) -> list[StripeUnit]:
         """Return, of the units that are written, those that follow the recorded ones without a gap."""
         rows: list[StripeUnit] = []
         number = self._next
-        while (row := written.get(number)) is not None and row.disk not in self._distrusted:
+        while (row := written.get(number)) is not None:
+            if number in self._lost or row.disk in self._distrusted:
+                break
             rows.append(row)
             if row.bytes < self._stripe_unit:
                 break

@@ -6,6 +6,7 @@ inside `transaction()`, so that a caller can put several into one commit.
 
 import errno
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from vtlfs.errors import (
     NoSuchMedium,
     NoSuchSession,
     NoSuchTapeFile,
+    SessionEnded,
     TrackingError,
     UsageError,
 )
@@ -74,7 +76,7 @@ class Tracking:
         """
         path = library / name
         if not path.is_file():
-            raise LibraryError(f"{path}: the tracking database is missing; `vtlfs rebuild` makes one from the disks")
+            raise LibraryError(f"{path}: the tracking database is missing; restore it from a backup")
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             self._db = Database(connection, execute_plugins=False)
@@ -87,18 +89,19 @@ class Tracking:
             connection.close()
             raise
         self._connection = connection
+        self._path = path
         self._durable = True
 
     def _check(self, path: Path) -> None:
         try:
             if not self._db.table("library").exists():
-                raise LibraryError(f"{path}: not a tracking database; `vtlfs rebuild` makes one from the disks")
+                raise LibraryError(f"{path}: not a tracking database; restore it from a backup")
             if is_newer(self._db):
                 raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
             if migrations.pending(self._db):
                 migrations.apply(self._db)
         except sqlite3.DatabaseError as error:
-            raise LibraryError(f"{path}: {error}; `vtlfs rebuild` makes a new one from the disks") from None
+            raise LibraryError(f"{path}: {error}; restore it from a backup") from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -294,7 +297,7 @@ class Tracking:
     def record_progress(self, session: int, units: Iterable[StripeUnit], size: int, requests: int) -> None:
         """Record stripe units that are on the disks, and the length of the stream that they make up.
 
-        A unit that was recorded with fewer bytes is recorded anew.
+        A unit that was recorded with fewer bytes is recorded anew. Raises SessionEnded.
         """
         disks: set[int] = set()
         rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
@@ -304,25 +307,52 @@ class Tracking:
             " ON CONFLICT DO UPDATE SET bytes = excluded.bytes, blake3 = excluded.blake3",
             rows,
         )
-        known = set(json.loads(self.one("SELECT disks FROM session WHERE id = ?", session)[0]))
+        row = self.first("SELECT disks FROM session WHERE id = ? AND state = 'open'", session)
+        if row is None:
+            raise SessionEnded(session)
+        known = sorted(disks.union(json.loads(row[0])))
         self.execute(
             "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
-            *(size, requests, json.dumps(sorted(known | disks), separators=(",", ":")), session),
+            *(size, requests, json.dumps(known, separators=(",", ":")), session),
         )
+
+    def note_flush(self, session: int, at: str) -> None:
+        """Record that a close() of the session has been answered, which may have been its last."""
+        self.execute("UPDATE session SET flushed_at = ? WHERE id = ? AND state = 'open'", at, session)
+
+    def closing_elsewhere(self, barcode: str, mount: int, since: str) -> bool:
+        """Tell whether another mount has an open session on the medium of which a close() was flushed after `since`."""
+        return bool(
+            self.first(
+                "SELECT 1 FROM session WHERE state = 'open' AND medium = ? AND mount <> ? AND flushed_at > ? LIMIT 1",
+                *(barcode, mount, since),
+            )
+        )
+
+    def sync_log(self) -> None:
+        """Make durable what earlier transactions have committed without waiting for it. Raises TrackingError."""
+        try:
+            descriptor = os.open(f"{self._path}-wal", os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise TrackingError(f"{self._path}-wal: {error.strerror}", error.errno or errno.EIO) from error
 
     def release_session(
         self, session: int, state: State, error: str | None, at: str, requests: int | None = None
     ) -> TapeFile | None:
         """End a write session and put what was recorded of it on the medium, as the next tape file.
 
-        Return the tape file; None if nothing was recorded, or if the session had ended before (then nothing changes).
+        Return the tape file; None if nothing was recorded. Raises SessionEnded.
         """
         row = self.first(
             "SELECT medium, bytes, reserved, stripe_unit, host FROM session WHERE id = ? AND state = 'open'",
             session,
         )
         if row is None:
-            return None
+            raise SessionEnded(session)
         barcode, size, reserved, stripe_unit, host = row
         tape_file = None
         if size:

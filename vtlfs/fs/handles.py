@@ -32,7 +32,6 @@ class ReadHandle:
 
     inode: Inode
     session: ReadSession
-    drive: int
     start: int
     size: int
 
@@ -48,7 +47,6 @@ class WriteHandle:
 
     inode: Inode
     session: WriteSession
-    drive: int
     cached: bool
     append: bool
     base: int = 0
@@ -105,8 +103,8 @@ def check_reopening(inode: Inode) -> None:
     The kernel throws away that cache's unwritten pages when the same inode is opened with O_TRUNC, and sends those of
     one stream in the name of another. With io=auto it does not come to this for what a shell has opened.
     """
-    if inode.cached and inode.writers:
-        raise CannotReopen(inode.writers[0].number)
+    if inode.cached and inode.writing:
+        raise CannotReopen
 
 
 def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, risky: bool) -> bool:
@@ -116,7 +114,7 @@ def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, 
     the medium or a disk, and a program that changes tapes wants to see ENOSPC at the write itself; or a disk does not
     answer), or a shell has opened it for what it starts, which may open it again.
     """
-    if io is IoMode.DIRECT or inode.writers or inode.readers:
+    if io is IoMode.DIRECT or inode.writing > 1 or inode.readers:
         return False
     if flags & os.O_ACCMODE != os.O_WRONLY or flags & os.O_APPEND or not flags & os.O_TRUNC:
         return False

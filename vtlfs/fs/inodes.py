@@ -24,8 +24,9 @@ class Inode:
     readers: int = 0  # how often it is open for reading
     writers: list[WriteSession] = field(default_factory=list)  # open for writing; stat() shows the first
     size: int = 0  # while it is open for writing: what the kernel takes for its size
+    writing: int = 0  # opens for writing, also those that are just being answered
     written: bool = False  # has been open for writing
-    cached: bool = False  # ... through the page cache
+    cached: bool = False  # is written through the page cache
 
 
 class Inodes:

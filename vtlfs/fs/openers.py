@@ -26,7 +26,7 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Op
     try:
         process = psutil.Process(pid) if pid else None
         program = process.name()[:MAX_PROGRAM] if process else "?"
-    except psutil.Error:
+    except (psutil.Error, OSError):
         process, program = None, "?"
     shell = process is not None and _executable(process) in SHELLS
     if host is None:
@@ -57,7 +57,7 @@ def _lineage(process: psutil.Process) -> Iterator[psutil.Process]:
         yield current
         try:
             current = current.parent()
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return
 
 

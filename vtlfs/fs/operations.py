@@ -177,6 +177,8 @@ class Operations(pyfuse3.Operations):
         """Start a session."""
         known = self._inodes[inode]
         writing = flags & os.O_ACCMODE != os.O_RDONLY
+        if flags & os.O_TRUNC and not writing:
+            raise NotPermitted("truncating")
         match known.node:
             case MediumNode() if writing:
                 return await self._open_writer(known, known.node, flags, ctx)
@@ -196,7 +198,7 @@ class Operations(pyfuse3.Operations):
         number = self._engine.least_busy_drive() if drive is None else drive
         session = await self._engine.open_reader(barcode, start + size, number, opener)
         inode.readers += 1
-        handle = self._add(ReadHandle(inode, session, number, start, size))
+        handle = self._add(ReadHandle(inode, session, start, size))
         # A tape file never changes, and its inode is always the same: what the kernel has of it stays right.
         keep = isinstance(inode.node, TapeFileNode)
         direct = self._options.io is IoMode.DIRECT or bool(inode.writers)
@@ -206,15 +208,20 @@ class Operations(pyfuse3.Operations):
         check_reopening(inode)
         opener = await self._identify(ctx)
         check_reopening(inode)
+        inode.writing += 1
         cached = goes_through_cache(self._options.io, flags, inode, opener, risky=self._is_risky(node))
         inode.written, inode.cached = True, inode.cached or cached
         barcode, size = node.medium.barcode, node.medium.bytes
         truncated = bool(flags & os.O_TRUNC)
         drive = self._engine.least_busy_drive() if node.drive is None else node.drive
-        session = await self._engine.open_writer(barcode, drive, opener)
+        try:
+            session = await self._engine.open_writer(barcode, drive, opener)
+        except BaseException:
+            self._end_writing(inode)
+            raise
         inode.writers.append(session)
         inode.size = 0 if truncated else max(inode.size, size)
-        handle = WriteHandle(inode, session, drive, cached, append=bool(flags & os.O_APPEND))
+        handle = WriteHandle(inode, session, cached, append=bool(flags & os.O_APPEND))
         write_only = flags & os.O_ACCMODE == os.O_WRONLY
         if not write_only and not truncated:
             handle.base, handle.before = size, self._engine.medium_reader(barcode, size)
@@ -239,7 +246,7 @@ class Operations(pyfuse3.Operations):
         """Keep close()'s promise. It comes at every close() of a copy of the descriptor, so the session goes on."""
         handle = self._handles[fh]
         if isinstance(handle, WriteHandle):
-            await handle.session.flush()
+            await handle.session.flush(closing=True)
 
     @to_errno
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
@@ -255,10 +262,11 @@ class Operations(pyfuse3.Operations):
         match handle:
             case WriteHandle():
                 handle.inode.writers.remove(handle.session)
-                await self._engine.release_writer(handle.session, handle.drive)
+                self._end_writing(handle.inode)
+                await self._engine.release_writer(handle.session)
             case ReadHandle():
                 handle.inode.readers -= 1
-                self._engine.release_reader(handle.session, handle.drive)
+                self._engine.release_reader(handle.session)
 
     # --- what a tape library never does -----------------------------------------------------------------------------
 
@@ -329,6 +337,11 @@ class Operations(pyfuse3.Operations):
     async def _identify(self, ctx: RequestContext) -> Opener:
         """Find out who opens, in a thread: reading /proc may wait for a lock of the process, and that one for us."""
         return await trio.to_thread.run_sync(identify, ctx.pid, ctx.uid, ctx.gid, self._options.host, self._machine)
+
+    @staticmethod
+    def _end_writing(inode: Inode) -> None:
+        inode.writing -= 1
+        inode.cached = inode.cached and inode.writing > 0
 
     def _is_risky(self, node: MediumNode) -> bool:
         """Tell whether a stream should not be cached: little is left, or a disk does not answer."""
