@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ FILE_NAME = "library.toml"
 MIN_STRIPE_UNIT = 4 * KIB
 MAX_STRIPE_UNIT = 64 * MIB
 MAX_DRIVES = 1000
+SNAPSHOT_RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+MAX_KEPT = 1_000_000  # snapshots by one rule
+NEW_EVERY = 900.0  # what a new library has
+NEW_KEEP = {"last": 10, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12}
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
@@ -24,7 +28,8 @@ class Config:
 
     Sizes are bytes, times seconds. `direct_below`: with less than this left on the medium or on a disk, an open for
     writing goes direct and stripe units are allocated before their bytes are taken. `checkpoint`: how often the
-    progress of a running stream is made durable.
+    progress of a running stream is made durable. `snapshot_every`: how often mounts take a snapshot, None where they
+    don't; `snapshot_keep`: how many of them each rule keeps, no rules: all.
     """
 
     uuid: str
@@ -33,6 +38,8 @@ class Config:
     stripe_unit: int = MIB
     direct_below: int = GIB
     checkpoint: float = 5.0
+    snapshot_every: float | None = None
+    snapshot_keep: dict[str, int] = field(default_factory=dict)
 
 
 class ConfigError(LibraryError):
@@ -90,6 +97,26 @@ def _duration(value: Any) -> float:
     return seconds
 
 
+def _interval(value: Any) -> float:
+    seconds = _duration(value)
+    if seconds < 1:
+        raise UsageError("it must be 1s or more")
+    return seconds
+
+
+def _keep(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or not value:
+        raise UsageError("it must be a table such as { last = 10, daily = 7 }")
+    for rule, count in value.items():
+        if rule not in SNAPSHOT_RULES:
+            raise UsageError(f"unknown rule {rule!r}; there are {', '.join(SNAPSHOT_RULES)}")
+        if not 0 <= _number(count) <= MAX_KEPT:
+            raise UsageError(f"{rule} must be 0 to {MAX_KEPT:,}")
+    if not any(value.values()):
+        raise UsageError("it keeps nothing; leave it out to keep everything")
+    return value
+
+
 _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "library": {
         "uuid": ("uuid", _text),
@@ -99,6 +126,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "stripe": {"unit": ("stripe_unit", lambda value: check_stripe_unit(_size(value)))},
     "io": {"direct_below": ("direct_below", _size)},
     "tracking": {"checkpoint": ("checkpoint", _duration)},
+    "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
 }
 _REQUIRED = {"uuid": "library.uuid", "disks": "library.disks"}
 
@@ -182,7 +210,19 @@ direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with l
 
 [tracking]
 checkpoint = "{config.checkpoint:g}s"  # how often a running stream is made durable
-"""
+{_snapshots(config)}"""
+
+
+def _snapshots(config: Config) -> str:
+    if config.snapshot_every is None and not config.snapshot_keep:
+        return ""
+    lines = ["", "[snapshots]"]
+    if config.snapshot_every is not None:
+        lines.append(f'every = "{_duration_text(config.snapshot_every)}"  # while mounted, if something has changed')
+    if config.snapshot_keep:
+        rules = ", ".join(f"{rule} = {count}" for rule, count in config.snapshot_keep.items())
+        lines.append(f"keep = {{ {rules} }}  # and those that have a name")
+    return "\n".join([*lines, ""])
 
 
 def _quote(text: str) -> str:
@@ -190,6 +230,13 @@ def _quote(text: str) -> str:
         f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in text
     )
     return f'"{escaped}"'
+
+
+def _duration_text(seconds: float) -> str:
+    for suffix in ("d", "h", "min"):
+        if seconds % _SECONDS[suffix] == 0:
+            return f"{seconds / _SECONDS[suffix]:g}{suffix}"
+    return f"{seconds:g}s"
 
 
 def _size_text(size: int) -> str:

@@ -35,7 +35,7 @@ def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int) 
     """
     from vtlfs.engine.library import create
 
-    made = create(library, list(disks), drives=drives, stripe_unit=stripe_unit, at=utc_now())
+    made = create(library, list(disks), drives=drives, stripe_unit=stripe_unit, at=utc_now(), snapshots=True)
     where = show.word(made.path)
     show.line(
         f"made library {made.path}: {show.count(len(disks), 'disk')}, {show.count(drives, 'drive')},"
