@@ -3,23 +3,30 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vtlfs.cli import params
 
+if TYPE_CHECKING:
+    from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking import Tracking
+
 
 @click.command(
     epilog=params.example(
-        "vtlfs extract /srv/vtl A00001L9 0 -o home.tar", "vtlfs extract /srv/vtl A00001L9 0 | tar tf -"
+        "vtlfs extract /srv/vtl A00001L9 0 -o home.tar", "vtlfs extract /srv/vtl A00001L9 --snapshot 3 | tar tif -"
     )
 )
 @params.library_argument
 @click.argument("barcode", metavar="BARCODE", type=params.barcode)
 @click.argument("number", metavar="[NUMBER]", type=params.number, required=False)
+@click.option("--snapshot", metavar="ID", type=params.number, help="What was there then, instead of now.")
 @click.option("-o", "--output", metavar="FILE", help="Where to write; `-` is standard output, also without -o.")
-def extract(library: Path, barcode: str, number: int | None, output: str | None) -> None:
+def extract(library: Path, barcode: str, number: int | None, snapshot: int | None, output: str | None) -> None:
     """Write a tape file or a whole medium to a file or to standard output.
 
     Without NUMBER it is all of the medium, its tape files one after the other.
@@ -31,9 +38,16 @@ def extract(library: Path, barcode: str, number: int | None, output: str | None)
     from vtlfs.engine.library import Library
 
     opened = Library.open(library)
-    total = engine.size_of(opened, barcode, number)
+    opening = None if snapshot is None else partial(_open_view, opened, snapshot)
+    total = engine.size_of(opened, barcode, number, opening)
     with open_output(output) as target, _progress(barcode, number, total) as advance:
-        engine.extract(opened, barcode, number, target.write, advance)
+        engine.extract(opened, barcode, number, target.write, advance, opening)
+
+
+def _open_view(library: "Library", snapshot: int) -> "Tracking":
+    from vtlfs.snap.view import open_view
+
+    return open_view(library, snapshot)
 
 
 @contextmanager

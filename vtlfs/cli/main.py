@@ -15,6 +15,7 @@ from vtlfs.cli.mount import mount, recover, umount
 from vtlfs.cli.params import example
 from vtlfs.cli.sessions import files, sessions
 from vtlfs.cli.show import printable
+from vtlfs.cli.snapshot import snapshot
 from vtlfs.cli.status import status
 from vtlfs.errors import VtlfsError
 
@@ -63,7 +64,7 @@ def program() -> None:
     """
 
 
-for _command in (init, media, mount, umount, load, unload, status, sessions, files, extract, recover):
+for _command in (init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, recover):
     program.add_command(_command)
 
 

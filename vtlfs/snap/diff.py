@@ -4,6 +4,7 @@ The cost depends on what has changed between the two, not on the size of the lib
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -11,7 +12,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import NoSuchMedium, NoSuchSession
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
-from vtlfs.snap.view import open_view
+from vtlfs.snap.view import opened
 
 Row = TypeVar("Row", Session, Medium, Drive, DiskRecord)
 Numbered = TypeVar("Numbered", Drive, DiskRecord)
@@ -42,6 +43,14 @@ class Changes(Generic[Row]):
         elif before is not None and after is not None and before != after:
             self.changed.append(Change(before, after))
 
+    def as_json(self, document: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
+        """Return the changes as JSON values; `document` makes one of a row."""
+        return {
+            "came": [document(row) for row in self.came],
+            "went": [document(row) for row in self.went],
+            "changed": [{"before": document(row.before), "after": document(row.after)} for row in self.changed],
+        }
+
 
 @dataclass(slots=True)
 class Difference:
@@ -56,9 +65,25 @@ class Difference:
     bytes_by_medium: Counter[str] = field(default_factory=Counter)
     bytes_by_drive: Counter[int] = field(default_factory=Counter)
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is different."""
+        changes = (self.sessions, self.media, self.drives, self.disks)
+        return not self.tape_files and not any(kind.came or kind.went or kind.changed for kind in changes)
+
     def as_json(self) -> dict[str, Any]:
         """Return the difference as JSON values."""
-        return asdict(self)
+        return {
+            "sessions": self.sessions.as_json(Session.as_json),
+            "tape_files": [asdict(tape_file) for tape_file in self.tape_files],
+            "media": self.media.as_json(asdict),
+            "drives": self.drives.as_json(asdict),
+            "disks": self.disks.as_json(asdict),
+            "bytes": sum(self.bytes_by_host.values()),
+            "bytes_by_host": dict(self.bytes_by_host),
+            "bytes_by_medium": dict(self.bytes_by_medium),
+            "bytes_by_drive": dict(self.bytes_by_drive),
+        }
 
 
 def difference(library: Library, earlier: int, later: int | None) -> Difference:
@@ -68,22 +93,15 @@ def difference(library: Library, earlier: int, later: int | None) -> Difference:
     """
     if later is not None and later < earlier:
         earlier, later = later, earlier
-    before = open_view(library, earlier)
-    try:
-        after = library.tracking(read_only=True) if later is None else open_view(library, later)
-        try:
-            return _difference(before, after, earlier)
-        finally:
-            after.close()
-    finally:
-        before.close()
+    with opened(library, earlier) as before, opened(library, later) as after:
+        return _difference(before, after, earlier, later)
 
 
-def _difference(before: Tracking, after: Tracking, since: int) -> Difference:
+def _difference(before: Tracking, after: Tracking, since: int, until: int | None) -> Difference:
     found = Difference()
-    for number in _touched(after, "session", "id", since):
+    for number in _touched(after, "session", "id", since, until):
         found.sessions.note(_session(before, number), _session(after, number))
-    for barcode in _touched(after, "medium", "barcode", since):
+    for barcode in _touched(after, "medium", "barcode", since, until):
         found.media.note(_medium(before, barcode), _medium(after, barcode))
     _compare(found.drives, before.drives(), after.drives())
     _compare(found.disks, before.disks(), after.disks())
@@ -97,13 +115,25 @@ def _difference(before: Tracking, after: Tracking, since: int) -> Difference:
     return found
 
 
-def _touched(tracking: Tracking, table: str, key: str, since: int) -> list[Any]:
-    """Return the keys of the rows that were written after the snapshot `since`, now or in between."""
-    rows = tracking.execute(
-        f"SELECT {key} FROM main.{table} WHERE since > ?1"
-        f" UNION SELECT {key} FROM main.{table}_history WHERE until > ?1",
-        since,
-    )
+def _touched(tracking: Tracking, table: str, key: str, earlier: int, later: int | None) -> list[Any]:
+    """Return the keys of the rows that were written after the snapshot `earlier` and up to `later`, or now.
+
+    These are the rows of the later state that did not stand so in the earlier, and those of the earlier that ended.
+    """
+    if later is None:
+        rows = tracking.execute(
+            f"SELECT {key} FROM main.{table} WHERE since > ?1"
+            f" UNION SELECT {key} FROM main.{table}_history WHERE since <= ?1 AND until > ?1 ORDER BY 1",
+            earlier,
+        )
+    else:
+        rows = tracking.execute(
+            f"SELECT {key} FROM main.{table} WHERE since > ?1 AND since <= ?2"
+            f" UNION SELECT {key} FROM main.{table}_history WHERE since > ?1 AND since <= ?2 AND until > ?2"
+            f" UNION SELECT {key} FROM main.{table}_history WHERE since <= ?1 AND until > ?1 AND until <= ?2"
+            " ORDER BY 1",
+            *(earlier, later),
+        )
     return [row[0] for row in rows]
 
 

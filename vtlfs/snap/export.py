@@ -9,6 +9,7 @@ from pathlib import Path
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError
+from vtlfs.snap import store
 from vtlfs.snap.view import open_view
 
 TABLES = ("library", "disk", "drive", "medium", "mount", "session", "tape_file", "snapshot", "_sqlite_migrations")
@@ -34,8 +35,10 @@ def export(library: Library, number: int, file: Path) -> None:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         view.execute("PRAGMA query_only = OFF")
         view.execute("ATTACH DATABASE ? AS exported", str(temporary))
-        with view.transaction():
-            _copy(view)
+        view.execute("BEGIN")  # not an immediate one, which would lock the library's database too
+        store.snapshot(view, number)
+        _copy(view)
+        view.execute("COMMIT")
         view.execute("DETACH DATABASE exported")
         os.link(temporary, file)
     except FileExistsError:
@@ -44,7 +47,8 @@ def export(library: Library, number: int, file: Path) -> None:
         raise LibraryError(f"{file}: {error.strerror}") from None
     finally:
         view.close()
-        temporary.unlink(missing_ok=True)
+        for left in (temporary, temporary.with_name(f"{temporary.name}-journal")):
+            left.unlink(missing_ok=True)
 
 
 def _copy(view: Tracking) -> None:

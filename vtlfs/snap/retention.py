@@ -13,7 +13,6 @@ PERIODS = {
     "monthly": "%Y-%m",
     "yearly": "%Y",
 }
-RULES = ("last", *PERIODS)
 
 
 def to_keep(snapshots: Sequence[Snapshot], keep: dict[str, int]) -> set[int]:

@@ -1,5 +1,8 @@
 """Looking at the tracking database as it stood: the same queries, answered with the rows of then."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 from vtlfs.engine.history import as_of_sql
 from vtlfs.engine.library import Library
 from vtlfs.engine.schema import VERSIONED
@@ -35,3 +38,17 @@ def open_view(library: Library, number: int) -> Tracking:
         view.close()
         raise
     return view
+
+
+@contextmanager
+def opened(library: Library, number: int | None) -> Iterator[Tracking]:
+    """Open a snapshot, or the present where `number` is None, and look at one state of it for the whole block.
+
+    Nothing that is written or pruned meanwhile is seen. It keeps the write-ahead log from being folded in, so not for
+    long. Raises NoSuchSnapshot, LibraryError.
+    """
+    with closing(library.tracking(read_only=True) if number is None else open_view(library, number)) as tracking:
+        tracking.execute("BEGIN")
+        if number is not None:
+            store.snapshot(tracking, number)
+        yield tracking

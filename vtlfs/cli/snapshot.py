@@ -1,0 +1,285 @@
+"""`vtlfs snapshot`: keeping moments of the tracking database, looking at them, comparing them, thinning them out."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.cli.probe import probe
+from vtlfs.cli.show import Column
+from vtlfs.errors import LibraryError
+from vtlfs.model import DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, format_size, utc_now
+
+if TYPE_CHECKING:
+    from vtlfs.snap.diff import Changes, Difference
+
+Row = TypeVar("Row", Session, Medium, Drive, DiskRecord)
+NOW = "now"
+SHOWN_ROWS = 50  # of a table of changes; JSON has all
+
+
+@click.group(
+    no_args_is_help=False,
+    epilog=params.example(
+        "vtlfs snapshot take /srv/vtl --name 'before the move'", "vtlfs snapshot diff /srv/vtl 1 now"
+    ),
+)
+def snapshot() -> None:
+    """Keep moments of the library, look at them, compare them.
+
+    What a snapshot shows can be read: in a mount under /snapshots/ID, and with `vtlfs extract --snapshot ID`.
+    """
+
+
+def _now_argument(word: str) -> int | None:
+    """Read the number of a snapshot, or `now`."""
+    return None if word == NOW else params.number(word)
+
+
+@snapshot.command(epilog=params.example("vtlfs snapshot take /srv/vtl --name 'before the move'"))
+@params.library_argument
+@click.option("--name", metavar="TEXT", type=params.text, help="What to call it. One with a name is never pruned.")
+@params.json_option
+def take(library: Path, name: str | None, as_json: bool) -> None:
+    """Take a snapshot: at once, at no cost, whatever is being written."""
+    from vtlfs.engine.library import Library
+    from vtlfs.snap import store
+
+    if name is not None:
+        store.check_name(name)
+    opened = Library.open(library)
+    with closing(opened.tracking()) as tracking:
+        found = probe(opened.config.uuid, opened.config.disks)
+        with tracking.transaction():
+            for disk in found:
+                if disk.number is not None and disk.total is not None and disk.free is not None:
+                    tracking.record_fill(disk.number, disk.total, disk.free, utc_now())
+            taken = store.take(tracking, utc_now(), name=name)
+    if as_json:
+        show.as_json(asdict(taken))
+    else:
+        show.line(f"snapshot {_title(taken)}: {_counters(taken)}")
+
+
+@snapshot.command("list", epilog=params.example("vtlfs snapshot list /srv/vtl"))
+@params.library_argument
+@params.json_option
+def list_snapshots(library: Path, as_json: bool) -> None:
+    """List the snapshots, the newest last."""
+    from vtlfs.engine.library import Library
+    from vtlfs.snap import store
+
+    with closing(Library.open(library).tracking(read_only=True)) as tracking:
+        found = store.snapshots(tracking)
+    if as_json:
+        show.as_json([asdict(one) for one in found])
+    elif not found:
+        show.line(f"no snapshots; vtlfs snapshot take {show.word(library)} takes one")
+    else:
+        columns = [Column("ID", figures=True), Column("TAKEN", folds=False), Column("BY", folds=False)]
+        columns += [Column(text, figures=True) for text in ("MEDIA", "SESSIONS", "OPEN", "FILES", "BYTES")]
+        show.table([*columns, Column("NAME")], [_snapshot_row(one) for one in found])
+
+
+@snapshot.command("show", epilog=params.example("vtlfs snapshot show /srv/vtl 1"))
+@params.library_argument
+@click.argument("number", metavar="ID", type=params.number)
+@click.option("--sessions", "all_sessions", is_flag=True, help="All sessions that there were, not only the open ones.")
+@params.json_option
+def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool) -> None:
+    """Show what the library was: disks and their fill, drives, media, mounts, sessions."""
+    from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking import SessionFilter
+    from vtlfs.snap import store
+    from vtlfs.snap.view import opened
+
+    with opened(Library.open(library), number) as then:
+        taken, disks, drives = store.snapshot(then, number), then.disks(), then.drives()
+        media, mounts, busy = then.media(), then.mounts(), then.open_sessions_by_drive()
+        sessions = then.sessions(SessionFilter(open_only=not all_sessions))
+    if as_json:
+        show.as_json(
+            {
+                "snapshot": asdict(taken),
+                "disks": [asdict(disk) for disk in disks],
+                "drives": [asdict(drive) | {"open_sessions": busy.get(drive.number, 0)} for drive in drives],
+                "mounts": [asdict(mount) for mount in mounts],
+                "media": [asdict(medium) for medium in media],
+                "sessions": [session.as_json() for session in sessions],
+            }
+        )
+        return
+    show.line(f"snapshot {_title(taken)}, taken {show.seconds(taken.taken_at)}: {_counters(taken)}")
+    _part(_DISK, [_disk_row(disk) for disk in disks])
+    _part(
+        [*_DRIVE, Column("OPEN SESSIONS", figures=True)],
+        [[*_drive_row(drive), busy.get(drive.number, 0)] for drive in drives],
+    )
+    _part(_MEDIUM, [_medium_row(medium) for medium in media])
+    _part(_SESSION, [_session_row(session) for session in sessions])
+    for mount in mounts:
+        show.line(f"mounted at {mount.mountpoint} by {mount.host or mount.machine}, pid {mount.pid}")
+
+
+@snapshot.command(epilog=params.example("vtlfs snapshot diff /srv/vtl 1 2", "vtlfs snapshot diff /srv/vtl 2 now"))
+@params.library_argument
+@click.argument("earlier", metavar="ID", type=params.number)
+@click.argument("later", metavar="ID|now", type=_now_argument)
+@params.json_option
+def diff(library: Path, earlier: int, later: int | None, as_json: bool) -> None:
+    """Compare two snapshots, or one with now: what came, what went, what changed.
+
+    The order in which they are named does not matter: it is always from the earlier to the later.
+    """
+    from vtlfs.engine.library import Library
+    from vtlfs.snap.diff import difference
+
+    found = difference(Library.open(library), earlier, later)
+    if as_json:
+        show.as_json(found.as_json())
+    elif found.is_empty:
+        show.line("no difference")
+    else:
+        _print_difference(found)
+
+
+@snapshot.command(epilog=params.example("vtlfs snapshot export /srv/vtl 1 monday.db"))
+@params.library_argument
+@click.argument("number", metavar="ID", type=params.number)
+@click.argument("file", metavar="FILE.db", type=params.text)
+def export(library: Path, number: int, file: str) -> None:
+    """Write a snapshot to a new SQLite file: the tables of the tracking database, as they stood."""
+    from vtlfs.engine.library import Library
+    from vtlfs.snap.export import export as write
+
+    if not os.path.basename(file):
+        raise click.BadParameter(f"{file!r} is no name of a file")
+    write(Library.open(library), number, Path(file))
+    show.line(f"snapshot {number} written to {file}")
+
+
+@snapshot.command(epilog=params.example("vtlfs snapshot prune /srv/vtl --dry-run"))
+@params.library_argument
+@click.option("-n", "--dry-run", is_flag=True, help="Only tell what would go.")
+@params.json_option
+def prune(library: Path, dry_run: bool, as_json: bool) -> None:
+    """Remove the snapshots that `snapshots.keep` in library.toml does not keep.
+
+    Those with a name stay, and no data is ever removed.
+    """
+    from vtlfs.engine.library import Library
+    from vtlfs.snap import store
+    from vtlfs.snap.retention import to_remove
+
+    opened = Library.open(library)
+    if not opened.config.snapshot_keep:
+        raise LibraryError(f"{opened.path}: library.toml has no snapshots.keep, so every snapshot stays")
+    with closing(opened.tracking()) as tracking, tracking.transaction():
+        before = store.snapshots(tracking)
+        going = set(to_remove(before, opened.config.snapshot_keep))
+        if not dry_run:
+            store.remove(tracking, going)
+    removed = [one for one in before if one.id in going]
+    if as_json:
+        show.as_json([asdict(one) for one in removed])
+        return
+    for one in removed:
+        show.line(f"{'would remove' if dry_run else 'removed'} snapshot {one.id}, taken {show.seconds(one.taken_at)}")
+    show.line(f"{show.count(len(before) - len(removed), 'snapshot')} kept")
+
+
+# --- how things look --------------------------------------------------------------------------------------------------
+
+_MARK = Column("")
+_DISK = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True), Column("TOTAL", figures=True)]
+_DRIVE = [Column("DRIVE", figures=True), Column("LOADED")]
+_MEDIUM = [Column("BARCODE"), Column("BYTES", figures=True), Column("FILES", figures=True), Column("CAPACITY")]
+_SESSION = [Column("SESSION", figures=True), Column("HOST"), Column("PROGRAM"), Column("DOES", folds=False)]
+_SESSION += [Column("DRIVE/MEDIUM", folds=False), Column("STATE"), Column("BYTES", figures=True)]
+_FILE = [Column("MEDIUM"), Column("FILE", folds=False), Column("SESSION", figures=True), Column("HOST")]
+_FILE += [Column("BYTES", figures=True), Column("RELEASED", folds=False)]
+
+
+def _title(taken: Snapshot) -> str:
+    return f"{taken.id}" if taken.name is None else f"{taken.id} ({taken.name})"
+
+
+def _counters(taken: Snapshot) -> str:
+    sessions = f"{show.count(taken.sessions, 'session')} of which {taken.open_sessions:,} open"
+    files = f"{format_size(taken.bytes)} in {show.count(taken.tape_files, 'tape file')}"
+    return f"{taken.media:,} media, {sessions}, {files}"
+
+
+def _snapshot_row(one: Snapshot) -> list[object]:
+    by = "schedule" if one.scheduled else "hand"
+    counters = [one.media, one.sessions, one.open_sessions, one.tape_files, show.human(one.bytes)]
+    return [one.id, show.seconds(one.taken_at), by, *counters, one.name]
+
+
+def _disk_row(disk: DiskRecord) -> list[object]:
+    return [disk.number, disk.path, show.human(disk.free), show.human(disk.total)]
+
+
+def _drive_row(drive: Drive) -> list[object]:
+    return [drive.number, drive.loaded]
+
+
+def _medium_row(medium: Medium) -> list[object]:
+    return [medium.barcode, show.human(medium.bytes), medium.tape_files, show.human(medium.capacity)]
+
+
+def _session_row(session: Session) -> list[object]:
+    state = session.state if session.error is None else f"{session.state} {session.error}"
+    where = f"{session.drive}/{session.medium}"
+    return [session.id, session.host, session.program, session.access, where, state, show.human(session.bytes)]
+
+
+def _file_row(file: TapeFile) -> list[object]:
+    released = show.seconds(file.released_at)
+    return [file.medium, f"{file.number:04d}", file.session, file.host, show.human(file.bytes), released]
+
+
+def _part(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table with an empty line before it; nothing without rows."""
+    if not rows:
+        return
+    show.line("")
+    show.table(columns, rows[:SHOWN_ROWS])
+    if len(rows) > SHOWN_ROWS:
+        show.line(f"… and {len(rows) - SHOWN_ROWS:,} more; --json has all")
+
+
+def _print_difference(found: "Difference") -> None:
+    """Print what came with a `+`, what went with a `-`, and what changed with a `~`, both values of each cell."""
+    groups = {"host": found.bytes_by_host, "medium": found.bytes_by_medium, "drive": found.bytes_by_drive}
+    files = show.count(len(found.tape_files), "tape file")
+    show.line(f"{format_size(sum(found.bytes_by_host.values()))} came in {files}")
+    for group, sizes in groups.items():
+        if sizes:
+            show.line(f"by {group}: " + ", ".join(f"{name} {format_size(size)}" for name, size in sizes.most_common()))
+    _part([_MARK, *_FILE], [["+", *_file_row(file)] for file in found.tape_files])
+    _part([_MARK, *_SESSION], _change_rows(found.sessions, _session_row))
+    _part([_MARK, *_MEDIUM], _change_rows(found.media, _medium_row))
+    _part([_MARK, *_DRIVE], _change_rows(found.drives, _drive_row))
+    _part([_MARK, *_DISK], _change_rows(found.disks, _disk_row))
+
+
+def _change_rows(changes: "Changes[Row]", row: Callable[[Row], list[object]]) -> list[list[object]]:
+    rows: list[list[object]] = [["+", *row(came)] for came in changes.came]
+    rows += [["-", *row(went)] for went in changes.went]
+    for change in changes.changed:
+        before, after = row(change.before), row(change.after)
+        if before != after:  # what no column shows is in the JSON
+            rows.append(["~", *_both(before, after)])
+    return rows
+
+
+def _both(before: list[object], after: list[object]) -> Iterator[object]:
+    """Return the cells of a row that has changed."""
+    for old, new in zip(before, after, strict=True):
+        yield new if old == new else f"{'-' if old is None else old} → {'-' if new is None else new}"

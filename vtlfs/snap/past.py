@@ -1,0 +1,46 @@
+"""The media and tape files of a snapshot, asked of a connection that looks at the present.
+
+For the mount, which looks up a name of any snapshot at any time: nothing is opened and nothing has to be closed. What
+is read is the data of the present, for bytes that have once appeared never change; only lengths are of then.
+"""
+
+from vtlfs.engine.history import as_of_sql
+from vtlfs.engine.schema import VERSIONED
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import NoSuchMedium, NoSuchTapeFile
+from vtlfs.model import Medium, TapeFile
+from vtlfs.snap import store
+
+_COLUMNS = VERSIONED["medium"][1]
+
+
+def media(tracking: Tracking, snapshot: int) -> list[Medium]:
+    """Return the media as they stood at a snapshot, in the order of their barcodes. Raises NoSuchSnapshot."""
+    store.snapshot(tracking, snapshot)
+    return [Medium(*row) for row in tracking.execute(f"{_media(snapshot)} ORDER BY barcode")]
+
+
+def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
+    """Return a medium as it stood at a snapshot. Raises NoSuchSnapshot, NoSuchMedium."""
+    store.snapshot(tracking, snapshot)
+    row = tracking.first(f"SELECT * FROM ({_media(snapshot)}) WHERE barcode = ?", barcode)
+    if row is None:
+        raise NoSuchMedium(barcode)
+    return Medium(*row)
+
+
+def tape_files(tracking: Tracking, snapshot: int, barcode: str) -> list[TapeFile]:
+    """Return the tape files that a medium had at a snapshot, in order. Raises NoSuchSnapshot, NoSuchMedium."""
+    length = medium(tracking, snapshot, barcode).tape_files
+    return tracking.tape_files(barcode)[:length]
+
+
+def tape_file(tracking: Tracking, snapshot: int, barcode: str, number: int) -> TapeFile:
+    """Return one tape file that a medium had at a snapshot. Raises NoSuchSnapshot, NoSuchMedium, NoSuchTapeFile."""
+    if number >= medium(tracking, snapshot, barcode).tape_files:
+        raise NoSuchTapeFile(barcode, number)
+    return tracking.tape_file(barcode, number)
+
+
+def _media(snapshot: int) -> str:
+    return as_of_sql("medium", _COLUMNS, str(int(snapshot)))
