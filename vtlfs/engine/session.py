@@ -95,6 +95,7 @@ class WriteSession:
         self._complete_above: set[int] = set()  # ... and so are these
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None
+        self._closed = False  # a close() has been answered, and nothing has come since
 
     @property
     def is_durable(self) -> bool:
@@ -113,6 +114,7 @@ class WriteSession:
         any error that befell earlier bytes; NotSequential where bytes of a full stripe unit would change.
         """
         self._raise_error()
+        self._closed = False
         self.requests += 1
         pieces = list(cut(offset, len(data), self._stripe_unit))
         try:
@@ -159,6 +161,7 @@ class WriteSession:
             await self._send([unit for unit in self._units.values() if not unit.is_sent])
             await self._record(durable=self._means.durable_close)
         self._raise_error()
+        self._closed = self._closed or closing
         if closing and self._recorded:
             await self._announce_close()
 
@@ -182,11 +185,11 @@ class WriteSession:
     async def release(self, *, cut_off: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
         """End the session; what is recorded of it becomes a tape file, which is returned.
 
-        `cut_off`: the mount goes down, and nobody knows whether the writer is done. `recorded` is called when the tape
+        `cut_off`: the mount goes down before the kernel has said that the last descriptor is closed. `recorded` is called when the tape
         file is on the medium; what follows is only tidying up, which a disk may hold up. Raises TrackingError where the
         database doesn't take it; then the session is as it was, and can be released again.
         """
-        cut_off = cut_off and not self.is_durable
+        cut_off = cut_off and not self._closed
         error: VtlfsError | None = None
         try:
             await self.flush()
