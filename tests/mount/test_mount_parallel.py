@@ -103,7 +103,6 @@ def test_sessions_of_another_mount_are_seen(library: OnDisks, tmp_path: Path):
         assert beta.medium("T1").read_bytes() == b""
         with open(beta.medium("T1"), "wb") as other:
             other.write(b"from beta")
-        assert beta.medium("T1").stat().st_size == 9  # released, for a release may come a little after close()
         assert alpha.medium("T1").read_bytes() == b"from beta"
         os.close(descriptor)
         assert alpha.medium("T1").read_bytes() == b"from betafrom alpha"
