@@ -1,0 +1,162 @@
+"""The end of a session when something is in the way: the database, a disk's queue, an earlier write, another mount."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from scripted import OPENER, UNIT, make_library, rigged, until
+
+from vtlfs.engine import engine as engine_module
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import DiskError, SessionEnded, TrackingError
+from vtlfs.model import State
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable[[], int]:
+    """Have the database refuse a verb so many times; return how to ask how often it was refused."""
+    original, refused = getattr(Tracking, verb), [0]
+
+    def refuse(tracking: Tracking, *args: Any, **kwargs: Any) -> Any:
+        if refused[0] < times:
+            refused[0] += 1
+            raise TrackingError("database is locked")
+        return original(tracking, *args, **kwargs)
+
+    monkeypatch.setattr(Tracking, verb, refuse)
+    return lambda: refused[0]
+
+
+async def test_a_release_that_the_database_refuses_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.01)
+    async with rigged(make_library(tmp_path)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 100)
+        await session.flush()
+        refused = refusing(monkeypatch, "release_session", 2)
+        await rig.engine.release_writer(session)
+        await until(lambda: rig.known(session).state == State.RELEASED, "the release")
+        assert refused() == 2
+        assert rig.known(session).tape_file == 0
+        await until(lambda: any(session.number in disk.finished for disk in rig.disks), "the member file is closed")
+    assert "trying again" in caplog.text
+
+
+async def test_a_checkpoint_that_the_database_refuses_harms_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with rigged(make_library(tmp_path)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * UNIT)
+        refused = refusing(monkeypatch, "record_progress", 1)
+        await until(lambda: sum(disk.count("write") for disk in rig.disks) == 1, "the unit is written")
+        while not refused():
+            await session.checkpoint()
+            await trio.sleep(0.001)
+        await session.write(UNIT, b"y")
+        await session.flush()
+        assert rig.durable(session) == b"x" * UNIT + b"y"
+        await rig.engine.release_writer(session)
+        assert rig.known(session).state == State.RELEASED
+
+
+async def test_a_flush_that_the_database_refuses_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with rigged(make_library(tmp_path)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        refusing(monkeypatch, "record_progress", 1)
+        with pytest.raises(TrackingError):
+            await session.flush()
+        assert not session.is_durable
+        await session.flush()
+        assert session.is_durable
+        await rig.engine.release_writer(session)
+
+
+async def test_a_session_that_somebody_else_ended_acknowledges_nothing_more(tmp_path: Path):
+    async with rigged(make_library(tmp_path)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        await session.flush()
+        other = rig.engine.library.tracking()
+        with other.transaction():
+            other.release_session(session.number, State.RECOVERED, None, "t")
+        other.close()
+        await session.write(10, b"y" * 10)
+        with pytest.raises(SessionEnded):
+            await session.flush()
+        with pytest.raises(SessionEnded):
+            await session.flush()
+        await rig.engine.release_writer(session)
+        assert rig.known(session).state == State.RECOVERED
+        assert rig.known(session).bytes == 10
+
+
+async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
+    async with rigged(make_library(tmp_path)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        unit = session._units[0]
+        fault = rig.disks[unit.disk].fail("write", errno.EIO)
+        with pytest.raises(DiskError):
+            await session.flush()
+        unit.put(10, memoryview(b"y" * 10), session._means.buffers)
+        await session._send([unit])  # as a write that was on its way would
+        await rig.engine.release_writer(session)
+        assert fault.happened
+        assert rig.known(session).state == State.FAILED
+        assert rig.known(session).bytes == 0
+
+
+async def test_a_flush_that_waits_for_a_queue_sends_no_unit_twice(tmp_path: Path):
+    async with rigged(make_library(tmp_path)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        queues = [pooled.queue for pooled in rig.engine.pool.disks]
+        taken = [(queue, queue.value) for queue in queues]
+        await session.write(0, b"a" * 10)
+        for queue, count in taken:
+            for _ in range(count):
+                queue.acquire_nowait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.flush)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(session.write, 10, b"b" * (UNIT - 10))  # completes the unit that the flush waits with
+            await trio.testing.wait_all_tasks_blocked()
+            for queue, count in taken:
+                for _ in range(count):
+                    queue.release()
+        await session.flush()
+        assert rig.durable(session) == b"a" * 10 + b"b" * (UNIT - 10)
+        assert sum(disk.count("write") for disk in rig.disks) == 1
+        await rig.engine.release_writer(session)
+
+
+async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_path: Path):
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        closed = await rig.engine.open_writer("T1", 0, OPENER)
+        await closed.write(0, b"x" * 10)
+        await closed.flush(closing=True)
+        running = await rig.engine.open_writer("T1", 0, OPENER)
+        await running.write(0, b"y" * 10)
+        await running.fsync()
+    tracking = library.tracking(read_only=True)
+    assert tracking.session(closed.number).state == State.RELEASED
+    assert (tracking.session(running.number).state, tracking.session(running.number).error) == ("failed", "ESHUTDOWN")
+    assert [file.bytes for file in tracking.tape_files("T1")] == [10, 10]
+    tracking.close()
+
+
+async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: Path):
+    library = make_library(tmp_path)
+    async with rigged(library) as rig, rigged(library, host="beta") as other:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        await session.flush(closing=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.engine.release_writer, session)
+            await other.engine.settle("T1")
+            assert other.engine.tracking.medium("T1").bytes == 10
