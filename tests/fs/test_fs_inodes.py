@@ -13,15 +13,19 @@ from vtlfs.fs.tree import (
     MEDIA,
     ROOT,
     SESSIONS,
+    SNAPSHOTS,
     DriveDirectory,
     FilesDirectory,
     LoadedLink,
     MediumNode,
+    PastFilesDirectory,
+    PastMediumNode,
     SessionNode,
+    SnapshotDirectory,
     TapeFileNode,
     stable_number,
 )
-from vtlfs.model import Medium, TapeFile
+from vtlfs.model import Medium, Snapshot, TapeFile
 
 TIME = "2026-01-01T00:00:00.000000Z"
 
@@ -34,12 +38,23 @@ def tape_file(number: int) -> TapeFile:
     return TapeFile("T1", number, 17, 0, 10, 4096, TIME, "alpha")
 
 
+def snapshot(number: int) -> Snapshot:
+    return Snapshot(number, None, TIME, False, 0, 0, 0, 0, 0)
+
+
 def all_nodes() -> list:
-    nodes = [ROOT, DRIVES, MEDIA, FILES, SESSIONS]
+    nodes = [ROOT, DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS]
     for number in (1, 2, 99_999):
         nodes += [FilesDirectory(medium(number)), MediumNode(medium(number), None), SessionNode(number, b"", TIME)]
         nodes += [MediumNode(medium(number), drive) for drive in (0, 1, 999)]
         nodes += [TapeFileNode(medium(number), tape_file(n)) for n in (0, 1, 1_000_000)]
+    for number in (1, 2, 2_000_000):
+        nodes += [SnapshotDirectory(snapshot(number), part) for part in ("", "media", "files")]
+        for which in (1, 2, 99_999):
+            nodes += [
+                PastFilesDirectory(snapshot(number), medium(which)),
+                PastMediumNode(snapshot(number), medium(which)),
+            ]
     for drive in (0, 1, 999):
         nodes += [DriveDirectory(drive), LoadedLink(drive, "T1", TIME)]
     return nodes

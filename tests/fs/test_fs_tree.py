@@ -15,18 +15,23 @@ from vtlfs.fs.tree import (
     MEDIA,
     ROOT,
     SESSIONS,
+    SNAPSHOTS,
     DriveDirectory,
     FilesDirectory,
     LoadedLink,
     MediumNode,
+    Node,
     NoSuchEntry,
+    PastMediumNode,
     SessionNode,
+    SnapshotDirectory,
     TapeFileNode,
     Tree,
     mtime_ns,
     stable_number,
 )
 from vtlfs.model import Mount, Opener, epoch_ns, utc_now
+from vtlfs.snap import store
 
 TAR = Opener("alpha", 1, 0, 0, "tar")
 
@@ -55,9 +60,18 @@ async def write(engine: Engine, barcode: str, data: bytes) -> int:
     return session.number
 
 
+async def snapshot(engine: Engine) -> int:
+    return (await engine.change(lambda tracking: store.take(tracking, utc_now()))).id
+
+
+async def prune(engine: Engine, number: int) -> None:
+    await engine.change(lambda tracking: store.remove(tracking, [number]))
+
+
 async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine):
     await write(engine, "T1", b"one")
     await write(engine, "T1", b"two")
+    await snapshot(engine)
     tree = Tree(engine)
     seen = 0
 
@@ -68,11 +82,11 @@ async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine):
             assert stable_number(found) == stable_number(listed)
             assert type(found) is type(listed)
             seen += 1
-            if not isinstance(found, MediumNode | TapeFileNode | SessionNode | LoadedLink):
+            if not isinstance(found, MediumNode | PastMediumNode | TapeFileNode | SessionNode | LoadedLink):
                 await walk(found)
 
     await walk(ROOT)
-    assert seen == 4 + 2 + 3 + 3 + 1 + 3 + 3 + 2
+    assert seen == 5 + 2 + 3 + 3 + 1 + 3 + 3 + 2 + (1 + 2 + 3 + 3 + 2)
 
 
 async def test_medium_stands_for_its_length_at_the_look_up(engine: Engine):
@@ -106,6 +120,9 @@ async def test_medium_stands_for_its_length_at_the_look_up(engine: Engine):
         (SESSIONS, "01"),
         (SESSIONS, "99"),
         (SESSIONS, "9" * 40),
+        (SNAPSHOTS, "1"),
+        (SNAPSHOTS, "01"),
+        (SNAPSHOTS, "x"),
     ],
 )
 async def test_names_that_are_none(engine: Engine, directory: object, name: str):
@@ -168,3 +185,52 @@ async def test_times_are_those_of_the_last_change(engine: Engine):
     for node in (await tree.look_up(MEDIA, "T1"), await tree.look_up(FILES, "T1")):
         assert mtime_ns(node, 5) == epoch_ns(released)
     assert mtime_ns(DRIVES, 5) == 5
+
+
+async def past_path(tree: Tree, number: int, *names: str) -> Node:
+    node: Node = await tree.look_up(SNAPSHOTS, str(number))
+    for name in names:
+        node = await tree.look_up(node, name)
+    return node
+
+
+async def test_a_snapshot_stands_for_what_was_then(engine: Engine):
+    tree = Tree(engine)
+    await write(engine, "T1", b"one")
+    number = await snapshot(engine)
+    await write(engine, "T1", b"three")
+    await write(engine, "T2", b"two")
+    folder = await past_path(tree, number)
+    assert isinstance(folder, SnapshotDirectory)
+    assert mtime_ns(folder, 5) == epoch_ns(folder.snapshot.taken_at)
+    medium = await past_path(tree, number, "media", "T1")
+    assert isinstance(medium, PastMediumNode)
+    assert medium.medium.bytes == 3
+    assert [name for name, _ in await tree.entries(await past_path(tree, number, "files", "T1"))] == ["0000"]
+    assert await tree.entries(await past_path(tree, number, "files", "T2")) == []
+    file = await past_path(tree, number, "files", "T1", "0000")
+    assert stable_number(file) == stable_number(await tree.look_up(await tree.look_up(FILES, "T1"), "0000"))
+    for names in (["x"], ["media", "NONE"], ["files", "T1", "0001"], ["files", "T1", "0"], ["files", "T2", "0000"]):
+        with pytest.raises(NoSuchEntry):
+            await past_path(tree, number, *names)
+
+
+async def test_medium_that_came_later_is_not_in_a_snapshot(engine: Engine):
+    tree, number = Tree(engine), await snapshot(engine)
+    await engine.change(lambda tracking: tracking.add_media(["T3"], None, utc_now()))
+    assert [name for name, _ in await tree.entries(await past_path(tree, number, "media"))] == ["T1", "T2", "drives"]
+    with pytest.raises(NoSuchEntry):
+        await past_path(tree, number, "media", "T3")
+    assert await past_path(tree, await snapshot(engine), "media", "T3")
+
+
+async def test_snapshots_are_listed_ascending_until_they_are_pruned(engine: Engine):
+    tree = Tree(engine)
+    numbers = [await snapshot(engine) for _ in range(12)]
+    media = await past_path(tree, numbers[3], "media")
+    await prune(engine, numbers[3])
+    assert [name for name, _ in await tree.entries(SNAPSHOTS)] == [str(n) for n in numbers if n != numbers[3]]
+    with pytest.raises(NoSuchEntry):
+        await tree.look_up(SNAPSHOTS, str(numbers[3]))
+    with pytest.raises(NoSuchEntry):
+        await tree.look_up(media, "T1")

@@ -29,7 +29,7 @@ def test_directories_list_what_there_is(library: OnDisks):
     with library.mounted() as mounted:
         write(mounted.medium("T2"), b"one")
         write(mounted.medium("T2"), b"two")
-        assert sorted(os.listdir(mounted.path)) == ["drives", "files", "media", "sessions"]
+        assert sorted(os.listdir(mounted.path)) == ["drives", "files", "media", "sessions", "snapshots"]
         assert sorted(os.listdir(mounted.path / "drives")) == ["0", "1", "2", "3"]
         for folder in ("media", "files", "drives/0", "drives/3"):
             assert sorted(os.listdir(mounted.path / folder)) == media

@@ -1,11 +1,12 @@
 """`vtlfs snapshot`: keeping moments of the tracking database, looking at them, comparing them, thinning them out."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +19,6 @@ from vtlfs.model import DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, 
 if TYPE_CHECKING:
     from vtlfs.snap.diff import Changes, Difference
 
-Row = TypeVar("Row", Session, Medium, Drive, DiskRecord)
 NOW = "now"
 SHOWN_ROWS = 50  # of a table of changes; JSON has all
 
@@ -256,7 +256,11 @@ def _part(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
 
 def _print_difference(found: "Difference") -> None:
     """Print what came with a `+`, what went with a `-`, and what changed with a `~`, both values of each cell."""
-    groups = {"host": found.bytes_by_host, "medium": found.bytes_by_medium, "drive": found.bytes_by_drive}
+    groups: dict[str, Counter[Any]] = {
+        "host": found.bytes_by_host,
+        "medium": found.bytes_by_medium,
+        "drive": found.bytes_by_drive,
+    }
     files = show.count(len(found.tape_files), "tape file")
     show.line(f"{format_size(sum(found.bytes_by_host.values()))} came in {files}")
     for group, sizes in groups.items():
@@ -269,13 +273,13 @@ def _print_difference(found: "Difference") -> None:
     _part([_MARK, *_DISK], _change_rows(found.disks, _disk_row))
 
 
-def _change_rows(changes: "Changes[Row]", row: Callable[[Row], list[object]]) -> list[list[object]]:
-    rows: list[list[object]] = [["+", *row(came)] for came in changes.came]
-    rows += [["-", *row(went)] for went in changes.went]
-    for change in changes.changed:
-        before, after = row(change.before), row(change.after)
-        if before != after:  # what no column shows is in the JSON
-            rows.append(["~", *_both(before, after)])
+def _change_rows(changes: "Changes[Any]", row: Callable[[Any], list[object]]) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for before, after in changes.pairs():
+        if before is None or after is None:
+            rows += [[mark, *row(one)] for mark, one in (("-", before), ("+", after)) if one is not None]
+        elif (old := row(before)) != (new := row(after)):  # what no column shows is in the JSON
+            rows.append(["~", *_both(old, new)])
     return rows
 
 

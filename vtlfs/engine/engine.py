@@ -7,9 +7,10 @@ engine itself holds which of its sessions are open, and the identifiers that it 
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import trio
 
@@ -38,6 +39,8 @@ PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that
 READ_AHEAD_BYTES = 32 * MIB  # of all readers together
 READ_AHEAD_UNITS_A_DISK = 2
 SPARE_BUFFERS_BYTES = 32 * MIB
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +241,10 @@ class Engine:
             await self.settle(barcode)
         await self._recorder.call(lambda _: None, durable=False)
         return self.tracking.open_session_ids()
+
+    async def change(self, change: Callable[[Tracking], T]) -> T:
+        """Make a change of the tracking database, in one transaction, and return what it returned."""
+        return await self._recorder.call(change)
 
     def _first_disk(self) -> int:
         """Return the disk that a new stream begins on: each in turn, but not one that does not answer."""

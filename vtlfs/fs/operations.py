@@ -51,7 +51,9 @@ from vtlfs.fs.tree import (
     MediumNode,
     Node,
     NoSuchEntry,
+    PastMediumNode,
     SessionNode,
+    SnapshotDirectory,
     TapeFileNode,
     Tree,
     mtime_ns,
@@ -184,6 +186,8 @@ class Operations(pyfuse3.Operations):
                 return await self._open_writer(known, known.node, flags, ctx)
             case MediumNode(medium, drive):
                 return await self._open_reader(known, medium.barcode, 0, medium.bytes, drive, ctx)
+            case PastMediumNode(_, medium) if not writing:
+                return await self._open_reader(known, medium.barcode, 0, medium.bytes, None, ctx)
             case TapeFileNode(medium, tape_file) if not writing:
                 start, size = tape_file.start, tape_file.bytes
                 return await self._open_reader(known, medium.barcode, start, size, None, ctx)
@@ -199,8 +203,8 @@ class Operations(pyfuse3.Operations):
         session = await self._engine.open_reader(barcode, start + size, number, opener)
         inode.readers += 1
         handle = self._add(ReadHandle(inode, session, start, size))
-        # A tape file never changes, and its inode is always the same: what the kernel has of it stays right.
-        keep = isinstance(inode.node, TapeFileNode)
+        # These never change, and have always the same inode: what the kernel has of them stays right.
+        keep = isinstance(inode.node, TapeFileNode | PastMediumNode)
         direct = self._options.io is IoMode.DIRECT or bool(inode.writers)
         return FileInfo(fh=handle, direct_io=direct, keep_cache=keep and not direct)
 
@@ -380,7 +384,7 @@ class Operations(pyfuse3.Operations):
         match node:
             case MediumNode():
                 return ModeT(stat.S_IFREG | mode)
-            case TapeFileNode() | SessionNode():
+            case TapeFileNode() | SessionNode() | PastMediumNode():
                 return ModeT(stat.S_IFREG | mode & 0o444)
             case LoadedLink():
                 return ModeT(stat.S_IFLNK | 0o777)
@@ -393,8 +397,10 @@ def _timeouts(node: Node, *, is_open: bool) -> tuple[float, float]:
     match node:
         case MediumNode():  # each open() has to ask for an inode of its own, and fstat() for what it opened
             return 0, LONG if is_open else 0
-        case TapeFileNode():
+        case TapeFileNode() | PastMediumNode():
             return LONG, LONG
+        case SnapshotDirectory(_, ""):  # may be pruned
+            return 0, LONG
         case SessionNode() | LoadedLink() | FilesDirectory():
             return 0, 0
         case _:
@@ -403,7 +409,7 @@ def _timeouts(node: Node, *, is_open: bool) -> tuple[float, float]:
 
 def _size(node: Node) -> int:
     match node:
-        case MediumNode(medium):
+        case MediumNode(medium) | PastMediumNode(_, medium):
             return medium.bytes
         case TapeFileNode(_, tape_file):
             return tape_file.bytes

@@ -1,9 +1,10 @@
 """The mounted tree: which names there are, and what each one stands for. No FUSE here.
 
     /drives/N/BARCODE   /drives/N/loaded   /media/BARCODE   /files/BARCODE/NNNN   /sessions/ID
+    /snapshots/ID/media/BARCODE   /snapshots/ID/files/BARCODE/NNNN
 
 A node is a frozen value. A medium's node has the medium's length at the moment of the look-up: what is opened through
-it is the medium as it stood then.
+it is the medium as it stood then. A tape file of a snapshot is the tape file that it still is, under a further name.
 """
 
 import json
@@ -13,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vtlfs.engine.engine import Engine
-from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchTapeFile
-from vtlfs.model import Medium, TapeFile, epoch_ns
+from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapshot, NoSuchTapeFile
+from vtlfs.model import Medium, Snapshot, TapeFile, epoch_ns
+from vtlfs.snap import past, store
 
 LOADED = "loaded"
 SHOWN_UNITS = 1000  # stripe units in the text of a session; more are counted
@@ -28,7 +30,7 @@ class NoSuchEntry(KeyError):
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory with no parameters: the root, drives, media, files or sessions."""
+    """A directory with no parameters: the root, drives, media, files, sessions or snapshots."""
 
     name: str
 
@@ -81,14 +83,42 @@ class LoadedLink:
     loaded_at: str
 
 
-Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode | SessionNode | LoadedLink
+@dataclass(frozen=True, slots=True)
+class SnapshotDirectory:
+    """/snapshots/ID where `part` is empty, /snapshots/ID/media or /snapshots/ID/files"""
+
+    snapshot: Snapshot
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PastFilesDirectory:
+    """/snapshots/ID/files/BARCODE"""
+
+    snapshot: Snapshot
+    medium: Medium
+
+
+@dataclass(frozen=True, slots=True)
+class PastMediumNode:
+    """/snapshots/ID/media/BARCODE. It never changes."""
+
+    snapshot: Snapshot
+    medium: Medium
+
+
+PastNode = SnapshotDirectory | PastFilesDirectory | PastMediumNode
+Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode | SessionNode | LoadedLink | PastNode
 
 ROOT = Directory("")
 DRIVES, MEDIA, FILES, SESSIONS = (Directory(name) for name in ("drives", "media", "files", "sessions"))
-TOP = {directory.name: directory for directory in (DRIVES, MEDIA, FILES, SESSIONS)}
+SNAPSHOTS = Directory("snapshots")
+TOP = {directory.name: directory for directory in (DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS)}
+PARTS = ("media", "files")  # of a snapshot
 
-_KINDS: dict[str, int] = {name: kind for kind, name in enumerate(("", *TOP), 1)}
+_KINDS = {"": 1, "drives": 2, "media": 3, "files": 4, "sessions": 5, "snapshots": 12}
 _SHIFT = 56
+_HALF = 28  # bits for a snapshot beside those for a medium: 268 million of each
 FRESH = 15 << _SHIFT  # numbers from here on are given to one look-up each
 
 
@@ -109,12 +139,20 @@ def stable_number(node: Node) -> int:
             return 10 << _SHIFT | session
         case LoadedLink(drive):
             return 11 << _SHIFT | drive
+        case SnapshotDirectory(snapshot, part):  # never as low as that of /snapshots, for snapshots count from 1
+            return 12 << _SHIFT | snapshot.id << 2 | ("", *PARTS).index(part)
+        case PastFilesDirectory(snapshot, medium):
+            return 13 << _SHIFT | snapshot.id << _HALF | medium.id
+        case PastMediumNode(snapshot, medium):
+            return 14 << _SHIFT | snapshot.id << _HALF | medium.id
 
 
 def mtime_ns(node: Node, otherwise: int) -> int:
     """Return when what the node stands for last changed, in nanoseconds since 1970."""
     match node:
-        case MediumNode(medium) | FilesDirectory(medium):
+        case SnapshotDirectory(snapshot):
+            return epoch_ns(snapshot.taken_at)
+        case MediumNode(medium) | FilesDirectory(medium) | PastMediumNode(_, medium) | PastFilesDirectory(_, medium):
             return epoch_ns(medium.written_at or medium.added_at)
         case TapeFileNode(_, tape_file):
             return epoch_ns(tape_file.released_at)
@@ -154,7 +192,11 @@ class Tree:
                     return self._loaded(drive) if name == LOADED else await self._medium(name, drive)
                 case FilesDirectory(medium):
                     return await self._tape_file(medium, name)
-        except (KeyError, NoSuchMedium, NoSuchDrive, NoSuchSession, NoSuchTapeFile):
+                case Directory("snapshots"):
+                    return SnapshotDirectory(store.snapshot(self._tracking, _parse(name, _NUMBER)))
+                case SnapshotDirectory() | PastFilesDirectory():
+                    return self._past(parent, name)
+        except (KeyError, NoSuchMedium, NoSuchDrive, NoSuchSession, NoSuchTapeFile, NoSuchSnapshot):
             raise NoSuchEntry(name) from None
         raise NoSuchEntry(name)
 
@@ -183,7 +225,37 @@ class Tree:
                 await self._engine.settle(medium.barcode)
                 files = tracking.tape_files(medium.barcode)
                 return ((f"{file.number:04d}", TapeFileNode(medium, file)) for file in files)
+            case Directory("snapshots"):
+                return ((str(one.id), SnapshotDirectory(one)) for one in store.snapshots(tracking))
+            case SnapshotDirectory() | PastFilesDirectory():
+                return self._past_entries(directory)
         raise NotADirectoryError
+
+    def _past_entries(self, directory: SnapshotDirectory | PastFilesDirectory) -> Iterator[tuple[str, Node]]:
+        tracking = self._tracking
+        match directory:
+            case SnapshotDirectory(snapshot, ""):
+                return ((part, SnapshotDirectory(snapshot, part)) for part in PARTS)
+            case SnapshotDirectory(snapshot, part):
+                kind = PastMediumNode if part == "media" else PastFilesDirectory
+                return ((medium.barcode, kind(snapshot, medium)) for medium in past.media(tracking, snapshot.id))
+            case PastFilesDirectory(snapshot, medium):
+                files = past.tape_files(tracking, snapshot.id, medium.barcode)
+                return ((f"{file.number:04d}", TapeFileNode(medium, file)) for file in files)
+
+    def _past(self, parent: SnapshotDirectory | PastFilesDirectory, name: str) -> Node:
+        """Return what a snapshot has under this name. It is not there any more once the snapshot was pruned."""
+        match parent:
+            case SnapshotDirectory(snapshot, ""):
+                if name not in PARTS:
+                    raise KeyError(name)
+                return SnapshotDirectory(store.snapshot(self._tracking, snapshot.id), name)
+            case SnapshotDirectory(snapshot, part):
+                kind = PastMediumNode if part == "media" else PastFilesDirectory
+                return kind(snapshot, past.medium(self._tracking, snapshot.id, name))
+            case PastFilesDirectory(snapshot, medium):
+                number = _parse(name, _TAPE_FILE)
+                return TapeFileNode(medium, past.tape_file(self._tracking, snapshot.id, medium.barcode, number))
 
     def _drive_entries(self, drive: int) -> Iterator[tuple[str, Node]]:
         with suppress(KeyError):

@@ -4,7 +4,7 @@ The cost depends on what has changed between the two, not on the size of the lib
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -42,6 +42,12 @@ class Changes(Generic[Row]):
             self.went.append(before)
         elif before is not None and after is not None and before != after:
             self.changed.append(Change(before, after))
+
+    def pairs(self) -> Iterator[tuple[Row | None, Row | None]]:
+        """Yield each row as it was and as it is: first those that came, then those that went, then the rest."""
+        yield from ((None, row) for row in self.came)
+        yield from ((row, None) for row in self.went)
+        yield from ((change.before, change.after) for change in self.changed)
 
     def as_json(self, document: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
         """Return the changes as JSON values; `document` makes one of a row."""
