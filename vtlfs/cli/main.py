@@ -17,6 +17,7 @@ from vtlfs.cli.sessions import files, sessions
 from vtlfs.cli.show import printable
 from vtlfs.cli.snapshot import snapshot
 from vtlfs.cli.status import status
+from vtlfs.cli.tui import tui
 from vtlfs.errors import VtlfsError
 
 TRACEBACK = "VTLFS_TRACEBACK"  # in the environment: an unexpected error shows where it came from
@@ -64,7 +65,7 @@ def program() -> None:
     """
 
 
-for _command in (init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, recover):
+for _command in (init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, tui, recover):
     program.add_command(_command)
 
 

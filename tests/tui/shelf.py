@@ -1,0 +1,103 @@
+"""A library with a week's history, always the same, on two real disks; its books are filled without a mount."""
+
+import io
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+from vtlfs.disks.local import LocalDisk
+from vtlfs.engine.library import Library, create
+from vtlfs.engine.tracking import Tracking
+from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
+from vtlfs.snap import store
+
+UNIT = 4096
+HOSTS = ("alpha", "beta", "gamma")
+MEDIA = ("A00001L9", "A00002L9", "A00003L9")
+
+
+def at(day: int, hour: int, minute: int = 0) -> str:
+    """Return a time of a week in November 2026."""
+    return f"2026-11-{15 + day:02d}T{hour:02d}:{minute:02d}:00.000000Z"
+
+
+class Shelf:
+    """The library, and the means to go on with its history."""
+
+    def __init__(self, root: Path) -> None:
+        self.disks = [root / "disk0", root / "disk1"]
+        for disk in self.disks:
+            disk.mkdir()
+        self.library: Library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, at=at(0, 0))
+        self.path = self.library.path
+        with closing(self.library.tracking()) as tracking, tracking.transaction():
+            tracking.add_media(MEDIA[:2], None, at(0, 0))
+            tracking.add_media(MEDIA[2:], 1 << 20, at(0, 0))
+            tracking.load(1, MEDIA[0], at(0, 1))
+            for disk in range(2):
+                tracking.record_fill(disk, 1 << 30, (1 << 30) - (disk + 1) * (200 << 20), at(0, 2))
+            mount = Mount(0, "alpha", "machine", 4711, 0, "/mnt/vtl", "", "mounted", at(0, 1), None)
+            self.mount = tracking.add_mount(mount)
+
+    def open(
+        self, time: str, barcode: str, data: bytes, host: str = "alpha", *, drive: int = 0, program: str = "tar"
+    ) -> int:
+        """Have a session open that has made `data` durable."""
+        with closing(self.library.tracking()) as tracking, tracking.transaction():
+            session = tracking.lease_sessions(1)[0]
+            opener = Opener(host, 123, 0, 0, program)
+            tracking.open_session(session, self.mount, opener, Access.WRITE, drive, barcode, UNIT, time)
+            self._record(tracking, session, data)
+        return session
+
+    def _record(self, tracking: Tracking, session: int, data: bytes) -> None:
+        members = [
+            LocalDisk(number, path, self.library.config.uuid).member(session, UNIT, {})
+            for number, path in enumerate(self.disks)
+        ]
+        units: list[StripeUnit] = []
+        for unit, start in enumerate(range(0, len(data), UNIT)):
+            piece = memoryview(data[start : start + UNIT])
+            units.append(members[unit % 2].write(unit, unit // 2, [piece], 0, 0))
+        for member in members:
+            member.finish(None)
+        tracking.record_progress(session, units, len(data), max(1, len(data) // 10240))
+
+    def write(self, opened: str, released: str, barcode: str, data: bytes, host: str = "alpha", **more: object) -> int:
+        """Have a session write `data` and be released."""
+        session = self.open(opened, barcode, data, host, **more)  # type: ignore[arg-type]
+        with closing(self.library.tracking()) as tracking, tracking.transaction():
+            tracking.release_session(session, State.RELEASED, None, released)
+        return session
+
+    def take(self, time: str, name: str | None = None, *, scheduled: bool = False) -> Snapshot:
+        """Take a snapshot."""
+        with closing(self.library.tracking()) as tracking, tracking.transaction():
+            return store.take(tracking, time, name=name, scheduled=scheduled)
+
+
+def archive(*members: tuple[str, bytes]) -> bytes:
+    """Return a tar archive."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def week(root: Path) -> Shelf:
+    """Return a library with 15 sessions and 5 snapshots; two sessions are open."""
+    shelf = Shelf(root)
+    shelf.write(at(1, 1), at(1, 2), MEDIA[0], archive(("home/notes", b"remember the milk\n" * 500)))
+    for day in range(1, 5):
+        for number, host in enumerate(HOSTS):
+            data = bytes([64 + number]) * ((number + 1) * day * 7000)
+            shelf.write(at(day, 3 + number), at(day, 3 + number, 30), MEDIA[number], data, host, drive=number)
+        shelf.take(at(day, 12), scheduled=True)
+    shelf.open(at(5, 1), MEDIA[0], b"still going on " * 3000, "beta", program="mbuffer")
+    shelf.open(at(5, 2), MEDIA[1], b"x" * 50000, "gamma", drive=1)
+    shelf.take(at(5, 3), "before the upgrade")
+    shelf.write(at(5, 4), at(5, 5), MEDIA[2], b"later " * 10000, "alpha", program="pg_dump")
+    return shelf

@@ -1,0 +1,412 @@
+"""Every screen and every key, driven with Textual's pilot."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from driving import Driver, drive
+from shelf import MEDIA, Shelf, at
+
+from vtlfs.engine import extract as engine
+from vtlfs.snap import store
+from vtlfs.snap.export import export
+
+
+def snapshots(shelf: Shelf) -> list:
+    with closing(shelf.library.tracking()) as tracking:
+        return store.snapshots(tracking)
+
+
+def test_the_timeline_has_now_on_top_and_then_the_newest(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        assert [row.split()[0] for row in d.rows] == ["now", "5", "4", "3", "2", "1"]
+        assert "before the upgrade" in d.rows[1]
+        assert "+3 +82 KiB" in d.rows[4]
+
+    drive(shelf.path, story)
+
+
+def test_the_plot_is_by_host_and_then_by_medium(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.until(lambda: "by host" in d.text() and "gamma" in d.text(), "a plot by host")
+        await d.press("h")
+        await d.until(lambda: "by medium" in d.text() and "A00003L9" in d.text(), "a plot by medium")
+
+    drive(shelf.path, story)
+
+
+def test_a_snapshot_is_taken_with_one_key(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.press("s")
+        await d.until(lambda: d.table.count == 7, "one more snapshot")
+        assert "snapshot 6 taken" in d.said
+
+    drive(shelf.path, story)
+    assert [snapshot.id for snapshot in snapshots(shelf)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_snapshot_can_be_given_a_name(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("S", screen="Prompt")
+        await d.press(*"friday", "enter")
+        await d.until(lambda: d.table.count == 7, "one more snapshot")
+
+    drive(shelf.path, story)
+    assert snapshots(shelf)[-1].name == "friday"
+
+
+def test_a_state_shows_the_library_as_it_stood(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("end", "enter", screen="StateScreen")
+        await d.until(lambda: "snapshot 1 of 2026-11-16" in d.text(), "the title")
+        assert len(d.rows) == 4
+        await d.tab("1")
+        await d.until(lambda: d.rows[1] == "1 A00001L9 2026-11-15 01:00:00Z 0", "drives")
+        await d.tab("2")
+        await d.until(lambda: d.rows[0].startswith("A00001L9 2 26.8 KiB"), "media")
+        await d.tab("4")
+        await d.until(lambda: "as recorded" in d.rows[0], "disks")
+        await d.press("5")
+        assert d.app.screen.pane.NAME == "disks"  # a snapshot has no live tab
+
+    drive(shelf.path, story)
+
+
+def test_details_of_every_kind_of_row(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        for tab, expected in (
+            ("3", "write to drive 0, medium A00003L9, by host alpha"),
+            ("1", "drive 0: its latest sessions"),
+            ("2", "medium A00001L9"),
+            ("4", "health"),
+        ):
+            await d.tab(tab)
+            await d.press("enter")
+            await d.until(lambda: d.screen == "DetailsScreen", "details")
+            await d.until(lambda expected=expected: expected in d.text(), expected)
+            await d.press("escape")
+            await d.until(lambda: d.screen == "StateScreen", "back")
+
+    drive(shelf.path, story)
+
+
+def test_the_details_of_a_session_show_where_its_stripe_units_lie(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.go("enter", screen="DetailsScreen")
+        with closing(shelf.library.tracking()) as tracking:
+            unit = tracking.stripe_units(16, 0, 1)[0]
+        assert d.rows[0] == f"0 0 0 4096 {unit.blake3.hex()}"
+
+    drive(shelf.path, story)
+
+
+def test_sessions_are_searched_filtered_and_sorted(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.go("slash", screen="Prompt")
+        await d.press(*"beta", "enter")
+        await d.until(lambda: d.table.count == 5, "sessions of beta")
+        await d.go("slash", screen="Prompt")
+        await d.press("ctrl+u", "enter")
+        await d.until(lambda: d.table.count == 16, "all sessions")
+        await d.press("o")
+        await d.until(lambda: "by opened_at, descending" in d.text(), "sorted")
+        await d.press("O")
+        await d.until(lambda: "ascending" in d.text() and d.rows[0].startswith("1 "), "the other way")
+        await d.go("f", screen="FilterDialog")
+        await d.press("tab", "tab", "tab", *"opne", "enter")
+        await d.until(lambda: "a state is one of" in d.text(), "a refusal")
+        await d.press("ctrl+l", *"open", "enter")
+        await d.until(lambda: d.screen == "StateScreen" and d.table.count == 2, "open sessions")
+        await d.go("f", screen="FilterDialog")
+        await d.press("ctrl+l", "tab", *"1", "tab", "tab", "tab", *"2026-11-18", "tab", *"2026-11-19", "enter")
+        await d.until(lambda: d.screen == "StateScreen" and d.table.count == 2, "two days of drive 1")
+
+    drive(shelf.path, story)
+
+
+def test_a_heading_sorts_and_a_row_is_chosen_with_the_mouse(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.pilot.click("#sessions Table", offset=(75, 0))
+        await d.until(lambda: "by bytes, descending" in d.text() and d.rows[0].startswith("13 "), "sorted by bytes")
+        await d.pilot.click("#sessions Table", offset=(30, 3))
+        await d.until(lambda: d.table.cursor == 2, "the third row")
+        await d.pilot.click("#sessions Table", offset=(30, 3), times=2)
+        await d.until(lambda: d.screen == "DetailsScreen", "details")
+
+    drive(shelf.path, story)
+
+
+def test_a_key_in_the_last_lines_can_be_clicked(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        x = d.text().split("\n")[22].index("Compare")
+        await d.pilot.click("Keys", offset=(x, 0))
+        await d.until(lambda: d.screen == "Compare", "a comparison")
+
+    drive(shelf.path, story)
+
+
+def test_two_states_are_compared(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.press("down", "down", "space", "end")
+        await d.go("c", screen="Compare")
+        await d.until(lambda: "9 sessions came, 0 went on; 9 tape files came with 369 KiB" in d.text(), "the sums")
+        assert "snapshot 1 and snapshot 4" in d.text()
+        assert "by host gamma +185 KiB" in d.rows
+        assert "~ medium A00001L9 26.8 KiB, 2 files 88.4 KiB, 5 files +61.5 KiB" in d.rows
+        assert any(row.startswith("+ session 13 gamma 82 KiB released") for row in d.rows)
+        await d.press("n", "n", "n")
+        assert d.table.selected.kind == "medium"
+        await d.go("enter", screen="DetailsScreen")
+
+    drive(shelf.path, story)
+
+
+def test_a_state_is_compared_with_the_one_before_it(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("c", screen="Compare")
+        assert "snapshot 5 and now" in d.text()
+        await d.press("escape", "end", "c")
+        await d.until(lambda: "no older snapshot" in d.said, "nothing to compare with")
+
+    drive(shelf.path, story)
+
+
+def test_a_tape_file_is_extracted(shelf: Shelf, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "later"
+    target.parent.mkdir()
+
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.go("e", screen="ExtractDialog")
+        await d.press("ctrl+u", *str(target), "enter")
+        await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
+        await d.press("escape")
+        await d.until(lambda: d.screen == "StateScreen", "back")
+        await d.go("e", screen="ExtractDialog")
+        await d.press("ctrl+u", *str(target), "enter")
+        await d.until(lambda: "exists already" in d.words("#said"), "a refusal")
+        await d.press("ctrl+u", *str(shelf.disks[0] / "x"), "enter")
+        await d.until(lambda: "inside the library" in d.words("#said"), "a refusal")
+
+    drive(shelf.path, story)
+    assert target.read_bytes() == b"later " * 10000
+    assert [path.name for path in target.parent.iterdir()] == ["later"]
+
+
+def test_a_medium_is_extracted_as_it_stood_at_a_snapshot(shelf: Shelf, tmp_path: Path) -> None:
+    target = tmp_path / "medium"
+
+    async def story(d: Driver) -> None:
+        await d.go("end", "enter", screen="StateScreen")
+        await d.tab("2")
+        await d.press("down", "down")
+        await d.go("e", screen="ExtractDialog")
+        await d.press("ctrl+u", *str(target), "enter")
+        await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
+
+    drive(shelf.path, story)
+    assert target.read_bytes() == b"B" * 21000
+
+
+def test_extracting_is_cancelled_and_leaves_nothing(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract = engine.extract
+
+    def slow(library, barcode, number, write, progress, opening) -> int:
+        return extract(library, barcode, number, write, lambda size: (time.sleep(0.2), progress(size)), opening)
+
+    monkeypatch.setattr(engine, "extract", slow)
+    out = tmp_path / "out"
+    out.mkdir()
+
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.go("e", screen="ExtractDialog")
+        await d.press("ctrl+u", *str(out / "zeros"), "enter")
+        await d.until(lambda: d.app.screen.done, "progress")
+        await d.press("escape")
+        await d.until(lambda: "cancelled; nothing was written" in d.words("#said"), "the end")
+        await d.press("escape")
+        await d.until(lambda: d.screen == "StateScreen", "back")
+
+    drive(shelf.path, story)
+    assert not list(out.iterdir())
+
+
+def test_checksums_are_verified_and_damage_is_told(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.go("v", screen="VerifyDialog")
+        await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
+        await d.press("escape")
+        await d.until(lambda: d.screen == "StateScreen", "back")
+        for file in shelf.disks[0].rglob("*"):
+            if file.is_file() and b"later " in file.read_bytes():
+                file.write_bytes(file.read_bytes().replace(b"later", b"lAter"))
+        await d.go("v", screen="VerifyDialog")
+        await d.until(lambda: "failed: session 16, stripe unit 0 on disk" in d.words("#said"), "the damage")
+        assert d.app.is_running
+
+    drive(shelf.path, story)
+
+
+def test_the_first_bytes_and_the_members_of_an_archive_are_seen(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.press("end")
+        await d.go("b", screen="BytesScreen")
+        await d.until(lambda: "a tar archive of 1 member" in d.words("#said"), "members")
+        assert d.rows[0].endswith("home/notes......")
+        await d.press("tab")
+        await d.until(lambda: d.rows == ["- 8.79 KiB home/notes"], "the list")
+        await d.press("escape", "home")
+        await d.go("b", screen="BytesScreen")
+        await d.until(lambda: "no tar archive" in d.words("#said"), "no members")
+        assert d.rows[0] == "00000000 6c 61 74 65 72 20 6c 61 74 65 72 20 6c 61 74 65 later later late"
+
+    drive(shelf.path, story)
+
+
+def test_the_path_in_the_mount_is_copied_if_there_is_one(shelf: Shelf) -> None:
+    from vtlfs.engine.recover import hold_lock
+
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.press("y")
+        await d.until(lambda: "not mounted" in d.said, "no mount")
+        hold_lock(shelf.path, shelf.mount)
+        await d.press("y")
+        await d.until(lambda: d.app.clipboard == "/mnt/vtl/files/A00003L9/0004", "the path")
+        await d.press("escape", "end")
+        await d.go("enter", screen="StateScreen")
+        await d.tab("2")
+        await d.press("y")
+        await d.until(lambda: d.app.clipboard == "/mnt/vtl/snapshots/1/media/A00001L9", "the snapshot's path")
+
+    drive(shelf.path, story)
+
+
+def test_an_open_session_has_no_data_yet(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.press("down", "e")
+        await d.until(lambda: "no data that was released" in d.said, "a word")
+
+    drive(shelf.path, story)
+
+
+def test_now_follows_open_sessions(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.tab("5")
+        await d.until(lambda: len(d.rows) == 2 and "2 open sessions" in d.text(), "open sessions")
+        shelf.open(at(6, 1), MEDIA[0], b"new " * 100000, "delta")
+        await d.until(lambda: len(d.rows) == 3 and "delta" in d.rows[2], "one more")
+        await d.press("3")
+        await d.until(lambda: d.table.count == 17, "in the table of sessions")
+
+    drive(shelf.path, story)
+
+
+def test_the_disks_of_now_are_looked_at(shelf: Shelf) -> None:
+    (shelf.disks[1] / "vtlfs-disk.json").unlink(missing_ok=True)
+    shelf.disks[1].rename(shelf.disks[1].with_name("elsewhere"))
+
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.tab("4")
+        await d.until(lambda: d.rows[0].endswith("ok") and "no such directory" in d.rows[1], "their health")
+
+    drive(shelf.path, story)
+
+
+def test_an_exported_snapshot_is_looked_at_without_its_library(shelf: Shelf, tmp_path: Path) -> None:
+    file = tmp_path / "tuesday.db"
+    export(shelf.library, 5, file)
+    before = file.read_bytes()
+
+    async def story(d: Driver) -> None:
+        assert d.rows[0].startswith("now") is False or "tuesday.db" in d.rows[0]
+        await d.press("s")
+        await d.until(lambda: "not with an exported snapshot" in d.said, "no snapshot of a snapshot")
+        await d.press("down", "enter")
+        await d.until(lambda: "snapshot 5: not with" in d.said, "no other state")
+        await d.press("home")
+        await d.go("enter", screen="StateScreen")
+        assert len(d.rows) == 15
+        await d.go("enter", screen="DetailsScreen")
+        await d.press("e")
+        await d.until(lambda: "extracting: not with" in d.said, "no data")
+
+    drive(file, story)
+    assert file.read_bytes() == before
+
+
+def test_an_error_is_shown_and_ends_nothing(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        database = shelf.path / "tracking.db"
+        database.rename(database.with_suffix(".away"))
+        await d.press("r")
+        await d.until(lambda: "the tracking database is missing" in d.said, "the error")
+        database.with_suffix(".away").rename(database)
+        await d.go("enter", screen="StateScreen")
+
+    drive(shelf.path, story)
+
+
+def test_every_key_of_the_last_lines_is_in_the_command_palette(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        names = {command.title for command in d.app.get_system_commands(d.app.screen)}
+        shown = d.text()
+        for name in ("Extract", "Bytes", "Verify", "Copy path", "Snapshot", "Search", "Filter", "Sort", "Live", "Back"):
+            assert name in names
+            assert name in shown
+        await d.press("ctrl+p")
+        await d.until(lambda: d.screen == "CommandPalette", "the palette")
+        await d.press(*"verify")
+        await d.pilot.pause(0.5)
+        await d.press("enter")
+        await d.until(lambda: d.screen == "VerifyDialog", "what was chosen")
+
+    drive(shelf.path, story)
+
+
+def test_a_resized_terminal_is_redrawn(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.pilot.resize_terminal(120, 40)
+        await d.until(lambda: len(d.text().split("\n")) == 40, "the new size")
+        await d.pilot.resize_terminal(40, 12)
+        await d.until(lambda: len(d.text().split("\n")) == 12, "a small size")
+        await d.press("end", "enter")
+        await d.until(lambda: d.screen == "DetailsScreen", "details")
+
+    drive(shelf.path, story)
+
+
+def test_light_and_dark(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.press("t")
+        assert d.app.theme == "ansi-light"
+        await d.press("t")
+        assert d.app.theme == "ansi-dark"
+
+    drive(shelf.path, story)
+
+
+def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(shelf: Shelf) -> None:
+    async def story(d: Driver) -> None:
+        await d.press("down", "down")
+        assert d.table.selected.number == 4
+        await d.press("s")
+        await d.until(lambda: d.table.count == 7, "one more snapshot")
+        assert d.table.selected.number == 4
+
+    drive(shelf.path, story)

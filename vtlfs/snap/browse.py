@@ -1,0 +1,136 @@
+"""Looking through very many rows: pages of sessions, sorted and filtered, and bytes over time.
+
+Each function takes a `Tracking`, of the present or of a snapshot. Sorted by identifier, a page costs the same in a
+library of any size, but for the rows that are skipped; sorted by anything else, SQLite keeps only a page's best.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from vtlfs.engine.tracking import Tracking
+from vtlfs.model import Session
+
+SORTS = ("id", "opened_at", "released_at", "host", "program", "drive", "medium", "state", "bytes")
+GROUPS = ("host", "medium")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionQuery:
+    """Which sessions, and in what order. None does not restrict; `text` is looked for in names and identifiers.
+
+    `since` and `until` are times, or their beginnings such as 2026-11-22, of the opening.
+    """
+
+    host: str | None = None
+    drive: int | None = None
+    medium: str | None = None
+    state: str | None = None
+    since: str | None = None
+    until: str | None = None
+    text: str | None = None
+    sort: str = "id"
+    descending: bool = True
+
+    @property
+    def restricts(self) -> bool:
+        """Tell whether not all sessions are wanted."""
+        return bool(self._terms())
+
+    def _terms(self) -> dict[str, tuple[object, ...]]:
+        terms: dict[str, tuple[object, ...]] = {}
+        for column in ("host", "drive", "medium", "state"):
+            if (value := getattr(self, column)) is not None:
+                terms[f"{column} = ?"] = (value,)
+        if self.since:
+            terms["opened_at >= ?"] = (self.since,)
+        if self.until:
+            terms["opened_at < ?"] = (self.until + "\x7f",)  # all that begins with it, too
+        if self.text:
+            like = "%" + self.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+            terms[
+                "(host LIKE ? ESCAPE '\\' OR program LIKE ? ESCAPE '\\' OR medium LIKE ? ESCAPE '\\'"
+                " OR CAST(id AS TEXT) = ?)"
+            ] = (like, like, like, self.text)
+        return terms
+
+    def where(self) -> tuple[str, list[object]]:
+        """Return the condition in SQL, empty without one, and its values."""
+        terms = self._terms()
+        condition = f" WHERE {' AND '.join(terms)}" if terms else ""
+        return condition, [value for values in terms.values() for value in values]
+
+
+def sessions_page(tracking: Tracking, wanted: SessionQuery, first: int, count: int) -> list[Session]:
+    """Return `count` of the wanted sessions in their order, without the `first` ones. Raises ValueError for a sort."""
+    if wanted.sort not in SORTS:
+        raise ValueError(wanted.sort)
+    where, values = wanted.where()
+    way = "DESC" if wanted.descending else "ASC"
+    order = f"id {way}" if wanted.sort == "id" else f"{wanted.sort} {way}, id {way}"
+    rows = tracking.execute(f"SELECT id FROM session{where} ORDER BY {order} LIMIT ? OFFSET ?", *values, count, first)
+    return [tracking.session(row[0]) for row in rows.fetchall()]
+
+
+def count_sessions(tracking: Tracking, wanted: SessionQuery) -> int:
+    """Return how many sessions are wanted; without a restriction it is a counter."""
+    if not wanted.restricts:
+        return tracking.count_sessions()
+    where, values = wanted.where()
+    return int(tracking.one(f"SELECT count(*) FROM session{where}", *values)[0])
+
+
+def counters(tracking: Tracking) -> tuple[int, int, int]:
+    """Return how many media and sessions there are, and the bytes of all tape files."""
+    media, sessions, size = tracking.one("SELECT media, sessions, bytes FROM library")
+    return media, sessions, size
+
+
+def hosts(tracking: Tracking) -> list[str]:
+    """Return the hosts that sessions have had, in their order; skips from one to the next in the index."""
+    found: list[str] = []
+    row = tracking.first("SELECT min(host) FROM session")
+    while row is not None and row[0] is not None:
+        found.append(row[0])
+        row = tracking.first("SELECT min(host) FROM session WHERE host > ?", row[0])
+    return found
+
+
+def units_by_disk(tracking: Tracking, session: int) -> list[tuple[int, int, int]]:
+    """Return for each disk how many stripe units of the session it holds, and their bytes."""
+    rows = tracking.execute(
+        "SELECT disk, count(*), sum(bytes) FROM stripe_unit WHERE session = ? GROUP BY disk ORDER BY disk", session
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class OverTime:
+    """Bytes of the tape files that came in each of equal spans of time, by host or medium, the largest first."""
+
+    start: str | None  # None: there is nothing
+    end: str | None
+    series: list[tuple[str, list[int]]]
+
+
+def bytes_over_time(tracking: Tracking, group: str, spans: int) -> OverTime:
+    """Return the bytes that were released over time, by `host` or `medium`. Reads every tape file.
+
+    Raises ValueError for another group.
+    """
+    if group not in GROUPS:
+        raise ValueError(group)
+    start, end = tracking.one("SELECT min(released_at), max(released_at) FROM tape_file")
+    if start is None:
+        return OverTime(None, None, [])
+    source = "tape_file" if group == "medium" else "tape_file JOIN session ON session.id = tape_file.session"
+    rows = tracking.execute(
+        f"SELECT {'tape_file.medium' if group == 'medium' else 'host'},"
+        " min(?2 - 1, (unixepoch(tape_file.released_at) - unixepoch(?1)) * ?2"
+        " / max(1, unixepoch(?3) - unixepoch(?1))) AS span,"
+        f" sum(tape_file.bytes) FROM {source} GROUP BY 1, 2",
+        *(start, spans, end),
+    )
+    series: dict[str, list[int]] = defaultdict(lambda: [0] * spans)
+    for name, span, size in rows:
+        series[name][span] += size
+    return OverTime(start, end, sorted(series.items(), key=lambda item: (-sum(item[1]), item[0])))

@@ -1,0 +1,56 @@
+"""Asking questions that take time without holding up the window; what goes wrong is shown and ends nothing."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from textual.screen import Screen
+
+from vtlfs.errors import VtlfsError
+from vtlfs.tui.words import printable
+
+if TYPE_CHECKING:
+    from vtlfs.tui.app import Browser
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Asking(Screen[Any]):
+    """A screen that asks in threads. Of the questions of one group only the last one's answer is used."""
+
+    @property
+    def browser(self) -> "Browser":
+        """The application."""
+        from vtlfs.tui.app import Browser
+
+        assert isinstance(self.app, Browser)
+        return self.app
+
+    def ask(
+        self,
+        question: Callable[[], T],
+        answered: Callable[[T], object],
+        group: str,
+        failed: Callable[[], object] | None = None,
+    ) -> None:
+        """Have a thread answer the question, and then call `answered` here with it; `failed` after an error."""
+
+        async def run() -> None:
+            try:
+                answered(await asyncio.to_thread(question))
+            except Exception as error:  # whatever it is, the window goes on
+                self.complain(error)
+                if failed is not None:
+                    failed()
+
+        self.run_worker(run(), group=group, exclusive=True, exit_on_error=False)
+
+    def complain(self, error: Exception) -> None:
+        """Show an error."""
+        expected = isinstance(error, (VtlfsError, OSError))
+        words = str(error) if expected else f"unexpected {type(error).__name__}: {error}"
+        if not expected:
+            log.error("unexpected", exc_info=error)
+        self.notify(printable(words), title="Error", severity="error", timeout=10, markup=False)

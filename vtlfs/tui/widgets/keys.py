@@ -1,0 +1,63 @@
+"""The keys, on as many lines as they need: Textual's Footer has one, and 80 columns are not enough for every key."""
+
+from rich.text import Text
+from textual import events
+from textual.geometry import Size
+from textual.widget import Widget
+
+GAP = 2
+
+
+class Keys(Widget):
+    """Every key of the screen and what it does; a click on one presses it."""
+
+    DEFAULT_CSS = """
+    Keys { dock: bottom; width: 100%; height: auto; background: $footer-background; color: $footer-foreground; }
+    """
+
+    def on_mount(self) -> None:
+        """Follow the screen's keys."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh(layout=True))
+
+    def _lines(self, width: int) -> list[list[tuple[str, str, str]]]:
+        """Return key, how it is shown, and description, line by line."""
+        lines: list[list[tuple[str, str, str]]] = [[]]
+        used = 0
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if not binding.show or not binding.description or not active.enabled:
+                continue
+            entry = (binding.key, self.app.get_key_display(binding), binding.description)
+            if any(entry[1:] == other[1:] for line in lines for other in line):
+                continue
+            size = len(entry[1]) + 1 + len(entry[2])
+            if used and used + size > width:
+                lines.append([])
+                used = 0
+            lines[-1].append(entry)
+            used += size + GAP
+        return lines
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Return how many lines there are."""
+        return len(self._lines(width))
+
+    def render(self) -> Text:
+        """Draw them."""
+        shown = Text(no_wrap=True)
+        for number, line in enumerate(self._lines(self.size.width)):
+            shown.append("\n" if number else "")
+            for _, key, description in line:
+                shown.append(key, "bold reverse")
+                shown.append(f" {description}{' ' * GAP}")
+        return shown
+
+    def on_click(self, event: events.Click) -> None:
+        """Press the key under the mouse."""
+        lines = self._lines(self.size.width)
+        at = 0
+        for key, display, description in lines[event.y] if event.y < len(lines) else []:
+            size = len(display) + 1 + len(description)
+            if at <= event.x < at + size:
+                self.app.simulate_key(key)
+            at += size + GAP
