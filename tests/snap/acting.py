@@ -1,0 +1,133 @@
+"""A library whose books are filled with steps that Hypothesis chooses, snapshots among them."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from vtlfs.engine.library import Library, create
+from vtlfs.engine.schema import VERSIONED
+from vtlfs.engine.tracking import Tracking
+from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
+from vtlfs.snap import store
+
+UNIT = 4096
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MEDIA = ["A1", "A2", "A3"]
+KINDS = ["open", "open", "record", "record", "release", "release", "load", "unload", "add", "mount", "end", "fill"]
+
+steps = st.lists(st.tuples(st.sampled_from([*KINDS, "snap", "snap", "snap"]), st.integers(0, 5)), max_size=50)
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def time(second: int) -> str:
+    """Return a time so many seconds after the start, in the product's form."""
+    return (START + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Actor:
+    """A library, a connection to its books, and a clock that ticks with each step."""
+
+    def __init__(self, root: Path) -> None:
+        disks = [root / f"disk{number}" for number in range(2)]
+        for disk in disks:
+            disk.mkdir()
+        self.library: Library = create(root / "library", disks, drives=3, stripe_unit=UNIT, at=time(0))
+        self.tracking: Tracking = self.library.tracking()
+        self.seconds = 0
+        self.tracking.execute("PRAGMA synchronous = OFF")  # it need not survive a power cut
+        with self.tracking.transaction():
+            self.tracking.add_media(MEDIA, None, time(0))
+            self.tracking.add_mount(Mount(0, "alpha", "m", 1, 0, "/mnt", "", "mounted", time(0), None))
+
+    def at(self) -> str:
+        """Return the next moment."""
+        self.seconds += 1
+        return time(self.seconds)
+
+    def snap(self, name: str | None = None, *, at: str | None = None) -> Snapshot:
+        """Take a snapshot."""
+        with self.tracking.transaction():
+            return store.take(self.tracking, at or self.at(), name=name)
+
+    def open(self, which: int = 0) -> int:
+        """Open a session."""
+        with self.tracking.transaction():
+            number = self.tracking.lease_sessions(1)[0]
+            opener = Opener(("alpha", "beta")[which % 2], 1, 0, 0, "tar")
+            medium = MEDIA[which % 3]
+            self.tracking.open_session(number, 1, opener, Access.WRITE, which % 3, medium, UNIT, self.at())
+        return number
+
+    def record(self, session: int, units: int = 1) -> None:
+        """Have a session have written so many units more, a last one of which may be short."""
+        with self.tracking.transaction():
+            known = self.tracking.session(session).bytes
+            first, rest = divmod(known, UNIT)
+            if rest:
+                return
+            found = [StripeUnit(session, first + n, n % 2, first + n, UNIT, bytes(32)) for n in range(units)]
+            self.tracking.record_progress(session, found, known + units * UNIT, units)
+
+    def release(self, session: int) -> None:
+        """End a session."""
+        with self.tracking.transaction():
+            self.tracking.release_session(session, State.RELEASED, None, self.at())
+
+    def act(self, kind: str, which: int) -> None:
+        """Do one step, if there is something that it applies to."""
+        tracking = self.tracking
+        sessions = tracking.open_session_ids()
+        if kind == "snap":
+            self.snap()
+        elif kind == "open":
+            self.open(which)
+        elif kind == "record" and sessions:
+            self.record(sessions[which % len(sessions)], which + 1)
+        elif kind == "release" and sessions:
+            self.release(sessions[which % len(sessions)])
+        else:
+            with tracking.transaction():
+                self._act_otherwise(kind, which)
+
+    def _act_otherwise(self, kind: str, which: int) -> None:
+        tracking = self.tracking
+        if kind == "load":
+            tracking.load(which % 3, MEDIA[which % 3], self.at())
+        elif kind == "unload":
+            tracking.unload(which % 3)
+        elif kind == "add":
+            tracking.add_media([f"N{self.seconds}"], None, self.at())
+            self.at()
+        elif kind == "mount":
+            tracking.add_mount(Mount(0, "beta", "m", 2, 0, "/mnt2", "", "mounted", self.at(), None))
+        elif kind == "end":
+            tracking.end_mount(which % 3 + 2, "unmounted", self.at())
+        elif kind == "fill":
+            tracking.record_fill(which % 2, 1000, 100 * which, self.at())
+
+
+def contents(tracking: Tracking) -> Rows:
+    """Return all rows that the versioned tables and that of the tape files show."""
+    tables = {name: ", ".join(columns) for name, (_, columns) in VERSIONED.items()}
+    tables["tape_file"] = "medium, number, session, start, bytes, released_at"
+    return {
+        name: sorted(tracking.execute(f"SELECT {columns} FROM {name}"), key=repr) for name, columns in tables.items()
+    }
+
+
+@contextmanager
+def actor() -> Iterator[Actor]:
+    """Make a library in a directory of its own."""
+    root = Path(tempfile.mkdtemp(prefix="vtlfs-snap-"))
+    try:
+        made = Actor(root)
+        with closing(made.tracking):
+            yield made
+    finally:
+        shutil.rmtree(root)

@@ -1,0 +1,258 @@
+"""Snapshots against what the database was: views, differences, exports, pruning, and what taking one costs."""
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import asdict
+
+import pytest
+from acting import Actor, Rows, actor, contents, steps
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vtlfs.engine.schema import VERSIONED
+from vtlfs.engine.tracking import SessionFilter, Tracking
+from vtlfs.errors import LibraryError, NoSuchMedium, NoSuchSnapshot, NoSuchTapeFile, UsageError
+from vtlfs.model import Snapshot
+from vtlfs.snap import past, store
+from vtlfs.snap.diff import difference
+from vtlfs.snap.export import export
+from vtlfs.snap.view import open_view
+
+KEYS = {"disk": 0, "drive": 0, "medium": 1, "session": 0}  # place of the column that names a row
+FILE = ["medium", "number", "session", "start", "bytes"]
+BYTES = VERSIONED["session"][1].index("bytes")
+
+
+def fill(acting: Actor, chosen: list[tuple[str, int]]) -> dict[int, Rows]:
+    """Do the steps; return for each snapshot what the database was."""
+    then: dict[int, Rows] = {}
+    for kind, which in chosen:
+        acting.act(kind, which)
+        if kind == "snap":
+            then[acting.tracking.epoch() - 1] = contents(acting.tracking)
+    return then
+
+
+def check_views(acting: Actor, then: dict[int, Rows]) -> None:
+    for number, rows in then.items():
+        with closing(open_view(acting.library, number)) as view:
+            assert contents(view) == rows, f"snapshot {number}"
+
+
+@settings(deadline=None, max_examples=25)
+@given(steps)
+def test_views_show_what_the_database_was(chosen: list[tuple[str, int]]) -> None:
+    with actor() as acting:
+        check_views(acting, fill(acting, chosen))
+
+
+@settings(deadline=None, max_examples=25)
+@given(steps, st.data())
+def test_pruning_changes_no_other_snapshot_and_leaves_no_history_that_none_shows(
+    chosen: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    with actor() as acting:
+        then = fill(acting, chosen)
+        for _ in range(2):
+            going = data.draw(st.sets(st.sampled_from(sorted(then)))) if then else set()
+            now = contents(acting.tracking)
+            with acting.tracking.transaction():
+                store.remove(acting.tracking, going)
+            then = {number: rows for number, rows in then.items() if number not in going}
+            assert [one.id for one in store.snapshots(acting.tracking)] == sorted(then)
+            assert contents(acting.tracking) == now
+            check_views(acting, then)
+            check_history(acting.tracking, set(then))
+
+
+def check_history(tracking: Tracking, kept: set[int]) -> None:
+    """Want each row of the past to be shown by a snapshot."""
+    for table in VERSIONED:
+        for since, until in tracking.execute(f"SELECT since, until FROM {table}_history"):
+            assert any(since <= number < until for number in kept), (table, since, until)
+
+
+@settings(deadline=None, max_examples=25)
+@given(steps, st.data())
+def test_difference_is_what_two_states_differ_in(chosen: list[tuple[str, int]], data: st.DataObject) -> None:
+    with actor() as acting:
+        then: dict[int | None, Rows] = {**fill(acting, chosen), None: contents(acting.tracking)}
+        numbers = sorted(number for number in then if number is not None)
+        if not numbers:
+            return
+        earlier = data.draw(st.sampled_from(numbers))
+        later = data.draw(st.sampled_from([*(n for n in numbers if n >= earlier), None]))
+        going = data.draw(st.sets(st.sampled_from(numbers))) - {earlier, later}
+        with acting.tracking.transaction():
+            store.remove(acting.tracking, going)
+        found = difference(acting.library, earlier, later)
+        for table, key in KEYS.items():
+            changes = getattr(found, "media" if table == "medium" else f"{table}s")
+            name = VERSIONED[table][1][key]
+            old, new = ({row[key]: row for row in then[number][table]} for number in (earlier, later))
+            assert {getattr(row, name) for row in changes.came} == new.keys() - old.keys()
+            assert {getattr(row, name) for row in changes.went} == old.keys() - new.keys()
+            differing = {number for number in old.keys() & new.keys() if old[number] != new[number]}
+            assert {getattr(change.after, name) for change in changes.changed} == differing
+            assert all(getattr(change.before, name) == getattr(change.after, name) for change in changes.changed)
+        files = [row for row in then[later]["tape_file"] if row not in then[earlier]["tape_file"]]
+        assert sorted((file.medium, file.number) for file in found.tape_files) == sorted(row[:2] for row in files)
+        hosts = {row[0]: (row[2], row[8]) for row in then[later]["session"]}
+        by_host, by_drive = Counter[str](), Counter[int]()
+        for row in files:
+            by_host[hosts[row[2]][0]] += row[4]
+            by_drive[hosts[row[2]][1]] += row[4]
+        assert (found.bytes_by_host, found.bytes_by_drive) == (by_host, by_drive)
+        assert found.is_empty == (not files and all(then[earlier][table] == then[later][table] for table in KEYS))
+
+
+@settings(deadline=None, max_examples=10)
+@given(steps)
+def test_export_has_the_rows_of_then(chosen: list[tuple[str, int]]) -> None:
+    with actor() as acting:
+        then = fill(acting, [*chosen, ("snap", 0), *chosen])
+        number = max(then)
+        file = acting.library.path / "exported.db"
+        export(acting.library, number, file)
+        with closing(sqlite3.connect(file)) as database:
+            for table, rows in then[number].items():
+                columns = (
+                    VERSIONED[table][1] if table in VERSIONED else ["medium", "number", "session", "start", "bytes"]
+                )
+                found = database.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+                assert sorted(found, key=repr) == sorted((row[: len(columns)] for row in rows), key=repr)
+            stripes = database.execute("SELECT session, sum(bytes) FROM stripe_unit GROUP BY session").fetchall()
+            assert dict(stripes) == {row[0]: row[BYTES] for row in then[number]["session"] if row[BYTES]}
+            kinds = Counter(database.execute("SELECT type FROM sqlite_master"))
+            assert ("trigger",) not in kinds
+            assert database.execute("SELECT count(*) FROM write_command").fetchone()[0] == len(then[number]["session"])
+        with closing(Tracking(file.parent, read_only=True, name=file.name)) as exported:
+            assert len(exported.sessions(SessionFilter())) == len(then[number]["session"])
+            assert [medium.barcode for medium in exported.media()] == sorted(row[1] for row in then[number]["medium"])
+
+
+def test_export_leaves_the_library_unlocked_and_nothing_behind_that_failed(acting: Actor) -> None:
+    acting.snap()
+    with acting.tracking.transaction():  # somebody writes
+        acting.tracking.add_media(["B1"], None, acting.at())
+        export(acting.library, 1, acting.library.path / "then.db")
+    with pytest.raises(LibraryError, match="exists already"):
+        export(acting.library, 1, acting.library.path / "then.db")
+    with pytest.raises(NoSuchSnapshot):
+        export(acting.library, 2, acting.library.path / "other.db")
+    assert [path.name for path in acting.library.path.iterdir() if path.suffix in (".tmp", "-journal")] == []
+    assert not (acting.library.path / "other.db").exists()
+
+
+def test_a_view_writes_nothing_and_knows_the_counters_of_then(acting: Actor) -> None:
+    session = acting.open()
+    acting.record(session)
+    taken = acting.snap("named")
+    assert (taken.id, taken.name, taken.media, taken.sessions, taken.open_sessions) == (1, "named", 3, 1, 1)
+    acting.release(session)
+    acting.open()
+    with closing(open_view(acting.library, taken.id)) as view:
+        assert view.count_sessions() == 1
+        assert store.snapshots(view) == [taken]
+        with pytest.raises(Exception, match="readonly"):
+            view.execute("UPDATE main.medium SET capacity = 5")
+    with pytest.raises(NoSuchSnapshot):
+        open_view(acting.library, 2)
+    assert acting.snap().tape_files == 1
+
+
+def test_the_past_of_media_and_tape_files(acting: Actor) -> None:
+    first = acting.open(0)
+    acting.record(first, 2)
+    acting.release(first)
+    one = acting.snap().id
+    second = acting.open(0)
+    acting.record(second, 1)
+    acting.release(second)
+    two = acting.snap().id
+    tracking = acting.tracking
+    assert [past.medium(tracking, number, "A1").tape_files for number in (one, two)] == [1, 2]
+    assert [medium.barcode for medium in past.media(tracking, one)] == ["A1", "A2", "A3"]
+    assert [file.session for file in past.tape_files(tracking, one, "A1")] == [first]
+    assert past.tape_file(tracking, two, "A1", 1).session == second
+    with pytest.raises(NoSuchTapeFile):
+        past.tape_file(tracking, one, "A1", 1)
+    with pytest.raises(NoSuchMedium):
+        past.medium(tracking, one, "NONE")
+    with pytest.raises(NoSuchSnapshot):
+        past.media(tracking, 3)
+
+
+def cost(acting: Actor) -> tuple[int, int]:
+    """Take a snapshot; return the steps of SQLite's machine and the rows that it changed."""
+    count = 0
+
+    def step() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    connection = acting.tracking._connection
+    changes = connection.total_changes
+    connection.set_progress_handler(step, 1)
+    acting.snap()
+    connection.set_progress_handler(None, 1)
+    return count, connection.total_changes - changes
+
+
+def test_taking_costs_the_same_for_few_sessions_and_for_many(acting: Actor) -> None:
+    def more(count: int) -> None:
+        with acting.tracking.transaction():
+            for which in range(count):
+                session = acting.open(which)
+                acting.record(session, 3)
+                acting.release(session)
+
+    more(10)
+    acting.snap()
+    few = cost(acting)
+    more(1500)
+    for index in range(20):
+        acting.snap(f"{index}")
+    many = cost(acting)
+    assert few == many
+    assert many[1] == 2, "the snapshot's row, and the library's"
+    assert acting.tracking.count_sessions() == 1510
+
+
+def test_a_difference_of_two_old_snapshots_does_not_look_at_what_came_later(acting: Actor) -> None:
+    first = acting.snap().id
+    session = acting.open()
+    second = acting.snap().id
+    with acting.tracking.transaction():
+        for which in range(300):
+            acting.release(acting.open(which))
+    found = difference(acting.library, first, second)
+    assert [one.id for one in found.sessions.came] == [session]
+    assert asdict(found.sessions.came[0])["state"] == "open"
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b", "x" * 201])
+def test_names_that_will_not_do(name: str) -> None:
+    with pytest.raises(UsageError, match="is no name"):
+        store.check_name(name)
+
+
+def test_a_library_is_changed_until_it_is_kept(acting: Actor) -> None:
+    tracking = acting.tracking
+    assert store.is_changed(tracking)
+    acting.snap()
+    assert not store.is_changed(tracking)
+    for kind in ("mount", "end", "fill"):
+        acting.act(kind, 0)
+    assert not store.is_changed(tracking), "a mount that comes or goes is no change"
+    session = acting.open()
+    for change in (lambda: acting.record(session), lambda: acting.release(session), lambda: acting.act("add", 0)):
+        assert isinstance(acting.snap(), Snapshot)
+        assert not store.is_changed(tracking)
+        change()
+        assert store.is_changed(tracking)
+    acting.snap()
+    acting.act("load", 1)
+    assert store.is_changed(tracking)
