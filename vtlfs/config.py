@@ -235,8 +235,8 @@ def _quote(text: str) -> str:
 def _duration_text(seconds: float) -> str:
     for suffix in ("d", "h", "min"):
         if seconds % _SECONDS[suffix] == 0:
-            return f"{seconds / _SECONDS[suffix]:g}{suffix}"
-    return f"{seconds:g}s"
+            return f"{int(seconds) // _SECONDS[suffix]}{suffix}"
+    return f"{int(seconds) if seconds == int(seconds) else seconds}s"
 
 
 def _size_text(size: int) -> str:

@@ -62,9 +62,15 @@ def test_wrong_words_are_told_in_one_line(refused, words, wanted):
         ["sessions", "{}"],
         ["files", "{}", "A1"],
         ["extract", "{}", "A1"],
+        ["snapshot", "take", "{}"],
+        ["snapshot", "list", "{}"],
+        ["snapshot", "show", "{}", "1"],
+        ["snapshot", "diff", "{}", "1", "now"],
+        ["snapshot", "export", "{}", "1", "file.db"],
+        ["snapshot", "prune", "{}"],
         ["recover", "{}"],
     ],
-    ids=lambda words: words[0],
+    ids=" ".join,
 )
 def test_no_library_is_told_in_one_line(refused, tmp_path, words):
     line = refused(1, *(word.format(tmp_path / "nothing") for word in words))

@@ -1,6 +1,7 @@
 """Snapshots through real mounts: what was there then is read to the byte while writers go on; and the schedule."""
 
 import errno
+import itertools
 import json
 import os
 import sqlite3
@@ -280,3 +281,47 @@ def contents(file: Path) -> dict[str, list[dict]]:
         tables = [row["name"] for row in made if row["type"] == "table"]
         assert not [name for name in tables if name.endswith("_history")]
         return {name: [dict(row) for row in database.execute(f"SELECT * FROM {name}")] for name in tables}
+
+
+def test_two_mounts_make_one_scheduled_snapshot(library: OnDisks, tmp_path: Path):
+    configure(library, 'every = "1s"')
+    with library.mounted("host=alpha") as alpha, library.mounted("host=beta", at=tmp_path / "beta") as beta:
+        wait_until(lambda: taken(library), "the first snapshot")
+        released(library, write(alpha.medium("T1"), b"one"))
+        wait_until(lambda: taken(library)[-1]["tape_files"] == 1, "a snapshot of what was written")
+        for mounted in (alpha, beta):
+            assert (mounted.path / "snapshots" / str(taken(library)[-1]["id"]) / "media/T1").read_bytes() == b"one"
+        released(library, write(beta.medium("T1"), b"two"))
+        wait_until(lambda: taken(library)[-1]["tape_files"] == 2, "a further snapshot")
+    times = [epoch_ns(one["taken_at"]) for one in taken(library)]
+    assert all(one["scheduled"] for one in taken(library))
+    assert all(later - earlier >= 10**9 for earlier, later in itertools.pairwise(times)), "one each time, not two"
+
+
+def test_an_unchanged_library_gets_no_scheduled_snapshot(library: OnDisks):
+    configure(library, 'every = "1s"', "keep = { last = 5 }")
+    with library.mounted() as mounted:
+        (first,) = wait_until(lambda: taken(library), "the first snapshot")
+        for _ in range(3):  # a look of the schedule or more
+            os.listdir(mounted.path / "media")
+            os.stat(mounted.medium("T1"))
+            shell("sleep 1")
+        assert taken(library) == [first]
+        released(library, write(mounted.medium("T1"), b"one"))
+        wait_until(lambda: taken(library)[-1]["tape_files"] == 1, "a snapshot of what was written")
+
+
+def test_scheduled_snapshots_are_thinned_out(library: OnDisks):
+    configure(library, 'every = "1s"', "keep = { last = 2 }")
+    with library.mounted() as mounted:
+        for number in range(4):
+            released(library, write(mounted.medium("T1"), b"one"))
+            wait_until(lambda number=number: taken(library) and taken(library)[-1]["tape_files"] > number, "a snapshot")
+        assert len(taken(library)) == 2
+        assert (mounted.path / "snapshots" / str(taken(library)[-1]["id"]) / "media/T1").read_bytes() == b"one" * 4
+
+
+def test_a_schedule_that_will_not_do_is_named_with_its_line(library: OnDisks, tmp_path: Path):
+    configure(library, 'every = "15m"')
+    (tmp_path / "mnt").mkdir()
+    assert "snapshots.every: '15m' is no duration" in library.vtlfs("mount", library.path, tmp_path / "mnt", status=1)

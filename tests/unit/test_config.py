@@ -8,7 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtlfs import config as configuration
-from vtlfs.config import FILE_NAME, MAX_DRIVES, MAX_STRIPE_UNIT, MIN_STRIPE_UNIT, Config, ConfigError, load, render
+from vtlfs.config import (
+    FILE_NAME,
+    MAX_DRIVES,
+    MAX_STRIPE_UNIT,
+    MIN_STRIPE_UNIT,
+    SNAPSHOT_RULES,
+    Config,
+    ConfigError,
+    load,
+    render,
+)
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import GIB, MIB
 
@@ -27,6 +37,11 @@ direct_below = 0
 [tracking]
 checkpoint = "1.5min"
 """
+SNAPSHOTS = """
+[snapshots]
+every = "2h"
+keep = { last = 10, yearly = 0 }
+"""
 paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).map(
     lambda name: Path("/", name)
 )
@@ -41,6 +56,15 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert load(put(tmp_path, GOOD)) == Config("u", (Path("/a"), Path("/b")), 3, 64 << 10, 0, 90.0)
 
 
+def test_snapshots_are_read(tmp_path: Path) -> None:
+    config = load(put(tmp_path, GOOD + SNAPSHOTS))
+    assert (config.snapshot_every, config.snapshot_keep) == (7200.0, {"last": 10, "yearly": 0})
+    config = load(put(tmp_path, GOOD + "[snapshots.keep]\ndaily = 7\n"))
+    assert (config.snapshot_every, config.snapshot_keep) == (None, {"daily": 7})
+    config = load(put(tmp_path, GOOD))
+    assert (config.snapshot_every, config.snapshot_keep) == (None, {})
+
+
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     config = load(put(tmp_path, '[library]\nuuid = "u"\ndisks = ["/a", "/b"]\n'))
     assert config == Config("u", (Path("/a"), Path("/b")), 4, MIB, GIB, 5.0)
@@ -53,11 +77,21 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     stripe_unit=st.integers(1, MAX_STRIPE_UNIT // MIN_STRIPE_UNIT).map(lambda count: count * MIN_STRIPE_UNIT),
     direct_below=st.integers(0, 2**40),
     checkpoint=st.integers(1, 86400),
+    every=st.none() | st.integers(1, 10**9).map(float) | st.floats(1, 100).map(lambda seconds: round(seconds, 2)),
+    keep=st.just({})
+    | st.dictionaries(st.sampled_from(SNAPSHOT_RULES), st.integers(0, 99)).filter(lambda keep: any(keep.values())),
 )
 def test_what_is_rendered_is_loaded(
-    tmp_path: Path, disks: list[Path], drives: int, stripe_unit: int, direct_below: int, checkpoint: int
+    tmp_path: Path,
+    disks: list[Path],
+    drives: int,
+    stripe_unit: int,
+    direct_below: int,
+    checkpoint: int,
+    every: float | None,
+    keep: dict[str, int],
 ) -> None:
-    config = Config("some-uuid", tuple(disks), drives, stripe_unit, direct_below, float(checkpoint))
+    config = Config("some-uuid", tuple(disks), drives, stripe_unit, direct_below, float(checkpoint), every, keep)
     (tmp_path / FILE_NAME).write_bytes(render(config).encode())
     assert load(tmp_path) == config
 
@@ -93,11 +127,24 @@ def test_what_is_rendered_is_loaded(
         ('checkpoint = "1.5min"', "check-point = 5", 13, "tracking.check-point"),
         ("[io]", "[io.more]", 9, "io.more"),
         ("direct_below", '"direct below"', 10, "io.direct below"),
+        ('"2h"', '"2"', 16, "snapshots.every"),
+        ('"2h"', '"0.5s"', 16, "snapshots.every"),
+        ('"2h"', "7200", 16, "snapshots.every"),
+        ("every", "evry", 16, "snapshots.evry"),
+        ("{ last = 10, yearly = 0 }", "10", 17, "snapshots.keep"),
+        ("{ last = 10, yearly = 0 }", "{}", 17, "snapshots.keep"),
+        ("{ last = 10, yearly = 0 }", "{ last = 0 }", 17, "snapshots.keep"),
+        ("last", "latest", 17, "snapshots.keep"),
+        ("last = 10", "last = -1", 17, "snapshots.keep"),
+        ("last = 10", 'last = "10"', 17, "snapshots.keep"),
+        ("last = 10", "last = true", 17, "snapshots.keep"),
+        ("last = 10", "last = 10000000", 17, "snapshots.keep"),
+        ("keep = { last = 10, yearly = 0 }", "[snapshots.keep]\nday = 1", 17, "snapshots.keep"),
     ],
 )
 def test_an_error_names_line_and_key(tmp_path: Path, old: str, new: str, line: int, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(put(tmp_path, GOOD.replace(old, new, 1)))
+        load(put(tmp_path, (GOOD + SNAPSHOTS).replace(old, new, 1)))
     assert f"{tmp_path / FILE_NAME}: line {line}: {key}: " in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,89 @@
+"""Which snapshots stay, against rules that are written down a second time, in another way."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtlfs.config import SNAPSHOT_RULES
+from vtlfs.model import Snapshot
+from vtlfs.snap.retention import PERIODS, to_keep, to_remove
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+rules = st.dictionaries(st.sampled_from(SNAPSHOT_RULES), st.integers(0, 6))
+
+
+def snapshot(number: int, at: datetime, name: str | None = None) -> Snapshot:
+    return Snapshot(number, name, at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), True, 0, 0, 0, 0, 0)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> list[Snapshot]:
+    """Return snapshots in the order of time, some close together, some years apart, some with a name."""
+    minutes = st.integers(1, 90) | st.integers(1, 60 * 24 * 3) | st.integers(1, 60 * 24 * 200)
+    at, found = NEW_YEAR, []
+    for number, gap in enumerate(draw(st.lists(minutes, max_size=60)), 1):
+        at += timedelta(minutes=gap)
+        found.append(snapshot(number, at, draw(st.sampled_from([None] * 6 + ["name"]))))
+    return found
+
+
+def period(rule: str, at: datetime) -> object:
+    year, week, _ = at.isocalendar()
+    return {
+        "hourly": (at.date(), at.hour),
+        "daily": at.date(),
+        "weekly": (year, week),
+        "monthly": (at.year, at.month),
+        "yearly": at.year,
+    }[rule]
+
+
+def stays(one: Snapshot, unnamed: list[Snapshot], keep: dict[str, int]) -> bool:
+    """Tell whether a snapshot is kept, by counting what is newer than it."""
+    later = [other for other in unnamed if other.id > one.id]
+    if one.name is not None or len(later) < keep.get("last", 0):
+        return True
+    for rule in PERIODS:
+        own = period(rule, datetime.fromisoformat(one.taken_at))
+        newer = {period(rule, datetime.fromisoformat(other.taken_at)) for other in later}
+        if own not in newer and len(newer) < keep.get(rule, 0):
+            return True
+    return False
+
+
+@given(rows(), rules)
+def test_what_stays_is_what_the_rules_say(found: list[Snapshot], keep: dict[str, int]) -> None:
+    unnamed = [one for one in found if one.name is None]
+    expected = {one.id for one in found if stays(one, unnamed, keep)}
+    assert to_keep(found, keep) == expected
+    gone = to_remove(found, keep)
+    assert gone == (sorted({one.id for one in found} - expected) if keep else [])
+
+
+@given(rows(), rules)
+def test_thinning_again_removes_nothing(found: list[Snapshot], keep: dict[str, int]) -> None:
+    gone = set(to_remove(found, keep))
+    assert to_remove([one for one in found if one.id not in gone], keep) == []
+
+
+@given(rows(), rules.filter(lambda keep: any(keep.values())))
+def test_the_newest_always_stays(found: list[Snapshot], keep: dict[str, int]) -> None:
+    assert not found or found[-1].id not in to_remove(found, keep)
+
+
+def test_a_year_of_quarter_hours_is_thinned_to_what_one_expects() -> None:
+    keep = {"last": 10, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12}
+    alive: list[Snapshot] = []
+    for number in range(1, 30_000):
+        alive.append(snapshot(number, NEW_YEAR + timedelta(minutes=15 * number)))
+        if number % 50 == 0:
+            gone = set(to_remove(alive, keep))
+            alive = [one for one in alive if one.id not in gone]
+    assert 10 + 20 + 5 + 3 + 8 <= len(alive) <= sum(keep.values()) + 50
+    months = {one.taken_at[:7] for one in alive}
+    assert months == {f"2026-{month:02d}" for month in range(1, 12)}
+
+
+def test_every_rule_of_the_configuration_is_known() -> None:
+    assert ("last", *PERIODS) == SNAPSHOT_RULES
