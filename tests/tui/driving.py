@@ -103,11 +103,18 @@ class Driver:
         await self.press(key)
         await self.until(lambda: self.app.screen.pane.LABEL[0] and self.rows, f"tab {key}")  # type: ignore[attr-defined]
 
+    async def settled(self) -> None:
+        """Wait until no question is open and nothing moves any more."""
+        seen, since = "", time.monotonic()
+        while time.monotonic() - since < 0.4:
+            await self.pilot.pause(0.05)
+            busy = any(worker.is_running for worker in self.app.workers)
+            if busy or self.text() != seen:
+                seen, since = self.text(), time.monotonic()
+
     async def picture(self, name: str, root: Path) -> None:
         """Compare what is seen with a picture in characters; what is never the same is put away first."""
-        await self.pilot.pause(0.1)
-        await self.pilot.pause(0.1)
-        seen = self.text().replace(str(root), "/srv") + "\n"
+        seen = self.text().replace(str(root), "/tmp/vtl--------") + "\n"
         seen = re.sub(r"now 20\d\d-\d\d-\d\d \d\d:\d\dZ", "now 2026-11-22 12:00Z", seen)
         seen = "\n".join(line.rstrip() for line in seen.split("\n"))
         file = PICTURES / f"{name}.txt"

@@ -19,7 +19,8 @@ class BytesScreen(DataPage):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back"),
-        Binding("tab,1,2", "other", "Hex/tar", priority=True),
+        Binding("tab", "other", "Hex/tar", priority=True),
+        Binding("1,2", "other", "Hex/tar", show=False),
     ]
     DEFAULT_CSS = """
     BytesScreen TabbedContent { height: 1fr; }

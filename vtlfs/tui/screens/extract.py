@@ -33,8 +33,8 @@ class ReadDialog(Asking, ModalScreen[None]):
     ReadDialog { align: center middle; background: $background 60%; }
     ReadDialog > Vertical { width: 70; max-width: 95%; height: auto; padding: 1 2; background: $panel;
         border: solid $primary; }
-    ReadDialog ProgressBar { margin: 1 0 0 0; width: 1fr; display: none; }
-    ReadDialog ProgressBar Bar { width: 1fr; }
+    ReadDialog ProgressBar { margin: 1 0 0 0; width: auto; display: none; }
+    ReadDialog ProgressBar Bar { width: 56; }
     ReadDialog #said { margin: 1 0 0 0; }
     ReadDialog Label { width: 100%; height: auto; }
     """
@@ -64,7 +64,7 @@ class ReadDialog(Asking, ModalScreen[None]):
         with Vertical():
             yield Label(self.title_words, markup=False)
             yield from self.more()
-            yield ProgressBar(total=None, show_eta=True)
+            yield ProgressBar(total=None, show_eta=False)
             yield Label("", id="said", markup=False)
         yield Keys()
 

@@ -1,0 +1,51 @@
+"""A terminal of 80 by 24 characters: tmux with a server of its own."""
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SECONDS = 30.0
+
+
+class Terminal:
+    """Runs one program; `environment` is what it finds of the terminal."""
+
+    def __init__(self, socket: Path, words: list[str], environment: dict[str, str], cwd: Path) -> None:
+        self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
+        clean = {name: value for name, value in os.environ.items() if name not in ("TMUX", "COLORTERM", "COLORFGBG")}
+        assignments = [f"{name}={value}" for name, value in environment.items()]
+        command = shlex.join(["env", *assignments, *words])
+        self._run(
+            "new-session", "-d", "-x", "80", "-y", "24", f"{command}; echo status $?; sleep 60", env=clean, cwd=cwd
+        )
+
+    def _run(self, *words: str, **more: object) -> str:
+        options = {"capture_output": True, "text": True, "timeout": SECONDS, "check": True} | more
+        return subprocess.run([*self._tmux, *words], **options).stdout  # type: ignore[call-overload, no-any-return]
+
+    def keys(self, *names: str) -> None:
+        """Press keys by tmux's names."""
+        self._run("send-keys", *names)
+
+    def text(self, *, colours: bool = False) -> str:
+        """Return what is seen."""
+        return self._run("capture-pane", "-p", *(["-e", "-N"] if colours else []))
+
+    def until(self, condition: Callable[[str], object], what: str) -> str:
+        """Wait until what is seen is as it should be, and return it."""
+        deadline = time.monotonic() + SECONDS
+        while not condition(text := self.text()):
+            assert time.monotonic() < deadline, f"waited in vain: {what}\n{text}"
+            time.sleep(0.02)
+        return text
+
+    def resize(self, width: int, height: int) -> None:
+        """Change the size of the terminal."""
+        self._run("resize-window", "-x", str(width), "-y", str(height))
+
+    def close(self) -> None:
+        """End the terminal and what runs in it."""
+        subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True, timeout=SECONDS)

@@ -1,0 +1,119 @@
+"""The real program in a real terminal: on a library at rest, and on a mount with a stream that runs."""
+
+import io
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from driving import WRITE
+from mounting import PROJECT, OnDisks, require_fuse, wait_until
+from rich.console import Console
+from rich.text import Text
+from shelf import Shelf
+from terminal import Terminal
+
+from vtlfs.engine.library import Library
+
+PICTURE = PROJECT / "docs" / "pictures" / "tui-live.svg"
+Start = Callable[..., Terminal]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return what starts `vtlfs tui` in a terminal."""
+    if shutil.which("tmux") is None:
+        if os.environ.get("CI"):
+            pytest.fail("there is no tmux, and CI refuses to skip")
+        pytest.skip("there is no tmux")
+    terminals: list[Terminal] = []
+
+    def call(path: Path, **environment: str) -> Terminal:
+        words = [sys.executable, "-m", "vtlfs", "tui", str(path)]
+        known = {"TERM": "screen", "LANG": "C.UTF-8"} | environment
+        terminals.append(Terminal(tmp_path / f"tmux{len(terminals)}", words, known, PROJECT))
+        return terminals[-1]
+
+    yield call
+    for terminal in terminals:
+        terminal.close()
+
+
+def test_it_starts_and_ends_in_a_terminal(shelf: Shelf, start: Start) -> None:
+    began = time.monotonic()
+    terminal = start(shelf.path)
+    terminal.until(lambda text: "before the upgrade" in text, "the timeline")
+    assert time.monotonic() - began < 5  # a loaded machine; docs/tui.md says what was measured
+    terminal.keys("Enter")
+    terminal.until(lambda text: "16 sessions" in text, "sessions")
+    terminal.resize(100, 30)
+    terminal.until(lambda text: len(text.split("\n")) == 31 and "16 sessions" in text, "the new size")
+    terminal.keys("q")
+    terminal.until(lambda text: "status 0" in text, "the end")
+
+
+def test_it_keeps_to_sixteen_colours_where_there_are_no_more(shelf: Shelf, start: Start) -> None:
+    terminal = start(shelf.path)
+    terminal.until(lambda text: "before the upgrade" in text, "the timeline")
+    codes = re.findall(r"\x1b\[([0-9;]*)m", terminal.text(colours=True))
+    assert codes
+    assert not any(re.search(r"\b[34]8;[25];", code) for code in codes)
+
+
+def test_it_shows_a_mount_with_a_stream_that_runs(tmp_path: Path, start: Start) -> None:
+    require_fuse()
+    library = OnDisks(tmp_path, media="A00001L9..A00004L9")
+    shown = Path("/tmp/vtlfs-demo") if os.environ.get(WRITE) else library.path  # a short name for the picture
+    if shown != library.path:
+        shown.unlink(missing_ok=True)
+        shown.symlink_to(library.path)
+    file = library.path / "library.toml"
+    file.write_text(re.sub(r'checkpoint = "[^"]*"', 'checkpoint = "0.5s"', file.read_text()))
+    with library.mounted("host=alpha") as mounted:
+        with open(mounted.medium("A00001L9"), "wb") as done:
+            done.write(b"a stream that has ended\n" * 100000)
+        with (
+            open(mounted.drive(0, "A00001L9"), "wb", buffering=0) as one,
+            open(mounted.drive(1, "A00002L9"), "wb", buffering=0) as other,
+        ):
+            terminal = start(shown, COLORTERM="truecolor", TERM="xterm-256color")
+            terminal.until(lambda text: "0 snapshots" in text, "the timeline")
+            terminal.keys("Enter")
+            terminal.until(lambda text: "3 sessions" in text, "the sessions")
+            terminal.keys("5")
+            deadline = time.monotonic() + (40 if os.environ.get(WRITE) else 4)
+            step = 0
+            while time.monotonic() < deadline or "/s" not in terminal.text():
+                one.write(os.urandom(1 << 20) * (2 + step % 7))
+                other.write(os.urandom(1 << 20))
+                step += 1
+                time.sleep(0.2)
+                assert time.monotonic() < deadline + 30, terminal.text()
+            text = terminal.until(lambda text: text.count("iB/s") >= 4, "rates of two sessions and two disks")
+            assert "2 open sessions" in text
+            if os.environ.get(WRITE):
+                _keep(terminal.text(colours=True))
+            terminal.keys("s")
+            terminal.until(lambda text: "snapshot 1 taken" in text, "a snapshot")
+        wait_until(lambda: all(session["state"] != "open" for session in library.listed()), "the end of the streams")
+        terminal.keys("3")
+        terminal.until(lambda text: text.count("released") == 3, "the end of the streams")
+        terminal.keys("Home", "y")
+        terminal.until(lambda text: "Copied" in text, "a path of the mount")
+        terminal.keys("q")
+        terminal.until(lambda text: "status 0" in text, "the end")
+    with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
+        assert tracking.epoch() == 2
+
+
+def _keep(text: str) -> None:
+    """Keep what is seen as a picture for the documents."""
+    console = Console(width=80, height=24, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(text.rstrip("\n")), no_wrap=True, crop=True)
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_text(console.export_svg(title="vtlfs tui /tmp/vtlfs-demo"))
