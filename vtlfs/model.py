@@ -228,6 +228,7 @@ class Opener:
     gid: int
     program: str
     shell: bool = False  # a shell's redirection: what it starts may open /dev/stdout again
+    block: int | None = None  # bytes that it writes at a time, where that can be told beforehand
 
 
 def utc_now(shift: float = 0) -> str:

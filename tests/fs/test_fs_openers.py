@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from vtlfs.fs.openers import SHELLS, identify, ssh_client
+from vtlfs.fs.openers import SHELLS, dd_block, identify, ssh_client
 
 SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
 CHILD = "import sys; print(flush=True); sys.stdin.read()"
@@ -90,3 +90,20 @@ def test_kernel_thread_has_no_executable():
 
 def test_own_process():
     assert identify(os.getpid(), 0, 0, "alpha", "machine").program == psutil.Process().name()
+
+
+@pytest.mark.parametrize(
+    ("words", "block"),
+    [
+        (["dd", "of=x", "bs=1M"], 1 << 20),
+        (["dd", "if=a=b", "of=x", "bs=64k", "conv=fsync"], 64 << 10),
+        (["dd", "of=x", "ibs=1", "obs=512K"], 512 << 10),
+        (["dd", "of=x", "bs=1MB"], 1_000_000),
+        (["dd", "of=x"], None),
+        (["dd", "bs=2x512"], None),
+        (["dd", "bs="], None),
+        ([], None),
+    ],
+)
+def test_block_of_dd_is_told_by_its_operands(words: list[str], block: int | None):
+    assert dd_block(words) == block

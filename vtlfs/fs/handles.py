@@ -12,7 +12,7 @@ from vtlfs.engine.reader import MediumReader
 from vtlfs.engine.session import WriteSession
 from vtlfs.errors import CannotReopen, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
-from vtlfs.model import IoMode, Opener
+from vtlfs.model import KIB, IoMode, Opener
 
 
 @dataclass(slots=True)
@@ -94,6 +94,8 @@ class WriteHandle:
         return first + own
 
 
+LARGE_BLOCK = 256 * KIB
+
 Handle = TextHandle | ReadHandle | WriteHandle
 
 
@@ -112,10 +114,12 @@ def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, 
 
     Only a write-only stream that begins with O_TRUNC can. With io=auto it does, unless it is `risky` (little is left of
     the medium or a disk, and a program that changes tapes wants to see ENOSPC at the write itself; or a disk does not
-    answer), or a shell has opened it for what it starts, which may open it again.
+    answer), a shell has opened it for what it starts, which may open it again, or the program is known to write large
+    blocks, for which gathering is only a further copy.
     """
     if io is IoMode.DIRECT or inode.writing > 1 or inode.readers:
         return False
     if flags & os.O_ACCMODE != os.O_WRONLY or flags & os.O_APPEND or not flags & os.O_TRUNC:
         return False
-    return io is IoMode.CACHED or not (opener.shell or risky)
+    large = opener.block is not None and opener.block >= LARGE_BLOCK
+    return io is IoMode.CACHED or not (opener.shell or risky or large)

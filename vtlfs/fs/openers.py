@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import psutil
 
-from vtlfs.model import Opener
+from vtlfs.errors import UsageError
+from vtlfs.model import Opener, parse_size
 
 # Shells open a file and pass it to what they start, which may open it again under /dev/stdout.
 SHELLS = frozenset(
@@ -31,7 +32,21 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Op
     shell = process is not None and _executable(process) in SHELLS
     if host is None:
         host = (ssh_client(process) if process else None) or machine
-    return Opener(host, pid, uid, gid, program, shell)
+    block = dd_block(_words(process)) if process and program == "dd" else None
+    return Opener(host, pid, uid, gid, program, shell, block)
+
+
+def dd_block(words: list[str]) -> int | None:
+    """Return the bytes that a dd with this command line writes at a time; None where that can't be told.
+
+    dd is what people write tapes with in large blocks; nothing else says its block size so plainly.
+    """
+    operands = dict(word.partition("=")[::2] for word in words[1:])
+    text = operands.get("bs") or operands.get("obs")
+    try:
+        return parse_size(text) if text else None
+    except UsageError:
+        return None
 
 
 def ssh_client(process: psutil.Process) -> str | None:
@@ -59,6 +74,13 @@ def _lineage(process: psutil.Process) -> Iterator[psutil.Process]:
             current = current.parent()
         except (psutil.Error, OSError):
             return
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except (psutil.Error, OSError):
+        return []
 
 
 def _executable(process: psutil.Process) -> str:
