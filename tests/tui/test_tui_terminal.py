@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -117,3 +118,16 @@ def _keep(text: str) -> None:
     console.print(Text.from_ansi(text.rstrip("\n")), no_wrap=True, crop=True)
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(console.export_svg(title="vtlfs tui /tmp/vtlfs-demo"))
+
+
+def test_without_a_terminal_it_says_so(shelf: Shelf) -> None:
+    words = [sys.executable, "-m", "vtlfs", "tui", str(shelf.path)]
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=PROJECT, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "wants a terminal" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_other_commands_do_not_load_textual() -> None:
+    script = "import sys, vtlfs.cli.main; sys.exit('textual' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)

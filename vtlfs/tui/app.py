@@ -12,7 +12,9 @@ from textual.screen import Screen
 
 from vtlfs.tui.screens.timeline import Timeline
 from vtlfs.tui.source import Source
+from vtlfs.tui.threads import Threads
 
+PATIENCE_SECONDS = 5.0  # at the end, for a file that is half written to be removed
 LIGHT_BACKGROUNDS = {"7", "15"}  # the colours of COLORFGBG that are light
 
 
@@ -34,6 +36,7 @@ class Browser(App[None]):
     def __init__(self, source: Source, theme: str | None = None) -> None:
         super().__init__()
         self.source = source
+        self.threads = Threads()
         self.theme = theme or theme_for(os.environ)
 
     def on_mount(self) -> None:
@@ -65,4 +68,8 @@ def theme_for(environment: "os._Environ[str] | dict[str, str]") -> str:
 
 def run(path: Path, theme: str | None = None) -> None:
     """Run the application until its end. Raises LibraryError where there is nothing to look at."""
-    Browser(Source.open(path), theme).run()
+    browser = Browser(Source.open(path), theme)
+    try:
+        browser.run()
+    finally:
+        browser.threads.finish(PATIENCE_SECONDS)

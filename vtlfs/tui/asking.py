@@ -1,6 +1,5 @@
 """Asking questions that take time without holding up the window; what goes wrong is shown and ends nothing."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +38,7 @@ class Asking(Screen[Any]):
 
         async def run() -> None:
             try:
-                answered(await asyncio.to_thread(question))
+                answered(await self.browser.threads.run(question))
             except Exception as error:  # whatever it is, the window goes on
                 self.complain(error)
                 if failed is not None:

@@ -54,10 +54,18 @@ class Compare(DataPage):
         """Compare."""
         source, earlier, later = self.browser.source, self._earlier, self.state
         self.query_one("#rows", Table).focus()
-        self.ask(lambda: difference(source.require("comparing"), earlier, later), self._show, "compare")
 
-    def _show(self, found: Difference) -> None:
-        self.query_one("#rows", Table).show(rows_of(found))
+        def question() -> tuple[Difference, list[Row]]:
+            found = difference(source.require("comparing"), earlier, later)
+            return found, rows_of(found)
+
+        self.ask(
+            question, self._show, "compare", lambda: self.query_one("#sums", Static).update("could not be compared")
+        )
+
+    def _show(self, answer: tuple[Difference, list[Row]]) -> None:
+        found, rows = answer
+        self.query_one("#rows", Table).show(rows)
         came, ended = len(found.sessions.came), len(found.sessions.changed)
         size = sum(tape_file.bytes for tape_file in found.tape_files)
         self.query_one("#sums", Static).update(

@@ -1,6 +1,5 @@
 """Dialogs that read a tape file or a medium from end to end: to a file, or only to check every stripe unit."""
 
-import asyncio
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -103,7 +102,7 @@ class ReadDialog(Asking, ModalScreen[None]):
 
     async def _run(self, path: Path | None) -> None:
         try:
-            size = await asyncio.to_thread(self._read, path)
+            size = await self.browser.threads.run(lambda: self._read(path), tidy=True)
         except Cancelled:
             self.say("cancelled; nothing was written" if path else "cancelled")
         except Exception as error:

@@ -28,6 +28,7 @@ class Plot(Widget):
         super().__init__()
         self._series: list[tuple[str, list[float], str]] = []
         self._ends = ("", "")
+        self._instead = "reading"
 
     @property
     def spans(self) -> int:
@@ -39,12 +40,13 @@ class Plot(Widget):
         self.border_title = title
         self._series = [(name, list(values), note) for name, values, note in series]
         self._ends = ends
+        self._instead = "nothing yet"
         self.refresh()
 
     def render(self) -> Text:
         """Draw it."""
         if not self._series:
-            return Text("nothing yet", style="dim")
+            return Text(self._instead, style="dim")
         top = max((max(values, default=0) for _, values, _ in self._series), default=0)
         rows = max(1, self.size.height - 1)
         lines = [

@@ -1,0 +1,180 @@
+"""The parts that need no window: words, bars, rates, pages of sessions, new files."""
+
+import asyncio
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from shelf import MEDIA, Shelf
+
+from vtlfs.errors import VtlfsError
+from vtlfs.model import Access, Session, State
+from vtlfs.snap import browse
+from vtlfs.snap.browse import SessionQuery
+from vtlfs.snap.view import open_view
+from vtlfs.tui import save, words
+from vtlfs.tui.app import theme_for
+from vtlfs.tui.meter import Gauge, Meter, Sample
+from vtlfs.tui.peek import hexadecimal
+from vtlfs.tui.threads import Threads
+from vtlfs.tui.widgets.plot import bars
+
+
+def test_what_steers_a_terminal_is_escaped() -> None:
+    assert words.printable("a\x1b[31mb\n") == "a\\x1b[31mb\\n"
+    assert words.printable(None) == "-"
+
+
+def test_bars_of_a_fill_show_the_share() -> None:
+    assert words.bar(50, 100) == "█████░░░░░  50%"
+    assert words.bar(1, 10**6).startswith("▏")
+    assert words.bar(5, None) == words.bar(None, 5) == words.bar(5, 0) == "-"
+
+
+def test_gains_have_their_sign() -> None:
+    assert [words.gain(n) for n in (0, 1234, -1)] == ["", "+1,234", "-1"]
+    assert words.gain(-2048, sized=True) == "-2 KiB"
+
+
+def test_bars_of_a_plot_are_in_one_scale_and_fill_the_width() -> None:
+    assert bars([0, 5, 10], 3, 10) == " ▄█"
+    assert bars([1, 8], 4, 8) == "▁▁██"
+    assert bars([0, 9, 0, 3], 2, 9) == "█▃"
+    assert bars([], 3, 1) == "   "
+    assert bars([0], 2, 0) == "  "
+
+
+def test_bytes_are_shown_in_hexadecimal_and_as_text() -> None:
+    first, second = hexadecimal(b"0123456789abcdef\x00z")
+    assert first == "00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  0123456789abcdef"
+    assert second.split() == ["00000010", "00", "7a", ".z"]
+
+
+def test_the_theme_suits_the_terminal() -> None:
+    assert theme_for({"TERM": "xterm"}) == "ansi-dark"
+    assert theme_for({"TERM": "xterm-256color"}) == "textual-dark"
+    assert theme_for({"TERM": "xterm", "COLORTERM": "truecolor", "COLORFGBG": "0;15"}) == "textual-light"
+
+
+def session(number: int, size: int) -> Session:
+    return Session(
+        *(number, 1, "alpha", 1, 0, 0, "tar", Access.WRITE, 0, "A", State.OPEN, None, "", None),
+        *(size, 1, 0, 4096, (), None),
+    )
+
+
+def test_rates_are_those_of_the_window() -> None:
+    meter = Meter(5.0)
+    for second in range(11):
+        meter.add(Sample(float(second), [session(1, second * 100)], {0: 70, 1: 30}))
+    assert meter.session_rate(session(1, 1000)) == 100
+    assert meter.session_rate(session(2, 1000)) == 0
+    assert meter.disk_rates(0)[-1] == pytest.approx(70)
+    assert len(meter.disk_rates(1)) == 11
+
+
+def test_a_gauge_counts_what_came_since_and_follows_a_session_to_its_end(shelf: Shelf) -> None:
+    gauge = Gauge()
+    with closing(shelf.library.tracking()) as tracking:
+        first = gauge.sample(tracking, 0.0)
+        assert [found.id for found in first.sessions] == [14, 15]
+        assert not any(first.disks.values())
+        new = shelf.open("2026-11-21T00:00:00.000000Z", MEDIA[0], b"")
+        gauge.sample(tracking, 1.0)
+        with tracking.transaction():
+            shelf._record(tracking, new, b"x" * 10000)
+            tracking.release_session(new, State.RELEASED, None, "2026-11-21T00:00:01.000000Z")
+        assert gauge.sample(tracking, 2.0).disks == {0: 4096 + 1808, 1: 4096}
+        assert not any(gauge.sample(tracking, 3.0).disks.values())
+
+
+@pytest.mark.parametrize("sort", browse.SORTS)
+def test_pages_of_sessions_are_those_of_the_whole(shelf: Shelf, sort: str) -> None:
+    for state in (None, 3):
+        with closing(shelf.library.tracking() if state is None else open_view(shelf.library, state)) as tracking:
+            query = SessionQuery(sort=sort, descending=False)
+            whole = browse.sessions_page(tracking, query, 0, 1000)
+            pages = [browse.sessions_page(tracking, query, first, 3) for first in range(0, 18, 3)]
+            assert [found for page in pages for found in page] == whole
+            assert len(whole) == browse.count_sessions(tracking, query) == (16 if state is None else 10)
+            if sort != "released_at":
+                values = [getattr(found, sort) for found in whole]
+                assert values == sorted(values)
+
+
+def test_sessions_are_chosen_by_what_is_asked(shelf: Shelf) -> None:
+    with closing(shelf.library.tracking()) as tracking:
+
+        def ids(**wanted: object) -> list[int]:
+            query = SessionQuery(**wanted)  # type: ignore[arg-type]
+            found = [found.id for found in browse.sessions_page(tracking, query, 0, 100)]
+            assert len(found) == browse.count_sessions(tracking, query)
+            return found
+
+        assert ids(state="open") == [15, 14]
+        assert ids(host="beta", medium=MEDIA[0]) == [14]
+        assert ids(text="pg_") == [16]
+        assert ids(text="%") == []
+        assert ids(text="7") == [7]
+        assert ids(since="2026-11-20") == [16, 15, 14]
+        assert ids(until="2026-11-16") == [4, 3, 2, 1]
+        assert browse.hosts(tracking) == ["alpha", "beta", "gamma"]
+        with pytest.raises(ValueError, match="id; drop"):
+            ids(sort="id; drop")
+
+
+def test_bytes_over_time_are_all_there(shelf: Shelf) -> None:
+    with closing(shelf.library.tracking()) as tracking:
+        for group in browse.GROUPS:
+            found = browse.bytes_over_time(tracking, group, 10)
+            assert sum(sum(values) for _, values in found.series) == browse.counters(tracking)[2]
+            assert all(len(values) == 10 for _, values in found.series)
+
+
+def test_a_new_file_is_there_only_when_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def half() -> None:
+        with save.new_file(path) as write:
+            write(memoryview(b"half"))
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        half()
+    assert not list(tmp_path.iterdir())
+    with save.new_file(path) as write:
+        write(memoryview(b"whole"))
+    with pytest.raises(VtlfsError, match="exists already"), save.new_file(path) as write:
+        write(memoryview(b"another"))
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("file", b"whole")]
+
+
+def test_nothing_is_written_into_the_library_or_over_a_file(shelf: Shelf, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    (tmp_path / "link").symlink_to(shelf.path)
+    for name, why in (
+        ("", "no file"),
+        (str(tmp_path / "there"), "exists already"),
+        (str(tmp_path / "no" / "file"), "no such directory"),
+        (str(tmp_path / "link" / "file"), "inside the library"),
+        (str(shelf.disks[1] / "file"), "inside the library"),
+    ):
+        with pytest.raises(VtlfsError, match=why):
+            save.place(shelf.library, name)
+
+
+def test_a_thread_that_hangs_keeps_nobody_from_ending() -> None:
+    threads = Threads()
+
+    async def ask() -> None:
+        assert await threads.run(lambda: 5) == 5
+        with pytest.raises(ValueError, match="no"):
+            await threads.run(lambda: int("no"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(threads.run(lambda: time.sleep(30), tidy=True), 0.05)
+
+    began = time.monotonic()
+    asyncio.run(ask())
+    threads.finish(0.05)
+    assert time.monotonic() - began < 5
