@@ -38,6 +38,9 @@ def check_views(acting: Actor, then: dict[int, Rows]) -> None:
     for number, rows in then.items():
         with closing(open_view(acting.library, number)) as view:
             assert contents(view) == rows, f"snapshot {number}"
+            media = view.media()
+        assert past.media(acting.tracking, number) == media
+        assert [past.medium(acting.tracking, number, one.barcode) for one in media] == media
 
 
 @settings(deadline=None, max_examples=25)
