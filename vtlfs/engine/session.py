@@ -185,9 +185,9 @@ class WriteSession:
     async def release(self, *, cut_off: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
         """End the session; what is recorded of it becomes a tape file, which is returned.
 
-        `cut_off`: the mount goes down before the kernel has said that the last descriptor is closed. `recorded` is called when the tape
-        file is on the medium; what follows is only tidying up, which a disk may hold up. Raises TrackingError where the
-        database doesn't take it; then the session is as it was, and can be released again.
+        `cut_off`: the mount goes down before the kernel has said that the last descriptor is closed. `recorded` is
+        called when the tape file is on the medium; what follows is only tidying up, which a disk may hold up. Raises
+        TrackingError where the database doesn't take it; then the session is as it was, and can be released again.
         """
         cut_off = cut_off and not self._closed
         error: VtlfsError | None = None
