@@ -239,6 +239,33 @@ def test_extracting_is_cancelled_and_leaves_nothing(
     assert not list(out.iterdir())
 
 
+def test_leaving_in_the_middle_of_extracting_leaves_nothing(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract = engine.extract
+
+    def slow(library, barcode, number, write, progress, opening) -> int:
+        return extract(library, barcode, number, write, lambda size: (time.sleep(0.2), progress(size)), opening)
+
+    monkeypatch.setattr(engine, "extract", slow)
+    out = tmp_path / "out"
+    out.mkdir()
+    apps = []
+
+    async def story(d: Driver) -> None:
+        apps.append(d.app)
+        await d.go("enter", screen="StateScreen")
+        await d.go("e", screen="ExtractDialog")
+        await d.press("ctrl+u", *str(out / "half"), "enter")
+        await d.until(lambda: d.app.screen.done, "progress")
+        assert list(out.iterdir())
+        await d.press("ctrl+q")
+
+    drive(shelf.path, story)
+    apps[0].threads.finish(10)
+    assert not list(out.iterdir())
+
+
 def test_checksums_are_verified_and_damage_is_told(shelf: Shelf) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")

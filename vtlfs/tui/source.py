@@ -13,8 +13,7 @@ from vtlfs.engine.recover import is_alive
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
-from vtlfs.snap import store
-from vtlfs.snap.view import open_view
+from vtlfs.snap import store, view
 
 NOW = None  # the number of the present, where snapshots have theirs
 
@@ -54,14 +53,14 @@ class Source:
     @contextmanager
     def tracking(self, state: int | None = NOW) -> Iterator[Tracking]:
         """Open the tracking database as it stood at a snapshot, or as it is. Raises VtlfsError."""
-        if self.library is None:
-            if state is not NOW:
-                raise NotInAnExport(f"snapshot {state}")
-            opened = Tracking(self.path.parent, read_only=True, name=self.path.name)
-        else:
-            opened = self.library.tracking(read_only=True) if state is NOW else open_view(self.library, state)
-        with closing(opened):
-            yield opened
+        if self.library is not None:
+            with view.opened(self.library, state) as tracking:
+                yield tracking
+            return
+        if state is not NOW:
+            raise NotInAnExport(f"snapshot {state}")
+        with closing(Tracking(self.path.parent, read_only=True, name=self.path.name)) as tracking:
+            yield tracking
 
     def require(self, what: str) -> Library:
         """Return the library. Raises NotInAnExport."""

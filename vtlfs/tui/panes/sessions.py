@@ -33,7 +33,7 @@ class Sessions(Pane):
         Column("PROGRAM", 8, lambda s: words.printable(s.program), name="program"),
         Column("DOES", 5, lambda s: str(s.access)),
         Column("DR", 2, lambda s: f"{s.drive}", right=True, name="drive"),
-        Column("MEDIUM", 9, lambda s: s.medium, name="medium"),
+        Column("MEDIUM", 0, lambda s: s.medium, name="medium"),
         Column("STATE", 9, lambda s: s.error or str(s.state), name="state", look=lambda s: LOOKS[s.state]),
         Column("BYTES", 9, lambda s: words.size(s.bytes), right=True, name="bytes"),
     ]

@@ -77,7 +77,7 @@ class Timeline(Page):
         """Fetch what is shown, and look again from time to time."""
         self.table.focus()
         self.action_reload()
-        self.set_interval(REFRESH_SECONDS, self._fetch)
+        self.set_interval(REFRESH_SECONDS, lambda: self._fetch() if self.is_current else None)
 
     def on_screen_resume(self) -> None:
         """Look again after another screen."""

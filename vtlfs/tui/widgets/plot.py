@@ -21,7 +21,8 @@ class Plot(Widget):
     """A title, a row of bars for each name, as many as fit, and the ends of the axis of time."""
 
     DEFAULT_CSS = """
-    Plot { height: 7; background: $surface; color: $foreground; padding: 0 1; border-top: solid $primary; }
+    Plot { height: 30%; min-height: 7; padding: 0 1; border-top: solid $primary; background: $surface;
+        color: $foreground; }
     """
 
     def __init__(self) -> None:
