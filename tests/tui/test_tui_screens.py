@@ -437,3 +437,17 @@ def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(shelf: Shelf) -> None
         assert d.table.selected.number == 4
 
     drive(shelf.path, story)
+
+
+def test_names_that_would_steer_the_terminal_are_only_shown(shelf: Shelf) -> None:
+    shelf.write(at(6, 1), at(6, 2), MEDIA[0], b"x", program="[b]\x1b[2J[/x]")
+    shelf.take(at(6, 3), "[red]name[/blue]")
+
+    async def story(d: Driver) -> None:
+        assert "[red]name[/blue]" in d.text()
+        await d.go("enter", screen="StateScreen")
+        assert "\x1b" not in d.text()
+        await d.go("enter", screen="DetailsScreen")
+        assert "[b]\\x1b[2J[/x], pid 123" in d.text()
+
+    drive(shelf.path, story)
