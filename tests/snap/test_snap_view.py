@@ -43,14 +43,14 @@ def check_views(acting: Actor, then: dict[int, Rows]) -> None:
         assert [past.medium(acting.tracking, number, one.barcode) for one in media] == media
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=50)
 @given(steps)
 def test_views_show_what_the_database_was(chosen: list[tuple[str, int]]) -> None:
     with actor() as acting:
         check_views(acting, fill(acting, chosen))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=50)
 @given(steps, st.data())
 def test_pruning_changes_no_other_snapshot_and_leaves_no_history_that_none_shows(
     chosen: list[tuple[str, int]], data: st.DataObject
@@ -76,7 +76,7 @@ def check_history(tracking: Tracking, kept: set[int]) -> None:
             assert any(since <= number < until for number in kept), (table, since, until)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=50)
 @given(steps, st.data())
 def test_difference_is_what_two_states_differ_in(chosen: list[tuple[str, int]], data: st.DataObject) -> None:
     with actor() as acting:
@@ -176,7 +176,15 @@ def test_the_past_of_media_and_tape_files(acting: Actor) -> None:
     two = acting.snap().id
     tracking = acting.tracking
     assert [past.medium(tracking, number, "A1").tape_files for number in (one, two)] == [1, 2]
-    assert [medium.barcode for medium in past.media(tracking, one)] == ["A1", "A2", "A3"]
+    third = acting.open(0)
+    acting.record(third, 1)
+    acting.release(third)
+    for number in (one, two):
+        assert [(medium.barcode, medium.tape_files) for medium in past.media(tracking, number)] == [
+            ("A1", number),
+            ("A2", 0),
+            ("A3", 0),
+        ]
     assert [file.session for file in past.tape_files(tracking, one, "A1")] == [first]
     assert past.tape_file(tracking, two, "A1", 1).session == second
     with pytest.raises(NoSuchTapeFile):
@@ -228,6 +236,7 @@ def test_a_difference_of_two_old_snapshots_does_not_look_at_what_came_later(acti
     first = acting.snap().id
     session = acting.open()
     second = acting.snap().id
+    acting.release(session)
     with acting.tracking.transaction():
         for which in range(300):
             acting.release(acting.open(which))
