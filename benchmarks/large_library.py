@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Make a library with a long history, to see what its size does to everything else.
+
+    benchmarks/large_library.py DIRECTORY [--media 1000] [--sessions 1000000] [--snapshots 10000]
+
+makes DIRECTORY/library on two disks beside it. The history goes through the same verbs as a real one, so that the tables,
+their counters and their past are what a mount would have left; the disks stay empty, for nobody reads the data back.
+"""
+
+import argparse
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from vtlfs.engine import library as libraries
+from vtlfs.engine.tracking import Tracking
+from vtlfs.model import MIB, Access, Mount, Opener, State, StripeUnit, utc_now
+from vtlfs.snap import store
+
+BATCH = 1000
+HOSTS = [f"host{number:02d}" for number in range(20)]
+PROGRAMS = ["tar", "dd", "pg_dump", "cpio", "mbuffer"]
+
+
+def main() -> None:
+    """Parse the command line and make the library."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--media", type=int, default=1000)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--snapshots", type=int, default=10_000)
+    arguments = parser.parse_args()
+    root: Path = arguments.directory
+    root.mkdir(parents=True, exist_ok=True)
+    disks = [root / "disk0", root / "disk1"]
+    for disk in disks:
+        disk.mkdir()
+    library = libraries.create(root / "library", disks, drives=8, stripe_unit=MIB, at=utc_now())
+    tracking = library.tracking()
+    started = time.monotonic()
+    fill(tracking, arguments.media, arguments.sessions, arguments.snapshots)
+    tracking.close()
+    print(f"{arguments.sessions} sessions, {arguments.snapshots} snapshots: {time.monotonic() - started:.0f} s")
+
+
+def fill(tracking: Tracking, media: int, sessions: int, snapshots: int) -> None:
+    """Write the history: sessions evenly over three years, a snapshot after every so many."""
+    source = random.Random(1)
+    barcodes = [f"V{number:05d}L9" for number in range(media)]
+    begin, step = datetime.now(UTC) - timedelta(days=3 * 365), timedelta(days=3 * 365) / max(1, sessions)
+    every = max(1, sessions // max(1, snapshots))
+    with tracking.transaction(durable=False):
+        tracking.add_media(barcodes, None, stamp(begin))
+        mount = tracking.add_mount(Mount(0, None, "bench", 1, 0, "/mnt", "", "unmounted", stamp(begin), None))
+        first = tracking.lease_sessions(sessions).start
+    for batch in range(0, sessions, BATCH):
+        with tracking.transaction(durable=False):
+            for index in range(batch, min(batch + BATCH, sessions)):
+                write(tracking, first + index, mount, source, barcodes, begin + index * step)
+                if (index + 1) % every == 0:
+                    store.take(tracking, stamp(begin + index * step), scheduled=True)
+
+
+def write(
+    tracking: Tracking, number: int, mount: int, source: random.Random, barcodes: list[str], at: datetime
+) -> None:
+    """Record one session, of up to 8 MiB."""
+    size = source.randrange(1, 8 * MIB)
+    opener = Opener(source.choice(HOSTS), source.randrange(1, 1 << 22), 0, 0, source.choice(PROGRAMS))
+    tracking.open_session(
+        number, mount, opener, Access.WRITE, source.randrange(8), source.choice(barcodes), MIB, stamp(at)
+    )
+    units = [
+        StripeUnit(number, unit, (number + unit) % 2, unit // 2, min(MIB, size - unit * MIB), source.randbytes(32))
+        for unit in range(-(-size // MIB))
+    ]
+    tracking.record_progress(number, units, size, -(-size // 10_240))
+    tracking.release_session(number, State.RELEASED, None, stamp(at + timedelta(seconds=5)))
+
+
+def stamp(moment: datetime) -> str:
+    """Write a time in the product's form."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+if __name__ == "__main__":
+    main()
