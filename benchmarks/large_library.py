@@ -4,7 +4,8 @@
     benchmarks/large_library.py DIRECTORY [--media 1000] [--sessions 1000000] [--snapshots 10000]
 
 makes DIRECTORY/library on two disks beside it. The history goes through the same verbs as a real one, so that the
-tables, their counters and their past are what a mount would have left. The disks stay empty: nobody reads the data back.
+tables, their counters and their past are what a mount would have left. The disks stay empty: nobody reads
+the data back.
 """
 
 import argparse
