@@ -68,19 +68,24 @@ def take(library: Path, name: str | None, as_json: bool) -> None:
 
 @snapshot.command("list", epilog=params.example("vtlfs snapshot list /srv/vtl"))
 @params.library_argument
+@click.option("--limit", metavar="N", type=params.number, help="At most so many, the newest; for the table 50.")
 @params.json_option
-def list_snapshots(library: Path, as_json: bool) -> None:
+def list_snapshots(library: Path, limit: int | None, as_json: bool) -> None:
     """List the snapshots, the newest last."""
     from vtlfs.engine.library import Library
     from vtlfs.snap import store
 
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
         found = store.snapshots(tracking)
+    rows = DEFAULT_ROWS if limit is None and not as_json else len(found) if limit is None else limit
+    left_out, found = max(0, len(found) - rows), found[max(0, len(found) - rows) :]
     if as_json:
         show.as_json([asdict(one) for one in found])
-    elif not found:
+    elif not found and not left_out:
         show.line(f"no snapshots; vtlfs snapshot take {show.word(library)} takes one")
     else:
+        if left_out:
+            show.line(f"{show.count(left_out, 'older snapshot')} left out; --limit N shows more")
         columns = [Column("ID", figures=True), Column("TAKEN", folds=False), Column("BY", folds=False)]
         columns += [Column(text, figures=True) for text in ("MEDIA", "SESSIONS", "OPEN", "FILES", "BYTES")]
         show.table([*columns, Column("NAME")], [_snapshot_row(one) for one in found])
@@ -195,6 +200,7 @@ def prune(library: Path, dry_run: bool, as_json: bool) -> None:
 
 # --- how things look --------------------------------------------------------------------------------------------------
 
+DEFAULT_ROWS = 50
 _MARK = Column("")
 _DISK = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True), Column("TOTAL", figures=True)]
 _DRIVE = [Column("DRIVE", figures=True), Column("LOADED")]
