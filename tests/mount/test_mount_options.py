@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -190,3 +191,24 @@ def test_mount_fails_with_the_reason(library: OnDisks, tmp_path: Path):
     empty.mkdir()
     assert "no such directory" in library.vtlfs("mount", library.path, empty, status=1)
     assert subprocess.run(["mountpoint", "-q", empty], check=False).returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        ("mount -t tmpfs none /dev", "no /dev/fuse"),
+        ("touch {0}/fuse && chmod 0 {0}/fuse && mount --bind {0}/fuse /dev/fuse", "/dev/fuse: Permission denied"),
+    ],
+)
+def test_mount_without_a_usable_fuse_device_says_so(library: OnDisks, tmp_path: Path, prepare: str, reason: str):
+    """In a mount table of its own, and without root's right to pass over permissions."""
+    (tmp_path / "empty").mkdir()
+    script = prepare.format(tmp_path) + ' && exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
+    words = [sys.executable, "-m", "vtlfs", "mount", library.path, tmp_path / "empty"]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("vtlfs: ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
