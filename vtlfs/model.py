@@ -227,7 +227,7 @@ class Opener:
     uid: int
     gid: int
     program: str
-    shell: bool = False  # a shell's redirection: what it starts may open /dev/stdout again
+    gathers: bool = False  # a program that writes its output itself, in small blocks; see vtlfs.fs.openers
     block: int | None = None  # bytes that it writes at a time, where that can be told beforehand
 
 

@@ -16,8 +16,8 @@ from vtlfs.fs.inodes import Inode, Inodes
 from vtlfs.fs.tree import MediumNode
 from vtlfs.model import IoMode, Medium, Mount, Opener, utc_now
 
-TAR = Opener("alpha", 1, 0, 0, "tar")
-BASH = replace(TAR, program="bash", shell=True)
+TAR = Opener("alpha", 1, 0, 0, "tar", gathers=True)
+BASH = replace(TAR, program="bash", gathers=False)
 TRUNCATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 MEDIUM = Medium(1, "T1", None, 0, 0, 0, utc_now(), None)
 

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from vtlfs.fs.openers import SHELLS, dd_block, identify, ssh_client
+from vtlfs.fs.openers import dd_block, identify, ssh_client
 
 SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
 CHILD = "import sys; print(flush=True); sys.stdin.read()"
@@ -32,14 +32,20 @@ def test_process_is_identified(child):
     opener = identify(process.pid, 12, 34, "alpha", "machine")
     assert (opener.host, opener.pid, opener.uid, opener.gid) == ("alpha", process.pid, 12, 34)
     assert opener.program == psutil.Process(process.pid).name()
-    assert not opener.shell
+    assert not opener.gathers
 
 
-def test_shell_is_known_by_its_executable(child):
+def test_shell_may_hand_on_what_it_opens(child):
     process = child(["/bin/sh", "-c", "echo; read -r line; true"], {})
-    opener = identify(process.pid, 0, 0, "alpha", "machine")
-    assert opener.shell
-    assert "bash" in SHELLS
+    assert not identify(process.pid, 0, 0, "alpha", "machine").gathers
+
+
+def test_writer_is_known_by_its_executable():
+    process = subprocess.Popen(["dd", "of=/dev/null", "status=none"], stdin=subprocess.PIPE)
+    while psutil.Process(process.pid).name() != "dd":
+        pass
+    assert identify(process.pid, 0, 0, "alpha", "machine").gathers
+    process.communicate(timeout=20)
 
 
 def test_ssh_connection_of_the_process(child):
@@ -79,13 +85,13 @@ def test_process_that_is_gone_or_of_another_container():
     for pid in (0, process.pid):
         opener = identify(pid, 5, 6, None, "machine")
         assert (opener.host, opener.program, opener.pid, opener.uid) == ("machine", "?", pid, 5)
-        assert not opener.shell
+        assert not opener.gathers
 
 
 def test_kernel_thread_has_no_executable():
     if not psutil.pid_exists(2) or psutil.Process(2).exe():
         pytest.skip("process 2 is no kernel thread here")
-    assert not identify(2, 0, 0, "alpha", "machine").shell
+    assert not identify(2, 0, 0, "alpha", "machine").gathers
 
 
 def test_own_process():

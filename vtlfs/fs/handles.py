@@ -103,7 +103,7 @@ def check_reopening(inode: Inode) -> None:
     """Raise where one more open for writing would harm a stream that is written through the page cache.
 
     The kernel throws away that cache's unwritten pages when the same inode is opened with O_TRUNC, and sends those of
-    one stream in the name of another. With io=auto it does not come to this for what a shell has opened.
+    one stream in the name of another. With io=auto only programs that do no such thing are cached.
     """
     if inode.cached and inode.writing:
         raise CannotReopen
@@ -112,14 +112,14 @@ def check_reopening(inode: Inode) -> None:
 def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, risky: bool) -> bool:
     """Tell whether an open for writing is to go through the kernel's page cache.
 
-    Only a write-only stream that begins with O_TRUNC can. With io=auto it does, unless it is `risky` (little is left of
-    the medium or a disk, and a program that changes tapes wants to see ENOSPC at the write itself; or a disk does not
-    answer), a shell has opened it for what it starts, which may open it again, or the program is known to write large
-    blocks, for which gathering is only a further copy.
+    Only a write-only stream that begins with O_TRUNC can. With io=auto it does where that is quicker and harms nobody:
+    where a program is known to write small blocks, and to write them itself. Not for one that may hand the file on to
+    what it starts, which may open it again; nor where it is `risky`: little is left of the medium or a disk, and a
+    program that changes tapes wants to see ENOSPC at the write itself, or a disk does not answer.
     """
     if io is IoMode.DIRECT or inode.writing > 1 or inode.readers:
         return False
     if flags & os.O_ACCMODE != os.O_WRONLY or flags & os.O_APPEND or not flags & os.O_TRUNC:
         return False
     large = opener.block is not None and opener.block >= LARGE_BLOCK
-    return io is IoMode.CACHED or not (opener.shell or risky or large)
+    return io is IoMode.CACHED or (opener.gathers and not (risky or large))

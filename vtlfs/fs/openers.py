@@ -9,9 +9,11 @@ import psutil
 from vtlfs.errors import UsageError
 from vtlfs.model import Opener, parse_size
 
-# Shells open a file and pass it to what they start, which may open it again under /dev/stdout.
-SHELLS = frozenset(
-    "sh bash rbash dash ash busybox zsh zsh5 ksh ksh93 mksh lksh yash fish csh tcsh bsd-csh posh".split()
+# Programs that write to the file they open themselves, mostly in small blocks. Any other program may hand the open file
+# on to what it starts, as shells and scripts do, and that may open it again under /dev/stdout.
+WRITERS = frozenset(
+    "tar bsdtar star cpio bsdcpio pax dd dump mbuffer pv cat tee cp rsync gzip pigz bzip2 xz zstd lz4 age gpg "
+    "btrfs zfs xfsdump pg_dump pg_basebackup mysqldump mariadb-dump mariabackup".split()
 )
 
 MAX_PROGRAM = 64  # characters of a program's name; whoever starts it can make it as long as he likes
@@ -29,11 +31,11 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Op
         program = process.name()[:MAX_PROGRAM] if process else "?"
     except (psutil.Error, OSError):
         process, program = None, "?"
-    shell = process is not None and _executable(process) in SHELLS
+    gathers = process is not None and _executable(process) in WRITERS
     if host is None:
         host = (ssh_client(process) if process else None) or machine
     block = dd_block(_words(process)) if process and program == "dd" else None
-    return Opener(host, pid, uid, gid, program, shell, block)
+    return Opener(host, pid, uid, gid, program, gathers, block)
 
 
 def dd_block(words: list[str]) -> int | None:
