@@ -44,7 +44,8 @@ class Asking(Screen[Any]):
                 if failed is not None:
                     failed()
 
-        self.run_worker(run(), group=group, exclusive=True, exit_on_error=False)
+        # the function, not its coroutine: a worker that is cancelled before it began would leave that unawaited
+        self.run_worker(run, group=group, exclusive=True, exit_on_error=False)
 
     def complain(self, error: Exception) -> None:
         """Show an error."""

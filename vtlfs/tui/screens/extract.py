@@ -1,5 +1,6 @@
 """Dialogs that read a tape file or a medium from end to end: to a file, or only to check every stripe unit."""
 
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -94,7 +95,7 @@ class ReadDialog(Asking, ModalScreen[None]):
         self._stop.clear()
         self.query_one(ProgressBar).display = True
         self.done, self._began = 0, monotonic()
-        self.run_worker(self._run(path), exclusive=True, exit_on_error=False)
+        self.run_worker(partial(self._run, path), exclusive=True, exit_on_error=False)
 
     def on_unmount(self) -> None:
         """Have the thread end when the window does."""
