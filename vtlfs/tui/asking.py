@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual.screen import Screen
+from textual.worker import WorkType
 
 from vtlfs.errors import VtlfsError
 from vtlfs.tui.words import printable
@@ -45,7 +46,8 @@ class Asking(Screen[Any]):
                     failed()
 
         # the function, not its coroutine: a worker that is cancelled before it began would leave that unawaited
-        self.run_worker(run, group=group, exclusive=True, exit_on_error=False)
+        work: WorkType[None] = run
+        self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
 
     def complain(self, error: Exception) -> None:
         """Show an error."""

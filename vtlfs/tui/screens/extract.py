@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, ProgressBar
+from textual.worker import WorkType
 
 from vtlfs.engine.library import Library
 from vtlfs.tui import save, words
@@ -95,7 +96,8 @@ class ReadDialog(Asking, ModalScreen[None]):
         self._stop.clear()
         self.query_one(ProgressBar).display = True
         self.done, self._began = 0, monotonic()
-        self.run_worker(partial(self._run, path), exclusive=True, exit_on_error=False)
+        work: WorkType[None] = partial(self._run, path)
+        self.run_worker(work, exclusive=True, exit_on_error=False)
 
     def on_unmount(self) -> None:
         """Have the thread end when the window does."""
