@@ -1,42 +1,34 @@
-"""The process that serves a mount, from the checks before it to the clean-up after it; and unmounting."""
+"""The process that serves a mount, from its start to the clean-up after it."""
 
 import ctypes
-import errno
 import logging
 import os
-import re
 import resource
 import signal
 import socket
-import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shutil import which
 
 import pyfuse3
 import trio
 
 from vtlfs.engine.engine import running
 from vtlfs.engine.library import LOG, Library
-from vtlfs.engine.recover import is_alive
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.operations import Operations
 from vtlfs.fs.options import MountOptions, parse
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
+from vtlfs.mounts import check_fuse, check_mountpoint
 from vtlfs.snap import schedule
 
-FUSE_DEVICE = "/dev/fuse"
-FILE_SYSTEM_TYPE = "fuse.vtlfs"
 MAX_HANDLERS = 600  # requests in the works at once; more than the kernel's background requests, see `_tune`
 BACKGROUND_REQUESTS = 512
 READ_AHEAD_BYTES = MIB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 SWITCH_SECONDS = 0.00005
-UNMOUNT_SECONDS = 60.0
 
 log = logging.getLogger("vtlfs")
 
@@ -52,84 +44,12 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
     opened.tracking(read_only=True).close()
     opened.disks()
     mountpoint = Path(os.path.realpath(mountpoint))
-    _check_fuse(mountpoint, wanted)
-    _check_mountpoint(mountpoint)
+    check_fuse(mountpoint, wanted)
+    check_mountpoint(mountpoint)
     if foreground:
         _serve(opened, mountpoint, wanted, lambda: None)
     else:
         _serve_in_background(opened, mountpoint, wanted)
-
-
-# --- checks ---------------------------------------------------------------------------------------------------------
-
-
-def _check_fuse(mountpoint: Path, options: MountOptions) -> None:
-    try:
-        os.close(os.open(FUSE_DEVICE, os.O_RDWR))
-    except FileNotFoundError:
-        raise MountError(f"no {FUSE_DEVICE}: load the kernel's module with `modprobe fuse`") from None
-    except OSError as error:
-        raise MountError(f"{FUSE_DEVICE}: {error.strerror}") from None
-    if os.geteuid() == 0:
-        return
-    if which("fusermount3") is None:
-        raise MountError("fusermount3 is missing, which mounts for users other than root; install fuse3")
-    if options.allow_other and "user_allow_other" not in _fuse_configuration():
-        raise MountError("allow_other is root's, unless /etc/fuse.conf has the line user_allow_other")
-    if mountpoint.is_dir() and not os.access(mountpoint, os.W_OK):
-        raise MountError(f"{mountpoint}: not enough rights to mount here: it must be writable by you")
-
-
-def _fuse_configuration() -> list[str]:
-    try:
-        return [line.strip() for line in Path("/etc/fuse.conf").read_text().splitlines()]
-    except OSError:
-        return []
-
-
-def _check_mountpoint(mountpoint: Path) -> None:
-    """Raise MountError unless the mount point is an empty directory. A dead vtlfs that is mounted there goes first."""
-    try:
-        status = mountpoint.stat()
-        os.statvfs(mountpoint)  # for the kernel still answers stat() for a while for one that is dead
-    except OSError as error:
-        if error.errno != errno.ENOTCONN or _mounted_at(mountpoint) is None:
-            raise MountError(f"{mountpoint}: {error.strerror}") from None
-        log.warning("%s: the mount here is dead; unmounting it", mountpoint)
-        _run_umount(mountpoint, lazy=True)
-        status = mountpoint.stat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise MountError(f"{mountpoint}: not a directory")
-    if (source := _mounted_at(mountpoint)) is not None:
-        raise MountError(f"{mountpoint}: {source} is mounted here already; `vtlfs umount` it, or mount elsewhere")
-    if os.path.ismount(mountpoint):
-        raise MountError(f"{mountpoint}: in use, another file system is mounted here")
-    try:
-        if any(mountpoint.iterdir()):
-            raise MountError(f"{mountpoint}: not empty")
-    except OSError as error:
-        raise MountError(f"{mountpoint}: {error.strerror}") from None
-
-
-def _mounted_at(mountpoint: Path) -> str | None:
-    """Return the source of the vtlfs that is mounted there, the last one on top; None without one.
-
-    Reads the kernel's table and touches no mount, for a dead one answers nothing.
-    """
-    found = None
-    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n"):
-        fields, _, rest = line.partition(" - ")
-        kind, source = rest.split(" ")[:2] if rest else ("", "")
-        if kind == FILE_SYSTEM_TYPE and _unescape(fields.split(" ")[4]) == str(mountpoint):
-            found = _unescape(source)
-    return found
-
-
-def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), field)
-
-
-# --- serving --------------------------------------------------------------------------------------------------------
 
 
 def _serve_in_background(library: Library, mountpoint: Path, options: MountOptions) -> None:
@@ -303,66 +223,3 @@ def _tune(device: int) -> None:
             path.write_text(f"{value}\n")
         except OSError as error:
             log.debug("%s: %s", path, error.strerror)
-
-
-# --- unmounting -----------------------------------------------------------------------------------------------------
-
-
-def unmount(mountpoint: Path) -> None:
-    """Unmount, and return when everything is written and the serving process has ended.
-
-    Raises MountError; of a mount that is in use it says who holds it.
-    """
-    mountpoint = Path(os.path.realpath(mountpoint))
-    source = _mounted_at(mountpoint)
-    if source is None:
-        raise MountError(f"{mountpoint}: no vtlfs is mounted here")
-    serving = _serving(Path(source), mountpoint)
-    _run_umount(mountpoint, lazy=False)
-    deadline = time.monotonic() + UNMOUNT_SECONDS
-    while any(is_alive(Path(source), mount.id) for mount in serving):
-        if time.monotonic() > deadline:
-            raise MountError(f"{mountpoint}: unmounted, but process {serving[0].pid} has not finished writing yet")
-        time.sleep(0.02)
-
-
-def _serving(library: Path, mountpoint: Path) -> list[Mount]:
-    """Return the live mounts of the library at the mount point; none where the library is not to be had."""
-    try:
-        tracking = Library.open(library).tracking(read_only=True)
-    except VtlfsError:
-        return []
-    try:
-        return [mount for mount in tracking.mounts() if mount.mountpoint == str(mountpoint)]
-    finally:
-        tracking.close()
-
-
-def _run_umount(mountpoint: Path, *, lazy: bool) -> None:
-    flags = ["-l" if os.geteuid() == 0 else "-z"] if lazy else []
-    program = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
-    done = subprocess.run([*program, *flags, "--", mountpoint], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return
-    holders = _holders(mountpoint)
-    if holders:
-        raise MountError(f"{mountpoint}: in use by {', '.join(holders)}")
-    raise MountError(done.stderr.strip().replace("\n", "; ") or f"{mountpoint}: {program[0]} failed")
-
-
-def _holders(mountpoint: Path) -> list[str]:
-    """Return the processes that hold the mount: with an open file, as their directory or as their program."""
-    found = []
-    for process in sorted(
-        (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()), key=lambda p: int(p.name)
-    ):
-        links = [process / "cwd", process / "root", process / "exe"]
-        with suppress(OSError):
-            links += (process / "fd").iterdir()
-        for link in links:
-            with suppress(OSError):
-                target = os.readlink(link)
-                if target == str(mountpoint) or target.startswith(f"{mountpoint}/"):
-                    found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-                    break
-    return found

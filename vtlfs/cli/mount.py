@@ -35,9 +35,9 @@ def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground:
 @click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
 def umount(mountpoint: Path) -> None:
     """Unmount a library. Says who holds it when it is busy."""
-    from vtlfs import daemon
+    from vtlfs import mounts
 
-    daemon.unmount(mountpoint)
+    mounts.unmount(mountpoint)
 
 
 @click.command(epilog=params.example("vtlfs recover /srv/vtl"))
