@@ -1,6 +1,7 @@
 """Fixtures of the tests that mount."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,3 +26,27 @@ def _no_descriptor_left() -> Iterator[None]:
             target = os.readlink(f"/proc/self/fd/{name}")
             if any(target.startswith(f"{path}/") for path in mountpoints()):
                 os.close(int(name))
+
+
+@pytest.fixture
+def on_loop(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
+    """A library with disk 0 on an ext4 of its own, which can be frozen or shut down, and disk 1 elsewhere."""
+    require_fuse()
+    loop, image = tmp_path / "loop", tmp_path / "image"
+    loop.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(256 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", image], capture_output=True, check=False)
+    if made.returncode or subprocess.run(["mount", "-o", "loop", image, loop], check=False).returncode:
+        pytest.skip("no loop device with an ext4 can be had here")
+    try:
+        yield OnDisks(tmp_path, [loop, tmp_path / "other"])
+    finally:
+        subprocess.run(["umount", loop], check=True)
+
+
+@pytest.fixture
+def frozen(on_loop: OnDisks) -> Iterator[OnDisks]:
+    """The library, whose disk 0 the test may freeze with `fsfreeze`; it is thawed at the end."""
+    yield on_loop
+    subprocess.run(["fsfreeze", "-u", on_loop.disks[0]], capture_output=True, check=False)

@@ -1,6 +1,7 @@
 """The process that serves a mount, from its start to the clean-up after it."""
 
 import ctypes
+import io
 import logging
 import os
 import resource
@@ -15,13 +16,13 @@ from pathlib import Path
 import pyfuse3
 import trio
 
+from vtlfs import logs, mounts
 from vtlfs.engine.engine import running
-from vtlfs.engine.library import LOG, Library
+from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.operations import Operations
 from vtlfs.fs.options import MountOptions, parse
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
-from vtlfs.mounts import check_fuse, check_mountpoint
 from vtlfs.snap import schedule
 
 MAX_HANDLERS = 600  # requests in the works at once; more than the kernel's background requests, see `_tune`
@@ -29,6 +30,8 @@ BACKGROUND_REQUESTS = 512
 READ_AHEAD_BYTES = MIB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 SWITCH_SECONDS = 0.00005
+DRAIN_SECONDS = 3.0  # at most, for what the kernel still has of streams when the mount is told to stop
+USABLE = "usable"
 
 log = logging.getLogger("vtlfs")
 
@@ -38,14 +41,14 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
 
     Raises VtlfsError with the reason where it can't be mounted.
     """
-    logging.basicConfig(format="vtlfs: %(levelname)s: %(message)s", level=logging.INFO)
     wanted = parse(options)
+    logs.to_standard_error(wanted.log)
     opened = Library.open(library)
     opened.tracking(read_only=True).close()
     opened.disks()
     mountpoint = Path(os.path.realpath(mountpoint))
-    check_fuse(mountpoint, wanted)
-    check_mountpoint(mountpoint)
+    mounts.check_fuse(mountpoint, wanted)
+    mounts.check_mountpoint(mountpoint)
     if foreground:
         _serve(opened, mountpoint, wanted, lambda: None)
     else:
@@ -59,41 +62,49 @@ def _serve_in_background(library: Library, mountpoint: Path, options: MountOptio
         status = 1
         try:
             os.close(reading)
-            _detach(library)
-            _serve(library, mountpoint, options, lambda: os.close(writing))
+            with open(writing, "wb", buffering=0) as waiting:
+                _detach()
+                _serve_and_log(library, mountpoint, options, waiting)
             status = 0
-        except VtlfsError as error:
-            with suppress(OSError):  # the pipe is closed once the mount was usable
-                os.write(writing, str(error).encode("utf-8", "surrogateescape"))
-            log.error("%s", error)
-        except BaseException:
-            with suppress(OSError):
-                os.write(writing, f"failed; {library.path / LOG} says why".encode())
-            log.exception("failed")
         finally:
-            logging.shutdown()
             os._exit(status)
     os.close(writing)
     with open(reading, "rb") as pipe:
         reason = pipe.read().decode("utf-8", "surrogateescape")
-    if reason:
+    if reason != USABLE:
         os.waitpid(child, 0)
-        raise MountError(reason)
+        raise MountError(reason or f"the serving process died; {logs.where(library.path)} may say why")
 
 
-def _detach(library: Library) -> None:
-    """Leave the terminal and the session of the one who mounts; log to a file of the library."""
+def _serve_and_log(library: Library, mountpoint: Path, options: MountOptions, waiting: io.FileIO) -> None:
+    """Serve, and say what ended it: in the log, and to whoever waits for the mount until it is usable."""
+
+    def tell(reason: str) -> None:
+        if not waiting.closed:
+            waiting.write(reason.encode("utf-8", "surrogateescape"))
+            waiting.close()
+
+    with logs.in_background(library.path, options.log):
+        try:
+            _serve(library, mountpoint, options, lambda: tell(USABLE))
+        except VtlfsError as error:
+            log.error("%s", error)
+            tell(str(error))
+            raise
+        except BaseException:
+            log.exception("failed")
+            tell(f"failed; {logs.where(library.path)} says why")
+            raise
+
+
+def _detach() -> None:
+    """Leave the terminal and the session of the one who mounts."""
     os.setsid()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     os.close(null)
-    handler = logging.FileHandler(library.path / LOG)
-    os.chmod(library.path / LOG, 0o600)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s vtlfs[{os.getpid()}]: %(levelname)s: %(message)s"))
-    logging.getLogger().handlers[:] = [handler]
-    logging.getLogger().setLevel(logging.INFO)
 
 
 def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Callable[[], None]) -> None:
@@ -145,15 +156,17 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         operations = Operations(engine, options)
         with _errors_of_libfuse(mountpoint):
             pyfuse3.init(operations, str(mountpoint), _fuse_options(library, options))
+        device = mounts.device_at(mountpoint)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_stop_on_signals)
+                nursery.start_soon(_stop_on_signals, nursery, mountpoint, operations)
                 nursery.start_soon(schedule.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()
         finally:
-            pyfuse3.close(unmount=True)
+            # Not what somebody else has mounted there after this was unmounted lazily.
+            pyfuse3.close(unmount=mounts.device_at(mountpoint) == device)
         log.info("%s: unmounted (mount %d)", mountpoint, engine.mount.id)
 
 
@@ -166,11 +179,34 @@ async def _announce(library: Library, mountpoint: Path, mount: Mount, usable: Ca
     usable()
 
 
-async def _stop_on_signals() -> None:
+async def _stop_on_signals(nursery: trio.Nursery, mountpoint: Path, operations: Operations) -> None:
+    """Stop in order at the first signal, at once at the second."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        stopping = False
         async for number in signals:
             log.info("stopped by %s", signal.Signals(number).name)
-            pyfuse3.terminate()
+            if stopping:
+                pyfuse3.terminate()
+            else:
+                stopping = True
+                nursery.start_soon(_stop, mountpoint, operations)
+
+
+async def _stop(mountpoint: Path, operations: Operations) -> None:
+    """End the mount when the kernel has handed over what it still has of cached streams, or will not do so soon."""
+    with trio.move_on_after(DRAIN_SECONDS):
+        await trio.to_thread.run_sync(_sync_file_system, mountpoint, abandon_on_cancel=True)
+        await operations.drain()
+    pyfuse3.terminate()
+
+
+def _sync_file_system(mountpoint: Path) -> None:
+    """Have the kernel send its unwritten pages. syncfs() begins that, and does not wait for a FUSE mount's answers."""
+    descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _FileSystemText(str):

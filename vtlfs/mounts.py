@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from shutil import which
@@ -77,13 +78,24 @@ def mounted_at(mountpoint: Path) -> str | None:
 
     Reads the kernel's table and touches no mount, for a dead one answers nothing.
     """
-    found = None
+    there = [source for _, path, source in _table() if path == str(mountpoint)]
+    return there[-1] if there else None
+
+
+def device_at(mountpoint: Path) -> str | None:
+    """Return the device, such as 0:45, of the vtlfs that is mounted there; None without one."""
+    there = [device for device, path, _ in _table() if path == str(mountpoint)]
+    return there[-1] if there else None
+
+
+def _table() -> Iterator[tuple[str, str, str]]:
+    """Yield the device, the mount point and the source of each vtlfs that is mounted."""
     for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n"):
         fields, _, rest = line.partition(" - ")
         kind, source = rest.split(" ")[:2] if rest else ("", "")
-        if kind == FILE_SYSTEM_TYPE and _unescape(fields.split(" ")[4]) == str(mountpoint):
-            found = _unescape(source)
-    return found
+        if kind == FILE_SYSTEM_TYPE:
+            _, _, device, _, path = fields.split(" ")[:5]
+            yield device, _unescape(path), _unescape(source)
 
 
 def _unescape(field: str) -> str:

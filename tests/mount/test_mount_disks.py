@@ -5,38 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from mounting import OnDisks, random_bytes, require_fuse, shell, wait_until
+from mounting import OnDisks, random_bytes, shell, wait_until
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def on_loop(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library with disk 0 on an ext4 of its own, which can be frozen or shut down, and disk 1 elsewhere."""
-    require_fuse()
-    loop, image = tmp_path / "loop", tmp_path / "image"
-    loop.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(256 * MIB)
-    made = subprocess.run(["mkfs.ext4", "-q", image], capture_output=True, check=False)
-    if made.returncode or subprocess.run(["mount", "-o", "loop", image, loop], check=False).returncode:
-        pytest.skip("no loop device with an ext4 can be had here")
-    try:
-        yield OnDisks(tmp_path, [loop, tmp_path / "other"])
-    finally:
-        subprocess.run(["umount", loop], check=True)
-
-
-@pytest.fixture
-def frozen(on_loop: OnDisks) -> Iterator[OnDisks]:
-    """The library, whose disk 0 the test may freeze with `fsfreeze`; it is thawed at the end."""
-    yield on_loop
-    subprocess.run(["fsfreeze", "-u", on_loop.disks[0]], capture_output=True, check=False)
 
 
 def test_hung_disk_stalls_only_the_streams_that_use_it(frozen: OnDisks):

@@ -18,7 +18,7 @@ from vtlfs.model import Session, format_size
     multiple=True,
     type=params.text,
     help="Mount options, separated by commas: host=NAME, io=auto|cached|direct, sync=close|none, allow_other,"
-    " uid=, gid=, mode=, ro, and those of mount(8).",
+    " uid=, gid=, mode=, log=LEVEL, ro, and those of mount(8).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Serve until unmounted instead of returning.")
 def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground: bool) -> None:

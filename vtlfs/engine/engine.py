@@ -136,6 +136,10 @@ class Engine:
             limited=medium.capacity is not None,
         )
         self._writers[number] = session
+        log.info(
+            "session %d: opened by %s (pid %d, uid %d) of %s, to write %s through drive %d",
+            *(number, opener.program, opener.pid, opener.uid, opener.host, barcode, drive),
+        )
         return session
 
     async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
@@ -150,6 +154,7 @@ class Engine:
         session = ReadSession(number, drive, self.medium_reader(barcode, size))
         self._readers[number] = session
         self._by_drive[drive] += 1
+        log.debug("session %d: opened by %s of %s, to read %s", number, opener.program, opener.host, barcode)
         return session
 
     def medium_reader(self, barcode: str, size: int) -> MediumReader:
@@ -205,6 +210,7 @@ class Engine:
             return
         self._by_drive[session.drive] -= 1
         at, size, requests = utc_now(), session.bytes, session.requests
+        log.debug("session %d: read %d bytes", session.number, size)
         state = State.RELEASED if session.error is None else State.FAILED
         error = None if session.error is None else errno_name(session.error)
         self._recorder.post(lambda tracking: tracking.release_reader(session.number, state, error, at, size, requests))

@@ -20,7 +20,6 @@ from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import DiskRecord
 
 MOUNTS = "mounts"  # directory of the locks that live mounts hold
-LOG = "vtlfs.log"
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,9 +212,17 @@ class WriteSession:
             )
         except SessionEnded as ended:
             log.error("%s", ended)
+        else:
+            log.info("session %d: %s", self.number, self._summary(state, name, tape_file))
         recorded()
         await self._finish(state, name, at, tape_file)
         return tape_file
+
+    def _summary(self, state: State, error: str | None, tape_file: TapeFile | None) -> str:
+        kept = "nothing kept"
+        if tape_file is not None:
+            kept = f"{tape_file.bytes} bytes kept as tape file {tape_file.number:04d} of {self.barcode}"
+        return f"{state}{f', {error}' if error else ''}: {self.requests} requests, {kept}"
 
     def _verdict(self, error: VtlfsError | None, *, cut_off: bool) -> tuple[State, str | None]:
         if error is not None:

@@ -63,6 +63,7 @@ from vtlfs.model import IoMode, Opener
 
 LONG = 1e6  # seconds for which the kernel may believe what will not change
 BLOCK = 4096
+QUIET_SECONDS = 0.05
 
 
 class Operations(pyfuse3.Operations):
@@ -80,6 +81,8 @@ class Operations(pyfuse3.Operations):
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, tuple[Node, list[tuple[str, Node]]]] = {}
         self._numbers = count(1)
+        self._writes = 0  # that have come
+        self._writing = 0  # of these, in the works
         self._mounted_at = time.time_ns()
         self._machine = socket.gethostname()
         self._uid = os.getuid() if options.uid is None else options.uid
@@ -242,8 +245,20 @@ class Operations(pyfuse3.Operations):
         handle = self._handles[fh]
         if not isinstance(handle, WriteHandle):
             raise FUSEError(errno.EBADF)
-        await handle.write(off, buf)
+        self._writes += 1
+        self._writing += 1
+        try:
+            await handle.write(off, buf)
+        finally:
+            self._writing -= 1
         return len(buf)
+
+    async def drain(self) -> None:
+        """Return when no write is in the works and none has come for a moment."""
+        seen = -1
+        while self._writing or self._writes != seen:
+            seen = self._writes
+            await trio.sleep(QUIET_SECONDS)
 
     @to_errno
     async def flush(self, fh: FileHandleT) -> None:

@@ -10,6 +10,7 @@ from vtlfs.errors import UsageError
 from vtlfs.model import IoMode, SyncMode, check_host
 
 DEFAULT_MODE = 0o660  # as tape devices have it
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # Options of mount(8) that the kernel takes care of; they are passed on.
 PASSED_ON = frozenset(
@@ -33,6 +34,7 @@ class MountOptions:
     uid: int | None = None
     gid: int | None = None
     mode: int = DEFAULT_MODE
+    log: str = "info"
     passed_on: tuple[str, ...] = ()
     text: str = ""
 
@@ -93,6 +95,12 @@ def _mode(value: str) -> int:
     return mode
 
 
+def _log(value: str) -> str:
+    if value not in LOG_LEVELS:
+        raise ValueError
+    return value
+
+
 _VALUES: dict[str, Callable[[str], Any]] = {
     "host": check_host,
     "io": IoMode,
@@ -100,6 +108,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "uid": _uid,
     "gid": _gid,
     "mode": _mode,
+    "log": _log,
 }
 _WANTED = {
     "io": "auto, cached or direct",
@@ -107,4 +116,5 @@ _WANTED = {
     "uid": "a user's number or name",
     "gid": "a group's number or name",
     "mode": "permission bits in octal, such as 0660",
+    "log": "debug, info, warning or error",
 }

@@ -1,0 +1,154 @@
+"""The end of a mount: unmounted, told to stop, or stopped while streams are open. Nothing that was written is lost."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from mounting import PROGRAM, PROJECT, SECONDS, OnDisks, mountpoints, random_bytes, shell, wait_until
+
+from vtlfs import daemon
+from vtlfs.errors import MountError
+from vtlfs.fs.options import parse
+
+MIB = 1 << 20
+
+
+def test_stopping_takes_in_what_the_kernel_still_has_of_a_stream(library: OnDisks):
+    """Cached bytes that no close() or fsync() has sent yet."""
+    data = random_bytes(1, 3 * MIB + 77)
+    with library.mounted("io=cached") as mounted, suppress(OSError), open(mounted.medium("T1"), "wb") as stream:
+        os.write(stream.fileno(), data)
+        number = os.fstat(stream.fileno()).st_ino
+        assert mounted.session(number)["state"] == "open"
+        assert mounted.stop(signal.SIGTERM) == 0
+    ended = library.session(number)
+    assert (ended.state, ended.error, ended.bytes) == ("failed", "ESHUTDOWN", len(data))
+    assert library.extract("T1") == data
+
+
+def test_second_signal_stops_at_once(library: OnDisks):
+    with library.mounted("io=cached") as mounted, suppress(OSError), open(mounted.medium("T1"), "wb", 0) as stream:
+        ended = threading.Event()
+
+        def write_on() -> None:
+            with suppress(OSError):
+                while not ended.is_set():
+                    os.write(stream.fileno(), b"x" * MIB)
+
+        writer = threading.Thread(target=write_on)
+        writer.start()
+        try:
+            os.kill(mounted.pid, signal.SIGTERM)
+            wait_until(lambda: "stopped by SIGTERM" in mounted.said(), "the first signal")
+            assert mounted.stop(signal.SIGINT) == 0
+        finally:
+            ended.set()
+            writer.join()
+
+
+@pytest.mark.parametrize("program", ["umount", "vtlfs umount"])
+def test_unmounting_right_after_close_releases_the_session(library: OnDisks, program: str):
+    """The kernel drops a RELEASE that is on its way when it unmounts; the FLUSH before it counts."""
+    for number in range(8):
+        with library.mounted(f"io={('direct', 'cached')[number % 2]}") as mounted:
+            write = f"head -c {1000 * number + 1} /dev/zero > {mounted.medium('T1')}"
+            if program == "umount":
+                shell(f"{write} && umount {mounted.path}")
+                assert mounted.ended() == 0
+                mounted.has_ended = True
+            else:
+                shell(write)
+    assert [(one["state"], one["error"]) for one in library.listed("--medium", "T1")] == [("released", None)] * 8
+    assert [one.bytes for one in library.tape_files("T1")] == [1000 * number + 1 for number in range(8)]
+
+
+def test_unmounting_does_not_wait_for_a_disk_that_hangs(frozen: OnDisks):
+    """Everything is durable and recorded; what is left to do on the disk is only tidying up."""
+    with frozen.mounted("io=direct") as mounted:
+        for _ in range(2):
+            mounted.medium("T1").write_bytes(b"durable")
+        shell(f"fsfreeze -f {frozen.disks[0]}")
+        shell(f"timeout 30 umount {mounted.path}")
+        assert mounted.ended() == 0
+        mounted.has_ended = True
+    assert [(one["state"], one["bytes"]) for one in frozen.listed()] == [("released", 7)] * 2
+
+
+def test_mount_that_was_unmounted_lazily_leaves_the_next_one_alone(library: OnDisks):
+    with library.mounted() as first, suppress(OSError), open(first.medium("T1"), "wb"):
+        shell(f"umount -l {first.path}")
+        with library.mounted() as second:
+            assert first.stop(signal.SIGTERM) == 0
+            second.medium("T2").write_bytes(b"still here")
+            assert str(second.path) in mountpoints()
+
+
+def test_serving_process_that_dies_before_it_serves_is_an_error(library: OnDisks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(daemon, "_serve", lambda *_: os._exit(9))
+    (library.root / "mnt").mkdir()
+    with pytest.raises(MountError, match="died"):
+        daemon.mount(library.path, library.root / "mnt", "", foreground=False)
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+LISTEN = """
+import socket, sys
+heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+heard.bind("/dev/log")
+print("listening", flush=True)
+while True:
+    print(heard.recv(65536), flush=True)
+"""
+
+
+def test_background_mount_logs_to_syslog(library: OnDisks):
+    """In a mount namespace with a /dev of its own, so that the machine's own log is left out of it."""
+    script = f"""
+        mkdir {library.root}/dev {library.root}/mnt && mount -t tmpfs tmpfs {library.root}/dev
+        for node in null zero urandom fuse; do cp -a /dev/$node {library.root}/dev/; done
+        mount --move {library.root}/dev /dev
+        {PROGRAM[0]} -c '{LISTEN}' > {library.root}/heard & listener=$!
+        until grep -q listening {library.root}/heard; do sleep 0.01; done
+        {" ".join(PROGRAM)} mount {library.path} {library.root}/mnt -o host=alpha
+        echo data > {library.root}/mnt/drives/2/T1
+        {" ".join(PROGRAM)} umount {library.root}/mnt
+        kill $listener
+    """
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-e", "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (library.root / "heard").read_text()
+    assert re.search(r"<30>vtlfs\[\d+\]: INFO: \S+/mnt: \S+ is mounted \(mount 1, host alpha\)", lines)
+    assert re.search(r"session 1: opened by bash \(pid \d+, uid 0\) of alpha, to write T1 through drive 2", lines)
+    assert "session 1: released: 1 requests, 5 bytes kept as tape file 0000 of T1" in lines
+    assert not (library.path / "vtlfs.log").exists()
+
+
+@pytest.mark.parametrize(("level", "said"), [("debug", True), ("info", False)])
+def test_level_of_the_log(library: OnDisks, level: str, said: bool):
+    with library.mounted(f"log={level}") as mounted:
+        mounted.medium("T1").write_bytes(b"x")
+        assert mounted.medium("T1").read_bytes() == b"x"
+    assert bool(re.search(r"session \d+: opened by \S+ of \S+, to read T1", mounted.said())) == said
+    assert "session 1: released" in mounted.said()
+
+
+def test_names_can_not_add_lines_to_the_log(library: OnDisks):
+    """The name of a program is its own choice."""
+    program = Path(library.root, "sh\nvtlfs: forged")
+    program.symlink_to("/bin/dash")
+    with library.mounted() as mounted:
+        subprocess.run([program, "-c", f"echo x > {mounted.medium('T1')}"], check=True, timeout=SECONDS)
+    assert "opened by sh\\nvtlfs: forg" in mounted.said()
+
+
+def test_unknown_level_is_refused():
+    with pytest.raises(Exception, match="debug, info, warning or error"):
+        parse("log=loud")

@@ -1,0 +1,97 @@
+"""Where the log of a mount goes: standard error in the foreground; syslog, and so the journal, in the background.
+
+One line an event. Where no syslog takes it, the line goes to a file in the library, so that none is lost.
+"""
+
+import logging
+import os
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from logging.handlers import QueueHandler, QueueListener, SysLogHandler
+from pathlib import Path
+from threading import Thread
+
+SYSLOG = "/dev/log"  # of journald, rsyslog and the rest
+FILE = "vtlfs.log"  # in the library
+END_SECONDS = 5.0  # at the end, for what is not written yet; a log may hang
+
+_CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {ord("\n"): "\\n"}
+
+
+class _OneLine(logging.Formatter):
+    """Writes an event on one line: what somebody has put into a name can't look like another event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).translate(_CONTROL)
+
+
+class _File(logging.FileHandler):
+    """A file of the library, made when there is something to write, for its owner only."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogateescape")
+
+
+class _Syslog(SysLogHandler):
+    """Syslog, or the file for each line that it does not take."""
+
+    def __init__(self, otherwise: logging.Handler) -> None:
+        self._otherwise = otherwise
+        super().__init__(SYSLOG, SysLogHandler.LOG_DAEMON)
+        self.ident = f"vtlfs[{os.getpid()}]: "
+        self.append_nul = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
+        self._otherwise.handle(record)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out that the kernel no longer waits for an answer: it has unmounted, or the program was interrupted."""
+    gone = record.getMessage().endswith("fuse_reply_* failed with No such file or directory")
+    return not (gone and record.name.startswith("pyfuse3"))
+
+
+def to_standard_error(level: str) -> None:
+    """Log to standard error: in the foreground, and for commands."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("vtlfs: %(levelname)s: %(message)s"))
+    handler.addFilter(_is_news)
+    logging.basicConfig(handlers=[handler], level=level.upper())
+
+
+@contextmanager
+def in_background(library: Path, level: str) -> Iterator[None]:
+    """Log to syslog for the block, or to a file in the library where there is no syslog.
+
+    A thread writes, so that a log that hangs holds up nobody.
+    """
+    file = _File(library / FILE, delay=True)
+    file.setFormatter(_OneLine(f"%(asctime)s vtlfs[{os.getpid()}]: %(levelname)s: %(message)s"))
+    target: logging.Handler = file
+    try:
+        target = _Syslog(file)
+        target.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+    except OSError:
+        pass  # nobody listens; the file has it all
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    listener = QueueListener(lines, target)
+    root = logging.getLogger()
+    handler = QueueHandler(lines)
+    handler.addFilter(_is_news)
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    listener.start()
+    try:
+        yield
+    finally:
+        stopping = Thread(target=listener.stop, daemon=True)
+        stopping.start()
+        stopping.join(END_SECONDS)
+
+
+def where(library: Path) -> str:
+    """Say where the lines of a mount in the background are to be found."""
+    return "the journal or syslog (vtlfs)" if os.path.exists(SYSLOG) else str(library / FILE)
