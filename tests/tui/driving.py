@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
-from textual.widgets import Label, Static
+from textual.widgets import Input, Label, Static
 
 from vtlfs.tui.app import Browser
+from vtlfs.tui.screens.state import StateScreen
 from vtlfs.tui.source import Source
 from vtlfs.tui.widgets.table import Table
 
 SECONDS = 30.0
+TABS = {"1": "drives", "2": "media", "3": "sessions", "4": "disks", "5": "live"}
 PICTURES = Path(__file__).with_name("pictures")
 WRITE = "VTLFS_PICTURES"  # in the environment: write the pictures anew instead of comparing
 
@@ -26,19 +28,32 @@ def drive(
     """Start the application on a library or a file, and have the story drive it."""
 
     async def run() -> None:
-        app = Browser(Source.open(path), theme)
+        app = Watched(Source.open(path), theme)
         async with app.run_test(size=size) as pilot:
             driver = Driver(app, pilot)
-            await driver.until(lambda: driver.table.count, "a timeline")
+            await driver.until(lambda: driver.table.count and driver.table.has_focus, "a timeline")
             await story(driver)
 
     asyncio.run(run())
 
 
+class Watched(Browser):
+    """The application, which remembers what it has told: a notification goes after some seconds."""
+
+    def __init__(self, source: Source, theme: str) -> None:
+        super().__init__(source, theme)
+        self.told: list[str] = []
+
+    def notify(self, message: str, **more: Any) -> None:
+        """Tell and remember."""
+        self.told.append(message)
+        super().notify(message, **more)
+
+
 class Driver:
     """The application and who sits before it."""
 
-    def __init__(self, app: Browser, pilot: Pilot[Any]) -> None:
+    def __init__(self, app: Watched, pilot: Pilot[Any]) -> None:
         self.app = app
         self.pilot = pilot
 
@@ -63,7 +78,7 @@ class Driver:
     @property
     def said(self) -> str:
         """All notifications."""
-        return "\n".join(notice.message for notice in self.app._notifications)
+        return "\n".join(self.app.told)
 
     def text(self) -> str:
         """The screen as characters."""
@@ -92,33 +107,45 @@ class Driver:
         await self.pilot.press(*keys)
 
     async def go(self, *keys: str, screen: str) -> None:
-        """Press keys and wait for a screen with something in its table."""
+        """Press keys and wait for a screen with something in its table, or for a dialog that takes letters."""
         await self.press(*keys)
-        await self.until(lambda: self.screen == screen, screen)
+        await self.until(lambda: self.screen == screen and self.app.screen.is_mounted, screen)
+        if self.app.screen.query(Input):
+            await self.until(lambda: isinstance(self.app.screen.focused, Input), f"letters in {screen}")
         if self.app.screen.query(Table):
-            await self.until(lambda: self.table.count, f"rows in {screen}")
+            await self.until(lambda: self.table.count and self.table.row(0) is not None, f"rows in {screen}")
+
+    async def back(self, screen: str) -> None:
+        """Go back to a screen."""
+        await self.press("escape")
+        await self.until(lambda: self.screen == screen and self.app.screen.focused is not None, f"back to {screen}")
 
     async def tab(self, key: str) -> None:
         """Go to a tab of a state, and wait for its rows."""
         await self.press(key)
-        await self.until(lambda: self.app.screen.pane.LABEL[0] and self.rows, f"tab {key}")  # type: ignore[attr-defined]
+        await self.until(lambda: self.is_tab(TABS[key]) and self.rows, f"tab {key}")
 
-    async def settled(self) -> None:
-        """Wait until no question is open and nothing moves any more."""
-        seen, since = "", time.monotonic()
-        while time.monotonic() - since < 0.4:
-            await self.pilot.pause(0.05)
-            busy = any(worker.is_running for worker in self.app.workers)
-            if busy or self.text() != seen:
-                seen, since = self.text(), time.monotonic()
+    def is_tab(self, name: str) -> bool:
+        """Tell whether this tab of a state is seen, and has the keys."""
+        screen = self.app.screen
+        assert isinstance(screen, StateScreen)
+        return name == screen.pane.NAME and screen.focused is screen.pane.query_one(Table)
+
+    async def sees(self, *words: str) -> None:
+        """Wait until all these words are seen."""
+        await self.until(lambda: all(word in self.text() for word in words), " and ".join(words))
 
     async def picture(self, name: str, root: Path) -> None:
-        """Compare what is seen with a picture in characters; what is never the same is put away first."""
-        seen = self.text().replace(str(root), "/tmp/vtl--------") + "\n"
-        seen = re.sub(r"now 20\d\d-\d\d-\d\d \d\d:\d\dZ", "now 2026-11-22 12:00Z", seen)
-        seen = "\n".join(line.rstrip() for line in seen.split("\n"))
+        """Wait until what is seen is as in a picture in characters; what is never the same is put away first."""
         file = PICTURES / f"{name}.txt"
         if os.environ.get(WRITE):
+            await self.pilot.pause(2.0)
             file.parent.mkdir(exist_ok=True)
-            file.write_text(seen)
-        assert seen == file.read_text(), f"not as in {file.name} (write pictures anew with {WRITE}=1):\n{seen}"
+            file.write_text(self._still(root))
+        what = f"as in {file.name} (write pictures anew with {WRITE}=1)"
+        await self.until(lambda: self._still(root) == file.read_text(), what)
+
+    def _still(self, root: Path) -> str:
+        seen = self.text().replace(str(root), "/tmp/vtl--------") + "\n"
+        seen = re.sub(r"now 20\d\d-\d\d-\d\d \d\d:\d\dZ", "now 2026-11-22 12:00Z", seen)
+        return "\n".join(line.rstrip() for line in seen.split("\n"))

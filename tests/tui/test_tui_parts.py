@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from shelf import MEDIA, Shelf
 
+from vtlfs.engine.figures import Figures
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Access, Session, State
 from vtlfs.snap import browse
@@ -15,7 +16,7 @@ from vtlfs.snap.browse import SessionQuery
 from vtlfs.snap.view import open_view
 from vtlfs.tui import save, words
 from vtlfs.tui.app import theme_for
-from vtlfs.tui.meter import Gauge, Meter, Sample
+from vtlfs.tui.meter import Meter, Sample
 from vtlfs.tui.peek import hexadecimal
 from vtlfs.tui.threads import Threads
 from vtlfs.tui.widgets.plot import bars
@@ -57,36 +58,47 @@ def test_the_theme_suits_the_terminal() -> None:
     assert theme_for({"TERM": "xterm", "COLORTERM": "truecolor", "COLORFGBG": "0;15"}) == "textual-light"
 
 
-def session(number: int, size: int) -> Session:
+def session(number: int, size: int, mount: int = 1) -> Session:
     return Session(
-        *(number, 1, "alpha", 1, 0, 0, "tar", Access.WRITE, 0, "A", State.OPEN, None, "", None),
+        *(number, mount, "alpha", 1, 0, 0, "tar", Access.WRITE, 0, "A", State.OPEN, None, "", None),
         *(size, 1, 0, 4096, (), None),
     )
 
 
-def test_rates_are_those_of_the_window() -> None:
+def test_rates_are_those_that_the_mounts_tell() -> None:
     meter = Meter(5.0)
     for second in range(11):
-        meter.add(Sample(float(second), [session(1, second * 100)], {0: 70, 1: 30}))
+        told = {
+            1: Figures(50.0 + second, {1: (second * 100, 1)}, {0: (70 * second, 5 * second), 1: (30 * second, 0)}),
+            2: Figures(90.0 + second, {9: (0, 0)}, {0: (second, 0)}),
+        }
+        meter.add(Sample(float(second), [session(1, second * 100)], told))
     assert meter.session_rate(session(1, 1000)) == 100
-    assert meter.session_rate(session(2, 1000)) == 0
-    assert meter.disk_rates(0)[-1] == pytest.approx(70)
-    assert len(meter.disk_rates(1)) == 11
+    assert meter.session_rate(session(9, 0, mount=2)) == meter.session_rate(session(3, 0, mount=3)) == 0
+    assert meter.disk_rates(0) == [(pytest.approx(71), pytest.approx(5))] * 10
+    assert meter.disk_rates(1)[-1] == (pytest.approx(30), 0)
+    assert meter.disk_rates(2) == [(0, 0)]
 
 
-def test_a_gauge_counts_what_came_since_and_follows_a_session_to_its_end(shelf: Shelf) -> None:
-    gauge = Gauge()
-    with closing(shelf.library.tracking()) as tracking:
-        first = gauge.sample(tracking, 0.0)
-        assert [found.id for found in first.sessions] == [14, 15]
-        assert not any(first.disks.values())
-        new = shelf.open("2026-11-21T00:00:00.000000Z", MEDIA[0], b"")
-        gauge.sample(tracking, 1.0)
-        with tracking.transaction():
-            shelf._record(tracking, new, b"x" * 10000)
-            tracking.release_session(new, State.RELEASED, None, "2026-11-21T00:00:01.000000Z")
-        assert gauge.sample(tracking, 2.0).disks == {0: 4096 + 1808, 1: 4096}
-        assert not any(gauge.sample(tracking, 3.0).disks.values())
+def test_a_session_counts_from_its_beginning_and_a_mount_that_says_nothing_more_does_nothing() -> None:
+    meter = Meter(5.0)
+    meter.add(Sample(0.0, [], {1: Figures(0.0, {}, {0: (0, 0)})}))
+    told = Figures(1.0, {1: (500, 1)}, {0: (500, 0)})
+    meter.add(Sample(1.0, [session(1, 500)], {1: told}))
+    assert meter.session_rate(session(1, 500)) == 500
+    meter.add(Sample(2.0, [session(1, 500)], {1: told}))  # looked a moment too early
+    assert meter.session_rate(session(1, 500)) == 500
+    meter.add(Sample(4.0, [session(1, 500)], {1: told}))
+    assert meter.session_rate(session(1, 500)) == 0
+    assert meter.disk_rates(0) == [(500, 0), (500, 0), (0, 0)]
+
+
+def test_without_figures_rates_are_those_between_checkpoints() -> None:
+    meter = Meter(5.0)
+    for second in range(16):
+        meter.add(Sample(float(second), [session(1, second // 5 * 600)], {}))
+    assert 100 <= meter.session_rate(session(1, 1800)) <= 200
+    assert meter.disk_rates(0) == [(0, 0)]
 
 
 @pytest.mark.parametrize("sort", browse.SORTS)

@@ -9,24 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driving import Driver, drive
+from driving import TABS, Driver, drive
 from shelf import week
 
-SCREENS = {
+SESSIONS = ("enter", "16 sessions; by id")
+
+# For each picture the keys, and after each what has to be seen before the next one is pressed.
+SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "timeline": (),
-    "now-drives": ("enter", "1"),
-    "now-sessions": ("enter",),
-    "snapshot-media": ("end", "enter", "2"),
-    "snapshot-disks": ("end", "enter", "4"),
-    "live": ("enter", "5"),
-    "session": ("enter", "enter"),
-    "medium": ("enter", "2", "enter"),
-    "compare": ("down", "c"),
-    "filter": ("enter", "f"),
-    "search": ("enter", "slash"),
-    "verified": ("enter", "v"),
-    "bytes": ("enter", "end", "b"),
-    "members": ("enter", "end", "b", "tab"),
+    "now-drives": (SESSIONS, ("1", "OPEN SESSIONS")),
+    "now-sessions": (SESSIONS,),
+    "snapshot-media": (("end", ""), ("enter", "4 sessions; by id"), ("2", "CAPACITY")),
+    "snapshot-disks": (("end", ""), ("enter", "4 sessions; by id"), ("4", "HEALTH")),
+    "live": (SESSIONS, ("5", "throughput")),
+    "session": (SESSIONS, ("enter", "BLAKE3")),
+    "medium": (SESSIONS, ("2", "A00003L9"), ("enter", "RELEASED")),
+    "compare": (("down", ""), ("c", "2 sessions came")),
+    "filter": (SESSIONS, ("f", "that day included")),
+    "search": (SESSIONS, ("slash", "Search host")),
+    "verified": (SESSIONS, ("v", "every stripe unit is")),
+    "bytes": (SESSIONS, ("end", ""), ("b", "a tar archive")),
+    "members": (SESSIONS, ("end", ""), ("b", "a tar archive"), ("tab", "home/notes")),
 }
 
 
@@ -43,10 +46,12 @@ def test_screens_look_as_in_their_pictures(name: str, short: Path) -> None:
     shelf = week(short)
 
     async def story(d: Driver) -> None:
-        await d.until(lambda: "gamma" in d.text(), "the plot")
-        for key in SCREENS[name]:
+        await d.sees("gamma", "+61 KiB")  # the plot and the table
+        for key, word in SCREENS[name]:
             await d.press(key)
-            await d.settled()
+            await d.sees(word)
+            if key in TABS:
+                await d.until(lambda key=key: d.is_tab(TABS[key]) and d.rows, f"tab {key}")  # type: ignore[misc]
         await d.picture(name, short)
 
     drive(shelf.path, story)

@@ -1,12 +1,13 @@
 """Every screen and every key, driven with Textual's pilot."""
 
-import time
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 from driving import Driver, drive
 from shelf import MEDIA, Shelf, at
+from textual.command import CommandList
 
 from vtlfs.engine import extract as engine
 from vtlfs.snap import store
@@ -85,9 +86,8 @@ def test_details_of_every_kind_of_row(shelf: Shelf) -> None:
             await d.tab(tab)
             await d.press("enter")
             await d.until(lambda: d.screen == "DetailsScreen", "details")
-            await d.until(lambda expected=expected: expected in d.text(), expected)
-            await d.press("escape")
-            await d.until(lambda: d.screen == "StateScreen", "back")
+            await d.sees(expected)
+            await d.back("StateScreen")
 
     drive(shelf.path, story)
 
@@ -143,6 +143,7 @@ def test_a_heading_sorts_and_a_row_is_chosen_with_the_mouse(shelf: Shelf) -> Non
 
 def test_a_key_in_the_last_lines_can_be_clicked(shelf: Shelf) -> None:
     async def story(d: Driver) -> None:
+        await d.sees("Compare")
         x = d.text().split("\n")[22].index("Compare")
         await d.pilot.click("Keys", offset=(x, 0))
         await d.until(lambda: d.screen == "Compare", "a comparison")
@@ -160,7 +161,7 @@ def test_two_states_are_compared(shelf: Shelf) -> None:
         assert "~ medium A00001L9 26.8 KiB, 2 files 88.4 KiB, 5 files +61.5 KiB" in d.rows
         assert any(row.startswith("+ session 13 gamma 82 KiB released") for row in d.rows)
         await d.press("n", "n", "n")
-        assert d.table.selected.kind == "medium"
+        await d.until(lambda: d.table.selected.kind == "medium", "the media")
         await d.go("enter", screen="DetailsScreen")
 
     drive(shelf.path, story)
@@ -169,8 +170,9 @@ def test_two_states_are_compared(shelf: Shelf) -> None:
 def test_a_state_is_compared_with_the_one_before_it(shelf: Shelf) -> None:
     async def story(d: Driver) -> None:
         await d.go("c", screen="Compare")
-        assert "snapshot 5 and now" in d.text()
-        await d.press("escape", "end", "c")
+        await d.sees("snapshot 5 and now")
+        await d.back("Timeline")
+        await d.press("end", "c")
         await d.until(lambda: "no older snapshot" in d.said, "nothing to compare with")
 
     drive(shelf.path, story)
@@ -185,8 +187,7 @@ def test_a_tape_file_is_extracted(shelf: Shelf, tmp_path: Path) -> None:
         await d.go("e", screen="ExtractDialog")
         await d.press("ctrl+u", *str(target), "enter")
         await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
-        await d.press("escape")
-        await d.until(lambda: d.screen == "StateScreen", "back")
+        await d.back("StateScreen")
         await d.go("e", screen="ExtractDialog")
         await d.press("ctrl+u", *str(target), "enter")
         await d.until(lambda: "exists already" in d.words("#said"), "a refusal")
@@ -218,10 +219,12 @@ def test_extracting_is_cancelled_and_leaves_nothing(
 ) -> None:
     extract = engine.extract
 
-    def slow(library, barcode, number, write, progress, opening) -> int:
-        return extract(library, barcode, number, write, lambda size: (time.sleep(0.2), progress(size)), opening)
+    go_on = Event()
 
-    monkeypatch.setattr(engine, "extract", slow)
+    def held(library, barcode, number, write, progress, opening) -> int:
+        return extract(library, barcode, number, write, lambda size: (progress(size), go_on.wait(30)), opening)
+
+    monkeypatch.setattr(engine, "extract", held)
     out = tmp_path / "out"
     out.mkdir()
 
@@ -231,9 +234,10 @@ def test_extracting_is_cancelled_and_leaves_nothing(
         await d.press("ctrl+u", *str(out / "zeros"), "enter")
         await d.until(lambda: d.app.screen.done, "progress")
         await d.press("escape")
+        await d.until(lambda: d.words("#said") == "cancelling", "a word")
+        go_on.set()
         await d.until(lambda: "cancelled; nothing was written" in d.words("#said"), "the end")
-        await d.press("escape")
-        await d.until(lambda: d.screen == "StateScreen", "back")
+        await d.back("StateScreen")
 
     drive(shelf.path, story)
     assert not list(out.iterdir())
@@ -244,10 +248,12 @@ def test_leaving_in_the_middle_of_extracting_leaves_nothing(
 ) -> None:
     extract = engine.extract
 
-    def slow(library, barcode, number, write, progress, opening) -> int:
-        return extract(library, barcode, number, write, lambda size: (time.sleep(0.2), progress(size)), opening)
+    go_on = Event()
 
-    monkeypatch.setattr(engine, "extract", slow)
+    def held(library, barcode, number, write, progress, opening) -> int:
+        return extract(library, barcode, number, write, lambda size: (progress(size), go_on.wait(30)), opening)
+
+    monkeypatch.setattr(engine, "extract", held)
     out = tmp_path / "out"
     out.mkdir()
     apps = []
@@ -262,7 +268,8 @@ def test_leaving_in_the_middle_of_extracting_leaves_nothing(
         await d.press("ctrl+q")
 
     drive(shelf.path, story)
-    apps[0].threads.finish(10)
+    go_on.set()
+    apps[0].threads.finish(30)
     assert not list(out.iterdir())
 
 
@@ -271,8 +278,7 @@ def test_checksums_are_verified_and_damage_is_told(shelf: Shelf) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("v", screen="VerifyDialog")
         await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
-        await d.press("escape")
-        await d.until(lambda: d.screen == "StateScreen", "back")
+        await d.back("StateScreen")
         for file in shelf.disks[0].rglob("*"):
             if file.is_file() and b"later " in file.read_bytes():
                 file.write_bytes(file.read_bytes().replace(b"later", b"lAter"))
@@ -292,7 +298,8 @@ def test_the_first_bytes_and_the_members_of_an_archive_are_seen(shelf: Shelf) ->
         assert d.rows[0].endswith("home/notes......")
         await d.press("tab")
         await d.until(lambda: d.rows == ["- 8.79 KiB home/notes"], "the list")
-        await d.press("escape", "home")
+        await d.back("StateScreen")
+        await d.press("home")
         await d.go("b", screen="BytesScreen")
         await d.until(lambda: "no tar archive" in d.words("#said"), "no members")
         assert d.rows[0] == "00000000 6c 61 74 65 72 20 6c 61 74 65 72 20 6c 61 74 65 later later late"
@@ -310,7 +317,8 @@ def test_the_path_in_the_mount_is_copied_if_there_is_one(shelf: Shelf) -> None:
         hold_lock(shelf.path, shelf.mount)
         await d.press("y")
         await d.until(lambda: d.app.clipboard == "/mnt/vtl/files/A00003L9/0004", "the path")
-        await d.press("escape", "end")
+        await d.back("Timeline")
+        await d.press("end")
         await d.go("enter", screen="StateScreen")
         await d.tab("2")
         await d.press("y")
@@ -391,6 +399,7 @@ def test_every_key_of_the_last_lines_is_in_the_command_palette(shelf: Shelf) -> 
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         names = {command.title for command in d.app.get_system_commands(d.app.screen)}
+        await d.sees("Live", "Back")
         shown = d.text()
         for name in ("Extract", "Bytes", "Verify", "Copy path", "Snapshot", "Search", "Filter", "Sort", "Live", "Back"):
             assert name in names
@@ -398,7 +407,8 @@ def test_every_key_of_the_last_lines_is_in_the_command_palette(shelf: Shelf) -> 
         await d.press("ctrl+p")
         await d.until(lambda: d.screen == "CommandPalette", "the palette")
         await d.press(*"verify")
-        await d.pilot.pause(0.5)
+        found = d.app.screen.query_one(CommandList)
+        await d.until(lambda: found.highlighted == 0 and "Verify" in str(found.get_option_at_index(0).prompt), "it")
         await d.press("enter")
         await d.until(lambda: d.screen == "VerifyDialog", "what was chosen")
 
@@ -420,10 +430,9 @@ def test_a_resized_terminal_is_redrawn(shelf: Shelf) -> None:
 
 def test_light_and_dark(shelf: Shelf) -> None:
     async def story(d: Driver) -> None:
-        await d.press("t")
-        assert d.app.theme == "ansi-light"
-        await d.press("t")
-        assert d.app.theme == "ansi-dark"
+        for theme in ("ansi-light", "ansi-dark"):
+            await d.press("t")
+            await d.until(lambda theme=theme: d.app.theme == theme, theme)
 
     drive(shelf.path, story)
 
@@ -444,10 +453,10 @@ def test_names_that_would_steer_the_terminal_are_only_shown(shelf: Shelf) -> Non
     shelf.take(at(6, 3), "[red]name[/blue]")
 
     async def story(d: Driver) -> None:
-        assert "[red]name[/blue]" in d.text()
+        await d.sees("[red]name[/blue]")
         await d.go("enter", screen="StateScreen")
         assert "\x1b" not in d.text()
         await d.go("enter", screen="DetailsScreen")
-        assert "[b]\\x1b[2J[/x], pid 123" in d.text()
+        await d.sees("[b]\\x1b[2J[/x], pid 123")
 
     drive(shelf.path, story)

@@ -46,10 +46,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_it_starts_and_ends_in_a_terminal(shelf: Shelf, start: Start) -> None:
-    began = time.monotonic()
     terminal = start(shelf.path)
     terminal.until(lambda text: "before the upgrade" in text, "the timeline")
-    assert time.monotonic() - began < 5  # a loaded machine; docs/tui.md says what was measured
     terminal.keys("Enter")
     terminal.until(lambda text: "16 sessions" in text, "sessions")
     terminal.resize(100, 30)
@@ -73,8 +71,6 @@ def test_it_shows_a_mount_with_a_stream_that_runs(tmp_path: Path, start: Start) 
     if shown != library.path:
         shown.unlink(missing_ok=True)
         shown.symlink_to(library.path)
-    file = library.path / "library.toml"
-    file.write_text(re.sub(r'checkpoint = "[^"]*"', 'checkpoint = "0.5s"', file.read_text()))
     with library.mounted("host=alpha") as mounted:
         with open(mounted.medium("A00001L9"), "wb") as done:
             done.write(b"a stream that has ended\n" * 100000)

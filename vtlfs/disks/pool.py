@@ -31,6 +31,7 @@ class PooledDisk:
         self.reading = Lane(f"{name}.read", READ_THREADS)
         self._probing = Lane(f"{name}.probe")
         self.queue = trio.Semaphore(queued_units)
+        self.written = self.read = 0  # bytes of stripe units, since the mount began; the trio loop's
 
     @property
     def stalled(self) -> bool:

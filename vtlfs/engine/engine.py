@@ -10,13 +10,15 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from time import monotonic
 from typing import TypeVar
 
 import trio
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import recover
+from vtlfs.engine import figures, recover
+from vtlfs.engine.figures import Figures
 from vtlfs.engine.library import Library
 from vtlfs.engine.reader import MediumReader
 from vtlfs.engine.recorder import Recorder
@@ -248,6 +250,12 @@ class Engine:
         await self._recorder.call(lambda _: None, durable=False)
         return self.tracking.open_session_ids()
 
+    def figures(self) -> Figures:
+        """Return how far each open session is, and what the disks have done since the mount began."""
+        sessions = {number: (writer.length, writer.requests) for number, writer in self._writers.items()}
+        sessions |= {number: (reader.bytes, reader.requests) for number, reader in self._readers.items()}
+        return Figures(monotonic(), sessions, {disk.number: (disk.written, disk.read) for disk in self.pool.disks})
+
     async def change(self, change: Callable[[Tracking], T]) -> T:
         """Make a change of the tracking database, in one transaction, and return what it returned."""
         return await self._recorder.call(change)
@@ -381,6 +389,7 @@ async def running(
             await engine._lease()
             for task in (engine._checkpoints, engine._probes, engine._note_fill, engine._watch):
                 nursery.start_soon(task)
+            nursery.start_soon(figures.publish, library.path, number, engine.figures)
             try:
                 yield engine
             finally:

@@ -73,7 +73,12 @@ class StreamReader:
             load = _Load()
             row = self._row(number)
             disk = self._pool[row.disk]
-            disk.reading.submit(load.settle, disk.disk.read, row, self._file.stripe_unit)
+
+            def arrived(result: "outcome.Outcome[bytes]") -> None:
+                disk.read += row.bytes if isinstance(result, outcome.Value) else 0
+                load.settle(result)
+
+            disk.reading.submit(arrived, disk.disk.read, row, self._file.stripe_unit)
         self._loads[number] = load
         return load
 

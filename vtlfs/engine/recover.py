@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
+from vtlfs.engine import figures
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
@@ -32,7 +33,8 @@ def hold_lock(library: Path, mount: int) -> int:
 
 
 def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
-    """Remove the lock of a mount that has ended."""
+    """Remove the lock of a mount that has ended, and its figures."""
+    figures.path_of(library, mount).unlink(missing_ok=True)
     _lock_path(library, mount).unlink(missing_ok=True)
     if descriptor is not None:
         os.close(descriptor)

@@ -307,6 +307,7 @@ class WriteSession:
 
         def done(result: "outcome.Outcome[StripeUnit]") -> None:
             disk.queue.release()
+            disk.written += size - start if isinstance(result, outcome.Value) else 0
             pieces.clear()
             self._note_written(unit, size, result)
             self._arrive(arrived)
@@ -418,6 +419,7 @@ class WriteSession:
         if row is None:
             row = self._means.tracking.stripe_units(self.number, number, 1)[0]
         disk = self._means.pool[row.disk]
+        disk.read += row.bytes
         return await disk.reading.run(disk.disk.read, row, self._stripe_unit)
 
     async def _check_same(self, offset: int, data: memoryview) -> None:

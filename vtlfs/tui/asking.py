@@ -28,6 +28,11 @@ class Asking(Screen[Any]):
         assert isinstance(self.app, Browser)
         return self.app
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the screen has its widgets. While it is taken down, timers and answers still come."""
+        return self.is_mounted and self.is_attached and self.display
+
     def ask(
         self,
         question: Callable[[], T],
@@ -35,19 +40,34 @@ class Asking(Screen[Any]):
         group: str,
         failed: Callable[[], object] | None = None,
     ) -> None:
-        """Have a thread answer the question, and then call `answered` here with it; `failed` after an error."""
+        """Have a thread answer the question, and then call `answered` here with it; `failed` after an error.
+
+        Neither is called when the screen has gone meanwhile.
+        """
 
         async def run() -> None:
             try:
-                answered(await self.browser.threads.run(question))
+                answer = await self.browser.threads.run(question)
+                if self.is_whole:
+                    answered(answer)
             except Exception as error:  # whatever it is, the window goes on
-                self.complain(error)
-                if failed is not None:
-                    failed()
+                if self.is_whole:
+                    self.complain(error)
+                    if failed is not None:
+                        failed()
 
         # the function, not its coroutine: a worker that is cancelled before it began would leave that unawaited
         work: WorkType[None] = run
         self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
+
+    def every(self, seconds: float, action: Callable[[], object]) -> None:
+        """Call `action` again and again, while this is the screen that is seen."""
+        self.set_interval(seconds, lambda: action() if self.is_whole and self.is_current else None)
+
+    def push(self, screen: Screen[Any]) -> None:
+        """Show an answer that is a screen, unless the person has gone elsewhere meanwhile."""
+        if self.is_current:
+            self.app.push_screen(screen)
 
     def complain(self, error: Exception) -> None:
         """Show an error."""

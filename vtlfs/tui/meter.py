@@ -1,89 +1,116 @@
-"""How fast open sessions and disks are, from what the tracking database says again and again. Without a clock.
+"""How fast open sessions and disks are, from what the mounts write down every second. Without a clock.
 
-A mount records progress at its checkpoints, every few seconds; a rate is therefore that of a whole window of time.
-Nothing is asked of the mount itself, so a live view can't disturb a stream, nor hang with a mount that hangs.
+Nothing is asked of a mount itself, so a live view can't disturb a stream, nor hang with a mount that hangs. Of a mount
+without figures there is what it recorded at its checkpoints: rates of its sessions, over a longer time, and no disks.
 """
 
-from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from vtlfs.engine import figures
+from vtlfs.engine.figures import Figures
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import NoSuchSession
-from vtlfs.model import Access, Session
+from vtlfs.model import Session
 
-UNITS_AT_ONCE = 4096
-KEPT = 120  # samples
+WINDOW_SECONDS = 3.0  # of a session's rate; a kernel hands over what it has cached in bursts
+MARGIN_SECONDS = 1.0  # by which a window is longer than the time between two checkpoints
+STALE_SECONDS = 2.5  # after which a mount that has said nothing new is taken to do nothing
+KEPT = 600  # seconds of throughput
+
+Rates = tuple[float, float]  # bytes per second that are written and read
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the database said: the open sessions, and the bytes that each disk was given since the last sample."""
+    """What was found at a time: the open sessions, and the figures of each mount that has them."""
 
     at: float
     sessions: list[Session]
-    disks: dict[int, int]
+    mounts: Mapping[int, Figures]
+
+
+def take(tracking: Tracking, library: Path, at: float) -> Sample:
+    """Look at the database and at the mounts' figures. May block."""
+    found = {mount.id: told for mount in tracking.mounts() if (told := figures.read(library, mount.id)) is not None}
+    sessions = []
+    for number in tracking.open_session_ids():
+        session = tracking.session(number)
+        told = found.get(session.mount)
+        if told is not None and number in told.sessions:
+            size, requests = told.sessions[number]
+            session = replace(session, bytes=size, requests=requests)
+        sessions.append(session)
+    return Sample(at, sessions, found)
 
 
 @dataclass(slots=True)
-class Gauge:
-    """Takes the samples. Belongs to one thread at a time. `_ends`: how far into each session's units it has looked."""
+class _Track:
+    """The latest figures of one mount, and when the newest of them came."""
 
-    _ends: dict[int, tuple[int, int]] = field(default_factory=dict)
+    window: float
+    seen: deque[Figures] = field(default_factory=deque)
+    came: float = 0.0
 
-    def sample(self, tracking: Tracking, at: float) -> Sample:
-        """Look at the database. What a session had before it was first seen does not count."""
-        sessions = [tracking.session(number) for number in tracking.open_session_ids()]
-        disks: dict[int, int] = defaultdict(int)
-        for session in sessions:
-            if session.access is Access.WRITE and session.id not in self._ends:
-                self._ends[session.id] = divmod(session.bytes, session.stripe_unit)
-        for number in list(self._ends):
-            self._follow(tracking, number, disks)
-        for number in set(self._ends) - {session.id for session in sessions}:
-            del self._ends[number]
-        return Sample(at, sessions, dict(disks))
-
-    def _follow(self, tracking: Tracking, number: int, disks: dict[int, int]) -> None:
-        unit, known = self._ends[number]
-        try:
-            rows = tracking.stripe_units(number, unit, UNITS_AT_ONCE)
-        except NoSuchSession:
+    def add(self, told: Figures, at: float) -> None:
+        if self.seen and told.at == self.seen[-1].at:
             return
-        for row in rows:
-            disks[row.disk] += row.bytes - (known if row.unit == unit else 0)
-        if rows:
-            self._ends[number] = (rows[-1].unit, rows[-1].bytes)
+        self.seen.append(told)
+        self.came = at
+        while len(self.seen) > 2 and self.seen[1].at <= told.at - self.window:
+            self.seen.popleft()
+
+    def session_rate(self, number: int) -> float:
+        first, last = self.seen[0], self.seen[-1]
+        span = last.at - first.at
+        return max(0, last.sessions.get(number, (0, 0))[0] - first.sessions.get(number, (0, 0))[0]) / (span or 1)
+
+    def disk_rates(self) -> dict[int, Rates]:
+        """Return what each disk did between the two newest figures."""
+        if len(self.seen) < 2:
+            return {}
+        before, last = self.seen[-2], self.seen[-1]
+        rates = {}
+        for disk, (written, read) in last.disks.items():
+            old_written, old_read = before.disks.get(disk, (0, 0))
+            rates[disk] = ((written - old_written) / (last.at - before.at), (read - old_read) / (last.at - before.at))
+        return rates
 
 
 @dataclass(slots=True)
 class Meter:
-    """Turns samples into rates over a window of so many seconds."""
+    """Turns samples into rates. `checkpoint`: seconds between two of them."""
 
-    window: float
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT))
+    checkpoint: float
+    _tracks: dict[int, _Track] = field(default_factory=dict)
+    _disks: dict[int, deque[Rates]] = field(default_factory=dict)
+    _stale: set[int] = field(default_factory=set)
 
     def add(self, sample: Sample) -> None:
         """Take in the newest sample."""
-        self.samples.append(sample)
+        told = dict(sample.mounts)
+        for number in {session.mount for session in sample.sessions} - told.keys():
+            known = {found.id: (found.bytes, found.requests) for found in sample.sessions if found.mount == number}
+            told[number] = Figures(sample.at, known, {})
+        for number, figures_ in told.items():
+            window = WINDOW_SECONDS if number in sample.mounts else self.checkpoint + MARGIN_SECONDS
+            self._tracks.setdefault(number, _Track(window)).add(figures_, sample.at)
+        self._tracks = {number: track for number, track in self._tracks.items() if number in told}
+        self._stale = {number for number, track in self._tracks.items() if sample.at - track.came > STALE_SECONDS}
+        sums: dict[int, Rates] = {}
+        for number in self._tracks.keys() - self._stale:
+            for disk, (written, read) in self._tracks[number].disk_rates().items():
+                before = sums.get(disk, (0.0, 0.0))
+                sums[disk] = (before[0] + written, before[1] + read)
+        for disk in sums.keys() | self._disks.keys():
+            self._disks.setdefault(disk, deque(maxlen=KEPT)).append(sums.get(disk, (0.0, 0.0)))
 
     def session_rate(self, session: Session) -> float:
         """Return the session's bytes per second."""
-        newest = self.samples[-1]
-        for sample in self.samples:
-            if newest.at - sample.at > self.window:
-                continue
-            before = next((found for found in sample.sessions if found.id == session.id), None)
-            if before is not None and newest.at > sample.at:
-                return max(0, session.bytes - before.bytes) / (newest.at - sample.at)
-        return 0.0
+        track = self._tracks.get(session.mount)
+        return 0.0 if track is None or session.mount in self._stale else track.session_rate(session.id)
 
-    def disk_rates(self, disk: int) -> list[float]:
-        """Return the disk's bytes per second at each of the samples, the oldest first."""
-        rates = []
-        samples = list(self.samples)
-        for index, sample in enumerate(samples):
-            inside = [found for found in samples[: index + 1] if sample.at - found.at < self.window]
-            start = samples[index - len(inside)].at if index >= len(inside) else samples[0].at
-            span = sample.at - start
-            rates.append(sum(found.disks.get(disk, 0) for found in inside) / span if span > 0 else 0.0)
-        return rates
+    def disk_rates(self, disk: int) -> list[Rates]:
+        """Return what the disk did in each second, the oldest first; at least one."""
+        return list(self._disks.get(disk, ())) or [(0.0, 0.0)]

@@ -1,4 +1,4 @@
-"""What goes on now: open sessions with their rates, and how fast each disk is written to."""
+"""What goes on now: open sessions with their rates, and how much each disk writes and reads."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -9,13 +9,13 @@ from textual.app import ComposeResult
 from vtlfs.engine.tracking import Tracking
 from vtlfs.model import Access, Session
 from vtlfs.tui import words
-from vtlfs.tui.meter import Gauge, Meter
+from vtlfs.tui.meter import Meter, Sample, take
 from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.source import Source
 from vtlfs.tui.widgets.plot import Plot
 from vtlfs.tui.widgets.table import Column, Table
 
-MARGIN_SECONDS = 1.0  # by which the window of a rate is longer than the time between two checkpoints
+RATE_WIDTH = 11
 
 
 class Live(Pane):
@@ -24,46 +24,56 @@ class Live(Pane):
     NAME = "live"
     LABEL = "Live"
     COLUMNS: ClassVar[list[Column[Session]]] = [
-        Column("ID", 8, lambda s: f"{s.id}", right=True),
+        Column("ID", 7, lambda s: f"{s.id}", right=True),
         Column("HOST", 0, lambda s: words.printable(s.host)),
         Column("PROGRAM", 9, lambda s: words.printable(s.program)),
         Column("DOES", 5, lambda s: str(s.access)),
-        Column("DRIVE/MEDIUM", 13, lambda s: f"{s.drive}/{s.medium}"),
+        Column("DR", 2, lambda s: f"{s.drive}", right=True),
+        Column("MEDIUM", 0, lambda s: s.medium),
         Column("OPENED", 9, lambda s: words.time(s.opened_at)[11:]),
-        Column("BYTES", 9, lambda s: words.size(s.bytes) if s.access is Access.WRITE else "", right=True),
+        Column("BYTES", 9, lambda s: words.size(s.bytes), right=True),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._gauge = Gauge()
-        self._meter = Meter(6.0)
+        self._meter = Meter(0.0)
 
     def compose(self) -> ComposeResult:
         """Lay it out."""
-        rate: Column[Session] = Column("RATE", 11, lambda s: words.rate(self._meter.session_rate(s)), right=True)
+        rate: Column[Session] = Column(
+            "RATE", RATE_WIDTH, lambda s: words.rate(self._meter.session_rate(s)), right=True, look=lambda _: "good"
+        )
         yield Table([*self.COLUMNS, rate], key=lambda session: session.id)
-        yield Plot()
+        yield Plot(("WRITTEN", "READ"))
 
     def look(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Take a sample."""
-        if source.library is not None:
-            self._meter.window = source.library.config.checkpoint + MARGIN_SECONDS
-        sample = self._gauge.sample(tracking, monotonic())
+        library = source.require("a live view")
+        sample = take(tracking, library.path, monotonic())
         disks = [disk.number for disk in tracking.disks()]
 
         def show() -> None:
+            self._meter.checkpoint = library.config.checkpoint
             self._meter.add(sample)
             self.query_one(Table).show(sample.sessions)
-            self._plot(disks)
+            self._plot(sample, disks)
 
         return show
 
-    def _plot(self, disks: list[int]) -> None:
+    def _plot(self, sample: Sample, disks: list[int]) -> None:
         rows = []
         plot = self.query_one(Plot)
         for disk in disks:
-            rates = self._meter.disk_rates(disk)
-            shown = [0.0] * (plot.spans - len(rates)) + rates[-plot.spans :]
-            rows.append((f"disk {disk}", shown, words.rate(rates[-1])))
-        open_sessions = words.count(len(self._meter.samples[-1].sessions), "open session")
-        plot.plot(f"written to each disk, {open_sessions}", rows, (f"{plot.spans} s ago", "now"))
+            rates = self._meter.disk_rates(disk)[-plot.spans :]
+            shown = [0.0] * (plot.spans - len(rates)) + [written + read for written, read in rates]
+            rows.append((f"disk {disk}", shown, tuple(words.rate(rate) for rate in rates[-1])))
+        plot.plot(self._title(sample), rows, (f"{plot.spans} s ago", "now"))
+
+    def _title(self, sample: Sample) -> str:
+        parts = []
+        for access, word in ((Access.WRITE, "writing"), (Access.READ, "reading")):
+            found = [session for session in sample.sessions if session.access is access]
+            if found:
+                rate = sum(self._meter.session_rate(session) for session in found)
+                parts.append(f"{len(found):,} {word} {words.size(int(rate))}/s")
+        return f"throughput by disk; {'; '.join([words.count(len(sample.sessions), 'open session'), *parts])}"

@@ -97,7 +97,7 @@ class Compare(DataPage):
         def show(found):  # type: ignore[no-untyped-def]
             from vtlfs.tui.screens.details import DetailsScreen
 
-            self.app.push_screen(DetailsScreen(found, state, "now" if state is NOW else f"snapshot {state}"))
+            self.push(DetailsScreen(found, state, "now" if state is NOW else f"snapshot {state}"))
 
         self.ask(question, show, "details")
 

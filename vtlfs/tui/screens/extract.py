@@ -76,11 +76,12 @@ class ReadDialog(Asking, ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Show how far it is from time to time."""
-        self.set_interval(SHOW_SECONDS, self._show)
+        self.every(SHOW_SECONDS, self._show)
 
     def say(self, message: str) -> None:
-        """Say how it stands."""
-        self.query_one("#said", Label).update(words.printable(message))
+        """Say how it stands, if there still is somebody who sees it."""
+        if self.is_whole:
+            self.query_one("#said", Label).update(words.printable(message))
 
     def action_stop(self) -> None:
         """Cancel, or close."""
@@ -112,7 +113,8 @@ class ReadDialog(Asking, ModalScreen[None]):
             self.complain(error)
             self.say(f"failed: {error}")
         else:
-            self.query_one(ProgressBar).update(total=max(1, size), progress=max(1, size))
+            if self.is_whole:
+                self.query_one(ProgressBar).update(total=max(1, size), progress=max(1, size))
             to = f", written to {path}" if path else ""
             self.say(f"{words.size(size)}: every stripe unit is as it was written{to}")
         finally:

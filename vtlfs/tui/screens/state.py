@@ -77,15 +77,16 @@ class StateScreen(DataPage):
     @property
     def pane(self) -> Pane:
         """What is seen."""
-        return self.query_one(f"#{self.query_one(TabbedContent).active}", TabPane).query_one(Pane)
+        active = self.query_one(TabbedContent).active or self._first_tab
+        return self.query_one(f"#{active}", TabPane).query_one(Pane)
 
     def on_mount(self) -> None:
         """Look again from time to time, if there can be anything new."""
         if self.live:
-            self.set_interval(REFRESH_SECONDS, self._again)
+            self.every(REFRESH_SECONDS, self._again)
 
     def _again(self) -> None:
-        if self.is_current and monotonic() >= self._wait_until:
+        if monotonic() >= self._wait_until:
             self.fetch(self.pane)
 
     def fetch(self, pane: Pane) -> None:
@@ -106,6 +107,8 @@ class StateScreen(DataPage):
 
     def on_tabbed_content_tab_activated(self) -> None:
         """Fill the pane that comes to be seen."""
+        if not self.is_whole:
+            return
         self.pane.query_one(Table).focus()
         self.fetch(self.pane)
         self.refresh_bindings()
@@ -117,7 +120,9 @@ class StateScreen(DataPage):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer searching, filtering and sorting where there are sessions."""
-        if action in ("search", "filter", "sort", "reverse") and self.is_mounted:
+        if not self.is_whole:  # asked while the screen is put up or taken down
+            return True
+        if action in ("search", "filter", "sort", "reverse"):
             return isinstance(self.pane, Sessions)
         if parameters == ("live",):
             return self.live
@@ -149,7 +154,7 @@ class StateScreen(DataPage):
         def show(found: Details) -> None:
             from vtlfs.tui.screens.details import DetailsScreen
 
-            self.app.push_screen(DetailsScreen(found, state, self.where))
+            self.push(DetailsScreen(found, state, self.where))
 
         self.ask(question, show, "details")
 

@@ -66,7 +66,7 @@ class Timeline(Page):
         """Return table and plot."""
         mark: Column[Moment] = Column("", 1, lambda m: "*" if m.number == self._marked else "", look=lambda _: "warn")
         yield Table([mark, *COLUMNS], key=lambda m: m.number, name="moments")
-        yield Plot()
+        yield Plot(("BYTES",))
 
     @property
     def table(self) -> "Table[Moment]":
@@ -77,7 +77,7 @@ class Timeline(Page):
         """Fetch what is shown, and look again from time to time."""
         self.table.focus()
         self.action_reload()
-        self.set_interval(REFRESH_SECONDS, lambda: self._fetch() if self.is_current else None)
+        self.every(REFRESH_SECONDS, self._fetch)
 
     def on_screen_resume(self) -> None:
         """Look again after another screen."""
@@ -109,7 +109,7 @@ class Timeline(Page):
                 return browse.bytes_over_time(tracking, group, SPANS)
 
         def show(found: browse.OverTime) -> None:
-            rows = [(words.printable(name), values, words.size(sum(values))) for name, values in found.series]
+            rows = [(words.printable(name), values, (words.size(sum(values)),)) for name, values in found.series]
             ends = (words.time(found.start), words.time(found.end))
             self.query_one(Plot).plot(f"bytes over time, by {group}", rows, ends)
 

@@ -5,6 +5,7 @@ and textual-plotext, the wrapper of a plotting library, has had no release since
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.cells import set_cell_size
 from rich.text import Text
@@ -12,34 +13,43 @@ from textual.widget import Widget
 
 LEVELS = " ▁▂▃▄▅▆▇█"
 NAME_WIDTH = 12
-SIZE_WIDTH = 12
+NOTE_WIDTH = 11
 
-Series = Sequence[tuple[str, Sequence[float]]]
+Series = Sequence[tuple[str, Sequence[float], tuple[str, ...]]]
 
 
 class Plot(Widget):
-    """A title, a row of bars for each name, as many as fit, and the ends of the axis of time."""
+    """A title, a row of bars for each name, as many as fit, and the ends of the axis of time.
 
-    DEFAULT_CSS = """
-    Plot { height: 30%; min-height: 7; padding: 0 1; border-top: solid $primary; background: $surface;
-        color: $foreground; }
+    At the end of each row are notes, as many as there are headings for them.
     """
 
-    def __init__(self) -> None:
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--bars", "plot--axis"}
+    DEFAULT_CSS = """
+    Plot { height: 30%; min-height: 7; padding: 0 1; border-top: solid $primary; background: $surface;
+        color: $foreground;
+        & > .plot--bars { color: $text-success; }
+        & > .plot--axis { color: $foreground 60%; }
+    }
+    """
+
+    def __init__(self, headings: Sequence[str]) -> None:
         super().__init__()
-        self._series: list[tuple[str, list[float], str]] = []
+        self._headings = tuple(headings)
+        self._series: list[tuple[str, list[float], tuple[str, ...]]] = []
         self._ends = ("", "")
         self._instead = "reading"
 
     @property
     def spans(self) -> int:
         """How many bars fit into a row."""
-        return max(8, self.size.width - NAME_WIDTH - SIZE_WIDTH - 2)
+        notes = len(self._headings) * (NOTE_WIDTH + 1)
+        return max(8, self.content_size.width - NAME_WIDTH - 1 - notes)
 
-    def plot(self, title: str, series: Sequence[tuple[str, Sequence[float], str]], ends: tuple[str, str]) -> None:
+    def plot(self, title: str, series: Series, ends: tuple[str, str]) -> None:
         """Show series of a name, numbers and what is written at the end of the row; the ends are of the axis."""
         self.border_title = title
-        self._series = [(name, list(values), note) for name, values, note in series]
+        self._series = [(name, list(values), notes) for name, values, notes in series]
         self._ends = ends
         self._instead = "nothing yet"
         self.refresh()
@@ -49,17 +59,23 @@ class Plot(Widget):
         if not self._series:
             return Text(self._instead, style="dim")
         top = max((max(values, default=0) for _, values, _ in self._series), default=0)
-        rows = max(1, self.size.height - 1)
-        lines = [
-            f"{set_cell_size(name, NAME_WIDTH)} {bars(values, self.spans, top)} {note:>{SIZE_WIDTH}}"
-            for name, values, note in self._series[:rows]
-        ]
+        rows = max(1, self.content_size.height - 1)
+        shown = Text(no_wrap=True, overflow="crop")
+        for name, values, notes in self._series[:rows]:
+            shown.append(f"{set_cell_size(name, NAME_WIDTH)} ")
+            shown.append(bars(values, self.spans, top), self.get_component_rich_style("plot--bars", partial=True))
+            shown.append(f"{_notes(notes)}\n")
         first, last = self._ends
-        if len(self._series) > rows:
-            last = f"and {len(self._series) - rows} more   {last}"
-        gap = self.spans - len(first) - len(last)
-        lines.append(f"{'':{NAME_WIDTH}} {first}{' ' * max(1, gap)}{last}")
-        return Text("\n".join(lines), no_wrap=True, overflow="crop")
+        hidden = len(self._series) - rows
+        more = f"and {hidden} more" if hidden > 0 else ""
+        gap = max(1, self.spans - len(first) - len(last))
+        axis = f"{more:{NAME_WIDTH}} {first}{' ' * gap}{last}{_notes(self._headings)}"
+        shown.append(axis, self.get_component_rich_style("plot--axis", partial=True))
+        return shown
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return "".join(f" {note:>{NOTE_WIDTH}}" for note in notes)
 
 
 def bars(values: Sequence[float], width: int, top: float) -> str:
