@@ -4,11 +4,13 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import GIB, KIB, MIB, parse_size
+from vtlfs.permissions import Rule, RuleError, read_drive_rules, read_media_rules
 
 FILE_NAME = "library.toml"
 MIN_STRIPE_UNIT = 4 * KIB
@@ -29,7 +31,8 @@ class Config:
     Sizes are bytes, times seconds. `direct_below`: with less than this left on the medium or on a disk, an open for
     writing goes direct and stripe units are allocated before their bytes are taken. `checkpoint`: how often the
     progress of a running stream is made durable. `snapshot_every`: how often mounts take a snapshot, None where they
-    don't; `snapshot_keep`: how many of them each rule keeps, no rules: all.
+    don't; `snapshot_keep`: how many of them each rule keeps, no rules: all. `drive_rules`: who may use which drive;
+    `media_rules`: who may use the media whose barcodes match a pattern, the first that matches.
     """
 
     uuid: str
@@ -40,6 +43,8 @@ class Config:
     checkpoint: float = 5.0
     snapshot_every: float | None = None
     snapshot_keep: dict[str, int] = field(default_factory=dict)
+    drive_rules: dict[int, Rule] = field(default_factory=dict)
+    media_rules: dict[str, Rule] = field(default_factory=dict)
 
 
 class ConfigError(LibraryError):
@@ -127,6 +132,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "io": {"direct_below": ("direct_below", _size)},
     "tracking": {"checkpoint": ("checkpoint", _duration)},
     "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
+    "permissions": {"drives": ("drive_rules", read_drive_rules), "media": ("media_rules", read_media_rules)},
 }
 _REQUIRED = {"uuid": "library.uuid", "disks": "library.disks"}
 
@@ -138,6 +144,8 @@ def load(library: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise LibraryError(f"{library}: no vtlfs library here (no {FILE_NAME}); `vtlfs init` makes one") from None
+    except PermissionError:
+        raise LibraryError(f"{path}: Permission denied; a library can be used by its owner only") from None
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
         raise LibraryError(f"{path}: {why}") from None
@@ -155,40 +163,59 @@ def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
         if known is None or not isinstance(keys, dict):
             raise ConfigError(f"{path}: line {_line(text, section)}: unknown section or key {section!r}")
         for key, value in keys.items():
-            where = f"{path}: line {_line(text, section, key)}: {section}.{key}"
             if key not in known:
-                raise ConfigError(f"{where}: unknown key; [{section}] has {', '.join(known)}")
+                raise ConfigError(
+                    f"{_where(path, text, section, key)}: unknown key; [{section}] has {', '.join(known)}"
+                )
             field, read = known[key]
             try:
                 fields[field] = read(value)
             except UsageError as error:
-                raise ConfigError(f"{where}: {error}") from None
+                within = error.keys if isinstance(error, RuleError) else ()
+                raise ConfigError(f"{_where(path, text, section, key, *within)}: {error}") from None
     for field, name in _REQUIRED.items():
         if field not in fields:
             raise ConfigError(f"{path}: {name} is missing")
-    return Config(**fields)
+    config = Config(**fields)
+    for drive in config.drive_rules:
+        if drive >= config.drives:
+            where = _where(path, text, "permissions", "drives", str(drive))
+            raise ConfigError(f"{where}: the library has drives 0 to {config.drives - 1}")
+    return config
 
 
-def _line(text: str, section: str, key: str | None = None) -> int:
-    """Return the number of the line where the key stands, or its section where the key can't be told."""
-    current, found = "", 1
+def _where(path: Path, text: str, *keys: str) -> str:
+    """Return file, line and key, for an error."""
+    name = ".".join(key if _BARE.fullmatch(key) else _quote(key) for key in keys)
+    return f"{path}: line {_line(text, *keys)}: {name}"
+
+
+def _line(text: str, *keys: str) -> int:
+    """Return the number of the line where the key stands, or where what it lies in does if that is all that shows."""
+    section: tuple[str, ...] = ()
+    found, best = 1, 0
     for number, line in enumerate(text.split("\n"), 1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
-            name = current = _bare(header[1])
-            found = number if current == section else found
-        elif assignment := re.match(r"""\s*((?:"[^"]*"|'[^']*'|[^=\s"'])+)\s*=""", line):
-            name = f"{current}.{_bare(assignment[1])}" if current else _bare(assignment[1])
+        if header := _HEADER.match(line):
+            name = section = _split(header[1])
+        elif assignment := _ASSIGNMENT.match(line):
+            name = section + _split(assignment[1])
         else:
             continue
-        wanted = section if key is None else f"{section}.{key}"
-        if name == wanted or name.startswith(f"{wanted}."):
-            return number
+        agree = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(name, keys, strict=False))))
+        if agree > best:
+            found, best = number, agree
     return found
 
 
-def _bare(name: str) -> str:
-    """Return a key of TOML without its quotes."""
-    return name.replace('"', "").replace("'", "")
+_KEY = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)"""
+_DOTTED = rf"\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*"
+_HEADER, _ASSIGNMENT = re.compile(rf"\s*\[\[?{_DOTTED}\]"), re.compile(f"{_DOTTED}=")
+_BARE = re.compile("[A-Za-z0-9_-]+")
+
+
+def _split(dotted: str) -> tuple[str, ...]:
+    """Return the keys of a dotted one, without their quotes."""
+    return tuple(key.strip("\"'") for key in re.findall(_KEY, dotted))
 
 
 def render(config: Config) -> str:
@@ -210,7 +237,7 @@ direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with l
 
 [tracking]
 checkpoint = "{config.checkpoint:g}s"  # how often a running stream is made durable
-{_snapshots(config)}"""
+{_snapshots(config)}{_permissions(config)}"""
 
 
 def _snapshots(config: Config) -> str:
@@ -223,6 +250,21 @@ def _snapshots(config: Config) -> str:
         rules = ", ".join(f"{rule} = {count}" for rule, count in config.snapshot_keep.items())
         lines.append(f"keep = {{ {rules} }}  # and those that have a name")
     return "\n".join([*lines, ""])
+
+
+def _permissions(config: Config) -> str:
+    names = {f"drives.{number}": rule for number, rule in config.drive_rules.items()}
+    names |= {f"media.{_quote(pattern)}": rule for pattern, rule in config.media_rules.items()}
+    return "".join(f"\n[permissions.{name}]\n{_rule(rule)}" for name, rule in names.items())
+
+
+def _rule(rule: Rule) -> str:
+    said = {"owner": rule.owner, "group": rule.group, "mode": None if rule.mode is None else f"{rule.mode:04o}"}
+    return "".join(
+        f"{key} = {value if isinstance(value, int) else _quote(value)}\n"
+        for key, value in said.items()
+        if value is not None
+    )
 
 
 def _quote(text: str) -> str:

@@ -99,6 +99,7 @@ async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library):
     assert [drive for _, drive in opened] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
     reader = await rig.engine.open_reader("T1", 0, 1, OPENER)
     assert rig.engine.least_busy_drive() == 2
+    assert rig.engine.least_busy_drive([0, 1, 3]) == 3
     async with rigged(library, host="beta") as other:
         assert other.engine.least_busy_drive() in (1, 2, 3)
     rig.engine.release_reader(reader)

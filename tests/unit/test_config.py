@@ -21,6 +21,7 @@ from vtlfs.config import (
 )
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import GIB, MIB
+from vtlfs.permissions import MAX_ID, Rule
 
 GOOD = """\
 [library]
@@ -42,6 +43,18 @@ SNAPSHOTS = """
 every = "2h"
 keep = { last = 10, yearly = 0 }
 """
+PERMISSIONS = """
+[permissions.drives.1]
+owner = "beta"
+group = 1000
+mode = "0620"
+[permissions.media."A[0-9]*"] # ]
+mode = "640"
+[permissions]
+media.B1 = { owner = "0", group = "backup" }
+"""
+who = st.none() | st.integers(0, MAX_ID) | st.text(st.characters(categories=["L"]), min_size=1, max_size=9)
+rules = st.builds(Rule, who, who, st.none() | st.integers(0, 0o777))
 paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).map(
     lambda name: Path("/", name)
 )
@@ -80,6 +93,8 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     every=st.none() | st.integers(1, 10**9).map(float) | st.floats(1, 100).map(lambda seconds: round(seconds, 2)),
     keep=st.just({})
     | st.dictionaries(st.sampled_from(SNAPSHOT_RULES), st.integers(0, 99)).filter(lambda keep: any(keep.values())),
+    drive_rules=st.dictionaries(st.integers(0, 999), rules, max_size=3),
+    media_rules=st.dictionaries(st.text("AZaz09_.-*?", min_size=1, max_size=9), rules, max_size=3),
 )
 def test_what_is_rendered_is_loaded(
     tmp_path: Path,
@@ -90,10 +105,59 @@ def test_what_is_rendered_is_loaded(
     checkpoint: int,
     every: float | None,
     keep: dict[str, int],
+    drive_rules: dict[int, Rule],
+    media_rules: dict[str, Rule],
 ) -> None:
-    config = Config("some-uuid", tuple(disks), drives, stripe_unit, direct_below, float(checkpoint), every, keep)
+    drive_rules = {number: rule for number, rule in drive_rules.items() if number < drives}
+    config = Config(
+        "some-uuid", tuple(disks), drives, stripe_unit, direct_below, float(checkpoint), every, keep,
+        drive_rules, media_rules,
+    )  # fmt: skip
     (tmp_path / FILE_NAME).write_bytes(render(config).encode())
     assert load(tmp_path) == config
+    assert list(load(tmp_path).media_rules) == list(media_rules)
+
+
+def test_rules_for_drives_and_media_are_read_in_their_order(tmp_path: Path) -> None:
+    config = load(put(tmp_path, GOOD + PERMISSIONS))
+    assert config.drive_rules == {1: Rule("beta", 1000, 0o620)}
+    assert list(config.media_rules.items()) == [
+        ("A[0-9]*", Rule(None, None, 0o640)),
+        ("B1", Rule(0, "backup", None)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key"),
+    [
+        ("drives.1", "drives.3", 15, "permissions.drives.3"),
+        ("drives.1", "drives.01", 15, "permissions.drives.01"),
+        ("drives.1", "drives.one", 15, "permissions.drives.one"),
+        ("drives.1", "drive.1", 15, "permissions.drive"),
+        ("drives.1", "tapes.1", 15, "permissions.tapes"),
+        ('"beta"', '""', 16, "permissions.drives.1.owner"),
+        ('"beta"', "true", 16, "permissions.drives.1.owner"),
+        ('"beta"', "-1", 16, "permissions.drives.1.owner"),
+        ('"beta"', "4294967295", 16, "permissions.drives.1.owner"),
+        ("owner", "user", 16, "permissions.drives.1.user"),
+        ("1000", "1.5", 17, "permissions.drives.1.group"),
+        ('"0620"', "620", 18, "permissions.drives.1.mode"),
+        ('"0620"', '"u=rw"', 18, "permissions.drives.1.mode"),
+        ('"0620"', '"0680"', 18, "permissions.drives.1.mode"),
+        ('"0620"', '"1620"', 18, "permissions.drives.1.mode"),
+        ('"640"', '"rw"', 20, 'permissions.media."A[0-9]*".mode'),
+        ("A[0-9]*", "A[0-9*", 19, 'permissions.media."A[0-9*"'),
+        ("A[0-9]*", "A 1", 19, 'permissions.media."A 1"'),
+        ("A[0-9]*", "", 19, 'permissions.media.""'),
+        ('{ owner = "0", group = "backup" }', '"0640"', 22, "permissions.media.B1"),
+        ('"0", group', '"0", gruop', 22, "permissions.media.B1.gruop"),
+    ],
+)
+def test_an_error_in_a_rule_names_line_and_key(tmp_path: Path, old: str, new: str, line: int, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(put(tmp_path, GOOD + PERMISSIONS.replace(old, new, 1)))
+    assert f"{tmp_path / FILE_NAME}: line {line}: {key}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +190,7 @@ def test_what_is_rendered_is_loaded(
         ('"1.5min"', "90", 13, "tracking.checkpoint"),
         ('checkpoint = "1.5min"', "check-point = 5", 13, "tracking.check-point"),
         ("[io]", "[io.more]", 9, "io.more"),
-        ("direct_below", '"direct below"', 10, "io.direct below"),
+        ("direct_below", '"direct below"', 10, 'io."direct below"'),
         ('"2h"', '"2"', 16, "snapshots.every"),
         ('"2h"', '"0.5s"', 16, "snapshots.every"),
         ('"2h"', "7200", 16, "snapshots.every"),

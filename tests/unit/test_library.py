@@ -59,6 +59,19 @@ def test_a_library_is_its_owners_only(tmp_path: Path, two_disks: list[Path]) -> 
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
+def test_a_disk_with_nothing_else_on_it_becomes_its_owners_only(tmp_path: Path, two_disks: list[Path]) -> None:
+    for disk in two_disks:
+        disk.chmod(0o755)
+    (two_disks[0] / "lost+found").mkdir()
+    (two_disks[1] / "photographs").mkdir()
+    with pytest.raises(LibraryError):
+        create(tmp_path / "none" / "library", two_disks, drives=1, stripe_unit=MIB, at=AT)
+    assert [stat.S_IMODE(disk.stat().st_mode) for disk in two_disks] == [0o755, 0o755]
+    make(tmp_path / "library", two_disks)
+    assert [stat.S_IMODE(disk.stat().st_mode) for disk in two_disks] == [0o700, 0o755]
+    assert all(stat.S_IMODE((disk / labels.FILE_NAME).stat().st_mode) == 0o600 for disk in two_disks)
+
+
 def test_an_empty_directory_will_do_also_with_lost_and_found(tmp_path: Path, two_disks: list[Path]) -> None:
     (tmp_path / "library" / "lost+found").mkdir(parents=True)
     make(tmp_path / "library", two_disks)
@@ -155,6 +168,8 @@ def test_a_library_on_a_full_file_system_is_refused(
 ) -> None:
     (small_disk / "library").mkdir(mode=0o755)
     fill(small_disk)
+    for disk in two_disks:
+        disk.chmod(0o755)
     for size in (0, 4, 16, 64, 96):  # so that it gets further each time
         os.truncate(small_disk / "filler", (1 << 20) - size * 1024)
         with pytest.raises(VtlfsError, match=r"full|No space left|disk I/O error"):
@@ -162,6 +177,7 @@ def test_a_library_on_a_full_file_system_is_refused(
         assert os.listdir(small_disk / "library") == []
         assert stat.S_IMODE((small_disk / "library").stat().st_mode) == 0o755
         assert all(os.listdir(disk) == [] for disk in two_disks)
+        assert all(stat.S_IMODE(disk.stat().st_mode) == 0o755 for disk in two_disks)
 
 
 def test_a_library_that_exists_is_refused(tmp_path: Path, two_disks: list[Path]) -> None:

@@ -7,7 +7,7 @@ engine itself holds which of its sessions are open, and the identifiers that it 
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
@@ -93,10 +93,10 @@ class Engine:
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
-    def least_busy_drive(self) -> int:
-        """Return the drive with the fewest open sessions, in all mounts."""
+    def least_busy_drive(self, among: Sequence[int] = ()) -> int:
+        """Return the drive with the fewest open sessions in all mounts: of all drives, or of some."""
         elsewhere = self.tracking.open_sessions_by_drive(except_mount=self.mount.id)
-        drives = range(self.library.config.drives)
+        drives = among or range(self.library.config.drives)
         return min(drives, key=lambda number: (elsewhere.get(number, 0) + self._by_drive[number], number))
 
     async def open_writer(self, barcode: str, drive: int, opener: Opener) -> WriteSession:

@@ -4,6 +4,7 @@ Making one and opening one; everything that runs starts from a `Library`.
 """
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -100,7 +101,7 @@ def create(
     if Path(os.path.realpath(path)) in config.disks:
         raise UsageError(f"{path}: the library's directory can't be one of its disks; give it one of its own")
     records = [DiskRecord(number, str(uuid4()), str(disk), at) for number, disk in enumerate(config.disks)]
-    labelled: list[Path] = []
+    labelled: dict[Path, int | None] = {}
     try:
         if not made:
             path.mkdir(mode=0o700)
@@ -108,8 +109,10 @@ def create(
             _label(record, config.uuid, labelled)
         _fill(path, config, records, at)
     except BaseException as error:
-        for disk in labelled:
+        for disk, mode in labelled.items():
             labels.remove(disk)
+            if mode is not None:
+                disk.chmod(mode)
         _empty(path)
         if not made and path.is_dir():
             path.rmdir()
@@ -149,9 +152,13 @@ def _check_directory(path: Path) -> bool:
         return False
     if not path.is_dir():
         raise LibraryError(f"{path}: not a directory")
-    if any(entry.name != "lost+found" for entry in path.iterdir()):
+    if not _is_empty(path):
         raise LibraryError(f"{path}: not empty; a library wants a directory of its own")
     return True
+
+
+def _is_empty(directory: Path) -> bool:
+    return all(entry.name == "lost+found" for entry in directory.iterdir())
 
 
 def _check_disks(disks: list[Path]) -> list[Path]:
@@ -193,11 +200,16 @@ def _label_of(disk: Path) -> Label | None:
         raise LibraryError(f"disk {disk}: {error.strerror}") from None
 
 
-def _label(record: DiskRecord, library: str, labelled: list[Path]) -> None:
+def _label(record: DiskRecord, library: str, labelled: dict[Path, int | None]) -> None:
+    """Label a disk and note it, with its old mode if it becomes its owner's only: that is if nothing else is in it."""
     disk = Path(record.path)
     try:
+        status = disk.stat()
+        is_ours = status.st_uid == os.geteuid() and _is_empty(disk)
         labels.write(disk, Label(library, record.uuid, record.number, record.added_at))
-        labelled.append(disk)
+        labelled[disk] = stat.S_IMODE(status.st_mode) if is_ours else None
+        if is_ours:
+            disk.chmod(0o700)
     except FileExistsError:
         raise LibraryError(f"disk {disk}: somebody else has just labelled it") from None
     except OSError as error:

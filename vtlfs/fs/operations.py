@@ -43,6 +43,7 @@ from vtlfs.fs.handles import (
 from vtlfs.fs.inodes import Inode, Inodes
 from vtlfs.fs.openers import identify
 from vtlfs.fs.options import MountOptions
+from vtlfs.fs.rights import Permissions
 from vtlfs.fs.tree import (
     MEDIA,
     DriveDirectory,
@@ -85,8 +86,7 @@ class Operations(pyfuse3.Operations):
         self._writing = 0  # of these, in the works
         self._mounted_at = time.time_ns()
         self._machine = socket.gethostname()
-        self._uid = os.getuid() if options.uid is None else options.uid
-        self._gid = os.getgid() if options.gid is None else options.gid
+        self._permissions = Permissions(engine.library.config, options)
 
     # --- names and attributes ---------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Operations(pyfuse3.Operations):
         self, inode: Inode, barcode: str, start: int, size: int, drive: int | None, ctx: RequestContext
     ) -> FileInfo:
         opener = await self._identify(ctx)
-        number = self._engine.least_busy_drive() if drive is None else drive
+        number = self._drive_for(barcode) if drive is None else drive
         session = await self._engine.open_reader(barcode, start + size, number, opener)
         inode.readers += 1
         handle = self._add(ReadHandle(inode, session, start, size))
@@ -220,7 +220,7 @@ class Operations(pyfuse3.Operations):
         inode.written, inode.cached = True, inode.cached or cached
         barcode, size = node.medium.barcode, node.medium.bytes
         truncated = bool(flags & os.O_TRUNC)
-        drive = self._engine.least_busy_drive() if node.drive is None else node.drive
+        drive = self._drive_for(barcode) if node.drive is None else node.drive
         try:
             session = await self._engine.open_writer(barcode, drive, opener)
         except BaseException:
@@ -373,6 +373,10 @@ class Operations(pyfuse3.Operations):
             return FUSEError(errno.ENOENT)
         return NotPermitted("making a file")
 
+    def _drive_for(self, barcode: str) -> int:
+        """Return the drive for an open that names none. The kernel has let in whoever asks."""
+        return self._engine.least_busy_drive(self._permissions.drives_for(barcode))
+
     def _add(self, handle: Handle) -> FileHandleT:
         number = FileHandleT(next(self._numbers))
         self._handles[number] = handle
@@ -384,9 +388,10 @@ class Operations(pyfuse3.Operations):
         is_open = bool(inode.writers or inode.readers)
         entry.st_ino = shown
         entry.entry_timeout, entry.attr_timeout = _timeouts(node, is_open=is_open)
-        entry.st_mode = self._mode(node)
+        rights = self._permissions.of(node)
+        entry.st_uid, entry.st_gid = rights.owner, rights.group
+        entry.st_mode = ModeT(_type(node) | (0o777 if isinstance(node, LoadedLink) else rights.mode))
         entry.st_nlink = 2 if stat.S_ISDIR(entry.st_mode) else 1
-        entry.st_uid, entry.st_gid = self._uid, self._gid
         entry.st_size = inode.size if inode.writers else _size(node)
         entry.st_blksize = BLOCK if stat.S_ISDIR(entry.st_mode) else 1 << 20
         entry.st_blocks = -(-entry.st_size // 512)
@@ -394,17 +399,15 @@ class Operations(pyfuse3.Operations):
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = mtime
         return entry
 
-    def _mode(self, node: Node) -> ModeT:
-        mode = self._options.mode
-        match node:
-            case MediumNode():
-                return ModeT(stat.S_IFREG | mode)
-            case TapeFileNode() | SessionNode() | PastMediumNode():
-                return ModeT(stat.S_IFREG | mode & 0o444)
-            case LoadedLink():
-                return ModeT(stat.S_IFLNK | 0o777)
-            case _:
-                return ModeT(stat.S_IFDIR | mode | (mode & 0o444) >> 2)
+
+def _type(node: Node) -> int:
+    match node:
+        case MediumNode() | TapeFileNode() | SessionNode() | PastMediumNode():
+            return stat.S_IFREG
+        case LoadedLink():
+            return stat.S_IFLNK
+        case _:
+            return stat.S_IFDIR
 
 
 def _timeouts(node: Node, *, is_open: bool) -> tuple[float, float]:

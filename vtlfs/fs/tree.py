@@ -67,11 +67,13 @@ class TapeFileNode:
 
 @dataclass(frozen=True, slots=True)
 class SessionNode:
-    """/sessions/ID"""
+    """/sessions/ID. `uid`: who opened it."""
 
     session: int
     text: bytes
     changed_at: str
+    medium: str = ""
+    uid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +298,8 @@ class Tree:
         ]
         document["stripe_units_complete"] = len(units) <= SHOWN_UNITS
         text = json.dumps(document, indent=1) + "\n"
-        return SessionNode(number, text.encode(), session.released_at or session.opened_at)
+        changed_at = session.released_at or session.opened_at
+        return SessionNode(number, text.encode(), changed_at, session.medium, session.uid)
 
 
 def _parse(name: str, form: re.Pattern[str]) -> int:

@@ -1,0 +1,156 @@
+"""Owner, group and mode of everything in the tree, for the kernel to check. They stand for as long as the mount does.
+
+A medium has the first rule of `library.toml` that matches its barcode, else the mount's own `uid=`, `gid=` and `mode=`.
+A drive's rule shuts out, and a drive without one shuts nobody out. No execute bit is ever shown of a file.
+"""
+
+import grp
+import logging
+import os
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import translate
+
+from vtlfs.config import FILE_NAME, Config, ConfigError
+from vtlfs.fs.options import MountOptions
+from vtlfs.fs.tree import (
+    MEDIA,
+    DriveDirectory,
+    FilesDirectory,
+    LoadedLink,
+    MediumNode,
+    Node,
+    PastFilesDirectory,
+    PastMediumNode,
+    SessionNode,
+    TapeFileNode,
+)
+from vtlfs.permissions import (
+    READ_ALL,
+    READ_WRITE_ALL,
+    Rights,
+    Rule,
+    as_directory,
+    lets_all_in,
+    says_all,
+    through,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _MediaRule:
+    """Rights of the media whose barcodes match."""
+
+    pattern: str
+    matches: re.Pattern[str]
+    rights: Rights
+
+
+class Permissions:
+    """Who may do what in one mount."""
+
+    def __init__(self, config: Config, options: MountOptions) -> None:
+        """Raise ConfigError where a rule names a user or a group that this machine does not know."""
+        uid = os.getuid() if options.uid is None else options.uid
+        gid = os.getgid() if options.gid is None else options.gid
+        self._mount = Rights(uid, gid, options.mode & READ_WRITE_ALL)
+        self._drives = {
+            number: self._resolve(rule, f"permissions.drives.{number}") for number, rule in config.drive_rules.items()
+        }
+        self._media = [
+            _MediaRule(pattern, re.compile(translate(pattern)), self._resolve(rule, f'permissions.media."{pattern}"'))
+            for pattern, rule in config.media_rules.items()
+        ]
+        self._count = config.drives
+        self._open_to: dict[Rights, list[int]] = {}  # drives, by the rights of a medium
+        self._warn()
+
+    def medium(self, barcode: str) -> Rights:
+        """Return who may read and write the medium, by whichever path."""
+        return next((rule.rights for rule in self._media if rule.matches.match(barcode)), self._mount)
+
+    def drives_for(self, barcode: str) -> list[int]:
+        """Return the drives that nobody is shut out of who may use the medium: /media is led through these."""
+        medium, ruled = self.medium(barcode), self._drives
+        if medium not in self._open_to:
+            self._open_to[medium] = [
+                number for number in range(self._count) if number not in ruled or lets_all_in(ruled[number], medium)
+            ]
+        return self._open_to[medium]
+
+    def of(self, node: Node) -> Rights:
+        """Return owner, group and mode of a node."""
+        match node:
+            case MediumNode(medium, None):
+                rights = self.medium(medium.barcode)
+                return rights if self.drives_for(medium.barcode) else _only(rights, 0)
+            case MediumNode(medium, int(drive)):
+                rights = self.medium(medium.barcode)
+                return through(self._drives[drive], rights) if drive in self._drives else rights
+            case TapeFileNode(medium) | PastMediumNode(_, medium):
+                return _only(self.medium(medium.barcode), READ_ALL)
+            case FilesDirectory(medium) | PastFilesDirectory(_, medium):
+                return as_directory(self.medium(medium.barcode))
+            case SessionNode():
+                return self._session(node)
+            case DriveDirectory(drive) if drive in self._drives:
+                return as_directory(self._drives[drive])
+            case DriveDirectory() | LoadedLink():
+                return self._directory(READ_WRITE_ALL)
+            case _:
+                return self._directory(READ_WRITE_ALL if node == MEDIA else READ_ALL)
+
+    def _directory(self, for_all: int) -> Rights:
+        """Return the rights of a directory that is no medium's and no drive's.
+
+        Without rules for media, whoever may use none of them has no business there. With such rules it is open for all,
+        and what may be read and written through it say the rules.
+        """
+        mount = self._mount
+        mode = mount.mode | for_all if self._media else mount.mode
+        return as_directory(Rights(mount.owner, mount.group, mode))
+
+    def _session(self, node: SessionNode) -> Rights:
+        """Return who may read of a session: who opened it, and who may read its medium.
+
+        There is but one owner. That of the medium reads a session of somebody else as one of the group or the others.
+        """
+        medium = _only(self.medium(node.medium), READ_ALL)
+        if node.uid == 0:
+            return medium
+        shut_out = node.uid != medium.owner and not medium.mode & 0o400  # the owner, of what the others may
+        return Rights(node.uid, medium.group, 0o400 | (0 if shut_out else medium.mode & 0o044))
+
+    def _warn(self) -> None:
+        """Log which two rules one owner, one group and one mode can't tell. They shut out too many, never too few."""
+        media = {f'permissions.media."{rule.pattern}"': rule.rights for rule in self._media}
+        if "*" not in (rule.pattern for rule in self._media):
+            media["the mount's uid=, gid= and mode="] = self._mount
+        for number, drive in self._drives.items():
+            for name, rights in media.items():
+                if not says_all(drive, rights):
+                    rules = f"{FILE_NAME}: permissions.drives.{number} with {name}"
+                    log.warning("%s: some whom both allow are refused; give both the same owner and group", rules)
+
+    def _resolve(self, rule: Rule, section: str) -> Rights:
+        mount = self._mount
+        owner = _number(rule.owner, mount.owner, lambda name: pwd.getpwnam(name).pw_uid, f"{section}.owner", "user")
+        group = _number(rule.group, mount.group, lambda name: grp.getgrnam(name).gr_gid, f"{section}.group", "group")
+        return Rights(owner, group, mount.mode if rule.mode is None else rule.mode & READ_WRITE_ALL)
+
+
+def _only(rights: Rights, mask: int) -> Rights:
+    return Rights(rights.owner, rights.group, rights.mode & mask)
+
+
+def _number(who: str | int | None, otherwise: int, look_up: Callable[[str], int], where: str, kind: str) -> int:
+    if isinstance(who, str):
+        try:
+            return look_up(who)
+        except KeyError:
+            raise ConfigError(f"{FILE_NAME}: {where}: this machine has no {kind} {who!r}") from None
+    return otherwise if who is None else who
