@@ -20,6 +20,7 @@ from vtlfs.model import MIB, Access, Mount, Opener, State, StripeUnit, utc_now
 from vtlfs.snap import store
 
 BATCH = 1000
+STREAMS = 8  # sessions that are open at the same time, in every snapshot too
 HOSTS = [f"host{number:02d}" for number in range(20)]
 PROGRAMS = ["tar", "dd", "pg_dump", "cpio", "mbuffer"]
 
@@ -54,19 +55,21 @@ def fill(tracking: Tracking, media: int, sessions: int, snapshots: int) -> None:
     with tracking.transaction(durable=False):
         tracking.add_media(barcodes, None, stamp(begin))
         mount = tracking.add_mount(Mount(0, None, "bench", 1, 0, "/mnt", "", "unmounted", stamp(begin), None))
-        first = tracking.lease_sessions(sessions).start
     for batch in range(0, sessions, BATCH):
         with tracking.transaction(durable=False):
-            for index in range(batch, min(batch + BATCH, sessions)):
-                write(tracking, first + index, mount, source, barcodes, begin + index * step)
+            for index, number in enumerate(tracking.lease_sessions(min(BATCH, sessions - batch)), batch):
+                at = begin + index * step
+                write(tracking, number, mount, source, barcodes, at)
+                if index >= STREAMS:
+                    tracking.release_session(number - STREAMS, State.RELEASED, None, stamp(at))
                 if (index + 1) % every == 0:
-                    store.take(tracking, stamp(begin + index * step), scheduled=True)
+                    store.take(tracking, stamp(at), scheduled=True)
 
 
 def write(
     tracking: Tracking, number: int, mount: int, source: random.Random, barcodes: list[str], at: datetime
 ) -> None:
-    """Record one session, of up to 8 MiB."""
+    """Record one session of up to 8 MiB, which is still open."""
     size = source.randrange(1, 8 * MIB)
     opener = Opener(source.choice(HOSTS), source.randrange(1, 1 << 22), 0, 0, source.choice(PROGRAMS))
     tracking.open_session(
@@ -77,7 +80,6 @@ def write(
         for unit in range(-(-size // MIB))
     ]
     tracking.record_progress(number, units, size, -(-size // 10_240))
-    tracking.release_session(number, State.RELEASED, None, stamp(at + timedelta(seconds=5)))
 
 
 def stamp(moment: datetime) -> str:

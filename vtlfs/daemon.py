@@ -44,7 +44,7 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
     wanted = parse(options)
     logs.to_standard_error(wanted.log)
     opened = Library.open(library)
-    opened.tracking(read_only=True).close()
+    opened.tracking().close()  # which brings the tables of an older vtlfs up to date
     opened.disks()
     mountpoint = Path(os.path.realpath(mountpoint))
     mounts.check_fuse(mountpoint, wanted)

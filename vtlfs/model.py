@@ -236,7 +236,12 @@ def utc_now(shift: float = 0) -> str:
 
     `shift`: so many seconds later, or earlier where it is less than 0.
     """
-    return (datetime.now(UTC) + timedelta(seconds=shift)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return format_time(datetime.now(UTC) + timedelta(seconds=shift))
+
+
+def format_time(moment: datetime) -> str:
+    """Return a moment, in UTC, in the product's form."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def epoch_ns(time: str) -> int:

@@ -4,17 +4,19 @@ import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from vtlfs.engine import tracking as tracking_module
 from vtlfs.engine.history import as_of_sql
-from vtlfs.engine.schema import VERSIONED
-from vtlfs.engine.tracking import SessionFilter, Tracking
+from vtlfs.engine.schema import VERSIONED, migrations
+from vtlfs.engine.tracking import FILE_NAME, SessionFilter, Tracking
 from vtlfs.errors import (
     LibraryError,
     MediumFull,
@@ -430,6 +432,32 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(tracking: Track
     assert list(tracking._connection.iterdump()) == before
 
 
+@pytest.fixture
+def later_version() -> Iterator[None]:
+    """A vtlfs whose tables have one column more."""
+
+    def one_more(db: Database) -> None:
+        db.execute("ALTER TABLE library ADD COLUMN one_more INTEGER")
+
+    migrations(name="one_more")(one_more)
+    yield
+    migrations._migrations.pop()
+
+
+@pytest.mark.usefixtures("later_version")
+def test_a_database_of_an_older_version_is_brought_up_to_date_but_not_by_reading(tmp_path: Path) -> None:
+    newest = migrations._migrations.pop()
+    new_tracking(tmp_path).close()
+    migrations._migrations.append(newest)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(LibraryError, match=r"made by an older vtlfs than this one; `vtlfs recover` brings"):
+        Tracking(tmp_path, read_only=True)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+    with closing(Tracking(tmp_path)) as tracking:
+        assert rows(tracking, "SELECT one_more FROM library") == [(None,)]
+    Tracking(tmp_path, read_only=True).close()
+
+
 def test_a_full_disk_is_enospc_and_nothing_else(tracking: Tracking) -> None:
     pages = rows(tracking, "PRAGMA page_count")[0][0]
     tracking._connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -464,7 +492,7 @@ def current(tracking: Tracking) -> dict[str, list[tuple[Any, ...]]]:
 
 def as_of(tracking: Tracking, epoch: int) -> dict[str, list[tuple[Any, ...]]]:
     tables = {
-        table: sorted(rows(tracking, as_of_sql(table, columns), epoch=epoch), key=repr)
+        table: sorted(rows(tracking, as_of_sql(table, columns, epoch)), key=repr)
         for table, (_, columns) in VERSIONED.items()
     }
     files = "SELECT * FROM tape_file WHERE epoch <= :epoch ORDER BY medium, number"

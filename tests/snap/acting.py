@@ -112,12 +112,19 @@ class Actor:
             tracking.record_fill(which % 2, 1000, 100 * which, self.at())
 
 
+COLUMNS = {
+    **{name: columns for name, (_, columns) in VERSIONED.items()},
+    "tape_file": ["medium", "number", "session", "start", "bytes", "released_at"],
+    "write_command": ["session", "host", "intercepted_at", "completed_at", "state", "bytes", "tape_file"],
+    "library": ["uuid", "next_session", "media", "sessions", "tape_files", "bytes"],
+}
+
+
 def contents(tracking: Tracking) -> Rows:
-    """Return all rows that the versioned tables and that of the tape files show."""
-    tables = {name: ", ".join(columns) for name, (_, columns) in VERSIONED.items()}
-    tables["tape_file"] = "medium, number, session, start, bytes, released_at"
+    """Return all rows that a state of the library shows, but for its stripe units and the list of snapshots."""
     return {
-        name: sorted(tracking.execute(f"SELECT {columns} FROM {name}"), key=repr) for name, columns in tables.items()
+        name: sorted(tracking.execute(f"SELECT {', '.join(columns)} FROM {name}"), key=repr)
+        for name, columns in COLUMNS.items()
     }
 
 

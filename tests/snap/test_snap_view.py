@@ -1,26 +1,28 @@
 """Snapshots against what the database was: views, differences, exports, pruning, and what taking one costs."""
 
+import json
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from typing import Any
 
 import pytest
-from acting import Actor, Rows, actor, contents, steps
+from acting import COLUMNS, Actor, Rows, actor, contents, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtlfs.engine.schema import VERSIONED
 from vtlfs.engine.tracking import SessionFilter, Tracking
 from vtlfs.errors import LibraryError, NoSuchMedium, NoSuchSnapshot, NoSuchTapeFile, UsageError
-from vtlfs.model import Snapshot
-from vtlfs.snap import past, store
-from vtlfs.snap.diff import difference
+from vtlfs.model import Session, Snapshot
+from vtlfs.snap import browse, past, store
+from vtlfs.snap.diff import Changes, difference, difference_as_json
 from vtlfs.snap.export import export
 from vtlfs.snap.view import open_view
 
 KEYS = {"disk": 0, "drive": 0, "medium": 1, "session": 0}  # place of the column that names a row
-FILE = ["medium", "number", "session", "start", "bytes"]
 BYTES = VERSIONED["session"][1].index("bytes")
 
 
@@ -120,19 +122,42 @@ def test_export_has_the_rows_of_then(chosen: list[tuple[str, int]]) -> None:
         export(acting.library, number, file)
         with closing(sqlite3.connect(file)) as database:
             for table, rows in then[number].items():
-                columns = (
-                    VERSIONED[table][1] if table in VERSIONED else ["medium", "number", "session", "start", "bytes"]
-                )
-                found = database.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
-                assert sorted(found, key=repr) == sorted((row[: len(columns)] for row in rows), key=repr)
+                found = database.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table}").fetchall()
+                assert sorted(found, key=repr) == rows
             stripes = database.execute("SELECT session, sum(bytes) FROM stripe_unit GROUP BY session").fetchall()
             assert dict(stripes) == {row[0]: row[BYTES] for row in then[number]["session"] if row[BYTES]}
             kinds = Counter(database.execute("SELECT type FROM sqlite_master"))
             assert ("trigger",) not in kinds
-            assert database.execute("SELECT count(*) FROM write_command").fetchone()[0] == len(then[number]["session"])
         with closing(Tracking(file.parent, read_only=True, name=file.name)) as exported:
             assert len(exported.sessions(SessionFilter())) == len(then[number]["session"])
             assert [medium.barcode for medium in exported.media()] == sorted(row[1] for row in then[number]["medium"])
+
+
+@settings(deadline=None, max_examples=20)
+@given(steps, st.integers(1, 4))
+def test_difference_as_json_and_cut_off_is_the_same_difference(chosen: list[tuple[str, int]], limit: int) -> None:
+    with actor() as acting:
+        first = acting.snap().id
+        fill(acting, chosen)
+        whole = difference(acting.library, first, None)
+        short = difference(acting.library, first, None, limit=limit)
+        text = json.loads("".join(difference_as_json(acting.library, first, None)))
+    documents = {"sessions": Session.as_json, "media": asdict, "drives": asdict, "disks": asdict}
+    for kind, document in documents.items():
+        every: Changes[Any] = getattr(whole, kind)
+        few: Changes[Any] = getattr(short, kind)
+        assert text[kind]["came"] == json.loads(json.dumps([document(row) for row in every.came]))
+        assert text[kind]["went"] == [document(row) for row in every.went]
+        for told, change in zip(text[kind]["changed"], every.changed, strict=True):
+            assert told == json.loads(json.dumps({"before": document(change.before), "after": document(change.after)}))
+        assert (every.count_came, every.count_went) == (len(every.came), len(every.went))
+        assert (few.count_came, few.count_went, few.count) == (every.count_came, every.count_went, every.count)
+        assert (few.came, few.changed) == (every.came[:limit], every.changed[:limit])
+    assert text["tape_files"] == [asdict(file) for file in whole.tape_files]
+    assert short.tape_files == whole.tape_files[:limit]
+    assert short.count_tape_files == whole.count_tape_files == len(whole.tape_files)
+    assert text["bytes_by_host"] == dict(whole.bytes_by_host) == dict(short.bytes_by_host)
+    assert text["bytes"] == sum(file.bytes for file in whole.tape_files)
 
 
 def test_export_leaves_the_library_unlocked_and_nothing_behind_that_failed(acting: Actor) -> None:
@@ -195,8 +220,8 @@ def test_the_past_of_media_and_tape_files(acting: Actor) -> None:
         past.media(tracking, 3)
 
 
-def cost(acting: Actor) -> tuple[int, int]:
-    """Take a snapshot; return the steps of SQLite's machine and the rows that it changed."""
+def steps_of(tracking: Tracking, ask: Callable[[], object]) -> int:
+    """Return the steps that SQLite's machine takes to answer."""
     count = 0
 
     def step() -> int:
@@ -204,12 +229,59 @@ def cost(acting: Actor) -> tuple[int, int]:
         count += 1
         return 0
 
-    connection = acting.tracking._connection
-    changes = connection.total_changes
+    connection = tracking._connection
     connection.set_progress_handler(step, 1)
-    acting.snap()
+    ask()
     connection.set_progress_handler(None, 1)
-    return count, connection.total_changes - changes
+    return count
+
+
+def test_looking_at_a_state_costs_the_same_however_much_came_before_and_after(acting: Actor) -> None:
+    def live(epochs: int) -> int:
+        for which in range(epochs):
+            session = acting.open(which)
+            acting.record(session)
+            if which % 10 != 9:
+                acting.release(session)
+            else:
+                waiting.append(session)
+            if len(waiting) > 1:
+                acting.release(waiting.pop(0))
+            acting.snap()
+        return acting.tracking.epoch() - 1
+
+    def look(number: int) -> list[int]:
+        with closing(open_view(acting.library, number)) as view:
+            questions = [
+                view.media,
+                view.open_session_ids,
+                view.open_sessions_by_drive,
+                lambda: view.medium("A1"),
+                lambda: view.session(3),
+                lambda: view.sessions(SessionFilter(open_only=True)),
+                lambda: view.sessions(SessionFilter(limit=5)),
+                lambda: browse.sessions_page(view, browse.SessionQuery(), 0, 5),
+                lambda: browse.sessions_page(view, browse.SessionQuery(state="open"), 0, 5),
+                lambda: past.media(acting.tracking, number),
+            ]
+            return [steps_of(view, question) for question in questions[:-1]] + [
+                steps_of(acting.tracking, questions[-1])
+            ]
+
+    waiting: list[int] = []
+    acting.tracking.execute("PRAGMA synchronous = OFF")
+    early = live(20)
+    few = look(early)
+    late = live(400)
+    for number in (early, early + 200, late):
+        assert all(now <= 3 * then for then, now in zip(few, look(number), strict=True)), (number, few, look(number))
+
+
+def cost(acting: Actor) -> tuple[int, int]:
+    """Take a snapshot; return the steps of SQLite's machine and the rows that it changed."""
+    changes = acting.tracking._connection.total_changes
+    count = steps_of(acting.tracking, acting.snap)
+    return count, acting.tracking._connection.total_changes - changes
 
 
 def test_taking_costs_the_same_for_few_sessions_and_for_many(acting: Actor) -> None:

@@ -11,6 +11,7 @@ import click
 
 from vtlfs.model import format_size
 
+BATCH = 1000  # pieces of a text that are printed together
 UNLIMITED_WIDTH = 100_000  # columns of a table that no terminal shows: nothing is folded
 
 
@@ -35,6 +36,17 @@ def line(message: str) -> None:
 def as_json(document: object) -> None:
     """Print an object or a list as JSON in ASCII."""
     click.echo(json.dumps(document, indent=2))
+
+
+def pieces(text: Iterable[str]) -> None:
+    """Print a text that comes in pieces."""
+    batch: list[str] = []
+    for piece in text:
+        batch.append(piece)
+        if len(batch) == BATCH:
+            click.echo("".join(batch), nl=False)
+            batch.clear()
+    click.echo("".join(batch), nl=False)
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:

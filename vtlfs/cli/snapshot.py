@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vtlfs.snap.diff import Changes, Difference
 
 NOW = "now"
-SHOWN_ROWS = 50  # of a table of changes; JSON has all
+SHOWN_ROWS = 50  # of a table; JSON has all
+SHOWN_SUMS = 20  # of the bytes by host and the like, the largest
 
 
 @click.group(
@@ -142,12 +143,14 @@ def diff(library: Path, earlier: int, later: int | None, as_json: bool) -> None:
     The order in which they are named does not matter: it is always from the earlier to the later.
     """
     from vtlfs.engine.library import Library
-    from vtlfs.snap.diff import difference
+    from vtlfs.snap.diff import difference, difference_as_json
 
-    found = difference(Library.open(library), earlier, later)
+    opened = Library.open(library)
     if as_json:
-        show.as_json(found.as_json())
-    elif found.is_empty:
+        show.pieces(difference_as_json(opened, earlier, later))
+        return
+    found = difference(opened, earlier, later, limit=SHOWN_ROWS)
+    if found.is_empty:
         show.line("no difference")
     else:
         _print_difference(found)
@@ -250,14 +253,15 @@ def _file_row(file: TapeFile) -> list[object]:
     return [file.medium, f"{file.number:04d}", file.session, file.host, show.human(file.bytes), released]
 
 
-def _part(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table with an empty line before it; nothing without rows."""
+def _part(columns: Sequence[Column], rows: Sequence[Sequence[object]], count: int | None = None) -> None:
+    """Print a table of the first rows with an empty line before it; nothing without rows. `count`: of all rows."""
     if not rows:
         return
     show.line("")
     show.table(columns, rows[:SHOWN_ROWS])
-    if len(rows) > SHOWN_ROWS:
-        show.line(f"… and {len(rows) - SHOWN_ROWS:,} more; --json has all")
+    left_out = (len(rows) if count is None else count) - len(rows[:SHOWN_ROWS])
+    if left_out:
+        show.line(f"… and {left_out:,} more; --json has all")
 
 
 def _print_difference(found: "Difference") -> None:
@@ -267,26 +271,46 @@ def _print_difference(found: "Difference") -> None:
         "medium": found.bytes_by_medium,
         "drive": found.bytes_by_drive,
     }
-    files = show.count(len(found.tape_files), "tape file")
+    files = show.count(found.count_tape_files, "tape file")
     show.line(f"{format_size(sum(found.bytes_by_host.values()))} came in {files}")
     for group, sizes in groups.items():
         if sizes:
-            show.line(f"by {group}: " + ", ".join(f"{name} {format_size(size)}" for name, size in sizes.most_common()))
-    _part([_MARK, *_FILE], [["+", *_file_row(file)] for file in found.tape_files])
-    _part([_MARK, *_SESSION], _change_rows(found.sessions, _session_row))
-    _part([_MARK, *_MEDIUM], _change_rows(found.media, _medium_row))
-    _part([_MARK, *_DRIVE], _change_rows(found.drives, _drive_row))
-    _part([_MARK, *_DISK], _change_rows(found.disks, _disk_row))
+            first = ", ".join(f"{name} {format_size(size)}" for name, size in sizes.most_common(SHOWN_SUMS))
+            left_out = len(sizes) - SHOWN_SUMS
+            show.line(f"by {group}: {first}{f' and {left_out:,} more' if left_out > 0 else ''}")
+    kinds: dict[str, Changes[Any]] = {
+        "sessions": found.sessions,
+        "media": found.media,
+        "drives": found.drives,
+        "disks": found.disks,
+    }
+    for nouns, changes in kinds.items():
+        if changes.count:
+            show.line(f"{nouns}: {_counts(changes)}")
+    _part([_MARK, *_FILE], [["+", *_file_row(file)] for file in found.tape_files], found.count_tape_files)
+    _changes(_SESSION, found.sessions, _session_row)
+    _changes(_MEDIUM, found.media, _medium_row)
+    _changes(_DRIVE, found.drives, _drive_row)
+    _changes(_DISK, found.disks, _disk_row)
 
 
-def _change_rows(changes: "Changes[Any]", row: Callable[[Any], list[object]]) -> list[list[object]]:
+def _counts(changes: "Changes[Any]") -> str:
+    counts = {"came": changes.count_came, "went": changes.count_went, "changed": changes.count_changed}
+    return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+
+
+def _changes(columns: list[Column], changes: "Changes[Any]", row: Callable[[Any], list[object]]) -> None:
+    """Print the first rows that are different, but those that differ only in what no column shows."""
     rows: list[list[object]] = []
+    hidden = 0
     for before, after in changes.pairs():
         if before is None or after is None:
             rows += [[mark, *row(one)] for mark, one in (("-", before), ("+", after)) if one is not None]
-        elif (old := row(before)) != (new := row(after)):  # what no column shows is in the JSON
+        elif (old := row(before)) != (new := row(after)):
             rows.append(["~", *_both(old, new)])
-    return rows
+        else:
+            hidden += 1
+    _part([_MARK, *columns], rows, changes.count - hidden)
 
 
 def _both(before: list[object], after: list[object]) -> Iterator[object]:

@@ -102,6 +102,7 @@ CREATE TABLE session (
 CREATE INDEX session_medium ON session (medium, id);
 CREATE INDEX session_host ON session (host, id);
 CREATE INDEX session_open ON session (medium, mount) WHERE state = 'open';
+CREATE INDEX session_written ON session (released_at, host, medium, bytes, tape_file) WHERE tape_file IS NOT NULL;
 
 -- What a write session left on a medium. Rows never change.
 CREATE TABLE tape_file (
@@ -135,7 +136,8 @@ CREATE TABLE snapshot (
     name TEXT,                       -- what the one who took it called it; NULL: nothing
     taken_at TEXT NOT NULL,
     scheduled INTEGER NOT NULL CHECK (scheduled IN (0, 1)),  -- 1: taken by a mount, as library.toml says
-    media INTEGER NOT NULL,          -- the library's counters at that moment
+    next_session INTEGER NOT NULL,   -- of the library at that moment, and so are the counters
+    media INTEGER NOT NULL,
     sessions INTEGER NOT NULL,
     open_sessions INTEGER NOT NULL,
     tape_files INTEGER NOT NULL,
@@ -152,12 +154,14 @@ CREATE TRIGGER tape_file_counted AFTER INSERT ON tape_file BEGIN
     UPDATE library SET tape_files = tape_files + 1, bytes = bytes + NEW.bytes;
 END;
 
--- The write commands: intercepted at open, completed at release.
-CREATE VIEW write_command AS
+"""
+
+WRITE_COMMAND = """
     SELECT id AS session, host, drive, medium, opened_at AS intercepted_at, released_at AS completed_at, state, error,
            bytes, requests, disks, tape_file
-    FROM session WHERE access = 'write';
+    FROM session WHERE access = 'write'
 """
+"""The write commands, of whatever `session` is: intercepted at open, completed at release."""
 
 VERSIONED = {
     "disk": ("number", ["number", "uuid", "path", "added_at", "total", "free", "seen_at"]),
@@ -225,6 +229,7 @@ def _script(db: Database, script: str) -> None:
 def first_schema(db: Database) -> None:
     """Create the tables of version 1."""
     _script(db, _TABLES)
+    db.conn.execute(f"CREATE VIEW write_command AS {WRITE_COMMAND}")
     for table, (key, columns) in VERSIONED.items():
         _script(db, versioning_sql(table, key, columns))
 

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,13 @@ FILE_NAME = "tracking.db"
 BUSY_SECONDS = 60.0
 
 _MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at"
-_SESSION = (
+SESSION = (
     "id, mount, host, pid, uid, gid, program, access, drive, medium, state, error, opened_at, released_at, "
     "bytes, requests, reserved, stripe_unit, disks, tape_file"
-)
+)  # what `session_of` wants
 _TAPE_FILE = (
     "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host "
-    "FROM tape_file JOIN session ON session.id = tape_file.session"
+    "FROM tape_file JOIN main.session AS session ON session.id = tape_file.session"  # these never change
 )
 
 
@@ -72,7 +73,8 @@ class Tracking:
     def __init__(self, library: Path, *, read_only: bool = False, name: str = FILE_NAME) -> None:
         """Open the database of the library. Raises LibraryError where it is missing, newer or not one of ours.
 
-        `name`: of the file in that directory, where it is another one, such as an exported snapshot.
+        An older one is brought up to date; with `read_only`, which never writes, it is a LibraryError too. `name`: of
+        the file in that directory, where it is another one, such as an exported snapshot.
         """
         path = library / name
         if not path.is_file():
@@ -80,11 +82,11 @@ class Tracking:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             self._db = Database(connection, execute_plugins=False)
-            self._check(path)
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
             if read_only:
                 connection.execute("PRAGMA query_only = ON")
+            self._check(path, read_only)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
             connection.close()
             raise
@@ -92,13 +94,18 @@ class Tracking:
         self._path = path
         self._durable = True
 
-    def _check(self, path: Path) -> None:
+    def _check(self, path: Path, read_only: bool) -> None:
         try:
             if not self._db.table("library").exists():
                 raise LibraryError(f"{path}: not a tracking database; restore it from a backup")
             if is_newer(self._db):
                 raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
             if migrations.pending(self._db):
+                if read_only:
+                    raise LibraryError(
+                        f"{path}: made by an older vtlfs than this one; `vtlfs recover` brings a library up to date,"
+                        " a snapshot is exported again"
+                    )
                 migrations.apply(self._db)
         except sqlite3.DatabaseError as error:
             raise LibraryError(f"{path}: {error}; restore it from a backup") from None
@@ -386,7 +393,7 @@ class Tracking:
 
     def open_sessions_of(self, mount: int) -> list[Session]:
         """Return the sessions of a mount that have not ended, in the order of their identifiers."""
-        return self._sessions("WHERE state = 'open' AND mount = ? ORDER BY id", mount)
+        return self._sessions("WHERE state = 'open' AND mount = ? ORDER BY +id", mount)
 
     def session(self, session: int) -> Session:
         """Return one session. Raises NoSuchSession."""
@@ -406,11 +413,12 @@ class Tracking:
         terms = [*chosen, *(["state = 'open'"] if wanted.open_only else [])]
         where = f"WHERE {' AND '.join(terms)}" if terms else ""
         limit = "" if wanted.limit is None else f"LIMIT {int(wanted.limit)}"
-        return self._sessions(f"{where} ORDER BY id DESC {limit}", *chosen.values())[::-1]
+        order = "+id" if wanted.open_only else "id"
+        return self._sessions(f"{where} ORDER BY {order} DESC {limit}", *chosen.values())[::-1]
 
     def open_session_ids(self) -> list[int]:
         """Return the identifiers of the open sessions."""
-        return [row[0] for row in self.execute("SELECT id FROM session WHERE state = 'open' ORDER BY id")]
+        return [row[0] for row in self.execute("SELECT id FROM session WHERE state = 'open' ORDER BY +id")]
 
     def count_sessions(self) -> int:
         """Return how many sessions the library has had."""
@@ -424,10 +432,15 @@ class Tracking:
         rows = self.execute(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? ORDER BY number", barcode)
         return [TapeFile(*row) for row in rows]
 
-    def tape_files_since(self, epoch: int) -> list[TapeFile]:
-        """Return the tape files of all media that came after an epoch had ended, by medium and number."""
-        rows = self.execute(f"SELECT {_TAPE_FILE} WHERE epoch > ? ORDER BY tape_file.medium, number", epoch)
-        return [TapeFile(*row) for row in rows]
+    def tape_files_between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:
+        """Yield the tape files of all media that came after the epoch `after` and up to `epoch`, by medium and number.
+
+        They are read as they are asked for. At most `limit`, the first.
+        """
+        order = "ORDER BY tape_file.medium, number LIMIT ?"
+        most = -1 if limit is None else limit
+        rows = self.execute(f"SELECT {_TAPE_FILE} WHERE epoch > ? AND epoch <= ? {order}", after, epoch, most)
+        return (TapeFile(*row) for row in rows)
 
     def tape_file(self, barcode: str, number: int) -> TapeFile:
         """Return one tape file. Raises NoSuchTapeFile or NoSuchMedium."""
@@ -464,7 +477,7 @@ class Tracking:
     # --- plumbing ---------------------------------------------------------------------------------------------------
 
     def _sessions(self, rest: str, *values: object) -> list[Session]:
-        return [_session(row) for row in self.execute(f"SELECT {_SESSION} FROM session {rest}", *values)]
+        return [session_of(row) for row in self.execute(f"SELECT {SESSION} FROM session {rest}", *values)]
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run one statement. For the modules that hold SQL, here and in vtlfs.snap. Raises TrackingError."""
@@ -512,12 +525,18 @@ def create(library: Path, uuid: str, disks: Sequence[DiskRecord], drives: int, a
         connection.close()
 
 
-def _session(row: tuple[Any, ...]) -> Session:
+def session_of(row: tuple[Any, ...]) -> Session:
+    """Return the session of a row with the columns SESSION."""
     values = list(row)
     values[7] = Access(row[7])
     values[10] = State(row[10])
-    values[18] = tuple(json.loads(row[18]))
+    values[18] = _numbers(row[18])
     return Session(*values)
+
+
+@lru_cache
+def _numbers(array: str) -> tuple[int, ...]:
+    return tuple(json.loads(array))
 
 
 def _text(name: str) -> str:

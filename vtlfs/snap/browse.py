@@ -6,9 +6,11 @@ library of any size, but for the rows that are skipped; sorted by anything else,
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 
 from vtlfs.engine.tracking import Tracking
-from vtlfs.model import Session
+from vtlfs.model import Session, State, format_time
 
 SORTS = ("id", "opened_at", "released_at", "host", "program", "drive", "medium", "state", "bytes")
 GROUPS = ("host", "medium")
@@ -41,6 +43,9 @@ class SessionQuery:
         for column in ("host", "drive", "medium", "state"):
             if (value := getattr(self, column)) is not None:
                 terms[f"{column} = ?"] = (value,)
+        if self.state == State.OPEN:
+            del terms["state = ?"]
+            terms["state = 'open'"] = ()  # as the index of open sessions says it
         if self.since:
             terms["opened_at >= ?"] = (self.since,)
         if self.until:
@@ -66,7 +71,8 @@ def sessions_page(tracking: Tracking, wanted: SessionQuery, first: int, count: i
         raise ValueError(wanted.sort)
     where, values = wanted.where()
     way = "DESC" if wanted.descending else "ASC"
-    order = f"id {way}" if wanted.sort == "id" else f"{wanted.sort} {way}, id {way}"
+    by_id = "+id" if wanted.state == State.OPEN else "id"  # open ones are few: found first, then sorted
+    order = f"{by_id} {way}" if wanted.sort == "id" else f"{wanted.sort} {way}, id {way}"
     rows = tracking.execute(f"SELECT id FROM session{where} ORDER BY {order} LIMIT ? OFFSET ?", *values, count, first)
     return [tracking.session(row[0]) for row in rows.fetchall()]
 
@@ -88,11 +94,11 @@ def counters(tracking: Tracking) -> tuple[int, int, int]:
 def hosts(tracking: Tracking) -> list[str]:
     """Return the hosts that sessions have had, in their order; skips from one to the next in the index."""
     found: list[str] = []
-    row = tracking.first("SELECT min(host) FROM session")
+    row = tracking.first("SELECT min(host) FROM main.session")
     while row is not None and row[0] is not None:
         found.append(row[0])
-        row = tracking.first("SELECT min(host) FROM session WHERE host > ?", row[0])
-    return found
+        row = tracking.first("SELECT min(host) FROM main.session WHERE host > ?", row[0])
+    return [host for host in found if tracking.first("SELECT 1 FROM session WHERE host = ? LIMIT 1", host)]
 
 
 def units_by_disk(tracking: Tracking, session: int) -> list[tuple[int, int, int]]:
@@ -113,24 +119,34 @@ class OverTime:
 
 
 def bytes_over_time(tracking: Tracking, group: str, spans: int) -> OverTime:
-    """Return the bytes that were released over time, by `host` or `medium`. Reads every tape file.
+    """Return the bytes that were released over time, by `host` or `medium`. Reads one index of all tape files.
 
     Raises ValueError for another group.
     """
     if group not in GROUPS:
         raise ValueError(group)
-    start, end = tracking.one("SELECT min(released_at), max(released_at) FROM tape_file")
-    if start is None:
-        return OverTime(None, None, [])
-    source = "tape_file" if group == "medium" else "tape_file JOIN session ON session.id = tape_file.session"
-    rows = tracking.execute(
-        f"SELECT {'tape_file.medium' if group == 'medium' else 'host'},"
-        " min(?2 - 1, (unixepoch(tape_file.released_at) - unixepoch(?1)) * ?2"
-        " / max(1, unixepoch(?3) - unixepoch(?1))) AS span,"
-        f" sum(tape_file.bytes) FROM {source} GROUP BY 1, 2",
-        *(start, spans, end),
+    start, end = (
+        tracking.first(
+            f"SELECT released_at FROM session WHERE tape_file IS NOT NULL ORDER BY released_at {way} LIMIT 1"
+        )
+        for way in ("ASC", "DESC")
     )
+    if start is None or end is None:
+        return OverTime(None, None, [])
     series: dict[str, list[int]] = defaultdict(lambda: [0] * spans)
-    for name, span, size in rows:
-        series[name][span] += size
-    return OverTime(start, end, sorted(series.items(), key=lambda item: (-sum(item[1]), item[0])))
+    for span, (since, until) in enumerate(pairwise(_bounds(start[0], end[0], spans))):
+        rows = tracking.execute(
+            f"SELECT {group}, sum(bytes) FROM session"
+            " WHERE tape_file IS NOT NULL AND released_at >= ? AND released_at < ? GROUP BY 1",
+            *(since, until),
+        )
+        for name, size in rows:
+            series[name][span] = size
+    return OverTime(start[0], end[0], sorted(series.items(), key=lambda item: (-sum(item[1]), item[0])))
+
+
+def _bounds(start: str, end: str, spans: int) -> list[str]:
+    """Return the times between which the spans lie, the last one after all that there is."""
+    first, last = datetime.fromisoformat(start), datetime.fromisoformat(end)
+    between = [format_time(first + (last - first) * span / spans) for span in range(1, spans)]
+    return [start, *between, "\x7f"]

@@ -3,19 +3,44 @@
 The cost depends on what has changed between the two, not on the size of the library.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
+from vtlfs.engine.history import begun_sql, ended_sql
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import NoSuchMedium, NoSuchSession
+from vtlfs.engine.tracking import SESSION, Tracking, session_of
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
+from vtlfs.snap import store
 from vtlfs.snap.view import opened
 
 Row = TypeVar("Row", Session, Medium, Drive, DiskRecord)
-Numbered = TypeVar("Numbered", Drive, DiskRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Row]):
+    """A table whose rows are compared: its columns, the first of which names a row, and how to make a value of one."""
+
+    table: str
+    columns: list[str]
+    make: Callable[[tuple[Any, ...]], Row]
+    document: Callable[[Row], dict[str, Any]]
+
+
+SESSIONS = Kind("session", SESSION.split(", "), session_of, Session.as_json)
+MEDIA = Kind(
+    "medium",
+    ["barcode", "id", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at"],
+    lambda row: Medium(row[1], row[0], *row[2:]),
+    asdict,
+)
+DRIVES = Kind("drive", ["number", "loaded", "loaded_at"], lambda row: Drive(*row), asdict)
+DISKS = Kind(
+    "disk", ["number", "uuid", "path", "added_at", "total", "free", "seen_at"], lambda row: DiskRecord(*row), asdict
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +53,28 @@ class Change(Generic[Row]):
 
 @dataclass(slots=True)
 class Changes(Generic[Row]):
-    """Rows that only the later state has, that only the earlier has, and those that differ."""
+    """Rows that only the later state has, that only the earlier has, and those that differ.
+
+    The lists may have been cut off; how many there are say `count_came`, `count_went` and `count_changed`.
+    """
 
     came: list[Row] = field(default_factory=list)
     went: list[Row] = field(default_factory=list)
     changed: list[Change[Row]] = field(default_factory=list)
+    count_came: int = 0
+    count_went: int = 0
+    count_changed: int = 0
 
-    def note(self, before: Row | None, after: Row | None) -> None:
-        """Sort in one row as it was and as it is."""
-        if before is None and after is not None:
-            self.came.append(after)
-        elif after is None and before is not None:
-            self.went.append(before)
-        elif before is not None and after is not None and before != after:
-            self.changed.append(Change(before, after))
+    @property
+    def count(self) -> int:
+        """How many rows are different."""
+        return self.count_came + self.count_went + self.count_changed
 
     def pairs(self) -> Iterator[tuple[Row | None, Row | None]]:
         """Yield each row as it was and as it is: first those that came, then those that went, then the rest."""
         yield from ((None, row) for row in self.came)
         yield from ((row, None) for row in self.went)
         yield from ((change.before, change.after) for change in self.changed)
-
-    def as_json(self, document: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
-        """Return the changes as JSON values; `document` makes one of a row."""
-        return {
-            "came": [document(row) for row in self.came],
-            "went": [document(row) for row in self.went],
-            "changed": [{"before": document(row.before), "after": document(row.after)} for row in self.changed],
-        }
 
 
 @dataclass(slots=True)
@@ -67,6 +86,7 @@ class Difference:
     drives: Changes[Drive] = field(default_factory=Changes)
     disks: Changes[DiskRecord] = field(default_factory=Changes)
     tape_files: list[TapeFile] = field(default_factory=list)
+    count_tape_files: int = 0  # the list may have been cut off
     bytes_by_host: Counter[str] = field(default_factory=Counter)
     bytes_by_medium: Counter[str] = field(default_factory=Counter)
     bytes_by_drive: Counter[int] = field(default_factory=Counter)
@@ -74,91 +94,157 @@ class Difference:
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing is different."""
-        changes = (self.sessions, self.media, self.drives, self.disks)
-        return not self.tape_files and not any(kind.came or kind.went or kind.changed for kind in changes)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the difference as JSON values."""
-        return {
-            "sessions": self.sessions.as_json(Session.as_json),
-            "tape_files": [asdict(tape_file) for tape_file in self.tape_files],
-            "media": self.media.as_json(asdict),
-            "drives": self.drives.as_json(asdict),
-            "disks": self.disks.as_json(asdict),
-            "bytes": sum(self.bytes_by_host.values()),
-            "bytes_by_host": dict(self.bytes_by_host),
-            "bytes_by_medium": dict(self.bytes_by_medium),
-            "bytes_by_drive": dict(self.bytes_by_drive),
-        }
+        return not self.count_tape_files and not any(
+            changes.count for changes in (self.sessions, self.media, self.drives, self.disks)
+        )
 
 
-def difference(library: Library, earlier: int, later: int | None) -> Difference:
+def difference(library: Library, earlier: int, later: int | None, *, limit: int | None = None) -> Difference:
     """Compare two snapshots, in their order in time, or one with the present where `later` is None.
 
-    Raises NoSuchSnapshot.
+    `limit`: the most rows that each list is to hold; everything is counted. Raises NoSuchSnapshot.
     """
-    if later is not None and later < earlier:
-        earlier, later = later, earlier
-    with opened(library, earlier) as before, opened(library, later) as after:
-        return _difference(before, after, earlier, later)
-
-
-def _difference(before: Tracking, after: Tracking, since: int, until: int | None) -> Difference:
-    found = Difference()
-    for number in _touched(after, "session", "id", since, until):
-        found.sessions.note(_session(before, number), _session(after, number))
-    for barcode in _touched(after, "medium", "barcode", since, until):
-        found.media.note(_medium(before, barcode), _medium(after, barcode))
-    _compare(found.drives, before.drives(), after.drives())
-    _compare(found.disks, before.disks(), after.disks())
-    found.tape_files = after.tape_files_since(since)
-    drives = {session.id: session.drive for session in found.sessions.came}
-    drives |= {change.after.id: change.after.drive for change in found.sessions.changed}
-    for tape_file in found.tape_files:
-        found.bytes_by_host[tape_file.host] += tape_file.bytes
-        found.bytes_by_medium[tape_file.medium] += tape_file.bytes
-        found.bytes_by_drive[drives[tape_file.session]] += tape_file.bytes
+    with _comparing(library, earlier, later) as compared:
+        found = Difference(
+            _changes(compared.rows(SESSIONS), SESSIONS.make, limit),
+            _changes(compared.rows(MEDIA), MEDIA.make, limit),
+            _changes(compared.rows(DRIVES), DRIVES.make, limit),
+            _changes(compared.rows(DISKS), DISKS.make, limit),
+            list(compared.tape_files(limit)),
+        )
+        compared.add_up(found)
     return found
 
 
-def _touched(tracking: Tracking, table: str, key: str, earlier: int, later: int | None) -> list[Any]:
-    """Return the keys of the rows that were written after the snapshot `earlier` and up to `later`, or now.
+def difference_as_json(library: Library, earlier: int, later: int | None) -> Iterator[str]:
+    """Yield the pieces of a JSON text of the difference, a row a line. Little of it is held at any time.
 
-    These are the rows of the later state that did not stand so in the earlier, and those of the earlier that ended.
+    Raises NoSuchSnapshot.
     """
-    if later is None:
-        rows = tracking.execute(
-            f"SELECT {key} FROM main.{table} WHERE since > ?1"
-            f" UNION SELECT {key} FROM main.{table}_history WHERE since <= ?1 AND until > ?1 ORDER BY 1",
-            earlier,
+    with _comparing(library, earlier, later) as compared:
+        found = Difference()
+        compared.add_up(found)
+        yield "{"
+        kinds: dict[str, Kind[Any]] = {"sessions": SESSIONS, "media": MEDIA, "drives": DRIVES, "disks": DISKS}
+        for name, kind in kinds.items():
+            yield f'"{name}": '
+            yield from _json_changes(compared.rows(kind), kind)
+            yield ",\n"
+        yield '"tape_files": '
+        yield from _json_list(asdict(tape_file) for tape_file in compared.tape_files())
+        sums = {
+            "bytes": sum(found.bytes_by_host.values()),
+            "bytes_by_host": found.bytes_by_host,
+            "bytes_by_medium": found.bytes_by_medium,
+            "bytes_by_drive": found.bytes_by_drive,
+        }
+        yield "".join(f',\n"{name}": {json.dumps(value)}' for name, value in sums.items())
+        yield "}\n"
+
+
+RawPairs = Iterator[tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Two epochs at whose ends the library is compared, and a connection that sees both for as long as it takes."""
+
+    tracking: Tracking
+    earlier: int
+    later: int
+
+    def rows(self, kind: "Kind[Any]") -> RawPairs:
+        """Yield rows that did not stand the same in both states, as they were and as they are, by their names.
+
+        At the end those that went. Of the earlier state all that is different is held, which is what was going on.
+        """
+        before = {
+            row[0]: row
+            for row in self.tracking.execute(ended_sql(kind.table, kind.columns, self.earlier, by=self.later))
+        }
+        begun = begun_sql(kind.table, kind.columns, self.later, after=self.earlier)
+        for row in self.tracking.execute(f"{begun} ORDER BY {kind.columns[0]}"):
+            yield before.pop(row[0], None), row
+        for row in before.values():
+            yield row, None
+
+    def tape_files(self, limit: int | None = None) -> Iterator[TapeFile]:
+        """Yield the tape files that came, by medium and number; at most `limit`."""
+        return self.tracking.tape_files_between(self.earlier, self.later, limit)
+
+    def add_up(self, found: Difference) -> None:
+        """Count the tape files that came, and their bytes. Who wrote one, and through which drive, never changes."""
+        rows = self.tracking.execute(
+            "SELECT host, tape_file.medium, drive, count(*), sum(tape_file.bytes)"
+            " FROM main.tape_file JOIN main.session ON session.id = tape_file.session"
+            " WHERE epoch > ? AND epoch <= ? GROUP BY 1, 2, 3",
+            *(self.earlier, self.later),
         )
-    else:
-        rows = tracking.execute(
-            f"SELECT {key} FROM main.{table} WHERE since > ?1 AND since <= ?2"
-            f" UNION SELECT {key} FROM main.{table}_history WHERE since > ?1 AND since <= ?2 AND until > ?2"
-            f" UNION SELECT {key} FROM main.{table}_history WHERE since <= ?1 AND until > ?1 AND until <= ?2"
-            " ORDER BY 1",
-            *(earlier, later),
-        )
-    return [row[0] for row in rows]
+        for host, medium, drive, count, size in rows:
+            found.count_tape_files += count
+            found.bytes_by_host[host] += size
+            found.bytes_by_medium[medium] += size
+            found.bytes_by_drive[drive] += size
 
 
-def _compare(changes: Changes[Numbered], before: list[Numbered], after: list[Numbered]) -> None:
-    old = {row.number: row for row in before}
-    new = {row.number: row for row in after}
-    for number in sorted(old.keys() | new.keys()):
-        changes.note(old.get(number), new.get(number))
+@contextmanager
+def _comparing(library: Library, earlier: int, later: int | None) -> Iterator[_Compared]:
+    if later is not None and later < earlier:
+        earlier, later = later, earlier
+    with opened(library, None) as tracking:
+        store.snapshot(tracking, earlier)
+        until = tracking.epoch() if later is None else store.snapshot(tracking, later).id
+        yield _Compared(tracking, earlier, until)
 
 
-def _session(tracking: Tracking, number: int) -> Session | None:
-    try:
-        return tracking.session(number)
-    except NoSuchSession:
-        return None
+def _changes(pairs: RawPairs, make: Callable[[tuple[Any, ...]], Row], limit: int | None) -> Changes[Row]:
+    found: Changes[Row] = Changes()
+
+    def has_room(rows: list[Any]) -> bool:
+        return limit is None or len(rows) < limit
+
+    for before, after in pairs:
+        if before is None and after is not None:
+            found.count_came += 1
+            if has_room(found.came):
+                found.came.append(make(after))
+        elif after is None and before is not None:
+            found.count_went += 1
+            if has_room(found.went):
+                found.went.append(make(before))
+        elif before is not None and after is not None and (old := make(before)) != (new := make(after)):
+            found.count_changed += 1
+            if has_room(found.changed):
+                found.changed.append(Change(old, new))
+    return found
 
 
-def _medium(tracking: Tracking, barcode: str) -> Medium | None:
-    try:
-        return tracking.medium(barcode)
-    except NoSuchMedium:
-        return None
+def _json_changes(pairs: RawPairs, kind: Kind[Any]) -> Iterator[str]:
+    rest: list[tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]] = []
+
+    def came() -> Iterator[dict[str, Any]]:
+        for before, after in pairs:
+            if before is None and after is not None:
+                yield kind.document(kind.make(after))
+            else:
+                rest.append((before, after))
+
+    yield '{"came": '
+    yield from _json_list(came())
+    found = _changes(iter(rest), kind.make, None)
+    yield ', "went": '
+    yield from _json_list(kind.document(row) for row in found.went)
+    yield ', "changed": '
+    yield from _json_list(
+        {"before": kind.document(change.before), "after": kind.document(change.after)} for change in found.changed
+    )
+    yield "}"
+
+
+def _json_list(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    yield "["
+    between = "\n"
+    for row in rows:
+        yield between + json.dumps(row)
+        between = ",\n"
+    yield "]"

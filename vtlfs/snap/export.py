@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from vtlfs.engine.library import Library
+from vtlfs.engine.schema import WRITE_COMMAND
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError
 from vtlfs.snap import store
@@ -66,8 +67,5 @@ def _copy(view: Tracking) -> None:
     view.execute("CREATE INDEX exported.session_medium ON session (medium, id)")
     view.execute("CREATE INDEX exported.session_host ON session (host, id)")
     view.execute("CREATE UNIQUE INDEX exported.tape_file_start ON tape_file (medium, start)")
-    view.execute(
-        "CREATE VIEW exported.write_command AS SELECT id AS session, host, drive, medium, opened_at AS intercepted_at,"
-        " released_at AS completed_at, state, error, bytes, requests, disks, tape_file"
-        " FROM session WHERE access = 'write'"
-    )
+    view.execute("CREATE INDEX exported.session_written ON session (released_at, host, medium, bytes, tape_file)")
+    view.execute(f"CREATE VIEW exported.write_command AS {WRITE_COMMAND}")

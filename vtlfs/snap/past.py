@@ -12,30 +12,19 @@ from vtlfs.model import Medium, TapeFile
 from vtlfs.snap import store
 
 _COLUMNS = VERSIONED["medium"][1]
-# For each medium that has changed since, one look at its history, instead of at the history of all: that is what CROSS
-# keeps SQLite to. No medium is ever deleted.
-_ALL = f"""
-    SELECT {", ".join(_COLUMNS)} FROM main.medium WHERE since <= ?1
-    UNION ALL
-    SELECT {", ".join(f"then_.{column}" for column in _COLUMNS)} FROM main.medium AS now
-    CROSS JOIN main.medium_history AS then_ ON then_.barcode = now.barcode
-    AND then_.until = (SELECT min(until) FROM main.medium_history WHERE barcode = now.barcode AND until > ?1)
-    WHERE now.since > ?1 AND then_.since <= ?1
-"""
 
 
 def media(tracking: Tracking, snapshot: int) -> list[Medium]:
     """Return the media as they stood at a snapshot, in the order of their barcodes. Raises NoSuchSnapshot."""
     store.snapshot(tracking, snapshot)
-    rows = tracking.execute(_ALL, snapshot)
+    rows = tracking.execute(as_of_sql("medium", _COLUMNS, snapshot))
     return sorted((Medium(*row) for row in rows), key=lambda medium: medium.barcode)
 
 
 def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
     """Return a medium as it stood at a snapshot. Raises NoSuchSnapshot, NoSuchMedium."""
     store.snapshot(tracking, snapshot)
-    then = as_of_sql("medium", _COLUMNS, str(int(snapshot)))
-    row = tracking.first(f"SELECT * FROM ({then}) WHERE barcode = ?", barcode)
+    row = tracking.first(f"SELECT * FROM ({as_of_sql('medium', _COLUMNS, snapshot)}) WHERE barcode = ?", barcode)
     if row is None:
         raise NoSuchMedium(barcode)
     return Medium(*row)

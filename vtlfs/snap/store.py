@@ -24,9 +24,9 @@ def check_name(name: str) -> str:
 def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: bool = False) -> Snapshot:
     """Take a snapshot, at a cost that does not depend on the size of the library."""
     row = tracking.one(
-        f"INSERT INTO snapshot ({COLUMNS})"
+        f"INSERT INTO snapshot ({COLUMNS}, next_session)"
         " SELECT epoch, ?, ?, ?, media, sessions, (SELECT count(*) FROM session WHERE state = 'open'),"
-        f" tape_files, bytes FROM library RETURNING {COLUMNS}",
+        f" tape_files, bytes, next_session FROM library RETURNING {COLUMNS}",
         *(name, at, int(scheduled)),
     )
     tracking.execute("UPDATE library SET epoch = epoch + 1")
@@ -61,18 +61,27 @@ def last_scheduled(tracking: Tracking) -> Snapshot | None:
 
 
 def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
-    """Forget snapshots, and the history that none of the others shows. Data on the disks is never touched."""
-    gone = sorted(numbers)
+    """Forget snapshots, and the history that none of the others shows. Data on the disks is never touched.
+
+    What it costs depends on what has changed between the neighbours of those that go, not on the size of the history.
+    """
+    gone = list(numbers)
     for number in gone:
         tracking.execute("DELETE FROM snapshot WHERE id = ?", number)
-    if not gone:
-        return
-    for table in VERSIONED:
-        tracking.execute(
-            f"DELETE FROM {table}_history WHERE until > ? AND since <= ?"
-            " AND NOT EXISTS (SELECT 1 FROM snapshot WHERE id >= since AND id < until)",
-            *(gone[0], gone[-1]),
+    # What no snapshot shows came after one that is left, and ended before the next could show it.
+    gaps = {
+        tracking.one(
+            "SELECT (SELECT max(id) FROM snapshot WHERE id < ?1),"
+            " (SELECT coalesce(min(id), (SELECT epoch FROM library)) FROM snapshot WHERE id > ?1)",
+            number,
         )
+        for number in gone
+    }
+    for before, after in gaps:
+        for table in VERSIONED:
+            tracking.execute(
+                f"DELETE FROM {table}_history WHERE until > ?1 AND until <= ?2 AND since > ?1", before or 0, after
+            )
 
 
 def _snapshot(row: tuple[object, ...]) -> Snapshot:

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from vtlfs.engine.history import as_of_sql
 from vtlfs.engine.library import Library
-from vtlfs.engine.schema import VERSIONED
+from vtlfs.engine.schema import VERSIONED, WRITE_COMMAND
 from vtlfs.engine.tracking import Tracking
 from vtlfs.snap import store
 
@@ -17,27 +17,31 @@ def open_view(library: Library, number: int) -> Tracking:
 
     Temporary views stand before the tables of the same names, so that every query of `Tracking` sees the rows of then.
     """
-    view = library.tracking()
+    view = library.tracking(read_only=True)
     try:
+        view.execute("PRAGMA query_only = OFF")  # for what is temporary
         store.snapshot(view, number)
-        for table, (_, columns) in VERSIONED.items():
-            view.execute(f"CREATE TEMP VIEW {table} AS {as_of_sql(table, columns, str(int(number)))}")
-        view.execute(
-            f"CREATE TEMP VIEW tape_file AS SELECT {_TAPE_FILE} FROM main.tape_file WHERE epoch <= {int(number)}"
-        )
-        view.execute(
-            f"CREATE TEMP VIEW library AS SELECT uuid, created_at, {int(number)} AS epoch, next_session,"
-            " snapshot.media, snapshot.sessions, snapshot.tape_files, snapshot.bytes"
-            f" FROM main.library, main.snapshot WHERE snapshot.id = {int(number)}"
-        )
-        view.execute(
-            f"CREATE TEMP VIEW snapshot AS SELECT {store.COLUMNS} FROM main.snapshot WHERE id <= {int(number)}"
-        )
+        for name, sql in _views(view, int(number)).items():
+            view.execute(f"CREATE TEMP VIEW {name} AS {sql}")
         view.execute("PRAGMA query_only = ON")
     except BaseException:
         view.close()
         raise
     return view
+
+
+def _views(view: Tracking, number: int) -> dict[str, str]:
+    """Return the SQL of each table's view at the snapshot."""
+    (next_session,) = view.one("SELECT next_session FROM snapshot WHERE id = ?", number)
+    views = {table: as_of_sql(table, columns, number) for table, (_, columns) in VERSIONED.items()}
+    views["session"] = as_of_sql("session", VERSIONED["session"][1], number, among=f"likely(id < {next_session})")
+    views["tape_file"] = f"SELECT {_TAPE_FILE} FROM main.tape_file WHERE epoch <= {number}"
+    views["snapshot"] = f"SELECT * FROM main.snapshot WHERE id <= {number}"
+    views["library"] = (
+        f"SELECT uuid, created_at, {number} AS epoch, snapshot.next_session, snapshot.media, snapshot.sessions,"
+        f" snapshot.tape_files, snapshot.bytes FROM main.library, main.snapshot WHERE snapshot.id = {number}"
+    )
+    return views | {"write_command": WRITE_COMMAND}
 
 
 @contextmanager
