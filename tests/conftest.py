@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,15 @@ def library(tmp_path: Path, _no_descriptor_left: None) -> OnDisks:
     """A library on two disks with media T1 to T9, to be mounted."""
     require_fuse()
     return OnDisks(tmp_path)
+
+
+@pytest.fixture
+def open_library(_no_descriptor_left: None) -> Iterator[OnDisks]:
+    """A library whose mount point can be reached by all users."""
+    require_fuse()
+    with tempfile.TemporaryDirectory(prefix="vtlfs-", dir="/tmp") as root:
+        os.chmod(root, 0o755)
+        yield OnDisks(Path(root))
 
 
 @pytest.fixture

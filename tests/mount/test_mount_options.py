@@ -6,8 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,15 +14,6 @@ from mounting import OnDisks, random_bytes, require_fuse, shell
 
 NOBODY = 65534
 AS_NOBODY = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "
-
-
-@pytest.fixture
-def open_library(_no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library whose mount point can be reached by all users."""
-    require_fuse()
-    with tempfile.TemporaryDirectory(prefix="vtlfs-", dir="/tmp") as root:
-        os.chmod(root, 0o755)
-        yield OnDisks(Path(root))
 
 
 def test_mounting_returns_when_the_mount_is_usable(library: OnDisks):

@@ -7,13 +7,12 @@ import re
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mounting import PROJECT, Mounted, OnDisks, clean_up, require_fuse, shell, wait_until
+from mounting import PROJECT, Mounted, OnDisks, clean_up, shell, wait_until
 
 from vtlfs.permissions import READ, WRITE, Rights
 
@@ -66,16 +65,12 @@ MORE_THAN_KERNEL_CAN_TELL = {(1, "B1"), (1, "B2"), (1, "C1")}  # one owner and o
 
 
 @pytest.fixture
-def library(_no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library whose mount point can be reached by all users, with rules for drives 1 to 3 and some media."""
-    require_fuse()
-    with tempfile.TemporaryDirectory(prefix="vtlfs-", dir="/tmp") as root:
-        os.chmod(root, 0o755)
-        library = OnDisks(Path(root), media="A1")
-        library.add("B1", "B2", "C1")
-        with open(library.path / "library.toml", "a") as file:
-            file.write(RULES)
-        yield library
+def library(open_library: OnDisks) -> OnDisks:
+    """A library with rules for drives 1 to 3 and for some media."""
+    open_library.add("A1", "B1", "B2", "C1")
+    with open(open_library.path / "library.toml", "a") as file:
+        file.write(RULES)
+    return open_library
 
 
 def as_user(user: int, groups: Sequence[int], does: Callable[[], object]) -> object:

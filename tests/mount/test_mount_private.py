@@ -73,15 +73,33 @@ def check_private(paths: Sequence[Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["sessions"], ["media", "list"], ["snapshot", "list"], ["files"], ["mount"]]
+    ("opened", "says"),
+    [
+        ([], "library.toml: Permission denied; a library can be used by its owner only"),
+        (["library.toml"], "tracking.db: unable to open database file; only the library's owner can use it"),
+        (["library.toml", "tracking.db"], "attempt to write a readonly database; only the library's owner can use it"),
+    ],
 )
-def test_command_of_a_user_who_may_not_read_the_library_says_so_in_one_line(library: OnDisks, words: list[str]):
-    more = {"files": ["A1"], "mount": [library.root / "mnt"]}.get(words[0], [])
-    done = subprocess.run(
-        [sys.executable, "-c", AS_SOMEBODY, *words, library.path, *more],
-        capture_output=True, text=True, check=False, timeout=SECONDS,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "Permission denied" in done.stderr
+def test_command_of_a_user_who_may_not_use_the_library_says_so_in_one_line(
+    open_library: OnDisks, opened: list[str], says: str
+):
+    """Also where somebody has opened the library, or a part of it, for others."""
+    library = open_library.path
+    if opened:
+        library.chmod(0o755)
+    for name in opened:
+        (library / name).chmod(0o644)
+    reading = [["sessions", library], ["files", library, "T1"], ["snapshot", "list", library]]
+    for words in (
+        ["status", library],
+        ["media", "add", library, "A1"],
+        ["mount", library, open_library.root],
+        *([] if opened else reading),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", AS_SOMEBODY, *words],
+            capture_output=True, text=True, check=False, timeout=SECONDS,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        assert says in done.stderr

@@ -79,7 +79,10 @@ class Tracking:
         path = library / name
         if not path.is_file():
             raise LibraryError(f"{path}: the tracking database is missing; restore it from a backup")
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        try:
+            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        except sqlite3.DatabaseError as error:
+            raise _unusable(path, error) from None
         try:
             self._db = Database(connection, execute_plugins=False)
             if read_only:
@@ -108,7 +111,7 @@ class Tracking:
                     )
                 migrations.apply(self._db)
         except sqlite3.DatabaseError as error:
-            raise LibraryError(f"{path}: {error}; restore it from a backup") from None
+            raise _unusable(path, error) from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -542,6 +545,18 @@ def _numbers(array: str) -> tuple[int, ...]:
 def _text(name: str) -> str:
     """Return a name that need not be UTF-8 as text that the database takes."""
     return name.encode(errors="backslashreplace").decode()
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
+    """Return the error of a database that can't be opened, with what to do about it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return LibraryError(f"{path}: {error}; restore it from a backup")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return LibraryError(
+            f"{path}: {error}; only the library's owner can use it, on a file system that can be written"
+        )
+    return LibraryError(f"{path}: {error}")
 
 
 def _translated(error: sqlite3.DatabaseError) -> TrackingError:
