@@ -176,7 +176,7 @@ def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
     for field, name in _REQUIRED.items():
         if field not in fields:
             raise ConfigError(f"{path}: {name} is missing")
-    config = Config(**fields)
+    config = Config(**fields | {"disks": tuple(path.absolute().parent / disk for disk in fields["disks"])})
     for drive in config.drive_rules:
         if drive >= config.drives:
             where = _where(path, text, "permissions", "drives", str(drive))

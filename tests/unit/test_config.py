@@ -69,6 +69,13 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert load(put(tmp_path, GOOD)) == Config("u", (Path("/a"), Path("/b")), 3, 64 << 10, 0, 90.0)
 
 
+def test_relative_disks_are_those_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "library").mkdir()
+    put(tmp_path / "library", GOOD.replace("/a", "a").replace("/b", "../b"))
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("library")).disks == (tmp_path / "library/a", tmp_path / "library/../b")
+
+
 def test_snapshots_are_read(tmp_path: Path) -> None:
     config = load(put(tmp_path, GOOD + SNAPSHOTS))
     assert (config.snapshot_every, config.snapshot_keep) == (7200.0, {"last": 10, "yearly": 0})

@@ -66,12 +66,16 @@ class Permissions:
             for pattern, rule in config.media_rules.items()
         ]
         self._count = config.drives
+        self._known: dict[str, Rights] = {}  # by barcode
         self._open_to: dict[Rights, list[int]] = {}  # drives, by the rights of a medium
         self._warn()
 
     def medium(self, barcode: str) -> Rights:
         """Return who may read and write the medium, by whichever path."""
-        return next((rule.rights for rule in self._media if rule.matches.match(barcode)), self._mount)
+        if barcode not in self._known:
+            rules = (rule.rights for rule in self._media if rule.matches.match(barcode))
+            self._known[barcode] = next(rules, self._mount)
+        return self._known[barcode]
 
     def drives_for(self, barcode: str) -> list[int]:
         """Return the drives that nobody is shut out of who may use the medium: /media is led through these."""
@@ -131,10 +135,11 @@ class Permissions:
         if "*" not in (rule.pattern for rule in self._media):
             media["the mount's uid=, gid= and mode="] = self._mount
         for number, drive in self._drives.items():
-            for name, rights in media.items():
-                if not says_all(drive, rights):
-                    rules = f"{FILE_NAME}: permissions.drives.{number} with {name}"
-                    log.warning("%s: some whom both allow are refused; give both the same owner and group", rules)
+            untold = [name for name, rights in media.items() if not says_all(drive, rights)]
+            if untold:
+                more = f" and {len(untold) - 1} more" if untold[1:] else ""
+                rules = f"{FILE_NAME}: permissions.drives.{number} with {untold[0]}{more}"
+                log.warning("%s: some whom both allow are refused; give both the same owner and group", rules)
 
     def _resolve(self, rule: Rule, section: str) -> Rights:
         mount = self._mount
