@@ -157,7 +157,8 @@ def test_two_states_are_compared(shelf: Shelf) -> None:
         await d.go("c", screen="Compare")
         await d.until(lambda: "9 sessions came, 0 went on; 9 tape files came with 369 KiB" in d.text(), "the sums")
         assert "snapshot 1 and snapshot 4" in d.text()
-        assert "by host gamma +185 KiB" in d.rows
+        assert "library bytes 61 KiB 430 KiB +369 KiB" in d.rows
+        assert "by host gamma 3 tape files +185 KiB" in d.rows
         assert "~ medium A00001L9 26.8 KiB, 2 files 88.4 KiB, 5 files +61.5 KiB" in d.rows
         assert any(row.startswith("+ session 13 gamma 82 KiB released") for row in d.rows)
         await d.press("n", "n", "n")

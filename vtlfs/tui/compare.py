@@ -1,15 +1,19 @@
-"""A difference as rows of a table. Pure."""
+"""A difference as rows of a table."""
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from vtlfs.engine.tracking import Tracking
-from vtlfs.model import DiskRecord, Drive, Medium, Session
-from vtlfs.snap.diff import Difference
+from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
+from vtlfs.snap import browse
+from vtlfs.snap.diff import Change, Difference, difference
 from vtlfs.tui import details, words
 from vtlfs.tui.details import Details
-from vtlfs.tui.source import Target
+from vtlfs.tui.source import Source, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +30,97 @@ class Row:
     details: Callable[[Tracking], Details] | None = None
 
 
-def rows_of(found: Difference) -> list[Row]:
-    """Return the sums first, then what is different, kind by kind."""
-    rows = [
-        *_sums("by host", found.bytes_by_host),
-        *_sums("by medium", found.bytes_by_medium),
-        *_sums("by drive", found.bytes_by_drive),
-    ]
-    for change in found.media.changed:
-        rows.append(_medium("~", change.before, change.after))
-    rows += [_medium("+", None, medium) for medium in found.media.came]
-    rows += [_medium("-", medium, None) for medium in found.media.went]
-    rows += [_session("~", change.before, change.after) for change in found.sessions.changed]
-    rows += [_session("+", None, session) for session in found.sessions.came]
-    rows += [_session("-", session, None) for session in found.sessions.went]
-    for tape_file in found.tape_files:
-        target = Target(tape_file.medium, tape_file.number)
-        size = words.gain(tape_file.bytes, sized=True)
-        row = Row("+", "tape file", str(target), "", f"of {tape_file.host}", size, target)
-        rows.append(row)
-    rows += [Row("~", "drive", str(c.after.number), _drive(c.before), _drive(c.after)) for c in found.drives.changed]
-    rows += [Row("+", "drive", str(drive.number), "", _drive(drive)) for drive in found.drives.came]
-    rows += [
-        Row("~", "disk", str(c.after.number), _disk(c.before), _disk(c.after), _gain(c.before.free, c.after.free))
-        for c in found.disks.changed
-    ]
-    return rows
+class Rows(Sequence[Row]):
+    """All rows; each is made when it is looked at, for there may be a million."""
+
+    def __init__(self, parts: Iterable[tuple[Sequence[Any], Callable[[Any], Row]]]) -> None:
+        """Each part: what is different, and what makes a row of one of these."""
+        self._parts = [part for part in parts if part[0]]
+        self.starts: list[int] = []
+        self._count = 0
+        for things, _ in self._parts:
+            self.starts.append(self._count)
+            self._count += len(things)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        part = bisect_right(self.starts, index) - 1
+        things, row = self._parts[part]
+        return row(things[index - self.starts[part]])
 
 
-def _sums(kind: str, sizes: Mapping[str, int] | Mapping[int, int]) -> list[Row]:
-    ordered = sorted(sizes.items(), key=lambda item: (-item[1], str(item[0])))
-    return [Row("", kind, str(name), "", "", words.gain(size, sized=True)) for name, size in ordered]
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows, and a line that sums them up."""
+
+    rows: Rows
+    summary: str
+
+
+def compare(source: Source, earlier: int, later: int | None) -> Comparison:
+    """Compare two states. May block, for as long as there are differences. Raises VtlfsError."""
+    found = difference(source.require("comparing"), earlier, later)
+    with source.tracking(earlier) as tracking:
+        before = browse.counters(tracking)
+    with source.tracking(later) as tracking:
+        after = browse.counters(tracking)
+    totals = zip(("media", "sessions", "bytes"), before, after, strict=True)
+    return Comparison(rows_of(found, list(totals)), _summary(found))
+
+
+def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]] = ()) -> Rows:
+    """Return the totals and sums first, then what is different, kind by kind, the longest lists last."""
+    files = Counter(tape_file.host for tape_file in found.tape_files)
+    hosts = [(name, words.count(files[name], "tape file"), size) for name, size in _largest(found.bytes_by_host)]
+    drives = [(str(number), "", size) for number, size in _largest(found.bytes_by_drive)]
+    changed: dict[str, Callable[[Any], Row]] = {
+        "medium": lambda c: _medium("~", c.before, c.after),
+        "session": lambda c: _session("~", c.before, c.after),
+    }
+    return Rows(
+        [
+            (totals, lambda total: _total(*total)),
+            (hosts, lambda host: Row("", "by host", host[0], "", host[1], words.gain(host[2], sized=True))),
+            (drives, lambda drive: Row("", "by drive", drive[0], "", "", words.gain(drive[2], sized=True))),
+            (found.media.changed, changed["medium"]),
+            (found.media.came, lambda medium: _medium("+", None, medium)),
+            (found.media.went, lambda medium: _medium("-", medium, None)),
+            (found.disks.changed, _disk),
+            (found.drives.changed, lambda c: Row("~", "drive", str(c.after.number), _drive(c.before), _drive(c.after))),
+            (found.drives.came, lambda drive: Row("+", "drive", str(drive.number), "", _drive(drive))),
+            (found.sessions.changed, changed["session"]),
+            (found.sessions.came, lambda session: _session("+", None, session)),
+            (found.sessions.went, lambda session: _session("-", session, None)),
+            (found.tape_files, _tape_file),
+        ]
+    )
+
+
+def _summary(found: Difference) -> str:
+    sessions = f"{words.count(len(found.sessions.came), 'session')} came, {len(found.sessions.changed):,} went on"
+    size = words.size(sum(found.bytes_by_host.values()))
+    return f"{sessions}; {words.count(len(found.tape_files), 'tape file')} came with {size}"
+
+
+def _largest(sizes: "Counter[Any]") -> list[tuple[Any, int]]:
+    return sorted(sizes.items(), key=lambda item: (-item[1], str(item[0])))
+
+
+def _total(what: str, before: int, after: int) -> Row:
+    if what == "bytes":
+        return Row("", "library", what, words.size(before), words.size(after), words.gain(after - before, sized=True))
+    return Row("", "library", what, f"{before:,}", f"{after:,}", words.gain(after - before))
+
+
+def _tape_file(tape_file: TapeFile) -> Row:
+    target = Target(tape_file.medium, tape_file.number)
+    size = words.gain(tape_file.bytes, sized=True)
+    show = partial(_of_session, tape_file.session)
+    return Row("+", "tape file", str(target), "", f"of {tape_file.host}", size, target, show)
 
 
 def _medium(sign: str, before: Medium | None, after: Medium | None) -> Row:
@@ -99,8 +163,15 @@ def _drive(drive: Drive) -> str:
     return f"loaded {drive.loaded}" if drive.loaded else "nothing loaded"
 
 
-def _disk(disk: DiskRecord) -> str:
-    return f"{words.size(disk.free)} free"
+def _disk(change: Change[DiskRecord]) -> Row:
+    def text(disk: DiskRecord) -> str:
+        if disk.free is None or not disk.total:
+            return "-"
+        return f"{words.size(disk.free)} free, {1 - disk.free / disk.total:.0%} full"
+
+    before, after = change.before, change.after
+    taken = _gain(after.free, before.free) if after.free is not None and before.free is not None else ""
+    return Row("~", "disk", str(after.number), text(before), text(after), taken)
 
 
 def _gain(before: int | None, after: int | None) -> str:

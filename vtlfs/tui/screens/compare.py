@@ -1,15 +1,16 @@
 """Two states side by side: what came, what went, what grew."""
 
 from collections.abc import Iterable
+from time import monotonic
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
-from vtlfs.snap.diff import Difference, difference
 from vtlfs.tui import words
-from vtlfs.tui.compare import Row, rows_of
+from vtlfs.tui.compare import Comparison, Row, compare
+from vtlfs.tui.details import Details
 from vtlfs.tui.screens.page import DataPage
 from vtlfs.tui.source import NOW, Target
 from vtlfs.tui.widgets.table import Column, Table
@@ -30,6 +31,7 @@ class Compare(DataPage):
         super().__init__()
         self.state = later
         self._earlier = earlier
+        self._starts: list[int] = []
 
     def heading(self) -> str:
         """Return the title."""
@@ -54,24 +56,27 @@ class Compare(DataPage):
         """Compare."""
         source, earlier, later = self.browser.source, self._earlier, self.state
         self.query_one("#rows", Table).focus()
+        began = monotonic()
+        waiting = self.set_interval(1.0, lambda: self._say(f"comparing, {monotonic() - began:.0f} s"))
 
-        def question() -> tuple[Difference, list[Row]]:
-            found = difference(source.require("comparing"), earlier, later)
-            return found, rows_of(found)
+        def show(found: Comparison) -> None:
+            waiting.stop()
+            self._show(found)
 
-        self.ask(
-            question, self._show, "compare", lambda: self.query_one("#sums", Static).update("could not be compared")
-        )
+        def failed() -> None:
+            waiting.stop()
+            self._say("could not be compared")
 
-    def _show(self, answer: tuple[Difference, list[Row]]) -> None:
-        found, rows = answer
-        self.query_one("#rows", Table).show(rows)
-        came, ended = len(found.sessions.came), len(found.sessions.changed)
-        size = sum(tape_file.bytes for tape_file in found.tape_files)
-        self.query_one("#sums", Static).update(
-            f"{words.count(came, 'session')} came, {ended:,} went on; "
-            f"{words.count(len(found.tape_files), 'tape file')} came with {words.size(size)}"
-        )
+        self.ask(lambda: compare(source, earlier, later), show, "compare", failed)
+
+    def _show(self, found: Comparison) -> None:
+        self._starts = found.rows.starts
+        self.query_one("#rows", Table).show(found.rows)
+        self._say(found.summary)
+
+    def _say(self, message: str) -> None:
+        if self.is_whole:
+            self.query_one("#sums", Static).update(message)
 
     def target(self) -> Target | None:
         """Return the data of the row in the later state."""
@@ -90,11 +95,11 @@ class Compare(DataPage):
             return
         source, state, details = self.browser.source, self.state, row.details
 
-        def question():  # type: ignore[no-untyped-def]
+        def question() -> Details:
             with source.tracking(state) as tracking:
                 return details(tracking)
 
-        def show(found):  # type: ignore[no-untyped-def]
+        def show(found: Details) -> None:
             from vtlfs.tui.screens.details import DetailsScreen
 
             self.push(DetailsScreen(found, state, "now" if state is NOW else f"snapshot {state}"))
@@ -102,12 +107,6 @@ class Compare(DataPage):
         self.ask(question, show, "details")
 
     def action_next_kind(self) -> None:
-        """Go to the first row of the next kind."""
+        """Go to the first row of the next kind, after the last one to the first row of all."""
         table = self.query_one("#rows", Table)
-        here = table.selected
-        for index in range(table.cursor + 1, table.count):
-            row = table.row(index)
-            if isinstance(row, Row) and isinstance(here, Row) and row.kind != here.kind:
-                table.cursor = index
-                return
-        table.cursor = 0
+        table.cursor = next((start for start in self._starts if start > table.cursor), 0)

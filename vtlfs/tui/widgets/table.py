@@ -4,7 +4,7 @@ Textual's DataTable wants a second and more to take in 10,000 rows, and all of t
 of rows, asks for those that it lacks, and makes a cell's text when the cell is drawn.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
@@ -109,15 +109,18 @@ class Table(ScrollView, Generic[T], can_focus=True):
         super().__init__(id=name)
         self.columns = list(columns)
         self._key = key
-        self._rows: dict[int, T] = {}
+        self._rows: Mapping[int, T] = {}
         self.count = 0
 
     def show(self, rows: Sequence[T]) -> None:
-        """Have these rows, and the cursor on the row that it was on."""
-        self.show_some(dict(enumerate(rows)), len(rows))
+        """Have these rows, each asked for when it is seen, and the cursor on the row that it was on."""
+        self._have(_Numbered(rows), len(rows))
 
     def show_some(self, rows: dict[int, T], count: int) -> None:
         """Have `count` rows, of which these are known by their indexes, and the cursor on the row that it was on."""
+        self._have(rows, count)
+
+    def _have(self, rows: Mapping[int, T], count: int) -> None:
         before = self.selected
         self._rows = rows
         self.count = count
@@ -244,6 +247,24 @@ class Table(ScrollView, Generic[T], can_focus=True):
             shown = style + self.get_component_rich_style(f"table--{look}", partial=True) if look else style
             segments.append(Segment(_fit(column.cell(row), width, column.right), shown))
         return Strip(segments)
+
+
+class _Numbered(Mapping[int, T]):
+    """A sequence by its indexes."""
+
+    def __init__(self, rows: Sequence[T]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, index: int) -> T:
+        if not 0 <= index < len(self._rows):
+            raise KeyError(index)
+        return self._rows[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self._rows)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def _fit(text: str, width: int, right: bool) -> str:
