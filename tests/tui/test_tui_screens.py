@@ -12,6 +12,7 @@ from textual.command import CommandList
 from vtlfs.engine import extract as engine
 from vtlfs.snap import store
 from vtlfs.snap.export import export
+from vtlfs.tui import compare
 
 
 def snapshots(shelf: Shelf) -> list:
@@ -158,12 +159,28 @@ def test_two_states_are_compared(shelf: Shelf) -> None:
         await d.until(lambda: "9 sessions came, 0 went on; 9 tape files came with 369 KiB" in d.text(), "the sums")
         assert "snapshot 1 and snapshot 4" in d.text()
         assert "library bytes 61 KiB 430 KiB +369 KiB" in d.rows
-        assert "by host gamma 3 tape files +185 KiB" in d.rows
+        assert "by host gamma +185 KiB" in d.rows
         assert "~ medium A00001L9 26.8 KiB, 2 files 88.4 KiB, 5 files +61.5 KiB" in d.rows
         assert any(row.startswith("+ session 13 gamma 82 KiB released") for row in d.rows)
         await d.press("n", "n", "n")
         await d.until(lambda: d.table.selected.kind == "medium", "the media")
         await d.go("enter", screen="DetailsScreen")
+
+    drive(shelf.path, story)
+
+
+def test_of_very_many_differences_the_first_are_listed_and_all_are_counted(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "MOST_ROWS", 4)
+
+    async def story(d: Driver) -> None:
+        await d.press("down", "down", "space", "end")
+        await d.go("c", screen="Compare")
+        await d.sees("9 sessions came, 0 went on; 9 tape files came with 369 KiB")
+        for kind in ("session", "tape file"):
+            assert sum(row.startswith(f"+ {kind} ") for row in d.rows) == 5
+            assert f"+ {kind} 5 more `vtlfs snapshot diff 1 4`" in d.rows
 
     drive(shelf.path, story)
 

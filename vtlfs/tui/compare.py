@@ -10,10 +10,12 @@ from typing import Any
 from vtlfs.engine.tracking import Tracking
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import browse
-from vtlfs.snap.diff import Change, Difference, difference
+from vtlfs.snap.diff import Changes, Difference, difference
 from vtlfs.tui import details, words
 from vtlfs.tui.details import Details
 from vtlfs.tui.source import Source, Target
+
+MOST_ROWS = 10_000  # of each kind: what is held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Row:
 
 
 class Rows(Sequence[Row]):
-    """All rows; each is made when it is looked at, for there may be a million."""
+    """All rows; each is made when it is looked at."""
 
     def __init__(self, parts: Iterable[tuple[Sequence[Any], Callable[[Any], Row]]]) -> None:
         """Each part: what is different, and what makes a row of one of these."""
@@ -63,47 +65,55 @@ class Comparison:
 
 def compare(source: Source, earlier: int, later: int | None) -> Comparison:
     """Compare two states. May block, for as long as there are differences. Raises VtlfsError."""
-    found = difference(source.require("comparing"), earlier, later)
+    library = source.require("comparing")
+    found = difference(library, earlier, later, limit=MOST_ROWS)
     with source.tracking(earlier) as tracking:
         before = browse.counters(tracking)
     with source.tracking(later) as tracking:
         after = browse.counters(tracking)
     totals = zip(("media", "sessions", "bytes"), before, after, strict=True)
-    return Comparison(rows_of(found, list(totals)), _summary(found))
-
-
-def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]] = ()) -> Rows:
-    """Return the totals and sums first, then what is different, kind by kind, the longest lists last."""
-    files = Counter(tape_file.host for tape_file in found.tape_files)
-    hosts = [(name, words.count(files[name], "tape file"), size) for name, size in _largest(found.bytes_by_host)]
-    drives = [(str(number), "", size) for number, size in _largest(found.bytes_by_drive)]
-    changed: dict[str, Callable[[Any], Row]] = {
-        "medium": lambda c: _medium("~", c.before, c.after),
-        "session": lambda c: _session("~", c.before, c.after),
-    }
-    return Rows(
-        [
-            (totals, lambda total: _total(*total)),
-            (hosts, lambda host: Row("", "by host", host[0], "", host[1], words.gain(host[2], sized=True))),
-            (drives, lambda drive: Row("", "by drive", drive[0], "", "", words.gain(drive[2], sized=True))),
-            (found.media.changed, changed["medium"]),
-            (found.media.came, lambda medium: _medium("+", None, medium)),
-            (found.media.went, lambda medium: _medium("-", medium, None)),
-            (found.disks.changed, _disk),
-            (found.drives.changed, lambda c: Row("~", "drive", str(c.after.number), _drive(c.before), _drive(c.after))),
-            (found.drives.came, lambda drive: Row("+", "drive", str(drive.number), "", _drive(drive))),
-            (found.sessions.changed, changed["session"]),
-            (found.sessions.came, lambda session: _session("+", None, session)),
-            (found.sessions.went, lambda session: _session("-", session, None)),
-            (found.tape_files, _tape_file),
-        ]
+    return Comparison(
+        rows_of(found, list(totals), f"`vtlfs snapshot diff {earlier} {later or 'now'}`"), _summary(found)
     )
 
 
+def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]] = (), rest: str = "") -> Rows:
+    """Return the totals and sums first, then what is different, kind by kind, the longest lists last.
+
+    `rest`: where to find what a list has no room for.
+    """
+    parts: list[tuple[Sequence[Any], Callable[[Any], Row]]] = [
+        (totals, lambda total: _total(*total)),
+        (_largest(found.bytes_by_host), lambda sum_: _sum("by host", *sum_)),
+        (_largest(found.bytes_by_drive), lambda sum_: _sum("by drive", *sum_)),
+    ]
+
+    def add(kind: str, sign: str, things: Sequence[Any], count: int, make: Callable[[Any], Row]) -> None:
+        parts.append((things, make))
+        if hidden := count - len(things):
+            parts.append(([hidden], lambda more: Row(sign, kind, f"{more:,} more", "", rest)))
+
+    def add_all(kind: str, changes: Changes[Any], make: Callable[[str, Any, Any], Row]) -> None:
+        add(kind, "~", changes.changed, changes.count_changed, lambda change: make("~", change.before, change.after))
+        add(kind, "+", changes.came, changes.count_came, lambda thing: make("+", None, thing))
+        add(kind, "-", changes.went, changes.count_went, lambda thing: make("-", thing, None))
+
+    add_all("medium", found.media, _medium)
+    add_all("disk", found.disks, _disk)
+    add_all("drive", found.drives, _drive)
+    add_all("session", found.sessions, _session)
+    add("tape file", "+", found.tape_files, found.count_tape_files, _tape_file)
+    return Rows(parts)
+
+
 def _summary(found: Difference) -> str:
-    sessions = f"{words.count(len(found.sessions.came), 'session')} came, {len(found.sessions.changed):,} went on"
+    sessions = f"{words.count(found.sessions.count_came, 'session')} came, {found.sessions.count_changed:,} went on"
     size = words.size(sum(found.bytes_by_host.values()))
-    return f"{sessions}; {words.count(len(found.tape_files), 'tape file')} came with {size}"
+    return f"{sessions}; {words.count(found.count_tape_files, 'tape file')} came with {size}"
+
+
+def _sum(kind: str, name: object, size: int) -> Row:
+    return Row("", kind, str(name), "", "", words.gain(size, sized=True))
 
 
 def _largest(sizes: "Counter[Any]") -> list[tuple[Any, int]]:
@@ -159,19 +169,27 @@ def _of_medium(barcode: str, tracking: Tracking) -> Details:
     return details.of_medium(tracking, barcode)
 
 
-def _drive(drive: Drive) -> str:
-    return f"loaded {drive.loaded}" if drive.loaded else "nothing loaded"
+def _drive(sign: str, before: Drive | None, after: Drive | None) -> Row:
+    def text(drive: Drive | None) -> str:
+        return "" if drive is None else f"loaded {drive.loaded}" if drive.loaded else "nothing loaded"
+
+    drive = after or before
+    assert drive is not None
+    return Row(sign, "drive", str(drive.number), text(before), text(after))
 
 
-def _disk(change: Change[DiskRecord]) -> Row:
-    def text(disk: DiskRecord) -> str:
-        if disk.free is None or not disk.total:
-            return "-"
+def _disk(sign: str, before: DiskRecord | None, after: DiskRecord | None) -> Row:
+    def text(disk: DiskRecord | None) -> str:
+        if disk is None or disk.free is None or not disk.total:
+            return "" if disk is None else "-"
         return f"{words.size(disk.free)} free, {1 - disk.free / disk.total:.0%} full"
 
-    before, after = change.before, change.after
-    taken = _gain(after.free, before.free) if after.free is not None and before.free is not None else ""
-    return Row("~", "disk", str(after.number), text(before), text(after), taken)
+    disk = after or before
+    assert disk is not None
+    taken = ""
+    if before is not None and after is not None and before.free is not None and after.free is not None:
+        taken = _gain(after.free, before.free)
+    return Row(sign, "disk", str(disk.number), text(before), text(after), taken)
 
 
 def _gain(before: int | None, after: int | None) -> str:
