@@ -22,6 +22,7 @@ from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.operations import Operations
 from vtlfs.fs.options import MountOptions, parse
+from vtlfs.fs.rights import Permissions
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
 from vtlfs.snap import schedule
 
@@ -46,6 +47,7 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
     opened = Library.open(library)
     opened.tracking().close()  # which brings the tables of an older vtlfs up to date
     opened.disks()
+    Permissions(opened.config, wanted).warn()
     mountpoint = Path(os.path.realpath(mountpoint))
     mounts.check_fuse(mountpoint, wanted)
     mounts.check_mountpoint(mountpoint)

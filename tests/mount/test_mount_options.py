@@ -146,6 +146,18 @@ def test_library_in_a_directory_with_a_strange_name(tmp_path: Path):
     assert library.extract("T1") == b"data"
 
 
+def test_disks_beside_the_library_are_found_from_everywhere(library: OnDisks):
+    path = library.path / "library.toml"
+    text = path.read_text()
+    for disk in library.disks:
+        text = text.replace(f'"{disk}"', f'"../{disk.name}"')
+    path.write_text(text)
+    assert text.count('"../disk') == 2
+    with library.mounted(background=True) as mounted:
+        mounted.medium("T1").write_bytes(b"data")
+    assert library.extracted("T1") == b"data"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("io", ["direct", "cached"])
 def test_signal_ends_the_mount_and_keeps_what_was_written(library: OnDisks, number: signal.Signals, io: str):

@@ -8,12 +8,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from mounting import PROJECT, Mounted, OnDisks, clean_up, shell, wait_until
 
+from vtlfs.engine.library import Library
 from vtlfs.permissions import READ, WRITE, Rights
 
 ALPHA, BETA, GAMMA = 4001, 4002, 4003  # users that no machine's /etc/passwd has, nor needs to have
@@ -253,7 +254,8 @@ def test_unknown_user_or_group_is_an_error_at_the_mount(library: OnDisks, text: 
         assert f"library.toml: {says}" in said
         assert said.count("\n") == 1
     assert not os.path.ismount(library.root / "mnt")
-    library.vtlfs("status", library.path)
+    with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
+        assert tracking.one("SELECT count(*) FROM mount") == (0,)
 
 
 COUNTING = """

@@ -68,7 +68,6 @@ class Permissions:
         self._count = config.drives
         self._known: dict[str, Rights] = {}  # by barcode
         self._open_to: dict[Rights, list[int]] = {}  # drives, by the rights of a medium
-        self._warn()
 
     def medium(self, barcode: str) -> Rights:
         """Return who may read and write the medium, by whichever path."""
@@ -108,6 +107,18 @@ class Permissions:
             case _:
                 return self._directory(READ_WRITE_ALL if node == MEDIA else READ_ALL)
 
+    def warn(self) -> None:
+        """Log which two rules one owner, one group and one mode can't tell. They shut out too many, never too few."""
+        media = {f'permissions.media."{rule.pattern}"': rule.rights for rule in self._media}
+        if "*" not in (rule.pattern for rule in self._media):
+            media["the mount's uid=, gid= and mode="] = self._mount
+        for number, drive in self._drives.items():
+            untold = [name for name, rights in media.items() if not says_all(drive, rights)]
+            if untold:
+                more = f" and {len(untold) - 1} more" if untold[1:] else ""
+                rules = f"{FILE_NAME}: permissions.drives.{number} with {untold[0]}{more}"
+                log.warning("%s: some whom both allow are refused; give both the same owner and group", rules)
+
     def _directory(self, for_all: int) -> Rights:
         """Return the rights of a directory that is no medium's and no drive's.
 
@@ -128,18 +139,6 @@ class Permissions:
             return medium
         shut_out = node.uid != medium.owner and not medium.mode & 0o400  # the owner, of what the others may
         return Rights(node.uid, medium.group, 0o400 | (0 if shut_out else medium.mode & 0o044))
-
-    def _warn(self) -> None:
-        """Log which two rules one owner, one group and one mode can't tell. They shut out too many, never too few."""
-        media = {f'permissions.media."{rule.pattern}"': rule.rights for rule in self._media}
-        if "*" not in (rule.pattern for rule in self._media):
-            media["the mount's uid=, gid= and mode="] = self._mount
-        for number, drive in self._drives.items():
-            untold = [name for name, rights in media.items() if not says_all(drive, rights)]
-            if untold:
-                more = f" and {len(untold) - 1} more" if untold[1:] else ""
-                rules = f"{FILE_NAME}: permissions.drives.{number} with {untold[0]}{more}"
-                log.warning("%s: some whom both allow are refused; give both the same owner and group", rules)
 
     def _resolve(self, rule: Rule, section: str) -> Rights:
         mount = self._mount
