@@ -1,15 +1,17 @@
 """Disks that hang and disks that die under a mount, and how much memory many streams take."""
 
 import errno
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from mounting import OnDisks, random_bytes, shell, wait_until
+from mounting import OnDisks, random_bytes, require_fuse, shell, wait_until
 
 MIB = 1 << 20
 
@@ -30,6 +32,53 @@ def test_hung_disk_stalls_only_the_streams_that_use_it(frozen: OnDisks):
         shell(f"fsfreeze -u {frozen.disks[0]}")
         assert [one.wait(60) for one in streams] == [0] * 4
         assert sorted(mounted.medium("T2").read_bytes().split()) == [b"0", b"1", b"2", b"3"]
+
+
+def test_snapshots_are_taken_while_a_disk_hangs(frozen: OnDisks):
+    with frozen.mounted("io=direct") as mounted:
+        mounted.medium("T1").write_bytes(b"before")
+        shell(f"fsfreeze -f {frozen.disks[0]}")
+        try:
+            streams = [subprocess.Popen(["sh", "-c", f"echo {number} > {mounted.medium('T2')}"]) for number in range(4)]
+            wait_until(lambda: sum(one.poll() is not None for one in streams) == 2, "the streams on the good disk")
+            taken = json.loads(frozen.vtlfs("snapshot", "take", frozen.path, "--json"))
+            assert (taken["sessions"], taken["open_sessions"]) == (5, 2)
+            then = mounted.path / "snapshots" / str(taken["id"])
+            assert (then / "media/T1").stat().st_size == 6
+            assert (then / "media/T2").stat().st_size == 4
+            frozen.vtlfs("snapshot", "diff", frozen.path, taken["id"], "now")
+        finally:
+            shell(f"fsfreeze -u {frozen.disks[0]}")
+        assert [one.wait(60) for one in streams] == [0] * 4
+        assert (then / "media/T2").stat().st_size == 4
+        assert mounted.medium("T2").stat().st_size == 8
+
+
+def test_snapshots_are_taken_while_a_disk_does_not_answer_at_all(tmp_path: Path):
+    """A disk whose file system is served by a process that stands still: even looking at it would never end."""
+    require_fuse()
+    if shutil.which("mergerfs") is None:
+        pytest.skip("mergerfs is not installed")
+    behind, disk = tmp_path / "behind", tmp_path / "disk"
+    for directory in (behind, disk):
+        directory.mkdir()
+    serving = subprocess.Popen(["mergerfs", "-f", behind, disk])
+    try:
+        wait_until(lambda: os.path.ismount(disk), "a mounted disk")
+        library = OnDisks(tmp_path, [tmp_path / "other", disk])
+        library.vtlfs("snapshot", "take", library.path)
+        serving.send_signal(signal.SIGSTOP)
+        library.vtlfs("snapshot", "take", library.path, "--name", "without it")
+        first, second = (
+            json.loads(library.vtlfs("snapshot", "show", library.path, number, "--json"))["disks"] for number in (1, 2)
+        )
+        assert second[1] == first[1], "as it was when it last answered"
+        assert second[0]["seen_at"] > first[0]["seen_at"]
+    finally:
+        serving.send_signal(signal.SIGCONT)
+        subprocess.run(["umount", "-l", disk], check=True)
+        serving.kill()
+        serving.wait()
 
 
 def test_new_streams_avoid_a_disk_that_hangs(frozen: OnDisks):

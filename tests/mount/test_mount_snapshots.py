@@ -6,15 +6,20 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from mounting import Mounted, OnDisks, random_bytes, shell, wait_until
+from mounting import PROGRAM, PROJECT, Mounted, OnDisks, random_bytes, shell, wait_until
 
-from vtlfs.model import KIB, MIB, epoch_ns
+from vtlfs.engine.extract import extract
+from vtlfs.engine.library import Library
+from vtlfs.model import KIB, MIB, epoch_ns, utc_now
+from vtlfs.snap import store
+from vtlfs.snap.view import open_view, opened
 
 PIECE = 96 * KIB
 
@@ -33,11 +38,18 @@ def taken(library: OnDisks) -> list[dict]:
     return json.loads(library.vtlfs("snapshot", "list", library.path, "--json"))
 
 
-def extracted(library: OnDisks, snapshot: int, barcode: str, *number: int) -> bytes:
-    """Return what `vtlfs extract --snapshot` writes."""
-    output = library.root / "extracted"
-    library.vtlfs("extract", library.path, barcode, *number, "--snapshot", snapshot, "-o", output)
-    return output.read_bytes()
+def extracted(library: OnDisks, snapshot: int, barcode: str, number: int | None = None) -> bytes:
+    """Return what is extracted of a snapshot, by the program's own function: quicker than the program."""
+    opened, pieces = Library.open(library.path), []
+    extract(
+        opened,
+        barcode,
+        number,
+        lambda piece: pieces.append(bytes(piece)),
+        lambda _: None,
+        lambda: open_view(opened, snapshot),
+    )
+    return b"".join(pieces)
 
 
 class Stream:
@@ -53,16 +65,17 @@ class Stream:
         self._thread.start()
 
     def _write(self) -> None:
-        while not self._ending.wait(0.005):
-            data = self.data(self.written + PIECE)[self.written :]
-            assert os.write(self.descriptor, data) == PIECE
+        while not self._ending.wait(0.02):
+            assert os.write(self.descriptor, self._piece(self.written // PIECE)) == PIECE
             self.written += PIECE
         os.close(self.descriptor)
 
     def data(self, size: int) -> bytes:
         """Return the stream's first bytes."""
-        first = self.seed * PIECE
-        return b"".join(random_bytes(first + n, PIECE) for n in range(-(-size // PIECE)))[:size]
+        return b"".join(self._piece(number) for number in range(-(-size // PIECE)))[:size]
+
+    def _piece(self, number: int) -> bytes:
+        return random_bytes(self.seed * PIECE + number, PIECE)
 
     def end(self) -> bytes:
         """Stop, and return all that was written."""
@@ -130,9 +143,42 @@ def test_a_snapshot_amid_four_streams_reads_as_it_was(library: OnDisks):
                     assert (then / "files" / barcode / f"{index:04d}").read_bytes() == data
                     assert extracted(library, number, barcode, index) == data
         then = json.loads(library.vtlfs("snapshot", "show", library.path, first, "--json"))
-        assert {one["id"] for one in then["sessions"] if one["access"] == "write"} == {s.session for s in running}
+        written = {one["id"]: one for one in then["sessions"] if one["access"] == "write"}
+        assert written.keys() == {stream.session for stream in running}
+        for stream, size in zip(running, sizes, strict=True):
+            assert written[stream.session]["bytes"] <= size + PIECE, "of then, not of now"
+            ended = library.session(stream.session)
+            assert (ended.state, ended.error, ended.bytes) == ("released", None, stream.written), "undisturbed"
         assert mounted.medium("T2").read_bytes() == before["T2"] + rest[2]
         assert mounted.medium("T1").stat().st_size == len(before["T1"] + whole + rest[1])
+
+
+def test_a_stream_that_was_closed_is_in_the_next_snapshot(library: OnDisks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store, "SETTLE_SECONDS", 60)
+    with library.mounted() as mounted:
+        for count in range(1, 9):
+            shell(f"dd if=/dev/zero of={mounted.medium('T1')} bs=64k count={count} status=none")
+            with closing(Library.open(library.path).tracking()) as tracking:
+                store.settle(tracking)
+                with tracking.transaction():
+                    found = store.take(tracking, utc_now())
+            assert (found.tape_files, found.open_sessions) == (count, 0)
+        shell(
+            f"for count in 9 10 11; do dd if=/dev/zero of={mounted.medium('T1')} bs=64k count=1 status=none;"
+            f" {' '.join(PROGRAM)} snapshot take {library.path} >/dev/null || exit; done",
+            cwd=PROJECT,
+        )
+        assert [one["tape_files"] for one in taken(library)] == list(range(1, 12))
+
+
+def test_taking_does_not_wait_for_a_stream_that_goes_on(library: OnDisks):
+    with library.mounted() as mounted, open(mounted.medium("T1"), "wb", 0) as stream:
+        stream.write(b"some")
+        os.close(os.dup(stream.fileno()))  # a close() that is not the last one
+        assert wait_until(lambda: library.session(os.fstat(stream.fileno()).st_ino).bytes, "a flush") == 4
+        take(library)
+        stream.write(b" more")
+    assert taken(library)[0]["open_sessions"] == 1
 
 
 def test_snapshots_are_read_only_and_never_change(library: OnDisks):
@@ -227,6 +273,40 @@ def test_pruned_snapshot_vanishes_and_what_is_open_stays(library: OnDisks):
             assert reader.read() == data[10:]
         assert (mounted.path / "snapshots" / str(named) / "media/T1").read_bytes() == data
         assert mounted.medium("T1").read_bytes() == data + b"more"
+
+
+def test_what_looks_at_a_snapshot_that_is_pruned_ends_well(library: OnDisks):
+    """Each program has begun to read when the snapshot goes."""
+    data = random_bytes(7, 24 * MIB)
+    with library.mounted() as mounted:
+        released(library, write(mounted.medium("T1"), data))
+        number = take(library)
+        released(library, write(mounted.medium("T1"), b"more"))
+        words = [*PROGRAM, "extract", library.path, "T1", "--snapshot", str(number)]
+        reading = ["cat", mounted.path / "snapshots" / str(number) / "media/T1"]
+        with (
+            subprocess.Popen(words, stdout=subprocess.PIPE, cwd=PROJECT) as extracting,
+            subprocess.Popen(reading, stdout=subprocess.PIPE) as copying,
+            opened(Library.open(library.path), number) as view,
+        ):
+            assert extracting.stdout is not None
+            assert copying.stdout is not None
+            first = [extracting.stdout.read(10), copying.stdout.read(10)]
+            before = view.media()
+            configure(library, "keep = { last = 1 }")
+            last = take(library)
+            library.vtlfs("snapshot", "prune", library.path)
+            assert view.media() == before, "what has begun sees what it saw"
+            rest = [extracting.stdout.read(), copying.stdout.read()]
+        assert [head + tail for head, tail in zip(first, rest, strict=True)] == [data, data]
+        assert (extracting.returncode, copying.returncode) == (0, 0)
+        for gone in (
+            ["extract", library.path, "T1", "--snapshot", number],
+            ["snapshot", "diff", library.path, number, "now"],
+        ):
+            text = library.vtlfs(*gone, status=1)
+            assert text == f"vtlfs: no snapshot {number}; `vtlfs snapshot list` shows those there are\n"
+        assert extracted(library, last, "T1") == data + b"more"
 
 
 def test_export_and_difference_agree(library: OnDisks):

@@ -339,6 +339,10 @@ class Tracking:
             )
         )
 
+    def is_closing(self, since: str) -> bool:
+        """Tell whether a session is open of which a close() was flushed after `since`."""
+        return bool(self.first("SELECT 1 FROM session WHERE state = 'open' AND flushed_at > ? LIMIT 1", since))
+
     def sync_log(self) -> None:
         """Make durable what earlier transactions have committed without waiting for it. Raises TrackingError."""
         try:

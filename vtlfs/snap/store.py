@@ -1,13 +1,17 @@
 """The snapshots that there are. What changes something is to be called inside a transaction."""
 
 from collections.abc import Iterable
+from time import monotonic, sleep
 
 from vtlfs.engine.schema import VERSIONED
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import NoSuchSnapshot, UsageError
-from vtlfs.model import Snapshot
+from vtlfs.model import Snapshot, utc_now
 
 MAX_NAME = 200
+CLOSING_SECONDS = 5.0  # a close() that was flushed longer ago was not the last one
+SETTLE_SECONDS = 0.5
+SETTLE_POLL_SECONDS = 0.005
 COLUMNS = "id, name, taken_at, scheduled, media, sessions, open_sessions, tape_files, bytes"
 
 # What makes a library changed. That somebody mounts it does not, nor that other data on its disks comes and goes.
@@ -19,6 +23,16 @@ def check_name(name: str) -> str:
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
         raise UsageError(f"{name!r} is no name for a snapshot: 1 to {MAX_NAME} printable characters")
     return name
+
+
+def settle(tracking: Tracking) -> None:
+    """Wait until the database shows the end of every stream whose close() has returned. Blocks, in no transaction.
+
+    Not for longer than half a second, for a close() need not have been the last one.
+    """
+    deadline = monotonic() + SETTLE_SECONDS
+    while tracking.is_closing(utc_now(-CLOSING_SECONDS)) and monotonic() < deadline:
+        sleep(SETTLE_POLL_SECONDS)
 
 
 def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: bool = False) -> Snapshot:

@@ -7,6 +7,7 @@ from vtlfs.engine.history import as_of_sql
 from vtlfs.engine.library import Library
 from vtlfs.engine.schema import VERSIONED, WRITE_COMMAND
 from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import NoSuchSnapshot
 from vtlfs.snap import store
 
 _TAPE_FILE = "medium, number, session, start, bytes, released_at, epoch"
@@ -20,7 +21,6 @@ def open_view(library: Library, number: int) -> Tracking:
     view = library.tracking(read_only=True)
     try:
         view.execute("PRAGMA query_only = OFF")  # for what is temporary
-        store.snapshot(view, number)
         for name, sql in _views(view, int(number)).items():
             view.execute(f"CREATE TEMP VIEW {name} AS {sql}")
         view.execute("PRAGMA query_only = ON")
@@ -31,10 +31,12 @@ def open_view(library: Library, number: int) -> Tracking:
 
 
 def _views(view: Tracking, number: int) -> dict[str, str]:
-    """Return the SQL of each table's view at the snapshot."""
-    (next_session,) = view.one("SELECT next_session FROM snapshot WHERE id = ?", number)
+    """Return the SQL of each table's view at the snapshot. Raises NoSuchSnapshot."""
+    row = view.first("SELECT next_session FROM snapshot WHERE id = ?", number)
+    if row is None:
+        raise NoSuchSnapshot(number)
     views = {table: as_of_sql(table, columns, number) for table, (_, columns) in VERSIONED.items()}
-    views["session"] = as_of_sql("session", VERSIONED["session"][1], number, among=f"likely(id < {next_session})")
+    views["session"] = as_of_sql("session", VERSIONED["session"][1], number, among=f"likely(id < {row[0]})")
     views["tape_file"] = f"SELECT {_TAPE_FILE} FROM main.tape_file WHERE epoch <= {number}"
     views["snapshot"] = f"SELECT * FROM main.snapshot WHERE id <= {number}"
     views["library"] = (

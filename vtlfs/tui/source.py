@@ -78,8 +78,10 @@ class Source:
         library = self.require("taking a snapshot")
         if name is not None:
             store.check_name(name)
-        with closing(library.tracking()) as tracking, tracking.transaction():
-            return store.take(tracking, utc_now(), name=name)
+        with closing(library.tracking()) as tracking:
+            store.settle(tracking)
+            with tracking.transaction():
+                return store.take(tracking, utc_now(), name=name)
 
     def shown_at(self, target: Target, state: int | None) -> str:
         """Return the path under which a mount shows the data. Raises VtlfsError without a mount."""
