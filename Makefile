@@ -10,7 +10,7 @@ PYTEST ?= pytest -q -n $(JOBS)
 TESTS  ?=
 
 RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev
-TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux
+TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)

@@ -22,7 +22,6 @@ from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.operations import Operations
 from vtlfs.fs.options import MountOptions, parse
-from vtlfs.fs.rights import Permissions
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
 from vtlfs.snap import schedule
 
@@ -44,13 +43,7 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
     """
     wanted = parse(options)
     logs.to_standard_error(wanted.log)
-    opened = Library.open(library)
-    opened.tracking().close()  # which brings the tables of an older vtlfs up to date
-    opened.disks()
-    Permissions(opened.config, wanted).warn()
-    mountpoint = Path(os.path.realpath(mountpoint))
-    mounts.check_fuse(mountpoint, wanted)
-    mounts.check_mountpoint(mountpoint)
+    opened, mountpoint = mounts.prepare(library, mountpoint, wanted)
     if foreground:
         _serve(opened, mountpoint, wanted, lambda: None)
     else:
@@ -219,7 +212,7 @@ class _FileSystemText(str):
 
 
 def _fuse_options(library: Library, options: MountOptions) -> set[str]:
-    source = str(library.path).replace("\\", "\\\\").replace(",", "\\,")
+    source = os.path.realpath(library.path).replace("\\", "\\\\").replace(",", "\\,")
     chosen = {"default_permissions", _FileSystemText(f"fsname={source}"), "subtype=vtlfs", *options.passed_on}
     return chosen | ({"allow_other"} if options.allow_other else set())
 

@@ -4,28 +4,50 @@ import errno
 import logging
 import os
 import re
+import select
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
+import psutil
+from psutil import Process
+
 from vtlfs.engine.library import Library
-from vtlfs.engine.recover import is_alive
+from vtlfs.engine.recover import lock_path
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.options import MountOptions
-from vtlfs.model import Mount
+from vtlfs.fs.rights import Permissions
 
 FUSE_DEVICE = "/dev/fuse"
 FILE_SYSTEM_TYPE = "fuse.vtlfs"
-UNMOUNT_SECONDS = 60.0
+CONNECTIONS = Path("/sys/fs/fuse/connections")
+UNMOUNT_SECONDS = 60.0  # for which a serving process is waited for
+UNUSUAL_SECONDS = 2.0  # for it to end
 
 log = logging.getLogger("vtlfs")
 
 
+def prepare(library: Path, mountpoint: Path, options: MountOptions) -> tuple[Library, Path]:
+    """Return the library and the mount point as the kernel will know it, if the one can be mounted on the other.
+
+    Raises VtlfsError. A dead vtlfs that is mounted there is unmounted.
+    """
+    opened = Library.open(library)
+    opened.tracking().close()  # which brings the tables of an older vtlfs up to date
+    opened.disks()
+    Permissions(opened.config, options).warn()
+    mountpoint = Path(os.path.realpath(mountpoint))
+    check_fuse(mountpoint, options)
+    check_mountpoint(mountpoint)
+    return opened, mountpoint
+
+
 def check_fuse(mountpoint: Path, options: MountOptions) -> None:
+    """Raise MountError unless this process may mount there with FUSE."""
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR))
     except FileNotFoundError:
@@ -73,78 +95,180 @@ def check_mountpoint(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint}: {error.strerror}") from None
 
 
-def mounted_at(mountpoint: Path) -> str | None:
-    """Return the source of the vtlfs that is mounted there, the last one on top; None without one.
-
-    Reads the kernel's table and touches no mount, for a dead one answers nothing.
-    """
-    there = [source for _, path, source in _table() if path == str(mountpoint)]
-    return there[-1] if there else None
+# --- the kernel's table ---------------------------------------------------------------------------------------------
 
 
-def device_at(mountpoint: Path) -> str | None:
-    """Return the device, such as 0:45, of the vtlfs that is mounted there; None without one."""
-    there = [device for device, path, _ in _table() if path == str(mountpoint)]
-    return there[-1] if there else None
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the kernel's table of mounts. `device` is as the kernel writes it: MAJOR:MINOR."""
+
+    device: str
+    path: str
+    kind: str
+    source: str
 
 
-def _table() -> Iterator[tuple[str, str, str]]:
-    """Yield the device, the mount point and the source of each vtlfs that is mounted."""
-    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n"):
+def table() -> list[Entry]:
+    """Return what is mounted, in the order of mounting. Touches no mount, for a dead one answers nothing."""
+    return read_table(Path("/proc/self/mountinfo").read_bytes())
+
+
+def read_table(text: bytes) -> list[Entry]:
+    """Read /proc/PID/mountinfo."""
+    found = []
+    for line in os.fsdecode(text).split("\n"):
         fields, _, rest = line.partition(" - ")
-        kind, source = rest.split(" ")[:2] if rest else ("", "")
-        if kind == FILE_SYSTEM_TYPE:
-            _, _, device, _, path = fields.split(" ")[:5]
-            yield device, _unescape(path), _unescape(source)
+        if rest:
+            mount, super_block = fields.split(" "), rest.split(" ")
+            found.append(Entry(mount[2], _unescape(mount[4]), super_block[0], _unescape(super_block[1])))
+    return found
 
 
 def _unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), field)
 
 
+def _entry_at(mountpoint: Path) -> Entry | None:
+    """Return the vtlfs that is mounted there, the last one on top."""
+    found = [entry for entry in table() if entry.kind == FILE_SYSTEM_TYPE and entry.path == str(mountpoint)]
+    return found[-1] if found else None
+
+
+def mounted_at(mountpoint: Path) -> str | None:
+    """Return the source of the vtlfs that is mounted there, the last one on top; None without one."""
+    entry = _entry_at(mountpoint)
+    return None if entry is None else entry.source
+
+
+def device_at(mountpoint: Path) -> str | None:
+    """Return the device, such as 0:45, of the vtlfs that is mounted there; None without one."""
+    entry = _entry_at(mountpoint)
+    return None if entry is None else entry.device
+
+
+def mount_point_of(path: Path) -> Path:
+    """Return where the file system is mounted on which the path lies."""
+    points = {entry.path for entry in table()}
+    real = Path(os.path.realpath(path))
+    return next((place for place in (real, *real.parents) if str(place) in points), Path("/"))
+
+
+def tell_umount(library: Path, mountpoint: Path) -> None:
+    """Have umount(8) ask /sbin/umount.fuse.vtlfs, where that is installed, so that it waits for the serving process.
+
+    Of a FUSE mount that it knows nothing of, root's umount(8) asks statfs() only, and that says `fuse`. What is written
+    to its table (/run/mount/utab) is a hint: without it, or with one too many, everything else is the same.
+    """
+    if os.geteuid() == 0:
+        words = ["mount", "-i", "-f", "-t", FILE_SYSTEM_TYPE, "-o", f"uhelper={FILE_SYSTEM_TYPE}", "--"]
+        subprocess.run([*words, os.path.realpath(library), mountpoint], capture_output=True, check=False)
+
+
 # --- unmounting -----------------------------------------------------------------------------------------------------
 
 
-def unmount(mountpoint: Path) -> None:
+def unmount(mountpoint: Path, *, lazy: bool = False, force: bool = False) -> None:
     """Unmount, and return when everything is written and the serving process has ended.
 
-    Raises MountError; of a mount that is in use it says who holds it.
+    Nobody is waited for where the process has to go on: when the unmounting is lazy, or the file system is mounted
+    elsewhere too. Raises MountError; of a mount that is in use it says who holds it.
     """
-    mountpoint = Path(os.path.realpath(mountpoint))
-    source = mounted_at(mountpoint)
-    if source is None:
-        raise MountError(f"{mountpoint}: no vtlfs is mounted here")
-    serving = _serving(Path(source), mountpoint)
-    _run_umount(mountpoint, lazy=False)
-    deadline = time.monotonic() + UNMOUNT_SECONDS
-    while any(is_alive(Path(source), mount.id) for mount in serving):
-        if time.monotonic() > deadline:
-            raise MountError(f"{mountpoint}: unmounted, but process {serving[0].pid} has not finished writing yet")
-        time.sleep(0.02)
+    path = Path(os.path.abspath(mountpoint))
+    entry = _entry_at(path)
+    if entry is None:  # only now, for this asks a mount that may not answer
+        path = Path(os.path.realpath(mountpoint))
+        entry = _entry_at(path)
+    if entry is None:
+        raise MountError(f"{path}: no vtlfs is mounted here")
+    if lazy or force:
+        _run_umount(path, lazy=lazy, force=force)
+        return
+    serving = _serving(Path(entry.source), path)
+    try:
+        _run_umount(path)
+        _wait(serving, entry)
+    finally:
+        for descriptor in serving:
+            os.close(descriptor)
 
 
-def _serving(library: Path, mountpoint: Path) -> list[Mount]:
-    """Return the live mounts of the library at the mount point; none where the library is not to be had."""
+def _wait(serving: dict[int, int], entry: Entry) -> None:
+    """Wait for the end of the processes, unless they go on or hang with a disk. Raises MountError after a minute."""
+    began = time.monotonic()
+    running = dict(serving)
+    while running:
+        ended, _, _ = select.select(running, [], [], 0.02)
+        waited = time.monotonic() - began
+        running = {one: pid for one, pid in running.items() if one not in ended and not _hangs(pid, waited)}
+        if running and _goes_on(entry, waited):
+            return
+        if running and waited > UNMOUNT_SECONDS:
+            pid = next(iter(running.values()))
+            raise MountError(f"{entry.path}: unmounted, but process {pid} has not finished writing yet")
+
+
+def _hangs(pid: int, waited: float) -> bool:
+    """Tell whether all is done but for a thread that a disk does not let go."""
+    try:
+        return waited > UNUSUAL_SECONDS and Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _goes_on(entry: Entry, waited: float) -> bool:
+    """Tell whether the file system is still mounted, in a place of its own: a bind mount, or a container's mount table.
+
+    The latter shows in the kernel's list of connections only, by a number that another mount may have got meanwhile; so
+    that list is looked at when a process takes unusually long to end.
+    """
+    if any((other.device, other.source) == (entry.device, entry.source) for other in table()):
+        return True
+    return waited > UNUSUAL_SECONDS and (CONNECTIONS / entry.device.partition(":")[2]).exists()
+
+
+def _serving(library: Path, mountpoint: Path) -> dict[int, int]:
+    """Return the processes that serve the library at the mount point, by a descriptor (pidfd) that is to be closed.
+
+    None where that can't be told: the library is not to be had, or it is another user's.
+    """
     try:
         tracking = Library.open(library).tracking(read_only=True)
     except VtlfsError:
-        return []
+        return {}
+    found: dict[int, int] = {}
     try:
-        return [mount for mount in tracking.mounts() if mount.mountpoint == str(mountpoint)]
+        for mount in tracking.mounts():
+            if mount.mountpoint == str(mountpoint):
+                with suppress(psutil.Error, OSError):
+                    _add_server(found, mount.pid, lock_path(library, mount.id))
     finally:
         tracking.close()
+    return found
 
 
-def _run_umount(mountpoint: Path, *, lazy: bool) -> None:
-    flags = ["-l" if os.geteuid() == 0 else "-z"] if lazy else []
-    program = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
-    done = subprocess.run([*program, *flags, "--", mountpoint], capture_output=True, text=True, check=False)
+def _add_server(found: dict[int, int], pid: int, lock: Path) -> None:
+    """Add the process if it holds the lock: it may be another machine's, or have got the number of a dead one."""
+    descriptor = os.pidfd_open(pid)
+    found[descriptor] = pid
+    if str(lock) not in [file.path for file in Process(pid).open_files()]:
+        del found[descriptor]
+        os.close(descriptor)
+
+
+def _run_umount(mountpoint: Path, *, lazy: bool = False, force: bool = False) -> None:
+    """Have the system's own program unmount; `-i`, lest umount(8) asks /sbin/umount.fuse.vtlfs, which asks us."""
+    words = ["umount", "-i"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+    if lazy:
+        words.append("-l" if os.geteuid() == 0 else "-z")
+    if force and os.geteuid() == 0:
+        words.append("-f")
+    done = subprocess.run([*words, "--", mountpoint], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     holders = _holders(mountpoint)
     if holders:
         raise MountError(f"{mountpoint}: in use by {', '.join(holders)}")
-    raise MountError(done.stderr.strip().replace("\n", "; ") or f"{mountpoint}: {program[0]} failed")
+    raise MountError(done.stderr.strip().replace("\n", "; ") or f"{mountpoint}: {words[0]} failed")
 
 
 def _holders(mountpoint: Path) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vtlfs.errors import UsageError
-from vtlfs.fs.options import DEFAULT_MODE, parse
+from vtlfs.fs.options import DEFAULT_MODE, REFUSED, parse, without_unknown
 from vtlfs.model import IoMode, SyncMode
 
 
@@ -40,6 +40,26 @@ def test_options_of_mount_are_passed_on_or_left():
     assert parse(text).passed_on == ()
     assert parse("nosuid,nodev,noexec,noatime").passed_on == ("nosuid", "nodev", "noexec", "noatime")
     assert parse("nodev,,nodev,").passed_on == ("nodev",)
+    assert parse("X-mount.mkdir,x-systemd.requires-mounts-for=/a,users,group,strictatime,nodiratime").passed_on == ()
+
+
+def test_last_word_of_two_that_contradict_each_other_counts():
+    assert parse("nosuid,nodev,noexec,noatime,sync,suid,dev,exec,atime,async").passed_on == ()
+    assert parse("exec,noexec").passed_on == ("noexec",)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_option_that_asks_for_what_is_not_done_is_refused(name: str):
+    for text in (name, f"{name}=x", f"user_id=0,{name},host=alpha"):
+        with pytest.raises(UsageError) as refused:
+            parse(text)
+        assert str(refused.value) == f"mount option {name!r}: {REFUSED[name]}"
+
+
+def test_sloppy_mount_leaves_out_what_nobody_knows_and_nothing_else():
+    assert (
+        without_unknown("host=alpha,colour=red,,ro,x-a=b,bold,remount,io=fast") == "host=alpha,ro,x-a=b,remount,io=fast"
+    )
 
 
 def test_last_of_ro_and_rw_counts():

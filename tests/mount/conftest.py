@@ -1,8 +1,9 @@
-"""One mount in each I/O mode that many tests share, each with a medium of its own."""
+"""What mount tests share: mounts in each I/O mode, a medium of its own for each test; a machine with its own fstab."""
 
 from collections.abc import Iterator
 
 import pytest
+from machine import Machine
 from mounting import OnDisks, Tape, require_fuse
 
 SHARED_MEDIA = 400
@@ -23,3 +24,33 @@ def tape(shared: tuple, _no_descriptor_left: None) -> Tape:
     """A fresh medium of a mount in each I/O mode."""
     library, mounted, barcodes, io = shared
     return Tape(library, mounted, next(barcodes), io)
+
+
+@pytest.fixture(scope="module")
+def shared_machine() -> Iterator[Machine]:
+    """A machine on which `vtlfs install` has run."""
+    require_fuse()
+    machine = Machine()
+    yield machine
+    machine.end()
+
+
+@pytest.fixture
+def machine(shared_machine: Machine) -> Iterator[Machine]:
+    """The machine, with nothing mounted and an empty fstab."""
+    shared_machine.fstab()
+    yield shared_machine
+    shared_machine.clean()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A directory in the machine's /mnt that is the test's own."""
+    return f"{request.node.name.partition('[')[0]}{abs(hash(request.node.name)) % 10000}"
+
+
+@pytest.fixture
+def line(machine: Machine, name: str) -> str:
+    """The beginning of a line of fstab: a library and its mount point."""
+    machine.library(name)
+    return f"/mnt/{name}/library /mnt/{name}/vtl"

@@ -9,6 +9,8 @@ import click
 
 from vtlfs import __version__
 from vtlfs.cli.extract import extract
+from vtlfs.cli.fstab import fstab
+from vtlfs.cli.install import install, uninstall
 from vtlfs.cli.library import init
 from vtlfs.cli.media import load, media, unload
 from vtlfs.cli.mount import mount, recover, umount
@@ -65,13 +67,16 @@ def program() -> None:
     """
 
 
-for _command in (init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, tui, recover):
+for _command in (
+    *(init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, tui, recover),
+    *(fstab, install, uninstall),
+):
     program.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status; `arguments` are by default those that it was started with."""
-    _prepare_streams()
+    prepare_streams()
     try:
         result = program.main(arguments, prog_name="vtlfs", standalone_mode=False)
     except click.ClickException as error:
@@ -108,7 +113,7 @@ def _complain(message: str) -> None:
     click.echo(f"vtlfs: {printable(message)}", err=True)
 
 
-def _prepare_streams() -> None:
+def prepare_streams() -> None:
     """Have any text printed, whatever the locale, and no file of ours opened as a standard stream that was closed."""
     for descriptor in (0, 1, 2):
         try:

@@ -26,9 +26,11 @@ def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground:
 
     A library may be mounted any number of times at once, each mount with a host name of its own.
     """
-    from vtlfs import daemon
+    from vtlfs import daemon, mounts
 
     daemon.mount(library, mountpoint, ",".join(options), foreground)
+    if not foreground:
+        mounts.tell_umount(library, mountpoint)
 
 
 @click.command(epilog=params.example("vtlfs umount /mnt/vtl"))

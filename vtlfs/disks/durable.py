@@ -13,8 +13,8 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
-    """Write the file durably, readable by its owner only. `exclusive`: raise FileExistsError where there is one."""
+def write_file(path: Path, content: bytes, *, exclusive: bool = False, mode: int = 0o600) -> None:
+    """Write the file durably, with these permissions. `exclusive`: raise FileExistsError where there is one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -22,6 +22,7 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -20,14 +20,14 @@ from vtlfs.model import Access, Mount, Session, State, utc_now
 log = logging.getLogger(__name__)
 
 
-def _lock_path(library: Path, mount: int) -> Path:
+def lock_path(library: Path, mount: int) -> Path:
     return library / MOUNTS / f"{mount}.lock"
 
 
 def hold_lock(library: Path, mount: int) -> int:
     """Take the lock that shows that this process serves the mount; return its descriptor, to keep open."""
     (library / MOUNTS).mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(_lock_path(library, mount), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(lock_path(library, mount), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
     return descriptor
 
@@ -35,7 +35,7 @@ def hold_lock(library: Path, mount: int) -> int:
 def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
     """Remove the lock of a mount that has ended, and its figures."""
     figures.path_of(library, mount).unlink(missing_ok=True)
-    _lock_path(library, mount).unlink(missing_ok=True)
+    lock_path(library, mount).unlink(missing_ok=True)
     if descriptor is not None:
         os.close(descriptor)
 
@@ -43,7 +43,7 @@ def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
 def is_alive(library: Path, mount: int) -> bool:
     """Tell whether a process serves the mount. One that can't be told about is taken to live."""
     try:
-        descriptor = os.open(_lock_path(library, mount), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(lock_path(library, mount), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -12,15 +12,34 @@ from vtlfs.model import IoMode, SyncMode, check_host
 DEFAULT_MODE = 0o660  # as tape devices have it
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
-# Options of mount(8) that the kernel takes care of; they are passed on.
-PASSED_ON = frozenset(
-    "ro nosuid nodev noexec noatime nodiratime sync dirsync nosymfollow".split(),
-)
-# Options of mount(8) that are about when and by whom, or that ask for what is so anyway.
+# Options of mount(8) that the kernel takes care of, and what takes each of them back; they are passed on.
+PASSED_ON = {
+    "ro": "rw",
+    "nosuid": "suid",
+    "nodev": "dev",
+    "noexec": "exec",
+    "noatime": "atime",
+    "sync": "async",
+    "dirsync": "",
+}
+# Options of mount(8) that are about when and by whom, or that ask for what is so anyway. A library has neither set-uid
+# programs nor devices; times of reading are not kept; the only symbolic links are those to loaded media.
 IGNORED = frozenset(
-    "defaults rw suid dev exec async atime diratime relatime norelatime strictatime nostrictatime lazytime nolazytime "
-    "auto noauto user nouser users owner group _netdev nofail silent loud".split()
+    "defaults rw suid dev exec async atime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime "
+    "nolazytime nomand noiversion symfollow auto noauto user nouser users owner group _netdev nofail silent loud "
+    "default_permissions".split()
 )
+# Options of mount(8) that ask for what is not done, so that leaving them out would be a surprise; and why.
+REFUSED = {
+    "remount": "options can't be changed while mounted; umount and mount again, or forbid writing with remount,bind,ro",
+    "bind": "a library is mounted, not bound; `mount --bind` binds what is mounted",
+    "rbind": "a library is mounted, not bound; `mount --rbind` binds what is mounted",
+    "move": "`mount --move` without a type moves a mount",
+    "loop": "a library is a directory, not an image",
+    "nonempty": "the mount point has to be empty, since the mount would hide what is there",
+    "mand": "there is no mandatory locking",
+    "nosymfollow": "drives/N/loaded is a symbolic link",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +67,17 @@ def parse(text: str) -> MountOptions:
     """Read a comma-separated list of mount options. Raises UsageError, which names the option."""
     fields: dict[str, Any] = {"text": text}
     passed_on: list[str] = []
-    for word in filter(None, text.split(",")):
-        name, equals, value = word.partition("=")
-        if name.startswith("x-") or name == "comment" or (not equals and name in IGNORED):
-            if name == "rw" and "ro" in passed_on:
-                passed_on.remove("ro")
-        elif not equals and name in PASSED_ON:
+    words = [word.partition("=") for word in text.split(",") if word]
+    for name, _, _ in sorted(words, key=lambda word: word[0] != "remount"):  # which brings others along
+        if name in REFUSED:
+            raise UsageError(f"mount option {name!r}: {REFUSED[name]}")
+    for name, equals, value in words:
+        if _is_remark(name):
+            continue
+        if not equals and name in PASSED_ON:
             passed_on.append(name)
+        elif not equals and name in IGNORED:
+            passed_on = [one for one in passed_on if PASSED_ON[one] != name]
         elif not equals and name == "allow_other":
             fields["allow_other"] = True
         elif equals and name in _VALUES:
@@ -64,10 +87,25 @@ def parse(text: str) -> MountOptions:
     return MountOptions(passed_on=tuple(dict.fromkeys(passed_on)), **fields)
 
 
+def without_unknown(text: str) -> str:
+    """Return the list without the options that nobody knows, as `mount -s` wants it."""
+    names = ((word, word.partition("=")[0]) for word in text.split(","))
+    return ",".join(word for word, name in names if _is_known(name) or _is_remark(name) or name in REFUSED)
+
+
+def _is_known(name: str) -> bool:
+    return name in _VALUES or name in PASSED_ON or name in IGNORED or name == "allow_other"
+
+
+def _is_remark(name: str) -> bool:
+    """Tell whether the option is for other readers of fstab."""
+    return name.startswith(("x-", "X-")) or name == "comment"
+
+
 def _unknown(name: str, equals: str) -> str:
     if name in _VALUES:
         return f"mount option {name!r} wants a value: {name}=…"
-    if equals and name in {"allow_other"} | PASSED_ON | IGNORED:
+    if equals and _is_known(name):
         return f"mount option {name!r} takes no value"
     known = ", ".join([*(f"{name}=" for name in _VALUES), "allow_other", "ro"])
     return f"unknown mount option {name!r}; there are {known} and those of mount(8)"

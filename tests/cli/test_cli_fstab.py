@@ -1,0 +1,64 @@
+"""`vtlfs fstab`: what it prints, and what it says beside it. tests/mount has what mount(8) and systemd make of it."""
+
+import os
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def line(run, shelf):
+    """Return what calls `vtlfs fstab`, and returns the six fields of the line and what was said."""
+
+    def call(*arguments: object) -> tuple[list[str], str]:
+        result = run("fstab", shelf.path, *arguments)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("\n") == 1
+        fields = result.stdout.split()
+        assert len(fields) == 6
+        return fields, result.stderr
+
+    return call
+
+
+def test_line_has_the_usual_options(line, shelf, tmp_path):
+    mount = ["findmnt", "-no", "TARGET", "--target", tmp_path]
+    place = subprocess.run(mount, capture_output=True, text=True, check=True).stdout.strip()
+    wanted = [] if place == "/" else [f"x-systemd.requires-mounts-for={place}"]
+    fields, _ = line(tmp_path / "vtl")
+    assert fields == [shelf.path, str(tmp_path / "vtl"), "vtlfs", ",".join(["nofail", "_netdev", *wanted]), "0", "0"]
+
+
+def test_given_options_come_first_and_once(line, tmp_path):
+    fields, _ = line(tmp_path, "-o", "host=alpha,_netdev", "-o", "allow_other,user")
+    assert fields[3].startswith("host=alpha,_netdev,allow_other,user,nofail")
+    assert fields[3].count("_netdev") == 1
+
+
+def test_paths_are_absolute_and_real_and_escaped(run, shelf, tmp_path):
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "link").symlink_to("a b")
+    (tmp_path / "library.link").symlink_to("library")
+    result = run("fstab", "library.link/", "link/c\td\\e", cwd=tmp_path)
+    root = str(tmp_path)
+    assert result.stdout.split()[:2] == [f"{root}/library", f"{root}/a\\040b/c\\011d\\134e"]
+
+
+def test_what_is_still_to_be_done_is_said_beside_the_line(line, tmp_path):
+    _, said = line(tmp_path / "my vtl")
+    assert f"vtlfs: there is no {tmp_path}/my vtl yet: run `mkdir -p '{tmp_path}/my vtl'`\n" in said
+    (tmp_path / "my vtl").mkdir()
+    _, said = line(tmp_path / "my vtl")
+    assert "mkdir" not in said
+    assert ("run `vtlfs install` as root" in said) != os.path.exists("/sbin/mount.vtlfs")
+
+
+@pytest.mark.parametrize("options", ["speed=high", "remount", "host=a b", "io=fast"])
+def test_wrong_options_are_refused(refused, shelf, options):
+    assert options.partition("=")[0] in refused(2, "fstab", shelf.path, "/mnt", "-o", options)
+
+
+def test_library_without_a_disk_is_refused(refused, shelf, tmp_path):
+    """For it can't be told what the disk is on."""
+    shelf.disks[1].rename(tmp_path / "elsewhere")
+    assert "no such directory" in refused(1, "fstab", shelf.path, "/mnt")

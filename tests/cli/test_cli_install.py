@@ -1,0 +1,91 @@
+"""`vtlfs install` and `vtlfs uninstall`, in another root directory. tests/mount has what mount(8) makes of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = ["mount.fuse.vtlfs", "mount.vtlfs", "umount.fuse.vtlfs"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "it's a root"
+
+
+def names(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "sbin").iterdir())
+
+
+def test_scripts_are_written_and_removed(done, root):
+    assert done("install", "--root", root).count("\nwrote ") == 2
+    assert names(root) == SCRIPTS
+    for name in SCRIPTS:
+        script = root / "sbin" / name
+        assert script.stat().st_mode & 0o7777 == 0o755
+        assert f"python={sys.executable}\n" in script.read_text()
+        subprocess.run(["sh", "-n", script], check=True)
+    assert done("uninstall", "--root", root).count("removed ") == 3
+    assert names(root) == []
+    assert done("uninstall", "--root", root).startswith("nothing to remove")
+
+
+def test_installing_again_changes_nothing_but_what_is_old(done, root):
+    done("install", "--root", root, umask=0o077)
+    before = (root / "sbin/mount.vtlfs").stat()
+    assert done("install", "--root", root).count("already there: ") == 3
+    assert (root / "sbin/mount.vtlfs").stat() == before
+    script = root / "sbin/mount.vtlfs"
+    text = script.read_text()
+    script.write_text(text.replace(sys.executable, "/gone/python"))
+    script.with_name("mount.fuse.vtlfs").chmod(0o600)
+    assert done("install", "--root", root).count("wrote ") == 2
+    assert script.read_text() == text
+    assert script.with_name("mount.fuse.vtlfs").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_file_of_somebody_else_is_left_alone(refused, done, root, name, command):
+    done("install", "--root", root)
+    (root / "sbin" / name).write_text("#!/bin/sh\necho mine\n")
+    assert f"{name}: `vtlfs install` has not written this" in refused(2, command, "--root", root)
+
+
+@pytest.mark.parametrize("target", ["mount.fuse.vtlfs", "/nowhere"])
+def test_symbolic_link_is_left_alone(refused, done, root, target):
+    done("install", "--root", root)
+    (root / "sbin/mount.vtlfs").unlink()
+    (root / "sbin/mount.vtlfs").symlink_to(target)
+    assert "has not written this" in refused(2, "install", "--root", root)
+
+
+def test_without_the_right_to_write_nothing_is_written(refused, root):
+    (root / "sbin").mkdir(parents=True)
+    (root / "sbin").chmod(0o555)
+    line = refused(1, "install", "--root", root, rights=False)
+    assert line == f"{root}/sbin: Permission denied; run `vtlfs install` as root"
+
+
+def test_vtlfs_that_is_not_installed_itself_is_refused(tmp_path, root):
+    """It is found in the current directory or through PYTHONPATH only, which doesn't last."""
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([os.path.realpath(sys.executable), "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    packages = [path for path in sys.path if path.endswith("-packages")]
+    project = Path(__file__).resolve().parents[2]
+    more = {"env": os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *packages])}, "cwd": tmp_path}
+    result = subprocess.run([python, "-m", "vtlfs", "install", "--root", root], capture_output=True, text=True, **more)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"vtlfs: {python} does not find vtlfs by itself; `pip install` it there first\n"
+    assert not root.exists()
+
+
+def test_script_says_that_its_interpreter_is_gone(done, root):
+    done("install", "--root", root)
+    script = root / "sbin/mount.vtlfs"
+    script.write_text(script.read_text().replace(sys.executable, "/gone/python"))
+    result = subprocess.run([script, "a", "b"], capture_output=True, text=True, env={}, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("mount.vtlfs: /gone/python and its vtlfs are gone")

@@ -1,0 +1,105 @@
+"""A machine of its own as far as mounts go: a mount table in which /sbin and /etc/fstab can be changed at will.
+
+Everything lives in a file system on /mnt that only this table has. Other users can reach it, and a Python with vtlfs in
+it, which they may not under the place where the tests run.
+"""
+
+import os
+import site
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from mounting import PROJECT, SECONDS, wait_until
+
+from vtlfs.mounts import Entry, read_table
+
+SET_UP = """
+set -e
+umount -i -l -a -t fuse.vtlfs  # of other tests: they would live on in this table
+mount -t tmpfs -o mode=755 tmpfs /mnt
+cd /mnt
+mkdir upper work site project
+mount -t overlay -o lowerdir={sbin},upperdir=/mnt/upper,workdir=/mnt/work overlay {sbin}
+mknod -m 666 fuse c 10 229
+mount --bind fuse /dev/fuse
+touch fstab
+mount --bind fstab /etc/fstab
+mount --bind {site} site
+mount --bind {project} project
+{python} -m venv --without-pip venv
+printf '/mnt/site\\n/mnt/project\\n' > "$(echo venv/lib/python3*/site-packages)/vtlfs.pth"
+venv/bin/python -I -m vtlfs install
+echo ready
+exec sleep infinity
+"""
+
+
+class Machine:
+    """Runs shell scripts in its own mount table. `root` is its root directory for everybody else."""
+
+    def __init__(self) -> None:
+        base = Path(os.path.realpath(sys.executable))
+        script = SET_UP.format(
+            sbin=os.path.realpath("/sbin"), site=site.getsitepackages()[0], project=PROJECT, python=base
+        )
+        self.process = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.installed = list(iter(self.process.stdout.readline, "ready\n"))
+        self.root = Path(f"/proc/{self.process.pid}/root")
+
+    def run(self, script: str, *, status: int = 0, uid: int = 0) -> str:
+        """Run a shell script that must end with the status; return all that it printed.
+
+        In its environment is nothing but a PATH of the shell's own, which isn't exported.
+        """
+        user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []
+        words = ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *user, "sh", "-c", f"cd /mnt; {script}"]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        done = subprocess.run(words, env={}, text=True, timeout=SECONDS, check=False, **options)
+        assert done.returncode == status, f"{script}: status {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def vtlfs(self, words: str, **more: int) -> str:
+        """Run vtlfs."""
+        return self.run(f"/mnt/venv/bin/python -I -m vtlfs {words}", **more)
+
+    def library(self, name: str, disks: Sequence[str] = ("disk0", "disk1"), *, uid: int = 0) -> None:
+        """Make a library in /mnt/NAME, which is shell text, with medium T1 and mount point /mnt/NAME/vtl."""
+        self.run(f"mkdir {name}; chown {uid} {name}")
+        for disk in disks:
+            self.run(f"mkdir -p {name}/{disk} {name}/vtl", uid=uid)
+        self.vtlfs(f"init {name}/library " + " ".join(f"--disk {name}/{disk}" for disk in disks), uid=uid)
+        self.vtlfs(f"media add {name}/library T1", uid=uid)
+
+    def fstab(self, *lines: str) -> None:
+        """Write /etc/fstab."""
+        (self.root / "mnt/fstab").write_text("".join(f"{line}\n" for line in lines))
+
+    def mounts(self) -> list[Entry]:
+        """Return what is mounted with vtlfs."""
+        table = (self.root / f"proc/{self.process.pid}/mountinfo").read_bytes()
+        return [entry for entry in read_table(table) if entry.kind == "fuse.vtlfs"]
+
+    def servers(self) -> list[int]:
+        """Return the processes that serve a mount here."""
+        space = os.stat(f"/proc/{self.process.pid}/ns/mnt").st_ino
+        found = []
+        for process in (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
+            with suppress(OSError):
+                if (process / "ns/mnt").stat().st_ino == space and b"vtlfs" in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+        return found
+
+    def clean(self) -> None:
+        """Unmount what is still mounted, and see the serving processes end."""
+        for entry in reversed(self.mounts()):
+            self.run(f"umount -i -l '{entry.path}'")
+        wait_until(lambda: not self.servers(), "the end of the serving processes")
+
+    def end(self) -> None:
+        """Be gone."""
+        self.process.kill()
+        self.process.communicate()
