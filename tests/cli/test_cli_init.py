@@ -44,6 +44,16 @@ def test_init_takes_relative_paths(done, tmp_path, disks):
     assert [disk["path"] for disk in found["disks"]] == [str(disk) for disk in disks]
 
 
+def test_disk_that_others_may_write_to_is_told_of(done, words, disks):
+    for disk in disks:
+        disk.chmod(0o777)
+    (disks[1] / "photo").touch()
+    said = done(*words)
+    assert f"note: other users can remove what lies on {disks[1]} (mode 0777)" in said
+    assert said.count("note:") == 1
+    assert (disks[0].stat().st_mode & 0o777, disks[1].stat().st_mode & 0o777) == (0o700, 0o777)
+
+
 def test_library_that_exists_is_left_alone(refused, done, words, tmp_path):
     done(*words)
     assert "there is a library here already" in refused(1, *words)

@@ -1,5 +1,6 @@
 """`vtlfs init`: making a library."""
 
+import stat
 from pathlib import Path
 
 import click
@@ -31,7 +32,8 @@ from vtlfs.model import format_size, utc_now
 def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int) -> None:
     """Make a library in a new or empty directory.
 
-    Each disk is labelled as the library's own; what else lies on it is left alone.
+    Each disk is labelled as the library's own; what else lies on it is left alone. The library's directory becomes
+    readable by you only, and so does a disk's if nothing else lies in it.
     """
     from vtlfs.engine.library import create
 
@@ -41,4 +43,8 @@ def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int) 
         f"made library {made.path}: {show.count(len(disks), 'disk')}, {show.count(drives, 'drive')},"
         f" stripe unit {format_size(stripe_unit)}"
     )
+    for disk in made.config.disks:
+        mode = stat.S_IMODE(disk.stat().st_mode)
+        if mode & 0o022 and not mode & stat.S_ISVTX:
+            show.line(f"note: other users can remove what lies on {disk} (mode {mode:04o}); chmod go-w ends that")
     show.line(f"next: vtlfs media add {where} A00001L9..A00004L9, then vtlfs mount {where} MOUNTPOINT")
