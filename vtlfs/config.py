@@ -30,7 +30,8 @@ class Config:
 
     Sizes are bytes, times seconds. `direct_below`: with less than this left on the medium or on a disk, an open for
     writing goes direct and stripe units are allocated before their bytes are taken. `checkpoint`: how often the
-    progress of a running stream is made durable. `snapshot_every`: how often mounts take a snapshot, None where they
+    progress of a running stream is made durable. `copy_every`: how often mounts copy the tracking database to the
+    disks, None where they don't. `snapshot_every`: how often mounts take a snapshot, None where they
     don't; `snapshot_keep`: how many of them each rule keeps, no rules: all. `drive_rules`: who may use which drive;
     `media_rules`: who may use the media whose barcodes match a pattern, the first that matches.
     """
@@ -45,6 +46,7 @@ class Config:
     snapshot_keep: dict[str, int] = field(default_factory=dict)
     drive_rules: dict[int, Rule] = field(default_factory=dict)
     media_rules: dict[str, Rule] = field(default_factory=dict)
+    copy_every: float | None = 3600.0
 
 
 class ConfigError(LibraryError):
@@ -109,6 +111,10 @@ def _interval(value: Any) -> float:
     return seconds
 
 
+def _copy(value: Any) -> float | None:
+    return None if value == "never" else _interval(value)
+
+
 def _keep(value: Any) -> dict[str, int]:
     if not isinstance(value, dict) or not value:
         raise UsageError("it must be a table such as { last = 10, daily = 7 }")
@@ -130,7 +136,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     },
     "stripe": {"unit": ("stripe_unit", lambda value: check_stripe_unit(_size(value)))},
     "io": {"direct_below": ("direct_below", _size)},
-    "tracking": {"checkpoint": ("checkpoint", _duration)},
+    "tracking": {"checkpoint": ("checkpoint", _duration), "copy": ("copy_every", _copy)},
     "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
     "permissions": {"drives": ("drive_rules", read_drive_rules), "media": ("media_rules", read_media_rules)},
 }
@@ -237,6 +243,7 @@ direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with l
 
 [tracking]
 checkpoint = "{config.checkpoint:g}s"  # how often a running stream is made durable
+copy = "{_duration_text(config.copy_every) if config.copy_every else "never"}"  # of the database, kept on the disks
 {_snapshots(config)}{_permissions(config)}"""
 
 

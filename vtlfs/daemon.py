@@ -17,6 +17,7 @@ import pyfuse3
 import trio
 
 from vtlfs import logs, mounts
+from vtlfs.engine import copying
 from vtlfs.engine.engine import running
 from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError
@@ -147,7 +148,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         mounted_at=utc_now(),
         unmounted_at=None,
     )
-    async with running(library, record, durable_close=options.sync is SyncMode.CLOSE) as engine:
+    async with running(library, record, durable_close=options.sync is SyncMode.CLOSE, at_end=copying.at_end) as engine:
         operations = Operations(engine, options)
         with _errors_of_libfuse(mountpoint):
             pyfuse3.init(operations, str(mountpoint), _fuse_options(library, options))
@@ -156,6 +157,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signals, nursery, mountpoint, operations)
                 nursery.start_soon(schedule.run, engine)
+                nursery.start_soon(copying.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()

@@ -7,7 +7,7 @@ engine itself holds which of its sessions are open, and the identifiers that it 
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
@@ -83,6 +83,7 @@ class Engine:
         self._recorder = means.recorder
         self._lock = lock
         self._nursery = nursery
+        self._at_end: Callable[[Engine], Awaitable[None]] | None = None
         self._ids: deque[int] = deque()
         self._leasing = trio.Lock()
         self._writers: dict[int, WriteSession] = {}
@@ -361,16 +362,24 @@ class Engine:
                 tracking.end_mount(self.mount.id, "unmounted", utc_now())
 
         await self._recorder.call(end)
+        if self._at_end is not None:
+            await self._at_end(self)
         recover.drop_lock(self.library.path, self.mount.id, self._lock)
 
 
 @asynccontextmanager
 async def running(
-    library: Library, mount: Mount, *, durable_close: bool = True, disks: list[Disk] | None = None
+    library: Library,
+    mount: Mount,
+    *,
+    durable_close: bool = True,
+    disks: list[Disk] | None = None,
+    at_end: Callable[["Engine"], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Engine]:
     """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
 
     At the end, every session that is still open is ended as cut off. `disks` replaces the library's own, for tests.
+    `at_end` is called when all sessions have ended, before anybody can see that the mount has.
     """
     found: list[Disk] = disks if disks is not None else [*library.disks()]
     reading = library.tracking(read_only=True)
@@ -385,6 +394,7 @@ async def running(
         means = Means(pool, recorder, reading, buffers, library.config.direct_below, durable_close)
         async with trio.open_nursery() as nursery:
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
+            engine._at_end = at_end
             await engine._bury_the_dead()
             await engine._lease()
             for task in (engine._checkpoints, engine._probes, engine._note_fill, engine._watch):

@@ -144,6 +144,15 @@ CREATE TABLE snapshot (
     bytes INTEGER NOT NULL
 ) STRICT;
 
+-- The copies of this database on the disks, see vtlfs/engine/copies.py. One row. Not versioned.
+CREATE TABLE copy (
+    number INTEGER NOT NULL,         -- of the last one that was begun, from 1; 0: none was
+    begun_at TEXT,                   -- when; NULL: never
+    again_at TEXT,                   -- the next one is not begun before
+    state TEXT                       -- what the library was like then; NULL: no disk has taken the last copy
+) STRICT;
+INSERT INTO copy (number) VALUES (0);
+
 CREATE TRIGGER medium_counted AFTER INSERT ON medium BEGIN
     UPDATE library SET media = media + 1;
 END;

@@ -1,0 +1,166 @@
+"""Copies of the tracking database on the disks: when one is made, by whom, and what is left alone."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mounting import OnDisks, wait_until
+
+from vtlfs.engine import copies
+from vtlfs.engine.library import Library
+from vtlfs.engine.tracking import Tracking
+from vtlfs.errors import DiskError
+
+AT = "2026-01-01T00:00:00.000000Z"
+LATER = "2026-01-01T01:00:00.000000Z"
+EVERY = 3600.0
+
+
+@pytest.fixture
+def unmounted(tmp_path: Path) -> OnDisks:
+    return OnDisks(tmp_path)
+
+
+@pytest.fixture
+def tracking(unmounted: OnDisks) -> Iterator[Tracking]:
+    with closing(Library.open(unmounted.path).tracking()) as opened:
+        yield opened
+
+
+def claim(tracking: Tracking, at: str, **more: bool) -> int | None:
+    with tracking.transaction():
+        return copies.claim(tracking, at, EVERY, **more)
+
+
+def test_end_of_a_mount_leaves_a_copy_on_every_disk(library: OnDisks):
+    with library.mounted() as mounted:
+        mounted.medium("T1").write_bytes(b"data")
+    for disk in library.disks:
+        assert copies.numbers(disk) == [1]
+        path = copies.path_of(disk, 1)
+        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as copy:
+            assert copy.execute("SELECT medium, bytes, state FROM session").fetchall() == [("T1", 4, "released")]
+            assert copy.execute("SELECT state FROM mount").fetchall() == [("unmounted",)]
+            assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert os.listdir(path.parent) == [path.name]
+    with library.mounted():
+        pass
+    assert copies.numbers(library.disks[0]) == [1]  # nothing has changed
+
+
+def test_the_last_two_copies_are_kept(library: OnDisks):
+    for _ in range(4):
+        with library.mounted() as mounted:
+            mounted.medium("T1").write_bytes(b"data")
+    assert [copies.numbers(disk) for disk in library.disks] == [[4, 3], [4, 3]]
+
+
+def test_a_running_mount_makes_copies(library: OnDisks):
+    configuration = library.path / "library.toml"
+    configuration.write_text(configuration.read_text().replace('copy = "1h"', 'copy = "1s"'))
+    with library.mounted() as mounted:
+        with open(mounted.medium("T1"), "wb") as stream:
+            stream.write(b"data")
+            wait_until(lambda: copies.numbers(library.disks[0]), "a copy while a stream runs")
+        mounted.kill()
+        library.vtlfs("umount", mounted.path)
+    with closing(sqlite3.connect(copies.path_of(library.disks[0], copies.numbers(library.disks[0])[0]))) as copy:
+        assert copy.execute("SELECT medium FROM session").fetchall() == [("T1",)]
+
+
+def test_no_copies_where_none_are_wanted(library: OnDisks):
+    configuration = library.path / "library.toml"
+    configuration.write_text(configuration.read_text().replace('copy = "1h"', 'copy = "never"'))
+    with library.mounted() as mounted:
+        mounted.medium("T1").write_bytes(b"data")
+    assert not (library.disks[0] / "tracking").exists()
+
+
+def test_one_mount_makes_each_copy_and_only_of_what_has_changed(unmounted: OnDisks, tracking: Tracking):
+    assert claim(tracking, AT) == 1
+    assert claim(tracking, AT) is None
+    assert claim(tracking, LATER) is None  # for nothing has changed
+    unmounted.add("NEW")
+    assert claim(tracking, AT) is None
+    assert claim(tracking, AT, early=True) == 2
+    unmounted.add("NEWER")
+    assert claim(tracking, LATER) == 3
+
+
+def test_a_clock_that_was_set_back_does_not_put_copies_off(unmounted: OnDisks, tracking: Tracking):
+    assert claim(tracking, LATER) == 1
+    unmounted.add("NEW")
+    assert claim(tracking, AT) == 2
+
+
+def test_copies_are_spaced_out_by_what_they_cost(unmounted: OnDisks, tracking: Tracking):
+    assert claim(tracking, AT) == 1
+    with tracking.transaction():
+        copies.note(tracking, 1, AT, 1000.0, made=True)
+    unmounted.add("NEW")
+    assert claim(tracking, LATER) is None
+    assert claim(tracking, "2026-01-01T05:33:20.000000Z") == 2
+
+
+def test_copy_that_no_disk_took_is_made_again(tracking: Tracking):
+    assert claim(tracking, AT) == 1
+    with tracking.transaction():
+        copies.note(tracking, 1, AT, 0.1, made=False)
+    assert claim(tracking, LATER) == 2
+
+
+def test_copy_is_one_state_while_others_write(unmounted: OnDisks, tracking: Tracking, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(copies, "STEP_PAGES", 1)
+    steps = []
+
+    def write_between() -> bool:
+        with tracking.transaction():
+            tracking.add_media([f"N{len(steps)}"], None, AT)
+        steps.append(1)
+        return False
+
+    copies.make(unmounted.path, unmounted.disks[0], 0, 1, write_between)
+    assert len(steps) > 10
+    with closing(sqlite3.connect(copies.path_of(unmounted.disks[0], 1))) as copy:
+        assert copy.execute("SELECT count(*) FROM medium").fetchone() == (9,)
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_copy_that_is_stopped_or_has_no_room_leaves_nothing(unmounted: OnDisks, monkeypatch: pytest.MonkeyPatch):
+    copies.make(unmounted.path, unmounted.disks[0], 0, 1)
+    with pytest.raises(DiskError, match="canceled"):
+        copies.make(unmounted.path, unmounted.disks[0], 0, 2, lambda: True)
+    monkeypatch.setattr(copies, "LEFT_FREE", 1 << 60)
+    with pytest.raises(DiskError, match="No space left"):
+        copies.make(unmounted.path, unmounted.disks[0], 0, 3)
+    assert os.listdir(unmounted.disks[0] / "tracking") == ["000000000001.db"]
+
+
+def test_links_on_a_disk_are_not_followed(unmounted: OnDisks, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = unmounted.disks[0] / "tracking"
+    link.symlink_to(elsewhere)
+    with pytest.raises(DiskError):
+        copies.make(unmounted.path, unmounted.disks[0], 0, 1)
+    link.unlink()
+    link.mkdir()
+    (elsewhere / "victim").write_bytes(b"mine")
+    (link / ".000000000001.db.tmp").symlink_to(elsewhere / "victim")
+    (link / "000000000001.db").symlink_to(elsewhere / "victim")
+    copies.make(unmounted.path, unmounted.disks[0], 0, 1)
+    assert (elsewhere / "victim").read_bytes() == b"mine"
+    assert os.listdir(elsewhere) == ["victim"]
+    assert not (link / "000000000001.db").is_symlink()
+
+
+def test_a_disk_that_fails_does_not_hurt_the_mount(library: OnDisks):
+    (library.disks[0] / "tracking").write_text("in the way")
+    with library.mounted(expects=["copying the tracking database: disk 0"]) as mounted:
+        mounted.medium("T1").write_bytes(b"data")
+        assert mounted.medium("T1").read_bytes() == b"data"
+    assert copies.numbers(library.disks[1]) == [1]

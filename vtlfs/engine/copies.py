@@ -1,0 +1,208 @@
+"""Copies of the tracking database on the disks, for the day when it is lost. docs/format.md says where they lie.
+
+    DISK/tracking/000000000012.db        the twelfth copy
+
+Here is how one is made, and which of several mounts is to make it; `copying` is the task that does so. A copy is an
+SQLite database of its own. It has its name only when it is whole and durable.
+"""
+
+import errno
+import json
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from vtlfs.engine.tracking import FILE_NAME, Tracking
+from vtlfs.errors import DiskError
+from vtlfs.model import MIB
+
+DIRECTORY = "tracking"
+KEPT = 2  # copies on each disk
+STEP_PAGES = 1024  # that are copied between two looks at the clock
+LEFT_FREE = 64 * MIB  # what a copy leaves free on a disk at least: the rest is for streams
+REST = 20  # times as long as a copy took, no other is begun
+
+_NAME = re.compile(r"[0-9]{12,18}\.db")
+_TEMPORARY = re.compile(r"\.[0-9]{12,18}\.db\.tmp(-journal)?")
+
+# What tells one state of the library from another. That somebody mounts it is no change, as it is none for a snapshot.
+_STATE = """
+    SELECT epoch, media, sessions, tape_files, bytes,
+           (SELECT count(*) || ' ' || total(id) FROM snapshot),
+           (SELECT count(*) || ' ' || total(id) || ' ' || total(bytes) FROM session WHERE state = 'open'),
+           (SELECT group_concat(number || ' ' || coalesce(loaded || ' ' || loaded_at, '')) FROM drive)
+    FROM library
+"""
+
+
+def path_of(disk: Path, number: int) -> Path:
+    """Return where a copy lies on a disk."""
+    return disk / DIRECTORY / f"{number:012d}.db"
+
+
+# --- whose turn it is -----------------------------------------------------------------------------------------------
+
+
+def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> int | None:
+    """Return the number of the copy that the caller is to make now; None: none is due. Call inside a transaction.
+
+    One is due when something has changed since the last, and that was long enough ago, or is in the future since a
+    clock was set back. `early`: however long ago it was.
+    """
+    number, begun_at, again_at, state = tracking.one("SELECT number, begun_at, again_at, state FROM copy")
+    is_time = begun_at is None or not begun_at <= at < again_at
+    if not (is_time or early) or state == (now := _state(tracking)):
+        return None
+    tracking.execute(
+        "UPDATE copy SET number = ?, begun_at = ?, again_at = ?, state = ?", number + 1, at, _later(at, every), now
+    )
+    return int(number) + 1
+
+
+def is_wanted(tracking: Tracking, at: str) -> bool:
+    """Tell whether `claim` is worth a transaction."""
+    begun_at, again_at, state = tracking.one("SELECT begun_at, again_at, state FROM copy")
+    return (begun_at is None or not begun_at <= at < again_at) and state != _state(tracking)
+
+
+def note(tracking: Tracking, number: int, at: str, took: float, *, made: bool) -> None:
+    """Record that a copy has ended at the time `at`, after so many seconds; not `made`: the next one is wanted too.
+
+    The next one waits until copying has taken a twentieth of the time at most. Call inside a transaction.
+    """
+    tracking.execute(
+        "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
+        *(_later(at, REST * took), made, number),
+    )
+
+
+def _state(tracking: Tracking) -> str:
+    return json.dumps(tracking.one(_STATE))
+
+
+def _later(at: str, seconds: float) -> str:
+    return (datetime.fromisoformat(at) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+# --- making one -----------------------------------------------------------------------------------------------------
+
+
+def make(library: Path, disk: Path, disk_number: int, number: int, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Copy the tracking database to a disk, as it stands now, and remove the copies before the last two there.
+
+    May block; disturbs no stream: it reads one state of the database, step by step. `stopped` is asked between steps.
+    Raises DiskError, with ECANCELED where it was stopped, and ENOSPC where the disk should be left to streams.
+    """
+    try:
+        with _opened(disk, create=True) as directory:
+            _remove(directory, [name for name in os.listdir(directory) if _TEMPORARY.fullmatch(name)])
+            name = path_of(disk, number).name
+            temporary = f".{name}.tmp"
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory))
+            try:
+                # By way of the descriptor, so that it is this directory whatever becomes of its name.
+                _copy(library, f"/proc/self/fd/{directory}/{temporary}", directory, stopped)
+                _sync(temporary, directory)
+                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                _remove(directory, [temporary, f"{temporary}-journal"])
+                raise
+            os.fsync(directory)
+            _remove(directory, _names(directory)[KEPT:])
+        descriptor = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DiskError(disk_number, str(disk), error) from error
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        raise DiskError(disk_number, str(disk), OSError(errno.ENOSPC if full else errno.EIO, str(error))) from error
+
+
+def _copy(library: Path, target: str, directory: int, stopped: Callable[[], bool]) -> None:
+    def look(status: int, remaining: int, total: int) -> None:
+        if stopped():
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+
+    source_path = f"{(library / FILE_NAME).as_uri()}?mode=ro"
+    with closing(sqlite3.connect(source_path, uri=True)) as source, closing(sqlite3.connect(target)) as copy:
+        source.execute("BEGIN")  # one state for the whole copy, however much is written meanwhile
+        (pages,), (size,) = (source.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size"))
+        free = os.fstatvfs(directory)
+        if free.f_bavail * free.f_frsize - pages * size < LEFT_FREE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy.execute("PRAGMA synchronous = OFF")
+        source.backup(copy, pages=STEP_PAGES, progress=look)
+        copy.execute("PRAGMA journal_mode = DELETE")  # so that it can be read where nothing can be written
+
+
+def _sync(name: str, directory: int) -> None:
+    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- finding them ---------------------------------------------------------------------------------------------------
+
+
+def numbers(disk: Path) -> list[int]:
+    """Return the numbers of the copies on a disk, the newest first. Raises OSError."""
+    try:
+        with _opened(disk) as directory:
+            return [int(name.removesuffix(".db")) for name in _names(directory)]
+    except FileNotFoundError:
+        return []
+
+
+def fetch(disk: Path, number: int, target: int) -> None:
+    """Copy a copy's bytes from a disk into an open file. Raises OSError. No symbolic link is followed."""
+    with _opened(disk) as directory:
+        name = path_of(disk, number).name
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        try:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            while data := os.read(source, MIB):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(target, view) :]
+        finally:
+            os.close(source)
+
+
+@contextmanager
+def _opened(disk: Path, *, create: bool = False) -> Iterator[int]:
+    """Open a disk's directory of copies, which must not be a symbolic link."""
+    root = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if create:
+            with suppress(FileExistsError):
+                os.mkdir(DIRECTORY, 0o700, dir_fd=root)
+        directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _names(directory: int) -> list[str]:
+    """Return the names of the copies in a directory, the newest first."""
+    found = [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
+    return sorted(found, key=lambda name: int(name.removesuffix(".db")), reverse=True)
+
+
+def _remove(directory: int, names: list[str]) -> None:
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)

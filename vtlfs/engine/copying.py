@@ -1,0 +1,83 @@
+"""The task of a mount that keeps copies of the tracking database on the disks, and the last copy when it ends.
+
+However many mounts a library has, one of them makes each copy: all ask in a transaction whether one is due. The task
+runs in the mount's trio loop, each copy in a thread of its own that a hanging disk may keep.
+"""
+
+import errno
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from vtlfs.disks.pool import PooledDisk
+from vtlfs.engine import copies
+from vtlfs.engine.engine import Engine
+from vtlfs.engine.tracking import FILE_NAME
+from vtlfs.errors import DiskError, VtlfsError
+from vtlfs.model import MIB, utc_now
+
+LOOK_SECONDS = 10.0  # at most, between two looks
+END_BYTES = 64 * MIB  # the largest database of which a copy is made while somebody waits for the end
+END_SECONDS = 5.0  # for which the end of a mount waits for it
+
+log = logging.getLogger(__name__)
+
+
+async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
+    """Make copies for as long as the mount lasts; returns at once where library.toml wants none."""
+    every = engine.library.config.copy_every
+    if every is None:
+        return
+    while True:
+        await trio.sleep(min(every, LOOK_SECONDS))
+        try:
+            if copies.is_wanted(engine.tracking, clock()):  # a look that disturbs nobody
+                await _copy(engine, every, clock)
+        except VtlfsError as error:
+            log.error("copying the tracking database: %s; trying again", error)
+
+
+async def at_end(engine: Engine) -> None:
+    """Make a copy at the end of a mount, when its sessions have ended, unless that would take long."""
+    every = engine.library.config.copy_every
+    try:
+        if every is None or (engine.library.path / FILE_NAME).stat().st_size > END_BYTES:
+            return
+        with trio.move_on_after(END_SECONDS):
+            await _copy(engine, every, utc_now, early=True)
+    except (VtlfsError, OSError) as error:
+        log.error("copying the tracking database: %s", error)
+
+
+async def _copy(engine: Engine, every: float, clock: Callable[[], str], *, early: bool = False) -> None:
+    """Copy the database to each disk, one after the other, if a copy is due and no other mount makes it."""
+    number = await engine.change(lambda tracking: copies.claim(tracking, clock(), every, early=early))
+    if number is None:
+        return
+    began = trio.current_time()
+    made = [pooled.number for pooled in engine.pool.disks if await _to_disk(engine, pooled, number)]
+    took = trio.current_time() - began
+    await engine.change(lambda tracking: copies.note(tracking, number, clock(), took, made=bool(made)))
+    if made:
+        log.debug("copy %d of the tracking database is on disks %s", number, ", ".join(map(str, made)))
+
+
+async def _to_disk(engine: Engine, pooled: PooledDisk, number: int) -> bool:
+    """Copy the database to one disk; tell whether it is there. What fails is logged: the other disks have theirs."""
+    if pooled.stalled:
+        return False
+    stop = threading.Event()
+    make = partial(copies.make, engine.library.path, Path(pooled.disk.path), pooled.number, number, stop.is_set)
+    try:
+        await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+    except DiskError as error:
+        level = logging.INFO if error.errno == errno.ENOSPC else logging.WARNING
+        log.log(level, "copying the tracking database: %s", error)
+        return False
+    finally:
+        stop.set()
+    return True
