@@ -30,6 +30,11 @@ class Terminal:
         """Press keys by tmux's names."""
         self._run("send-keys", *names)
 
+    def click(self, column: int, line: int) -> None:
+        """Press and let go the left button of the mouse, as a terminal tells it; both count from 1."""
+        for end in "Mm":
+            self._run("send-keys", "-l", f"\x1b[<0;{column};{line}{end}")
+
     def text(self, *, colours: bool = False) -> str:
         """Return what is seen."""
         return self._run("capture-pane", "-p", *(["-e", "-N"] if colours else []))

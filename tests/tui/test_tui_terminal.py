@@ -52,6 +52,8 @@ def test_it_starts_and_ends_in_a_terminal(shelf: Shelf, start: Start) -> None:
     terminal.until(lambda text: "16 sessions" in text, "sessions")
     terminal.resize(100, 30)
     terminal.until(lambda text: len(text.split("\n")) == 31 and "16 sessions" in text, "the new size")
+    terminal.click(16, 2)
+    terminal.until(lambda text: "CAPACITY" in text, "the media, after a click on their tab")
     terminal.keys("q")
     terminal.until(lambda text: "status 0" in text, "the end")
 
@@ -73,34 +75,37 @@ def test_it_shows_a_mount_with_a_stream_that_runs(tmp_path: Path, start: Start) 
         shown.symlink_to(library.path)
     with library.mounted("host=alpha") as mounted:
         with open(mounted.medium("A00001L9"), "wb") as done:
-            done.write(b"a stream that has ended\n" * 100000)
+            done.write(os.urandom((200 if os.environ.get(WRITE) else 20) << 20))
         with (
             open(mounted.drive(0, "A00001L9"), "wb", buffering=0) as one,
             open(mounted.drive(1, "A00002L9"), "wb", buffering=0) as other,
+            open(mounted.medium("A00001L9"), "rb", buffering=0) as reader,
         ):
             terminal = start(shown, COLORTERM="truecolor", TERM="xterm-256color")
             terminal.until(lambda text: "0 snapshots" in text, "the timeline")
             terminal.keys("Enter")
-            terminal.until(lambda text: "3 sessions" in text, "the sessions")
+            terminal.until(lambda text: "4 sessions" in text, "the sessions")
             terminal.keys("5")
             deadline = time.monotonic() + (40 if os.environ.get(WRITE) else 4)
             step = 0
             while time.monotonic() < deadline or "/s" not in terminal.text():
                 one.write(os.urandom(1 << 20) * (2 + step % 7))
                 other.write(os.urandom(1 << 20))
+                reader.read(1 << 20)
                 step += 1
                 time.sleep(0.2)
                 assert time.monotonic() < deadline + 30, terminal.text()
-            text = terminal.until(lambda text: text.count("iB/s") >= 4, "rates of two sessions and two disks")
-            assert "2 open sessions" in text
+            text = terminal.until(lambda text: text.count("iB/s") >= 4, "rates of sessions and disks")
+            assert "3 open sessions; 2 writing" in text
+            assert "1 reading" in text
             if os.environ.get(WRITE):
                 _keep(terminal.text(colours=True))
             terminal.keys("s")
             terminal.until(lambda text: "snapshot 1 taken" in text, "a snapshot")
         wait_until(lambda: all(session["state"] != "open" for session in library.listed()), "the end of the streams")
         terminal.keys("3")
-        terminal.until(lambda text: text.count("released") == 3, "the end of the streams")
-        terminal.keys("Home", "y")
+        terminal.until(lambda text: text.count("released") == 4, "the end of the streams")
+        terminal.keys("End", "y")
         terminal.until(lambda text: "Copied" in text, "a path of the mount")
         terminal.keys("q")
         terminal.until(lambda text: "status 0" in text, "the end")

@@ -13,6 +13,7 @@ from textual.screen import Screen
 from vtlfs.tui.screens.timeline import Timeline
 from vtlfs.tui.source import Source
 from vtlfs.tui.threads import Threads
+from vtlfs.tui.widgets.table import Table
 
 PATIENCE_SECONDS = 5.0  # at the end, for a file that is half written to be removed
 LIGHT_BACKGROUNDS = {"7", "15"}  # the colours of COLORFGBG that are light
@@ -31,6 +32,7 @@ class Browser(App[None]):
     Page { background: $surface; }
     .title { height: 1; background: $primary; color: $text; padding: 0 1; text-style: bold;
         text-wrap: nowrap; text-overflow: ellipsis; }
+    ToastRack { margin-bottom: 3; }
     """
 
     def __init__(self, source: Source, theme: str | None = None) -> None:
@@ -54,7 +56,8 @@ class Browser(App[None]):
         yield from super().get_system_commands(screen)
         for key, active in screen.active_bindings.items():
             binding = active.binding
-            if active.enabled and binding.show and binding.description and binding.action != "command_palette":
+            is_ours = binding.show or isinstance(active.node, Table)  # not Textual's own for moving the focus
+            if active.enabled and is_ours and binding.description and binding.action != "command_palette":
                 run = partial(self.run_action, binding.action, default_namespace=active.node)
                 yield SystemCommand(binding.description, f"the key {self.get_key_display(binding)} ({key})", run)
 

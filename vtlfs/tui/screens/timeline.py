@@ -22,7 +22,7 @@ REFRESH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A row: a state, and what had changed since the one before. `number` is None for now."""
+    """A row: a state, and what had changed since the one before. `number` is None for now, and for an exported one."""
 
     number: int | None
     time: str
@@ -33,10 +33,11 @@ class Moment:
     more_sessions: int
     more_media: int
     more_bytes: int
+    label: str
 
 
 COLUMNS: list[Column[Moment]] = [
-    Column("ID", 5, lambda m: "now" if m.number is NOW else str(m.number), right=True),
+    Column("ID", 5, lambda m: m.label, right=True),
     Column("TIME", 17, lambda m: words.minute(m.time)),
     Column("NAME", 0, lambda m: words.printable(m.name)),
     Column("SESSIONS", 8, lambda m: words.gain(m.more_sessions), right=True, look=lambda _: "good"),
@@ -176,8 +177,10 @@ def moments(source: Source) -> list[Moment]:
         media, sessions, size = browse.counters(tracking)
         open_sessions = len(tracking.open_session_ids())
     found = source.snapshots()
-    name = "now" if source.library is not None else source.path.name
-    present = Snapshot(0, name, utc_now(), False, media, sessions, open_sessions, 0, size)
+    is_export = source.library is None
+    name, label = (source.path.name, "this") if is_export else ("now", "now")
+    at = found[0].taken_at if is_export and found else utc_now()
+    present = Snapshot(0, name, at, False, media, sessions, open_sessions, 0, size)
     rows = []
     for later, before in pairwise([present, *found, None]):
         assert later is not None
@@ -192,6 +195,7 @@ def moments(source: Source) -> list[Moment]:
                 later.sessions - (before.sessions if before else 0),
                 later.media - (before.media if before else 0),
                 later.bytes - (before.bytes if before else 0),
+                label if later is present else str(later.id),
             )
         )
     return rows
