@@ -10,7 +10,8 @@ PYTEST ?= pytest -q -n $(JOBS)
 TESTS  ?=
 
 RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev
-TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd
+TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd \
+                   openssh-server openssh-client sshfs samba smbclient tar iproute2 util-linux
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)

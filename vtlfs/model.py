@@ -229,6 +229,7 @@ class Opener:
     program: str
     gathers: bool = False  # a program that writes its output itself, in small blocks; see vtlfs.fs.openers
     block: int | None = None  # bytes that it writes at a time, where that can be told beforehand
+    positions: bool = False  # a file server, which gives every write an offset; see vtlfs.fs.openers
 
 
 def utc_now(shift: float = 0) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import create
-from vtlfs.errors import CannotReopen, MediumFull, NotSequential
+from vtlfs.errors import CannotReopen, MediumFull, NotPermitted, NotSequential
 from vtlfs.fs.handles import WriteHandle, check_reopening, goes_through_cache
 from vtlfs.fs.inodes import Inode, Inodes
 from vtlfs.fs.tree import MediumNode
@@ -135,6 +135,98 @@ async def test_read_write_handle_has_the_medium_before_its_stream(engine: Engine
     with pytest.raises(NotSequential):
         await handle.write(5999, b"xx")
     assert await close(engine, handle) == before + b"own" * 2000
+
+
+async def test_file_server_may_write_in_any_order(engine: Engine):
+    handle = await a_handle(engine)
+    handle.positions = True
+    data = bytes(range(256)) * 100
+    for start in (5000, 20_000, 4000, 0, 10_000, 3000):
+        await handle.write(start, data[start : start + (5000 if start < 20_000 else 5600)])
+    with pytest.raises(NotSequential):
+        await handle.fsync()
+    await handle.write(14_000, data[14_000:20_001])
+    await handle.fsync()
+    assert handle.end == handle.inode.size == len(data)
+    await handle.flush()
+    assert await close(engine, handle) == data
+
+
+async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine):
+    handle = await a_handle(engine)
+    handle.positions = True
+    await handle.write(0, b"a" * 5000)
+    await handle.write(5001, b"b")
+    with pytest.raises(NotSequential):
+        await handle.flush()
+    await engine.release_writer(handle.session)
+    known = engine.tracking.session(handle.session.number)
+    assert (known.state, known.error, known.bytes) == ("failed", "ESPIPE", 5000)
+
+
+async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engine: Engine):
+    handle = await a_handle(engine, "FULL")
+    handle.positions = True
+    await handle.write(0, b"a" * 8192)
+    for offset in (8192, 12_288, 16_384):
+        with pytest.raises(MediumFull):
+            await handle.write(offset, b"b" * 4096)
+    await handle.flush()
+    assert await close(engine, handle) == b"a" * 8192
+    known = engine.tracking.session(handle.session.number)
+    assert (known.state, known.error) == ("released", "ENOSPC")
+
+
+async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Engine):
+    handle = await a_handle(engine, "FULL")
+    handle.positions = True
+    await handle.write(4096, b"b" * 8192)
+    with pytest.raises(MediumFull):
+        await handle.write(0, b"a" * 4096)
+    with pytest.raises(MediumFull):
+        await handle.flush()
+    await engine.release_writer(handle.session)
+    known = engine.tracking.session(handle.session.number)
+    assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 4096)
+
+
+async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vtlfs.fs.handles.MAX_EARLY", 10_000)
+    handle = await a_handle(engine)
+    handle.positions = True
+    await handle.write(1000, b"b" * 10_000)
+    with pytest.raises(NotSequential):
+        await handle.write(11_000, b"c")
+    await handle.write(0, b"a" * 1000)
+    await handle.write(11_000, b"c")
+    await handle.flush()
+    assert await close(engine, handle) == b"a" * 1000 + b"b" * 10_000 + b"c"
+
+
+async def test_file_server_begins_empty_by_a_truncation(engine: Engine):
+    before = await close(engine, await _written(engine, b"before"))
+    handle = await a_handle(engine)
+    handle.base, handle.before, handle.positions = len(before), engine.medium_reader("T1", len(before)), True
+    handle.begin_empty()
+    await handle.write(0, b"own")
+    assert await handle.read(0, 100) == b"own"
+    with pytest.raises(NotPermitted):
+        handle.begin_empty()
+    await handle.flush()
+    assert await close(engine, handle) == b"beforeown"
+
+
+async def test_nobody_else_begins_empty_by_a_truncation(engine: Engine):
+    handle = await a_handle(engine)
+    with pytest.raises(NotPermitted):
+        handle.begin_empty()
+    await engine.release_writer(handle.session)
+
+
+async def _written(engine: Engine, data: bytes) -> WriteHandle:
+    handle = await a_handle(engine)
+    await handle.write(0, data)
+    return handle
 
 
 async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine):

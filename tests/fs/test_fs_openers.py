@@ -1,6 +1,8 @@
 """Who opens: program, shell or not, and the ssh connection of the process or an ancestor."""
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 
@@ -71,6 +73,47 @@ def test_ssh_connection_that_is_none_does_not_count(child, value: str):
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {"SSH_CONNECTION": value})
     expected = ssh_client(psutil.Process()) or "machine"
     assert identify(process.pid, 0, 0, None, "machine").host == expected
+
+
+def test_file_server_is_known_by_its_executable(child, tmp_path):
+    for name, positions in (("sftp-server", True), ("smbd", True), ("sshd", True), ("cat", False), ("sftp", False)):
+        program = tmp_path / name
+        shutil.copy2("/bin/dash", program)
+        process = child([str(program), "-c", "echo; read -r line; true"], {})
+        opener = identify(process.pid, 0, 0, "alpha", "machine")
+        assert (opener.program, opener.positions) == (name, positions)
+
+
+@pytest.fixture
+def sshd(tmp_path):
+    """Return a shell that has the name of sshd."""
+    program = tmp_path / "sshd"
+    shutil.copy2("/bin/bash", program)
+    return program
+
+
+def test_client_of_sshd_itself_is_the_other_end_of_its_connection(child, sshd):
+    """The sftp server that runs in sshd's own process has no environment of its own, and its parent the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        script = f"exec 3<>/dev/tcp/127.0.0.1/{port}; {sshd} -c 'exec 3>&-; echo $$; read -r line; true'; true"
+        process = subprocess.Popen([sshd, "-c", script], env=SSH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        accepted, _ = server.accept()
+        with accepted:
+            assert process.stdout is not None
+            inner = int(process.stdout.readline())
+            assert identify(inner, 0, 0, None, "machine").host == "127.0.0.1"
+            process.communicate(b"\n", timeout=20)
+
+
+def test_environment_of_sshd_is_not_that_of_its_client(sshd):
+    """It is that of whoever started the daemon, who may have come through ssh himself."""
+    script = f"{sshd} -c 'echo $$; read -r line; true'; true"
+    process = subprocess.Popen(["bash", "-c", script], env=SSH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    inner = int(process.stdout.readline())
+    assert identify(inner, 0, 0, None, "machine").host == "machine"
+    process.communicate(b"\n", timeout=20)
 
 
 @pytest.mark.parametrize("address", ["2001:db8::7", "192.0.2.7", "::1"])

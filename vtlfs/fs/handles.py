@@ -2,17 +2,22 @@
 
 The kernel's offsets of a handle that writes: cached, and write-only, they are the stream's. Of a read-write handle the
 medium as it stood comes first, `base` bytes of it, then the handle's own stream.
+
+A file server may have several of its client's writes in the works at once, so that they come in any order. Those that
+come too early are kept until what they follow has come.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vtlfs.engine.engine import ReadSession
 from vtlfs.engine.reader import MediumReader
 from vtlfs.engine.session import WriteSession
-from vtlfs.errors import CannotReopen, NotSequential, VtlfsError
+from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
-from vtlfs.model import KIB, IoMode, Opener
+from vtlfs.model import KIB, MIB, IoMode, Opener
+
+MAX_EARLY = 64 * MIB  # kept of one handle, of what came too early
 
 
 @dataclass(slots=True)
@@ -51,6 +56,11 @@ class WriteHandle:
     append: bool
     base: int = 0
     before: MediumReader | None = None  # the medium as it stood, for a read-write handle
+    positions: bool = False  # of a file server
+    early: dict[int, bytes] = field(default_factory=dict)  # what came too early, by the kernel's offset
+    refused: VtlfsError | None = (
+        None  # what befell the last write at the end; those after it that were sent with it too
+    )
 
     @property
     def end(self) -> int:
@@ -61,7 +71,21 @@ class WriteHandle:
         """Take in what the kernel writes. Raises NotSequential, and what the session raises."""
         if self.cached:
             await self._write_cached(offset, data)
-            return
+        elif self.positions and not self.append and offset > self.end:
+            self._keep(offset, data)
+        else:
+            await self._write_next(offset, data)
+            await self._write_early()
+
+    async def _write_next(self, offset: int, data: bytes) -> None:
+        self.refused = None
+        try:
+            await self._write_at_end(offset, data)
+        except VtlfsError as error:
+            self.refused = error
+            raise
+
+    async def _write_at_end(self, offset: int, data: bytes) -> None:
         known = 0 if self.append else self.end - offset
         if known < 0:
             raise NotSequential(offset, self.end)
@@ -73,6 +97,22 @@ class WriteHandle:
             await self.session.write(self.session.length, data[known:])
         self.inode.size = max(self.inode.size, self.end)
 
+    def _keep(self, offset: int, data: bytes) -> None:
+        if self.refused:
+            raise self.refused
+        if len(data) + sum(map(len, self.early.values())) > MAX_EARLY:
+            raise NotSequential(offset, self.end)
+        self.early[offset] = data
+
+    async def _write_early(self) -> None:
+        """Write what was kept for this moment. Its writer believes it written, as with pages."""
+        while self.early and (offset := min(self.early)) <= self.end:
+            try:
+                await self._write_next(offset, self.early.pop(offset))
+            except VtlfsError as error:
+                self.session.refuse(error)
+                raise
+
     async def _write_cached(self, offset: int, data: bytes) -> None:
         """Take in pages. The writer believes them written: if they are refused, its stream is not whole any more."""
         try:
@@ -80,6 +120,27 @@ class WriteHandle:
         except VtlfsError as error:
             self.session.refuse(error)
             raise
+
+    def begin_empty(self) -> None:
+        """Take a truncation as what O_TRUNC is, which erases nothing: file servers send it in place of that.
+
+        Raises NotPermitted from anybody else, and where something was written.
+        """
+        if not self.positions or self.session.length or self.early:
+            raise NotPermitted("truncating")
+        self.base, self.before, self.inode.size = 0, None, 0
+
+    async def flush(self) -> None:
+        """Keep close()'s promise. Raises what the session raises, and NotSequential where the stream has a gap."""
+        if self.early:
+            self.session.refuse(self.refused or NotSequential(min(self.early), self.end))
+        await self.session.flush(closing=True)
+
+    async def fsync(self) -> None:
+        """Make durable what has come so far. Raises NotSequential where that has a gap, which may be filled yet."""
+        await self.session.fsync()
+        if self.early:
+            raise NotSequential(min(self.early), self.end)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return the bytes at the kernel's offset: the medium's, then the stream's own."""

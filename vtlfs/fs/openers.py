@@ -3,10 +3,12 @@
 import ipaddress
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 
 from vtlfs.errors import UsageError
+from vtlfs.fs.connections import remote_address
 from vtlfs.model import Opener, parse_size
 
 # Programs that write to the file they open themselves, mostly in small blocks. Any other program may hand the open file
@@ -15,6 +17,11 @@ WRITERS = frozenset(
     "tar bsdtar star cpio bsdcpio pax dd dump mbuffer pv cat tee cp rsync gzip pigz bzip2 xz zstd lz4 age gpg "
     "btrfs zfs xfsdump pg_dump pg_basebackup mysqldump mariadb-dump mariabackup".split()
 )
+
+# sshd, as which also the sftp server runs where sshd_config says `internal-sftp`.
+SSHD = frozenset("sshd sshd-session".split())
+# File servers. They give every write an offset, by lseek() or pwrite(), though the client may only be streaming.
+FILE_SERVERS = SSHD | {"sftp-server", "smbd"}
 
 MAX_PROGRAM = 64  # characters of a program's name; whoever starts it can make it as long as he likes
 
@@ -31,11 +38,20 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Op
         program = process.name()[:MAX_PROGRAM] if process else "?"
     except (psutil.Error, OSError):
         process, program = None, "?"
-    gathers = process is not None and _executable(process) in WRITERS
+    executable = _executable(process) if process else ""
     if host is None:
         host = (ssh_client(process) if process else None) or machine
     block = dd_block(_words(process)) if process and program == "dd" else None
-    return Opener(host, pid, uid, gid, program, gathers, block)
+    return Opener(
+        host,
+        pid,
+        uid,
+        gid,
+        program,
+        gathers=executable in WRITERS,
+        block=block,
+        positions=(executable or program) in FILE_SERVERS,
+    )
 
 
 def dd_block(words: list[str]) -> int | None:
@@ -52,20 +68,36 @@ def dd_block(words: list[str]) -> int | None:
 
 
 def ssh_client(process: psutil.Process) -> str | None:
-    """Return the address of the ssh client under which the process or an ancestor runs; None without one."""
+    """Return the address of the ssh client under which the process or an ancestor runs; None without one.
+
+    What runs under sshd has it in its environment, unless that was cleared. sshd, which can be the sftp server too, has
+    the connection; its own environment is that of whoever started it, so the search ends there.
+    """
+    under_sshd = False
     for relative in _lineage(process):
-        try:
-            connection = relative.environ().get("SSH_CONNECTION", "")
-        except (psutil.Error, OSError):
-            continue
-        address = connection.partition(" ")[0]
-        if address:
-            try:
-                ipaddress.ip_address(address)
-            except ValueError:
-                continue
-            return address
+        is_sshd = _is_sshd(relative)
+        if under_sshd and not is_sshd:
+            break
+        under_sshd = is_sshd
+        with suppress(psutil.Error, OSError, ValueError):
+            if address := remote_address(relative.pid) if is_sshd else _told(relative):
+                return address
     return None
+
+
+def _is_sshd(process: psutil.Process) -> bool:
+    try:
+        return (_executable(process) or process.name()) in SSHD
+    except (psutil.Error, OSError):
+        return False
+
+
+def _told(process: psutil.Process) -> str | None:
+    """Return the client that the environment names. Raises ValueError where that is no address."""
+    address = process.environ().get("SSH_CONNECTION", "").partition(" ")[0]
+    if address:
+        ipaddress.ip_address(address)
+    return address or None
 
 
 def _lineage(process: psutil.Process) -> Iterator[psutil.Process]:

@@ -114,6 +114,10 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         """Refuse, but for the times that the kernel itself keeps of what is written, and sends when it is closed."""
+        handle = None if fh is None else self._handles.get(fh)
+        if fields.update_size and attr.st_size == 0 and isinstance(handle, WriteHandle):
+            handle.begin_empty()
+            return await self.getattr(inode, ctx)
         changes = fields.update_size or fields.update_mode or fields.update_uid or fields.update_gid
         if changes or fields.update_atime or not self._inodes[inode].written:
             raise NotPermitted("changing a file's attributes")
@@ -232,7 +236,8 @@ class Operations(pyfuse3.Operations):
         write_only = flags & os.O_ACCMODE == os.O_WRONLY
         if not write_only and not truncated:
             handle.base, handle.before = size, self._engine.medium_reader(barcode, size)
-        return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only)
+        handle.positions = opener.positions
+        return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and not opener.positions)
 
     @to_errno
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
@@ -265,14 +270,14 @@ class Operations(pyfuse3.Operations):
         """Keep close()'s promise. It comes at every close() of a copy of the descriptor, so the session goes on."""
         handle = self._handles[fh]
         if isinstance(handle, WriteHandle):
-            await handle.session.flush(closing=True)
+            await handle.flush()
 
     @to_errno
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         """Make durable what has come so far."""
         handle = self._handles[fh]
         if isinstance(handle, WriteHandle):
-            await handle.session.fsync()
+            await handle.fsync()
 
     @to_errno
     async def release(self, fh: FileHandleT) -> None:
