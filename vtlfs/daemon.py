@@ -80,9 +80,13 @@ def _serve_and_log(library: Library, mountpoint: Path, options: MountOptions, wa
             waiting.write(reason.encode("utf-8", "surrogateescape"))
             waiting.close()
 
+    def usable() -> None:
+        os.setsid()  # not before, for autofs, and so systemd's automount, lets in who mounts by the process group
+        tell(USABLE)
+
     with logs.in_background(library.path, options.log):
         try:
-            _serve(library, mountpoint, options, lambda: tell(USABLE))
+            _serve(library, mountpoint, options, usable)
         except VtlfsError as error:
             log.error("%s", error)
             tell(str(error))
@@ -94,8 +98,7 @@ def _serve_and_log(library: Library, mountpoint: Path, options: MountOptions, wa
 
 
 def _detach() -> None:
-    """Leave the terminal and the session of the one who mounts."""
-    os.setsid()
+    """Leave the directory and the standard streams of the one who mounts."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

@@ -86,7 +86,7 @@ def check_mountpoint(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint}: not a directory")
     if (source := mounted_at(mountpoint)) is not None:
         raise MountError(f"{mountpoint}: {source} is mounted here already; `vtlfs umount` it, or mount elsewhere")
-    if os.path.ismount(mountpoint):
+    if any(entry.path == str(mountpoint) and entry.kind != "autofs" for entry in table()):
         raise MountError(f"{mountpoint}: in use, another file system is mounted here")
     try:
         if any(mountpoint.iterdir()):

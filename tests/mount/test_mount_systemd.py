@@ -79,6 +79,16 @@ def test_mount_on_demand(machine: Machine, name: str, disks: list[str]):
     assert shlex.split(made[unit_name(machine, f"/mnt/{name}/vtl")]["RequiresMountsFor"]) == disks
 
 
+def test_mount_on_demand_is_there_for_the_first_who_looks(machine: Machine, name: str, line: str):
+    machine.fstab(f"{line} vtlfs x-systemd.automount 0 0")
+    look = f"sh -c 'echo data > /mnt/{name}/vtl/media/T1; cat /mnt/{name}/vtl/files/T1/0000'"
+    assert machine.run(f"venv/bin/python project/tests/automount.py /mnt/{name}/vtl {look}") == "data\n"
+    assert [entry.path for entry in machine.mounts()] == [f"/mnt/{name}/vtl"]
+    machine.run(f"umount /mnt/{name}/vtl")
+    assert not machine.servers()
+    machine.run(f"umount /mnt/{name}/vtl")  # autofs
+
+
 def test_mount_by_hand(machine: Machine, name: str, disks: list[str]):
     made = units(machine, name, machine.vtlfs(f"fstab {name}/srv/library {name}/vtl -o noauto,user"))
     assert [path for path in made if ".target" in path and "vtl" in path] == []
