@@ -62,6 +62,7 @@ def test_wrong_words_are_told_in_one_line(refused, words, wanted):
         ["sessions", "{}"],
         ["files", "{}", "A1"],
         ["extract", "{}", "A1"],
+        ["verify", "{}"],
         ["snapshot", "take", "{}"],
         ["snapshot", "list", "{}"],
         ["snapshot", "show", "{}", "1"],

@@ -294,15 +294,51 @@ def replaced_by_link(path: Path, victim: Path) -> None:
     path.symlink_to(victim)
 
 
-@pytest.mark.parametrize("harm", [lambda path, victim: path.unlink(), replaced_by_link], ids=["gone", "link"])
-def test_a_member_file_that_is_gone_is_damage(
-    disk: LocalDisk, tmp_path: Path, harm: Callable[[Path, Path], None]
+def replaced_by_fifo(path: Path, victim: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replaced_by_directory(path: Path, victim: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def in_a_linked_directory(path: Path, victim: Path) -> None:
+    path.parent.rename(victim.with_name("elsewhere"))
+    path.parent.symlink_to(victim.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (lambda path, victim: path.unlink(), "its member file is gone"),
+        (replaced_by_link, "a symbolic link is in its place"),
+        (replaced_by_fifo, "a FIFO is in its place"),
+        (replaced_by_directory, "a directory is in its place"),
+        (in_a_linked_directory, "a symbolic link is in the place of the directory 000000"),
+    ],
+)
+def test_a_member_file_that_is_gone_or_something_else_is_damage(
+    disk: LocalDisk, tmp_path: Path, harm: Callable[[Path, Path], None], why: str
 ) -> None:
     row = put(member_of(disk, 1), 0, 0, b"x" * 100)
     victim = tmp_path / "victim"
     victim.write_bytes(path_of(disk, 1).read_bytes())
     harm(path_of(disk, 1), victim)
-    with pytest.raises(DamagedUnit, match="its member file is gone"):
+    with pytest.raises(DamagedUnit, match=why):
+        disk.read(row, UNIT)
+
+
+def test_without_checking_only_what_is_missing_is_damage(tmp_path: Path) -> None:
+    disk = LocalDisk(0, tmp_path, "library", check=False)
+    row = put(member_of(disk, 1), 0, 0, b"x" * 100)
+    with open(path_of(disk, 1), "r+b") as file:
+        file.seek(slot_offset(0, UNIT) + 4096)
+        file.write(b"y")
+    assert disk.read(row, UNIT) == b"y" + b"x" * 99
+    os.truncate(path_of(disk, 1), slot_offset(0, UNIT) + 4096 + 50)
+    with pytest.raises(DamagedUnit, match="50 bytes are left of 100"):
         disk.read(row, UNIT)
 
 

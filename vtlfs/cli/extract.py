@@ -1,8 +1,5 @@
 """`vtlfs extract`: a tape file or a whole medium, checked on the way, to a file or to standard output."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vtlfs.cli import params
+from vtlfs.cli.progress import progress
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
@@ -40,7 +38,7 @@ def extract(library: Path, barcode: str, number: int | None, snapshot: int | Non
     opened = Library.open(library)
     opening = None if snapshot is None else partial(_open_view, opened, snapshot)
     total = engine.size_of(opened, barcode, number, opening)
-    with open_output(output) as target, _progress(barcode, number, total) as advance:
+    with open_output(output) as target, progress(_name(barcode, number), total) as advance:
         engine.extract(opened, barcode, number, target.write, advance, opening)
 
 
@@ -50,17 +48,5 @@ def _open_view(library: "Library", snapshot: int) -> "Tracking":
     return open_view(library, snapshot)
 
 
-@contextmanager
-def _progress(barcode: str, number: int | None, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield what to call with the bytes of each piece; a bar shows them if a person watches."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    name = barcode if number is None else f"{barcode} {number:04d}"
-    with Progress("{task.description}", *columns, console=Console(stderr=True), redirect_stdout=False) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda size: bar.advance(task, size)
+def _name(barcode: str, number: int | None) -> str:
+    return barcode if number is None else f"{barcode} {number:04d}"

@@ -20,6 +20,7 @@ from vtlfs.cli.show import printable
 from vtlfs.cli.snapshot import snapshot
 from vtlfs.cli.status import status
 from vtlfs.cli.tui import tui
+from vtlfs.cli.verify import verify
 from vtlfs.errors import VtlfsError
 
 TRACEBACK = "VTLFS_TRACEBACK"  # in the environment: an unexpected error shows where it came from
@@ -68,7 +69,7 @@ def program() -> None:
 
 
 for _command in (
-    *(init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, tui, recover),
+    *(init, media, mount, umount, load, unload, status, sessions, files, extract, verify, snapshot, tui, recover),
     *(fstab, install, uninstall),
 ):
     program.add_command(_command)

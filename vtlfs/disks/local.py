@@ -6,7 +6,6 @@
 A member file is a header block, then slots: each a record block and the bytes of one stripe unit.
 """
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,19 +16,13 @@ from blake3 import blake3
 
 from vtlfs.disks import records
 from vtlfs.disks.durable import sync_directory
+from vtlfs.disks.opening import GONE, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import GIB, StripeUnit
 
-SESSIONS = "sessions"
-SESSIONS_PER_DIRECTORY = 1000
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
 PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
-
-
-def member_path(disk: Path, session: int) -> Path:
-    """Return where a session's member file lies on a disk."""
-    return disk / SESSIONS / f"{session // SESSIONS_PER_DIRECTORY:06d}" / f"{session:012d}.member"
 
 
 def slot_offset(slot: int, stripe_unit: int) -> int:
@@ -40,13 +33,14 @@ def slot_offset(slot: int, stripe_unit: int) -> int:
 class LocalDisk:
     """A directory as a disk."""
 
-    def __init__(self, number: int, path: Path, library: str) -> None:
-        """`library` is the library's UUID, which goes into every record."""
+    def __init__(self, number: int, path: Path, library: str, *, check: bool = True) -> None:
+        """`library` is the library's UUID, which goes into every record. `check`: compare BLAKE3s on reading."""
         self.number = number
         self.path = str(path)
         self.free = self.total = self.device = 0
         self._root = path
         self._library = library
+        self._check = check
         self._durable: set[Path] = set()  # directories whose names this process has made durable
 
     def measure(self) -> None:
@@ -75,19 +69,17 @@ class LocalDisk:
     def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
         """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
         try:
-            with self._errors():
-                descriptor = os.open(member_path(self._root, unit.session), os.O_RDONLY | os.O_NOFOLLOW)
-                try:
-                    data = os.pread(descriptor, unit.bytes, slot_offset(unit.slot, stripe_unit) + BLOCK)
-                finally:
-                    os.close(descriptor)
+            with self._errors(), opened(self._root, unit.session) as descriptor:
+                data = os.pread(descriptor, unit.bytes, slot_offset(unit.slot, stripe_unit) + BLOCK)
+        except NotAFile as error:
+            raise DamagedUnit(unit.session, unit.unit, self.number, str(error)) from None
         except DiskError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP):
+            if error.errno in GONE:
                 raise DamagedUnit(unit.session, unit.unit, self.number, "its member file is gone") from None
             raise
         if len(data) < unit.bytes:
             raise DamagedUnit(unit.session, unit.unit, self.number, f"{len(data)} bytes are left of {unit.bytes}")
-        if blake3(data).digest() != unit.blake3:
+        if self._check and blake3(data).digest() != unit.blake3:
             raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
         return data
 

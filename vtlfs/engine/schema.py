@@ -153,6 +153,19 @@ CREATE TABLE copy (
 ) STRICT;
 INSERT INTO copy (number) VALUES (0);
 
+-- One run of `vtlfs verify`. Not versioned.
+CREATE TABLE verification (
+    id INTEGER PRIMARY KEY,
+    started_at TEXT NOT NULL,        -- what had been released by then is verified
+    ended_at TEXT,                   -- NULL: it is running, or was interrupted
+    media TEXT,                      -- barcodes, a JSON array; NULL: all
+    progress TEXT NOT NULL DEFAULT '{}',  -- by disk number the last [session, unit] verified, a JSON object
+    bytes INTEGER NOT NULL DEFAULT 0,       -- read and compared so far
+    damaged INTEGER NOT NULL DEFAULT 0,     -- stripe units that are not what was written
+    unreadable INTEGER NOT NULL DEFAULT 0,  -- stripe units that could not be read, and disks that were not there
+    undescribed INTEGER NOT NULL DEFAULT 0  -- headers and records that are wrong where the bytes are right
+) STRICT;
+
 CREATE TRIGGER medium_counted AFTER INSERT ON medium BEGIN
     UPDATE library SET media = media + 1;
 END;

@@ -475,6 +475,15 @@ class Tracking:
         )
         return [StripeUnit(*row) for row in rows]
 
+    def stripe_units_on(self, disk: int, session: int, after: int, count: int) -> list[StripeUnit]:
+        """Return up to `count` stripe units of a session on one disk, behind number `after`."""
+        rows = self.execute(
+            "SELECT session, unit, disk, slot, bytes, blake3 FROM stripe_unit"
+            " WHERE session = ? AND unit > ? AND disk = ? ORDER BY unit LIMIT ?",
+            *(session, after, disk, count),
+        )
+        return [StripeUnit(*row) for row in rows]
+
     def slots(self, session: int) -> dict[int, int]:
         """Return for each disk how many slots of the session's member file on it are recorded."""
         return dict(

@@ -1,0 +1,168 @@
+"""`vtlfs verify`."""
+
+import json
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+from filling import UNIT, fill, flip, make, member
+
+from vtlfs.disks.records import BLOCK
+from vtlfs.engine.library import Library
+
+LENGTH = 20 * UNIT + 5
+DATA = [random.Random(seed).randbytes(LENGTH) for seed in range(2)]
+
+
+@pytest.fixture
+def library(tmp_path) -> Library:
+    made = make(tmp_path / "lib")
+    fill(made, ("T1", DATA[0]), ("T2", DATA[1]))
+    return made
+
+
+def test_all_right(run, library):
+    result = run("verify", library.path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "160 KiB in 2 tape files on 2 media verified: all is as it should be\n"
+    result = run("verify", library.path, "T3")
+    assert result.stdout == "0 B in 0 tape files on 0 media verified: all is as it should be\n"
+
+
+def test_library_is_left_as_it_is_but_for_the_books(done, library, tmp_path):
+    before = {path: path.stat().st_mtime_ns for disk in library.config.disks for path in disk.rglob("*")}
+    done("verify", library.path)
+    assert {path: path.stat().st_mtime_ns for disk in library.config.disks for path in disk.rglob("*")} == before
+
+
+def flipped_record(library):
+    flip(member(library, 1, 2), 3, byte=-BLOCK + 20)
+
+
+def flipped_data(library):
+    flip(member(library, 1, 2), 3)
+
+
+def missing_disk(library):
+    library.config.disks[0].rename(library.config.disks[0].with_name("away"))
+
+
+@pytest.mark.parametrize(
+    ("harms", "status", "said"),
+    [
+        ([flipped_record], 5, "1 right, but wrongly described"),
+        ([missing_disk], 4, "1 unreadable"),
+        ([flipped_record, missing_disk], 4, "1 unreadable, 1 right, but wrongly described"),
+        ([flipped_data, missing_disk], 3, "1 damaged, 1 unreadable"),
+    ],
+)
+def test_exit_status_says_which_kind_of_harm(run, library, harms, status, said):
+    for harm in harms:
+        harm(library)
+    result = run("verify", library.path)
+    assert result.returncode == status
+    assert result.stderr.startswith("vtlfs: ")
+    assert result.stderr.endswith(f"in 2 tape files on 2 media verified: {said}\n")
+    assert result.stdout.count("\n") == len(harms)
+
+
+def test_json(run, library):
+    flipped_data(library)
+    result = run("verify", library.path, "T1", "T2", "--json")
+    assert result.returncode == 3
+    document = json.loads(result.stdout)
+    (harm,) = document["harms"]
+    assert harm == {
+        "kind": "flipped",
+        "severity": "damaged",
+        "why": "its BLAKE3 is not the recorded one",
+        "disk": 1,
+        "path": str(member(library, 1, 2)),
+        "slot": 3,
+        "position": BLOCK + 3 * (BLOCK + UNIT) + BLOCK,
+        "medium": "T2",
+        "tape_file": 0,
+        "session": 2,
+        "unit": harm["unit"],
+        "last_unit": harm["unit"],
+        "units": 1,
+        "bytes": UNIT,
+        "offset": harm["unit"] * UNIT,
+        "medium_offset": harm["unit"] * UNIT,
+    }
+    summary = document["summary"]
+    assert summary.pop("started_at") < summary.pop("ended_at")
+    assert summary == {
+        "complete": True,
+        "media": ["T1", "T2"],
+        "bytes": 2 * LENGTH,
+        "damaged": 1,
+        "unreadable": 0,
+        "undescribed": 0,
+    }
+
+
+def test_json_of_what_is_right(done, library):
+    document = json.loads(done("verify", library.path, "--json"))
+    assert document["harms"] == []
+    assert document["summary"]["media"] is None
+
+
+def test_no_library_and_wrong_words(refused, library, tmp_path):
+    assert "no vtlfs library here" in refused(1, "verify", tmp_path / "nothing")
+    assert "no medium 'T9' in this library" in refused(1, "verify", library.path, "T9")
+    assert "is no speed; write it like 100MB/s" in refused(2, "verify", library.path, "--limit", "fast")
+    assert "is no speed" in refused(2, "verify", library.path, "--limit", "0")
+    assert "leave the barcodes out" in refused(2, "verify", library.path, "T1", "--resume")
+    assert "no verification was interrupted" in refused(2, "verify", library.path, "--resume")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_and_resumed(run, library, number, status):
+    """The limit is so low that the interruption comes long before the end."""
+    flip(member(library, 0, 1), 0)
+    words = [sys.executable, "-m", "vtlfs", "verify", str(library.path), "--json", "--limit", "2KB/s"]
+    begin = '{"harms": [\n{"kind": "flipped"'
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(len(begin)) == begin
+        process.send_signal(number)
+        output, errors = process.stdout.read(), process.stderr.read()
+    assert process.returncode == status
+    assert f"`vtlfs verify {library.path} --resume` goes on" in errors
+    document = json.loads(begin + output)
+    summary = document["summary"]
+    assert len(document["harms"]) == summary["damaged"] == 1
+    assert (summary["complete"], summary["ended_at"]) == (False, None)
+    assert summary["bytes"] < 2 * LENGTH
+    result = run("verify", library.path, "--resume", "--json")
+    assert result.returncode == 3, "also for what was found before"
+    document = json.loads(result.stdout)
+    assert (document["summary"]["complete"], document["summary"]["bytes"]) == (True, 2 * LENGTH)
+    assert (document["harms"], document["summary"]["damaged"]) == ([], 1)
+
+
+def test_progress_is_shown_to_a_person(library):
+    controller, terminal = pty.openpty()
+    words = [sys.executable, "-m", "vtlfs", "verify", str(library.path)]
+    process = subprocess.Popen(words, stderr=terminal, stdout=subprocess.DEVNULL)
+    os.close(terminal)
+    shown = b""
+    while chunk := _read(controller):
+        shown += chunk
+    os.close(controller)
+    assert process.wait(60) == 0
+    assert b"verifying" in shown
+    assert b"KiB" in shown
+
+
+def _read(controller: int) -> bytes:
+    try:
+        return os.read(controller, 4096)
+    except OSError:
+        return b""

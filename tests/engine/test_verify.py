@@ -1,0 +1,395 @@
+"""Verification: every kind of harm is found, told apart and located; the rest is verified all the same."""
+
+import json
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from filling import UNIT, fill, flip, flip_at, make, member
+
+from vtlfs.disks import examine
+from vtlfs.disks.examine import Kind
+from vtlfs.disks.local import slot_offset
+from vtlfs.disks.records import BLOCK
+from vtlfs.engine import verification as books
+from vtlfs.engine import verify as verifying
+from vtlfs.engine.harm import Harm, Severity
+from vtlfs.engine.library import Library
+from vtlfs.engine.verification import Verification
+from vtlfs.errors import LibraryError, NoSuchMedium, UsageError
+from vtlfs.model import utc_now
+
+LENGTH = 10 * UNIT + 100  # 11 stripe units
+DATA = [random.Random(seed).randbytes(LENGTH) for seed in range(4)]
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    """A library with a stream on T1, two on T2."""
+    made = make(tmp_path / "lib")
+    assert fill(made, ("T1", DATA[0]), ("T2", DATA[1]), ("T2", DATA[2])) == [1, 2, 3]
+    return made
+
+
+def verify(library: Library, *media: str, resume: bool = False) -> tuple[list[Harm], Verification]:
+    """Verify; return the harms and what was written down."""
+    harms: list[Harm] = []
+    with closing(library.tracking()) as tracking:
+        found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
+        assert verifying.verify(library, tracking, found, harms.append, lambda _: None) is None
+        row = tracking.one("SELECT ended_at, bytes FROM verification ORDER BY id DESC LIMIT 1")
+        assert row == (found.ended_at, found.bytes)
+    return harms, found
+
+
+def the_harm(library: Library) -> Harm:
+    """Verify, and return the one harm that there is."""
+    (harm,), found = verify(library)
+    assert found.harms == {severity: harm.count * (severity is harm.severity) for severity in Severity}
+    return harm
+
+
+def placed(library: Library, session: int, disk: int) -> list[int]:
+    """Return the stripe units that a session has on a disk, by slot."""
+    with closing(library.tracking(read_only=True)) as tracking:
+        units = tracking.stripe_units_on(disk, session, -1, 100)
+    return [unit.unit for unit in sorted(units, key=lambda unit: unit.slot)]
+
+
+def test_all_is_as_it_should_be(library: Library):
+    harms, found = verify(library)
+    assert harms == []
+    assert found.bytes == 3 * LENGTH
+    assert found.ended_at is not None
+    with closing(library.tracking(read_only=True)) as tracking:
+        assert books.last_of_all(tracking) == found
+
+
+def test_flipped_bit_is_located(library: Library):
+    unit = placed(library, 3, 1)[2]
+    position = flip(member(library, 1, 3), 2, byte=7) - 7
+    harm = the_harm(library)
+    assert harm == Harm(
+        kind=Kind.FLIPPED,
+        why="its BLAKE3 is not the recorded one",
+        disk=1,
+        path=str(member(library, 1, 3)),
+        slot=2,
+        position=position,
+        medium="T2",
+        tape_file=1,
+        session=3,
+        unit=unit,
+        last_unit=unit,
+        units=1,
+        bytes=UNIT,
+        offset=unit * UNIT,
+        medium_offset=LENGTH + unit * UNIT,
+    )
+    assert harm.severity is Severity.DAMAGED
+    assert str(harm) == (
+        f"flipped: medium T2, tape file 0001, offset {unit * UNIT} ({LENGTH + unit * UNIT} on the medium), session 3, "
+        f"stripe unit {unit} on disk 1 ({member(library, 1, 3)} from byte {position}): "
+        "its BLAKE3 is not the recorded one"
+    )
+
+
+def test_only_the_media_that_are_named_are_verified(library: Library):
+    flip(member(library, 0, 1), 0)
+    harms, found = verify(library, "T2", "T3")
+    assert (harms, found.bytes, found.media) == ([], 2 * LENGTH, ["T2", "T3"])
+    harms, found = verify(library, "T1")
+    assert ([harm.medium for harm in harms], found.bytes) == (["T1"], LENGTH)
+    with pytest.raises(NoSuchMedium):
+        verify(library, "T9")
+
+
+def test_file_that_ends_too_early(library: Library):
+    units = placed(library, 2, 0)
+    os.truncate(member(library, 0, 2), slot_offset(2, UNIT) + BLOCK + 5)
+    harm = the_harm(library)
+    assert harm.kind is Kind.TRUNCATED
+    assert (harm.unit, harm.last_unit, harm.units, harm.slot) == (units[2], units[-1], len(units) - 2, 2)
+    os.truncate(member(library, 0, 2), 0)
+    harms, _ = verify(library)
+    assert {harm.kind for harm in harms} == {Kind.TRUNCATED, Kind.HEADER}
+
+
+def replaced_by(make_it: Callable[[Path], None]) -> Callable[[Library], None]:
+    def harm(library: Library) -> None:
+        path = member(library, 1, 2)
+        path.rename(path.with_name("kept"))
+        make_it(path)
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind", "why"),
+    [
+        (replaced_by(lambda path: None), Kind.MISSING, "its member file is gone"),
+        (replaced_by(lambda path: path.symlink_to("kept")), Kind.REPLACED, "a symbolic link is in its place"),
+        (replaced_by(lambda path: path.mkdir()), Kind.REPLACED, "a directory is in its place"),
+        (replaced_by(os.mkfifo), Kind.REPLACED, "a FIFO is in its place"),
+    ],
+)
+def test_file_that_is_not_there_is_one_harm(library: Library, harm: Callable[[Library], None], kind: Kind, why: str):
+    harm(library)
+    found = the_harm(library)
+    assert (found.kind, found.why, found.medium, found.session) == (kind, why, "T2", 2)
+    assert found.units == len(placed(library, 2, 1))
+    assert found.severity is Severity.DAMAGED
+
+
+def test_files_exchanged_between_sessions(library: Library):
+    one, other = member(library, 0, 1), member(library, 0, 2)
+    one.rename(one.with_name("kept"))
+    other.rename(one)
+    one.with_name("kept").rename(other)
+    harms, found = verify(library)
+    swapped = [harm for harm in harms if harm.kind is Kind.SWAPPED]
+    assert [(harm.session, harm.why) for harm in swapped] == [
+        (1, "what lies there belongs to session 2 on disk 0"),
+        (2, "what lies there belongs to session 1 on disk 0"),
+    ]
+    assert {harm.kind for harm in harms} == {Kind.SWAPPED, Kind.HEADER}
+    assert found.harms[Severity.DAMAGED] == len(placed(library, 1, 0)) + len(placed(library, 2, 0))
+
+
+def test_files_exchanged_between_disks(library: Library):
+    one, other = member(library, 0, 1), member(library, 1, 1)
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    harms, _ = verify(library)
+    swapped = [harm for harm in harms if harm.kind is Kind.SWAPPED]
+    assert sorted((harm.disk, harm.why) for harm in swapped) == [
+        (0, "what lies there belongs to session 1 on disk 1"),
+        (1, "what lies there belongs to session 1 on disk 0"),
+    ]
+
+
+def test_file_of_another_library(library: Library, tmp_path: Path):
+    stranger = make(tmp_path / "stranger")
+    fill(stranger, ("T1", DATA[3]))
+    shutil.copy(member(stranger, 1, 1), member(library, 1, 1))
+    harms, _ = verify(library)
+    (harm,) = [harm for harm in harms if harm.severity is Severity.DAMAGED]
+    assert harm.kind is Kind.FOREIGN
+    assert harm.why == f"what lies there belongs to library {stranger.config.uuid}"
+    assert harm.units == len(placed(library, 1, 1))
+
+
+def test_stripe_units_exchanged_within_a_file(library: Library):
+    units = placed(library, 1, 0)
+    step, begin = BLOCK + UNIT, slot_offset(1, UNIT)
+    content = bytearray(member(library, 0, 1).read_bytes())
+    first, second = content[begin : begin + step], content[begin + step : begin + 2 * step]
+    content[begin : begin + 2 * step] = second + first
+    member(library, 0, 1).write_bytes(content)
+    harms, _ = verify(library)
+    assert [(harm.kind, harm.unit, harm.why) for harm in harms] == [
+        (Kind.SWAPPED, units[1], f"stripe unit {units[2]} lies in its place"),
+        (Kind.SWAPPED, units[2], f"stripe unit {units[1]} lies in its place"),
+    ]
+
+
+def test_older_version_of_a_stripe_unit(tmp_path: Path):
+    """As a disk would have it that was set back to an older image of itself."""
+    library = make(tmp_path / "lib")
+    older = fill(library, ("T1", DATA[0][:50]))[0]
+    disk = next(number for number in (0, 1) if placed(library, older, number))
+    content = member(library, disk, older).read_bytes()
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        digest = examine.blake3(DATA[0][:70]).digest()
+        tracking.execute("UPDATE stripe_unit SET bytes = 70, blake3 = ?", digest)
+        tracking.execute("UPDATE tape_file SET bytes = 70")
+    assert member(library, disk, older).read_bytes() == content
+    harms, _ = verify(library)
+    assert [harm.kind for harm in harms] == [Kind.HEADER, Kind.STALE]
+    assert harms[1].why == "an older version of it, of 50 bytes, lies there"
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_harmed_record_and_header_are_told_where_the_data_is_right(
+    library: Library, monkeypatch: pytest.MonkeyPatch, is_direct: bool
+):
+    if not is_direct:
+        monkeypatch.setattr(os, "O_DIRECT", 0)
+    flip(member(library, 1, 2), 1, byte=-BLOCK + 20)
+    flip_at(member(library, 0, 3), 70)  # generation 0 of the header, which no longer counts
+    flip_at(member(library, 0, 3), BLOCK // 2 + 70)
+    harms, found = verify(library)
+    told = sorted((harm.disk, harm.kind, harm.session, harm.why) for harm in harms)
+    assert told == [
+        (0, Kind.HEADER, 3, "its header is damaged"),
+        (1, Kind.RECORD, 2, "its record is damaged"),
+    ]
+    assert found.harms == {Severity.DAMAGED: 0, Severity.UNREADABLE: 0, Severity.UNDESCRIBED: 2}
+
+
+def test_header_that_does_not_say_how_the_session_ended(library: Library, monkeypatch: pytest.MonkeyPatch):
+    """After a power cut it may be missing. Right after the release, it may just not have been written yet."""
+    with open(member(library, 0, 1), "r+b") as file:
+        file.seek(BLOCK // 2)
+        file.write(bytes(BLOCK // 2))
+    assert verify(library)[0] == []
+    monkeypatch.setattr(verifying, "SETTLED_SECONDS", 0.0)
+    assert the_harm(library).why == "its header does not say how the session ended"
+
+
+def test_header_that_says_something_else_than_the_database(library: Library):
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        tracking.execute("UPDATE session SET host = 'beta' WHERE id = 1")
+    harms, _ = verify(library)
+    assert [harm.why for harm in harms] == ["its header says host 'alpha' where the tracking database has 'beta'"] * 2
+
+
+def test_bytes_that_the_database_has_lost(library: Library):
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        tracking.execute("DELETE FROM stripe_unit WHERE session = 2 AND unit = 4")
+    harm = the_harm(library)
+    assert (harm.kind, harm.medium, harm.tape_file, harm.disk) == (Kind.UNMAPPED, "T2", 0, None)
+    assert harm.why == f"the tracking database does not say where {UNIT} of its {LENGTH} bytes lie"
+
+
+@pytest.mark.parametrize("how", ["directory", "label", "stranger"])
+def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(library: Library, tmp_path: Path, how: str):
+    disk = library.config.disks[1]
+    disk.rename(disk.with_name("away"))
+    if how != "directory":
+        disk.mkdir()
+    if how == "stranger":
+        shutil.copytree(make(tmp_path / "stranger").config.disks[1], disk, dirs_exist_ok=True)
+    flip(member(library, 0, 3), 0)
+    harms, found = verify(library)
+    assert sorted((harm.kind, harm.disk) for harm in harms) == [(Kind.ABSENT, 1), (Kind.FLIPPED, 0)]
+    assert found.harms == {Severity.DAMAGED: 1, Severity.UNREADABLE: 1, Severity.UNDESCRIBED: 0}
+    assert found.ended_at is not None
+
+
+def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkeypatch: pytest.MonkeyPatch):
+    disk = library.config.disks[1]
+    really = verifying._number
+
+    def and_then_gone(path: Path, uuid: str) -> int:
+        number = really(path, uuid)
+        if path == disk:
+            disk.rename(disk.with_name("away"))
+            disk.mkdir()
+        return number
+
+    monkeypatch.setattr(verifying, "_number", and_then_gone)
+    harm = the_harm(library)
+    assert (harm.kind, harm.disk, harm.path) == (Kind.ABSENT, 1, str(disk))
+    assert "its label is gone; is the device still mounted there?" in harm.why
+
+
+@pytest.mark.parametrize("part", ["data", "record", "header"])
+def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
+    library: Library, monkeypatch: pytest.MonkeyPatch, part: str
+):
+    """The disk answers EIO where one block is concerned, as a bad sector does."""
+    bad = {"data": slot_offset(2, UNIT) + BLOCK, "record": slot_offset(2, UNIT), "header": 0}[part]
+    really, path = os.preadv, str(member(library, 0, 1))
+
+    def with_a_bad_sector(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if os.readlink(f"/proc/self/fd/{descriptor}") != path or not bad < offset + len(buffers[0]) <= bad + (1 << 30):
+            return really(descriptor, buffers, offset)
+        if offset >= bad + BLOCK:
+            return really(descriptor, buffers, offset)
+        if offset < bad:
+            return really(descriptor, [buffers[0][: bad - offset]], offset)
+        raise OSError(5, "bad sector")
+
+    monkeypatch.setattr(os, "preadv", with_a_bad_sector)
+    flip(member(library, 0, 1), 3)
+    harms, found = verify(library)
+    told = {harm.kind: harm for harm in harms}
+    assert len(harms) == 2
+    assert told[Kind.FLIPPED].slot == 3
+    wanted = {"data": Kind.UNREADABLE, "record": Kind.RECORD, "header": Kind.HEADER}[part]
+    assert "Input/output error" in told[wanted].why
+    assert told[wanted].slot == (None if part == "header" else 2)
+    assert found.bytes == 3 * LENGTH
+
+
+def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPatch):
+    """Everything is verified once, however often it is interrupted, and no harm is forgotten or told twice."""
+    monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
+    monkeypatch.setattr(verifying, "CHUNK", UNIT)
+    monkeypatch.setattr(verifying, "IN_FLIGHT", 1)
+    flip(member(library, 0, 1), 1)
+    flip(member(library, 1, 3), 3)
+    harms: list[Harm] = []
+    seen: list[int] = []
+    runs = 0
+
+    def advance(size: int) -> None:
+        seen.append(size)
+        if len(seen) % 5 == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+    with closing(library.tracking()) as tracking:
+        found = books.begin(tracking, [], utc_now())
+        while (stopped := verifying.verify(library, tracking, found, harms.append, advance)) is not None:
+            assert stopped is signal.SIGTERM
+            assert found.ended_at is None
+            runs += 1
+            found = books.resume(tracking)
+    assert runs > 3
+    assert sum(seen) == found.bytes == 3 * LENGTH
+    assert sorted((harm.session, harm.slot) for harm in harms) == [(1, 1), (3, 3)]
+    assert found.harms[Severity.DAMAGED] == 2
+    with closing(library.tracking()) as tracking, pytest.raises(UsageError, match="no verification was interrupted"):
+        books.resume(tracking)
+
+
+def test_what_is_released_later_is_left_out(library: Library):
+    with closing(library.tracking()) as tracking:
+        found = books.begin(tracking, [], utc_now())
+        fill(library, ("T3", DATA[3]))
+        verifying.verify(library, tracking, found, pytest.fail, lambda _: None)
+    assert found.bytes == 3 * LENGTH
+
+
+def test_one_at_a_time(library: Library):
+    with (
+        books.alone(library.path),
+        pytest.raises(LibraryError, match="is being verified by somebody else"),
+        books.alone(library.path),
+    ):
+        pass
+    with books.alone(library.path):
+        pass
+
+
+def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(verifying, "UNITS_AT_ONCE", 3)
+    monkeypatch.setattr(books, "FILES_AT_ONCE", 2)
+    library = make(tmp_path / "lib", disks=3)
+    fill(library, *((f"T{1 + number % 3}", DATA[number % 4]) for number in range(7)))
+    os.truncate(member(library, 2, 5), slot_offset(0, UNIT))
+    harms, found = verify(library)
+    (harm,) = harms
+    assert (harm.kind, harm.session, harm.units) == (Kind.TRUNCATED, 5, len(placed(library, 5, 2)))
+    assert found.bytes == 7 * LENGTH
+
+
+def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch: pytest.MonkeyPatch):
+    """So that it can go on after a power cut too."""
+    monkeypatch.setattr(verifying, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
+    seen: list[dict[str, list[int]]] = []
+    with closing(library.tracking()) as tracking, closing(library.tracking(read_only=True)) as other:
+
+        def look(_: int) -> None:
+            seen.append(json.loads(other.one("SELECT progress FROM verification")[0]))
+
+        verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), pytest.fail, look, 10 * LENGTH)
+    assert any("0" in progress or "1" in progress for progress in seen[:-1])

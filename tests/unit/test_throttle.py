@@ -1,0 +1,51 @@
+"""The token bucket that limits how fast something is read, with a clock of the test's own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtlfs.engine.throttle import BURST_SECONDS, Throttle
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_without_a_limit_nobody_waits() -> None:
+    throttle = Throttle(None, Clock())
+    assert [throttle.take(1 << 40) for _ in range(3)] == [0.0, 0.0, 0.0]
+
+
+def test_each_waits_for_what_was_taken_before() -> None:
+    throttle = Throttle(100, Clock())
+    assert [throttle.take(50), throttle.take(200), throttle.take(1)] == [0.0, 0.5, 2.5]
+
+
+def test_a_pause_is_not_caught_up() -> None:
+    clock = Clock()
+    throttle = Throttle(100, clock)
+    throttle.take(100)
+    clock.now += 3600
+    assert throttle.take(100) == 0.0
+    assert throttle.take(100) == pytest.approx(1.0 - BURST_SECONDS)
+
+
+@given(
+    st.integers(1, 10**9),
+    st.lists(st.tuples(st.integers(1, 10**7), st.floats(0, 10)), min_size=1, max_size=50),
+)
+def test_never_faster_than_the_limit(rate: int, takes: list[tuple[int, float]]) -> None:
+    clock = Clock()
+    throttle = Throttle(rate, clock)
+    begun, taken = clock.now, 0
+    for size, pause in takes:
+        clock.now += pause
+        clock.now += throttle.take(size)
+        assert taken <= rate * (clock.now - begun + BURST_SECONDS) * 1.000001 + 1
+        taken += size

@@ -1,0 +1,144 @@
+"""`vtlfs verify`: everything, or some media, read back and compared."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.cli.progress import progress
+from vtlfs.errors import UsageError, VtlfsError
+from vtlfs.model import expand_barcodes, format_size, parse_size, utc_now
+
+if TYPE_CHECKING:
+    from vtlfs.engine.harm import Harm
+    from vtlfs.engine.library import Library
+    from vtlfs.engine.verification import Verification
+
+EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED = 3, 4, 5
+
+
+class Harmed(VtlfsError):
+    """The verification came to its end, and not all is as it should be."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def _rate(word: str) -> int:
+    """Read bytes a second, such as 100MB/s."""
+    try:
+        rate = parse_size(word.strip().removesuffix("/s"))
+    except UsageError:
+        rate = 0
+    if not rate:
+        raise click.BadParameter(f"{word!r} is no speed; write it like 100MB/s")
+    return rate
+
+
+@click.command(
+    epilog=params.example(
+        "vtlfs verify /srv/vtl",
+        "vtlfs verify /srv/vtl A00001L9..A00020L9 --limit 100MB/s --json",
+        "vtlfs verify /srv/vtl --resume",
+    )
+)
+@params.library_argument
+@click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
+@click.option("--limit", metavar="SPEED", type=_rate, help="Read at most so much, over all disks; such as 100MB/s.")
+@click.option("--resume", is_flag=True, help="Go on with the last verification, which was interrupted.")
+@params.json_option
+def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: bool, as_json: bool) -> None:
+    """Read media back and compare every byte with what was written, and what the disks say of it with the database.
+
+    Without BARCODE it is all media; A..B is a range. It can run while the library is mounted: streams that are open
+    when it begins are left out. It goes on after each harm that it finds, and prints a line for each. Interrupted, it
+    can go on later with --resume.
+
+    \b
+    Exit status:
+      0    all is as it should be
+      1    it could not be done; 2: the command's words are wrong
+      3    data is damaged: flipped, truncated, missing, replaced, swapped, foreign, stale or unmapped
+      4    no data was seen to be damaged, but some could not be read: a disk reports errors or is not there
+      5    all data is right; headers or records on the disks, which `vtlfs rebuild` would need, are not
+      130  interrupted; by SIGTERM 143
+
+    With --resume it counts what was found before, too.
+    """
+    from vtlfs.engine import verification as books
+    from vtlfs.engine.library import Library
+
+    if resume and barcodes:
+        raise UsageError("--resume goes on with the media that were named then; leave the barcodes out")
+    media = expand_barcodes(barcodes)
+    opened = Library.open(library)
+    with closing(opened.tracking()) as tracking, books.alone(opened.path):
+        found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
+        counts = books.extent(tracking, found)
+        name = "verifying" if found.media is None or len(found.media) > 1 else found.media[0]
+        with progress(name, counts[2], found.bytes) as advance, _output(as_json, found) as report:
+            from vtlfs.engine.verify import verify as run
+
+            stopped = run(opened, tracking, found, report, advance, limit)
+    _conclude(opened, found, counts, stopped, quiet=as_json)
+
+
+@contextmanager
+def _output(as_json: bool, found: "Verification") -> Iterator[Callable[["Harm"], None]]:
+    """Yield what prints a harm: at once, for there may be many. As JSON, they make up one document in the end."""
+    if not as_json:
+        yield lambda harm: show.line(str(harm))
+        return
+    separator = ""
+
+    def one(harm: "Harm") -> None:
+        nonlocal separator
+        click.echo(f"{separator}\n{json.dumps(harm.as_json())}", nl=False)
+        separator = ","
+
+    click.echo('{"harms": [', nl=False)
+    yield one
+    click.echo(f'\n], "summary": {json.dumps(found.as_json())}}}')
+
+
+def _conclude(
+    library: "Library", found: "Verification", extent: tuple[int, int, int], stopped: signal.Signals | None, quiet: bool
+) -> None:
+    """Say in one line what came of it: an error, unless all is right."""
+    size = format_size(found.bytes)
+    if found.ended_at is None and stopped is not None:
+        again = f"`vtlfs verify {show.word(library.path)} --resume` goes on"
+        raise Harmed(
+            f"interrupted after {size} of {format_size(extent[2])}{_harms(found, ' so far')}; {again}", 128 + stopped
+        )
+    what = f"{show.count(extent[1], 'tape file')} on {show.count(extent[0], 'medium').replace('mediums', 'media')}"
+    if any(found.harms.values()):
+        raise Harmed(f"{size} in {what} verified{_harms(found, '')}", _status(found))
+    if not quiet:
+        show.line(f"{size} in {what} verified: all is as it should be")
+
+
+def _status(found: "Verification") -> int:
+    from vtlfs.engine.harm import Severity
+
+    statuses = (EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED)
+    return next(status for severity, status in zip(Severity, statuses, strict=True) if found.harms[severity])
+
+
+def _harms(found: "Verification", when: str) -> str:
+    """Return how many harms there are, in words."""
+    from vtlfs.engine.harm import Severity
+
+    words = {
+        Severity.DAMAGED: "damaged",
+        Severity.UNREADABLE: "unreadable",
+        Severity.UNDESCRIBED: "right, but wrongly described",
+    }
+    told = [f"{found.harms[severity]:,} {text}" for severity, text in words.items() if found.harms[severity]]
+    return f": {', '.join(told)}{when}" if told else ""

@@ -1,0 +1,296 @@
+"""Examining what lies on a disk: whether stripe units are what was written, and what describes them is right too.
+
+Reads past the page cache (O_DIRECT) where the file system lets one: what is examined is the disk, not the memory of the
+machine, and nobody's cached pages have to make room. Called by the threads of one disk's lane.
+"""
+
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from vtlfs.disks import label as labels
+from vtlfs.disks import records
+from vtlfs.disks.local import LocalDisk, slot_offset
+from vtlfs.disks.opening import GONE, NotAFile, opened
+from vtlfs.disks.records import BLOCK
+from vtlfs.errors import LibraryError
+from vtlfs.model import MIB, StripeUnit
+
+CHUNK = 4 * MIB  # that are read with one call
+
+
+class Kind(StrEnum):
+    """What is the matter with a stripe unit, a member file or a disk."""
+
+    FLIPPED = "flipped"  # the bytes are not those that were written
+    TRUNCATED = "truncated"  # the file ends before them
+    MISSING = "missing"  # the file is not there
+    REPLACED = "replaced"  # something that is no regular file is in its place
+    SWAPPED = "swapped"  # what lies there belongs to another session, disk or stripe unit
+    FOREIGN = "foreign"  # what lies there belongs to another library
+    STALE = "stale"  # an older version of what should be there, right in itself
+    UNMAPPED = "unmapped"  # the tracking database does not say where the bytes lie
+    UNREADABLE = "unreadable"  # the disk reports an error
+    ABSENT = "absent"  # the disk is not there at all
+    HEADER = "header"  # the bytes are right; the member file's header is not
+    RECORD = "record"  # the bytes are right; the stripe unit's record is not
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some stripe units of one session on one disk, by slot. `header`: what the member file's header is to say.
+
+    `is_first`: these are the session's first ones on the disk, and the header is to be examined with them.
+    `has_ended`: the header is to say how the session ended.
+    """
+
+    session: int
+    stripe_unit: int
+    header: dict[str, Any]
+    units: tuple[StripeUnit, ...]
+    is_first: bool
+    has_ended: bool
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the stripe units."""
+        return sum(unit.bytes for unit in self.units)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is the matter with one stripe unit; or, where `unit` is None, with the member file's header."""
+
+    kind: Kind
+    unit: StripeUnit | None
+    why: str
+
+
+class Examiner:
+    """Examines the member files of one disk. Several threads may call it at the same time."""
+
+    def __init__(self, disk: LocalDisk, library: str, stripe_unit: int) -> None:
+        self.number = disk.number
+        self.path = Path(disk.path)
+        self._library = library
+        self._size = max(CHUNK, BLOCK + stripe_unit)
+        self._buffers: list[mmap.mmap] = []
+
+    def examine(self, part: Part) -> list[Finding]:
+        """Read the part and return what is wrong with it. Raises LibraryError where the whole disk is gone."""
+        buffer = self._buffers.pop() if self._buffers else mmap.mmap(-1, BLOCK + self._size)
+        try:
+            findings = self._examine(part, _Buffer(buffer))
+        finally:
+            self._buffers.append(buffer)
+        if any(finding.kind in (Kind.MISSING, Kind.UNREADABLE) for finding in findings):
+            self.check_presence()
+        return findings
+
+    def check_presence(self) -> None:
+        """Raise LibraryError unless the disk is where it was."""
+        label = labels.read(self.path)
+        if label is None:
+            raise LibraryError("its label is gone; is the device still mounted there?")
+        if (label.library, label.number) != (self._library, self.number):
+            raise LibraryError(f"is now disk {label.number} of library {label.library}")
+
+    def _examine(self, part: Part, buffer: "_Buffer") -> list[Finding]:
+        try:
+            with _unbuffered(self.path, part.session) as descriptor:
+                return list(_Member(descriptor, part, self._library, self.number, buffer).findings())
+        except NotAFile as error:
+            return [Finding(Kind.REPLACED, unit, str(error)) for unit in part.units]
+        except OSError as error:
+            kind = Kind.MISSING if error.errno in GONE else Kind.UNREADABLE
+            why = "its member file is gone" if kind is Kind.MISSING else _strerror(error)
+            return [Finding(kind, unit, why) for unit in part.units]
+
+
+class _Buffer:
+    """Memory that O_DIRECT can read into."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+
+    def read(self, descriptor: int, offset: int, size: int) -> tuple[memoryview, OSError | None]:
+        """Read; return what came before the file's end or an error, and the error. `offset` is a multiple of BLOCK."""
+        view = memoryview(self._memory)[: -(-size // BLOCK) * BLOCK]
+        got = 0
+        while got < size:
+            try:
+                count = os.preadv(descriptor, [view[got:]], offset + got)
+            except OSError as error:
+                if error.errno == errno.EINVAL and _give_up_direct(descriptor):
+                    continue
+                return view[:got], error
+            got += count
+            if count == 0 or got % BLOCK:
+                break
+        if not _is_direct(descriptor):
+            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+        return view[: min(got, size)], None
+
+
+class _Member:
+    """One open member file, of which a part is examined."""
+
+    def __init__(self, descriptor: int, part: Part, library: str, disk: int, buffer: _Buffer) -> None:
+        self._descriptor = descriptor
+        self._part = part
+        self._identity = {"library": library, "disk": disk, "session": part.session}
+        self._buffer = buffer
+        self._belongs: tuple[Kind, str] | None = None  # what is known of a whole file that is not the right one
+
+    def findings(self) -> Iterator[Finding]:
+        """Examine the header, where that is wanted, and all stripe units."""
+        block, error = self._buffer.read(self._descriptor, 0, BLOCK)
+        header = records.decode(bytes(block))
+        wrong = f"its header: {_strerror(error)}" if error else self._header_is_wrong(header[0] if header else None)
+        if header is not None:
+            self._belongs = self._elsewhere(header[0])
+        if wrong is not None and self._part.is_first:
+            yield Finding(Kind.HEADER, None, wrong)
+        for run in self._runs():
+            yield from self._run(run)
+
+    def _header_is_wrong(self, header: dict[str, Any] | None) -> str | None:
+        if header is None:
+            return "its header is damaged"
+        for key, wanted in (self._identity | self._part.header).items():
+            if key not in header and key in _OF_THE_END:
+                if self._part.has_ended:
+                    return "its header does not say how the session ended"
+                continue
+            if (said := _text(header.get(key))) != wanted:
+                return f"its header says {key} {said!r} where the tracking database has {wanted!r}"
+        return None
+
+    def _elsewhere(self, said: dict[str, Any]) -> tuple[Kind, str] | None:
+        """Return where a header or record says that it belongs, None if that is here."""
+        if said.get("library") != self._identity["library"]:
+            return Kind.FOREIGN, f"what lies there belongs to library {said.get('library')}"
+        if (said.get("session"), said.get("disk")) != (self._identity["session"], self._identity["disk"]):
+            return Kind.SWAPPED, f"what lies there belongs to session {said.get('session')} on disk {said.get('disk')}"
+        return None
+
+    def _runs(self) -> Iterator[list[StripeUnit]]:
+        """Yield the stripe units in groups that lie one behind the other and fit into the buffer."""
+        run: list[StripeUnit] = []
+        most = max(1, CHUNK // (BLOCK + self._part.stripe_unit))
+        for unit in self._part.units:
+            if run and (unit.slot != run[-1].slot + 1 or len(run) == most):
+                yield run
+                run = []
+            run.append(unit)
+        if run:
+            yield run
+
+    def _run(self, run: list[StripeUnit]) -> Iterator[Finding]:
+        step = BLOCK + self._part.stripe_unit
+        offset = slot_offset(run[0].slot, self._part.stripe_unit)
+        data, error = self._buffer.read(self._descriptor, offset, (len(run) - 1) * step + BLOCK + run[-1].bytes)
+        wrong = []
+        for place, unit in enumerate(run):
+            at = place * step
+            if error is not None and len(data) < at + BLOCK + unit.bytes:
+                break
+            finding = self._judge(unit, data[at : at + BLOCK], data[at + BLOCK : at + BLOCK + unit.bytes])
+            wrong += [finding] if finding else []
+        else:
+            place = len(run)
+        yield from wrong
+        for unit in run[place:]:  # behind an error, block by block
+            yield from self._one(unit)
+
+    def _one(self, unit: StripeUnit) -> Iterator[Finding]:
+        """Examine a stripe unit of which some may not be readable."""
+        offset = slot_offset(unit.slot, self._part.stripe_unit)
+        block, no_record = self._buffer.read(self._descriptor, offset, BLOCK)
+        record = bytes(block)
+        data, no_data = self._buffer.read(self._descriptor, offset + BLOCK, unit.bytes)
+        if no_data is not None:
+            yield Finding(Kind.UNREADABLE, unit, _strerror(no_data))
+        elif finding := self._judge(unit, memoryview(record), data):
+            why = f"its record: {_strerror(no_record)}" if no_record and finding.kind is Kind.RECORD else finding.why
+            yield Finding(finding.kind, unit, why)
+
+    def _judge(self, unit: StripeUnit, block: memoryview, data: memoryview) -> Finding | None:
+        found = records.decode(bytes(block))
+        record = found[0] if found else None
+        is_right = len(data) == unit.bytes and blake3(data).digest() == unit.blake3
+        if is_right:
+            wrong = self._record_is_wrong(unit, record)
+            return Finding(Kind.RECORD, unit, wrong) if wrong else None
+        elsewhere = self._belongs or (self._elsewhere(record) if record else None)
+        if elsewhere is not None:
+            return Finding(elsewhere[0], unit, elsewhere[1])
+        if record is not None and record.get("unit") != unit.unit:
+            return Finding(Kind.SWAPPED, unit, f"stripe unit {record.get('unit')} lies in its place")
+        if record is not None and _describes(record, data):
+            return Finding(Kind.STALE, unit, f"an older version of it, of {record['bytes']} bytes, lies there")
+        if len(data) < unit.bytes:
+            return Finding(Kind.TRUNCATED, unit, f"its member file ends {unit.bytes - len(data)} bytes too early")
+        return Finding(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one")
+
+    def _record_is_wrong(self, unit: StripeUnit, record: dict[str, Any] | None) -> str | None:
+        if record is None:
+            return "its record is damaged"
+        wanted = self._identity | {"unit": unit.unit, "bytes": unit.bytes, "blake3": unit.blake3.hex()}
+        for key, value in wanted.items():
+            if record.get(key) != value:
+                return f"its record says {key} {record.get(key)!r} where the tracking database has {value!r}"
+        return None
+
+
+_OF_THE_END = frozenset({"state", "error", "released_at", "tape_file", "start", "bytes"})
+
+
+def _describes(record: dict[str, Any], data: memoryview) -> bool:
+    """Tell whether the bytes are those that the record describes."""
+    size = record.get("bytes")
+    if type(size) is not int or not 0 < size <= len(data):
+        return False
+    return bool(blake3(data[:size]).hexdigest() == record.get("blake3"))
+
+
+@contextmanager
+def _unbuffered(disk: Path, session: int) -> Iterator[int]:
+    """Open a member file, to be read past the page cache where that can be had. Raises OSError, NotAFile."""
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(opened(disk, session, os.O_DIRECT))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            descriptor = stack.enter_context(opened(disk, session))
+        yield descriptor
+
+
+def _is_direct(descriptor: int) -> bool:
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
+
+
+def _give_up_direct(descriptor: int) -> bool:
+    """Have the file read through the page cache after all. Return whether that is a change."""
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+    return bool(flags & os.O_DIRECT)
+
+
+def _text(value: Any) -> Any:
+    """Return a header's value as the tracking database has it: names that are not UTF-8 are escaped there."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _strerror(error: OSError) -> str:
+    return os.strerror(error.errno or errno.EIO)

@@ -1,0 +1,158 @@
+"""What a verification finds, told so that somebody can act on it: which bytes of which medium, and where they lie."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from vtlfs.disks.examine import Finding, Kind
+from vtlfs.disks.local import slot_offset
+from vtlfs.disks.opening import member_path
+from vtlfs.disks.records import BLOCK
+from vtlfs.model import Session, TapeFile
+
+
+class Severity(StrEnum):
+    """What a harm means for the data. The names are those of columns of the table `verification`."""
+
+    DAMAGED = "damaged"  # bytes of a tape file are lost, unless the disk is mended
+    UNREADABLE = "unreadable"  # they can't be had now
+    UNDESCRIBED = "undescribed"  # they are right; rebuilding the tracking database from the disks would miss something
+
+
+_SEVERITIES = {
+    Kind.UNREADABLE: Severity.UNREADABLE,
+    Kind.ABSENT: Severity.UNREADABLE,
+    Kind.HEADER: Severity.UNDESCRIBED,
+    Kind.RECORD: Severity.UNDESCRIBED,
+}
+_SINGLE = frozenset({Kind.FLIPPED, Kind.STALE, Kind.RECORD})  # each of these is told for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """Something that is not as it should be. Offsets are bytes, from 0.
+
+    `units` stripe units are harmed, which lie one behind the other from `slot` on and are numbered from `unit` to
+    `last_unit`; they have `bytes` bytes. What is None does not apply: to a header, or to a disk as a whole.
+    """
+
+    kind: Kind
+    why: str
+    disk: int | None
+    path: str | None
+    slot: int | None = None
+    position: int | None = None  # of the first byte in the file `path`
+    medium: str | None = None
+    tape_file: int | None = None
+    session: int | None = None
+    unit: int | None = None
+    last_unit: int | None = None
+    units: int = 0
+    bytes: int = 0
+    offset: int | None = None  # of the first byte in the tape file
+    medium_offset: int | None = None  # of the same byte on the medium
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        return _SEVERITIES.get(self.kind, Severity.DAMAGED)
+
+    @property
+    def count(self) -> int:
+        """As how many it counts: stripe units; a header or a disk is one."""
+        return max(1, self.units)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the harm as a JSON object."""
+        names = (field for field in self.__slots__ if field not in ("kind", "why"))
+        return {"kind": str(self.kind), "severity": str(self.severity), "why": self.why} | {
+            name: getattr(self, name) for name in names
+        }
+
+    def __str__(self) -> str:
+        where = []
+        if self.medium is not None:
+            where.append(f"medium {self.medium}, tape file {self.tape_file:04d}")
+        if self.offset is not None:
+            where.append(f"offset {self.offset} ({self.medium_offset} on the medium)")
+        if self.session is not None:
+            where.append(f"session {self.session}")
+        if self.units > 1:
+            where.append(f"{self.units} stripe units from {self.unit} to {self.last_unit}")
+        elif self.unit is not None:
+            where.append(f"stripe unit {self.unit}")
+        place = ", ".join(where)
+        if self.disk is None:
+            return f"{self.kind}: {place}: {self.why}"
+        at = "" if self.position is None else f" from byte {self.position}"
+        disk = f"disk {self.disk} ({self.path}{at})"
+        return f"{self.kind}: {f'{place} on {disk}' if place else disk}: {self.why}"
+
+
+def absent(disk: int, path: Path | str, why: str) -> Harm:
+    """Return that a disk is not there."""
+    return Harm(Kind.ABSENT, f"{why}; nothing more of it is verified", disk, str(path))
+
+
+def unmapped(file: TapeFile, missing: int) -> Harm:
+    """Return that the tracking database has lost some of a tape file's map."""
+    why = f"the tracking database does not say where {missing} of its {file.bytes} bytes lie"
+    return Harm(Kind.UNMAPPED, why, None, None, None, None, file.medium, file.number, file.session, bytes=missing)
+
+
+def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk: int, root: Path) -> Iterator[Harm]:
+    """Say of findings in a member file which bytes they concern."""
+    for finding in findings:
+        path = str(member_path(root, session.id))
+        harm = Harm(finding.kind, finding.why, disk, path, None, None, file.medium, file.number, session.id)
+        if (unit := finding.unit) is not None:
+            offset = unit.unit * session.stripe_unit
+            harm = replace(
+                harm,
+                slot=unit.slot,
+                position=slot_offset(unit.slot, session.stripe_unit) + (0 if finding.kind is Kind.RECORD else BLOCK),
+                unit=unit.unit,
+                last_unit=unit.unit,
+                units=1,
+                bytes=unit.bytes,
+                offset=offset,
+                medium_offset=file.start + offset,
+            )
+        yield harm
+
+
+class Gathering:
+    """Gathers harms of one disk that say the same of one stripe unit after the other into one."""
+
+    def __init__(self) -> None:
+        self._last: Harm | None = None
+
+    def add(self, harm: Harm) -> Iterator[Harm]:
+        """Take in the next harm; yield what nothing goes on with any more."""
+        last = self._last
+        if last is not None and _goes_on(last, harm):
+            self._last = replace(
+                last, last_unit=harm.last_unit, units=last.units + harm.units, bytes=last.bytes + harm.bytes
+            )
+            return
+        yield from self.end()
+        if harm.slot is None or harm.kind in _SINGLE:
+            yield harm
+        else:
+            self._last = harm
+
+    def end(self) -> Iterator[Harm]:
+        """Yield the harm that is held back, if there is one."""
+        last, self._last = self._last, None
+        if last is not None:
+            yield last
+
+
+def _goes_on(last: Harm, harm: Harm) -> bool:
+    """Tell whether both say the same, of stripe units of which one lies behind the other."""
+    if last.slot is None or harm.slot != last.slot + last.units:
+        return False
+    same = (harm.kind, harm.session, harm.disk) == (last.kind, last.session, last.disk)
+    return same and (harm.kind is Kind.TRUNCATED or harm.why == last.why)

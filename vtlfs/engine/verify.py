@@ -1,0 +1,302 @@
+"""Verifying: everything, or some media, is read back and compared with what the tracking database says of it.
+
+Each disk has a task that walks over it in the order of its member files and their slots, and threads of its own that
+read and compare; all disks work at the same time. What is in flight and in memory is bounded, whatever the library.
+"""
+
+import logging
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import outcome
+import trio
+
+from vtlfs.disks import label as labels
+from vtlfs.disks.examine import CHUNK, Examiner, Finding, Part
+from vtlfs.disks.lane import Lane
+from vtlfs.disks.local import LocalDisk
+from vtlfs.engine import verification as books
+from vtlfs.engine.harm import Gathering, Harm, absent, located, unmapped
+from vtlfs.engine.library import Library
+from vtlfs.engine.throttle import Throttle
+from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.verification import Verification
+from vtlfs.errors import LibraryError, TrackingError
+from vtlfs.model import Session, TapeFile, utc_now
+
+THREADS = 4  # a disk: some compare while others read
+IN_FLIGHT = 8  # jobs a disk
+PARTS_A_JOB = 64
+UNITS_AT_ONCE = 512  # that are looked up in the database together
+STEPS_A_SECOND = 4  # at least, where the speed is limited
+SAVE_SECONDS = 5.0
+SETTLED_SECONDS = 60.0  # after its release, a session's headers have long been finished
+
+log = logging.getLogger(__name__)
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MAP = -1  # in the place of a disk's number in `progress`: how far the map itself was looked through
+
+Report = Callable[[Harm], None]
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A part of a session's stripe units, and what they belong to."""
+
+    part: Part
+    file: TapeFile
+    session: Session
+
+
+@dataclass(slots=True)
+class _Job:
+    """Pieces that a thread examines one after the other, and what comes of it."""
+
+    pieces: list[_Piece]
+    done: trio.Event = field(default_factory=trio.Event)
+    result: "outcome.Outcome[list[list[Finding]]] | None" = None
+
+    @property
+    def bytes(self) -> int:
+        return sum(piece.part.bytes for piece in self.pieces)
+
+    def settle(self, result: "outcome.Outcome[list[list[Finding]]]") -> None:
+        self.result = result
+        self.done.set()
+
+
+class Verifier:
+    """One verification at work. Runs in the trio loop, which may cancel it at any time."""
+
+    def __init__(
+        self, library: Library, tracking: Tracking, verification: Verification, report: Report, progress: Progress
+    ) -> None:
+        self._library = library
+        self._tracking = tracking
+        self._books = verification
+        self._report = report
+        self._progress = progress
+        self._gatherings: list[Gathering] = []
+        self._ended_before = utc_now(-SETTLED_SECONDS)
+
+    async def run(self, limit: int | None) -> None:
+        """Verify what has not been verified yet, reading at most `limit` bytes a second; None: as fast as it goes.
+
+        Its end is recorded when everything was gone through; otherwise how far it came.
+        """
+        throttle = Throttle(limit, trio.current_time)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._save_now_and_then)
+                async with trio.open_nursery() as walks:
+                    walks.start_soon(self._walk_map)
+                    for disk in self._disks():
+                        walks.start_soon(self._walk, disk, throttle)
+                nursery.cancel_scope.cancel()
+            self._books.ended_at = utc_now()
+        finally:
+            self._save()
+
+    def _disks(self) -> list[Examiner]:
+        """Return the disks that are there, and report those that are not."""
+        found: dict[int, Examiner] = {}
+        lost: dict[str, str] = {}
+        uuid = self._library.config.uuid
+        for path in self._library.config.disks:
+            try:
+                number = _number(path, uuid)
+                found[number] = Examiner(LocalDisk(number, path, uuid), uuid, self._library.config.stripe_unit)
+            except LibraryError as error:
+                lost[str(path)] = str(error)
+        for record in self._tracking.disks():
+            if record.number not in found:
+                path_of_old = record.path if record.path in lost else next(iter(lost), record.path)
+                why = lost.pop(path_of_old, "no path in library.toml leads to it")
+                self._note(absent(record.number, path_of_old, why))
+        return [found[number] for number in sorted(found)]
+
+    async def _walk_map(self) -> None:
+        """See whether the database knows where every byte lies. That needs no disk."""
+        begin, _ = self._books.progress.get(MAP, (0, 0))
+        for file, session in books.tape_files(self._tracking, self._books, begin):
+            known = books.mapped(self._tracking, session.id)
+            if known != file.bytes:
+                self._note(unmapped(file, file.bytes - known))
+            self._books.progress[MAP] = (session.id + 1, 0)
+            await trio.lowlevel.checkpoint()
+
+    # --- one disk ---------------------------------------------------------------------------------------------------
+
+    async def _walk(self, disk: Examiner, throttle: Throttle) -> None:
+        """Examine one disk from where an earlier run left off."""
+        lane = Lane(f"disk{disk.number}.verify", THREADS)
+        gathering = Gathering()
+        self._gatherings.append(gathering)
+        waiting: deque[_Job] = deque()
+        try:
+            for job in self._jobs(disk, throttle.rate):
+                await trio.sleep(throttle.take(job.bytes))
+                lane.submit(job.settle, _examine, disk, [piece.part for piece in job.pieces])
+                waiting.append(job)
+                while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].done.is_set()):
+                    await self._take(waiting, disk, gathering)
+            while waiting:
+                await self._take(waiting, disk, gathering)
+            self._emit(gathering)
+        except LibraryError as error:
+            self._emit(gathering)
+            self._note(absent(disk.number, disk.path, str(error)))
+        finally:
+            lane.close()
+
+    async def _take(self, waiting: deque[_Job], disk: Examiner, gathering: Gathering) -> None:
+        """Wait for the oldest job and take in what came of it. Raises LibraryError where the disk is gone."""
+        job = waiting[0]
+        await job.done.wait()
+        assert job.result is not None
+        findings = job.result.unwrap()
+        waiting.popleft()
+        for piece, found in zip(job.pieces, findings, strict=True):
+            for harm in located(found, piece.file, piece.session, disk.number, disk.path):
+                self._books.harms[harm.severity] += harm.count
+                for gathered in gathering.add(harm):
+                    self._report(gathered)
+        last = job.pieces[-1].part
+        self._books.progress[disk.number] = (last.session, max(unit.unit for unit in last.units))
+        self._books.bytes += job.bytes
+        self._progress(job.bytes)
+
+    def _jobs(self, disk: Examiner, rate: int | None) -> Iterator[_Job]:
+        """Yield all that is left to do on a disk, in the order in which it lies there."""
+        most = CHUNK if rate is None else max(1, min(CHUNK, rate // STEPS_A_SECOND))
+        pieces: list[_Piece] = []
+        size = 0
+        for piece in self._pieces(disk.number, most):
+            if pieces and (size + piece.part.bytes > most or len(pieces) == PARTS_A_JOB):
+                yield _Job(pieces)
+                pieces, size = [], 0
+            pieces.append(piece)
+            size += piece.part.bytes
+        if pieces:
+            yield _Job(pieces)
+
+    def _pieces(self, disk: int, most: int) -> Iterator[_Piece]:
+        """Yield the stripe units of a disk in parts of at most so many bytes, or one unit."""
+        begin, after = self._books.progress.get(disk, (0, -1))
+        for file, session in books.tape_files(self._tracking, self._books, begin):
+            if session.id != begin:
+                after = -1
+            count = max(1, min(UNITS_AT_ONCE, most // session.stripe_unit))
+            while units := self._tracking.stripe_units_on(disk, session.id, after, count):
+                units.sort(key=lambda unit: unit.slot)
+                has_ended = file.released_at <= self._ended_before
+                part = Part(session.id, session.stripe_unit, _header(file, session), tuple(units), after < 0, has_ended)
+                yield _Piece(part, file, session)
+                after = max(unit.unit for unit in units)
+
+    # --- what comes of it -------------------------------------------------------------------------------------------
+
+    def _note(self, harm: Harm) -> None:
+        self._books.harms[harm.severity] += harm.count
+        self._report(harm)
+
+    def _emit(self, gathering: Gathering) -> None:
+        for harm in gathering.end():
+            self._report(harm)
+
+    async def _save_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(SAVE_SECONDS)
+            self._save()
+
+    def _save(self) -> None:
+        """Report what is held back, and write down how far it came."""
+        for gathering in self._gatherings:
+            self._emit(gathering)
+        try:
+            books.save(self._tracking, self._books)
+        except TrackingError as error:
+            log.warning("how far the verification came is not written down: %s", error)
+
+
+def verify(
+    library: Library,
+    tracking: Tracking,
+    verification: Verification,
+    report: Report,
+    progress: Progress,
+    limit: int | None = None,
+) -> signal.Signals | None:
+    """Run a verification until it has ended or a signal stops it; return that signal.
+
+    `report` is told each harm, `progress` the bytes that were verified. `limit`: bytes a second. Raises TrackingError,
+    and whatever `report` and `progress` raise.
+    """
+    try:
+        verifier = Verifier(library, tracking, verification, report, progress)
+        return trio.run(_run, verifier, limit)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
+    caught: list[signal.Signals] = []
+    wanted = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            with trio.open_signal_receiver(*wanted) as signals:
+                async for number in signals:
+                    caught.append(signal.Signals(number))
+                    nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop)
+        await verifier.run(limit)
+        nursery.cancel_scope.cancel()
+    return caught[0] if caught else None
+
+
+def _examine(disk: Examiner, parts: list[Part]) -> list[list[Finding]]:
+    return [disk.examine(part) for part in parts]
+
+
+def _number(path: Path, library: str) -> int:
+    """Return the number of the disk at this path. Raises LibraryError where it is not there or not ours."""
+    try:
+        label = labels.read(path) if path.is_dir() else None
+    except OSError as error:
+        raise LibraryError(error.strerror) from None
+    if label is None:
+        raise LibraryError("not labelled; is the right device mounted there?" if path.exists() else "no such directory")
+    if label.library != library:
+        raise LibraryError(f"belongs to another library ({label.library})")
+    return label.number
+
+
+def _header(file: TapeFile, session: Session) -> dict[str, object]:
+    """Return what the headers of a session's member files are to say."""
+    return {
+        "medium": session.medium,
+        "drive": session.drive,
+        "host": session.host,
+        "pid": session.pid,
+        "uid": session.uid,
+        "gid": session.gid,
+        "program": session.program,
+        "opened_at": session.opened_at,
+        "stripe_unit": session.stripe_unit,
+        "state": str(session.state),
+        "error": session.error,
+        "released_at": session.released_at,
+        "tape_file": session.tape_file,
+        "start": file.start,
+        "bytes": file.bytes,
+    }
