@@ -126,6 +126,12 @@ def test_export_has_the_rows_of_then(chosen: list[tuple[str, int]]) -> None:
                 assert sorted(found, key=repr) == rows
             stripes = database.execute("SELECT session, sum(bytes) FROM stripe_unit GROUP BY session").fetchall()
             assert dict(stripes) == {row[0]: row[BYTES] for row in then[number]["session"] if row[BYTES]}
+            assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            keys = database.execute("SELECT name FROM pragma_table_info('session') WHERE pk").fetchall()
+            assert keys == [("id",)]
+            linked = database.execute("SELECT \"table\" FROM pragma_foreign_key_list('session')").fetchall()
+            assert {name for (name,) in linked} == {"medium", "drive", "mount"}
             kinds = Counter(database.execute("SELECT type FROM sqlite_master"))
             assert ("trigger",) not in kinds
         with closing(Tracking(file.parent, read_only=True, name=file.name)) as exported:

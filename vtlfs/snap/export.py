@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from pathlib import Path
 
 from vtlfs.engine.library import Library
@@ -13,17 +14,7 @@ from vtlfs.errors import LibraryError
 from vtlfs.snap import store
 from vtlfs.snap.view import open_view
 
-TABLES = ("library", "disk", "drive", "medium", "mount", "session", "tape_file", "snapshot", "_sqlite_migrations")
-KEYS = {
-    "disk": "number",
-    "drive": "number",
-    "medium": "barcode",
-    "mount": "id",
-    "session": "id",
-    "tape_file": "medium, number",
-    "stripe_unit": "session, unit",
-    "snapshot": "id",
-}
+TABLES = ("library", "disk", "medium", "drive", "mount", "session", "tape_file", "snapshot", "_sqlite_migrations")
 
 
 def export(library: Library, number: int, file: Path) -> None:
@@ -35,6 +26,7 @@ def export(library: Library, number: int, file: Path) -> None:
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         view.execute("PRAGMA query_only = OFF")
+        view.execute("PRAGMA foreign_keys = OFF")  # all hold; asking for each row would only take time
         view.execute("ATTACH DATABASE ? AS exported", str(temporary))
         view.execute("BEGIN")  # not an immediate one, which would lock the library's database too
         store.snapshot(view, number)
@@ -53,19 +45,28 @@ def export(library: Library, number: int, file: Path) -> None:
 
 
 def _copy(view: Tracking) -> None:
+    for table in (*TABLES, "stripe_unit"):
+        (made,) = view.one("SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", table)
+        view.execute(_without_since(made).replace("CREATE TABLE ", "CREATE TABLE exported.", 1))
     for table in TABLES:
-        view.execute(f"CREATE TABLE exported.{table} AS SELECT * FROM {table}")
+        view.execute(f"INSERT INTO exported.{table} SELECT * FROM {table}")
     # Of a session that was open, the last unit has grown since; what came later is left out.
     view.execute(
-        "CREATE TABLE exported.stripe_unit AS SELECT session, unit, disk, slot,"
+        "INSERT INTO exported.stripe_unit SELECT session, unit, disk, slot,"
         " min(stripe_unit.bytes, session.bytes - unit * session.stripe_unit) AS bytes, blake3"
         " FROM main.stripe_unit AS stripe_unit JOIN session ON session.id = stripe_unit.session"
         " WHERE access = 'write' AND unit * session.stripe_unit < session.bytes"
     )
-    for table, columns in KEYS.items():
-        view.execute(f"CREATE UNIQUE INDEX exported.{table}_key ON {table} ({columns})")
-    view.execute("CREATE INDEX exported.session_medium ON session (medium, id)")
-    view.execute("CREATE INDEX exported.session_host ON session (host, id)")
-    view.execute("CREATE UNIQUE INDEX exported.tape_file_start ON tape_file (medium, start)")
-    view.execute("CREATE INDEX exported.session_written ON session (released_at, host, medium, bytes, tape_file)")
+    indexes = view.execute(
+        "SELECT sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name IN ('session', 'tape_file')"
+        " AND sql NOT LIKE '%(since)'"
+    )
+    for (index,) in indexes.fetchall():
+        view.execute(index.replace("CREATE INDEX ", "CREATE INDEX exported.", 1))
     view.execute(f"CREATE VIEW exported.write_command AS {WRITE_COMMAND}")
+
+
+def _without_since(table: str) -> str:
+    """Return the SQL that makes a table without its column `since`, and with all its comments."""
+    rest = re.sub(r"\n *since INTEGER\b[^\n]*", "", table)
+    return re.sub(r",( *--[^\n]*)?\n\)", r"\1\n)", rest)
