@@ -361,7 +361,7 @@ def test_now_follows_open_sessions(shelf: Shelf) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.tab("5")
-        await d.until(lambda: len(d.rows) == 2 and "2 open sessions" in d.text(), "open sessions")
+        await d.until(lambda: len(d.rows) == 2 and "2 writing" in d.text(), "open sessions")
         shelf.open(at(6, 1), MEDIA[0], b"new " * 100000, "delta")
         await d.until(lambda: len(d.rows) == 3 and "delta" in d.rows[2], "one more")
         await d.press("3")

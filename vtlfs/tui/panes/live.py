@@ -76,4 +76,4 @@ class Live(Pane):
             if found:
                 rate = sum(self._meter.session_rate(session) for session in found)
                 parts.append(f"{len(found):,} {word} {words.size(int(rate))}/s")
-        return f"throughput by disk; {'; '.join([words.count(len(sample.sessions), 'open session'), *parts])}"
+        return f"throughput by disk; {', '.join(parts) or 'no open session'}"

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from rich.cells import set_cell_size
 from rich.text import Text
+from textual.geometry import Size
 from textual.widget import Widget
 
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -26,7 +27,7 @@ class Plot(Widget):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--bars", "plot--axis"}
     DEFAULT_CSS = """
-    Plot { height: 30%; min-height: 7; padding: 0 1; border-top: solid $primary; background: $surface;
+    Plot { height: auto; max-height: 30%; min-height: 3; padding: 0 1; border-top: solid $primary; background: $surface;
         color: $foreground;
         & > .plot--bars { color: $text-success; }
         & > .plot--axis { color: $foreground 60%; }
@@ -49,10 +50,15 @@ class Plot(Widget):
     def plot(self, title: str, series: Series, ends: tuple[str, str]) -> None:
         """Show series of a name, numbers and what is written at the end of the row; the ends are of the axis."""
         self.border_title = title
+        is_as_high = len(series) == len(self._series)
         self._series = [(name, list(values), notes) for name, values, notes in series]
         self._ends = ends
         self._instead = "nothing yet"
-        self.refresh()
+        self.refresh(layout=not is_as_high)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Return how many lines there are, with the axis."""
+        return len(self._series) + 1
 
     def render(self) -> Text:
         """Draw it."""
