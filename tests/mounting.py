@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from vtlfs.engine.check import check
 from vtlfs.engine.extract import extract
 from vtlfs.engine.library import Library, create
 from vtlfs.logs import FILE as LOG
@@ -168,13 +169,24 @@ class OnDisks:
         words = [*PROGRAM, "extract", str(self.path), barcode, *([] if number is None else [str(number)])]
         return subprocess.run(words, capture_output=True, timeout=SECONDS, cwd=PROJECT, check=True).stdout
 
+    def check(self) -> None:
+        """Want the library's books to be right, and the files that they tell of to be there."""
+        assert [str(finding) for finding in check(Library.open(self.path)).findings if finding.damage] == []
+
     @contextmanager
     def mounted(
-        self, options: str = "", *, at: Path | None = None, background: bool = False, expects: Sequence[str] = ()
+        self,
+        options: str = "",
+        *,
+        at: Path | None = None,
+        background: bool = False,
+        expects: Sequence[str] = (),
+        checked: bool = True,
     ) -> Iterator[Mounted]:
-        """Mount the library for the block; then unmount it, and want a clean end and a log without alarm.
+        """Mount the library for the block; then unmount it, and want a clean end, a log without alarm and right books.
 
-        `expects`: what must be in the log's alarming lines, each of which must have one of them.
+        `expects`: what must be in the log's alarming lines, each of which must have one of them. `checked`: its disks
+        are to be there and whole at the end.
         """
         path = self.root / "mnt" if at is None else at
         with suppress(FileExistsError):
@@ -187,6 +199,8 @@ class OnDisks:
                 assert mounted.ended() in (0, None)
             assert not os.path.ismount(path)
             check_log(mounted.said(), expects)
+            if checked:
+                self.check()
         except BaseException:
             sys.stderr.write(mounted.said())
             raise

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from vtlfs import __version__
+from vtlfs.cli.check import check
 from vtlfs.cli.extract import extract
 from vtlfs.cli.fstab import fstab
 from vtlfs.cli.install import install, uninstall
@@ -69,7 +70,7 @@ def program() -> None:
 
 
 for _command in (
-    *(init, media, mount, umount, load, unload, status, sessions, files, extract, verify, snapshot, tui, recover),
+    *(init, media, mount, umount, load, unload, status, sessions, files, extract, verify, check, snapshot, tui, recover),
     *(fstab, install, uninstall),
 ):
     program.add_command(_command)

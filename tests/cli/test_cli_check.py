@@ -1,0 +1,263 @@
+"""`vtlfs check`: each way in which the books or the disks can be wrong is found and named."""
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from vtlfs.disks.local import member_path
+from vtlfs.engine import invariants
+from vtlfs.engine.check import check
+from vtlfs.engine.recover import hold_lock
+from vtlfs.model import utc_now
+from vtlfs.snap import store
+
+# What breaks a library of `filled`, and what the check then says.
+DAMAGE = {
+    "UPDATE library SET media = 7": "the library's counters are 7 media",
+    "UPDATE library SET bytes = 7": "the library's counters are 2 media, 3 sessions, 2 tape files, 7 bytes",
+    "INSERT INTO library SELECT * FROM library": "the table library has 2 rows",
+    "UPDATE library SET next_session = 2": "session 3: identifiers from 2 on have not been given yet",
+    "DELETE FROM disk WHERE number = 0": "there are 1 disks, but their numbers end with 1",
+    "UPDATE drive SET loaded = 'A00001L9'": "drive 0: loaded is A00001L9, since None",
+    "UPDATE mount SET unmounted_at = 'x' WHERE id = 1": "mount 1: it is mounted, and its end x",
+    "UPDATE medium SET bytes = 1 WHERE bytes > 0": "medium A00001L9: it has 1 bytes in 2 tape files, but its",
+    "UPDATE medium SET tape_files = 3 WHERE bytes > 0": "medium A00001L9: it has 15000 bytes in 3 tape files",
+    "UPDATE medium SET written_at = 'x'": "medium A00001L9: it was last written x",
+    "UPDATE medium SET reserved = 5 WHERE id = 2": "medium A00002L9: 5 bytes are promised, but 0 to open sessions",
+    "UPDATE tape_file SET start = 9999 WHERE number = 1": "medium A00001L9: tape file 1 begins at 9999, but 1",
+    "UPDATE tape_file SET number = 5 WHERE number = 1": "medium A00001L9: tape file 5 begins at 10000, but 1",
+    "UPDATE tape_file SET bytes = 1 WHERE number = 0": "tape file 0 of A00001L9: 1 bytes, of session 1, which",
+    "UPDATE tape_file SET epoch = 9": "tape file 0 of A00001L9: it came in epoch 9, which is yet to come",
+    "UPDATE session SET released_at = NULL WHERE id = 1": "session 1: it is released, with released_at None",
+    "UPDATE session SET reserved = 5 WHERE id = 1": "session 1: it is released, with released_at",
+    "UPDATE session SET tape_file = NULL WHERE id = 1": "session 1: 10000 bytes are recorded, but it left no tape file",
+    "UPDATE session SET tape_file = 1 WHERE id = 3": "3 sessions say that they left a tape file, but there are 2",
+    "UPDATE session SET medium = 'A00002L9' WHERE id = 1": "tape file 0 of A00001L9: 10000 bytes, of session 1",
+    "UPDATE mount SET state = 'dead', unmounted_at = 'x'": "session 3: it is open, but its mount 3 is dead",
+    "UPDATE session SET bytes = 9 WHERE id = 3": "session 3: 9 bytes on disks [0,1]; its stripe units are 2 with 5000",
+    "UPDATE session SET disks = '[1]' WHERE id = 3": "session 3: 5000 bytes on disks [1]; its stripe units are 2",
+    "UPDATE stripe_unit SET unit = 7 WHERE session = 1 AND unit = 2": "session 1: 10000 bytes on disks [0,1]; its",
+    "UPDATE stripe_unit SET slot = 0": "session 1: 10000 bytes on disks [0,1]; its stripe units are 3 with 10000",
+    "UPDATE stripe_unit SET blake3 = x'00'": "session 1: 10000 bytes on disks [0,1]; its stripe units are 3 with 10000",
+    "UPDATE stripe_unit SET bytes = iif(unit, 4096, 1808) WHERE session = 1": "session 1: stripe unit 0 has 1808 bytes",
+    "DELETE FROM stripe_unit WHERE session = 3": "session 3: 5000 bytes are recorded, but no stripe unit",
+    "UPDATE snapshot SET id = 9 WHERE id = 2": "snapshot 9: it is not before the epoch 3",
+    "UPDATE snapshot SET sessions = 0 WHERE id = 2": "snapshot 2: it counts less than the one before it",
+    "UPDATE snapshot SET bytes = 1 WHERE id = 2": "snapshot 2: it counts 2 tape files with 1 bytes; of its time are 2",
+    "UPDATE medium SET since = 9": "medium A00001L9: it has been so since epoch 9, which is yet to come",
+    "UPDATE medium_history SET since = until": "medium A00001L9: its history from epoch 2 to 2 overlaps",
+    "UPDATE medium_history SET until = 3": "medium A00001L9: its history ends with epoch 3, after epoch 2",
+    "UPDATE session SET mount = 77 WHERE id = 1": "a row of session names a row of mount that is not there",
+    "CREATE INDEX x ON session (host); PRAGMA writable_schema = 1;"
+    " DELETE FROM sqlite_master WHERE name = 'x'; PRAGMA writable_schema = 0": "SQLite finds it damaged: ***",
+}
+
+
+@pytest.fixture
+def filled(shelf):
+    """A library with two tape files, two snapshots and an open session of a live mount."""
+    mounts = [shelf.mount() for _ in range(3)]
+    shelf.write("A00001L9", b"x" * 10_000, mount=mounts[0])
+    with closing(shelf.library.tracking()) as tracking:
+        with tracking.transaction():
+            store.take(tracking, utc_now())
+        shelf.write("A00001L9", b"y" * 5000, mount=mounts[1])
+        with tracking.transaction():
+            store.take(tracking, utc_now())
+    shelf.open("A00001L9", b"z" * 5000, mount=mounts[2])
+    descriptors = [hold_lock(shelf.library.path, mount) for mount in mounts]
+    yield shelf
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def change(shelf, statements: str) -> None:
+    """Change the database behind its own back: without triggers, checks and foreign keys."""
+    with closing(sqlite3.connect(shelf.library.path / "tracking.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        for statement in statements.split("; "):
+            connection.execute(statement)
+
+
+def found(shelf, *, damaged: bool) -> list[str]:
+    """Return what the check finds, by the program's own function: quicker than the program."""
+    report = check(shelf.library)
+    assert report.damaged is damaged
+    return [str(finding) for finding in report.findings]
+
+
+def test_library_in_order(filled, done, shelf):
+    counts = "3 sessions, 2 tape files, 6 member files on 2 disks"
+    assert done("check", shelf.path) == f"checked {counts}: all is well\n"
+    assert json.loads(done("check", shelf.path, "--json")) == {
+        "damaged": False,
+        "checked": {"sessions": 3, "tape_files": 2, "files": 6, "disks": 2},
+        "findings": [],
+        "more": {},
+    }
+
+
+def test_contradictions_in_the_database_are_found_and_named(filled):
+    """Each statement breaks the rule that is to find it; and no rule is left that none breaks."""
+    with closing(filled.library.tracking(read_only=True)) as tracking:
+        rules = {invariants.SOUND, *invariants.rules(tracking)}
+    broken = {rule for rule in rules if rule.problem.split()[0] in ("disk", "session", "drive", "mount")} & {
+        rule for rule in rules if "_history" in rule.sql or "since > epoch" in rule.sql
+    }  # as those of `medium`
+    with closing(sqlite3.connect(":memory:")) as whole:
+        with closing(sqlite3.connect(filled.library.path / "tracking.db")) as connection:
+            connection.backup(whole)
+        for statement, said in DAMAGE.items():
+            change(filled, statement)
+            with closing(filled.library.tracking(read_only=True)) as tracking:
+                problems = {rule: list(invariants.broken(tracking, rule)) for rule in rules}
+            broken |= {rule for rule in rules if problems[rule]}
+            assert any(text.startswith(said) for texts in problems.values() for text in texts), (statement, problems)
+            with closing(sqlite3.connect(filled.library.path / "tracking.db")) as connection:
+                whole.backup(connection)
+    assert rules - broken == set()
+
+
+def test_json_names_damage_and_advice(filled, run):
+    change(filled, "UPDATE library SET media = 7")
+    result = run("check", filled.path, "--json")
+    assert result.returncode == 3
+    document = json.loads(result.stdout)
+    assert document["damaged"]
+    (finding,) = document["findings"]
+    assert finding["severity"] == "damage"
+    assert "counters" in finding["problem"]
+    assert "backup" in finding["advice"]
+
+
+def test_database_that_cannot_be_read(filled, run):
+    path = filled.library.path / "tracking.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'session'").fetchone()[0]
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))
+    result = run("check", filled.path)
+    assert result.returncode == 3
+    assert "SQLite finds it damaged" in result.stdout or "malformed" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_no_library(refused, tmp_path):
+    assert "no vtlfs library here" in refused(1, "check", tmp_path / "nothing")
+
+
+# --- the disks ------------------------------------------------------------------------------------------------------
+
+
+def test_missing_file(filled):
+    path = member_path(filled.disks[1], 2)
+    path.unlink()
+    (line,) = found(filled, damaged=True)
+    assert line.startswith(f"damage: {path}: gone, with stripe units of session 2; ")
+
+
+def test_missing_directory_of_many_files(filled):
+    member_path(filled.disks[1], 2).parent.rename(filled.root / "elsewhere")
+    lines = found(filled, damaged=True)
+    assert [line.split(": ")[2].split(",")[0] for line in lines] == ["gone"] * 3
+
+
+def test_file_that_is_too_short(filled):
+    path = member_path(filled.disks[0], 1)
+    size = path.stat().st_size
+    os.truncate(path, size - 1)
+    (line,) = found(filled, damaged=True)
+    assert f"{path}: {size - 1} bytes are left of {size} of session 1" in line
+
+
+def test_file_that_is_longer_is_no_harm(filled):
+    path = member_path(filled.disks[0], 1)
+    os.truncate(path, path.stat().st_size + 5000)
+    assert found(filled, damaged=False) == []
+
+
+def test_symbolic_link_in_the_place_of_a_file(filled):
+    path = member_path(filled.disks[0], 1)
+    path.rename(filled.root / "target")
+    path.symlink_to(filled.root / "target")
+    (line,) = found(filled, damaged=True)
+    assert line.startswith(f"damage: {path}: not a regular file; ")
+
+
+def test_file_that_others_may_read(filled):
+    path = member_path(filled.disks[0], 1)
+    path.chmod(0o640)
+    (line,) = found(filled, damaged=False)
+    assert line == f"note: {path}: not only its owner may read it; `chmod 600` it"
+
+
+def test_strange_names(filled):
+    for name in ("sessions/17", "sessions/000000/000000000001.member~", "sessions/000000/000000002000.member"):
+        (filled.disks[0] / name).touch()
+    lines = found(filled, damaged=False)
+    assert len(lines) == 3
+    assert all("not a member file" in line for line in lines)
+
+
+def test_file_of_a_session_that_the_database_never_heard_of(filled, shelf):
+    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+        tracking.lease_sessions(100)
+    path = member_path(filled.disks[0], 50)
+    path.touch(mode=0o600)
+    (line,) = found(filled, damaged=False)
+    assert line.startswith(f"note: {path}: the tracking database does not know session 50; left by a power cut")
+
+
+def test_database_that_is_older_than_the_disks(filled):
+    member_path(filled.disks[0], 50).touch(mode=0o600)
+    (line,) = found(filled, damaged=True)
+    assert "tracking.db is older than the disks" in line
+
+
+def test_disk_that_is_not_there(filled):
+    filled.disks[1].rename(filled.root / "elsewhere")
+    filled.disks[1].mkdir()
+    lines = found(filled, damaged=True)
+    assert [line.split(";")[0] for line in lines] == [
+        f"damage: disk {filled.disks[1]}: it has no label of this library",
+        "damage: disk 1: it is not there",
+    ]
+
+
+def test_same_disk_twice(filled):
+    label = filled.disks[0] / "vtlfs-disk.json"
+    (filled.disks[1] / "vtlfs-disk.json").write_bytes(label.read_bytes())
+    lines = found(filled, damaged=True)
+    assert f"damage: disk {filled.disks[1]}: it is disk 0, and so is {filled.disks[0]}" in lines[0]
+
+
+def test_many_findings_of_one_kind_are_counted(filled, run):
+    for number in range(50):
+        (filled.disks[0] / "sessions" / f"strange{number}").touch()
+    lines = found(filled, damaged=False)
+    assert len(lines) == 20
+    assert "and 30 more like these" in run("check", filled.path).stdout
+
+
+# --- mounts ---------------------------------------------------------------------------------------------------------
+
+
+def test_dead_mount_is_a_note_that_says_what_to_do(shelf, run):
+    shelf.open("A00001L9", b"x" * 5000)
+    (line,) = found(shelf, damaged=False)
+    assert line.startswith("note: mount 1 (pid 4711) died and left 1 sessions open; `vtlfs recover`")
+    run("recover", shelf.path)
+    assert found(shelf, damaged=False) == []
+
+
+def test_lock_that_nobody_needs(shelf):
+    os.close(hold_lock(shelf.library.path, 7))
+    (line,) = found(shelf, damaged=False)
+    assert "mounts/7.lock: the lock of a mount that has ended" in line

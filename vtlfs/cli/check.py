@@ -1,0 +1,69 @@
+"""`vtlfs check`: whether the library's books are right, and whether the disks have what they tell of."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.errors import DamagedUnit
+
+if TYPE_CHECKING:
+    from vtlfs.engine.check import Report
+
+EXIT_DAMAGED = DamagedUnit.exit_status
+
+
+@click.command(epilog=params.example("vtlfs check /srv/vtl"))
+@params.library_argument
+@params.json_option
+def check(library: Path, as_json: bool) -> None:
+    """Check the tracking database against itself and against the files on the disks.
+
+    It takes seconds, for it reads no data; the library may be mounted and written to meanwhile.
+
+    Exit status: 0 if all is well, though there may be notes; 3 if anything is damaged; 1 if it can't be checked.
+    """
+    from vtlfs.engine.check import check as run
+    from vtlfs.engine.library import Library
+
+    opened = Library.open(library)
+    with _progress() as progress:
+        report = run(opened, progress)
+    if as_json:
+        show.as_json(report.as_json())
+    else:
+        _print(report)
+    if report.damaged:
+        click.get_current_context().exit(EXIT_DAMAGED)
+
+
+def _print(report: "Report") -> None:
+    for finding in report.findings:
+        show.line(str(finding))
+    if report.more:
+        show.line(f"and {report.more.total():,} more like these")
+    damage = sum(finding.damage for finding in report.findings)
+    notes = len(report.findings) - damage
+    counts = [(report.sessions, "session"), (report.tape_files, "tape file"), (report.files, "member file")]
+    what = ", ".join(show.count(number, noun) for number, noun in counts)
+    verdict = f"{show.count(damage, 'problem')} found" if damage else "all is well"
+    noted = f", {show.count(notes, 'note')}" if notes else ""
+    show.line(f"checked {what} on {show.count(report.disks, 'disk')}: {verdict}{noted}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], object]]:
+    """Show how far the check is, on standard error, if somebody watches and it takes a while."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda part: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("checking", total=1.0)
+        yield lambda part: bar.update(task, completed=part)

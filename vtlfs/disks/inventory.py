@@ -1,0 +1,74 @@
+"""What lies on a disk, by names and sizes: the member files as the directories show them, without opening one."""
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtlfs.disks.local import SESSIONS, SESSIONS_PER_DIRECTORY, member_path
+
+_GROUP = re.compile(r"[0-9]{6,}")
+_MEMBER = re.compile(r"([0-9]{12,})\.member")
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A directory's entry that has the name of a member file. `is_file`: a regular one, and no symbolic link."""
+
+    size: int
+    is_file: bool
+    is_private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The member files in one directory, by session, and the names there that are none."""
+
+    members: dict[int, Entry]
+    strange: list[str]
+
+
+def groups(disk: Path) -> tuple[set[int], list[str]]:
+    """Return the numbers of the disk's directories of member files, and the names beside them that are none.
+
+    Directory G has sessions G * SESSIONS_PER_DIRECTORY and on. Raises OSError.
+    """
+    numbers, strange = set(), []
+    try:
+        entries = os.scandir(disk / SESSIONS)
+    except FileNotFoundError:
+        return set(), []
+    with entries:
+        for entry in entries:
+            name = entry.name
+            if _GROUP.fullmatch(name) and f"{int(name):06d}" == name and entry.is_dir(follow_symlinks=False):
+                numbers.add(int(name))
+            else:
+                strange.append(f"{SESSIONS}/{name}")
+    return numbers, sorted(strange)
+
+
+def members(disk: Path, group: int) -> Listing:
+    """Return what is in one of these directories; nothing where there is none. Raises OSError."""
+    directory = member_path(disk, group * SESSIONS_PER_DIRECTORY).parent
+    found = Listing({}, [])
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return found
+    with entries:
+        for entry in entries:
+            name = _MEMBER.fullmatch(entry.name)
+            session = int(name[1]) if name else -1
+            if member_path(disk, session) != directory / entry.name:
+                found.strange.append(os.path.relpath(entry.path, disk))
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # a file whose header could not be written is taken away again
+                continue
+            mode = status.st_mode
+            found.members[session] = Entry(status.st_size, stat.S_ISREG(mode), not mode & _OTHERS)
+    return found
