@@ -70,7 +70,23 @@ def program() -> None:
 
 
 for _command in (
-    *(init, media, mount, umount, load, unload, status, sessions, files, extract, verify, check, snapshot, tui, recover),
+    *(
+        init,
+        media,
+        mount,
+        umount,
+        load,
+        unload,
+        status,
+        sessions,
+        files,
+        extract,
+        verify,
+        check,
+        snapshot,
+        tui,
+        recover,
+    ),
     *(fstab, install, uninstall),
 ):
     program.add_command(_command)
