@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from vtlfs.disks.local import member_path
+from vtlfs.disks.opening import member_path
 from vtlfs.engine import invariants
 from vtlfs.engine.check import check
 from vtlfs.engine.recover import hold_lock

@@ -70,23 +70,8 @@ def program() -> None:
 
 
 for _command in (
-    *(
-        init,
-        media,
-        mount,
-        umount,
-        load,
-        unload,
-        status,
-        sessions,
-        files,
-        extract,
-        verify,
-        check,
-        snapshot,
-        tui,
-        recover,
-    ),
+    *(init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, tui),
+    *(recover, verify, check),
     *(fstab, install, uninstall),
 ):
     program.add_command(_command)

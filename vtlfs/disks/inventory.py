@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtlfs.disks.local import SESSIONS, SESSIONS_PER_DIRECTORY, member_path
+from vtlfs.disks.opening import SESSIONS, SESSIONS_PER_DIRECTORY, member_path
 
 _GROUP = re.compile(r"[0-9]{6,}")
 _MEMBER = re.compile(r"([0-9]{12,})\.member")

@@ -16,7 +16,7 @@ from typing import Any
 from vtlfs.disks import inventory
 from vtlfs.disks import label as labels
 from vtlfs.disks.inventory import Entry
-from vtlfs.disks.local import SESSIONS_PER_DIRECTORY, member_path
+from vtlfs.disks.opening import SESSIONS_PER_DIRECTORY, member_path
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine import invariants, recover
 from vtlfs.engine.invariants import Rule
