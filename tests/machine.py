@@ -5,10 +5,11 @@ it, which they may not under the place where the tests run.
 """
 
 import os
+import signal
 import site
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,8 @@ mkdir upper work site project
 mount -t overlay -o lowerdir={sbin},upperdir=/mnt/upper,workdir=/mnt/work overlay {sbin}
 mknod -m 666 fuse c 10 229
 mount --bind fuse /dev/fuse
+mkdir -p run /run/mount
+mount --bind run /run/mount
 touch fstab
 mount --bind fstab /etc/fstab
 mount --bind {site} site
@@ -85,13 +88,15 @@ class Machine:
 
     def servers(self) -> list[int]:
         """Return the processes that serve a mount here."""
+        return [pid for pid, words in self._processes() if b"vtlfs" in words]
+
+    def _processes(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the processes here, with their command lines; those that have ended have none."""
         space = os.stat(f"/proc/{self.process.pid}/ns/mnt").st_ino
-        found = []
         for process in (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
             with suppress(OSError):
-                if (process / "ns/mnt").stat().st_ino == space and b"vtlfs" in (process / "cmdline").read_bytes():
-                    found.append(int(process.name))
-        return found
+                if (process / "ns/mnt").stat().st_ino == space:
+                    yield int(process.name), (process / "cmdline").read_bytes()
 
     def clean(self) -> None:
         """Unmount what is still mounted, and see the serving processes end."""
@@ -100,6 +105,8 @@ class Machine:
         wait_until(lambda: not self.servers(), "the end of the serving processes")
 
     def end(self) -> None:
-        """Be gone."""
-        self.process.kill()
+        """Be gone, with all processes that are left."""
+        for pid, _ in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.communicate()

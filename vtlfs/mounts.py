@@ -153,14 +153,16 @@ def mount_point_of(path: Path) -> Path:
     return next((place for place in (real, *real.parents) if str(place) in points), Path("/"))
 
 
-def tell_umount(library: Path, mountpoint: Path) -> None:
-    """Have umount(8) ask /sbin/umount.fuse.vtlfs, where that is installed, so that it waits for the serving process.
+def tell_system(library: Path, mountpoint: Path, options: str) -> None:
+    """Write into the table of mount(8), /run/mount/utab, what the kernel does not keep of a mount. Root's mounts only.
 
-    Of a FUSE mount that it knows nothing of, root's umount(8) asks statfs() only, and that says `fuse`. What is written
-    to its table (/run/mount/utab) is a hint: without it, or with one too many, everything else is the same.
+    `uhelper`: else root's umount(8) asks statfs() for the type, which says `fuse`, and does not find
+    /sbin/umount.fuse.vtlfs, which waits for the serving process. `_netdev`: else systemd takes the mount for a local
+    one as soon as it is mounted. Without the entry, or with one too many, everything else is the same.
     """
     if os.geteuid() == 0:
-        words = ["mount", "-i", "-f", "-t", FILE_SYSTEM_TYPE, "-o", f"uhelper={FILE_SYSTEM_TYPE}", "--"]
+        remarks = [f"uhelper={FILE_SYSTEM_TYPE}", *({"_netdev"} & set(options.split(",")))]
+        words = ["mount", "-i", "-f", "-t", FILE_SYSTEM_TYPE, "-o", ",".join(remarks), "--"]
         subprocess.run([*words, os.path.realpath(library), mountpoint], capture_output=True, check=False)
 
 

@@ -33,6 +33,18 @@ def test_mount_a_mounts_once_and_umount_unmounts(machine: Machine, name: str, li
     assert " alpha " in sessions(machine, name)
 
 
+def test_table_of_mount_has_what_umount_and_systemd_go_by(machine: Machine, name: str, line: str):
+    machine.fstab(f"{line} vtlfs nofail,_netdev 0 0")
+    machine.run("mount -a")
+    assert machine.run("cat /run/mount/utab").endswith(" OPTS=uhelper=fuse.vtlfs,_netdev\n")
+    machine.run(f"umount {name}/vtl")
+    machine.vtlfs(f"mount {name}/library {name}/vtl")
+    assert machine.run("cat /run/mount/utab").endswith(" OPTS=uhelper=fuse.vtlfs\n")
+    machine.run(f"umount /mnt/{name}/vtl")
+    assert not machine.servers()
+    assert machine.run("cat /run/mount/utab") == ""
+
+
 def test_mount_a_with_another_table(machine: Machine, name: str, line: str):
     machine.run(f"echo '{line} vtlfs defaults 0 0' > {name}/fstab; mount -a -T {name}/fstab; mount -a -T {name}/fstab")
     assert len(machine.mounts()) == 1
