@@ -17,6 +17,8 @@ from mounting import SECONDS, wait_until
 
 SERVER = "192.0.2.1"
 ADDRESSES = {"alpha": "192.0.2.11", "beta": "192.0.2.12"}
+SERVER_V6 = "2001:db8::1"
+ADDRESSES_V6 = {"alpha": "2001:db8::11", "beta": "2001:db8::12"}
 USER, USER_ID = "operator", 4711  # an ordinary user, whom only these daemons know
 SFTP = {"external": "/usr/lib/openssh/sftp-server", "internal": "internal-sftp"}
 
@@ -48,11 +50,12 @@ class Network:
             run(*self.inside(host), "ip", "link", "set", "lo", "up")
         server = f"{self._prefix}-server"
         self._ip("server", "link add bridge type bridge", "link set bridge up", f"addr add {SERVER}/24 dev bridge")
+        self._ip("server", f"addr add {SERVER_V6}/64 dev bridge nodad")
         for host, address in ADDRESSES.items():
             self._ip(
                 host, f"link add eth0 type veth peer name {host} netns {server}", f"addr add {address}/24 dev eth0"
             )
-            self._ip(host, "link set eth0 up")
+            self._ip(host, "link set eth0 up", f"addr add {ADDRESSES_V6[host]}/64 dev eth0 nodad")
             self._ip("server", f"link set {host} master bridge up")
 
     def remove(self) -> None:
@@ -116,6 +119,7 @@ class Ssh:
         self.authorize()
         (root / "sshd_config").write_text(
             f"""ListenAddress {SERVER}
+ListenAddress {SERVER_V6}
 HostKey {root}/host_key
 AuthorizedKeysFile {self.keys}
 PidFile none
@@ -128,7 +132,7 @@ MaxStartups 100
 """
         )
         known = (root / "host_key.pub").read_text()
-        (root / "known_hosts").write_text(f"{SERVER} {known}")
+        (root / "known_hosts").write_text(f"{SERVER},{SERVER_V6} {known}")
         (root / "ssh_config").write_text(
             f"""Host vtl {SERVER}
     HostName {SERVER}

@@ -1,7 +1,7 @@
 """Hosts that stream to a drive through `ssh`: what they write, and under which name the tracking database has it."""
 
 import pytest
-from network import ADDRESSES, USER
+from network import ADDRESSES, ADDRESSES_V6, SERVER_V6, USER
 from site_of_tests import Site
 
 
@@ -10,10 +10,8 @@ from site_of_tests import Site
     [
         "cat > DRIVE",
         "cat >> DRIVE",
-        "dd of=DRIVE",
         "dd of=DRIVE bs=64k",
-        "dd of=DRIVE bs=1M iflag=fullblock",
-        "dd of=DRIVE bs=256k iflag=fullblock oflag=append conv=notrunc,fsync",
+        "dd of=DRIVE bs=1M iflag=fullblock oflag=append conv=notrunc,fsync",
         "exec env -i dd of=DRIVE bs=10k conv=fsync",
     ],
 )
@@ -23,6 +21,12 @@ def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(site: Site, comman
     sessions = site.together(tape, script)
     site.check(tape, sessions)
     assert {one["drive"] for one in sessions} == {0}
+
+
+def test_hosts_with_addresses_of_the_sixth_version(site: Site):
+    tape = site.tape()
+    sessions = site.together(tape, f"SEND | ssh -o HostName={SERVER_V6} vtl 'cat > {tape.path}'")
+    site.check(tape, sessions, ADDRESSES_V6)
 
 
 def test_hosts_read_what_was_written_and_are_named_too(site: Site):
