@@ -151,7 +151,10 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         mounted_at=utc_now(),
         unmounted_at=None,
     )
-    async with running(library, record, durable_close=options.sync is SyncMode.CLOSE, at_end=copying.at_end) as engine:
+    durable_close = options.sync is SyncMode.CLOSE
+    async with running(
+        library, record, durable_close=durable_close, check=options.check, at_end=copying.at_end
+    ) as engine:
         operations = Operations(engine, options)
         with _errors_of_libfuse(mountpoint):
             pyfuse3.init(operations, str(mountpoint), _fuse_options(library, options))

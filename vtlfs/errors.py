@@ -15,6 +15,8 @@ class VtlfsError(Exception):
 
     errno: int = errno.EIO
     exit_status: int = 1
+    is_news: bool = False
+    """Whether it is to be told in the log of a mount too, and not only to the program that asked."""
 
 
 class UsageError(VtlfsError):
@@ -125,10 +127,12 @@ class CannotReopen(VtlfsError):
 class DiskError(VtlfsError):
     """An operation on one disk failed; `errno` is the disk's own."""
 
-    def __init__(self, disk: int, path: str, error: OSError) -> None:
+    def __init__(self, disk: int, path: str, error: OSError, what: str = "") -> None:
+        """`what` it was that was wanted, where that is known."""
         code = error.errno or errno.EIO
-        super().__init__(f"disk {disk} ({path}): {os.strerror(code)}")
+        super().__init__(f"disk {disk} ({path}): {os.strerror(code)}{what and f': {what}'}")
         self.disk = disk
+        self.path = path
         self.errno = code
 
 
@@ -137,12 +141,16 @@ class DamagedUnit(VtlfsError):
 
     errno = errno.EIO
     exit_status = 3
+    is_news = True
 
-    def __init__(self, session: int, unit: int, disk: int, why: str) -> None:
-        super().__init__(f"session {session}, stripe unit {unit} on disk {disk}: {why}")
+    def __init__(self, session: int, unit: int, disk: int | None, why: str, what: str = "") -> None:
+        """`what` of the medium it is, where that is known."""
+        where = "" if disk is None else f" on disk {disk}"
+        super().__init__(f"session {session}, stripe unit {unit}{where}: {why}{what and f': {what}'}")
         self.session = session
         self.unit = unit
         self.disk = disk
+        self.why = why
 
 
 class TrackingError(VtlfsError):

@@ -13,13 +13,15 @@ def test_nothing_said():
     options = parse("")
     assert (options.host, options.io, options.sync, options.mode) == (None, IoMode.AUTO, SyncMode.CLOSE, DEFAULT_MODE)
     assert (options.allow_other, options.uid, options.gid, options.read_only) == (False, None, None, False)
+    assert options.check
 
 
 def test_everything_said():
-    options = parse("host=alpha-1.example,io=direct,sync=none,allow_other,uid=12,gid=34,mode=0640,ro")
+    options = parse("host=alpha-1.example,io=direct,sync=none,allow_other,uid=12,gid=34,mode=0640,check=off,ro")
     assert (options.host, options.io, options.sync) == ("alpha-1.example", IoMode.DIRECT, SyncMode.NONE)
     assert (options.allow_other, options.uid, options.gid, options.mode) == (True, 12, 34, 0o640)
     assert options.read_only
+    assert not options.check
     assert options.text.startswith("host=alpha-1.example,io=direct")
 
 
@@ -82,6 +84,7 @@ def test_last_of_ro_and_rw_counts():
         ("uid=nobody-of-that-name", "user"),
         ("gid=", "group"),
         ("allow_other=yes", "takes no value"),
+        ("check=maybe", "on or off"),
         ("ro=1", "takes no value"),
         ("host=", "host"),
         ("host=a b", "host"),

@@ -373,15 +373,17 @@ async def running(
     mount: Mount,
     *,
     durable_close: bool = True,
+    check: bool = True,
     disks: list[Disk] | None = None,
     at_end: Callable[["Engine"], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Engine]:
     """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
 
-    At the end, every session that is still open is ended as cut off. `disks` replaces the library's own, for tests.
+    At the end, every session that is still open is ended as cut off. `check`: what is read is compared with
+    what was written. `disks` replaces the library's own, for tests.
     `at_end` is called when all sessions have ended, before anybody can see that the mount has.
     """
-    found: list[Disk] = disks if disks is not None else [*library.disks()]
+    found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
     reading = library.tracking(read_only=True)
     recorder = Recorder(library.tracking)
     pool = DiskPool(found, library.config.stripe_unit)

@@ -45,8 +45,11 @@ class Library:
             raise LibraryError(f"{self.path}: library.toml says {self.config.uuid}, tracking.db says {uuid}")
         return opened
 
-    def disks(self) -> list[LocalDisk]:
-        """Return the disks by number, found by their labels. Raises LibraryError where one is missing or not ours."""
+    def disks(self, *, check: bool = True) -> list[LocalDisk]:
+        """Return the disks by number, found by their labels; `check`: they compare BLAKE3s on reading.
+
+        Raises LibraryError where one is missing or not ours.
+        """
         found: dict[int, LocalDisk] = {}
         for path in self.config.disks:
             label = _label_of(path)
@@ -58,7 +61,7 @@ class Library:
                 raise LibraryError(f"disk {path}: is disk {label.number}, and so is {found[label.number].path}")
             if not os.access(path, os.W_OK | os.X_OK):
                 raise LibraryError(f"disk {path}: not writable")
-            found[label.number] = LocalDisk(label.number, path, self.config.uuid)
+            found[label.number] = LocalDisk(label.number, path, self.config.uuid, check=check)
         self._check_complete(set(found))
         return [found[number] for number in sorted(found)]
 

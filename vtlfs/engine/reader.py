@@ -1,6 +1,7 @@
 """Reading back: tape files and media, stripe unit by stripe unit, from all disks at once, each checked."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import outcome
 import trio
@@ -8,7 +9,7 @@ import trio
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.stripe import cut
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import DamagedUnit, VtlfsError
+from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
 from vtlfs.model import StripeUnit, TapeFile
 
 ROWS_AT_ONCE = 128  # stripe units that are looked up in the database together
@@ -40,6 +41,7 @@ class StreamReader:
         self._rows: dict[int, StripeUnit] = {}
         self._loads: dict[int, _Load] = {}  # the most recently used last
         self._last = -1
+        self._told: set[int] = set()  # units that could not be had, and of which somebody has heard
 
     async def read(self, offset: int, size: int) -> list[memoryview]:
         """Return the tape file's bytes at the offset in pieces; fewer at its end. Raises DamagedUnit, DiskError."""
@@ -50,12 +52,16 @@ class StreamReader:
         return parts
 
     async def _unit(self, number: int) -> bytes:
-        load = self._start(number)
+        try:
+            load = self._start(number)
+        except DamagedUnit as error:
+            raise self._explained(error, number) from None
         ahead = self._read_ahead()
         if number in (self._last, self._last + 1):
             last = (self._file.bytes - 1) // self._file.stripe_unit
             for following in range(number + 1, min(number + ahead, last) + 1):
-                self._start(following)
+                with suppress(DamagedUnit):  # told when it is its turn
+                    self._start(following)
         self._last = number
         self._forget(keep=ahead + 2)
         await load.arrived.wait()
@@ -64,8 +70,26 @@ class StreamReader:
             return data
         assert isinstance(load.result, outcome.Error)
         self._loads.pop(number, None)
-        error = load.result.error
-        raise error if isinstance(error, VtlfsError) else VtlfsError(str(error))
+        raise self._explained(load.result.error, number)
+
+    def _explained(self, error: BaseException, number: int) -> VtlfsError:
+        """Return the error with what it means for the medium; it is news the first time that this unit is read."""
+        file, offset = self._file, number * self._file.stripe_unit
+        what = f"medium {file.medium}, tape file {file.number:04d} from byte {offset} on"
+        what += f", byte {file.start + offset} of the medium"
+        match error:
+            case DamagedUnit():
+                explained: VtlfsError = DamagedUnit(error.session, error.unit, error.disk, error.why, what)
+            case DiskError():
+                what = f"session {file.session}, stripe unit {number}: {what}"
+                explained = DiskError(error.disk, error.path, OSError(error.errno, ""), what)
+            case VtlfsError():
+                return error
+            case _:
+                return VtlfsError(str(error))
+        explained.is_news = number not in self._told
+        self._told.add(number)
+        return explained
 
     def _start(self, number: int) -> _Load:
         load = self._loads.pop(number, None)
@@ -87,7 +111,8 @@ class StreamReader:
             rows = self._tracking.stripe_units(self._file.session, number, ROWS_AT_ONCE)
             self._rows = {row.unit: row for row in rows}
             if number not in self._rows:
-                raise DamagedUnit(self._file.session, number, -1, "the tracking database does not know where it lies")
+                why = "the tracking database does not know where it lies"
+                raise DamagedUnit(self._file.session, number, None, why)
         return self._rows[number]
 
     def _forget(self, keep: int) -> None:

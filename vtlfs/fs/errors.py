@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pyfuse3 import FUSEError
 
-from vtlfs.errors import DamagedUnit, VtlfsError
+from vtlfs.errors import VtlfsError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,11 +28,11 @@ def to_errno(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corout
             return await handler(*args, **kwargs)
         except FUSEError:
             raise
-        except DamagedUnit as error:
-            log.error("%s", error)
-            raise FUSEError(error.errno) from error
         except VtlfsError as error:
-            log.debug("%s: %s", handler.__name__, error)
+            if error.is_news:
+                log.error("%s", error)
+            else:
+                log.debug("%s: %s", handler.__name__, error)
             raise FUSEError(error.errno) from error
         except Exception as error:
             log.exception("%s", handler.__name__)

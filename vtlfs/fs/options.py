@@ -54,6 +54,7 @@ class MountOptions:
     gid: int | None = None
     mode: int = DEFAULT_MODE
     log: str = "info"
+    check: bool = True
     passed_on: tuple[str, ...] = ()
     text: str = ""
 
@@ -139,6 +140,10 @@ def _log(value: str) -> str:
     return value
 
 
+def _on_off(value: str) -> bool:
+    return {"on": True, "off": False}[value]
+
+
 _VALUES: dict[str, Callable[[str], Any]] = {
     "host": check_host,
     "io": IoMode,
@@ -147,6 +152,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "gid": _gid,
     "mode": _mode,
     "log": _log,
+    "check": _on_off,
 }
 _WANTED = {
     "io": "auto, cached or direct",
@@ -155,4 +161,5 @@ _WANTED = {
     "gid": "a group's number or name",
     "mode": "permission bits in octal, such as 0660",
     "log": "debug, info, warning or error",
+    "check": "on or off",
 }

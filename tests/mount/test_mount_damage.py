@@ -1,0 +1,129 @@
+"""Reading what is damaged on a disk through a mount, and verifying while the library is mounted."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from filling import flip_at
+from mounting import Mounted, OnDisks, random_bytes, shell, wait_until
+
+from vtlfs.disks.local import member_path, slot_offset
+from vtlfs.disks.records import BLOCK
+from vtlfs.engine.library import Library
+
+MIB = 1 << 20
+FIRST = random_bytes(1, 70_001)
+DATA = random_bytes(2, 6 * MIB + 5)
+PAGE = 4096
+BAD = 3  # the stripe unit that is damaged
+
+
+def damaged_at(library: OnDisks, session: int, unit: int = BAD) -> tuple[Path, int, int]:
+    """Return the member file and the offset in it of a stripe unit, and its disk."""
+    with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
+        (row,) = tracking.stripe_units(session, unit, 1)
+    return member_path(library.disks[row.disk], session), slot_offset(row.slot, MIB) + BLOCK, row.disk
+
+
+def write(mounted: Mounted, *streams: bytes) -> None:
+    """Write the streams to T1; they are tape files when this returns."""
+    for stream in streams:
+        mounted.medium("T1").write_bytes(stream)
+    assert mounted.medium("T1").stat().st_size == sum(map(len, streams))
+
+
+@pytest.mark.parametrize("io", ["cached", "direct"])
+def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io: str):
+    with library.mounted(f"io={io}", expects=["its BLAKE3 is not the recorded one"]) as mounted:
+        write(mounted, FIRST, DATA)
+        session = library.tape_files("T1")[1].session
+        member, offset, disk = damaged_at(library, session)
+        flip_at(member, offset + 1000)
+        begin, end = BAD * MIB, (BAD + 1) * MIB
+        with open(mounted.file("T1", 1), "rb", buffering=0) as file:
+            for at in range(0, len(DATA), PAGE):
+                if begin <= at < end:
+                    with pytest.raises(OSError, match="Input/output"):
+                        os.pread(file.fileno(), PAGE, at)
+                else:
+                    assert os.pread(file.fileno(), PAGE, at) == DATA[at : at + PAGE]
+        (line,) = [line for line in mounted.said().splitlines() if "BLAKE3" in line]
+        assert line.endswith(
+            f"session {session}, stripe unit {BAD} on disk {disk}: its BLAKE3 is not the recorded one: "
+            f"medium T1, tape file 0001 from byte {begin} on, byte {len(FIRST) + begin} of the medium"
+        )
+        # In large steps, as programs read: the medium as a whole, where units and requests have different borders.
+        told = shell(f"cat {mounted.medium('T1')} > {library.root}/copy", status=1).stderr
+        assert "Input/output error" in told
+        got = (library.root / "copy").read_bytes()
+        assert (FIRST + DATA).startswith(got)
+        assert len(got) <= len(FIRST) + begin
+        shell(
+            f"tail -c +{len(FIRST) + end + PAGE} {mounted.medium('T1')} | cmp - <(tail -c {2 * MIB + 6 - PAGE} "
+            f"{mounted.file('T1', 1)})"
+        )
+        flip_at(member, offset + 1000)
+        assert mounted.medium("T1").read_bytes() == FIRST + DATA, "what failed is not kept"
+
+
+def test_without_checking_damage_is_handed_out_and_verify_finds_it(library: OnDisks):
+    with library.mounted("check=off") as mounted:
+        write(mounted, DATA)
+        member, offset, _ = damaged_at(library, 1)
+        flip_at(member, offset)
+        got = mounted.file("T1", 0).read_bytes()
+        assert [at for at in range(0, len(DATA), MIB) if got[at : at + MIB] != DATA[at : at + MIB]] == [BAD * MIB]
+        assert "1 damaged" in library.vtlfs("verify", library.path, status=3)
+
+
+def test_fifo_in_the_place_of_a_member_file_is_an_error_and_not_waited_for(library: OnDisks):
+    with library.mounted(expects=["a FIFO is in its place"], checked=False) as mounted:
+        write(mounted, DATA)
+        member, _, _ = damaged_at(library, 1)
+        member.unlink()
+        os.mkfifo(member)
+        told = shell(f"timeout 30 cat {mounted.medium('T1')} > /dev/null", status=1).stderr
+        assert "Input/output error" in told
+        assert "replaced" in library.vtlfs("verify", library.path, status=3)
+
+
+def test_verify_runs_beside_streams_and_leaves_them_out(library: OnDisks):
+    with library.mounted() as mounted:
+        write(mounted, DATA)
+        with open(mounted.medium("T2"), "wb", buffering=0) as stream:
+            stream.write(DATA)
+            os.fsync(stream.fileno())
+            document = json.loads(library.vtlfs("verify", library.path, "--json"))
+            assert document["harms"] == []
+            assert document["summary"]["bytes"] == len(DATA)
+            stream.write(DATA)
+        assert json.loads(library.vtlfs("verify", library.path, "--json"))["summary"]["bytes"] == 3 * len(DATA)
+        assert mounted.medium("T2").read_bytes() == DATA + DATA
+
+
+def test_dead_disk_is_told_by_the_mount_and_by_verify(on_loop: OnDisks):
+    """Every read of a disk that was shut down is EIO, also that of its label."""
+    if shutil.which("xfs_io") is None:
+        pytest.skip("xfs_io is not installed")
+    with on_loop.mounted("io=direct", expects=["Input/output error"], checked=False) as mounted:
+        write(mounted, DATA)
+        shell(f"xfs_io -x -c shutdown {on_loop.disks[0]}")
+        first = damaged_at(on_loop, 1, 0)[2]
+        with open(mounted.file("T1", 0), "rb", buffering=0) as file:
+            for unit in range(6):
+                if (unit + first) % 2:
+                    assert os.pread(file.fileno(), PAGE, unit * MIB) == DATA[unit * MIB : unit * MIB + PAGE]
+                else:
+                    with pytest.raises(OSError, match="Input/output") as told:
+                        os.pread(file.fileno(), PAGE, unit * MIB)
+                    assert told.value.errno == errno.EIO
+        line = wait_until(lambda: re.search(r"ERROR.*medium T1.*", mounted.said()), "the line in the log")[0]
+        assert f"disk 0 ({on_loop.disks[0]}): Input/output error: session 1, stripe unit " in line
+        said = on_loop.vtlfs("verify", on_loop.path, status=4)
+        assert f"absent: disk 0 ({on_loop.disks[0]}): " in said
+        assert said.count("\n") == 2
