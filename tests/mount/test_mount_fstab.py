@@ -275,6 +275,17 @@ def test_without_its_interpreter_nothing_is_mounted_but_all_unmounted(machine: M
     assert said.count("\n") == 1
 
 
+def test_with_a_vtlfs_that_does_not_start_all_is_unmounted(machine: Machine, name: str, line: str):
+    machine.fstab(f"{line} vtlfs defaults 0 0")
+    machine.run("mount -a; mv venv/lib/*/site-packages/vtlfs.pth .")
+    try:
+        machine.run(f"umount /mnt/{name}/vtl")
+        assert not machine.mounts()
+        assert "No module named 'vtlfs'" in machine.run("mount -a", status=32)
+    finally:
+        machine.run("mv vtlfs.pth venv/lib/*/site-packages/")
+
+
 def test_system_wide_installation(machine: Machine, name: str, line: str):
     machine.fstab(f"{line} vtlfs defaults 0 0")
     python = os.path.realpath(sys.executable)

@@ -94,6 +94,16 @@ def test_mount_by_hand(machine: Machine, name: str, disks: list[str]):
     assert [path for path in made if ".target" in path and "vtl" in path] == []
 
 
+def test_mount_that_fstab_has_no_words_for_is_told(machine: Machine, name: str):
+    machine.run(
+        f"mkdir -p '{name}/\"' {name}/disk {name}/vtl; mount -t tmpfs tmpfs '{name}/\"'; mkdir '{name}/\"/disk'"
+    )
+    machine.vtlfs(f"init {name}/library --disk {name}/disk --disk '{name}/\"/disk'")
+    line, said = machine.vtlfs(f"fstab {name}/library {name}/vtl").splitlines()
+    assert line.endswith(" nofail,_netdev,x-systemd.requires-mounts-for=/mnt 0 0")
+    assert said == f"vtlfs: fstab can't say that the mount on /mnt/{name}/\" has to come first"
+
+
 def test_mount_point_with_a_strange_name(machine: Machine, name: str, disks: list[str]):
     machine.run(f"mkdir '{name}/a b\N{SNOWMAN}%'")
     made = units(machine, name, machine.vtlfs(f"fstab {name}/srv/library '{name}/a b\N{SNOWMAN}%'"))

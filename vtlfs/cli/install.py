@@ -32,10 +32,12 @@ fi
 exec "$python" -I -X utf8 -m vtlfs.cli.helper mount "$@"
 """
 UMOUNT = """\
-if [ ! -x "$python" ] || [ ! -r "$module" ]; then
-    exec umount -i "$@" # without waiting for the last entries in the books: nothing may stand in the way of unmounting
+if [ -x "$python" ] && [ -r "$module" ]; then
+    "$python" -I -X utf8 -m vtlfs.cli.helper umount "$@"
+    status=$?
+    [ $status = 1 ] || exit $status # 1: it did not even begin
 fi
-exec "$python" -I -X utf8 -m vtlfs.cli.helper umount "$@"
+exec umount -i "$@" # without waiting for the last entries in the books: nothing may stand in the way of unmounting
 """
 SCRIPTS = {  # umount(8) goes by the type that the kernel knows
     "mount.vtlfs": BEGINNING + MOUNT,
