@@ -153,17 +153,18 @@ def mount_point_of(path: Path) -> Path:
     return next((place for place in (real, *real.parents) if str(place) in points), Path("/"))
 
 
-def tell_system(library: Path, mountpoint: Path, options: str) -> None:
+def tell_system(mountpoint: Path, options: str) -> None:
     """Write into the table of mount(8), /run/mount/utab, what the kernel does not keep of a mount. Root's mounts only.
 
     `uhelper`: else root's umount(8) asks statfs() for the type, which says `fuse`, and does not find
     /sbin/umount.fuse.vtlfs, which waits for the serving process. `_netdev`: else systemd takes the mount for a local
     one as soon as it is mounted. Without the entry, or with one too many, everything else is the same.
     """
-    if os.geteuid() == 0:
+    place = Path(os.path.realpath(mountpoint))
+    if os.geteuid() == 0 and (source := mounted_at(place)) is not None:
         remarks = [f"uhelper={FILE_SYSTEM_TYPE}", *({"_netdev"} & set(options.split(",")))]
         words = ["mount", "-i", "-f", "-t", FILE_SYSTEM_TYPE, "-o", ",".join(remarks), "--"]
-        subprocess.run([*words, os.path.realpath(library), mountpoint], capture_output=True, check=False)
+        subprocess.run([*words, source, place], capture_output=True, check=False)
 
 
 # --- unmounting -----------------------------------------------------------------------------------------------------

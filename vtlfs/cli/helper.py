@@ -68,7 +68,7 @@ def mount(words: Sequence[str]) -> None:
         mounts.prepare(library, mountpoint, parse(options))
     else:
         daemon.mount(library, mountpoint, options, foreground=False)
-        mounts.tell_system(library, mountpoint, options)
+        mounts.tell_system(mountpoint, options)
     if "-v" in flags:
         click.echo(f"mount.vtlfs: {printable(library)} {'can be' if '-f' in flags else 'is'} mounted on {directory}")
 

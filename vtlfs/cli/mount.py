@@ -30,7 +30,7 @@ def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground:
 
     daemon.mount(library, mountpoint, ",".join(options), foreground)
     if not foreground:
-        mounts.tell_system(library, mountpoint, ",".join(options))
+        mounts.tell_system(mountpoint, ",".join(options))
 
 
 @click.command(epilog=params.example("vtlfs umount /mnt/vtl"))
