@@ -18,6 +18,7 @@ MAX_STRIPE_UNIT = 64 * MIB
 MAX_DRIVES = 1000
 SNAPSHOT_RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 MAX_KEPT = 1_000_000  # snapshots by one rule
+NEW_DRIVES = 4
 NEW_EVERY = 900.0  # what a new library has
 NEW_KEEP = {"last": 10, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12}
 

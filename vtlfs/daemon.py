@@ -17,6 +17,7 @@ import pyfuse3
 import trio
 
 from vtlfs import logs, mounts
+from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine import copying
 from vtlfs.engine.engine import running
 from vtlfs.engine.library import Library
@@ -151,9 +152,13 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         mounted_at=utc_now(),
         unmounted_at=None,
     )
-    durable_close = options.sync is SyncMode.CLOSE
+    disks = library.disks_to_read(check=options.check) if options.read_only else None
+    for disk in disks or ():
+        if isinstance(disk, MissingDisk):
+            log.warning("disk %d (%s) is missing: what lies on it can't be read", disk.number, disk.path)
+    durable = options.sync is SyncMode.CLOSE
     async with running(
-        library, record, durable_close=durable_close, check=options.check, at_end=copying.at_end
+        library, record, durable_close=durable, disks=disks, check=options.check, at_end=copying.at_end
     ) as engine:
         operations = Operations(engine, options)
         with _errors_of_libfuse(mountpoint):

@@ -136,6 +136,16 @@ class DiskError(VtlfsError):
         self.errno = code
 
 
+class DiskMissing(VtlfsError):
+    """Something lies on a disk that is not there."""
+
+    errno = errno.EIO
+
+    def __init__(self, disk: int, path: str) -> None:
+        super().__init__(f"disk {disk} ({path}): is missing; mount it, or have library.toml lead to it")
+        self.disk = disk
+
+
 class DamagedUnit(VtlfsError):
     """A stripe unit on a disk is not what was written: its BLAKE3 or its length differs, or it is gone."""
 

@@ -38,7 +38,8 @@ def prepare(library: Path, mountpoint: Path, options: MountOptions) -> tuple[Lib
     """
     opened = Library.open(library)
     opened.tracking().close()  # which brings the tables of an older vtlfs up to date
-    opened.disks()
+    if not options.read_only:
+        opened.disks()
     Permissions(opened.config, options).warn()
     mountpoint = Path(os.path.realpath(mountpoint))
     check_fuse(mountpoint, options)

@@ -132,7 +132,7 @@ def test_json_names_damage_and_advice(filled, run):
     (finding,) = document["findings"]
     assert finding["severity"] == "damage"
     assert "counters" in finding["problem"]
-    assert "backup" in finding["advice"]
+    assert "rebuild" in finding["advice"]
 
 
 def test_database_that_cannot_be_read(filled, run):

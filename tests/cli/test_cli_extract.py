@@ -137,7 +137,7 @@ def test_full_disk_leaves_nothing(refused, filled, full_disk):
 
 def test_missing_disk_is_told(refused, filled):
     filled.disks[1].rename(filled.root / "elsewhere")
-    assert "no such directory" in refused(1, "extract", filled.path, "A00001L9", "-o", filled.root / "out")
+    assert "missing; mount it" in refused(1, "extract", filled.path, "A00001L9", "-o", filled.root / "out")
 
 
 def test_nobody_reads(filled):

@@ -16,6 +16,7 @@ from vtlfs.cli.library import init
 from vtlfs.cli.media import load, media, unload
 from vtlfs.cli.mount import mount, recover, umount
 from vtlfs.cli.params import example
+from vtlfs.cli.rebuild import rebuild
 from vtlfs.cli.sessions import files, sessions
 from vtlfs.cli.show import printable
 from vtlfs.cli.snapshot import snapshot
@@ -71,7 +72,7 @@ def program() -> None:
 
 for _command in (
     *(init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, tui),
-    *(recover, verify, check),
+    *(recover, verify, check, rebuild),
     *(fstab, install, uninstall),
 ):
     program.add_command(_command)

@@ -38,8 +38,14 @@ def place(generation: int) -> int:
 
 def decode(block: bytes) -> tuple[dict[str, Any], int] | None:
     """Return the document and the generation of the block's valid record; None where there is none."""
+    found = decode_all(block)
+    return found[0] if found else None
+
+
+def decode_all(block: bytes) -> list[tuple[dict[str, Any], int]]:
+    """Return the documents and the generations of the block's valid records, the one that counts first."""
     found = [record for record in (_decode_one(block[:RECORD]), _decode_one(block[RECORD:BLOCK])) if record]
-    return max(found, key=lambda record: record[1]) if found else None
+    return sorted(found, key=lambda record: record[1], reverse=True)
 
 
 def _decode_one(record: bytes) -> tuple[dict[str, Any], int] | None:

@@ -101,7 +101,7 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
 
 def _check_database(library: Library, tracking: Tracking, report: Report, progress: Callable[[float], object]) -> bool:
     """Look whether the database contradicts itself; tell whether it can be relied on at all."""
-    advice = f"restore {FILE_NAME} from a backup, and keep this one"
+    advice = f"move {FILE_NAME} away, and `vtlfs rebuild` makes a new one from the disks"
     try:
         for problem in invariants.broken(tracking, invariants.SOUND):
             report.add(invariants.SOUND.problem, problem, advice)

@@ -68,7 +68,7 @@ async def _copy(engine: Engine, every: float, clock: Callable[[], str], *, early
 
 async def _to_disk(engine: Engine, pooled: PooledDisk, number: int) -> bool:
     """Copy the database to one disk; tell whether it is there. What fails is logged: the other disks have theirs."""
-    if pooled.stalled:
+    if pooled.stalled or not pooled.disk.total:
         return False
     stop = threading.Event()
     make = partial(copies.make, engine.library.path, Path(pooled.disk.path), pooled.number, number, stop.is_set)

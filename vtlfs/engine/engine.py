@@ -313,7 +313,7 @@ class Engine:
         while True:
             for pooled in self.pool.disks:
                 number, total, free, at = pooled.number, pooled.disk.total, pooled.disk.free, utc_now()
-                if not pooled.stalled:
+                if total and not pooled.stalled:
                     self._recorder.post(
                         lambda tracking, row=(number, total, free, at): tracking.record_fill(*row)  # type: ignore[misc]
                     )

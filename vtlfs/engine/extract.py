@@ -55,7 +55,7 @@ async def _extract(
 ) -> int:
     tracking = _open(library, opening)
     try:
-        disks: list[Disk] = [*library.disks()]
+        disks: list[Disk] = library.disks_to_read()
         pool = DiskPool(disks, library.config.stripe_unit)
         try:
             start, end = _range(tracking, barcode, number)

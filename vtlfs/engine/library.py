@@ -5,6 +5,7 @@ Making one and opening one; everything that runs starts from a `Library`.
 
 import os
 import stat
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -12,9 +13,11 @@ from uuid import uuid4
 from vtlfs import config as configuration
 from vtlfs.config import Config
 from vtlfs.disks import label as labels
+from vtlfs.disks.base import Disk
 from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.label import Label
 from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine import tracking
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError, UsageError
@@ -52,11 +55,7 @@ class Library:
         """
         found: dict[int, LocalDisk] = {}
         for path in self.config.disks:
-            label = _label_of(path)
-            if label is None:
-                raise LibraryError(f"disk {path}: not labelled; is the right device mounted there?")
-            if label.library != self.config.uuid:
-                raise LibraryError(f"disk {path}: belongs to another library ({label.library})")
+            label = self._label_of(path)
             if label.number in found:
                 raise LibraryError(f"disk {path}: is disk {label.number}, and so is {found[label.number].path}")
             if not os.access(path, os.W_OK | os.X_OK):
@@ -64,6 +63,25 @@ class Library:
             found[label.number] = LocalDisk(label.number, path, self.config.uuid, check=check)
         self._check_complete(set(found))
         return [found[number] for number in sorted(found)]
+
+    def disks_to_read(self, *, check: bool = True) -> list[Disk]:
+        """Return the disks by number, where nothing is to be written: in the place of one that is missing, its lack."""
+        found: dict[int, Disk] = {}
+        for path in self.config.disks:
+            with suppress(LibraryError):
+                number = self._label_of(path).number
+                found.setdefault(number, LocalDisk(number, path, self.config.uuid, check=check))
+        with closing(self.tracking(read_only=True)) as tracking:
+            known = tracking.disks()
+        return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in known]
+
+    def _label_of(self, path: Path) -> Label:
+        label = label_of(path)
+        if label is None:
+            raise LibraryError(f"disk {path}: not labelled; is the right device mounted there?")
+        if label.library != self.config.uuid:
+            raise LibraryError(f"disk {path}: belongs to another library ({label.library})")
+        return label
 
     def _check_complete(self, found: set[int]) -> None:
         tracking = self.tracking(read_only=True)
@@ -171,7 +189,7 @@ def _check_disks(disks: list[Path]) -> list[Path]:
     seen: dict[tuple[int, int], Path] = {}
     paths = []
     for disk in disks:
-        label = _label_of(disk)
+        label = label_of(disk)
         status = disk.stat()
         if (status.st_dev, status.st_ino) in seen:
             raise UsageError(f"disk {disk}: the same as {seen[status.st_dev, status.st_ino]}")
@@ -193,7 +211,7 @@ def _utf8(disk: Path) -> Path:
     return disk
 
 
-def _label_of(disk: Path) -> Label | None:
+def label_of(disk: Path) -> Label | None:
     """Return the label of the disk, None without one. Raises LibraryError where the directory is not to be had."""
     try:
         if not disk.is_dir():

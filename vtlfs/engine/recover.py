@@ -88,6 +88,7 @@ def trim(session: Session, start: int | None, slots: dict[int, int], disks: Sequ
         "state": str(session.state),
         "error": session.error,
         "released_at": session.released_at,
+        "requests": session.requests,
         "tape_file": session.tape_file,
     }
     if session.tape_file is not None:

@@ -399,7 +399,8 @@ class WriteSession:
 
     async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
         """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
-        release: dict[str, Any] = {"state": str(state), "error": error, "released_at": at, "tape_file": None}
+        release: dict[str, Any] = {"state": str(state), "error": error, "released_at": at, "requests": self.requests}
+        release["tape_file"] = None
         if tape_file is not None:
             release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
         for disk, member in self._members.items():

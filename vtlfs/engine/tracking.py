@@ -78,7 +78,9 @@ class Tracking:
         """
         path = library / name
         if not path.is_file():
-            raise LibraryError(f"{path}: the tracking database is missing; restore it from a backup")
+            raise LibraryError(
+                f"{path}: the tracking database is missing; `vtlfs rebuild` makes a new one from the disks"
+            )
         try:
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
         except sqlite3.DatabaseError as error:
@@ -100,7 +102,7 @@ class Tracking:
     def _check(self, path: Path, read_only: bool) -> None:
         try:
             if not self._db.table("library").exists():
-                raise LibraryError(f"{path}: not a tracking database; restore it from a backup")
+                raise LibraryError(f"{path}: not a tracking database; `vtlfs rebuild` makes a new one from the disks")
             if is_newer(self._db):
                 raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
             if migrations.pending(self._db):
@@ -517,9 +519,11 @@ class Tracking:
         return row
 
 
-def create(library: Path, uuid: str, disks: Sequence[DiskRecord], drives: int, at: str) -> None:
+def create(
+    library: Path, uuid: str, disks: Sequence[DiskRecord], drives: int, at: str, *, name: str = FILE_NAME
+) -> None:
     """Make the tracking database of a new library, which must not have one."""
-    connection = sqlite3.connect(library / FILE_NAME)
+    connection = sqlite3.connect(library / name)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         database = Database(connection, execute_plugins=False)
@@ -564,7 +568,7 @@ def _unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
     """Return the error of a database that can't be opened, with what to do about it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return LibraryError(f"{path}: {error}; restore it from a backup")
+        return LibraryError(f"{path}: {error}; `vtlfs rebuild` makes a new one from the disks")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return LibraryError(
             f"{path}: {error}; only the library's owner can use it, on a file system that can be written"
@@ -575,4 +579,6 @@ def _unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
 def _translated(error: sqlite3.DatabaseError) -> TrackingError:
     """Name SQLite's error by the errno that a program should see: a full disk is not a broken one."""
     full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-    return TrackingError(str(error), errno.ENOSPC if full else errno.EIO)
+    broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    remedy = "; `vtlfs rebuild` makes a new one from the disks" if broken else ""
+    return TrackingError(f"{error}{remedy}", errno.ENOSPC if full else errno.EIO)

@@ -80,7 +80,7 @@ async def _peek(library: Library, target: Target, opening: Callable[[], Tracking
         else:
             tape_file = tracking.tape_file(target.barcode, target.number)
             start, end = tape_file.start, tape_file.end
-        disks: list[Disk] = [*library.disks()]
+        disks: list[Disk] = library.disks_to_read()
         pool = DiskPool(disks, library.config.stripe_unit)
         try:
             reader = MediumReader(target.barcode, end, tracking, pool, lambda: 0)

@@ -1,0 +1,25 @@
+"""A library that has lived, made once and copied for each test."""
+
+from pathlib import Path
+
+import pytest
+from lived import UNIT, Lived, live
+from mounting import OnDisks, require_fuse
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, int], bytes]]:
+    """The library as it is copied for each test, and what is in it."""
+    require_fuse()
+    root = tmp_path_factory.mktemp("lived")
+    library = OnDisks(root, 3, unit=UNIT)
+    written = live(library)
+    for left in ("mnt", "beta"):
+        (root / left).rmdir()
+    return root, written
+
+
+@pytest.fixture
+def lived(model: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path, _no_descriptor_left: None) -> Lived:
+    """A library of the test's own that has lived."""
+    return Lived(tmp_path / "lived", *model)

@@ -1,0 +1,444 @@
+"""The tracking database is lost: `vtlfs rebuild` makes a new one from what lies on the disks."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from lived import Lived, differing, tables_of
+from mounting import PROJECT, SECONDS, OnDisks
+
+from vtlfs.disks import records
+from vtlfs.engine import copies
+from vtlfs.engine.tracking import FILE_NAME
+from vtlfs.errors import DiskMissing, LibraryError, UsageError
+
+# What no disk tells: how the library counts on, when copies were made, what each mount was.
+NUMBERS = {"library": {"epoch", "next_session"}, "copy": {"begun_at", "again_at", "state"}}
+
+
+def test_with_the_last_copy_everything_is_as_it_was(lived: Lived):
+    before = lived.tables()
+    lived.lose()
+    report = json.loads(lived.vtlfs("rebuild", lived.path, "--json"))
+    assert differing(before, lived.tables()) == NUMBERS | {"disk": {"path"}}
+    assert (report["copy"]["number"], report["replayed"], report["lost"], report["damaged"]) == (2, 0, [], [])
+    lived.check()
+    lived.check_streams()
+
+
+def test_sessions_after_the_copy_come_from_their_member_files(lived: Lived):
+    before = lived.tables()
+    lived.lose()
+    lived.forget_copies(2)
+    rebuilt = lived.rebuild()
+    assert rebuilt.copy is not None
+    assert rebuilt.copy.number == 1
+    after = lived.tables()
+    lacking = [row for row in before["session"] if row["id"] not in {new["id"] for new in after["session"]}]
+    assert [(row["access"], row["bytes"]) for row in lacking] == [("write", 0)]  # one that wrote nothing
+    before["session"] = [row for row in before["session"] if row not in lacking]
+    assert differing(before, after) == {
+        "library": {"epoch", "next_session", "sessions"},
+        "copy": {"begun_at", "again_at", "state", "number"},
+        "disk": {"path", "free", "seen_at", "since"},
+        "medium": {"since"},
+        "session": {"mount", "flushed_at", "since"},
+        "tape_file": {"epoch"},
+        "mount": {"rows"},
+        "snapshot": {"rows"},
+        "disk_history": {"rows"},
+        "medium_history": {"rows"},
+        "mount_history": {"rows"},
+    }
+    assert [row["id"] for row in after["snapshot"]] == [1]
+    lived.check()
+    lived.check_streams()
+
+
+def test_without_any_copy_streams_are_where_they_were(lived: Lived):
+    before = lived.tables()
+    lived.lose()
+    lived.forget_copies()
+    told = lived.vtlfs("rebuild", lived.path, status=3)
+    assert told.count("lost: ") == 1
+    assert "no copy of the tracking database" in told
+    after = lived.tables()
+    assert after["stripe_unit"] == before["stripe_unit"]
+    drop = {"epoch"}
+    assert without(after["tape_file"], drop) == without(before["tape_file"], drop)
+    sessions = [row for row in before["session"] if row["disks"] != "[]"]
+    drop = {"mount", "flushed_at", "since"}
+    assert without(after["session"], drop) == without(sessions, drop)
+    used = {row["medium"] for row in sessions}
+    media = [row for row in before["medium"] if row["barcode"] in used]
+    drop = {"id", "capacity", "added_at", "since"}
+    by_barcode = sorted(after["medium"], key=lambda row: [old["barcode"] for old in media].index(row["barcode"]))
+    assert without(by_barcode, drop) == without(media, drop)
+    assert [row["number"] for row in after["drive"]] == [0, 1, 2, 3]
+    assert after["library"][0]["next_session"] > before["library"][0]["next_session"]
+    assert not after["snapshot"]
+    lived.check()
+    lived.check_streams()
+
+
+def without(rows: list[dict], columns: set[str]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key not in columns} for row in rows]
+
+
+def test_library_goes_on_after_a_rebuild(lived: Lived):
+    last = max(row["id"] for row in lived.tables()["session"])
+    lived.lose()
+    lived.rebuild()
+    with lived.mounted() as mounted:
+        with open(mounted.medium("T9"), "wb") as stream:
+            assert os.fstat(stream.fileno()).st_ino > last
+            stream.write(b"new")
+        assert mounted.medium("T1").read_bytes() == b"".join(lived.written["T1", number] for number in range(4))
+        assert sorted(os.listdir(mounted.path / "snapshots")) == ["1", "2"]
+        assert os.readlink(mounted.path / "drives" / "2" / "loaded") == "T2"
+    assert copies.numbers(lived.disks[0]) == [3, 2]
+    lived.vtlfs("snapshot", "take", lived.path)
+    assert lived.tables()["snapshot"][-1]["id"] > 2 + 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(os.urandom(50_000)),
+        lambda file: file.write_bytes(file.read_bytes()[:100] + os.urandom(file.stat().st_size - 100)),
+        lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    ],
+    ids=["gone", "empty", "garbage", "mangled", "cut short"],
+)
+def test_lost_database_is_told_in_one_line_and_rebuilt(lived: Lived, damage: Callable[[Path], None], tmp_path: Path):
+    database = lived.path / FILE_NAME
+    damage(database)
+    old = database.read_bytes() if database.exists() else None
+    for words in (["status"], ["media", "list"], ["recover"], ["sessions"]):
+        told = lived.vtlfs(*words, lived.path, status=1) if old is None or len(old) < 100_000 else ""
+        assert told.count("\n") == bool(told)
+        assert not told or "vtlfs rebuild" in told, told
+    report = json.loads(lived.vtlfs("rebuild", lived.path, "--json"))
+    if old is None:
+        assert report["aside"] is None
+    else:
+        assert Path(report["aside"]).read_bytes() == old
+    lived.check()
+    lived.check_streams()
+
+
+def test_old_log_is_not_taken_for_the_new_databases(lived: Lived):
+    """SQLite would play a log that is left over into whatever lies under the name."""
+    with closing(sqlite3.connect(lived.path / FILE_NAME)) as database:
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        database.execute("UPDATE medium SET capacity = 1 << 40")
+        database.commit()
+        log = (lived.path / f"{FILE_NAME}-wal").read_bytes()
+    lived.lose()
+    (lived.path / f"{FILE_NAME}-wal").write_bytes(log)
+    rebuilt = lived.rebuild()
+    assert {row["capacity"] for row in lived.tables()["medium"] if row["barcode"] != "CAP"} == {None}
+    assert rebuilt.aside is not None
+    assert Path(f"{rebuilt.aside}-wal").read_bytes() == log
+
+
+def test_rebuild_refuses_what_it_must_not_do(lived: Lived, tmp_path: Path):
+    with pytest.raises(LibraryError, match="in order; move it away"):
+        lived.rebuild()
+    with lived.mounted(), pytest.raises(LibraryError, match="is mounted"):
+        lived.rebuild()
+    lived.lose()
+    with pytest.raises(LibraryError, match=r"disk 1 is missing.*--without-disk 1"):
+        lived.rebuild_with(lived.disks[0], lived.disks[2])
+    with pytest.raises(UsageError, match="disk 1 is there"):
+        lived.rebuild_with(*lived.disks, without=[1])
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(LibraryError, match="not labelled"):
+        lived.rebuild_with(*lived.disks, tmp_path / "plain")
+    other = OnDisks(tmp_path / "other") if (tmp_path / "other").mkdir() is None else None
+    assert other is not None
+    with pytest.raises(LibraryError, match="belongs to another library"):
+        lived.rebuild_with(*lived.disks, other.disks[0])
+    assert sorted(os.listdir(lived.path)) == ["library.toml", "mounts"]
+
+
+def test_newest_copy_that_is_in_order_is_taken(lived: Lived):
+    lived.lose()
+    for disk in lived.disks[:2]:
+        path = copies.path_of(disk, 2)
+        path.write_bytes(path.read_bytes()[:20_000] + os.urandom(20_000))
+    rebuilt = lived.rebuild()
+    assert rebuilt.copy is not None
+    assert rebuilt.copy.path == copies.path_of(lived.disks[2], 2)
+    assert len(rebuilt.findings.damaged) == 2
+    lived.lose()
+    with closing(sqlite3.connect(copies.path_of(lived.disks[2], 2))) as copy:
+        copy.execute("CREATE TRIGGER harmful AFTER INSERT ON session BEGIN DELETE FROM snapshot; END")
+        copy.commit()
+    rebuilt = lived.rebuild()
+    assert rebuilt.copy is not None
+    assert rebuilt.copy.number == 1
+    lived.check()
+    lived.check_streams()
+
+
+def test_library_toml_is_made_anew(lived: Lived):
+    before = lived.tables()
+    shutil.rmtree(lived.path)
+    told = lived.vtlfs("rebuild", lived.path, status=2)
+    assert "--disk" in told
+    assert not lived.path.exists()
+    lived.vtlfs("rebuild", lived.path, *(word for disk in lived.disks for word in ("--disk", disk)))
+    assert differing(before, lived.tables()) == NUMBERS | {"disk": {"path"}}
+    lived.check()
+    with lived.mounted() as mounted:
+        assert mounted.file("T1", 2).read_bytes() == lived.written["T1", 2]
+
+
+# --- a disk is gone too -------------------------------------------------------------------------------------------
+
+
+def complete(lived: Lived, gone: int) -> set[tuple[str, int]]:
+    """Return the tape files of which nothing lies on a disk."""
+    sessions = {row["id"]: json.loads(row["disks"]) for row in lived.tables()["session"]}
+    return {
+        (row["medium"], row["number"]) for row in lived.tables()["tape_file"] if gone not in sessions[row["session"]]
+    }
+
+
+@pytest.mark.parametrize("copy", [True, False], ids=["copy", "no copy"])
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_with_a_disk_gone_what_is_elsewhere_comes_back(lived: Lived, gone: int, copy: bool):
+    whole = complete(lived, gone)
+    before = lived.tables()
+    assert whole
+    lived.lose()
+    if not copy:
+        lived.forget_copies()
+    shutil.rmtree(lived.disks[gone])
+    rebuilt = lived.rebuild(gone)
+    after = lived.tables()
+    last = {row["medium"]: row["number"] for row in after["tape_file"]}
+    for row in before["tape_file"]:
+        if row["number"] <= last.get(row["medium"], -1):
+            new = next(r for r in after["tape_file"] if (r["medium"], r["number"]) == (row["medium"], row["number"]))
+            assert (new["start"], new["bytes"]) == (row["start"], row["bytes"])  # nothing has moved
+    for barcode, number in lived.written:
+        if (barcode, number) in whole:
+            assert lived.extract(barcode, number) == lived.written[barcode, number]
+        elif number <= last.get(barcode, -1):
+            with pytest.raises(DiskMissing):
+                lived.extract(barcode, number)
+    told = {(lost.medium, lost.tape_file) for lost in rebuilt.findings.lost}
+    assert told == {key for key in set(lived.written) - whole if key[1] <= last.get(key[0], -1)}
+    assert copy is (last == {"T1": 3, "T2": 1, "CAP": 1}) or not copy
+
+
+def test_without_a_disk_the_library_can_be_mounted_for_reading(lived: Lived):
+    whole = complete(lived, 1)
+    lived.lose()
+    shutil.rmtree(lived.disks[1])
+    told = lived.vtlfs("rebuild", lived.path, "--without-disk", 1, status=3)
+    assert "disk 1 is not there" in told
+    assert "disk" in lived.vtlfs("mount", lived.path, lived.root / "nowhere", status=1)
+    expects = ["disk 1 (", "is missing"]
+    with lived.mounted("ro", expects=expects, checked=False) as mounted:
+        for barcode, number in lived.written:
+            if (barcode, number) in whole:
+                assert mounted.file(barcode, number).read_bytes() == lived.written[barcode, number]
+            else:
+                with pytest.raises(OSError, match="Input/output error"):
+                    mounted.file(barcode, number).read_bytes()
+
+
+def test_disk_that_comes_back_brings_the_rest(lived: Lived, tmp_path: Path):
+    before = lived.tables()
+    lived.lose()
+    lived.forget_copies()
+    shutil.move(lived.disks[1], tmp_path / "away")
+    lived.rebuild(1)
+    shutil.move(tmp_path / "away", lived.disks[1])
+    lived.lose()
+    lived.rebuild()
+    assert lived.tables()["stripe_unit"] == before["stripe_unit"]
+    lived.check()
+    lived.check_streams()
+
+
+# --- power cuts ---------------------------------------------------------------------------------------------------
+
+
+def lose_ending(lived: Lived, session: int) -> None:
+    """Have the headers that say how a session ended not have reached the disks."""
+    for disk in range(3):
+        path = lived.member(disk, session)
+        if path.exists():
+            with open(path, "r+b") as file:
+                block = file.read(records.BLOCK)
+                document, generation = records.decode_all(block)[0]
+                assert document["state"]
+                file.seek(records.place(generation))
+                file.write(bytes(records.RECORD))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, number: int):
+    before = lived.tables()
+    session = next(row["session"] for row in before["tape_file"] if (row["medium"], row["number"]) == ("T1", number))
+    lose_ending(lived, session)
+    lived.lose()
+    lived.forget_copies()
+    rebuilt = lived.rebuild()
+    assert [(found.id, found.tape_file) for found in rebuilt.findings.recovered if found.tape_file is not None] == [
+        (session, number)
+    ]
+    assert lived.tables()["stripe_unit"] == before["stripe_unit"]
+    lived.check()
+    lived.check_streams()
+    lived.lose()
+    again = lived.rebuild()  # the headers say it now
+    assert [found for found in again.findings.recovered if found.tape_file is not None] == []
+    lived.check_streams()
+
+
+def test_unit_that_had_grown_and_was_not_synced_falls_back_to_what_was(lived: Lived):
+    """A power cut can leave the newer record and not the bytes that it tells of."""
+    with lived.mounted("io=direct") as mounted:
+        descriptor = os.open(mounted.medium("T5"), os.O_WRONLY)
+        session = os.fstat(descriptor).st_ino
+        os.write(descriptor, b"a" * 1000)
+        os.fsync(descriptor)
+        os.write(descriptor, b"b" * 1000)
+        os.fsync(descriptor)
+        mounted.kill()
+        with pytest.raises(OSError, match="not connected"):
+            os.close(descriptor)
+        lived.vtlfs("umount", mounted.path)
+    disk = next(number for number in range(3) if lived.member(number, session).exists())
+    with open(lived.member(disk, session), "r+b") as file:
+        file.seek(2 * records.BLOCK + 1500)
+        file.write(b"lost")
+    lived.lose()
+    lived.forget_copies()
+    lived.rebuild()
+    assert lived.extract("T5", 0) == b"a" * 1000
+    lived.check()
+
+
+def test_of_a_unit_on_two_disks_the_whole_one_is_taken(lived: Lived):
+    """A disk that failed may have kept the record of a unit that was then sent to another one."""
+    unit = next(row for row in lived.tables()["stripe_unit"] if row["unit"] == 0)
+    other = (unit["disk"] + 1) % 3
+    source, target = lived.member(unit["disk"], unit["session"]), lived.member(other, unit["session"])
+    content = bytearray(source.read_bytes())
+    for offset in (0, records.BLOCK):
+        for document, generation in records.decode_all(bytes(content[offset : offset + records.BLOCK])):
+            at = offset + records.place(generation)
+            content[at : at + records.RECORD] = records.encode(document | {"disk": other}, generation)
+    content[2 * records.BLOCK] ^= 1
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content[: 2 * records.BLOCK + unit["bytes"]])
+    else:
+        with open(target, "r+b") as file:
+            size = next(r["stripe_unit"] for r in lived.tables()["session"] if r["id"] == unit["session"])
+            slots = -(-(target.stat().st_size - records.BLOCK) // (records.BLOCK + size))
+            file.seek(records.BLOCK + slots * (records.BLOCK + size))
+            file.write(content[records.BLOCK : 2 * records.BLOCK + unit["bytes"]])
+    lived.lose()
+    lived.forget_copies()
+    lived.rebuild()
+    lived.check_streams()
+
+
+# --- what does not belong there -----------------------------------------------------------------------------------
+
+
+def test_strange_things_on_a_disk_are_passed_over(lived: Lived, tmp_path: Path):
+    before = lived.tables()
+    lived.lose()
+    lived.forget_copies()
+    sessions = lived.disks[0] / "sessions"
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(sorted(sessions.glob("*/*.member"))[0], tmp_path / "elsewhere" / "000000009001.member")
+    (sessions / "000009").symlink_to(tmp_path / "elsewhere")
+    (sessions / "000000" / "000000000999.member").symlink_to("/etc/passwd")
+    (sessions / "000000" / "000000000998.member").write_bytes(os.urandom(100))
+    (sessions / "000000" / "000000000997.member").write_bytes(b"")
+    os.mkfifo(sessions / "000000" / "000000000996.member")
+    shutil.copy(sorted(sessions.glob("*/*.member"))[0], sessions / "000000" / "000000000995.member")
+    (sessions / "000000" / "notes.txt").write_text("mine")
+    (sessions / "stuff").mkdir()
+    (lived.disks[0] / "tracking" / "000000000009.db").symlink_to("/etc/passwd")
+    rebuilt = lived.rebuild()
+    assert len(rebuilt.findings.ignored) == 8
+    assert all("000000000009.db" in text or "no copy" in text for text in rebuilt.findings.damaged)
+    assert lived.tables()["stripe_unit"] == before["stripe_unit"]
+    lived.check_streams()
+
+
+def test_damaged_header_is_made_up_for_by_another_disks(lived: Lived):
+    session = next(row["id"] for row in lived.tables()["session"] if row["disks"] == "[0,1,2]")
+    with open(lived.member(0, session), "r+b") as file:
+        file.write(os.urandom(records.BLOCK))
+    lived.lose()
+    lived.forget_copies()
+    lived.rebuild()
+    lived.check_streams()
+
+
+# --- interruptions ------------------------------------------------------------------------------------------------
+
+DYING = """
+import os, pathlib, sys
+from vtlfs.engine import base, rebuild, replay
+from vtlfs.cli.main import main
+owner, name, count = {"scan": (replay.Replay, "take_in", 1), "replay": (replay.Replay, "_note_losses", 1),
+    "finish": (base, "finish", 1), "rename1": (pathlib.Path, "rename", 1), "rename2": (pathlib.Path, "rename", 2),
+    "sync": (rebuild, "sync_directory", 1)}[sys.argv[1]]
+real, calls = getattr(owner, name), []
+def dying(*arguments, **more):
+    calls.append(1)
+    if len(calls) == count:
+        os.kill(os.getpid(), 9)
+    return real(*arguments, **more)
+setattr(owner, name, dying)
+sys.exit(main(["rebuild", sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize("step", ["scan", "replay", "finish", "rename1", "rename2", "sync"])
+def test_rebuild_that_is_killed_can_be_done_again(lived: Lived, step: str):
+    lived.forget_copies(2)
+    database = lived.path / FILE_NAME
+    broken = database.read_bytes()[:5000]
+    database.write_bytes(broken)
+    killed = subprocess.run(
+        [sys.executable, "-c", DYING, step, lived.path], cwd=PROJECT, timeout=SECONDS, check=False, capture_output=True
+    )
+    assert killed.returncode == -9, killed.stderr
+    if step in ("scan", "replay", "finish", "rename1"):
+        assert database.read_bytes() == broken
+    if step != "sync":
+        lived.rebuild()
+    assert broken in [file.read_bytes() for file in lived.path.glob(f"{FILE_NAME}.lost-*")]
+    lived.check()
+    lived.check_streams()
+    assert [name for name in os.listdir(lived.path) if name.startswith(".")] == []
+
+
+def test_copy_on_disk_is_not_changed_by_a_rebuild(lived: Lived):
+    before = [(path, path.read_bytes()) for disk in lived.disks for path in (disk / "tracking").iterdir()]
+    lived.lose()
+    lived.rebuild()
+    assert [(path, path.read_bytes()) for disk in lived.disks for path in (disk / "tracking").iterdir()] == before
+    assert tables_of(before[0][0])["snapshot"]

@@ -1,0 +1,124 @@
+"""`vtlfs rebuild`: a new tracking database from the disks alone."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.errors import DamagedUnit
+from vtlfs.model import format_size, utc_now
+
+if TYPE_CHECKING:
+    from vtlfs.engine.rebuild import Rebuilt
+
+EXIT_DAMAGED = DamagedUnit.exit_status
+
+
+@click.command(
+    epilog=params.example(
+        "vtlfs rebuild /srv/vtl", "vtlfs rebuild /srv/vtl --disk /disk1 --disk /disk3 --without-disk 1"
+    )
+)
+@params.library_argument
+@click.option(
+    "--disk",
+    "disks",
+    metavar="DIR",
+    multiple=True,
+    type=params.directory,
+    help="Where a disk is. Give all of them; without any, library.toml says where they are.",
+)
+@click.option(
+    "--without-disk",
+    "without",
+    metavar="N",
+    multiple=True,
+    type=params.number,
+    help="The number of a disk that is lost. What lies on it does not come back.",
+)
+@params.json_option
+def rebuild(library: Path, disks: tuple[Path, ...], without: tuple[int, ...], as_json: bool) -> None:
+    """Make a new tracking database from the disks alone, where the old one is gone or damaged.
+
+    It begins with the newest copy that mounts have kept on the disks, and takes in what the member files tell of later
+    sessions. The library must not be mounted. The old database is kept under another name; until the new one is whole,
+    nothing is changed. A library.toml that is gone is made anew.
+
+    Exit status: 0 if everything came back that lay on the disks; 3 if something could not, which is told line by line;
+    1 or 2 if nothing was done.
+    """
+    from vtlfs.engine.rebuild import rebuild as run
+
+    with _progress() as progress:
+        rebuilt = run(library, disks, without, utc_now(), progress)
+    if as_json:
+        show.as_json(_document(rebuilt))
+    else:
+        _print(rebuilt)
+    if rebuilt.findings.lost or rebuilt.findings.damaged:
+        click.get_current_context().exit(EXIT_DAMAGED)
+
+
+def _print(rebuilt: "Rebuilt") -> None:
+    findings, path = rebuilt.findings, show.word(rebuilt.library.path)
+    for note in findings.ignored:
+        show.line(f"note: {note}")
+    for problem in findings.damaged:
+        show.line(f"lost: {problem}")
+    for lost in findings.lost:
+        show.line(f"lost: {lost}")
+    for session in findings.recovered:
+        kept = "nothing was left of it"
+        if session.tape_file is not None:
+            kept = f"{format_size(session.bytes)} kept as tape file {session.tape_file:04d}"
+        show.line(f"session {session.id} of {session.host} on {session.medium}: its end was not known; {kept}")
+    if rebuilt.aside is not None:
+        show.line(f"the old database is kept as {rebuilt.aside}")
+    origin = "from member files only"
+    if rebuilt.copy is not None:
+        origin = (
+            f"{rebuilt.copy.path} of {show.seconds(rebuilt.copy.made_at)}, and {findings.replayed:,} sessions since"
+        )
+    counts = [(rebuilt.media, "medium", "media"), (rebuilt.sessions, "session", "sessions")]
+    what = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in counts)
+    files = show.count(rebuilt.tape_files, "tape file")
+    show.line(f"rebuilt {path}: {what}, {files} with {format_size(rebuilt.bytes)}; {origin}")
+    show.line(f"next: vtlfs check {path}, and vtlfs verify {path}, which reads all the data")
+
+
+def _document(rebuilt: "Rebuilt") -> dict[str, Any]:
+    findings = rebuilt.findings
+    copy = rebuilt.copy
+    return {
+        "library": str(rebuilt.library.path),
+        "copy": None if copy is None else {"path": str(copy.path), "number": copy.number, "made_at": copy.made_at},
+        "without_disks": list(rebuilt.without),
+        "aside": None if rebuilt.aside is None else str(rebuilt.aside),
+        "media": rebuilt.media,
+        "sessions": rebuilt.sessions,
+        "tape_files": rebuilt.tape_files,
+        "bytes": rebuilt.bytes,
+        "member_files": findings.members,
+        "replayed": findings.replayed,
+        "recovered": [session.as_json() for session in findings.recovered],
+        "lost": [asdict(lost) for lost in findings.lost],
+        "damaged": findings.damaged,
+        "notes": findings.ignored,
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], None]]:
+    """Show on standard error what is done, if that is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda what, count: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("looking at the disks") as status:
+        yield lambda what, count: status.update(f"{count:,} {what}" if count else what)

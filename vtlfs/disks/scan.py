@@ -1,0 +1,209 @@
+"""What lies on a disk, found by looking at all of it: member files, what their headers say, and their records.
+
+For rebuilding the tracking database; docs/format.md is the reference. No symbolic link is followed, and whatever is not
+a member file of this library is passed over with a note. Runs in a thread of its own for each disk.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vtlfs.disks import records
+from vtlfs.disks.local import slot_offset
+from vtlfs.disks.opening import SESSIONS, SESSIONS_PER_DIRECTORY
+from vtlfs.disks.records import BLOCK
+from vtlfs.model import KIB, MIB, Digest
+
+BATCH_RECORDS = 2000
+MAX_SESSION = 1 << 60
+
+_DIRECTORY = re.compile(r"[0-9]{6,18}")
+_MEMBER = re.compile(r"([0-9]{12,21})\.member")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a slot: `bytes` bytes of a stripe unit are there, or were once."""
+
+    session: int
+    unit: int
+    slot: int
+    blake3: Digest
+    bytes: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was found since the batch before.
+
+    `present`: sessions that have a member file; `headers`: what those say that were read, None where a header can't be
+    read; `ignored`: what is no part of the library; `damaged`: what is, and can't be read.
+    """
+
+    disk: int
+    present: list[int] = field(default_factory=list)
+    headers: list[tuple[int, dict[str, Any] | None]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+class Scan:
+    """A walk over one disk. Raises OSError where the disk itself can't be read."""
+
+    def __init__(self, number: int, path: Path, library: str) -> None:
+        """`library` is its UUID: member files of others do not count."""
+        self.number = number
+        self._path = path
+        self._library = library
+        self._batch = Batch(number)
+
+    def walk(self, known: Callable[[int, int], set[int]]) -> Iterator[Batch]:
+        """Yield what is there, a directory at a time or less.
+
+        `known(first, last)` returns the sessions among these of which nothing but the presence is wanted.
+        """
+        root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with _entered(SESSIONS, root) as sessions:
+                for name in sorted(os.listdir(sessions)):
+                    yield from self._directory(name, sessions, known)
+        except FileNotFoundError:
+            pass  # a disk that nothing was written to
+        except NotADirectoryError:
+            self._batch.ignored.append(f"{self._name()}: not a directory")
+        finally:
+            os.close(root)
+        yield self._batch
+
+    def member(self, session: int, stripe_unit: int) -> Iterator[Batch]:
+        """Yield the records of one member file whose header can't be read."""
+        directory = f"{session // SESSIONS_PER_DIRECTORY:06d}"
+        root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with _entered(SESSIONS, root) as sessions, _entered(directory, sessions) as opened:
+                descriptor = os.open(f"{session:012d}.member", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=opened)
+                try:
+                    yield from self._records(descriptor, session, stripe_unit)
+                finally:
+                    os.close(descriptor)
+        finally:
+            os.close(root)
+        yield self._take()
+
+    def _directory(self, name: str, sessions: int, known: Callable[[int, int], set[int]]) -> Iterator[Batch]:
+        number = int(name) if _DIRECTORY.fullmatch(name) else -1
+        if name != f"{number:06d}":
+            self._batch.ignored.append(f"{self._name(name)}: not a directory of member files")
+            return
+        first = number * SESSIONS_PER_DIRECTORY
+        try:
+            with _entered(name, sessions) as directory:
+                enough = known(first, first + SESSIONS_PER_DIRECTORY - 1)
+                for entry in sorted(os.listdir(directory)):
+                    match = _MEMBER.fullmatch(entry)
+                    session = int(match[1]) if match else -1
+                    if entry != f"{session:012d}.member" or not 0 < session - first + 1 <= SESSIONS_PER_DIRECTORY:
+                        self._batch.ignored.append(f"{self._name(name, entry)}: not a member file")
+                    elif session in enough:
+                        self._batch.present.append(session)
+                    elif 0 < session < MAX_SESSION:
+                        yield from self._file(entry, directory, session)
+        except NotADirectoryError:
+            self._batch.ignored.append(f"{self._name(name)}: not a directory")
+        except OSError as error:
+            self._batch.damaged.append(f"{self._name(name)}: {error.strerror}")
+        yield self._take()
+
+    def _file(self, entry: str, directory: int, session: int) -> Iterator[Batch]:
+        where = self._name(f"{session // SESSIONS_PER_DIRECTORY:06d}", entry)
+        try:
+            descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                self._batch.ignored.append(f"{where}: a symbolic link")
+            else:
+                self._batch.damaged.append(f"{where}: {error.strerror}")
+            return
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                self._batch.ignored.append(f"{where}: not a file")
+                return
+            found = records.decode(os.pread(descriptor, BLOCK, 0))
+            header = found[0] if found else None
+            if header is not None and not self._is_ours(header, session):
+                self._batch.ignored.append(f"{where}: belongs to something else")
+                return
+            if header is None and os.fstat(descriptor).st_size <= BLOCK:
+                self._batch.ignored.append(f"{where}: holds nothing")
+                return
+            self._batch.present.append(session)
+            self._batch.headers.append((session, header))
+            stripe_unit = header.get("stripe_unit") if header else None
+            if header is None:
+                self._batch.ignored.append(f"{where}: its header is damaged; another disk's is taken")
+            elif type(stripe_unit) is int and 4 * KIB <= stripe_unit <= 64 * MIB:
+                yield from self._records(descriptor, session, stripe_unit)
+        except OSError as error:
+            self._batch.damaged.append(f"{where}: {error.strerror}")
+        finally:
+            os.close(descriptor)
+
+    def _records(self, descriptor: int, session: int, stripe_unit: int) -> Iterator[Batch]:
+        """Take in the records of all slots, both that a block may have. Holes in the file are skipped."""
+        end = os.fstat(descriptor).st_size
+        slot = 0
+        while (offset := slot_offset(slot, stripe_unit)) < end:
+            try:
+                data = os.lseek(descriptor, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # only a hole is left
+                    raise
+                return
+            if data >= slot_offset(slot + 1, stripe_unit):
+                slot = (data - BLOCK) // (BLOCK + stripe_unit)
+                continue
+            for document, _ in records.decode_all(os.pread(descriptor, BLOCK, offset)):
+                if (record := self._record(document, session, slot, stripe_unit)) is not None:
+                    self._batch.records.append(record)
+            slot += 1
+            if len(self._batch.records) >= BATCH_RECORDS:
+                yield self._take()
+
+    def _record(self, document: dict[str, Any], session: int, slot: int, stripe_unit: int) -> Record | None:
+        unit, size, digest = (document.get(key) for key in ("unit", "bytes", "blake3"))
+        if not self._is_ours(document, session) or type(unit) is not int or not 0 <= unit < MAX_SESSION:
+            return None
+        if type(size) is not int or not 0 < size <= stripe_unit:
+            return None
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            return None
+        return Record(session, unit, slot, bytes.fromhex(digest), size)
+
+    def _is_ours(self, document: dict[str, Any], session: int) -> bool:
+        said = tuple(document.get(key) for key in ("library", "disk", "session"))
+        return said == (self._library, self.number, session)
+
+    def _take(self) -> Batch:
+        batch, self._batch = self._batch, Batch(self.number)
+        return batch
+
+    def _name(self, *parts: str) -> str:
+        return f"disk {self.number}: {'/'.join((SESSIONS, *parts))}"
+
+
+@contextmanager
+def _entered(name: str, within: int) -> Iterator[int]:
+    """Open a directory in another one, which must not be a symbolic link."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""What the headers of a session's member files say, checked: nothing that lies on a disk is believed unseen. Pure."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vtlfs.config import MAX_DRIVES, check_stripe_unit
+from vtlfs.errors import UsageError
+from vtlfs.model import MAX_SIZE, Opener, State, check_barcode
+
+MAX_DISKS = 1000
+MAX_TAPE_FILES = 1 << 40
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_ERROR = re.compile(r"[A-Z0-9]{1,32}")
+_ENDED = (State.RELEASED, State.FAILED, State.RECOVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a header says from the beginning: who opened what. `disks`: over how many the stream is dealt."""
+
+    medium: str
+    drive: int
+    opener: Opener
+    opened_at: str
+    stripe_unit: int
+    disks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a header says at the end. `tape_file`, `start` and `bytes` are None where the session left none."""
+
+    state: State
+    error: str | None
+    released_at: str
+    tape_file: int | None
+    start: int | None
+    bytes: int | None
+    requests: int | None = None
+
+
+def opening(header: dict[str, Any]) -> Opening | None:
+    """Return what the header says of the session's beginning; None where that can't be."""
+    try:
+        pid, uid, gid = (_number(header[key]) for key in ("pid", "uid", "gid"))
+        opener = Opener(_text(header["host"]), pid, uid, gid, _text(header["program"]))
+        return Opening(
+            check_barcode(_text(header["medium"])),
+            _number(header["drive"], MAX_DRIVES),
+            opener,
+            _time(header["opened_at"]),
+            check_stripe_unit(_number(header["stripe_unit"])),
+            _number(header["disks"], MAX_DISKS),
+        )
+    except (KeyError, TypeError, UsageError):
+        return None
+
+
+def ending(header: dict[str, Any]) -> Ending | None:
+    """Return what the header says of the session's end; None where it does not, or that can't be."""
+    try:
+        state, error, tape_file = header["state"], header["error"], header["tape_file"]
+        if state not in _ENDED or not (error is None or _ERROR.fullmatch(_text(error))):
+            return None
+        start = size = None
+        if tape_file is not None:
+            tape_file, start = _number(tape_file, MAX_TAPE_FILES), _number(header["start"], MAX_SIZE)
+            size = _number(header["bytes"], MAX_SIZE)
+            if size == 0:
+                return None
+        requests = _number(header["requests"]) if "requests" in header else None
+        return Ending(State(state), error, _time(header["released_at"]), tape_file, start, size, requests)
+    except (KeyError, TypeError):
+        return None
+
+
+def agreed(headers: Iterable[tuple[int, dict[str, Any]]]) -> tuple[Opening | None, Ending | None, list[int]]:
+    """Return what a session's headers, by disk, agree on; and the disks whose header is not that session's."""
+    first: Opening | None = None
+    end: Ending | None = None
+    strangers = []
+    for disk, header in headers:
+        found = opening(header)
+        if found is None or (first is not None and found != first):
+            strangers.append(disk)
+            continue
+        first = found
+        end = end or ending(header)
+    return first, end, strangers
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) < 1000:
+        raise TypeError
+    return value.encode(errors="backslashreplace").decode()
+
+
+def _time(value: Any) -> str:
+    if not _TIME.fullmatch(_text(value)):
+        raise TypeError
+    return str(value)
+
+
+def _number(value: Any, most: int = (1 << 63) - 1) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise TypeError
+    return value

@@ -1,0 +1,347 @@
+"""A new tracking database from the disks alone, for a library whose own is lost: what `vtlfs rebuild` does.
+
+It is made beside the place of the old one and takes that place when it is whole and durable. Until then nothing has
+changed, however it ends; the old one is kept under another name. docs/reliability.md says what can't come back.
+"""
+
+import fcntl
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vtlfs import config as configuration
+from vtlfs.config import Config, ConfigError
+from vtlfs.disks.base import Disk
+from vtlfs.disks.durable import sync_directory, write_file
+from vtlfs.disks.label import Label
+from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.scan import Batch, Scan
+from vtlfs.engine import base, recover
+from vtlfs.engine.library import MOUNTS, Library, label_of
+from vtlfs.engine.replay import Findings, Replay
+from vtlfs.engine.tracking import FILE_NAME, Tracking
+from vtlfs.errors import LibraryError, UsageError, VtlfsError
+from vtlfs.model import MIB, DiskRecord, Session
+
+TEMPORARY = f".{FILE_NAME}.rebuild"
+QUEUED_BATCHES = 16
+WHOLE_FILE = 1 << 32  # slots: more than any member file has
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What has come of it. `copy` is where the database began, None without a copy; `aside` the old database."""
+
+    library: Library
+    copy: base.Base | None
+    findings: Findings
+    without: tuple[int, ...]
+    aside: Path | None
+    media: int
+    sessions: int
+    tape_files: int
+    bytes: int
+
+
+def rebuild(
+    path: Path, disks: Sequence[Path], without: Sequence[int], at: str, progress: Progress = lambda what, count: None
+) -> Rebuilt:
+    """Make a new tracking database for the library in this directory from its disks. `at` is the time.
+
+    `disks`: where they are, none: where library.toml says. `without`: numbers of those that are lost. `progress` is
+    told what is done and how many of it so far. Raises UsageError or LibraryError; then nothing has changed.
+    """
+    path = Path(os.path.abspath(path))
+    config = _configuration(path)
+    labels = _labels(config, disks, without)
+    uuid = config.uuid if config else next(iter(labels.values()))[1].library
+    made = not path.exists()
+    if made:
+        path.mkdir(mode=0o700)
+    try:
+        with _alone(path):
+            _check_lost(path)
+            return _Rebuild(path, config, uuid, labels, tuple(sorted(without)), at, progress).run()
+    finally:
+        if made and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _configuration(path: Path) -> Config | None:
+    """Return what library.toml says; None where there is none."""
+    if not (path / configuration.FILE_NAME).exists():
+        return None
+    try:
+        return Library.open(path).config
+    except ConfigError as error:
+        raise LibraryError(f"{error}; mend it, or move it away and a new one is made") from None
+
+
+def _labels(config: Config | None, given: Sequence[Path], without: Sequence[int]) -> dict[int, tuple[Path, Label]]:
+    """Return the disks there are, by number. Raises UsageError, or LibraryError where they are not one library's."""
+    if not given and config is None:
+        raise UsageError("there is no library.toml that says where the disks are; give --disk once for each")
+    found: dict[int, tuple[Path, Label]] = {}
+    for disk in [Path(os.path.realpath(disk)) for disk in given or (config.disks if config else ())]:
+        try:
+            label = label_of(disk)
+            if label is None:
+                raise LibraryError(f"disk {disk}: not labelled; is the right device mounted there?")
+        except LibraryError as error:
+            if given or not without:
+                raise LibraryError(f"{error}; without it: --without-disk N") from None
+            continue
+        uuid = config.uuid if config else next(iter(found.values()))[1].library if found else label.library
+        if label.library != uuid:
+            raise LibraryError(f"disk {disk}: belongs to another library ({label.library}, not {uuid})")
+        if label.number in found:
+            raise LibraryError(f"disk {disk}: is disk {label.number}, and so is {found[label.number][0]}")
+        found[label.number] = (disk, label)
+    if not found:
+        raise LibraryError("none of the disks is there; a tracking database is rebuilt from what lies on them")
+    if there := sorted(set(without) & set(found)):
+        raise UsageError(f"disk {there[0]} is there ({found[there[0]][0]}), and --without-disk says that it is not")
+    return found
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other rebuilds of the library out, and live mounts. Raises LibraryError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LibraryError(f"{path}: is being rebuilt by somebody else; wait for that") from None
+        _check_unmounted(path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_unmounted(path: Path) -> None:
+    for lock in sorted((path / MOUNTS).glob("*.lock")):
+        if lock.stem.isdecimal() and recover.is_alive(path, int(lock.stem)):
+            raise LibraryError(f"{path}: is mounted; unmount it everywhere before it is rebuilt")
+
+
+def _check_lost(path: Path) -> None:
+    """Raise LibraryError if the tracking database is there and in order, or can't be looked at."""
+    file = path / FILE_NAME
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as old:
+            if old.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
+                return
+            old.execute("SELECT uuid FROM library").fetchone()[0]
+    except (sqlite3.DatabaseError, TypeError) as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            return
+        raise LibraryError(f"{file}: {error}; move it away if it is lost") from None
+    raise LibraryError(f"{file}: is there and in order; move it away, with its -wal, to have a new one all the same")
+
+
+class _Rebuild:
+    """One rebuild. `labels` are the disks that there are, by number."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config | None,
+        uuid: str,
+        labels: dict[int, tuple[Path, Label]],
+        without: tuple[int, ...],
+        at: str,
+        progress: Progress,
+    ) -> None:
+        self._path = path
+        self._config = config
+        self._uuid = uuid
+        self._labels = labels
+        self._without = without
+        self._at = at
+        self._progress = progress
+        self._disks = {number: LocalDisk(number, path, uuid) for number, (path, _) in labels.items()}
+
+    def run(self) -> Rebuilt:
+        """Make the new database, and put it in its place."""
+        (self._path / MOUNTS).mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._check_complete(len(self._config.disks) if self._config else 0)
+            begun, refused = base.begin(
+                self._path / TEMPORARY,
+                self._uuid,
+                {number: path for number, (path, _) in self._labels.items()},
+                self._records(0),
+            )
+            with closing(Tracking(self._path, name=TEMPORARY)) as tracking:
+                tracking.execute("PRAGMA journal_mode = OFF")  # what fails is thrown away
+                known = {disk.number: disk for disk in tracking.disks()}
+                self._check_complete(len(known))
+                with tracking.transaction(durable=False):
+                    rebuilt = self._replay(tracking, begun, refused)
+                base.finish(tracking)
+                config = self._config or self._new_config(tracking)
+            aside = self._put_in_place(config)
+        finally:
+            base.remove(self._path / TEMPORARY)
+        library = Library(self._path, config)
+        self._finish_headers(library, rebuilt.findings.recovered)
+        return replace(rebuilt, library=library, aside=aside)
+
+    def _check_complete(self, count: int) -> None:
+        """Raise LibraryError where the library has so many disks and one of them is missing unsaid."""
+        missing = sorted(set(range(count)) - set(self._labels) - set(self._without))
+        if missing:
+            raise LibraryError(
+                f"disk {missing[0]} is missing; give its directory with --disk, or --without-disk {missing[0]} to go"
+                " without what lies on it"
+            )
+
+    def _records(self, count: int) -> list[DiskRecord]:
+        """Return the rows of at least so many disks."""
+        numbers = range(max(count, max([*self._labels, *self._without]) + 1))
+        return [self._record(number) for number in numbers]
+
+    def _record(self, number: int) -> DiskRecord:
+        if number in self._labels:
+            path, label = self._labels[number]
+            return DiskRecord(number, label.disk, str(path), label.created_at)
+        paths = [path for path in (self._config.disks if self._config else ()) if path not in self._there()]
+        lost = [one for one in self._without if one not in self._labels]
+        at = lost.index(number) if number in lost else len(paths)
+        where = str(paths[at]) if at < len(paths) else f"/missing/disk{number}"
+        return DiskRecord(number, f"unknown, of disk {number}", where, next(iter(self._labels.values()))[1].created_at)
+
+    def _there(self) -> list[Path]:
+        return [path for path, _ in self._labels.values()]
+
+    # --- from the disks ---------------------------------------------------------------------------------------------
+
+    def _replay(self, tracking: Tracking, begun: base.Base | None, refused: list[str]) -> Rebuilt:
+        complete = not self._without
+        disks: dict[int, Disk] = {**self._disks}
+        replay = Replay(tracking, disks, complete, self._at)
+        replay.findings.tell(refused)
+        for batch in self._scanned():
+            replay.take_in(batch)
+            self._progress("member files", replay.findings.members)
+        for session, disk, stripe_unit in replay.headless():
+            for batch in Scan(disk, self._labels[disk][0], self._uuid).member(session, stripe_unit):
+                replay.take_in(batch)
+        self._check_complete(replay.most_disks())
+        for number, (path, _) in self._labels.items():
+            tracking.move_disk(number, str(path))
+        if self._config:
+            tracking.set_drives(self._config.drives)
+        base.add_disks(tracking, self._records(replay.most_disks()))
+        self._progress("sessions", 0)
+        findings = replay.run()
+        if self._without:
+            findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
+        media, *counts = tracking.one("SELECT media, sessions, tape_files, bytes FROM library")
+        return Rebuilt(Library(self._path, self._config or Config("", ())), begun, findings, self._without, None,
+                       media, *counts)  # fmt: skip
+
+    def _scanned(self) -> Iterator[Batch]:
+        """Walk over all disks at once, a thread for each, and yield what they find. Raises LibraryError."""
+        found: queue.Queue[Batch | Exception | None] = queue.Queue(QUEUED_BATCHES)
+        given_up = threading.Event()
+
+        def hand_over(item: Batch | Exception | None) -> None:
+            while not given_up.is_set():
+                with suppress(queue.Full):
+                    found.put(item, timeout=0.1)
+                    return
+
+        def walk(number: int, path: Path) -> None:
+            try:
+                with closing(base.Ended(self._path / TEMPORARY)) as ended:
+                    for batch in Scan(number, path, self._uuid).walk(ended.among):
+                        hand_over(batch)
+                        if given_up.is_set():
+                            return
+                hand_over(None)
+            except Exception as error:
+                hand_over(LibraryError(f"disk {number} ({path}): {error}"))
+
+        for number, (path, _) in self._labels.items():
+            threading.Thread(target=walk, args=(number, path), name=f"scan{number}", daemon=True).start()
+        try:
+            running = len(self._labels)
+            while running:
+                item = found.get()
+                if isinstance(item, Exception):
+                    raise item
+                if item is None:
+                    running -= 1
+                else:
+                    yield item
+        finally:
+            given_up.set()
+
+    # --- into place -------------------------------------------------------------------------------------------------
+
+    def _new_config(self, tracking: Tracking) -> Config:
+        """Return a configuration as `vtlfs init` makes it, with what is known of this library."""
+        unit = tracking.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
+        return Config(
+            self._uuid,
+            tuple(Path(disk.path) for disk in tracking.disks()),
+            max(configuration.NEW_DRIVES, len(tracking.drives())),
+            unit[0] if unit else MIB,
+            snapshot_every=configuration.NEW_EVERY,
+            snapshot_keep=configuration.NEW_KEEP,
+        )
+
+    def _put_in_place(self, config: Config) -> Path | None:
+        """Give the new database the old one's name, and keep the old one under another. Return that name."""
+        if self._config is None:
+            write_file(self._path / configuration.FILE_NAME, configuration.render(config).encode())
+        descriptor = os.open(self._path / TEMPORARY, os.O_RDWR)
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _check_unmounted(self._path)
+        aside = self._path / f"{FILE_NAME}.lost-{self._at.translate({ord(c): None for c in '-:.'})}"
+        kept = None
+        for suffix in ("-wal", "-shm", ""):  # a log without its database would be taken for the new one's
+            old = self._path / f"{FILE_NAME}{suffix}"
+            if old.exists():
+                old.rename(f"{aside}{suffix}")
+                kept = aside
+        (self._path / TEMPORARY).rename(self._path / FILE_NAME)
+        sync_directory(self._path)
+        return kept
+
+    def _finish_headers(self, library: Library, sessions: list[Session]) -> None:
+        """Write to the disks how sessions ended, as far as this has decided it. Nothing is cut off.
+
+        Not where a disk is missing: when it comes back, it may be known better.
+        """
+        if self._without or not sessions:
+            return
+        try:
+            with closing(library.tracking(read_only=True)) as tracking:
+                for session in sessions:
+                    ended = tracking.session(session.id)
+                    start = None
+                    if ended.tape_file is not None:
+                        start = tracking.tape_file(ended.medium, ended.tape_file).start
+                    recover.trim(ended, start, dict.fromkeys(self._disks, WHOLE_FILE), [*self._disks.values()])
+        except VtlfsError as error:
+            log.warning("headers of member files: %s", error)
