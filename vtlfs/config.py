@@ -13,6 +13,7 @@ from vtlfs.model import GIB, KIB, MIB, parse_size
 from vtlfs.permissions import Rule, RuleError, read_drive_rules, read_media_rules
 
 FILE_NAME = "library.toml"
+UNFINISHED = "library.toml.init"  # until all that a library needs is there
 MIN_STRIPE_UNIT = 4 * KIB
 MAX_STRIPE_UNIT = 64 * MIB
 MAX_DRIVES = 1000
@@ -144,9 +145,9 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
 _REQUIRED = {"uuid": "library.uuid", "disks": "library.disks"}
 
 
-def load(library: Path) -> Config:
+def load(library: Path, name: str = FILE_NAME) -> Config:
     """Read the configuration of the library in this directory. Raises LibraryError or ConfigError."""
-    path = library / FILE_NAME
+    path = library / name
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

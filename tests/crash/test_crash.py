@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from mounting import SECONDS, Mounted, OnDisks, wait_until
 
+from vtlfs import failpoints
+
 STREAM = Path(__file__).with_name("stream.py")
 BLOCKS = [4095, 10240, 65536, 300_001]
 
@@ -38,14 +40,20 @@ class Writer:
         return b"".join(source.randbytes(self.block) for _ in range(-(-size // self.block)))[:size]
 
 
-def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
-    """Have four streams run to two media, and return when each was acknowledged something twice."""
+def launch_writers(mounted: Mounted, notes: Path) -> list[Writer]:
+    """Have four streams run to two media."""
     writers = []
     for seed, block in enumerate(BLOCKS):
         side = notes / f"side{seed}-{mounted.pid}"
         path = mounted.medium(f"T{1 + seed % 2}")
         words = [sys.executable, "-I", "-S", STREAM, path, seed, side, block]
         writers.append(Writer(subprocess.Popen([str(word) for word in words]), side, seed, block))
+    return writers
+
+
+def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
+    """Have four streams run to two media, and return when each was acknowledged something twice."""
+    writers = launch_writers(mounted, notes)
     wait_until(lambda: all(len(writer.notes()) > 3 for writer in writers), "acknowledged writes")
     return writers
 
@@ -64,7 +72,7 @@ def check_kept(library: OnDisks, writers: list[Writer], state: str = "recovered"
         assert known.state == state
         assert known.released_at is not None
         assert known.tape_file is not None
-        assert known.bytes >= acknowledged[-1]
+        assert known.bytes >= max(acknowledged, default=0)
         content = library.extract(known.medium, known.tape_file)
         assert len(content) == known.bytes
         assert content == writer.sent(len(content))
@@ -247,3 +255,31 @@ def test_orderly_end_under_load_keeps_what_was_acknowledged(
     check_kept(library, writers, "failed")
     assert {library.session(writer.notes()[0]).error for writer in writers} == {"ESHUTDOWN"}
     assert library.vtlfs("recover", library.path).startswith("nothing to recover")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "unit.written:40",
+        "unit.described:9",
+        "member.synced:17",
+        "tracking.session_opened:3>transaction.commit",
+        "tracking.progress_recorded:5>transaction.committed",
+    ],
+)
+def test_mount_that_dies_at_a_step(library: OnDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
+    """As the tests of the failpoints, which need no mount; but with the real program, and real programs that write."""
+    monkeypatch.setenv(failpoints.ENVIRONMENT, where)
+    with library.mounted("io=direct") as mounted:
+        monkeypatch.delenv(failpoints.ENVIRONMENT)
+        writers = launch_writers(mounted, tmp_path)
+        assert mounted.ended() == failpoints.STATUS
+        mounted.has_ended = True
+        for writer in writers:
+            writer.process.wait(SECONDS)
+        library.vtlfs("umount", mounted.path)
+    library.vtlfs("recover", library.path)
+    library.check()
+    begun = [writer for writer in writers if writer.notes()]
+    check_kept(library, [writer for writer in begun if library.session(writer.notes()[0]).bytes])
+    assert all(library.session(writer.notes()[0]).bytes or writer.notes()[1:] == [] for writer in begun)

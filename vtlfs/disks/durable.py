@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from vtlfs.failpoints import reached
+
 
 def sync_directory(path: Path) -> None:
     """Make the directory's entries durable."""
@@ -11,6 +13,7 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    reached("directory.synced")
 
 
 def write_file(path: Path, content: bytes, *, exclusive: bool = False, mode: int = 0o600) -> None:
@@ -23,15 +26,19 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False, mode: int
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fchmod(descriptor, mode)
+            reached("file.written")
             os.fsync(descriptor)
+            reached("file.synced")
         finally:
             os.close(descriptor)
         if exclusive:
             os.link(temporary, path)
+            reached("file.linked")
             temporary.unlink()
         else:
             temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    reached("file.named")
     sync_directory(path.parent)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vtlfs.disks.durable import write_file
 from vtlfs.errors import LibraryError
+from vtlfs.failpoints import reached
 
 FILE_NAME = "vtlfs-disk.json"
 FORMAT = 1
@@ -51,3 +52,4 @@ def write(path: Path, label: Label) -> None:
 def remove(path: Path) -> None:
     """Take the label off again, if there is one."""
     (path / FILE_NAME).unlink(missing_ok=True)
+    reached("label.removed")

@@ -19,6 +19,7 @@ from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.opening import GONE, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
 from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.failpoints import reached
 from vtlfs.model import GIB, StripeUnit
 
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
@@ -125,6 +126,7 @@ class LocalMember:
             offset = slot_offset(slot, self._stripe_unit)
             self._allocated = max(self._allocated, offset + BLOCK + self._stripe_unit)  # in part, also where it fails
             os.posix_fallocate(descriptor, offset, BLOCK + self._stripe_unit)
+        reached("slot.allocated")
 
     def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
         """Write the bytes of a stripe unit from `start` on, and its record."""
@@ -139,9 +141,12 @@ class LocalMember:
             descriptor = self._open()
             if start == 0:
                 _write_all(descriptor, [record.ljust(BLOCK, b"\0"), *pieces], offset)
+                reached("unit.written")
             else:
                 _write_all(descriptor, _from(pieces, start), offset + BLOCK + start)
+                reached("unit.grown")
                 _write_all(descriptor, [record], offset + records.place(generation))
+                reached("unit.described")
             if start == 0 and size == self._stripe_unit:
                 _begin_writing_out(descriptor, offset, BLOCK + size)
             if self._disk.free < PLENTY:
@@ -157,6 +162,7 @@ class LocalMember:
             entries, self._new_entries = self._new_entries, []
             try:
                 (os.fsync if entries else os.fdatasync)(self._descriptor)
+                reached("member.synced")
                 for directory in entries:
                     sync_directory(directory)
                 self._disk._durable.update((self._path.parent, self._path.parent.parent) if entries else ())
@@ -176,9 +182,11 @@ class LocalMember:
             with self._disk._errors():
                 if self._allocated > self._used:
                     os.ftruncate(descriptor, self._used)
+                    reached("member.cut")
                 if release is not None:
                     record = records.encode(self._header | release, self._generation)
                     _write_all(descriptor, [record], records.place(self._generation))
+                    reached("member.finished")
         finally:
             os.close(descriptor)
 
@@ -189,13 +197,17 @@ class LocalMember:
             for path in (directory.parent, directory):
                 if not path.is_dir():
                     path.mkdir(mode=0o700, exist_ok=True)
+                    reached("member.directory_made")
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            reached("member.made")
             try:
                 _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
             except OSError:
                 os.close(descriptor)
                 self._path.unlink(missing_ok=True)
+                reached("member.given_up")
                 raise
+            reached("member.described")
             # Another session or mount may have made the directories and not have synced them yet.
             unsure = [path for path in (directory, directory.parent) if path not in self._disk._durable]
             self._new_entries = [directory, *(path.parent for path in unsure)]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import DiskError
+from vtlfs.failpoints import reached
 from vtlfs.model import MIB
 
 DIRECTORY = "tracking"
@@ -61,6 +62,7 @@ def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> 
     tracking.execute(
         "UPDATE copy SET number = ?, begun_at = ?, again_at = ?, state = ?", number + 1, at, _later(at, every), now
     )
+    reached("tracking.copy_claimed")
     return int(number) + 1
 
 
@@ -79,6 +81,7 @@ def note(tracking: Tracking, number: int, at: str, took: float, *, made: bool) -
         "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
         *(_later(at, REST * took), made, number),
     )
+    reached("tracking.copy_noted")
 
 
 def _state(tracking: Tracking) -> str:
@@ -104,15 +107,18 @@ def make(library: Path, disk: Path, disk_number: int, number: int, stopped: Call
             name = path_of(disk, number).name
             temporary = f".{name}.tmp"
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory))
+            reached("copy.begun")
             try:
                 # By way of the descriptor, so that it is this directory whatever becomes of its name.
                 _copy(library, f"/proc/self/fd/{directory}/{temporary}", directory, stopped)
                 _sync(temporary, directory)
                 os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                reached("copy.named")
             except BaseException:
                 _remove(directory, [temporary, f"{temporary}-journal"])
                 raise
             os.fsync(directory)
+            reached("copy.kept")
             _remove(directory, _names(directory)[KEPT:])
         descriptor = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -149,6 +155,7 @@ def _sync(name: str, directory: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    reached("copy.synced")
 
 
 # --- finding them ---------------------------------------------------------------------------------------------------
@@ -187,6 +194,7 @@ def _opened(disk: Path, *, create: bool = False) -> Iterator[int]:
         if create:
             with suppress(FileExistsError):
                 os.mkdir(DIRECTORY, 0o700, dir_fd=root)
+                reached("copy.directory_made")
         directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
     finally:
         os.close(root)
@@ -206,3 +214,4 @@ def _remove(directory: int, names: list[str]) -> None:
     for name in names:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
+            reached("copy.removed")

@@ -3,9 +3,11 @@
 Making one and opening one; everything that runs starts from a `Library`.
 """
 
+import fcntl
 import os
 import stat
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -21,9 +23,11 @@ from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine import tracking
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError, UsageError
+from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord
 
 MOUNTS = "mounts"  # directory of the locks that live mounts hold
+_TEMPORARY = f".{configuration.UNFINISHED}.*.tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,65 +111,100 @@ def create(
     configuration.check_drives(drives)
     configuration.check_stripe_unit(stripe_unit)
     path = Path(os.path.abspath(path))
+    is_new = False
     try:
-        made = _check_directory(path)
-    except OSError as error:
-        raise LibraryError(f"{path}: {error.strerror}") from None
-    config = Config(
-        str(uuid4()),
-        tuple(_check_disks(disks)),
-        drives,
-        stripe_unit,
-        snapshot_every=configuration.NEW_EVERY if snapshots else None,
-        snapshot_keep=configuration.NEW_KEEP if snapshots else {},
-    )
-    if Path(os.path.realpath(path)) in config.disks:
-        raise UsageError(f"{path}: the library's directory can't be one of its disks; give it one of its own")
-    records = [DiskRecord(number, str(uuid4()), str(disk), at) for number, disk in enumerate(config.disks)]
-    labelled: dict[Path, int | None] = {}
-    try:
-        if not made:
+        is_new = not _check_directory(path)
+        if is_new:
             path.mkdir(mode=0o700)
-        for record in records:
-            _label(record, config.uuid, labelled)
-        _fill(path, config, records, at)
+            reached("init.directory_made")
+        with _alone(path):
+            _undo(path)
+            config = Config(
+                str(uuid4()),
+                tuple(_check_disks(disks)),
+                drives,
+                stripe_unit,
+                snapshot_every=configuration.NEW_EVERY if snapshots else None,
+                snapshot_keep=configuration.NEW_KEEP if snapshots else {},
+            )
+            if Path(os.path.realpath(path)) in config.disks:
+                raise UsageError(f"{path}: the library's directory can't be one of its disks; give it one of its own")
+            _make(path, config, at)
     except BaseException as error:
-        for disk, mode in labelled.items():
-            labels.remove(disk)
-            if mode is not None:
-                disk.chmod(mode)
-        _empty(path)
-        if not made and path.is_dir():
-            path.rmdir()
+        if is_new:
+            with suppress(OSError):
+                path.rmdir()
         if isinstance(error, OSError):
             raise LibraryError(f"{path}: {error.strerror}") from error
         raise
     return Library(path, config)
 
 
-def _fill(path: Path, config: Config, records: list[DiskRecord], at: str) -> None:
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Be the only one who makes a library in this directory. Raises LibraryError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise LibraryError(f"{path}: somebody else is making a library here; wait for that") from None
+    finally:
+        os.close(descriptor)
+
+
+def _make(path: Path, config: Config, at: str) -> None:
+    """Make the library. It says first what it will be, and is one when library.toml has its name.
+
+    So what a crash leaves can be told from a library, and be undone.
+    """
+    records = [DiskRecord(number, str(uuid4()), str(disk), at) for number, disk in enumerate(config.disks)]
+    closed: dict[Path, int] = {}
     old_mask = os.umask(0o077)
     try:
+        write_file(path / configuration.UNFINISHED, configuration.render(config).encode())
+        reached("init.announced")
+        for record in records:
+            _label(record, config.uuid, closed)
+        reached("init.labelled")
         (path / MOUNTS).mkdir()
+        reached("init.locks_made")
         tracking.create(path, config.uuid, records, config.drives, at)
-        write_file(path / configuration.FILE_NAME, configuration.render(config).encode())
         path.chmod(0o700)
         sync_directory(path.parent)
+        (path / configuration.UNFINISHED).rename(path / configuration.FILE_NAME)
+        reached("init.named")
+        sync_directory(path)
+    except BaseException:
+        for disk, mode in closed.items():
+            disk.chmod(mode)
+        _undo(path)
+        raise
     finally:
         os.umask(old_mask)
 
 
-def _empty(path: Path) -> None:
-    """Remove what `_fill` has made."""
-    for name in (configuration.FILE_NAME, *(tracking.FILE_NAME + suffix for suffix in ("", "-wal", "-shm"))):
-        (path / name).unlink(missing_ok=True)
-    if (path / MOUNTS).is_dir():
-        (path / MOUNTS).rmdir()
+def _undo(path: Path) -> None:
+    """Take away what there is of a library that was not finished: its labels, and then its files."""
+    if (path / configuration.UNFINISHED).exists():
+        unfinished = configuration.load(path, configuration.UNFINISHED)
+        for disk in unfinished.disks:
+            label = labels.read(disk)
+            if label is not None and label.library == unfinished.uuid:
+                labels.remove(disk)
+        if (path / MOUNTS).is_dir():
+            (path / MOUNTS).rmdir()
+        for name in (*(tracking.FILE_NAME + suffix for suffix in ("-wal", "-shm", "")), configuration.UNFINISHED):
+            (path / name).unlink(missing_ok=True)
+            reached("init.emptied")
+    for left in path.glob(_TEMPORARY):
+        left.unlink()
 
 
 def _check_directory(path: Path) -> bool:
-    """Tell whether the directory exists. Raises LibraryError unless it is new or empty."""
-    if (path / configuration.FILE_NAME).exists() or (path / tracking.FILE_NAME).exists():
+    """Tell whether the directory exists. Raises LibraryError unless it is new, empty or unfinished."""
+    is_unfinished = (path / configuration.UNFINISHED).exists()
+    if (path / configuration.FILE_NAME).exists() or ((path / tracking.FILE_NAME).exists() and not is_unfinished):
         raise LibraryError(f"{path}: there is a library here already")
     if not path.exists() and not path.is_symlink():
         if not path.parent.is_dir():
@@ -173,13 +212,13 @@ def _check_directory(path: Path) -> bool:
         return False
     if not path.is_dir():
         raise LibraryError(f"{path}: not a directory")
-    if not _is_empty(path):
+    if not is_unfinished and not _is_empty(path):
         raise LibraryError(f"{path}: not empty; a library wants a directory of its own")
     return True
 
 
 def _is_empty(directory: Path) -> bool:
-    return all(entry.name == "lost+found" for entry in directory.iterdir())
+    return all(entry.name == "lost+found" or entry.match(_TEMPORARY) for entry in directory.iterdir())
 
 
 def _check_disks(disks: list[Path]) -> list[Path]:
@@ -221,16 +260,17 @@ def label_of(disk: Path) -> Label | None:
         raise LibraryError(f"disk {disk}: {error.strerror}") from None
 
 
-def _label(record: DiskRecord, library: str, labelled: dict[Path, int | None]) -> None:
-    """Label a disk and note it, with its old mode if it becomes its owner's only: that is if nothing else is in it."""
+def _label(record: DiskRecord, library: str, closed: dict[Path, int]) -> None:
+    """Label a disk. If nothing else is in it, it becomes its owner's only, and its old mode is noted in `closed`."""
     disk = Path(record.path)
     try:
         status = disk.stat()
         is_ours = status.st_uid == os.geteuid() and _is_empty(disk)
         labels.write(disk, Label(library, record.uuid, record.number, record.added_at))
-        labelled[disk] = stat.S_IMODE(status.st_mode) if is_ours else None
         if is_ours:
+            closed[disk] = stat.S_IMODE(status.st_mode)
             disk.chmod(0o700)
+            reached("init.disk_closed")
     except FileExistsError:
         raise LibraryError(f"disk {disk}: somebody else has just labelled it") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from vtlfs.engine import figures
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
+from vtlfs.failpoints import reached
 from vtlfs.model import Access, Mount, Session, State, utc_now
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,11 @@ def lock_path(library: Path, mount: int) -> Path:
 
 def hold_lock(library: Path, mount: int) -> int:
     """Take the lock that shows that this process serves the mount; return its descriptor, to keep open."""
-    (library / MOUNTS).mkdir(mode=0o700, exist_ok=True)
+    if not (library / MOUNTS).is_dir():
+        (library / MOUNTS).mkdir(mode=0o700, exist_ok=True)
+        reached("lock.directory_made")
     descriptor = os.open(lock_path(library, mount), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    reached("lock.made")
     fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
     return descriptor
 
@@ -35,7 +39,9 @@ def hold_lock(library: Path, mount: int) -> int:
 def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
     """Remove the lock of a mount that has ended, and its figures."""
     figures.path_of(library, mount).unlink(missing_ok=True)
+    reached("lock.figures_removed")
     lock_path(library, mount).unlink(missing_ok=True)
+    reached("lock.removed")
     if descriptor is not None:
         os.close(descriptor)
 

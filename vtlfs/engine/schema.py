@@ -9,6 +9,7 @@ import sqlite3
 from sqlite_utils import Database, Migrations
 
 from vtlfs.engine.history import versioning_sql
+from vtlfs.failpoints import reached
 
 migrations = Migrations("vtlfs")
 
@@ -254,6 +255,7 @@ def first_schema(db: Database) -> None:
     db.conn.execute(f"CREATE VIEW write_command AS {WRITE_COMMAND}")
     for table, (key, columns) in VERSIONED.items():
         _script(db, versioning_sql(table, key, columns))
+    reached("create.tables")
 
 
 def is_newer(db: Database) -> bool:

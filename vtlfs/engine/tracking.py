@@ -29,6 +29,7 @@ from vtlfs.errors import (
     TrackingError,
     UsageError,
 )
+from vtlfs.failpoints import reached
 from vtlfs.model import (
     Access,
     DiskRecord,
@@ -137,10 +138,12 @@ class Tracking:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                reached("transaction.commit")
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._connection.rollback()
                 raise
+            reached("transaction.committed")
         except sqlite3.DatabaseError as error:
             raise _translated(error) from error
 
@@ -157,11 +160,13 @@ class Tracking:
     def lease_sessions(self, count: int) -> range:
         """Take session identifiers that nobody else will ever get."""
         row = self.one("UPDATE library SET next_session = next_session + ? RETURNING next_session", count)
+        reached("tracking.sessions_leased")
         return range(row[0] - count, row[0])
 
     def return_sessions(self, unused: range) -> None:
         """Give back the unused end of a lease, if nobody has leased since."""
         self.execute("UPDATE library SET next_session = ? WHERE next_session = ?", unused.start, unused.stop)
+        reached("tracking.sessions_returned")
 
     def add_mount(self, mount: Mount) -> int:
         """Record a mount; its `id` is ignored. Return the new one."""
@@ -171,6 +176,7 @@ class Tracking:
             *(mount.host, mount.machine, mount.pid, mount.uid),
             *(_text(mount.mountpoint), _text(mount.options), mount.state, mount.mounted_at),
         )
+        reached("tracking.mount_added")
         return int(cursor.lastrowid or 0)
 
     def end_mount(self, mount: int, state: str, at: str) -> None:
@@ -181,6 +187,7 @@ class Tracking:
             at,
             mount,
         )
+        reached("tracking.mount_ended")
 
     def mounts(self, *, live_only: bool = True) -> list[Mount]:
         """Return the mounts in the order of mounting; `live_only`: those not known to have ended."""
@@ -205,10 +212,12 @@ class Tracking:
     def move_disk(self, number: int, path: str) -> None:
         """Record where a disk is now."""
         self.execute("UPDATE disk SET path = ? WHERE number = ? AND path <> ?", path, number, path)
+        reached("tracking.disk_moved")
 
     def record_fill(self, number: int, total: int, free: int, at: str) -> None:
         """Record how full a disk is."""
         self.execute("UPDATE disk SET total = ?, free = ?, seen_at = ? WHERE number = ?", total, free, at, number)
+        reached("tracking.fill_recorded")
 
     # --- drives and media -------------------------------------------------------------------------------------------
 
@@ -227,18 +236,21 @@ class Tracking:
         """Have drives 0 to count - 1 at least; drives that sessions may name are never removed."""
         for number in range(count):
             self.execute("INSERT INTO drive (number) VALUES (?) ON CONFLICT DO NOTHING", number)
+        reached("tracking.drives_set")
 
     def load(self, number: int, barcode: str, at: str) -> None:
         """Point a drive's `loaded` to a medium. Raises NoSuchDrive or NoSuchMedium."""
         self.drive(number)
         self.medium(barcode)
         self.execute("UPDATE drive SET loaded = ?, loaded_at = ? WHERE number = ?", barcode, at, number)
+        reached("tracking.loaded")
 
     def unload(self, number: int) -> str | None:
         """Point a drive's `loaded` to nothing. Return what it pointed to. Raises NoSuchDrive."""
         loaded = self.drive(number).loaded
         if loaded is not None:
             self.execute("UPDATE drive SET loaded = NULL, loaded_at = NULL WHERE number = ?", number)
+        reached("tracking.unloaded")
         return loaded
 
     def open_sessions_by_drive(self, *, except_mount: int = 0) -> dict[int, int]:
@@ -256,6 +268,7 @@ class Tracking:
                 self.execute("INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?)", barcode, capacity, at)
             except sqlite3.IntegrityError:
                 raise UsageError(f"medium {barcode} exists already; nothing was added") from None
+        reached("tracking.media_added")
 
     def medium(self, barcode: str) -> Medium:
         """Return one medium. Raises NoSuchMedium."""
@@ -282,6 +295,7 @@ class Tracking:
             )
             if cursor.rowcount:
                 self.execute("UPDATE session SET reserved = reserved + ? WHERE id = ?", more, session)
+                reached("tracking.space_reserved")
                 return more
         raise MediumFull(barcode)
 
@@ -305,6 +319,7 @@ class Tracking:
             *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, _text(opener.program)),
             *(str(access), drive, barcode, at, stripe_unit),
         )
+        reached("tracking.session_opened")
 
     def record_progress(self, session: int, units: Iterable[StripeUnit], size: int, requests: int) -> None:
         """Record stripe units that are on the disks, and the length of the stream that they make up.
@@ -327,10 +342,12 @@ class Tracking:
             "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
             *(size, requests, json.dumps(known, separators=(",", ":")), session),
         )
+        reached("tracking.progress_recorded")
 
     def note_flush(self, session: int, at: str) -> None:
         """Record that a close() of the session has been answered, which may have been its last."""
         self.execute("UPDATE session SET flushed_at = ? WHERE id = ? AND state = 'open'", at, session)
+        reached("tracking.flush_noted")
 
     def closing_elsewhere(self, barcode: str, mount: int, since: str) -> bool:
         """Tell whether another mount has an open session on the medium of which a close() was flushed after `since`."""
@@ -353,6 +370,7 @@ class Tracking:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            reached("log.synced")
         except OSError as error:
             raise TrackingError(f"{self._path}-wal: {error.strerror}", error.errno or errno.EIO) from error
 
@@ -390,6 +408,7 @@ class Tracking:
             " tape_file = ? WHERE id = ?",
             *(str(state), error, at, requests, tape_file.number if tape_file else None, session),
         )
+        reached("tracking.session_released")
         return tape_file
 
     def release_reader(self, session: int, state: State, error: str | None, at: str, size: int, requests: int) -> None:
@@ -399,6 +418,7 @@ class Tracking:
             " WHERE id = ? AND state = 'open'",
             *(str(state), error, at, size, requests, session),
         )
+        reached("tracking.reader_released")
 
     def open_sessions_of(self, mount: int) -> list[Session]:
         """Return the sessions of a mount that have not ended, in the order of their identifiers."""
@@ -526,8 +546,10 @@ def create(
     connection = sqlite3.connect(library / name)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
+        reached("create.made")
         database = Database(connection, execute_plugins=False)
         migrations.apply(database)
+        reached("create.described")
         with database.atomic():
             connection.execute(
                 "INSERT INTO library (uuid, created_at, epoch, next_session) VALUES (?, ?, 1, 1)", (uuid, at)
@@ -539,6 +561,8 @@ def create(
                 )
             for number in range(drives):
                 connection.execute("INSERT INTO drive (number) VALUES (?)", (number,))
+            reached("create.filled")
+        reached("create.committed")
     except sqlite3.DatabaseError as error:
         raise _translated(error) from error
     finally:

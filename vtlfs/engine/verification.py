@@ -16,6 +16,7 @@ from pathlib import Path
 from vtlfs.engine.harm import Severity
 from vtlfs.engine.tracking import SESSION, Tracking, session_of
 from vtlfs.errors import LibraryError, TrackingError, UsageError
+from vtlfs.failpoints import reached
 from vtlfs.model import Session, TapeFile
 
 FILES_AT_ONCE = 256
@@ -81,6 +82,7 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
                 begun.media and json.dumps(begun.media),
             )
             begun.id = cursor.lastrowid
+            reached("tracking.verification_begun")
     except TrackingError as error:
         log.warning("this verification can't be resumed, should it be interrupted: %s", error)
     return begun
@@ -116,6 +118,7 @@ def save(tracking: Tracking, verification: Verification) -> None:
             *(counts[Severity.DAMAGED], counts[Severity.UNREADABLE], counts[Severity.UNDESCRIBED]),
             verification.id,
         )
+        reached("tracking.verification_saved")
 
 
 def extent(tracking: Tracking, verification: Verification) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.schema import WRITE_COMMAND
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError
+from vtlfs.failpoints import reached
 from vtlfs.snap import store
 from vtlfs.snap.view import open_view
 
@@ -25,6 +26,7 @@ def export(library: Library, number: int, file: Path) -> None:
     view = open_view(library, number)
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        reached("export.made")
         view.execute("PRAGMA query_only = OFF")
         view.execute("PRAGMA foreign_keys = OFF")  # all hold; asking for each row would only take time
         view.execute("ATTACH DATABASE ? AS exported", str(temporary))
@@ -32,8 +34,10 @@ def export(library: Library, number: int, file: Path) -> None:
         store.snapshot(view, number)
         _copy(view)
         view.execute("COMMIT")
+        reached("export.copied")
         view.execute("DETACH DATABASE exported")
         os.link(temporary, file)
+        reached("export.named")
     except FileExistsError:
         raise LibraryError(f"{file}: exists already; export to a new file") from None
     except OSError as error:
@@ -42,6 +46,7 @@ def export(library: Library, number: int, file: Path) -> None:
         view.close()
         for left in (temporary, temporary.with_name(f"{temporary.name}-journal")):
             left.unlink(missing_ok=True)
+        reached("export.tidied")
 
 
 def _copy(view: Tracking) -> None:

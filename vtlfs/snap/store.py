@@ -6,6 +6,7 @@ from time import monotonic, sleep
 from vtlfs.engine.schema import VERSIONED
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import NoSuchSnapshot, UsageError
+from vtlfs.failpoints import reached
 from vtlfs.model import Snapshot, utc_now
 
 MAX_NAME = 200
@@ -44,6 +45,7 @@ def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: boo
         *(name, at, int(scheduled)),
     )
     tracking.execute("UPDATE library SET epoch = epoch + 1")
+    reached("tracking.snapshot_taken")
     return _snapshot(row)
 
 
@@ -96,6 +98,7 @@ def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
             tracking.execute(
                 f"DELETE FROM {table}_history WHERE until > ?1 AND until <= ?2 AND since > ?1", before or 0, after
             )
+    reached("tracking.snapshots_removed")
 
 
 def _snapshot(row: tuple[object, ...]) -> Snapshot:

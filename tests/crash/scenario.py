@@ -1,0 +1,305 @@
+"""All that is done with a library in its life, in one short run that may die at any failpoint.
+
+    python scenario.py DIRECTORY [FAILPOINT]     one run, as `vtlfs.failpoints` reads FAILPOINT
+    python scenario.py                           runs for each line of JSON on standard input, each in a process of its
+                                                 own, and writes each one's exit status
+
+What was acknowledged is written to DIRECTORY/acknowledged, a JSON list a line, after it was acknowledged: the test
+believes that file and nothing else.
+"""
+
+import errno
+import json
+import os
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import trio
+
+from vtlfs import failpoints
+from vtlfs.cli.main import main as vtlfs
+from vtlfs.disks import label, local
+from vtlfs.engine import copying, recover, verify  # noqa: F401, so that every run finds them loaded
+from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.library import Library
+from vtlfs.model import Mount, Opener, utc_now
+from vtlfs.snap import export, schedule  # noqa: F401
+
+UNIT = 4096
+DISKS = 3
+OPENER = Opener("alpha", 4711, 0, 0, "tar")
+CAPACITY = 100_000
+MEDIA = ["T1", "T2", "T3"]
+
+
+def stream(seed: int, size: int) -> bytes:
+    """Return the first bytes of a stream."""
+    return random.Random(seed).randbytes(100_000)[:size]
+
+
+class Doomed:
+    """A process that will serve a mount, and die of it. It is there before this process has a thread."""
+
+    def __init__(self, run: "Run", seed: int) -> None:
+        reading, self._go = os.pipe()
+        self._process = os.fork()
+        if self._process:
+            os.close(reading)
+            return
+        os.close(self._go)
+        try:
+            if os.read(reading, 1):
+                failpoints.observe(None)
+                trio.run(run.die, seed)
+        finally:
+            os._exit(1)
+
+    def run(self) -> None:
+        """Have it live and die."""
+        os.write(self._go, b".")
+        assert os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1]) == failpoints.STATUS
+
+
+class Run:
+    """One run in a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.library = root / "library"
+        self.disks = [root / f"disk{number}" for number in range(DISKS)]
+        self._log = os.open(root / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.doomed = [Doomed(self, 90), Doomed(self, 95)]
+
+    def acknowledge(self, *what: object) -> None:
+        """Write down what the library has promised."""
+        os.write(self._log, json.dumps(what).encode() + b"\n")
+
+    def vtlfs(self, *words: object, status: int = 0) -> None:
+        """Run a command in this process."""
+        found = vtlfs([str(word) for word in words])
+        assert found == status, (words, found)
+
+    def run(self) -> None:
+        """Do everything."""
+        self.init()
+        self.vtlfs("media", "add", self.library, *MEDIA)
+        self.acknowledge("media", *MEDIA)
+        self.vtlfs("media", "add", self.library, "FULL", "--capacity", CAPACITY)
+        self.acknowledge("media", "FULL")
+        self.vtlfs("load", self.library, 0, "T1")
+        self.acknowledge("loaded", 0, "T1")
+        self.vtlfs("load", self.library, 1, "T2")
+        self.vtlfs("unload", self.library, 1)
+        self.acknowledge("loaded", 1, None)
+        (self.library / "mounts").rmdir()
+        trio.run(self.first_mount)
+        self.doomed[0].run()
+        self.vtlfs("recover", self.library)
+        self.vtlfs("verify", self.library)
+        self.doomed[1].run()
+        trio.run(self.second_mount)
+        trio.run(self.third_mount)
+        self.acknowledge("end")
+
+    def init(self) -> None:
+        """Make the library, after a disk that failed in the middle of it."""
+        for disk in self.disks:
+            disk.mkdir()
+        disks = [word for disk in self.disks for word in ("--disk", disk)]
+        obstacle = self.disks[2] / f".{label.FILE_NAME}.{os.getpid()}.tmp"
+        obstacle.mkdir()
+        self.vtlfs("init", self.library, *disks, "--stripe-unit", UNIT, status=1)
+        obstacle.rmdir()
+        self.vtlfs("init", self.library, *disks, "--stripe-unit", UNIT)
+        self.acknowledge("made")
+        configuration = self.library / "library.toml"
+        text = configuration.read_text().replace('direct_below = "1GiB"', 'direct_below = "1000TiB"')
+        configuration.write_text(text[: text.index("[snapshots]")] + "[snapshots]\nkeep = { last = 1 }\n")
+
+    async def die(self, seed: int) -> None:
+        """Have a mount die in the middle of its streams, always at the same point."""
+        async with self.mounted() as engine:
+            flushed = await Stream.opened(self, engine, "T1", seed)
+            await flushed.write(20_000)
+            await flushed.flush()
+            await flushed.write(7_000)
+            never = await Stream.opened(self, engine, "FULL", seed + 1)
+            await never.write(5_000)
+            await engine.open_reader("T1", 0, 0, OPENER)
+            await trio.sleep(0.05)
+            os._exit(failpoints.STATUS)
+
+    def mounted(self, *, durable_close: bool = True) -> Any:
+        """Run an engine as a mount does."""
+        mount = Mount(0, "alpha", "machine", os.getpid(), 0, "/mnt/vtl", "", "mounted", utc_now(), None)
+        library = Library.open(self.library)
+        return running(library, mount, durable_close=durable_close, at_end=copying.at_end)
+
+    async def first_mount(self) -> None:
+        """Write several streams to several media at once, and take snapshots meanwhile."""
+        async with self.mounted() as engine:
+            async with trio.open_nursery() as nursery:
+                for seed, barcode in enumerate(["T1", "T2", "T1", "FULL"], 1):
+                    nursery.start_soon(self.write_and_close, engine, barcode, seed)
+            self.vtlfs("snapshot", "take", self.library, "--name", "first")
+            self.acknowledge("snapshot", 1)
+            await self.close_and_go_on(engine)
+            self.vtlfs("snapshot", "take", self.library)
+            self.acknowledge("snapshot", 2)
+            self.vtlfs("snapshot", "export", self.library, 1, self.root / "then.db")
+            self.acknowledge("exported", 1)
+            await self.lack_room_for_a_header(engine)
+            self.vtlfs("snapshot", "take", self.library)
+            self.acknowledge("snapshot", 3)
+            self.vtlfs("snapshot", "prune", self.library)
+            self.acknowledge("pruned", 2)
+            await self.read(engine)
+            still_open = await Stream.opened(self, engine, "T3", 20)
+            await still_open.write(9_000)
+            await still_open.flush()
+
+    async def write_and_close(self, engine: Engine, barcode: str, seed: int) -> None:
+        """Write a stream as programs do."""
+        session = await Stream.opened(self, engine, barcode, seed)
+        for size in (3_000, 10_000, 1_000, 12_000):
+            await session.write(size)
+            await session.fsync()
+        await session.write(2_500)
+        await session.flush(closing=True)
+        await session.release()
+
+    async def close_and_go_on(self, engine: Engine) -> None:
+        """Close a copy of a descriptor, and go on with the other."""
+        session = await Stream.opened(self, engine, "T2", 10)
+        for size in (5_000, 5_000, 1):
+            await session.write(size)
+            await session.flush(closing=True)
+        await session.release()
+
+    async def lack_room_for_a_header(self, engine: Engine) -> None:
+        """Have the header of a member file not be written."""
+        session = await Stream.opened(self, engine, "T2", 11)
+        write, failed = local._write_all, []
+
+        def lacking(descriptor: int, pieces: Any, offset: int) -> None:
+            if offset == 0 and not failed:
+                failed.append(True)
+                raise OSError(errno.ENOSPC, "no space")
+            write(descriptor, pieces, offset)
+
+        with mock.patch.object(local, "_write_all", lacking):
+            await session.write(5_000, may_fail=True)
+            await session.flush(may_fail=True)
+        await session.release()
+
+    async def read(self, engine: Engine) -> None:
+        """Read a medium."""
+        reader = await engine.open_reader("T1", engine.tracking.medium("T1").bytes, 0, OPENER)
+        assert len(await reader.read(0, 5_000)) == 5_000
+        engine.release_reader(reader)
+
+    async def second_mount(self) -> None:
+        """Write without waiting for the disks at each close()."""
+        async with self.mounted(durable_close=False) as engine:
+            session = await Stream.opened(self, engine, "T3", 21)
+            await session.write(6_000)
+            await session.flush(closing=True)
+            await session.fsync()
+            await session.release()
+
+    async def third_mount(self) -> None:
+        """Change something once more, so that a third copy of the database takes the place of the first."""
+        async with self.mounted() as engine:
+            await self.write_and_close(engine, "T3", 22)
+
+
+class Stream:
+    """A session, and what is written to it."""
+
+    def __init__(self, run: Run, engine: Engine, session: Any, seed: int) -> None:
+        self._run, self._engine, self._session, self._seed = run, engine, session, seed
+        self._sent = 0
+
+    @classmethod
+    async def opened(cls, run: Run, engine: Engine, barcode: str, seed: int) -> "Stream":
+        """Open a session, and say so before anything is written."""
+        session = await engine.open_writer(barcode, 0, OPENER)
+        run.acknowledge("opened", session.number, barcode, seed)
+        return cls(run, engine, session, seed)
+
+    async def write(self, size: int, *, may_fail: bool = False) -> None:
+        """Write so many bytes more."""
+        data = stream(self._seed, self._sent + size)[self._sent :]
+        try:
+            await self._session.write(self._sent, data)
+            self._sent += size
+        except Exception:
+            if not may_fail:
+                raise
+
+    async def flush(self, *, closing: bool = False, may_fail: bool = False) -> None:
+        """Have it flushed, as by close()."""
+        try:
+            await self._session.flush(closing=closing)
+        except Exception:
+            if not may_fail:
+                raise
+            return
+        self._run.acknowledge("flushed", self._session.number, self._sent)
+
+    async def fsync(self) -> None:
+        """Have it made durable."""
+        await self._session.fsync()
+        self._run.acknowledge("flushed", self._session.number, self._sent)
+
+    async def release(self) -> None:
+        """End it."""
+        await self._engine.release_writer(self._session)
+        self._run.acknowledge("released", self._session.number)
+
+
+def one(root: Path, failpoint: str | None, counted: Path | None = None) -> int:
+    """Run in a process of its own, and return its exit status; its output goes to a file."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        output = os.open(root / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        reached: Counter[str] = Counter()
+        if failpoint:
+            failpoints.arm(failpoint)
+        elif counted:
+            failpoints.observe(lambda name: reached.update([name]))
+        Run(root).run()
+        if counted:
+            counted.write_text(json.dumps(reached))
+        status = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def serve() -> None:
+    """Run for each line on standard input."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        counted = asked.get("counted")
+        print(one(Path(asked["root"]), asked.get("failpoint"), counted and Path(counted)), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        Path(sys.argv[1]).mkdir(parents=True)
+        sys.exit(one(Path(sys.argv[1]), sys.argv[2] if sys.argv[2:] else None, Path(sys.argv[1]) / "counted"))
+    serve()

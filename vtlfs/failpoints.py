@@ -1,0 +1,140 @@
+"""Failpoints: named steps behind which something durable has changed, where the tests have the process die.
+
+`VTLFS_FAILPOINT=NAME` in the environment kills the process when it gets there, without any tidying up, as a crash
+does; `NAME:3` when it gets there the third time; `NAME>OTHER` when it has been at NAME and then gets to OTHER. Without
+it `reached` is one look at a global. Every step of the product that makes something durable has a failpoint, which a
+test checks against the code; another test kills the process at each of them.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+
+ENVIRONMENT = "VTLFS_FAILPOINT"
+STATUS = 86  # exit status of a process that died at a failpoint
+
+_FILES = {
+    "file.written": "a small file is written under a temporary name, and not synced",
+    "file.synced": "... and synced",
+    "file.linked": "... and has its own name too",
+    "file.named": "... and has its own name only; the directory is not synced",
+    "directory.synced": "the entries of a directory are durable",
+    "label.removed": "a disk's label is taken off, by an init that failed",
+    "member.directory_made": "a directory for member files is made",
+    "member.made": "a member file is made, and empty",
+    "member.given_up": "... and removed again, for its header could not be written",
+    "member.described": "... and has its header",
+    "slot.allocated": "the room for a stripe unit is set aside",
+    "unit.written": "a stripe unit and its record are written",
+    "unit.grown": "what came later of a stripe unit is written, and its record is the old one",
+    "unit.described": "... and its record is the new one",
+    "member.synced": "a member file is synced, and its directories are not",
+    "member.cut": "what does not count of a member file is cut off",
+    "member.finished": "how the session ended is in the member file's header",
+}
+_LIBRARY = {
+    "init.directory_made": "a new library's directory is made",
+    "init.announced": "... and says what is to become of it",
+    "init.disk_closed": "a disk is labelled, and its directory is its owner's only",
+    "init.labelled": "all disks are labelled",
+    "init.locks_made": "the directory of the locks is made",
+    "create.made": "the tracking database is an empty file",
+    "create.tables": "its tables are being made, in a transaction",
+    "create.described": "... and are made",
+    "create.filled": "its first rows are written, in a transaction",
+    "create.committed": "... and committed",
+    "init.named": "library.toml is there, so this is a library; the directory is not synced",
+    "init.emptied": "a file of a library that was not finished is removed",
+    "lock.directory_made": "the directory of the locks is made for a library that lacks it",
+    "lock.made": "the lock of a mount is there",
+    "lock.figures_removed": "the live figures of a mount that ended are removed",
+    "lock.removed": "... and so is its lock",
+    "export.made": "a file for an exported snapshot is made under a temporary name",
+    "export.copied": "... and filled",
+    "export.named": "... and has its own name too",
+    "export.tidied": "... and has its own name only",
+    "copy.directory_made": "a disk's directory for copies of the tracking database is made",
+    "copy.begun": "a copy is made under a temporary name, and empty",
+    "copy.synced": "... and filled and synced",
+    "copy.named": "... and has its own name; the directory is not synced",
+    "copy.kept": "... and is durable",
+    "copy.removed": "a copy that is no longer wanted is removed",
+}
+_TRACKING = {  # inside a transaction, which is not committed yet
+    "tracking.sessions_leased": "session identifiers are given to a mount",
+    "tracking.sessions_returned": "a mount gives back those that it did not use",
+    "tracking.mount_added": "a mount is recorded",
+    "tracking.mount_ended": "the end of a mount is recorded",
+    "tracking.disk_moved": "where a disk is now is recorded",
+    "tracking.fill_recorded": "how full a disk is is recorded",
+    "tracking.drives_set": "drives are added, if there are new ones",
+    "tracking.loaded": "a medium is loaded",
+    "tracking.unloaded": "a drive is unloaded",
+    "tracking.media_added": "media are added",
+    "tracking.space_reserved": "space on a medium is promised to a session",
+    "tracking.session_opened": "a session is recorded",
+    "tracking.progress_recorded": "stripe units of a session are recorded",
+    "tracking.flush_noted": "a close() of a session is recorded",
+    "tracking.session_released": "a session is ended, and its tape file is on the medium",
+    "tracking.reader_released": "a session that read is ended",
+    "tracking.snapshot_taken": "a snapshot is taken",
+    "tracking.snapshots_removed": "snapshots are removed, and the history that only they show",
+    "tracking.copy_claimed": "a mount is to make a copy of the tracking database",
+    "tracking.copy_noted": "the end of a copy is recorded",
+    "tracking.verification_begun": "a verification is recorded",
+    "tracking.verification_saved": "how far a verification is is recorded",
+}
+_COMMITS = {
+    "transaction.commit": "a transaction is about to be committed",
+    "transaction.committed": "... and is",
+    "log.synced": "the write-ahead log is synced",
+}
+NAMES = _FILES | _LIBRARY | _TRACKING | _COMMITS
+"""Every failpoint: its name, and what has just happened there."""
+
+_observer: Callable[[str], None] | None = None
+
+
+def reached(name: str) -> None:
+    """Say that the process has got to a failpoint."""
+    if _observer is not None:
+        _observer(name)
+
+
+def observe(observer: Callable[[str], None] | None) -> None:
+    """Have a function called with the name of each failpoint that is reached, in the thread that reaches it."""
+    global _observer
+    _observer = observer
+
+
+def arm(where: str) -> None:
+    """Have the process die at a failpoint: `NAME`, `NAME:COUNT`, or several of these with `>` between them.
+
+    Raises ValueError where there is none of that name.
+    """
+    steps = [_step(word) for word in where.split(">")]
+    lock = threading.Lock()
+
+    def observer(name: str) -> None:
+        with lock:
+            if steps[0][0] != name:
+                return
+            steps[0] = name, steps[0][1] - 1
+            if steps[0][1] > 0:
+                return
+            if len(steps) == 1:
+                os._exit(STATUS)
+            del steps[0]
+
+    observe(observer)
+
+
+def _step(word: str) -> tuple[str, int]:
+    name, _, count = word.partition(":")
+    if name not in NAMES:
+        raise ValueError(f"{ENVIRONMENT}: no failpoint {name!r}")
+    return name, int(count or 1)
+
+
+if ENVIRONMENT in os.environ:
+    arm(os.environ[ENVIRONMENT])
