@@ -103,6 +103,7 @@ class Run:
         self.doomed[1].run()
         trio.run(self.second_mount)
         trio.run(self.third_mount)
+        self.rebuild()
         self.acknowledge("end")
 
     def init(self) -> None:
@@ -215,6 +216,14 @@ class Run:
         """Change something once more, so that a third copy of the database takes the place of the first."""
         async with self.mounted() as engine:
             await self.write_and_close(engine, "T3", 22)
+
+    def rebuild(self) -> None:
+        """Make the tracking database anew: once where a damaged one is, and once where there is nothing at all."""
+        self.acknowledge("rebuilding")
+        (self.library / "tracking.db").write_bytes(bytes(UNIT))
+        self.vtlfs("rebuild", self.library)
+        self.library.rename(self.root / "lost")
+        self.vtlfs("rebuild", self.library, *(word for disk in self.disks for word in ("--disk", disk)))
 
 
 class Stream:

@@ -27,6 +27,7 @@ from vtlfs.engine.library import MOUNTS, Library, label_of
 from vtlfs.engine.replay import Findings, Replay
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import LibraryError, UsageError, VtlfsError
+from vtlfs.failpoints import reached
 from vtlfs.model import MIB, DiskRecord, Session
 
 TEMPORARY = f".{FILE_NAME}.rebuild"
@@ -68,6 +69,7 @@ def rebuild(
     made = not path.exists()
     if made:
         path.mkdir(mode=0o700)
+        reached("rebuild.directory_made")
     try:
         with _alone(path):
             _check_lost(path)
@@ -178,6 +180,7 @@ class _Rebuild:
     def run(self) -> Rebuilt:
         """Make the new database, and put it in its place."""
         (self._path / MOUNTS).mkdir(mode=0o700, exist_ok=True)
+        reached("rebuild.locks_made")
         try:
             self._check_complete(len(self._config.disks) if self._config else 0)
             begun, refused = base.begin(
@@ -186,6 +189,7 @@ class _Rebuild:
                 {number: path for number, (path, _) in self._labels.items()},
                 self._records(0),
             )
+            reached("rebuild.begun")
             with closing(Tracking(self._path, name=TEMPORARY)) as tracking:
                 tracking.execute("PRAGMA journal_mode = OFF")  # what fails is thrown away
                 known = {disk.number: disk for disk in tracking.disks()}
@@ -316,6 +320,7 @@ class _Rebuild:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        reached("rebuild.synced")
         _check_unmounted(self._path)
         aside = self._path / f"{FILE_NAME}.lost-{self._at.translate({ord(c): None for c in '-:.'})}"
         kept = None
@@ -323,8 +328,10 @@ class _Rebuild:
             old = self._path / f"{FILE_NAME}{suffix}"
             if old.exists():
                 old.rename(f"{aside}{suffix}")
+                reached("rebuild.put_aside")
                 kept = aside
         (self._path / TEMPORARY).rename(self._path / FILE_NAME)
+        reached("rebuild.named")
         sync_directory(self._path)
         return kept
 
