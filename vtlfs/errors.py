@@ -130,7 +130,7 @@ class DiskError(VtlfsError):
     def __init__(self, disk: int, path: str, error: OSError, what: str = "") -> None:
         """`what` it was that was wanted, where that is known."""
         code = error.errno or errno.EIO
-        super().__init__(f"disk {disk} ({path}): {os.strerror(code)}{what and f': {what}'}")
+        super().__init__(f"disk {disk} ({path}): {os.strerror(code)}{what and f' ({what})'}")
         self.disk = disk
         self.path = path
         self.errno = code
@@ -156,7 +156,7 @@ class DamagedUnit(VtlfsError):
     def __init__(self, session: int, unit: int, disk: int | None, why: str, what: str = "") -> None:
         """`what` of the medium it is, where that is known."""
         where = "" if disk is None else f" on disk {disk}"
-        super().__init__(f"session {session}, stripe unit {unit}{where}: {why}{what and f': {what}'}")
+        super().__init__(f"session {session}, stripe unit {unit}{where}: {why}{what and f' ({what})'}")
         self.session = session
         self.unit = unit
         self.disk = disk

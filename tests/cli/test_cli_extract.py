@@ -96,9 +96,13 @@ def test_damage_leaves_an_older_file_as_it_was(refused, damaged, tmp_path):
 def test_damage_ends_standard_output_before_it(run, damaged):
     result = run("extract", damaged.path, "A00001L9", 0, text=False)
     assert result.returncode == 3
-    assert result.stderr.count(b"\n") == 1
     assert DATA.startswith(result.stdout)
     assert len(result.stdout) < len(DATA)
+    offset = len(result.stdout)
+    assert result.stderr.decode() == (
+        f"vtlfs: session 1, stripe unit {offset // 4096} on disk 1: its BLAKE3 is not the recorded one "
+        f"(medium A00001L9, tape file 0000, offset {offset}, {offset} on the medium)\n"
+    )
 
 
 def test_undamaged_tape_file_beside_a_damaged_one(run, damaged):

@@ -166,3 +166,18 @@ def _read(controller: int) -> bytes:
         return os.read(controller, 4096)
     except OSError:
         return b""
+
+
+def test_status_tells_when_all_media_were_last_verified(run, done, library):
+    def line():
+        return next(line for line in done("status", library.path).splitlines() if line.startswith("verified"))
+
+    assert line() == "verified  never"
+    done("verify", library.path, "T1")
+    assert line() == "verified  never"
+    done("verify", library.path)
+    assert line().endswith("Z: all was as it should be")
+    flipped_data(library)
+    run("verify", library.path)
+    assert line().endswith("Z: 1 damaged")
+    assert json.loads(done("status", "--json", library.path))["verified"]["damaged"] == 1

@@ -133,13 +133,40 @@ async def test_failed_read_tells_the_errno_and_later_ones_may_succeed(rig: Rig):
     assert bytes(await reader.read(0, 2 * UNIT)) == data
 
 
+async def test_damage_is_located_on_the_medium_and_news_once_for_each_reader(rig: Rig):
+    await rig.write("T1", stream(0, 50))
+    session = await rig.write("T1", stream(1, 2 * UNIT))
+    bad = rig.units(session)[1]
+    rig.disks[bad.disk].damage(bad)
+    for _ in range(2):
+        reader = rig.engine.medium_reader("T1", 50 + 2 * UNIT)
+        for is_news in (True, False):
+            with pytest.raises(DamagedUnit) as told:
+                await reader.read(50 + UNIT, 10)
+            assert f"(medium T1, tape file 0001, offset {UNIT}, {50 + UNIT} on the medium)" in str(told.value)
+            assert told.value.is_news is is_news
+
+
+async def test_failed_disk_is_located_on_the_medium_too(rig: Rig):
+    session = await rig.write("T1", stream(1, UNIT))
+    rig.disks[rig.units(session)[0].disk].fail("read", errno.EIO)
+    with pytest.raises(DiskError) as told:
+        await rig.read("T1", 0, 10)
+    assert told.value.is_news
+    what = f"session {session.number}, stripe unit 0; medium T1, tape file 0000, offset 0, 0 on the medium"
+    assert str(told.value).endswith(f"Input/output error ({what})")
+
+
 async def test_unit_that_the_database_lost_is_damage(rig: Rig):
     data = stream(1, 3 * UNIT)
     session = await rig.write("T1", data)
     with closing(rig.engine.library.tracking()) as tracking, tracking.transaction():
         tracking.execute("DELETE FROM stripe_unit WHERE session = ? AND unit = 1", session.number)
-    with pytest.raises(DamagedUnit):
-        await rig.read("T1")
+    reader = rig.engine.medium_reader("T1", len(data))
+    assert bytes(await reader.read(0, UNIT)) == data[:UNIT], "also where the next unit is fetched ahead"
+    with pytest.raises(DamagedUnit, match="does not know where it lies"):
+        await reader.read(UNIT, UNIT)
+    assert bytes(await reader.read(2 * UNIT, UNIT)) == data[2 * UNIT :]
 
 
 async def test_read_session_is_tracked_with_what_it_read(rig: Rig):

@@ -370,7 +370,7 @@ def test_one_at_a_time(library: Library):
 
 
 def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(verifying, "UNITS_AT_ONCE", 3)
+    monkeypatch.setattr(books, "UNITS_AT_ONCE", 3)
     monkeypatch.setattr(books, "FILES_AT_ONCE", 2)
     library = make(tmp_path / "lib", disks=3)
     fill(library, *((f"T{1 + number % 3}", DATA[number % 4]) for number in range(7)))

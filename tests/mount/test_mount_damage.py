@@ -54,8 +54,8 @@ def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io
                     assert os.pread(file.fileno(), PAGE, at) == DATA[at : at + PAGE]
         (line,) = [line for line in mounted.said().splitlines() if "BLAKE3" in line]
         assert line.endswith(
-            f"session {session}, stripe unit {BAD} on disk {disk}: its BLAKE3 is not the recorded one: "
-            f"medium T1, tape file 0001 from byte {begin} on, byte {len(FIRST) + begin} of the medium"
+            f"session {session}, stripe unit {BAD} on disk {disk}: its BLAKE3 is not the recorded one "
+            f"(medium T1, tape file 0001, offset {begin}, {len(FIRST) + begin} on the medium)"
         )
         # In large steps, as programs read: the medium as a whole, where units and requests have different borders.
         told = shell(f"cat {mounted.medium('T1')} > {library.root}/copy", status=1).stderr
@@ -123,7 +123,7 @@ def test_dead_disk_is_told_by_the_mount_and_by_verify(on_loop: OnDisks):
                         os.pread(file.fileno(), PAGE, unit * MIB)
                     assert told.value.errno == errno.EIO
         line = wait_until(lambda: re.search(r"ERROR.*medium T1.*", mounted.said()), "the line in the log")[0]
-        assert f"disk 0 ({on_loop.disks[0]}): Input/output error: session 1, stripe unit " in line
+        assert f"disk 0 ({on_loop.disks[0]}): Input/output error (session 1, stripe unit " in line
         said = on_loop.vtlfs("verify", on_loop.path, status=4)
         assert f"absent: disk 0 ({on_loop.disks[0]}): " in said
         assert said.count("\n") == 2

@@ -16,6 +16,7 @@ from vtlfs.model import DiskRecord, Drive, Medium, Mount, format_size
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
+    from vtlfs.engine.verification import Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Status:
     mounts: list[MountedBy]
     media: list[Medium]
     sessions: int
+    verified: "Verification | None"
 
     @property
     def open_total(self) -> int:
@@ -82,6 +84,7 @@ class Status:
             "bytes": sum(medium.bytes for medium in self.media),
             "tape_files": sum(medium.tape_files for medium in self.media),
             "sessions": {"total": self.sessions, "open": self.open_total},
+            "verified": None if self.verified is None else self.verified.as_json(),
             "notes": self.notes,
         }
 
@@ -97,6 +100,7 @@ class Status:
         show.line(f"striping  {format_size(self.library.config.stripe_unit)} units over {len(self.disks)} disks")
         show.line(f"media     {len(self.media):,} with {size} in {show.count(files, 'tape file')}")
         show.line(f"sessions  {self.sessions:,}, of which {self.open_total:,} open")
+        show.line(f"verified  {'never' if self.verified is None else _verified(self.verified)}")
         show.line("")
         _disk_table(self.disks)
         show.line("")
@@ -123,6 +127,8 @@ def status(library: Path, as_json: bool) -> None:
 
 
 def _status(library: "Library") -> Status:
+    from vtlfs.engine.verification import last_of_all
+
     probes = probe(library.config.uuid, library.config.disks)
     with closing(library.tracking(read_only=True)) as tracking:
         return Status(
@@ -133,6 +139,7 @@ def _status(library: "Library") -> Status:
             [_mounted_by(library, mount) for mount in tracking.mounts()],
             tracking.media(),
             tracking.count_sessions(),
+            last_of_all(tracking),
         )
 
 
@@ -162,6 +169,11 @@ def _mounted_by(library: "Library", mount: Mount) -> MountedBy:
     except KeyError:
         user = str(mount.uid)
     return MountedBy(mount, is_alive(library.path, mount.id), user)
+
+
+def _verified(last: "Verification") -> str:
+    found = [f"{number:,} {severity}" for severity, number in last.harms.items() if number]
+    return f"{show.seconds(last.ended_at)}: {', '.join(found) or 'all was as it should be'}"
 
 
 def _disk_document(record: DiskRecord, found: Probe) -> dict[str, object]:

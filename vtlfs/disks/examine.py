@@ -25,7 +25,7 @@ from vtlfs.disks.records import BLOCK
 from vtlfs.errors import LibraryError
 from vtlfs.model import MIB, StripeUnit
 
-CHUNK = 4 * MIB  # that are read with one call
+CHUNK = 2 * MIB  # that are read with one call
 
 
 class Kind(StrEnum):

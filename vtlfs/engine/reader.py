@@ -75,13 +75,14 @@ class StreamReader:
     def _explained(self, error: BaseException, number: int) -> VtlfsError:
         """Return the error with what it means for the medium; it is news the first time that this unit is read."""
         file, offset = self._file, number * self._file.stripe_unit
-        what = f"medium {file.medium}, tape file {file.number:04d} from byte {offset} on"
-        what += f", byte {file.start + offset} of the medium"
+        what = (
+            f"medium {file.medium}, tape file {file.number:04d}, offset {offset}, {file.start + offset} on the medium"
+        )
         match error:
             case DamagedUnit():
                 explained: VtlfsError = DamagedUnit(error.session, error.unit, error.disk, error.why, what)
             case DiskError():
-                what = f"session {file.session}, stripe unit {number}: {what}"
+                what = f"session {file.session}, stripe unit {number}; {what}"
                 explained = DiskError(error.disk, error.path, OSError(error.errno, ""), what)
             case VtlfsError():
                 return error

@@ -161,7 +161,7 @@ CREATE TABLE verification (
     ended_at TEXT,                   -- NULL: it is running, or was interrupted
     media TEXT,                      -- barcodes, a JSON array; NULL: all
     progress TEXT NOT NULL DEFAULT '{}',  -- by disk number the last [session, unit] verified, a JSON object
-    bytes INTEGER NOT NULL DEFAULT 0,       -- read and compared so far
+    bytes INTEGER NOT NULL DEFAULT 0,       -- gone through so far, harmed or not
     damaged INTEGER NOT NULL DEFAULT 0,     -- stripe units that are not what was written
     unreadable INTEGER NOT NULL DEFAULT 0,  -- stripe units that could not be read, and disks that were not there
     undescribed INTEGER NOT NULL DEFAULT 0  -- headers and records that are wrong where the bytes are right

@@ -17,9 +17,10 @@ from vtlfs.engine.harm import Severity
 from vtlfs.engine.tracking import SESSION, Tracking, session_of
 from vtlfs.errors import LibraryError, TrackingError, UsageError
 from vtlfs.failpoints import reached
-from vtlfs.model import Session, TapeFile
+from vtlfs.model import Session, StripeUnit, TapeFile
 
-FILES_AT_ONCE = 256
+FILES_AT_ONCE = 256  # that are looked up in the database together
+UNITS_AT_ONCE = 512
 
 _COLUMNS = "id, started_at, ended_at, media, progress, bytes, damaged, unreadable, undescribed"
 _SESSION = ", ".join(f"session.{column}" for column in SESSION.split(", "))
@@ -152,9 +153,26 @@ def tape_files(tracking: Tracking, verification: Verification, session: int) -> 
             return
 
 
-def mapped(tracking: Tracking, session: int) -> int:
-    """Return how many bytes of a session's stream the database knows the place of."""
-    row = tracking.one("SELECT coalesce(sum(bytes), 0) FROM stripe_unit WHERE session = ?", session)
+def stripe_units(
+    tracking: Tracking, disk: int, session: int, after: int, size: int
+) -> Iterator[tuple[StripeUnit, ...]]:
+    """Yield a session's stripe units on a disk behind number `after`, in groups of `size`, or of 1; each by slot."""
+    size = max(1, min(size, UNITS_AT_ONCE))
+    while units := tracking.stripe_units_on(disk, session, after, UNITS_AT_ONCE):
+        for start in range(0, len(units), size):
+            yield tuple(sorted(units[start : start + size], key=lambda unit: unit.slot))
+        if len(units) < UNITS_AT_ONCE:
+            return
+        after = units[-1].unit
+
+
+def mapped(tracking: Tracking, session: Session) -> int:
+    """Return of how many bytes of a session's stream the database knows the place, on disks that the session has."""
+    row = tracking.one(
+        "SELECT coalesce(sum(bytes), 0) FROM stripe_unit WHERE session = ?"
+        " AND disk IN (SELECT value FROM json_each(?))",
+        *(session.id, json.dumps(session.disks)),
+    )
     return int(row[0])
 
 

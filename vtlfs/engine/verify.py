@@ -30,7 +30,6 @@ from vtlfs.model import Session, TapeFile, utc_now
 THREADS = 4  # a disk: some compare while others read
 IN_FLIGHT = 8  # jobs a disk
 PARTS_A_JOB = 64
-UNITS_AT_ONCE = 512  # that are looked up in the database together
 STEPS_A_SECOND = 4  # at least, where the speed is limited
 SAVE_SECONDS = 5.0
 SETTLED_SECONDS = 60.0  # after its release, a session's headers have long been finished
@@ -124,7 +123,7 @@ class Verifier:
         """See whether the database knows where every byte lies. That needs no disk."""
         begin, _ = self._books.progress.get(MAP, (0, 0))
         for file, session in books.tape_files(self._tracking, self._books, begin):
-            known = books.mapped(self._tracking, session.id)
+            known = books.mapped(self._tracking, session)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
             self._books.progress[MAP] = (session.id + 1, 0)
@@ -189,13 +188,14 @@ class Verifier:
         """Yield the stripe units of a disk in parts of at most so many bytes, or one unit."""
         begin, after = self._books.progress.get(disk, (0, -1))
         for file, session in books.tape_files(self._tracking, self._books, begin):
+            if disk not in session.disks:
+                continue  # that this is right sees `_walk_map`
             if session.id != begin:
                 after = -1
-            count = max(1, min(UNITS_AT_ONCE, most // session.stripe_unit))
-            while units := self._tracking.stripe_units_on(disk, session.id, after, count):
-                units.sort(key=lambda unit: unit.slot)
-                has_ended = file.released_at <= self._ended_before
-                part = Part(session.id, session.stripe_unit, _header(file, session), tuple(units), after < 0, has_ended)
+            header = _header(file, session)
+            has_ended = file.released_at <= self._ended_before
+            for units in books.stripe_units(self._tracking, disk, session.id, after, most // session.stripe_unit):
+                part = Part(session.id, session.stripe_unit, header, units, after < 0, has_ended)
                 yield _Piece(part, file, session)
                 after = max(unit.unit for unit in units)
 
