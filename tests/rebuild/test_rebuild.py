@@ -400,9 +400,9 @@ def test_damaged_header_is_made_up_for_by_another_disks(lived: Lived):
 
 DYING = """
 import os, pathlib, sys
-from vtlfs.engine import base, rebuild, replay
+from vtlfs.engine import base, found, rebuild, replay
 from vtlfs.cli.main import main
-owner, name, count = {"scan": (replay.Replay, "take_in", 1), "replay": (replay.Replay, "_note_losses", 1),
+owner, name, count = {"scan": (found.Found, "take_in", 1), "replay": (replay.Replay, "_note_losses", 1),
     "finish": (base, "finish", 1), "rename1": (pathlib.Path, "rename", 1), "rename2": (pathlib.Path, "rename", 2),
     "sync": (rebuild, "sync_directory", 1)}[sys.argv[1]]
 real, calls = getattr(owner, name), []

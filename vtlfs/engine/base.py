@@ -93,7 +93,7 @@ def _check(file: Path, uuid: str) -> str:
             raise LibraryError("its tables are not those of this vtlfs")
         for (barcode,) in copy.execute("SELECT barcode FROM medium"):
             check_barcode(barcode)
-        return str(copy.one("SELECT begun_at FROM copy")[0])
+        return str(copy.one("SELECT coalesce(begun_at, created_at) FROM copy, library")[0])
 
 
 def _fresh_tables() -> list[tuple[str, str, str]]:

@@ -23,8 +23,9 @@ from vtlfs.disks.label import Label
 from vtlfs.disks.local import LocalDisk
 from vtlfs.disks.scan import Batch, Scan
 from vtlfs.engine import base, recover
+from vtlfs.engine.found import Findings, Found
 from vtlfs.engine.library import MOUNTS, Library, label_of
-from vtlfs.engine.replay import Findings, Replay
+from vtlfs.engine.replay import Replay
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import LibraryError, UsageError, VtlfsError
 from vtlfs.failpoints import reached
@@ -237,22 +238,25 @@ class _Rebuild:
     def _replay(self, tracking: Tracking, begun: base.Base | None, refused: list[str]) -> Rebuilt:
         complete = not self._without
         disks: dict[int, Disk] = {**self._disks}
-        replay = Replay(tracking, disks, complete, self._at)
-        replay.findings.tell(refused)
+        findings = Findings()
+        found = Found(tracking, findings)
+        findings.tell(refused)
         for batch in self._scanned():
-            replay.take_in(batch)
-            self._progress("member files", replay.findings.members)
-        for session, disk, stripe_unit in replay.headless():
+            found.take_in(batch)
+            self._progress("member files", findings.members)
+        found.merge()
+        for session, disk, stripe_unit in found.headless():
             for batch in Scan(disk, self._labels[disk][0], self._uuid).member(session, stripe_unit):
-                replay.take_in(batch)
-        self._check_complete(replay.most_disks())
+                found.take_in(batch)
+        self._check_complete(found.most_disks())
+        found.leave_out_strangers()
         for number, (path, _) in self._labels.items():
             tracking.move_disk(number, str(path))
         if self._config:
             tracking.set_drives(self._config.drives)
-        base.add_disks(tracking, self._records(replay.most_disks()))
+        base.add_disks(tracking, self._records(found.most_disks()))
         self._progress("sessions", 0)
-        findings = replay.run()
+        Replay(tracking, findings, disks, complete, self._at).run()
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
         media, *counts = tracking.one("SELECT media, sessions, tape_files, bytes FROM library")

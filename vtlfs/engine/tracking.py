@@ -526,6 +526,13 @@ class Tracking:
         except sqlite3.DatabaseError as error:
             raise _translated(error) from error
 
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run one statement for each row of values. Raises TrackingError."""
+        try:
+            self._connection.executemany(sql, rows)
+        except sqlite3.DatabaseError as error:
+            raise _translated(error) from error
+
     def first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         """Run one statement and return its first row, None without one."""
         row: tuple[Any, ...] | None = self.execute(sql, *values).fetchone()
