@@ -20,13 +20,12 @@ from vtlfs.disks.opening import SESSIONS_PER_DIRECTORY, member_path
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine import invariants, recover
 from vtlfs.engine.invariants import Rule
-from vtlfs.engine.library import MOUNTS, Library
+from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import LibraryError, TrackingError
 
 SHOWN = 20  # of findings of one kind; the others are counted
 CONNECTIONS = 2  # to the database, at the same time
-LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +136,9 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
         left = len(tracking.open_sessions_of(mount.id))
         problem = f"mount {mount.id} (pid {mount.pid}) died and left {left} sessions open"
         report.add("died", problem, "`vtlfs recover` or the next mount closes their books", damage=False)
-    for lock in sorted((library.path / MOUNTS).glob(f"*{LOCK}")):
-        number = lock.name.removesuffix(LOCK)
-        is_needed = number.isdecimal() and (recover.is_alive(library.path, int(number)) or not lock.exists())
-        if not is_needed and number not in {str(mount.id) for mount in tracking.mounts()}:
-            report.add("lock", f"{lock}: the lock of a mount that has ended", "it may be removed", damage=False)
+    for number in recover.left_locks(tracking, library.path):
+        problem = f"mount {number} has ended, and something was not done after it"
+        report.add("lock", problem, "`vtlfs recover` or the next mount does it", damage=False)
 
 
 # --- the disks ------------------------------------------------------------------------------------------------------
@@ -232,7 +229,9 @@ def _strays(disk: _Disk, sessions: Iterable[int], given: int, report: Report) ->
     for session in sorted(sessions):
         problem = f"{member_path(disk.path, session)}: the tracking database does not know session {session}"
         if session >= given:
-            advice = f"{FILE_NAME} is older than the disks: restore a newer one before anything is written"
+            advice = (
+                f"{FILE_NAME} is older than the disks; write nothing, move it away and have `vtlfs rebuild` make one"
+            )
             report.add("newer", problem, advice)
         else:
             advice = "left by a power cut in the session's first moments; nothing in it was acknowledged"

@@ -333,9 +333,16 @@ class Engine:
             ended = await self._recorder.call(
                 lambda tracking, mount=mount: recover.close_books(tracking, mount, utc_now())  # type: ignore[misc]
             )
-            recover.drop_lock(self.library.path, mount.id)
             log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
             await trio.to_thread.run_sync(self._trim, ended)
+            recover.drop_lock(self.library.path, mount.id)  # last, so that what a crash leaves undone is found
+
+    async def _tidy_up(self) -> None:
+        """Do what somebody who closed the books of a dead mount did not come to."""
+        left = recover.left_locks(self.tracking, self.library.path)
+        if left:
+            await trio.to_thread.run_sync(self._trim, self.tracking.recovered_sessions_of(left))
+            await self._recorder.call(lambda tracking: recover.remove_locks(tracking, self.library.path))
 
     def _trim(self, sessions: list[Session]) -> None:
         tracking = self.library.tracking(read_only=True)
@@ -398,6 +405,7 @@ async def running(
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             engine._at_end = at_end
             await engine._bury_the_dead()
+            await engine._tidy_up()
             await engine._lease()
             for task in (engine._checkpoints, engine._probes, engine._note_fill, engine._watch):
                 nursery.start_soon(task)

@@ -18,11 +18,13 @@ from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
 from vtlfs.model import Access, Mount, Session, State, utc_now
 
+LOCK = ".lock"
+
 log = logging.getLogger(__name__)
 
 
 def lock_path(library: Path, mount: int) -> Path:
-    return library / MOUNTS / f"{mount}.lock"
+    return library / MOUNTS / f"{mount}{LOCK}"
 
 
 def hold_lock(library: Path, mount: int) -> int:
@@ -118,10 +120,28 @@ def trim_all(tracking: Tracking, sessions: Sequence[Session], disks: Sequence[Di
             trim(session, start, tracking.slots(session.id), disks)
 
 
+def left_locks(tracking: Tracking, library: Path) -> list[int]:
+    """Return the mounts that have ended and whose locks are there: what comes after closing their books is not done.
+
+    Inside a transaction no mount is just beginning, which has its lock before it is recorded.
+    """
+    there = [int(path.stem) for path in (library / MOUNTS).glob(f"*{LOCK}") if path.stem.isdecimal()]
+    left = [number for number in sorted(there) if not is_alive(library, number)]
+    mounted = {mount.id for mount in tracking.mounts()}  # asked last, for a mount gives up its lock after it has ended
+    return [number for number in left if number not in mounted]
+
+
+def remove_locks(tracking: Tracking, library: Path) -> None:
+    """Remove the locks that are left. Call it inside a transaction."""
+    for number in left_locks(tracking, library):
+        drop_lock(library, number)
+
+
 def recover(library: Library) -> list[Session]:
     """Close the books of all dead mounts of the library; return the sessions that this ended. Raises LibraryError.
 
-    That needs the tracking database only. Member files are trimmed where all the disks are to be had.
+    That needs the tracking database only. Member files are trimmed where all the disks are to be had; the locks of
+    the mounts go last, so that what a crash leaves undone is done the next time.
     """
     tracking = library.tracking()
     try:
@@ -129,9 +149,13 @@ def recover(library: Library) -> list[Session]:
         for mount in dead_mounts(tracking, library.path):
             with tracking.transaction():
                 ended += close_books(tracking, mount, utc_now())
-            drop_lock(library.path, mount.id)
+        before = tracking.recovered_sessions_of(left_locks(tracking, library.path))
+        known = {session.id for session in ended}
         try:
-            trim_all(tracking, ended, library.disks())
+            disks = library.disks()
+            trim_all(tracking, [*ended, *(session for session in before if session.id not in known)], disks)
+            with tracking.transaction():
+                remove_locks(tracking, library.path)
         except LibraryError as error:
             log.warning("member files are not trimmed: %s", error)
         return ended

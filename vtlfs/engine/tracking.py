@@ -424,6 +424,14 @@ class Tracking:
         """Return the sessions of a mount that have not ended, in the order of their identifiers."""
         return self._sessions("WHERE state = 'open' AND mount = ? ORDER BY +id", mount)
 
+    def recovered_sessions_of(self, mounts: Sequence[int]) -> list[Session]:
+        """Return the sessions of mounts that were ended by somebody else; looks at all sessions if there is a mount."""
+        if not mounts:
+            return []
+        return self._sessions(
+            "WHERE state = 'recovered' AND mount IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(mounts)
+        )
+
     def session(self, session: int) -> Session:
         """Return one session. Raises NoSuchSession."""
         found = self._sessions("WHERE id = ?", session)
