@@ -38,9 +38,12 @@ def _no_descriptor_left() -> Iterator[None]:
                 os.close(int(name))
 
 
-@pytest.fixture
-def on_loop(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library with disk 0 on an ext4 of its own, which can be frozen or shut down, and disk 1 elsewhere."""
+@pytest.fixture(params=[2])
+def on_loop(request: pytest.FixtureRequest, tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
+    """A library with disk 0 on an ext4 of its own, which can be frozen or shut down, and the others elsewhere.
+
+    `request.param`: how many disks.
+    """
     require_fuse()
     loop, image = tmp_path / "loop", tmp_path / "image"
     loop.mkdir()
@@ -50,9 +53,10 @@ def on_loop(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
     if made.returncode or subprocess.run(["mount", "-o", "loop", image, loop], check=False).returncode:
         pytest.skip("no loop device with an ext4 can be had here")
     try:
-        yield OnDisks(tmp_path, [loop, tmp_path / "other"])
+        yield OnDisks(tmp_path, [loop, *(tmp_path / f"other{number}" for number in range(1, request.param))])
     finally:
-        subprocess.run(["umount", loop], check=True)
+        if os.path.ismount(loop):
+            subprocess.run(["umount", "-l", loop], check=True)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from vtlfs.engine.check import check
 from vtlfs.engine.extract import extract
 from vtlfs.engine.library import Library, create
 from vtlfs.logs import FILE as LOG
-from vtlfs.model import MIB, Session, TapeFile, expand_barcodes, utc_now
+from vtlfs.model import MIB, Session, StripeUnit, TapeFile, expand_barcodes, utc_now
 
 PROGRAM = [sys.executable, "-m", "vtlfs"]
 PROJECT = Path(__file__).resolve().parents[1]
@@ -158,6 +158,16 @@ class OnDisks:
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
             return tracking.tape_files(barcode)
 
+    def units(self, barcode: str, number: int) -> list[StripeUnit]:
+        """Return where the stripe units of a tape file lie."""
+        with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
+            return tracking.stripe_units(tracking.tape_file(barcode, number).session, 0, 1 << 30)
+
+    def disk_fault(self, number: int) -> str | None:
+        """Return what the tracking database knows to keep a disk from being used."""
+        with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
+            return tracking.disks()[number].fault
+
     def extract(self, barcode: str, number: int | None = None) -> bytes:
         """Return what is extracted, by the program's own function: quicker than the program."""
         pieces: list[bytes] = []
@@ -171,7 +181,8 @@ class OnDisks:
 
     def check(self) -> None:
         """Want the library's books to be right, and the files that they tell of to be there."""
-        assert [str(finding) for finding in check(Library.open(self.path)).findings if finding.damage] == []
+        damage = [str(finding) for finding in check(Library.open(self.path)).findings if finding.damage]
+        assert not damage, "\n".join(damage)
 
     @contextmanager
     def mounted(

@@ -125,12 +125,13 @@ class CannotReopen(VtlfsError):
 
 
 class DiskError(VtlfsError):
-    """An operation on one disk failed; `errno` is the disk's own."""
+    """An operation on one disk failed; `errno` is the disk's own, `reason` says it in words."""
 
     def __init__(self, disk: int, path: str, error: OSError, what: str = "") -> None:
         """`what` it was that was wanted, where that is known."""
         code = error.errno or errno.EIO
-        super().__init__(f"disk {disk} ({path}): {os.strerror(code)}{what and f' ({what})'}")
+        self.reason = error.strerror or os.strerror(code)
+        super().__init__(f"disk {disk} ({path}): {self.reason}{what and f' ({what})'}")
         self.disk = disk
         self.path = path
         self.errno = code

@@ -95,7 +95,10 @@ class Drive:
 
 @dataclass(frozen=True, slots=True)
 class DiskRecord:
-    """A disk as the tracking database knows it. Its fill is None where nobody has looked yet."""
+    """A disk as the tracking database knows it. Its fill is None where nobody has looked yet.
+
+    `fault` is what kept a mount from using it, and `fault_at` since when; None while nothing does.
+    """
 
     number: int
     uuid: str
@@ -104,6 +107,8 @@ class DiskRecord:
     total: int | None = None
     free: int | None = None
     seen_at: str | None = None
+    fault: str | None = None
+    fault_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,10 @@ class ScriptedDisk:
     def measure(self) -> None:
         """Do nothing: `free` is what the test says."""
 
+    def try_out(self) -> None:
+        """Be well again, unless the script says otherwise."""
+        self._begin("try_out", 0, 0)
+
 
 class ScriptedMember:
     """A member file of a scripted disk. It wants what disks/base.py promises."""

@@ -104,7 +104,7 @@ async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
         with pytest.raises(DiskError):
             await session.flush()
         unit.put(10, memoryview(b"y" * 10), session._means.buffers)
-        await session._send([unit])  # as a write that was on its way would
+        await session._outbox.send([unit])  # as a write that was on its way would
         await rig.engine.release_writer(session)
         assert fault.happened
         assert rig.known(session).state == State.FAILED

@@ -325,7 +325,10 @@ async def test_failed_write_is_told_at_flush_and_the_prefix_is_kept(
     else:
         assert rig.files("T1") == []
     level = "WARNING" if error == errno.ENOSPC else "ERROR"
-    assert [record.levelname for record in caplog.records] == [level]
+    assert [(record.name, record.levelname) for record in caplog.records] == [
+        ("vtlfs.disks.pool", level),
+        ("vtlfs.engine.session", level),
+    ]
 
 
 async def test_failed_stream_harms_no_other(rig: Rig):

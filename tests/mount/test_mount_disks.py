@@ -154,3 +154,81 @@ def test_memory_is_bounded_with_32_streams_at_once(library: OnDisks):
         assert sum(mounted.medium(f"T{number}").stat().st_size for number in range(1, 9)) == 32 * 16 * MIB - 16 * (
             16 * MIB % 10240
         )
+
+
+def break_by_shutdown(disk: Path) -> None:
+    shell(f"xfs_io -x -c shutdown {disk}")
+
+
+def break_by_remounting_read_only(disk: Path) -> None:
+    """As ext4 does it by itself when it finds that something is wrong."""
+    device = shell(f"findmnt -no SOURCE {disk}").stdout.strip()
+    shell(f"mount -o remount,errors=remount-ro {disk} && echo 1 > /sys/fs/ext4/{Path(device).name}/trigger_fs_error")
+
+
+def break_by_filling(disk: Path) -> None:
+    shell(f"fallocate -l $(($(stat -f -c '%a*%S' {disk}))) {disk}/filler", timeout=60)
+
+
+def break_by_removing(disk: Path) -> None:
+    shell(f"umount -l {disk}")
+
+
+@pytest.mark.parametrize("on_loop", [3], indirect=True)
+@pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [
+        (break_by_shutdown, "Input/output error"),
+        (break_by_remounting_read_only, "Read-only file system"),
+        (break_by_filling, "No space left"),
+        (break_by_removing, "another device is mounted|No such file|right device mounted"),
+    ],
+)
+@pytest.mark.parametrize("io", ["direct", "cached"])
+def test_streams_go_on_without_a_disk_that_fails(on_loop: OnDisks, break_it, reason: str, io: str):
+    """Two healthy disks are left: no writer hears of it, everything is there, and status and log name the disk."""
+    streams = [random_bytes(number, 40 * MIB + number) for number in range(3)]
+    still_there = break_it is break_by_filling
+    with on_loop.mounted(f"io={io}", expects=["disk 0"], checked=still_there) as mounted:
+        writers = []
+        for _ in streams:
+            words = ["dd", f"of={mounted.medium('T1')}", "bs=10k", "iflag=fullblock", "status=none"]
+            writers.append(subprocess.Popen(words, stdin=subprocess.PIPE))
+        for part in (slice(0, 15 * MIB), slice(15 * MIB, None)):
+            for writer, data in zip(writers, streams, strict=True):
+                writer.stdin.write(data[part])
+                writer.stdin.flush()
+            if part.start == 0:
+                break_it(on_loop.disks[0])
+        for writer in writers:
+            writer.stdin.close()
+        assert [writer.wait(60) for writer in writers] == [0] * 3
+        wait_until(lambda: on_loop.disk_fault(0), "the fault in the tracking database")
+        assert re.search(f"disk 0 .*({reason})", mounted.said())
+        assert "disk 0" in on_loop.vtlfs("status", on_loop.path)
+        units = [unit.disk for number in range(3) for unit in on_loop.units("T1", number)]
+        assert units.count(0) < len(units) / 3
+    assert sorted(file.bytes for file in on_loop.tape_files("T1")) == [len(data) for data in streams]
+    if still_there:
+        assert {on_loop.extract("T1", number) for number in range(3)} == set(streams)
+
+
+@pytest.mark.parametrize("on_loop", [3], indirect=True)
+def test_stream_goes_on_while_a_disk_hangs_and_uses_it_again(frozen: OnDisks):
+    data = random_bytes(1, 60 * MIB)
+    with frozen.mounted("io=direct", expects=["disk 0"]) as mounted:
+        with open(mounted.medium("T1"), "wb", 0) as stream:
+            stream.write(data[: 10 * MIB])
+            os.fsync(stream.fileno())
+            shell(f"fsfreeze -f {frozen.disks[0]}")
+            try:
+                for start in range(10 * MIB, len(data), MIB):
+                    stream.write(data[start : start + MIB])
+                wait_until(lambda: frozen.disk_fault(0) == "it does not answer", "the hang in the database")
+            finally:
+                shell(f"fsfreeze -u {frozen.disks[0]}")
+        assert mounted.medium("T1").read_bytes() == data
+        wait_until(lambda: frozen.disk_fault(0) is None, "the disk that answers again")
+    disks = [unit.disk for unit in frozen.units("T1", 0)]
+    assert disks[:10].count(0) in (3, 4)
+    assert disks[10:].count(0) < 10

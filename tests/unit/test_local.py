@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vtlfs.disks import label as labels
 from vtlfs.disks import local, records
 from vtlfs.disks.local import LocalDisk, LocalMember, member_path, slot_offset
 from vtlfs.disks.records import BLOCK
@@ -372,6 +374,7 @@ def test_a_disk_that_is_gone_is_a_disk_error(tmp_path: Path) -> None:
 
 
 def test_a_disk_measures_itself(small_disk: Path) -> None:
+    labels.write(small_disk, labels.Label(LIBRARY, "a disk", 0, "now"))
     disk = LocalDisk(0, small_disk, LIBRARY)
     disk.measure()
     assert disk.total == 1 << 20
@@ -379,6 +382,42 @@ def test_a_disk_measures_itself(small_disk: Path) -> None:
     assert 0 < free <= 1 << 20
     put(member_of(disk, 1), 0, 0, b"x" * UNIT)
     assert disk.free < free
+
+
+@pytest.mark.parametrize("label", [None, labels.Label(LIBRARY, "x", 1, "t"), labels.Label("other", "x", 0, "t")])
+def test_a_disk_whose_label_is_not_there_is_gone(disk: LocalDisk, label: labels.Label | None) -> None:
+    if label is not None:
+        labels.write(Path(disk.path), label)
+    for look in (disk.measure, disk.try_out):
+        with pytest.raises(DiskError, match="is the right device mounted") as gone:
+            look()
+        assert gone.value.errno == errno.ENODEV
+
+
+def test_trying_out_leaves_nothing_behind(disk: LocalDisk) -> None:
+    labels.write(Path(disk.path), labels.Label(LIBRARY, "x", 0, "t"))
+    before = os.listdir(disk.path)
+    disk.try_out()
+    assert os.listdir(disk.path) == before
+
+
+def test_trying_out_wants_some_room(small_disk: Path) -> None:
+    labels.write(small_disk, labels.Label(LIBRARY, "x", 0, "t"))
+    with pytest.raises(DiskError, match="No space left"):
+        LocalDisk(0, small_disk, LIBRARY).try_out()
+    assert os.listdir(small_disk) == [labels.FILE_NAME]
+
+
+def test_nothing_is_written_where_the_device_is_not_mounted(tmp_path: Path, small_disk: Path) -> None:
+    """The directory below a disk that was unmounted is on another device."""
+    labels.write(small_disk, labels.Label(LIBRARY, "x", 0, "t"))
+    disk = LocalDisk(0, small_disk, LIBRARY)
+    disk.measure()
+    subprocess.run(["umount", "-l", small_disk], check=True)
+    with pytest.raises(DiskError) as gone:
+        put(member_of(disk, 1), 0, 0, b"x")
+    assert gone.value.errno == errno.ENODEV
+    assert os.listdir(small_disk) == []
 
 
 def test_a_full_disk_is_enospc_and_what_was_written_stays(small_disk: Path) -> None:

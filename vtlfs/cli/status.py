@@ -61,6 +61,12 @@ class Status:
         notes = [
             f"disk {record.number} ({found.path}): {found.problem}" for record, found in self.disks if found.problem
         ]
+        notes += [
+            f"disk {record.number} ({found.path}): {record.fault} since {show.seconds(record.fault_at)};"
+            " mounts write to the other disks until it works again"
+            for record, found in self.disks
+            if record.fault and record.fault_at and not found.problem
+        ]
         hosts = Counter(mounted.host for mounted in self.mounts if mounted.alive)
         notes += [
             f"{number} live mounts have the host name {host}; mount with -o host=NAME to tell them apart"
@@ -184,6 +190,8 @@ def _disk_document(record: DiskRecord, found: Probe) -> dict[str, object]:
         "free": found.free,
         "total": found.total,
         "problem": found.problem,
+        "fault": record.fault,
+        "fault_at": record.fault_at,
     }
 
 
@@ -191,7 +199,13 @@ def _disk_table(disks: list[tuple[DiskRecord, Probe]]) -> None:
     columns = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True)]
     columns += [Column("TOTAL", figures=True), Column("STATE")]
     rows = [
-        (record.number, found.path, show.human(found.free), show.human(found.total), found.problem or "ok")
+        (
+            record.number,
+            found.path,
+            show.human(found.free),
+            show.human(found.total),
+            found.problem or record.fault or "ok",
+        )
         for record, found in disks
     ]
     show.table(columns, rows)

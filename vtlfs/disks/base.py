@@ -48,4 +48,7 @@ class Disk(Protocol):
         """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
 
     def measure(self) -> None:
-        """Bring `free`, `total` and `device` up to date."""
+        """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk is gone."""
+
+    def try_out(self) -> None:
+        """Write, sync and remove a file, to see whether the disk works again. Raises DiskError."""

@@ -26,20 +26,28 @@ def read(path: Path) -> Label | None:
     """Return the label of the disk at this directory; None where there is none. Raises LibraryError."""
     file = path / FILE_NAME
     try:
-        document = json.loads(file.read_bytes())
+        return parse(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LibraryError(f"{file}: {error.strerror}") from None
+    except LibraryError as error:
+        raise LibraryError(f"{file}: {error}") from None
+
+
+def parse(content: bytes) -> Label:
+    """Read a label's text. Raises LibraryError."""
+    try:
+        document = json.loads(content)
         if document["format"] != FORMAT:
-            raise LibraryError(f"{file}: format {document['format']!r} is not one of this vtlfs, which reads {FORMAT}")
+            raise LibraryError(f"format {document['format']!r} is not one of this vtlfs, which reads {FORMAT}")
         label = Label(document["library"], document["disk"], document["number"], document["created_at"])
         if not all(isinstance(text, str) for text in (label.library, label.disk, label.created_at)):
             raise TypeError
         if type(label.number) is not int or label.number < 0:
             raise TypeError
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LibraryError(f"{file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise LibraryError(f"{file}: not the label of a disk") from None
+        raise LibraryError("not the label of a disk") from None
     return label
 
 

@@ -6,6 +6,7 @@
 A member file is a header block, then slots: each a record block and the bytes of one stripe unit.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,15 +15,17 @@ from typing import Any
 
 from blake3 import blake3
 
+from vtlfs.disks import label as labels
 from vtlfs.disks import records
 from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.opening import GONE, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
-from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.errors import DamagedUnit, DiskError, LibraryError
 from vtlfs.failpoints import reached
-from vtlfs.model import GIB, StripeUnit
+from vtlfs.model import GIB, MIB, StripeUnit
 
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
+TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
 PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
 
 
@@ -45,10 +48,25 @@ class LocalDisk:
         self._durable: set[Path] = set()  # directories whose names this process has made durable
 
     def measure(self) -> None:
-        """Bring `free`, `total` and `device` up to date. Raises DiskError."""
+        """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk's label is gone."""
         with self._errors():
+            self._check_label()
             self.device = os.stat(self._root).st_dev
             self._note(os.statvfs(self._root))
+
+    def try_out(self) -> None:
+        """Write, sync and remove a file. Raises DiskError."""
+        self.measure()
+        path = self._root / f".{os.getpid()}.tmp"
+        with self._errors():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, TRIAL_BYTES)
+                os.pwrite(descriptor, bytes(BLOCK), 0)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+                path.unlink(missing_ok=True)
 
     def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "LocalMember":
         """Return a new member file for the session, not yet made."""
@@ -83,6 +101,20 @@ class LocalDisk:
         if self._check and blake3(data).digest() != unit.blake3:
             raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
         return data
+
+    def _check_label(self) -> None:
+        try:
+            label = labels.parse((self._root / labels.FILE_NAME).read_bytes())
+            ours = (label.library, label.number) == (self._library, self.number)
+        except (FileNotFoundError, LibraryError):
+            ours = False
+        if not ours:
+            raise OSError(errno.ENODEV, "its label is not there; is the right device mounted?")
+
+    def check_here(self) -> None:
+        """Raise OSError where the disk's device is no longer mounted: what is written would lie elsewhere."""
+        if self.device and os.stat(self._root).st_dev != self.device:
+            raise OSError(errno.ENODEV, "another device is mounted there")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -194,6 +226,7 @@ class LocalMember:
         """Return the file's descriptor; make the file and its header the first time."""
         if self._descriptor is None:
             directory = self._path.parent
+            self._disk.check_here()
             for path in (directory.parent, directory):
                 if not path.is_dir():
                     path.mkdir(mode=0o700, exist_ok=True)

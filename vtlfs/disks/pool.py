@@ -1,8 +1,11 @@
 """The disks of a running mount: each with its lanes and its bounded queue of stripe units on their way to it."""
 
+import errno
 import logging
 from collections import Counter
+from time import monotonic
 
+import outcome
 import trio
 
 from vtlfs.disks.base import Disk
@@ -15,6 +18,8 @@ MIN_QUEUED_UNITS = 2  # a disk, so that one is written while the next is fetched
 SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the file system's journal
 READ_THREADS = 2
 STALLED_SECONDS = 2.0
+HANGS_SECONDS = 5.0  # for which a disk has not finished a single write
+TRIAL_SECONDS = 5.0  # between two attempts to use a disk again
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +37,62 @@ class PooledDisk:
         self._probing = Lane(f"{name}.probe")
         self.queue = trio.Semaphore(queued_units)
         self.written = self.read = 0  # bytes of stripe units, since the mount began; the trio loop's
+        self.fault: DiskError | None = None
+        self._tried_at = 0.0
+        self._hung = False  # and it was said
 
     @property
     def stalled(self) -> bool:
         """Tell whether the disk has been given work and has done none of it for a while."""
         return max(self.writing.stalled, self.syncing.stalled, self._probing.stalled) > STALLED_SECONDS
 
-    def probe(self) -> None:
-        """Have the disk's free space looked at, unless it has not answered the last time yet."""
-        if self._probing.stalled == 0:
-            self._probing.submit(lambda outcome: None, self._measure)
+    @property
+    def hangs(self) -> bool:
+        """Tell whether writes have waited for so long that they had better go to another disk."""
+        return self.writing.stalled > HANGS_SECONDS
 
-    def _measure(self) -> None:
-        try:
-            self.disk.measure()
-        except DiskError as error:
-            log.warning("%s", error)
+    @property
+    def usable(self) -> bool:
+        """Tell whether stripe units can go to the disk as far as one knows."""
+        return self.fault is None and not self.hangs
+
+    def note_fault(self, error: DiskError) -> None:
+        """Have stripe units avoid the disk until it has been tried out."""
+        if self.fault is None:
+            level = logging.WARNING if error.errno in (errno.ENOSPC, errno.EDQUOT) else logging.ERROR
+            log.log(level, "%s; it is avoided, as far as that is possible, until it works again", error)
+            self._tried_at = monotonic()
+        self.fault = error
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps stripe units from going to the disk; None while nothing does."""
+        return self.fault.reason if self.fault is not None else "it does not answer" if self.hangs else None
+
+    def probe(self) -> None:
+        """Have the disk looked at, or tried out after a fault, unless it has not answered the last time yet."""
+        if self.hangs != self._hung:
+            self._hung = self.hangs
+            says = "does not answer; it is avoided, as far as that is possible" if self._hung else "answers again"
+            log.warning("disk %d (%s) %s", self.number, self.disk.path, says)
+        if self._probing.stalled:
+            return
+        if self.fault is None:
+            self._probing.submit(self._measured, self.disk.measure)
+        elif monotonic() - self._tried_at > TRIAL_SECONDS:
+            self._tried_at = monotonic()
+            self._probing.submit(self._tried_out, self.disk.try_out)
+
+    def _measured(self, result: "outcome.Outcome[None]") -> None:
+        if isinstance(result, outcome.Error) and isinstance(result.error, DiskError):
+            self.note_fault(result.error)
+
+    def _tried_out(self, result: "outcome.Outcome[None]") -> None:
+        if isinstance(result, outcome.Value):
+            log.warning("disk %d (%s) works again", self.number, self.disk.path)
+            self.fault = None
+        elif isinstance(result, outcome.Error) and isinstance(result.error, DiskError):
+            self.fault = result.error
 
     def close(self) -> None:
         """Let the threads end."""
@@ -80,18 +125,21 @@ class DiskPool:
 
     @property
     def available(self) -> int:
-        """Bytes that can be written: striping ends when the fullest disk is full."""
+        """Bytes that can be written: striping ends when there is room on a single disk only."""
         sharing = Counter(pooled.disk.device for pooled in self.disks)
-        return len(self.disks) * min(pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks)
+        free = sorted((pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks), reverse=True)
+        return free[1] + sum(free[1:])
 
     @property
     def stalled(self) -> bool:
         """Tell whether a disk does not answer."""
         return any(pooled.stalled for pooled in self.disks)
 
-    def lowest_free(self) -> int:
-        """Bytes that are free on the fullest disk."""
-        return min(pooled.disk.free for pooled in self.disks)
+    @property
+    def left(self) -> int:
+        """Bytes that are free on the disk with the most but one: there is no striping over less than two."""
+        free = sorted((pooled.disk.free for pooled in self.disks if pooled.usable), reverse=True)
+        return free[1] if len(free) > 1 else 0
 
     def close(self) -> None:
         """Let all threads end."""

@@ -265,7 +265,8 @@ class Engine:
         """Return the disk that a new stream begins on: each in turn, but not one that does not answer."""
         for _ in self.pool.disks:
             self._dealt += 1
-            if not self.pool[self._dealt % len(self.pool)].stalled:
+            pooled = self.pool[self._dealt % len(self.pool)]
+            if pooled.usable and not pooled.stalled:
                 break
         return self._dealt % len(self.pool)
 
@@ -302,11 +303,25 @@ class Engine:
                 self._nursery.start_soon(session.checkpoint)
 
     async def _probes(self) -> None:
-        """Look at the free space of the disks, now and then."""
+        """Look at the disks now and then: their free space, whether they answer, and whether they work again."""
+        noted: dict[int, str | None] = {}
         while True:
             for pooled in self.pool.disks:
                 pooled.probe()
+                if pooled.hangs and (moved := self._send_elsewhere(pooled.number)):
+                    log.info("disk %d: %d stripe units on their way there were sent to others", pooled.number, moved)
+                if pooled.trouble != noted.get(pooled.number):
+                    noted[pooled.number] = pooled.trouble
+                    self._note_fault(pooled.number, pooled.trouble)
             await trio.sleep(PROBE_SECONDS)
+
+    def _send_elsewhere(self, disk: int) -> int:
+        return sum(session.send_elsewhere(disk) for session in list(self._writers.values()))
+
+    def _note_fault(self, disk: int, fault: str | None) -> None:
+        """Record that a disk can't be used, or can be used again."""
+        at = utc_now()
+        self._recorder.post(lambda tracking: tracking.record_fault(disk, fault, at))
 
     async def _note_fill(self) -> None:
         """Record how full the disks are, now and then."""
@@ -400,8 +415,12 @@ async def running(
         number, lock = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
         spare = max(2, SPARE_BUFFERS_BYTES // library.config.stripe_unit)
         buffers = Buffers(library.config.stripe_unit, spare)
-        means = Means(pool, recorder, reading, buffers, library.config.direct_below, durable_close)
         async with trio.open_nursery() as nursery:
+
+            def checkpoint_soon(session: WriteSession) -> None:
+                nursery.start_soon(session.checkpoint)
+
+            means = Means(pool, recorder, reading, buffers, library.config.direct_below, checkpoint_soon, durable_close)
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             engine._at_end = at_end
             await engine._bury_the_dead()

@@ -35,6 +35,8 @@ CREATE TABLE disk (
     total INTEGER,                   -- size of its file system; NULL: never looked at
     free INTEGER,                    -- of that, what could be written when it was last looked at
     seen_at TEXT,                    -- when that was
+    fault TEXT,                      -- what keeps a mount from using it; NULL: nothing
+    fault_at TEXT,                   -- since when
     since INTEGER                    -- history: epoch of the last change
 ) STRICT;
 
@@ -187,7 +189,7 @@ WRITE_COMMAND = """
 """The write commands, of whatever `session` is: intercepted at open, completed at release."""
 
 VERSIONED = {
-    "disk": ("number", ["number", "uuid", "path", "added_at", "total", "free", "seen_at"]),
+    "disk": ("number", ["number", "uuid", "path", "added_at", "total", "free", "seen_at", "fault", "fault_at"]),
     "drive": ("number", ["number", "loaded", "loaded_at"]),
     "medium": (
         "barcode",

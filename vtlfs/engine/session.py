@@ -11,20 +11,18 @@ belongs to, that a unit is full (it leaves `_units` in the same step), and what 
 import errno
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import outcome
 import trio
 
-from vtlfs.disks.base import Member
 from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.outbox import Kept, Outbox
 from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.stripe import Dealer, Piece, cut
 from vtlfs.engine.tracking import Tracking
 from vtlfs.engine.unit import Buffers, UnitInHand
 from vtlfs.errors import (
-    DiskError,
     MediumFull,
     NotSequential,
     SessionEnded,
@@ -50,7 +48,9 @@ class Means:
     tracking: Tracking  # for reading, in the trio loop
     buffers: Buffers
     direct_below: int
+    checkpoint_soon: "Callable[[WriteSession], object]"
     durable_close: bool = True
+    kept: Kept = field(default_factory=Kept)
 
 
 class WriteSession:
@@ -74,8 +74,6 @@ class WriteSession:
         self.length = 0  # end of the last byte that came
         self.requests = 0
         self._stripe_unit = stripe_unit
-        self._dealer = dealer
-        self._header = header
         self._means = means
         self._limited = limited
         self._reserved = 0
@@ -83,12 +81,10 @@ class WriteSession:
         self._allocating = trio.Lock()
         self._flushing = trio.Lock()
         self._units: dict[int, UnitInHand] = {}
-        self._outstanding: set[trio.Event] = set()
-        self._members: dict[int, Member] = {}
-        self._unsynced: set[int] = set()  # disks
-        self._distrusted: set[int] = set()  # disks of which a sync has failed; see `_sync`
-        self._lost: set[int] = set()  # units of which a write has failed, though a later one may have succeeded
-        self._written: dict[int, StripeUnit] = {}  # on a disk, not recorded yet
+        kept = means.kept if means.durable_close else None
+        self._outbox = Outbox(
+            number, stripe_unit, dealer, header, means.pool, means.buffers, kept, self._units, self._fail
+        )
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
         self._complete = 0  # units below this one are full ...
@@ -135,7 +131,8 @@ class WriteSession:
                 self._note_complete(piece.unit)
                 full.append(self._units.pop(piece.unit))
         self.length = max(self.length, offset + len(data))
-        await self._send(full)
+        await self._outbox.send(full)
+        await self._ease()
         for piece in repeats:
             await self._check_same(offset + piece.source, view[piece.source : piece.source + piece.size])
 
@@ -158,7 +155,7 @@ class WriteSession:
         TrackingError does no harm to the stream: the next flush tries again.
         """
         async with self._flushing:
-            await self._send([unit for unit in self._units.values() if not unit.is_sent])
+            await self._outbox.send([unit for unit in self._units.values() if not unit.is_sent])
             await self._record(durable=self._means.durable_close)
         self._raise_error()
         self._closed = self._closed or closing
@@ -174,13 +171,26 @@ class WriteSession:
 
     async def checkpoint(self) -> None:
         """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
-        if self._flushing.locked() or not self._written:
-            return
+        if self._outbox.written and not self._flushing.locked():
+            await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
         async with self._flushing:
             try:
                 await self._record(durable=True)
             except VtlfsError as error:
                 log.warning("session %d: checkpoint: %s; trying again", self.number, error)
+
+    async def _ease(self) -> None:
+        """Have what was written synced where much is kept in memory until then; wait for it where that is too much."""
+        if self._means.kept.is_much and self._outbox.keeps:
+            self._means.checkpoint_soon(self)
+            if self._means.kept.is_full:
+                await self._checkpoint()
+
+    def send_elsewhere(self, disk: int) -> int:
+        """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
+        return self._outbox.send_elsewhere(disk)
 
     async def release(self, *, cut_off: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
         """End the session; what is recorded of it becomes a tape file, which is returned.
@@ -242,13 +252,13 @@ class WriteSession:
         for piece in pieces:
             unit = self._units.get(piece.unit)
             if unit is None and not self._is_complete(piece.unit):
-                unit = self._units[piece.unit] = UnitInHand(piece.unit, *self._dealer.deal(piece.unit))
+                unit = self._units[piece.unit] = self._outbox.deal(piece.unit)
             if unit is not None and not unit.allocated and self._is_tight(unit.disk):
                 tight.append(unit)
         if tight:
             async with self._allocating:
                 for unit in tight:
-                    await self._allocate(unit)
+                    await self._outbox.allocate(unit)
 
     async def _reserve(self, end: int) -> None:
         """Reserve more of the medium than a write needs, so that not every write asks the database.
@@ -268,65 +278,7 @@ class WriteSession:
     def _is_tight(self, disk: int) -> bool:
         return self._means.pool[disk].disk.free < self._means.direct_below
 
-    async def _allocate(self, unit: UnitInHand) -> None:
-        if not unit.allocated:
-            member = self._member(unit.disk)
-            await self._means.pool[unit.disk].writing.run(member.allocate, unit.slot)
-            unit.allocated = True
-
-    # --- to the disks -----------------------------------------------------------------------------------------------
-
-    def _member(self, disk: int) -> Member:
-        if disk not in self._members:
-            self._members[disk] = self._means.pool[disk].disk.member(self.number, self._stripe_unit, self._header)
-        return self._members[disk]
-
-    async def _send(self, units: list[UnitInHand]) -> None:
-        """Put what has come of these units into their disks' queues. Waits while those are full."""
-        announced = [(unit, trio.Event()) for unit in units]
-        self._outstanding.update(arrived for _, arrived in announced)
-        while announced:
-            unit, arrived = announced.pop(0)
-            try:
-                await self._means.pool[unit.disk].queue.acquire()
-            except BaseException:
-                for gone in (arrived, *(other for _, other in announced)):
-                    self._arrive(gone)
-                raise
-            self._submit(unit, arrived)
-
-    def _submit(self, unit: UnitInHand, arrived: trio.Event) -> None:
-        """Hand over what has come of the unit and was not sent while this waited for its turn."""
-        disk = self._means.pool[unit.disk]
-        if unit.is_sent:
-            disk.queue.release()
-            self._arrive(arrived)
-            return
-        pieces, size, start, generation = unit.pieces(), unit.coverage.prefix, unit.sent, unit.generation
-        unit.sent, unit.generation = size, generation + 1
-
-        def done(result: "outcome.Outcome[StripeUnit]") -> None:
-            disk.queue.release()
-            disk.written += size - start if isinstance(result, outcome.Value) else 0
-            pieces.clear()
-            self._note_written(unit, size, result)
-            self._arrive(arrived)
-
-        disk.writing.submit(done, self._member(unit.disk).write, unit.number, unit.slot, pieces, start, generation)
-
-    def _arrive(self, arrived: trio.Event) -> None:
-        self._outstanding.discard(arrived)
-        arrived.set()
-
-    def _note_written(self, unit: UnitInHand, size: int, result: "outcome.Outcome[StripeUnit]") -> None:
-        if isinstance(result, outcome.Error):
-            self._lost.add(unit.number)
-            self._fail(result.error)
-            return
-        self._written[unit.number] = result.unwrap()
-        self._unsynced.add(unit.disk)
-        if size == self._stripe_unit:
-            unit.recycle(self._means.buffers)
+    # --- the record -------------------------------------------------------------------------------------------------
 
     async def _announce_close(self) -> None:
         """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
@@ -340,12 +292,10 @@ class WriteSession:
 
         Where a disk has failed, record the units before the first that was to go there.
         """
-        for arrived in list(self._outstanding):
-            await arrived.wait()
-        written = dict(self._written)
+        await self._outbox.settle()
         if durable:
-            await self._sync()
-        rows = self._recordable(written)
+            await self._outbox.sync(recorded=not self._means.durable_close)
+        rows = self._recordable(durable=durable)
         if not rows:
             return
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
@@ -355,47 +305,24 @@ class WriteSession:
         )
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
-        for row in rows:
-            if self._written.get(row.unit) == row:
-                del self._written[row.unit]
+        self._outbox.note_recorded(rows)
 
     async def _sync_late(self) -> None:
         """Make durable what was recorded without waiting for the disks."""
         async with self._flushing:
-            await self._sync()
+            await self._outbox.sync(recorded=True)
             await self._means.recorder.call(lambda tracking: tracking.sync_log())
 
-    def _recordable(self, written: dict[int, StripeUnit]) -> list[StripeUnit]:
-        """Return, of the units that are written, those that follow the recorded ones without a gap."""
+    def _recordable(self, *, durable: bool) -> list[StripeUnit]:
+        """Return, of the units that the disks have, those that follow the recorded ones without a gap."""
         rows: list[StripeUnit] = []
         number = self._next
-        while (row := written.get(number)) is not None:
-            if number in self._lost or row.disk in self._distrusted:
-                break
+        while (row := self._outbox.row(number, durable=durable)) is not None:
             rows.append(row)
             if row.bytes < self._stripe_unit:
                 break
             number += 1
         return rows
-
-    async def _sync(self) -> None:
-        """Sync the member files that have changed, all disks at once.
-
-        A kernel forgets the pages that a sync could not write, and the next sync succeeds without them. So of a disk
-        that has failed once nothing more is recorded for this session.
-        """
-        dirty, self._unsynced = self._unsynced, set()
-
-        async def sync(disk: int) -> None:
-            try:
-                await self._means.pool[disk].syncing.run(self._members[disk].sync)
-            except Exception as error:
-                self._distrusted.add(disk)
-                self._fail(error)
-
-        async with trio.open_nursery() as nursery:
-            for disk in dirty:
-                nursery.start_soon(sync, disk)
 
     async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
         """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
@@ -403,20 +330,15 @@ class WriteSession:
         release["tape_file"] = None
         if tape_file is not None:
             release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
-        for disk, member in self._members.items():
-            try:
-                await self._means.pool[disk].writing.run(member.finish, release)
-            except DiskError as failure:
-                log.warning("session %d: closing its member file: %s", self.number, failure)
+        await self._outbox.finish(release)
 
     # --- what has been before ---------------------------------------------------------------------------------------
 
     async def _read_back(self, number: int) -> bytes:
         """Return a unit that is no longer in hand."""
-        for arrived in list(self._outstanding):
-            await arrived.wait()
+        await self._outbox.settle()
         self._raise_error()
-        row = self._written.get(number)
+        row = self._outbox.row(number, durable=False)
         if row is None:
             row = self._means.tracking.stripe_units(self.number, number, 1)[0]
         disk = self._means.pool[row.disk]

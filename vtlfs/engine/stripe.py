@@ -4,7 +4,7 @@ Pure: no I/O, no clock, no threads.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 
@@ -36,9 +36,15 @@ class Dealer:
         self._first = first
         self._slots = [0] * disks
 
-    def deal(self, unit: int) -> tuple[int, int]:
-        """Return the disk for a new stripe unit, and the next free slot of the member file there."""
+    def deal(self, unit: int, avoid: Collection[int] = ()) -> tuple[int, int]:
+        """Return the disk for a stripe unit, and the next free slot of the member file there.
+
+        What would fall to a disk to `avoid` is spread over the others, of which there must be one.
+        """
         disk = (self._first + unit) % self._disks
+        if disk in avoid:
+            others = [number for number in range(self._disks) if number not in avoid]
+            disk = others[unit % len(others)]
         slot = self._slots[disk]
         self._slots[disk] += 1
         return disk, slot

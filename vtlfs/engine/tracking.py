@@ -205,7 +205,7 @@ class Tracking:
         return [
             DiskRecord(*row)
             for row in self.execute(
-                "SELECT number, uuid, path, added_at, total, free, seen_at FROM disk ORDER BY number"
+                "SELECT number, uuid, path, added_at, total, free, seen_at, fault, fault_at FROM disk ORDER BY number"
             )
         ]
 
@@ -218,6 +218,13 @@ class Tracking:
         """Record how full a disk is."""
         self.execute("UPDATE disk SET total = ?, free = ?, seen_at = ? WHERE number = ?", total, free, at, number)
         reached("tracking.fill_recorded")
+
+    def record_fault(self, number: int, fault: str | None, at: str) -> None:
+        """Record what keeps a disk from being used, None where nothing does."""
+        self.execute(
+            "UPDATE disk SET fault = ?, fault_at = ? WHERE number = ? AND fault IS NOT ?",
+            *(fault, None if fault is None else at, number, fault),
+        )
 
     # --- drives and media -------------------------------------------------------------------------------------------
 
@@ -324,14 +331,15 @@ class Tracking:
     def record_progress(self, session: int, units: Iterable[StripeUnit], size: int, requests: int) -> None:
         """Record stripe units that are on the disks, and the length of the stream that they make up.
 
-        A unit that was recorded with fewer bytes is recorded anew. Raises SessionEnded.
+        A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. Raises SessionEnded.
         """
         disks: set[int] = set()
         rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
         disks.update(row[2] for row in rows)
         self._connection.executemany(
             "INSERT INTO stripe_unit (session, unit, disk, slot, bytes, blake3) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET bytes = excluded.bytes, blake3 = excluded.blake3",
+            " ON CONFLICT DO UPDATE SET disk = excluded.disk, slot = excluded.slot,"
+            " bytes = excluded.bytes, blake3 = excluded.blake3",
             rows,
         )
         row = self.first("SELECT disks FROM session WHERE id = ? AND state = 'open'", session)

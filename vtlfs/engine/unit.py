@@ -2,6 +2,8 @@
 
 from bisect import insort
 
+import trio
+
 from vtlfs.engine.stripe import Coverage
 from vtlfs.model import KIB
 
@@ -33,7 +35,10 @@ class UnitInHand:
     mebibyte that begin anywhere, and a copy of every byte costs more than the hash.
     """
 
-    __slots__ = ("_buffer", "_pieces", "allocated", "coverage", "disk", "generation", "number", "sent", "slot")
+    __slots__ = (
+        *("_buffer", "_pieces", "allocated", "coverage", "disk", "generation"),
+        *("is_shared", "number", "owed", "sent", "slot"),
+    )
 
     def __init__(self, number: int, disk: int, slot: int) -> None:
         self.number = number
@@ -43,8 +48,16 @@ class UnitInHand:
         self.allocated = False
         self.sent = 0  # bytes that are on the disk or on their way
         self.generation = 0  # how often it was sent
+        self.owed: list[trio.Event] = []  # of those who wait for what was on its way to a place that it has left
+        self.is_shared = False  # a thread that hangs may still read its bytes
         self._buffer: bytearray | None = None
         self._pieces: list[tuple[int, memoryview]] = []  # by offset, without overlaps; while there is no buffer
+
+    def move(self, disk: int, slot: int) -> None:
+        """Take another place. Nothing of it has been sent there."""
+        self.disk, self.slot = disk, slot
+        self.allocated = False
+        self.sent = self.generation = 0
 
     def put(self, start: int, data: memoryview, buffers: Buffers) -> None:
         """Take in bytes at `start` of the unit. `data` must never change."""
@@ -79,7 +92,7 @@ class UnitInHand:
 
     def recycle(self, buffers: Buffers) -> None:
         """Let go of the bytes."""
-        if self._buffer is not None:
+        if self._buffer is not None and not self.is_shared:
             buffers.give(self._buffer)
         self._buffer, self._pieces = None, []
 

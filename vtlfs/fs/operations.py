@@ -370,7 +370,7 @@ class Operations(pyfuse3.Operations):
     def _is_risky(self, node: MediumNode) -> bool:
         """Tell whether a stream should not be cached: little is left, or a disk does not answer."""
         left, pool, little = node.medium.left, self._engine.pool, self._engine.library.config.direct_below
-        return pool.stalled or pool.lowest_free() < little or (left is not None and left < little)
+        return pool.stalled or pool.left < little or (left is not None and left < little)
 
     def _no_new_name(self, parent: InodeT) -> Exception:
         node = self._inodes[parent].node

@@ -1,0 +1,173 @@
+"""Disks that fail under a stream while two others are left: nothing is lost, nobody is told, and the map says where."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mounting import random_bytes as stream
+from scripted import OPENER, UNIT, Rig, ScriptedDisk, make_library, rigged, until
+
+from vtlfs.disks import pool
+from vtlfs.engine import outbox
+from vtlfs.engine.session import WriteSession
+from vtlfs.errors import DiskError
+
+UNITS = 24
+
+
+async def write_all(rig: Rig, session: WriteSession, data: bytes, *, step: int = 1000, flush_every: int = 7) -> None:
+    """Write and now and then flush, as a program with fsync does."""
+    for number, start in enumerate(range(0, len(data), step)):
+        await session.write(start, data[start : start + step])
+        if number % flush_every == 0:
+            await session.flush()
+    await session.flush()
+    await rig.engine.release_writer(session)
+
+
+async def expect_whole(rig: Rig, session: WriteSession, data: bytes) -> None:
+    known = rig.known(session)
+    assert (known.state, known.error, known.bytes) == ("released", None, len(data))
+    assert await rig.read("T1") == data
+    assert rig.durable(session) == data
+
+
+@pytest.mark.parametrize("kind", ["write", "sync", "allocate"])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("at", [1, 2, 5])
+async def test_stream_goes_on_without_a_disk_that_fails(tmp_path: Path, kind: str, error: int, at: int):
+    disks = [ScriptedDisk(number) for number in range(3)]
+    if kind == "allocate":
+        disks[1].free = UNIT
+    data = stream(1, UNITS * UNIT + 17)
+    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+        fault = disks[1].fail(kind, error, at)
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await write_all(rig, session, data)
+        assert fault.happened
+        await expect_whole(rig, session, data)
+        after = [call for call in disks[1].calls if call[0] == kind]
+        assert len(after) <= at + 6, "the disk is avoided, but for what was on its way"
+        record = rig.engine.tracking.disks()[1]
+        await until(lambda: rig.engine.tracking.disks()[1].fault is not None, "the fault in the database")
+        assert record.number == 1
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+async def test_with_a_single_disk_left_the_writer_is_told(tmp_path: Path, kind: str):
+    disks = [ScriptedDisk(number) for number in range(3)]
+    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+        disks[0].fail(kind, errno.EROFS, 1)
+        disks[2].fail(kind, errno.EIO, 2)
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        data = stream(1, UNITS * UNIT)
+        with pytest.raises(DiskError) as told:
+            await write_all(rig, session, data)
+        assert told.value.errno in (errno.EIO, errno.EROFS)
+        await rig.engine.release_writer(session)
+        known = rig.known(session)
+        assert (known.state, known.error) == ("failed", errno.errorcode[told.value.errno])
+        assert rig.durable(session) == data[: known.bytes]
+
+
+async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its sync fails and it can't even be read any more: the units are still in memory."""
+    disks = [ScriptedDisk(number) for number in range(4)]
+    data = stream(1, UNITS * UNIT + 5)
+    async with rigged(make_library(tmp_path, disks=4), disks) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        for start in range(0, len(data), 1000):
+            await session.write(start, data[start : start + 1000])
+        await session._outbox.settle()
+        disks[2].fail("sync", errno.EIO)
+        monkeypatch.setattr(disks[2], "read", lambda *_: pytest.fail("it must not be asked"))
+        await session.flush()
+        await rig.engine.release_writer(session)
+        assert all(unit.disk != 2 for unit in rig.units(session))
+        await expect_whole(rig, session, data)
+        assert rig.engine._means.kept.bytes == 0
+
+
+async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    disks = [ScriptedDisk(number) for number in range(3)]
+    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+        kept = rig.engine._means.kept
+        kept.limit = 6 * UNIT
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        data, most = stream(1, 100 * UNIT), 0
+        for start in range(0, len(data), UNIT):
+            await session.write(start, data[start : start + UNIT])
+            await session._outbox.settle()
+            most = max(most, kept.bytes)
+        await session.flush()
+        await rig.engine.release_writer(session)
+        assert 0 < most <= 8 * UNIT
+        await expect_whole(rig, session, data)
+
+
+async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
+    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(outbox, "IMPATIENCE_SECONDS", 0.01)
+    disks = [ScriptedDisk(number) for number in range(3)]
+    data = stream(1, UNITS * UNIT + 9)
+    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        with disks[1].held("write"), trio.fail_after(30):
+            for start in range(0, len(data), 1000):
+                await session.write(start, data[start : start + 1000])
+            await session.flush()
+            assert disks[1].waiting == 1
+            assert all(unit.disk != 1 for unit in rig.units(session))
+            await rig.engine.settle("T1")
+        await rig.engine.release_writer(session)
+        await expect_whole(rig, session, data)
+
+
+async def test_disk_is_used_again_when_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 0.01)
+    disks = [ScriptedDisk(number) for number in range(3)]
+    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+        disks[0].fail("write", errno.EIO)
+        still = disks[0].fail("try_out", errno.EIO)
+        await rig.write("T1", stream(1, 6 * UNIT))
+        await until(lambda: still.happened, "a trial that fails")
+        await until(lambda: rig.engine.pool[0].fault is None, "the disk to work again")
+        await until(lambda: rig.engine.tracking.disks()[0].fault is None, "the database to know")
+        before = disks[0].count("write")
+        await rig.write("T1", stream(2, 6 * UNIT))
+        assert disks[0].count("write") > before
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    faults=st.lists(
+        st.tuples(st.sampled_from(["write", "sync", "read"]), st.integers(0, 1), st.integers(1, 12)), max_size=4
+    ),
+    step=st.sampled_from([500, UNIT, 3 * UNIT + 1]),
+    flush_every=st.integers(1, 9),
+    disks=st.sampled_from([4, 5]),
+)
+def test_whatever_two_disks_do_the_stream_is_whole(
+    tmp_path_factory: pytest.TempPathFactory, faults: list, step: int, flush_every: int, disks: int
+):
+    """Two of four or five disks fail in any way: two healthy ones are left, and that is enough."""
+
+    async def run() -> None:
+        scripted = [ScriptedDisk(number) for number in range(disks)]
+        data = stream(7, 15 * UNIT + 123)
+        library = make_library(tmp_path_factory.mktemp("library"), disks=disks)
+        async with rigged(library, scripted) as rig:
+            for kind, disk, at in faults:
+                scripted[disk].fail(kind, errno.EIO, at)
+            session = await rig.engine.open_writer("T1", 0, OPENER)
+            await write_all(rig, session, data, step=step, flush_every=flush_every)
+            for disk in scripted:
+                disk.faults.clear()  # those that did not come to pass
+            await expect_whole(rig, session, data)
+
+    trio.run(run)

@@ -1,0 +1,379 @@
+"""The stripe units of one stream on their way to the disks: dealt, sent, synced, and sent elsewhere where a disk fails.
+
+All methods run in the trio loop; the disks' lanes see bytes and member files only. As long as two disks can be used
+besides, a disk that fails costs the stream nothing: what was on its way there goes to another one, and so does what a
+failed sync leaves in doubt. With fewer, the error is the stream's.
+"""
+
+import errno
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import outcome
+import trio
+
+from vtlfs.disks.base import Member
+from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.engine.stripe import Dealer
+from vtlfs.engine.unit import Buffers, UnitInHand
+from vtlfs.errors import DiskError, VtlfsError
+from vtlfs.model import MIB, StripeUnit
+
+FEWEST_DISKS = 2  # that must be left, for a stream to go on without the one that failed
+KEPT_BYTES = 96 * MIB  # see `Kept`
+IMPATIENCE_SECONDS = 1.0  # between two looks at a disk that has no place in its queue
+OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would be so on any disk
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Kept:
+    """Bytes that all streams of a mount keep in memory after they were written, until they are synced.
+
+    A disk that dies takes what it had not synced along. Where there are too few disks to send that elsewhere, nothing
+    is kept.
+    """
+
+    limit: int = KEPT_BYTES
+    bytes: int = 0
+
+    @property
+    def is_much(self) -> bool:
+        """Tell whether it is time to sync."""
+        return self.bytes > self.limit // 2
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether writers have to wait for a sync."""
+        return self.bytes > self.limit
+
+
+@dataclass(slots=True, eq=False)
+class _Sending:
+    """A stripe unit on its way to a disk, and who is to be told when it has arrived."""
+
+    unit: UnitInHand
+    arrived: list[trio.Event] = field(default_factory=list)
+
+
+class Outbox:
+    """See the module. `written` and `durable` are the rows, by unit, that are not recorded yet."""
+
+    def __init__(
+        self,
+        session: int,
+        stripe_unit: int,
+        dealer: Dealer,
+        header: dict[str, Any],
+        pool: DiskPool,
+        buffers: Buffers,
+        kept: Kept | None,
+        in_hand: Mapping[int, UnitInHand],
+        failed: Callable[[BaseException], object],
+    ) -> None:
+        """`header` goes into the member files; `in_hand` are the stream's unfinished units.
+
+        `failed` is called with an error that nothing could be done about. `kept` of None: nothing is.
+        """
+        self.written: dict[int, StripeUnit] = {}  # on a disk, not synced
+        self.durable: dict[int, StripeUnit] = {}  # synced
+        self.lost: set[int] = set()  # units of which a write has failed, though a later one may have succeeded
+        self._session = session
+        self._stripe_unit = stripe_unit
+        self._dealer = dealer
+        self._header = header
+        self._pool = pool
+        self._buffers = buffers
+        self._budget = kept if len(pool) > FEWEST_DISKS else None
+        self._in_hand = in_hand
+        self._failed = failed
+        self._members: dict[int, Member] = {}
+        self._kept: dict[int, UnitInHand] = {}
+        self._shunned: set[int] = set()  # disks that have failed this stream
+        self._waiting: dict[int, UnitInHand] = {}  # for a place in a queue
+        self._sendings: set[_Sending] = set()
+        self._outstanding: set[trio.Event] = set()
+        self._unsynced: set[int] = set()  # disks
+
+    # --- where a unit goes ------------------------------------------------------------------------------------------
+
+    def deal(self, number: int) -> UnitInHand:
+        """Return a new stripe unit in hand, with its place."""
+        return UnitInHand(number, *self._dealer.deal(number, self._to_avoid()))
+
+    def _to_avoid(self) -> Collection[int]:
+        """Return the disks that a unit should not go to; none where too few would be left."""
+        bad = {pooled.number for pooled in self._pool.disks if pooled.number in self._shunned or not pooled.usable}
+        return bad if len(self._pool) - len(bad) >= FEWEST_DISKS else ()
+
+    def _move(self, unit: UnitInHand) -> bool:
+        """Give the unit a place on another disk, to be sent there as a whole; False where too few disks are left.
+
+        Whoever waits for what is on its way to the old place waits for the next `_submit` of the unit.
+        """
+        avoid = self._to_avoid()
+        if unit.disk not in avoid:
+            return False
+        unit.move(*self._dealer.deal(unit.number, avoid))
+        for sending in self._sendings:
+            if sending.unit is unit:
+                unit.is_shared = True
+                unit.owed += sending.arrived
+                sending.arrived = []
+        return True
+
+    def _gave_trouble(self, disk: int, error: BaseException) -> bool:
+        """Note that a disk has failed; tell whether it is worth trying another."""
+        if not isinstance(error, DiskError) or error.errno in OUR_FAULT:
+            return False
+        self._shunned.add(disk)
+        self._pool[disk].note_fault(error)
+        return True
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    async def allocate(self, unit: UnitInHand) -> None:
+        """Have the room for a unit set aside on its disk, or on another where that fails or hangs. Raises DiskError."""
+        while not unit.allocated:
+            disk = unit.disk
+            try:
+                if not await self._allocate(unit):
+                    continue
+            except DiskError as error:
+                if not self._gave_trouble(disk, error) or not self._move(unit):
+                    raise
+            else:
+                unit.allocated = True
+
+    async def _allocate(self, unit: UnitInHand) -> bool:
+        """Wait for the room; False if the disk hangs and the unit was given another place."""
+        disk, answered = self._pool[unit.disk], trio.Event()
+        answer: list[outcome.Outcome[None]] = []
+
+        def done(result: "outcome.Outcome[None]") -> None:
+            answer.append(result)
+            answered.set()
+
+        disk.writing.submit(done, self._member(unit.disk).allocate, unit.slot)
+        while not answer:
+            with trio.move_on_after(IMPATIENCE_SECONDS):
+                await answered.wait()
+            if not answer and not disk.usable and self._move(unit):
+                return False
+        answer[0].unwrap()
+        return True
+
+    async def send(self, units: list[UnitInHand]) -> None:
+        """Put what has come of these units into their disks' queues. Waits while those are full."""
+        announced = [(unit, trio.Event()) for unit in units]
+        self._outstanding.update(arrived for _, arrived in announced)
+        self._waiting.update((unit.number, unit) for unit in units)
+        while announced:
+            unit, arrived = announced.pop(0)
+            try:
+                disk = await self._take_place(unit)
+            except BaseException:
+                self._arrive([arrived, *unit.owed, *(other for _, other in announced)])
+                raise
+            self._waiting.pop(unit.number, None)
+            if unit.is_sent:
+                disk.queue.release()
+                self._arrive([arrived])
+            else:
+                self._submit(_Sending(unit, [arrived]), disk.queue)
+
+    async def _take_place(self, unit: UnitInHand) -> PooledDisk:
+        """Wait for a place in the queue of the unit's disk; if that gets into trouble meanwhile, of another one."""
+        while True:
+            disk = self._pool[unit.disk]
+            if (unit.disk in self._shunned or not disk.usable) and self._move(unit):
+                continue
+            try:
+                disk.queue.acquire_nowait()
+            except trio.WouldBlock:
+                with trio.move_on_after(IMPATIENCE_SECONDS):
+                    await disk.queue.acquire()
+                    return disk
+            else:
+                return disk
+
+    def _submit(self, sending: _Sending, place: trio.Semaphore | None) -> None:
+        """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
+        unit = sending.unit
+        disk, slot = unit.disk, unit.slot
+        pieces, size, start, generation = unit.pieces(), unit.coverage.prefix, unit.sent, unit.generation
+        unit.sent, unit.generation = size, generation + 1
+        sending.arrived += unit.owed
+        unit.owed = []
+        self._sendings.add(sending)
+
+        def done(result: "outcome.Outcome[StripeUnit]") -> None:
+            if place is not None:
+                place.release()
+            pieces.clear()
+            self._sendings.discard(sending)
+            if (unit.disk, unit.slot) != (disk, slot):
+                return  # the unit has been sent elsewhere meanwhile, as a whole
+            if isinstance(result, outcome.Error):
+                if self._gave_trouble(disk, result.error) and self._move(unit):
+                    self._submit(sending, self._place_if_any(unit.disk))
+                    return
+                self.lost.add(unit.number)
+                self._failed(result.error)
+            else:
+                self._pool[disk].written += size - start
+                self._note_written(unit, size, result.unwrap())
+            self._arrive(sending.arrived)
+
+        self._pool[disk].writing.submit(done, self._member(disk).write, unit.number, slot, pieces, start, generation)
+
+    def _place_if_any(self, disk: int) -> trio.Semaphore | None:
+        """Take a place in a queue; None where there is none just now, for what has had one on a disk that failed."""
+        queue = self._pool[disk].queue
+        try:
+            queue.acquire_nowait()
+        except trio.WouldBlock:
+            return None
+        return queue
+
+    def _note_written(self, unit: UnitInHand, size: int, row: StripeUnit) -> None:
+        known = self.written.get(unit.number)
+        if known is None or known.bytes <= row.bytes:
+            self.written[unit.number] = row
+        self._unsynced.add(row.disk)
+        if size < self._stripe_unit:
+            return
+        if self._budget is None:
+            unit.recycle(self._buffers)
+        elif unit.number not in self._kept:
+            self._kept[unit.number] = unit
+            self._budget.bytes += self._stripe_unit
+
+    def _arrive(self, arrived: list[trio.Event]) -> None:
+        for event in arrived:
+            self._outstanding.discard(event)
+            event.set()
+
+    def send_elsewhere(self, disk: int) -> int:
+        """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
+        moved = 0
+        for unit in {sending.unit for sending in self._sendings if sending.unit.disk == disk}:
+            if self._move(unit):
+                self._submit(_Sending(unit), self._place_if_any(unit.disk))
+                moved += 1
+        return moved
+
+    async def settle(self) -> None:
+        """Wait for what is on its way now."""
+        for arrived in list(self._outstanding):
+            await arrived.wait()
+
+    def row(self, number: int, *, durable: bool) -> StripeUnit | None:
+        """Return what is known and not recorded of a unit that a disk has; `durable`: has for good."""
+        if number in self.lost:
+            return None
+        newest = None if durable else self.written.get(number)
+        return newest or self.durable.get(number)
+
+    def note_recorded(self, rows: list[StripeUnit]) -> None:
+        """Forget rows that are recorded."""
+        for row in rows:
+            for place in (self.written, self.durable):
+                if place.get(row.unit) is row:
+                    del place[row.unit]
+
+    # --- durability -------------------------------------------------------------------------------------------------
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether a sync would free memory."""
+        return bool(self._kept)
+
+    async def sync(self, *, recorded: bool = False) -> None:
+        """Sync the member files that have changed, all disks at once, and what `written` has becomes `durable`.
+
+        A kernel forgets the pages that a sync could not write, and the next sync succeeds without them. So what a
+        failed sync leaves in doubt is written to other disks, or the stream has failed. `recorded`: it is in the
+        database already, as it lies.
+        """
+        while dirty := self._unsynced:
+            self._unsynced = set()
+            rows = dict(self.written)
+            errors: dict[int, Exception] = {}
+            async with trio.open_nursery() as nursery:
+                for disk in dirty:
+                    nursery.start_soon(self._sync, disk, errors)
+            for row in rows.values():
+                if row.disk not in errors:
+                    self._note_durable(row)
+            troubled = [disk for disk, error in errors.items() if not self._gave_trouble(disk, error) or recorded]
+            for disk, error in errors.items():
+                if disk in troubled or not await self._evacuate(disk):
+                    self.lost.update(row.unit for row in self.written.values() if row.disk == disk)
+                    self._failed(error)
+
+    async def _sync(self, disk: int, errors: dict[int, Exception]) -> None:
+        try:
+            await self._pool[disk].syncing.run(self._members[disk].sync)
+        except Exception as error:
+            errors[disk] = error
+
+    def _note_durable(self, row: StripeUnit) -> None:
+        self.durable[row.unit] = row
+        if self.written.get(row.unit) is row:
+            del self.written[row.unit]
+            if (unit := self._kept.pop(row.unit, None)) is not None and self._budget is not None:
+                self._budget.bytes -= self._stripe_unit
+                unit.recycle(self._buffers)
+
+    async def _evacuate(self, disk: int) -> bool:
+        """Write elsewhere what a disk has not synced; tell whether it is all on its way to be synced there."""
+        rows = [row for row in self.written.values() if row.disk == disk]
+        units: list[UnitInHand] = []
+        for row in rows:
+            unit = self._find(row.unit) or await self._fetch(row)
+            if unit is None or (unit.disk == disk and not self._move(unit)):
+                return False
+            units.append(unit)
+        await self.send(units)
+        await self.settle()
+        return all(self.written.get(row.unit) is not row for row in rows)
+
+    def _find(self, number: int) -> UnitInHand | None:
+        """Return a unit that is still in memory: in hand, on its way or kept."""
+        on_their_way = {sending.unit.number: sending.unit for sending in self._sendings}
+        for place in (self._in_hand, self._waiting, on_their_way, self._kept):
+            if (unit := place.get(number)) is not None:
+                return unit
+        return None
+
+    async def _fetch(self, row: StripeUnit) -> UnitInHand | None:
+        """Read back a unit that is no longer in memory: the kernel may still have what it could not sync."""
+        disk = self._pool[row.disk]
+        try:
+            data = await disk.reading.run(disk.disk.read, row, self._stripe_unit)
+        except VtlfsError as error:
+            log.error("session %d: what disk %d has not synced can't be read back: %s", row.session, row.disk, error)
+            return None
+        unit = UnitInHand(row.unit, row.disk, row.slot)
+        unit.put(0, memoryview(data), self._buffers)
+        return unit
+
+    async def finish(self, release: dict[str, Any]) -> None:
+        """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
+        if self._budget is not None:
+            self._budget.bytes -= len(self._kept) * self._stripe_unit
+        self._kept.clear()
+        for disk, member in self._members.items():
+            try:
+                await self._pool[disk].writing.run(member.finish, release)
+            except DiskError as failure:
+                log.warning("session %d: closing its member file: %s", self._session, failure)
+
+    def _member(self, disk: int) -> Member:
+        if disk not in self._members:
+            self._members[disk] = self._pool[disk].disk.member(self._session, self._stripe_unit, self._header)
+        return self._members[disk]
