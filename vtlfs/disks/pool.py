@@ -81,7 +81,8 @@ class PooledDisk:
             self._probing.submit(self._measured, self.disk.measure)
         elif monotonic() - self._tried_at > TRIAL_SECONDS:
             self._tried_at = monotonic()
-            self._probing.submit(self._tried_out, self.disk.try_out)
+            gone = self.fault.errno == errno.ENODEV  # whether it is back, its label says
+            self._probing.submit(self._tried_out, self.disk.measure if gone else self.disk.try_out)
 
     def _measured(self, result: "outcome.Outcome[None]") -> None:
         if isinstance(result, outcome.Error) and isinstance(result.error, DiskError):
