@@ -30,6 +30,8 @@ _FILES = {
     "unit.described": "... and its record is the new one",
     "member.synced": "a member file is synced, and its directories are not",
     "member.cut": "what does not count of a member file is cut off",
+    "trial.made": "a disk that has failed takes a file",
+    "trial.removed": "... which is removed again",
     "member.finished": "how the session ended is in the member file's header",
 }
 _LIBRARY = {
@@ -73,6 +75,7 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.mount_ended": "the end of a mount is recorded",
     "tracking.disk_moved": "where a disk is now is recorded",
     "tracking.fill_recorded": "how full a disk is is recorded",
+    "tracking.fault_recorded": "what keeps a disk from being used is recorded",
     "tracking.drives_set": "drives are added, if there are new ones",
     "tracking.loaded": "a medium is loaded",
     "tracking.unloaded": "a drive is unloaded",

@@ -196,6 +196,12 @@ class Run:
             await session.write(5_000, may_fail=True)
             await session.flush(may_fail=True)
         await session.release()
+        for pooled in engine.pool.disks:
+            if pooled.fault is not None:
+                engine._note_fault(pooled.number, pooled.trouble)
+                pooled.disk.try_out()
+                pooled.fault = None
+                engine._note_fault(pooled.number, None)
 
     async def read(self, engine: Engine) -> None:
         """Read a medium."""

@@ -25,6 +25,7 @@ from vtlfs.failpoints import reached
 from vtlfs.model import GIB, MIB, StripeUnit
 
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
+TRIAL = ".trial.tmp"
 TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
 PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
 
@@ -57,16 +58,18 @@ class LocalDisk:
     def try_out(self) -> None:
         """Write, sync and remove a file. Raises DiskError."""
         self.measure()
-        path = self._root / f".{os.getpid()}.tmp"
+        path = self._root / TRIAL
         with self._errors():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, TRIAL_BYTES)
                 os.pwrite(descriptor, bytes(BLOCK), 0)
                 os.fsync(descriptor)
+                reached("trial.made")
             finally:
                 os.close(descriptor)
                 path.unlink(missing_ok=True)
+                reached("trial.removed")
 
     def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "LocalMember":
         """Return a new member file for the session, not yet made."""

@@ -225,6 +225,7 @@ class Tracking:
             "UPDATE disk SET fault = ?, fault_at = ? WHERE number = ? AND fault IS NOT ?",
             *(fault, None if fault is None else at, number, fault),
         )
+        reached("tracking.fault_recorded")
 
     # --- drives and media -------------------------------------------------------------------------------------------
 
