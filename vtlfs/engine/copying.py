@@ -21,6 +21,7 @@ from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB, utc_now
 
 LOOK_SECONDS = 10.0  # at most, between two looks
+PATIENCE_SECONDS = 1800.0  # for one disk
 END_BYTES = 64 * MIB  # the largest database of which a copy is made while somebody waits for the end
 END_SECONDS = 5.0  # for which the end of a mount waits for it
 
@@ -73,11 +74,14 @@ async def _to_disk(engine: Engine, pooled: PooledDisk, number: int) -> bool:
     stop = threading.Event()
     make = partial(copies.make, engine.library.path, Path(pooled.disk.path), pooled.number, number, stop.is_set)
     try:
-        await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+        with trio.move_on_after(PATIENCE_SECONDS) as patience:
+            await trio.to_thread.run_sync(make, abandon_on_cancel=True)
     except DiskError as error:
         level = logging.INFO if error.errno == errno.ENOSPC else logging.WARNING
         log.log(level, "copying the tracking database: %s", error)
         return False
     finally:
         stop.set()
-    return True
+    if patience.cancelled_caught:
+        log.warning("copying the tracking database: disk %d (%s) does not answer", pooled.number, pooled.disk.path)
+    return not patience.cancelled_caught

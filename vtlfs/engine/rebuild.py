@@ -10,7 +10,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from vtlfs.disks.scan import Batch, Scan
 from vtlfs.engine import base, recover
 from vtlfs.engine.found import Findings, Found
 from vtlfs.engine.library import MOUNTS, Library, label_of
-from vtlfs.engine.replay import Replay
+from vtlfs.engine.replay import Progress, Replay
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import LibraryError, UsageError, VtlfsError
 from vtlfs.failpoints import reached
@@ -36,8 +36,6 @@ QUEUED_BATCHES = 16
 WHOLE_FILE = 1 << 32  # slots: more than any member file has
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +253,7 @@ class _Rebuild:
         if self._config:
             tracking.set_drives(self._config.drives)
         base.add_disks(tracking, self._records(found.most_disks()))
-        self._progress("sessions", 0)
-        Replay(tracking, findings, disks, complete, self._at).run()
+        Replay(tracking, findings, disks, complete, self._at, self._progress).run()
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
         media, *counts = tracking.one("SELECT media, sessions, tape_files, bytes FROM library")

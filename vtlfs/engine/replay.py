@@ -4,6 +4,7 @@ The database is one that nobody else uses yet: the newest copy that was kept, or
 transaction of the caller's.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from vtlfs.config import MAX_STRIPE_UNIT
@@ -19,18 +20,33 @@ SPARE_SESSIONS = 100_000  # identifiers that are left out, for some that were gi
 SPARE_SNAPSHOTS = 100  # numbers likewise
 MAX_GAP = 1 << 47  # bytes of a medium of which nothing is left; more is not believed
 MAX_GAP_FILES = 1_000_000
+TOLD_EVERY = 500
+
+Progress = Callable[[str, int], None]
 
 
 class Replay:
     """One replay of what is in the tables of `Found`."""
 
-    def __init__(self, tracking: Tracking, findings: Findings, disks: dict[int, Disk], complete: bool, at: str) -> None:
-        """`disks` are those that there are, by number; `complete`: they are all; `at` is the time."""
+    def __init__(
+        self,
+        tracking: Tracking,
+        findings: Findings,
+        disks: dict[int, Disk],
+        complete: bool,
+        at: str,
+        progress: Progress,
+    ) -> None:
+        """`disks` are those that there are, by number; `complete`: they are all; `at` is the time.
+
+        `progress` is told what is done and how many of it so far.
+        """
         self._tracking = tracking
         self._findings = findings
         self._complete = complete
         self._disks = len(disks)
         self._at = at
+        self._progress = progress
         self._units = Units(tracking, disks)
         self._placeholders: set[int] = set()
 
@@ -70,7 +86,9 @@ class Replay:
         self._tracking.set_drives(drives)
         mount: int | None = None
         rows = "SELECT session, opening, ending, id IS NOT NULL FROM found LEFT JOIN main.session ON id = session"
-        for session, text, ending, is_known in ask(f"{rows} ORDER BY session"):
+        for done, (session, text, ending, is_known) in enumerate(ask(f"{rows} ORDER BY session")):
+            if done % TOLD_EVERY == 0:
+                self._progress("sessions", done)
             opening = opening_of(text)
             length = None if ending is None else (ending_of(ending).bytes or 0)
             if is_known:

@@ -1,0 +1,62 @@
+"""What member files say of themselves is not believed unseen."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtlfs.engine import headers
+from vtlfs.model import State
+
+GOOD: dict[str, Any] = {
+    "medium": "T1",
+    "drive": 0,
+    "host": "alpha",
+    "pid": 1,
+    "uid": 0,
+    "gid": 0,
+    "program": "tar",
+    "opened_at": "2026-01-31T09:30:00.000000Z",
+    "stripe_unit": 65536,
+    "disks": 2,
+}
+ENDED = GOOD | {
+    "state": "released",
+    "error": None,
+    "released_at": "2026-01-31T09:31:00.000000Z",
+    "tape_file": 3,
+    "start": 10,
+    "bytes": 20,
+    "requests": 4,
+}
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def test_headers_of_a_session_agree():
+    opening, ending, strangers = headers.agreed([(0, GOOD), (1, ENDED)])
+    assert opening is not None
+    assert (opening.medium, opening.opener.host, opening.stripe_unit) == ("T1", "alpha", 65536)
+    assert ending == headers.Ending(State.RELEASED, None, "2026-01-31T09:31:00.000000Z", 3, 10, 20, 4)
+    assert strangers == []
+
+
+def test_header_of_another_session_is_a_stranger():
+    opening, _, strangers = headers.agreed([(0, GOOD), (1, ENDED | {"medium": "T2"}), (2, {})])
+    assert opening is not None
+    assert strangers == [1, 2]
+
+
+@given(key=st.sampled_from(sorted(ENDED)), value=anything)
+def test_any_value_is_taken_as_what_it_is_or_refused(key: str, value: Any):
+    document = ENDED | {key: value}
+    for found in (headers.opening(document), headers.ending(document)):
+        assert found is None or key not in found.__slots__ or getattr(found, key) == value or isinstance(value, str)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(ENDED)) | st.text(), anything))
+def test_no_header_is_an_error(document: dict[str, Any]):
+    headers.agreed([(0, document), (1, ENDED), (2, document)])
