@@ -60,9 +60,8 @@ def members(disk: Path, group: int) -> Listing:
         return found
     with entries:
         for entry in entries:
-            name = _MEMBER.fullmatch(entry.name)
-            session = int(name[1]) if name else -1
-            if member_path(disk, session) != directory / entry.name:
+            session = _session(entry.name, group)
+            if session is None:
                 found.strange.append(os.path.relpath(entry.path, disk))
                 continue
             try:
@@ -72,3 +71,10 @@ def members(disk: Path, group: int) -> Listing:
             mode = status.st_mode
             found.members[session] = Entry(status.st_size, stat.S_ISREG(mode), not mode & _OTHERS)
     return found
+
+
+def _session(name: str, group: int) -> int | None:
+    """Return whose member file has this name in directory `group`; None: it is no such name."""
+    match = _MEMBER.fullmatch(name)
+    session = int(match[1]) if match else -1
+    return session if session // SESSIONS_PER_DIRECTORY == group and f"{session:012d}.member" == name else None

@@ -210,17 +210,20 @@ def _compare(disk: _Disk, lengths: dict[int, int], members: dict[int, Entry], re
     """Compare the files of one directory with the lengths that they have at least."""
     for session, length in lengths.items():
         entry = members.get(session)
-        path = member_path(disk.path, session)
         if entry is None:
+            path = member_path(disk.path, session)
             report.add("gone", f"{path}: gone, with stripe units of session {session}", _restore(disk))
         elif entry.is_file and entry.size < length:
+            path = member_path(disk.path, session)
             problem = f"{path}: {entry.size} bytes are left of {length} of session {session}"
             report.add("short", problem, _restore(disk))
     for session, entry in members.items():
+        if entry.is_file and entry.is_private:
+            continue
         path = member_path(disk.path, session)
         if not entry.is_file:
             report.add("no file", f"{path}: not a regular file", _restore(disk))
-        elif not entry.is_private:
+        else:
             problem = f"{path}: not only its owner may read it"
             report.add("mode", problem, "`chmod 600` it", damage=False)
 
