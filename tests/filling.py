@@ -16,13 +16,13 @@ UNIT = 4096
 OPENER = Opener("alpha", 4711, 0, 0, "tar")
 
 
-def make(root: Path, disks: int = 2) -> Library:
+def make(root: Path, disks: int = 2, unit: int = UNIT) -> Library:
     """Make a library on disks that are directories, with media T1 to T3."""
     root.mkdir(exist_ok=True)
     paths = [root / f"disk{number}" for number in range(disks)]
     for path in paths:
         path.mkdir()
-    library = create(root / "library", paths, drives=1, stripe_unit=UNIT, at=utc_now())
+    library = create(root / "library", paths, drives=1, stripe_unit=unit, at=utc_now())
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.add_media(["T1", "T2", "T3"], None, utc_now())
     return library

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from vtlfs.engine.harm import Harm, Severity
 from vtlfs.engine.library import Library
 from vtlfs.engine.verification import Verification
 from vtlfs.errors import LibraryError, NoSuchMedium, UsageError
-from vtlfs.model import utc_now
+from vtlfs.model import MIB, utc_now
 
 LENGTH = 10 * UNIT + 100  # 11 stripe units
 DATA = [random.Random(seed).randbytes(LENGTH) for seed in range(4)]
@@ -356,6 +357,18 @@ def test_what_is_released_later_is_left_out(library: Library):
         fill(library, ("T3", DATA[3]))
         verifying.verify(library, tracking, found, pytest.fail, lambda _: None)
     assert found.bytes == 3 * LENGTH
+
+
+def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path: Path):
+    library = make(tmp_path / "lib", unit=4 * MIB)
+    data = DATA[0] * 220
+    assert len(data) > 8 * MIB
+    fill(library, ("T1", data))
+    today = Library(library.path, replace(library.config, stripe_unit=UNIT))
+    harms, found = verify(today)
+    assert (harms, found.bytes) == ([], len(data))
+    flip_at(member(library, 0, 1), BLOCK + BLOCK + 3 * MIB)
+    assert the_harm(today).kind is Kind.FLIPPED
 
 
 def test_one_at_a_time(library: Library):

@@ -93,3 +93,10 @@ def test_a_document_that_is_too_large_is_refused_and_the_largest_is_not() -> Non
 
 def test_a_document_that_is_no_object_is_not_read() -> None:
     assert records.decode(records.encode([1], 0)) is None  # type: ignore[arg-type]
+
+
+def test_brackets_within_brackets_are_no_document() -> None:
+    """As somebody might put there who can compute a digest."""
+    text = b"[" * records.MAX_JSON
+    head = records._HEAD.pack(records.MAGIC, records.VERSION, len(text), 0, records._digest(len(text), 0, text))
+    assert records.decode(head + text) is None

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from blake3 import blake3
@@ -78,23 +79,30 @@ class Finding:
 class Examiner:
     """Examines the member files of one disk. Several threads may call it at the same time."""
 
-    def __init__(self, disk: LocalDisk, library: str, stripe_unit: int) -> None:
+    def __init__(self, disk: LocalDisk, library: str) -> None:
         self.number = disk.number
         self.path = Path(disk.path)
         self._library = library
-        self._size = max(CHUNK, BLOCK + stripe_unit)
-        self._buffers: list[mmap.mmap] = []
+        self._buffers: SimpleQueue[mmap.mmap] = SimpleQueue()  # that nobody uses
 
     def examine(self, part: Part) -> list[Finding]:
         """Read the part and return what is wrong with it. Raises LibraryError where the whole disk is gone."""
-        buffer = self._buffers.pop() if self._buffers else mmap.mmap(-1, BLOCK + self._size)
+        buffer = self._buffer(max(CHUNK, BLOCK + part.stripe_unit))
         try:
             findings = self._examine(part, _Buffer(buffer))
         finally:
-            self._buffers.append(buffer)
+            self._buffers.put(buffer)
         if any(finding.kind in (Kind.MISSING, Kind.UNREADABLE) for finding in findings):
             self.check_presence()
         return findings
+
+    def _buffer(self, size: int) -> mmap.mmap:
+        """Return memory that nobody uses; sessions may have stripe units of different sizes."""
+        try:
+            found = self._buffers.get_nowait()
+        except Empty:
+            return mmap.mmap(-1, size)
+        return found if len(found) >= size else mmap.mmap(-1, size)
 
     def check_presence(self) -> None:
         """Raise LibraryError unless the disk is where it was."""

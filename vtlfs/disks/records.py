@@ -57,7 +57,7 @@ def _decode_one(record: bytes) -> tuple[dict[str, Any], int] | None:
         return None
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of brackets within brackets
         return None
     return (document, generation) if isinstance(document, dict) else None
 

@@ -109,7 +109,7 @@ class Verifier:
         for path in self._library.config.disks:
             try:
                 number = _number(path, uuid)
-                found[number] = Examiner(LocalDisk(number, path, uuid), uuid, self._library.config.stripe_unit)
+                found[number] = Examiner(LocalDisk(number, path, uuid), uuid)
             except LibraryError as error:
                 lost[str(path)] = str(error)
         for record in self._tracking.disks():
