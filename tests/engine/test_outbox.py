@@ -127,6 +127,26 @@ async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Pa
         await expect_whole(rig, session, data)
 
 
+async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A write that needs room takes the unit away from a disk that hangs; a flush waits for what was sent there."""
+    monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
+    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 3600)
+    monkeypatch.setattr(outbox, "IMPATIENCE_SECONDS", 0.01)
+    disks = [ScriptedDisk(number) for number in range(3)]
+    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"a" * 10)
+        disk = disks[session._units[0].disk]
+        with disk.held("write"), trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.flush)
+                await until(lambda: disk.waiting == 1, "the disk to hang")
+                disk.free = UNIT
+                await session.write(10, b"b" * 10)
+        await rig.engine.release_writer(session)
+        await expect_whole(rig, session, b"a" * 10 + b"b" * 10)
+
+
 async def test_disk_is_used_again_when_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pool, "TRIAL_SECONDS", 0.0)
     monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 0.01)

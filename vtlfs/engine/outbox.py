@@ -137,16 +137,17 @@ class Outbox:
 
     async def allocate(self, unit: UnitInHand) -> None:
         """Have the room for a unit set aside on its disk, or on another where that fails or hangs. Raises DiskError."""
-        while not unit.allocated:
-            disk = unit.disk
-            try:
-                if not await self._allocate(unit):
-                    continue
-            except DiskError as error:
-                if not self._gave_trouble(disk, error) or not self._move(unit):
-                    raise
-            else:
-                unit.allocated = True
+        try:
+            while not unit.allocated:
+                disk = unit.disk
+                try:
+                    unit.allocated = await self._allocate(unit)
+                except DiskError as error:
+                    if not self._gave_trouble(disk, error) or not self._move(unit):
+                        raise
+        finally:
+            if unit.owed:  # a flush waits for what was on its way to the place that the unit has left
+                self._submit(_Sending(unit), self._place_if_any(unit.disk))
 
     async def _allocate(self, unit: UnitInHand) -> bool:
         """Wait for the room; False if the disk hangs and the unit was given another place."""
@@ -307,7 +308,7 @@ class Outbox:
                 for disk in dirty:
                     nursery.start_soon(self._sync, disk, errors)
             for row in rows.values():
-                if row.disk not in errors:
+                if row.disk in dirty and row.disk not in errors:
                     self._note_durable(row)
             troubled = [disk for disk, error in errors.items() if not self._gave_trouble(disk, error) or recorded]
             for disk, error in errors.items():

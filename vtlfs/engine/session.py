@@ -172,21 +172,25 @@ class WriteSession:
     async def checkpoint(self) -> None:
         """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
         if self._outbox.written and not self._flushing.locked():
-            await self._checkpoint()
+            async with self._flushing:
+                await self._checkpoint()
 
     async def _checkpoint(self) -> None:
-        async with self._flushing:
-            try:
-                await self._record(durable=True)
-            except VtlfsError as error:
-                log.warning("session %d: checkpoint: %s; trying again", self.number, error)
+        try:
+            await self._record(durable=True)
+        except VtlfsError as error:
+            log.warning("session %d: checkpoint: %s; trying again", self.number, error)
 
     async def _ease(self) -> None:
         """Have what was written synced where much is kept in memory until then; wait for it where that is too much."""
-        if self._means.kept.is_much and self._outbox.keeps:
-            self._means.checkpoint_soon(self)
-            if self._means.kept.is_full:
-                await self._checkpoint()
+        kept = self._means.kept
+        if not kept.is_much or not self._outbox.keeps:
+            return
+        self._means.checkpoint_soon(self)
+        if kept.is_full:
+            async with self._flushing:
+                if kept.is_full:
+                    await self._checkpoint()
 
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
