@@ -125,7 +125,7 @@ def test_no_library_and_wrong_words(refused, library, tmp_path):
 def test_interrupted_and_resumed(run, library, number, status):
     """The limit is so low that the interruption comes long before the end."""
     flip(member(library, 0, 1), 0)
-    words = [sys.executable, "-m", "vtlfs", "verify", str(library.path), "--json", "--limit", "2KB/s"]
+    words = [sys.executable, "-m", "vtlfs", "verify", str(library.path), "--json", "--limit", "8KB/s"]
     begin = '{"harms": [\n{"kind": "flipped"'
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
