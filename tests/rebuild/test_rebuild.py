@@ -174,6 +174,13 @@ def test_rebuild_refuses_what_it_must_not_do(lived: Lived, tmp_path: Path):
     assert sorted(os.listdir(lived.path)) == ["library.toml", "mounts"]
 
 
+def test_disks_that_have_moved_are_told(lived: Lived, tmp_path: Path):
+    lived.lose()
+    lived.disks[1] = lived.disks[1].rename(tmp_path / "moved")
+    assert lived.rebuild().findings.ignored == ["library.toml has the disks elsewhere; change library.disks in it"]
+    assert lived.tables()["disk"][1]["path"] == str(tmp_path / "moved")
+
+
 def test_newest_copy_that_is_in_order_is_taken(lived: Lived):
     lived.lose()
     for disk in lived.disks[:2]:

@@ -2,12 +2,13 @@
 
 import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mounting import OnDisks, wait_until
+from mounting import OnDisks, shell, wait_until
 
 from vtlfs.engine import copies
 from vtlfs.engine.library import Library
@@ -156,6 +157,19 @@ def test_links_on_a_disk_are_not_followed(unmounted: OnDisks, tmp_path: Path):
     assert (elsewhere / "victim").read_bytes() == b"mine"
     assert os.listdir(elsewhere) == ["victim"]
     assert not (link / "000000000001.db").is_symlink()
+
+
+def test_no_copy_is_put_below_a_disk_that_is_no_longer_mounted(library: OnDisks, tmp_path: Path):
+    below = library.disks[0]
+    shell(f"mount --bind {below} {below}")
+    try:
+        with library.mounted(expects=["disk 0"], checked=False) as mounted:
+            mounted.medium("T1").write_bytes(b"data")
+            shell(f"umount -l {below}; mv {below} {tmp_path / 'away'}; mkdir {below}")
+    finally:
+        subprocess.run(["umount", "-l", below], check=False, capture_output=True)
+    assert os.listdir(below) == []
+    assert copies.numbers(library.disks[1]) == [1]
 
 
 def test_a_disk_that_fails_does_not_hurt_the_mount(library: OnDisks):

@@ -8,7 +8,6 @@ import errno
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -69,10 +68,15 @@ async def _copy(engine: Engine, every: float, clock: Callable[[], str], *, early
 
 async def _to_disk(engine: Engine, pooled: PooledDisk, number: int) -> bool:
     """Copy the database to one disk; tell whether it is there. What fails is logged: the other disks have theirs."""
-    if pooled.stalled or not pooled.disk.total:
+    if pooled.stalled or not pooled.usable or not pooled.disk.total:
         return False
     stop = threading.Event()
-    make = partial(copies.make, engine.library.path, Path(pooled.disk.path), pooled.number, number, stop.is_set)
+    path = Path(pooled.disk.path)
+
+    def make() -> None:
+        pooled.disk.measure()  # is it still this disk that is mounted there?
+        copies.make(engine.library.path, path, pooled.number, number, stop.is_set)
+
     try:
         with trio.move_on_after(PATIENCE_SECONDS) as patience:
             await trio.to_thread.run_sync(make, abandon_on_cancel=True)

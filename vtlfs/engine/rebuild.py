@@ -248,6 +248,8 @@ class _Rebuild:
                 found.take_in(batch)
         self._check_complete(found.most_disks())
         found.leave_out_strangers()
+        if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
+            findings.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
         for number, (path, _) in self._labels.items():
             tracking.move_disk(number, str(path))
         if self._config:
