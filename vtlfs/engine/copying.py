@@ -22,7 +22,7 @@ from vtlfs.model import MIB, utc_now
 LOOK_SECONDS = 10.0  # at most, between two looks
 PATIENCE_SECONDS = 1800.0  # for one disk
 END_BYTES = 64 * MIB  # the largest database of which a copy is made while somebody waits for the end
-END_SECONDS = 5.0  # for which the end of a mount waits for it
+END_SECONDS = 5.0  # ... at the end of a mount
 
 log = logging.getLogger(__name__)
 
@@ -47,27 +47,37 @@ async def at_end(engine: Engine) -> None:
     try:
         if every is None or (engine.library.path / FILE_NAME).stat().st_size > END_BYTES:
             return
-        with trio.move_on_after(END_SECONDS):
-            await _copy(engine, every, utc_now, early=True)
+        await _copy(engine, every, utc_now, at_end=True)
     except (VtlfsError, OSError) as error:
         log.error("copying the tracking database: %s", error)
 
 
-async def _copy(engine: Engine, every: float, clock: Callable[[], str], *, early: bool = False) -> None:
-    """Copy the database to each disk, one after the other, if a copy is due and no other mount makes it."""
-    number = await engine.change(lambda tracking: copies.claim(tracking, clock(), every, early=early))
+async def _copy(engine: Engine, every: float, clock: Callable[[], str], *, at_end: bool = False) -> None:
+    """Copy the database to all disks at once, if a copy is due and no other mount makes it."""
+    number = await engine.change(lambda tracking: copies.claim(tracking, clock(), every, early=at_end))
     if number is None:
         return
     began = trio.current_time()
-    made = [pooled.number for pooled in engine.pool.disks if await _to_disk(engine, pooled, number)]
+    made: list[int] = []
+
+    async def copy(pooled: PooledDisk) -> None:
+        if await _to_disk(engine, pooled, number, END_SECONDS if at_end else PATIENCE_SECONDS):
+            made.append(pooled.number)
+
+    async with trio.open_nursery() as nursery:
+        for pooled in engine.pool.disks:
+            nursery.start_soon(copy, pooled)
     took = trio.current_time() - began
     await engine.change(lambda tracking: copies.note(tracking, number, clock(), took, made=bool(made)))
     if made:
-        log.debug("copy %d of the tracking database is on disks %s", number, ", ".join(map(str, made)))
+        log.debug("copy %d of the tracking database is on disks %s", number, ", ".join(map(str, sorted(made))))
 
 
-async def _to_disk(engine: Engine, pooled: PooledDisk, number: int) -> bool:
-    """Copy the database to one disk; tell whether it is there. What fails is logged: the other disks have theirs."""
+async def _to_disk(engine: Engine, pooled: PooledDisk, number: int, seconds: float) -> bool:
+    """Copy the database to one disk, in so many seconds at most; tell whether it is there.
+
+    What fails is logged: the other disks have theirs.
+    """
     if pooled.stalled or not pooled.usable or not pooled.disk.total:
         return False
     stop = threading.Event()
@@ -78,7 +88,7 @@ async def _to_disk(engine: Engine, pooled: PooledDisk, number: int) -> bool:
         copies.make(engine.library.path, path, pooled.number, number, stop.is_set)
 
     try:
-        with trio.move_on_after(PATIENCE_SECONDS) as patience:
+        with trio.move_on_after(seconds) as patience:
             await trio.to_thread.run_sync(make, abandon_on_cancel=True)
     except DiskError as error:
         level = logging.INFO if error.errno == errno.ENOSPC else logging.WARNING
