@@ -19,6 +19,8 @@ DAMAGE = {
     "UPDATE library SET media = 7": "the library's counters are 7 media",
     "UPDATE library SET bytes = 7": "the library's counters are 2 media, 3 sessions, 2 tape files, 7 bytes",
     "INSERT INTO library SELECT * FROM library": "the table library has 2 rows",
+    "DELETE FROM copy": "the table copy has 0 rows",
+    "UPDATE disk SET fault = 'x' WHERE number = 1": "disk 1: its fault is x, since None",
     "UPDATE library SET next_session = 2": "session 3: identifiers from 2 on have not been given yet",
     "DELETE FROM disk WHERE number = 0": "there are 1 disks, but their numbers end with 1",
     "UPDATE drive SET loaded = 'A00001L9'": "drive 0: loaded is A00001L9, since None",

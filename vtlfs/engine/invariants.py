@@ -31,6 +31,7 @@ SOUND = Rule(
 _LIBRARY = (
     Rule("a row of {0} names a row of {1} that is not there", 'SELECT "table", parent FROM pragma_foreign_key_check'),
     Rule("the table library has {0} rows instead of 1", "SELECT count(*) FROM library HAVING count(*) <> 1"),
+    Rule("the table copy has {0} rows instead of 1", "SELECT count(*) FROM copy HAVING count(*) <> 1"),
     Rule(
         "the library's counters are {0} media, {1} sessions, {2} tape files, {3} bytes; there are {4}, {5}, {6}, {7}",
         "SELECT * FROM (SELECT media, sessions, tape_files, bytes, (SELECT count(*) FROM medium) AS a,"
@@ -41,6 +42,10 @@ _LIBRARY = (
     Rule(
         "there are {0} disks, but their numbers end with {1}",
         "SELECT count(*) AS disks, max(number) AS last FROM disk HAVING disks < 2 OR last <> disks - 1",
+    ),
+    Rule(
+        "disk {0}: its fault is {1}, since {2}",
+        "SELECT number, fault, fault_at FROM disk WHERE (fault IS NULL) <> (fault_at IS NULL)",
     ),
     Rule(
         "drive {0}: loaded is {1}, since {2}",

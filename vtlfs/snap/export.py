@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from vtlfs.disks.durable import sync_directory
 from vtlfs.engine.library import Library
 from vtlfs.engine.schema import WRITE_COMMAND
 from vtlfs.engine.tracking import Tracking
@@ -38,6 +39,7 @@ def export(library: Library, number: int, file: Path) -> None:
         view.execute("DETACH DATABASE exported")
         os.link(temporary, file)
         reached("export.named")
+        sync_directory(file.parent)
     except FileExistsError:
         raise LibraryError(f"{file}: exists already; export to a new file") from None
     except OSError as error:
