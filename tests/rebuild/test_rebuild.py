@@ -207,6 +207,9 @@ def test_library_toml_is_made_anew(lived: Lived):
     told = lived.vtlfs("rebuild", lived.path, status=2)
     assert "--disk" in told
     assert not lived.path.exists()
+    with pytest.raises(LibraryError, match="disk 1 is missing"):
+        lived.rebuild_with(lived.disks[0], lived.disks[2])
+    assert not lived.path.exists()
     lived.vtlfs("rebuild", lived.path, *(word for disk in lived.disks for word in ("--disk", disk)))
     assert differing(before, lived.tables()) == NUMBERS | {"disk": {"path"}}
     lived.check()

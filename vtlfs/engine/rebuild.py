@@ -178,8 +178,6 @@ class _Rebuild:
 
     def run(self) -> Rebuilt:
         """Make the new database, and put it in its place."""
-        (self._path / MOUNTS).mkdir(mode=0o700, exist_ok=True)
-        reached("rebuild.locks_made")
         try:
             self._check_complete(len(self._config.disks) if self._config else 0)
             begun, refused = base.begin(
@@ -315,6 +313,8 @@ class _Rebuild:
 
     def _put_in_place(self, config: Config) -> Path | None:
         """Give the new database the old one's name, and keep the old one under another. Return that name."""
+        (self._path / MOUNTS).mkdir(mode=0o700, exist_ok=True)
+        reached("rebuild.locks_made")
         if self._config is None:
             write_file(self._path / configuration.FILE_NAME, configuration.render(config).encode())
         descriptor = os.open(self._path / TEMPORARY, os.O_RDWR)
