@@ -4,30 +4,28 @@ It is made beside the place of the old one and takes that place when it is whole
 changed, however it ends; the old one is kept under another name. docs/reliability.md says what can't come back.
 """
 
-import fcntl
 import logging
 import os
 import queue
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vtlfs import config as configuration
-from vtlfs.config import Config, ConfigError
+from vtlfs.config import Config
 from vtlfs.disks.base import Disk
 from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.label import Label
 from vtlfs.disks.local import LocalDisk
 from vtlfs.disks.scan import Batch, Scan
-from vtlfs.engine import base, recover
+from vtlfs.engine import base, preconditions, recover
 from vtlfs.engine.found import Findings, Found
-from vtlfs.engine.library import MOUNTS, Library, label_of
+from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.replay import Progress, Replay
 from vtlfs.engine.tracking import FILE_NAME, Tracking
-from vtlfs.errors import LibraryError, UsageError, VtlfsError
+from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB, DiskRecord, Session
 
@@ -62,96 +60,20 @@ def rebuild(
     told what is done and how many of it so far. Raises UsageError or LibraryError; then nothing has changed.
     """
     path = Path(os.path.abspath(path))
-    config = _configuration(path)
-    labels = _labels(config, disks, without)
+    config = preconditions.configuration_of(path)
+    labels = preconditions.labels(config, disks, without)
     uuid = config.uuid if config else next(iter(labels.values()))[1].library
     made = not path.exists()
     if made:
         path.mkdir(mode=0o700)
         reached("rebuild.directory_made")
     try:
-        with _alone(path):
-            _check_lost(path)
+        with preconditions.alone(path):
+            preconditions.check_lost(path)
             return _Rebuild(path, config, uuid, labels, tuple(sorted(without)), at, progress).run()
     finally:
         if made and not any(path.iterdir()):
             path.rmdir()
-
-
-def _configuration(path: Path) -> Config | None:
-    """Return what library.toml says; None where there is none."""
-    if not (path / configuration.FILE_NAME).exists():
-        return None
-    try:
-        return Library.open(path).config
-    except ConfigError as error:
-        raise LibraryError(f"{error}; mend it, or move it away and a new one is made") from None
-
-
-def _labels(config: Config | None, given: Sequence[Path], without: Sequence[int]) -> dict[int, tuple[Path, Label]]:
-    """Return the disks there are, by number. Raises UsageError, or LibraryError where they are not one library's."""
-    if not given and config is None:
-        raise UsageError("there is no library.toml that says where the disks are; give --disk once for each")
-    found: dict[int, tuple[Path, Label]] = {}
-    for disk in [Path(os.path.realpath(disk)) for disk in given or (config.disks if config else ())]:
-        try:
-            label = label_of(disk)
-            if label is None:
-                raise LibraryError(f"disk {disk}: not labelled; is the right device mounted there?")
-        except LibraryError as error:
-            if given or not without:
-                raise LibraryError(f"{error}; without it: --without-disk N") from None
-            continue
-        uuid = config.uuid if config else next(iter(found.values()))[1].library if found else label.library
-        if label.library != uuid:
-            raise LibraryError(f"disk {disk}: belongs to another library ({label.library}, not {uuid})")
-        if label.number in found:
-            raise LibraryError(f"disk {disk}: is disk {label.number}, and so is {found[label.number][0]}")
-        found[label.number] = (disk, label)
-    if not found:
-        raise LibraryError("none of the disks is there; a tracking database is rebuilt from what lies on them")
-    if there := sorted(set(without) & set(found)):
-        raise UsageError(f"disk {there[0]} is there ({found[there[0]][0]}), and --without-disk says that it is not")
-    return found
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other rebuilds of the library out, and live mounts. Raises LibraryError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LibraryError(f"{path}: is being rebuilt by somebody else; wait for that") from None
-        _check_unmounted(path)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _check_unmounted(path: Path) -> None:
-    for lock in sorted((path / MOUNTS).glob("*.lock")):
-        if lock.stem.isdecimal() and recover.is_alive(path, int(lock.stem)):
-            raise LibraryError(f"{path}: is mounted; unmount it everywhere before it is rebuilt")
-
-
-def _check_lost(path: Path) -> None:
-    """Raise LibraryError if the tracking database is there and in order, or can't be looked at."""
-    file = path / FILE_NAME
-    if not file.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as old:
-            if old.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
-                return
-            old.execute("SELECT uuid FROM library").fetchone()[0]
-    except (sqlite3.DatabaseError, TypeError) as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-            return
-        raise LibraryError(f"{file}: {error}; move it away if it is lost") from None
-    raise LibraryError(f"{file}: is there and in order; move it away, with its -wal, to have a new one all the same")
 
 
 class _Rebuild:
@@ -324,7 +246,7 @@ class _Rebuild:
         finally:
             os.close(descriptor)
         reached("rebuild.synced")
-        _check_unmounted(self._path)
+        preconditions.check_unmounted(self._path)
         aside = self._path / f"{FILE_NAME}.lost-{self._at.translate({ord(c): None for c in '-:.'})}"
         kept = None
         for suffix in ("-wal", "-shm", ""):  # a log without its database would be taken for the new one's
