@@ -83,7 +83,6 @@ def test_unmounting_does_not_wait_for_a_disk_that_hangs(frozen: OnDisks):
         assert mounted.ended() == 0
 
 
-
 def test_mount_that_was_unmounted_lazily_leaves_the_next_one_alone(library: OnDisks):
     with library.mounted() as first, suppress(OSError), open(first.medium("T1"), "wb"):
         shell(f"umount -l {first.path}")
