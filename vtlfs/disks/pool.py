@@ -6,10 +6,10 @@ from collections import Counter
 from time import monotonic
 
 import outcome
-import trio
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.lane import Lane
+from vtlfs.disks.turns import Turns
 from vtlfs.errors import DiskError
 from vtlfs.model import MIB
 
@@ -35,7 +35,7 @@ class PooledDisk:
         self.syncing = Lane(f"{name}.sync", SYNC_THREADS)
         self.reading = Lane(f"{name}.read", READ_THREADS)
         self._probing = Lane(f"{name}.probe")
-        self.queue = trio.Semaphore(queued_units)
+        self.queue = Turns(queued_units)
         self.written = self.read = 0  # bytes of stripe units, since the mount began; the trio loop's
         self.fault: DiskError | None = None
         self._tried_at = 0.0

@@ -8,7 +8,7 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from time import monotonic
 from typing import TypeVar
@@ -26,7 +26,7 @@ from vtlfs.engine.session import Means, WriteSession
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.tracking import Tracking
 from vtlfs.engine.unit import Buffers
-from vtlfs.errors import TrackingError, VtlfsError, errno_name
+from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import MIB, Access, Mount, Opener, Session, State, utc_now
 
 LEASE = 100  # session identifiers that a mount takes at a time
@@ -239,10 +239,18 @@ class Engine:
         """
         if (writer := self._writers.get(session)) is not None:
             await self.settle(writer.barcode)
-        await self._recorder.call(lambda _: None, durable=False)
-        known = self.tracking.session(session)
+        known = self._known(session)
+        if session not in self._writers and (known is None or known.mount == self.mount.id):
+            await self._recorder.call(lambda _: None, durable=False)  # a commit, which takes a while on a busy disk
+            known = None
+        known = known or self.tracking.session(session)
         writer, reader = self._writers.get(session), self._readers.get(session)
         return known, writer.length if writer else reader.bytes if reader else known.bytes
+
+    def _known(self, session: int) -> Session | None:
+        with suppress(NoSuchSession):
+            return self.tracking.session(session)
+        return None
 
     async def open_sessions(self) -> list[int]:
         """Return the identifiers of the sessions that are open in any mount; of this one not those that were closed."""
@@ -299,8 +307,8 @@ class Engine:
         """Make the progress of running streams durable, now and then."""
         while True:
             await trio.sleep(self.library.config.checkpoint)
-            for session in list(self._writers.values()):
-                self._nursery.start_soon(session.checkpoint)
+            for number in self._writers:
+                self._nursery.start_soon(self._writers[number].checkpoint)
 
     async def _probes(self) -> None:
         """Look at the disks now and then: their free space, whether they answer, and whether they work again."""

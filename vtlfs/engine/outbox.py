@@ -16,6 +16,7 @@ import trio
 
 from vtlfs.disks.base import Member
 from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.disks.turns import Turns
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.unit import Buffers, UnitInHand
 from vtlfs.errors import DiskError, VtlfsError
@@ -196,12 +197,12 @@ class Outbox:
                 disk.queue.acquire_nowait()
             except trio.WouldBlock:
                 with trio.move_on_after(IMPATIENCE_SECONDS):
-                    await disk.queue.acquire()
+                    await disk.queue.acquire(self._session)
                     return disk
             else:
                 return disk
 
-    def _submit(self, sending: _Sending, place: trio.Semaphore | None) -> None:
+    def _submit(self, sending: _Sending, place: Turns | None) -> None:
         """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
         unit = sending.unit
         disk, slot = unit.disk, unit.slot
@@ -231,7 +232,7 @@ class Outbox:
 
         self._pool[disk].writing.submit(done, self._member(disk).write, unit.number, slot, pieces, start, generation)
 
-    def _place_if_any(self, disk: int) -> trio.Semaphore | None:
+    def _place_if_any(self, disk: int) -> Turns | None:
         """Take a place in a queue; None where there is none just now, for what has had one on a disk that failed."""
         queue = self._pool[disk].queue
         try:

@@ -60,20 +60,31 @@ class Recorder:
         self._tracking.close()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            batch = [job]
-            while len(batch) < MAX_BATCH and not self._jobs.empty():
-                following = self._jobs.get()
-                if following is None:
-                    self._jobs.put(None)
-                    break
-                batch.append(following)
-            results = self._commit(batch)
-            try:
-                for (_, _, done), result in zip(batch, results, strict=True):
-                    self._token.run_sync_soon(done, result)
-            except trio.RunFinishedError:
-                return
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Take what waits, commit it and tell those who wait; False at the end.
+
+        A function of its own, so that nothing of it, such as the sessions that the jobs are about, stays in memory
+        until the next job comes.
+        """
+        if (job := self._jobs.get()) is None:
+            return False
+        batch = [job]
+        while len(batch) < MAX_BATCH and not self._jobs.empty():
+            following = self._jobs.get()
+            if following is None:
+                self._jobs.put(None)
+                break
+            batch.append(following)
+        results = self._commit(batch)
+        try:
+            for (_, _, done), result in zip(batch, results, strict=True):
+                self._token.run_sync_soon(done, result)
+        except trio.RunFinishedError:
+            return False
+        return True
 
     def _commit(self, batch: list[_Job]) -> list["outcome.Outcome[Any]"]:
         results: list[outcome.Outcome[Any]] = []

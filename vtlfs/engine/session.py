@@ -335,6 +335,9 @@ class WriteSession:
         if tape_file is not None:
             release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
         await self._outbox.finish(release)
+        for unit in self._units.values():  # the last one, which is seldom full; the garbage collector may come late
+            unit.recycle(self._means.buffers)
+        self._units.clear()
 
     # --- what has been before ---------------------------------------------------------------------------------------
 
