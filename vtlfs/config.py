@@ -1,6 +1,8 @@
 """The library's configuration, `library.toml`: what may stand in it, and errors that name the line and the key."""
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ UNFINISHED = "library.toml.init"  # until all that a library needs is there
 MIN_STRIPE_UNIT = 4 * KIB
 MAX_STRIPE_UNIT = 64 * MIB
 MAX_DRIVES = 1000
+MAX_BYTES = 1 << 20  # of the file
+MAX_SECONDS = 36500 * 86400  # a hundred years
 SNAPSHOT_RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 MAX_KEPT = 1_000_000  # snapshots by one rule
 NEW_DRIVES = 4
@@ -60,7 +64,10 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d)", text.strip())
     if match is None:
         raise UsageError(f"{text!r} is no duration; write it like 5s, 15min, 1h or 2d")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > MAX_SECONDS:
+        raise UsageError(f"{text[:40]!r} is too long: {MAX_SECONDS // _SECONDS['d']}d at most")
+    return seconds
 
 
 def check_stripe_unit(size: int) -> int:
@@ -86,6 +93,8 @@ def _text(value: Any) -> str:
 def _paths(value: Any) -> tuple[Path, ...]:
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(item, str) and item for item in value):
         raise UsageError("it must be a list of two or more directories")
+    if any("\0" in item for item in value):
+        raise UsageError("the name of a directory has no NUL")
     return tuple(Path(item) for item in value)
 
 
@@ -149,7 +158,7 @@ def load(library: Path, name: str = FILE_NAME) -> Config:
     """Read the configuration of the library in this directory. Raises LibraryError or ConfigError."""
     path = library / name
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
     except FileNotFoundError:
         raise LibraryError(f"{library}: no vtlfs library here (no {FILE_NAME}); `vtlfs init` makes one") from None
     except PermissionError:
@@ -161,7 +170,23 @@ def load(library: Path, name: str = FILE_NAME) -> Config:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: its values are nested too deeply") from None
+    except ValueError:  # more digits than Python converts
+        raise ConfigError(f"{path}: a number in it is too large") from None
     return _interpret(document, path, text)
+
+
+def _read(path: Path) -> str:
+    """Return the text of the file. Raises OSError, UnicodeDecodeError, ConfigError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfigError(f"{path}: not a file")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: it has more than {MAX_BYTES} bytes")
+    return content.decode().replace("\r\n", "\n")
 
 
 def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:

@@ -6,18 +6,24 @@ One line an event. Where no syslog takes it, the line goes to a file in the libr
 import logging
 import os
 import queue
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from logging.handlers import QueueHandler, QueueListener, SysLogHandler
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 SYSLOG = "/dev/log"  # of journald, rsyslog and the rest
 FILE = "vtlfs.log"  # in the library
 END_SECONDS = 5.0  # at the end, for what is not written yet; a log may hang
 
-_CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {ord("\n"): "\\n"}
+_CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))} | {
+    ord("\n"): "\\n",
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
 
 
 class _OneLine(logging.Formatter):
@@ -27,11 +33,21 @@ class _OneLine(logging.Formatter):
         return super().format(record).translate(_CONTROL)
 
 
+class _StandardError(logging.StreamHandler[Any]):
+    """Standard error, whatever that is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 class _File(logging.FileHandler):
     """A file of the library, made when there is something to write, for its owner only."""
 
     def _open(self) -> TextIOWrapper:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(
+            self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600
+        )
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogateescape")
 
 
@@ -56,10 +72,11 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def to_standard_error(level: str) -> None:
     """Log to standard error: in the foreground, and for commands."""
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(_OneLine("vtlfs: %(levelname)s: %(message)s"))
     handler.addFilter(_is_news)
-    logging.basicConfig(handlers=[handler], level=level.upper())
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger().setLevel(level.upper())
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from vtlfs.errors import UsageError
+from vtlfs.errors import UsageError, VtlfsError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 Digest = bytes  # a BLAKE3, 32 bytes
@@ -17,6 +17,7 @@ BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 RESERVED_BARCODES = frozenset({"loaded"})  # /drives/N/loaded is the symbolic link
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:%-]{0,254}")
 MAX_SIZE = 1 << 62  # of anything; the tracking database adds two sizes in 64 bits
+MAX_SESSION = 1 << 55  # no identifier is so large: inode numbers of paths lie above
 MAX_RANGE = 100_000  # barcodes in one A..B range: a typing error, not a library
 
 _SUFFIX = {"": 1, "B": 1} | {
@@ -251,8 +252,11 @@ def format_time(moment: datetime) -> str:
 
 
 def epoch_ns(time: str) -> int:
-    """Return the nanoseconds since 1970 of a time in the product's form."""
-    moment = datetime.fromisoformat(time)
+    """Return the nanoseconds since 1970 of a time in the product's form. Raises VtlfsError for anything else."""
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        raise VtlfsError(f"{time!r} is no time; `vtlfs check` finds what is damaged") from None
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
 
 

@@ -124,11 +124,11 @@ def test_not_enough_rights(refused, shelf):
     assert "Permission denied" in line
 
 
-def test_interrupt_ends_with_130(tmp_path):
-    """A FIFO in the place of the configuration keeps the program waiting."""
-    (tmp_path / "library").mkdir()
-    os.mkfifo(tmp_path / "library/library.toml")
-    words = [sys.executable, "-m", "vtlfs", "status", str(tmp_path / "library")]
+def test_interrupt_ends_with_130(shelf, tmp_path):
+    """A FIFO that nobody reads keeps the program waiting."""
+    shelf.write("A00001L9", b"x")
+    os.mkfifo(tmp_path / "pipe")
+    words = [sys.executable, "-m", "vtlfs", "extract", shelf.path, "A00001L9", "-o", str(tmp_path / "pipe")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     time.sleep(1)
     process.send_signal(signal.SIGINT)

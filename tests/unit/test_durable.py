@@ -44,8 +44,16 @@ def test_a_symbolic_link_where_the_temporary_file_goes_is_not_followed(tmp_path:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / f".file.{os.getpid()}.tmp").symlink_to(victim)
-    with pytest.raises(OSError):
-        write_file(tmp_path / "file", b"x")
+    write_file(tmp_path / "file", b"x")
+    assert victim.read_bytes() == b"precious"
+    assert sorted(os.listdir(tmp_path)) == ["file", "victim"]
+
+
+def test_a_hard_link_where_the_temporary_file_goes_is_not_written_to(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f".file.{os.getpid()}.tmp").hardlink_to(victim)
+    write_file(tmp_path / "file", b"x")
     assert victim.read_bytes() == b"precious"
 
 

@@ -313,7 +313,7 @@ def test_another_librarys_database_is_refused(library: Library, tmp_path: Path) 
 def test_a_database_that_is_missing_damaged_empty_or_foreign_is_refused_and_left_alone(library: Library) -> None:
     path = library.path / "tracking.db"
     path.unlink()
-    with pytest.raises(LibraryError, match=r"missing.*backup"):
+    with pytest.raises(LibraryError, match=r"missing.*vtlfs rebuild"):
         library.tracking()
     assert not path.exists()
     foreign = sqlite3.connect(path)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from vtlfs import __version__
+from vtlfs import __version__, logs
 from vtlfs.cli.check import check
 from vtlfs.cli.extract import extract
 from vtlfs.cli.fstab import fstab
@@ -81,6 +81,7 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status; `arguments` are by default those that it was started with."""
     prepare_streams()
+    logs.to_standard_error("warning")
     try:
         result = program.main(arguments, prog_name="vtlfs", standalone_mode=False)
     except click.ClickException as error:

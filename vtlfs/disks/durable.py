@@ -19,7 +19,8 @@ def sync_directory(path: Path) -> None:
 def write_file(path: Path, content: bytes, *, exclusive: bool = False, mode: int = 0o600) -> None:
     """Write the file durably, with these permissions. `exclusive`: raise FileExistsError where there is one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    temporary.unlink(missing_ok=True)  # whatever it is, and wherever it leads
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:
             view = memoryview(content)

@@ -1,12 +1,15 @@
 """What lies on a disk, by names and sizes: the member files as the directories show them, without opening one."""
 
+import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtlfs.disks.opening import SESSIONS, SESSIONS_PER_DIRECTORY, member_path
+from vtlfs.disks.opening import SESSIONS, SESSIONS_PER_DIRECTORY, NotAFile, entered, member_path
 
 _GROUP = re.compile(r"[0-9]{6,}")
 _MEMBER = re.compile(r"([0-9]{12,})\.member")
@@ -36,11 +39,7 @@ def groups(disk: Path) -> tuple[set[int], list[str]]:
     Directory G has sessions G * SESSIONS_PER_DIRECTORY and on. Raises OSError.
     """
     numbers, strange = set(), []
-    try:
-        entries = os.scandir(disk / SESSIONS)
-    except FileNotFoundError:
-        return set(), []
-    with entries:
+    with _listed(disk, SESSIONS) as entries:
         for entry in entries:
             name = entry.name
             if _GROUP.fullmatch(name) and f"{int(name):06d}" == name and entry.is_dir(follow_symlinks=False):
@@ -54,15 +53,11 @@ def members(disk: Path, group: int) -> Listing:
     """Return what is in one of these directories; nothing where there is none. Raises OSError."""
     directory = member_path(disk, group * SESSIONS_PER_DIRECTORY).parent
     found = Listing({}, [])
-    try:
-        entries = os.scandir(directory)
-    except FileNotFoundError:
-        return found
-    with entries:
+    with _listed(disk, SESSIONS, directory.name) as entries:
         for entry in entries:
             session = _session(entry.name, group)
             if session is None:
-                found.strange.append(os.path.relpath(entry.path, disk))
+                found.strange.append(f"{SESSIONS}/{directory.name}/{entry.name}")
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -78,3 +73,18 @@ def _session(name: str, group: int) -> int | None:
     match = _MEMBER.fullmatch(name)
     session = int(match[1]) if match else -1
     return session if session // SESSIONS_PER_DIRECTORY == group and f"{session:012d}.member" == name else None
+
+
+@contextmanager
+def _listed(disk: Path, *names: str) -> Iterator[Iterator["os.DirEntry[str]"]]:
+    """Yield what is in a directory of the disk; nothing where there is none. Raises OSError."""
+    with ExitStack() as stack:
+        entries: Iterator[os.DirEntry[str]] = iter(())
+        try:
+            directory = stack.enter_context(entered(disk, *names, flags=os.O_RDONLY))
+            entries = stack.enter_context(os.scandir(directory))
+        except FileNotFoundError:
+            pass
+        except NotAFile as error:
+            raise OSError(errno.ELOOP, str(error), str(disk.joinpath(*names))) from None
+        yield entries

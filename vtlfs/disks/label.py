@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vtlfs.disks.durable import write_file
+from vtlfs.disks.opening import NotAFile, read_small
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 
 FILE_NAME = "vtlfs-disk.json"
 FORMAT = 1
+MAX_DISKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,12 @@ def read(path: Path) -> Label | None:
     """Return the label of the disk at this directory; None where there is none. Raises LibraryError."""
     file = path / FILE_NAME
     try:
-        return parse(file.read_bytes())
+        return parse(read_small(file))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise LibraryError(f"{file}: {error.strerror}") from None
-    except LibraryError as error:
+    except (LibraryError, NotAFile) as error:
         raise LibraryError(f"{file}: {error}") from None
 
 
@@ -44,9 +46,9 @@ def parse(content: bytes) -> Label:
         label = Label(document["library"], document["disk"], document["number"], document["created_at"])
         if not all(isinstance(text, str) for text in (label.library, label.disk, label.created_at)):
             raise TypeError
-        if type(label.number) is not int or label.number < 0:
+        if type(label.number) is not int or not 0 <= label.number < MAX_DISKS:
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise LibraryError("not the label of a disk") from None
     return label
 

@@ -9,7 +9,7 @@ A member file is a header block, then slots: each a record block and the bytes o
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from blake3 import blake3
 from vtlfs.disks import label as labels
 from vtlfs.disks import records
 from vtlfs.disks.durable import sync_directory
-from vtlfs.disks.opening import GONE, NotAFile, member_path, opened
+from vtlfs.disks.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened, read_small
 from vtlfs.disks.records import BLOCK
 from vtlfs.errors import DamagedUnit, DiskError, LibraryError
 from vtlfs.failpoints import reached
@@ -60,7 +60,8 @@ class LocalDisk:
         self.measure()
         path = self._root / TRIAL
         with self._errors():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            path.unlink(missing_ok=True)  # what a crash or somebody else has left
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, TRIAL_BYTES)
                 os.pwrite(descriptor, bytes(BLOCK), 0)
@@ -77,16 +78,29 @@ class LocalDisk:
         return LocalMember(self, session, stripe_unit, identity | header)
 
     def reopen(self, session: int, stripe_unit: int, slots: int) -> "LocalMember | None":
-        """Return a session's member file after a crash, of which `slots` slots count; None without one."""
+        """Return a session's member file after a crash, of which `slots` slots count; None without one.
+
+        A file that says that it is another one is left alone, and so is one that says nothing and has another name too.
+        """
         with self._errors():
             try:
-                descriptor = os.open(member_path(self._root, session), os.O_RDWR | os.O_NOFOLLOW)
+                with opened(self._root, session, os.O_RDWR) as found:
+                    header = records.decode(os.pread(found, BLOCK, 0))
+                    is_other = not self._is_of(session, header[0]) if header else os.fstat(found).st_nlink > 1
+                    if is_other:
+                        raise OSError(errno.EINVAL, "another file is in the place of a member file")
+                    descriptor = os.dup(found)
             except FileNotFoundError:
                 return None
-            header = records.decode(os.pread(descriptor, BLOCK, 0))
+            except NotAFile as error:
+                raise OSError(errno.ELOOP, str(error)) from None
         member = LocalMember(self, session, stripe_unit, header[0] if header else {})
         member.adopt(descriptor, slots, header[1] + 1 if header else 0)
         return member
+
+    def _is_of(self, session: int, header: dict[str, Any]) -> bool:
+        said = tuple(header.get(key) for key in ("library", "disk", "session"))
+        return said == (self._library, self.number, session)
 
     def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
         """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
@@ -107,9 +121,9 @@ class LocalDisk:
 
     def _check_label(self) -> None:
         try:
-            label = labels.parse((self._root / labels.FILE_NAME).read_bytes())
+            label = labels.parse(read_small(self._root / labels.FILE_NAME))
             ours = (label.library, label.number) == (self._library, self.number)
-        except (FileNotFoundError, LibraryError):
+        except (FileNotFoundError, NotAFile, LibraryError):
             ours = False
         if not ours:
             raise OSError(errno.ENODEV, "its label is not there; is the right device mounted?")
@@ -230,25 +244,36 @@ class LocalMember:
         if self._descriptor is None:
             directory = self._path.parent
             self._disk.check_here()
-            for path in (directory.parent, directory):
-                if not path.is_dir():
-                    path.mkdir(mode=0o700, exist_ok=True)
-                    reached("member.directory_made")
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            reached("member.made")
-            try:
-                _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
-            except OSError:
-                os.close(descriptor)
-                self._path.unlink(missing_ok=True)
-                reached("member.given_up")
-                raise
-            reached("member.described")
+            descriptor = self._make()
             # Another session or mount may have made the directories and not have synced them yet.
             unsure = [path for path in (directory, directory.parent) if path not in self._disk._durable]
             self._new_entries = [directory, *(path.parent for path in unsure)]
             self._descriptor = descriptor
         return self._descriptor
+
+    def _make(self) -> int:
+        """Make the file with its header, where no symbolic link leads elsewhere; return its descriptor."""
+        root, names, name = Path(self._disk.path), (SESSIONS, self._path.parent.name), self._path.name
+        try:
+            for depth, new in enumerate(names):
+                with entered(root, *names[:depth]) as within, suppress(FileExistsError):
+                    os.mkdir(new, 0o700, dir_fd=within)
+                    reached("member.directory_made")
+            with entered(root, *names) as within:
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(name, flags, 0o600, dir_fd=within)
+                reached("member.made")
+                try:
+                    _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
+                except OSError:
+                    os.close(descriptor)
+                    os.unlink(name, dir_fd=within)
+                    reached("member.given_up")
+                    raise
+        except NotAFile as error:
+            raise OSError(errno.ELOOP, str(error)) from None
+        reached("member.described")
+        return descriptor
 
 
 def _begin_writing_out(descriptor: int, offset: int, size: int) -> None:

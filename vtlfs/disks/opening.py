@@ -1,4 +1,4 @@
-"""Opening a member file for reading, whatever may have been put in its place.
+"""Opening what lies on a disk, whatever may have been put in its place.
 
 A symbolic link is never followed, neither in the place of the file nor of a directory above it on the disk. A FIFO or
 a device is not waited for.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 SESSIONS = "sessions"
 SESSIONS_PER_DIRECTORY = 1000
+MAX_SMALL = 1 << 16  # bytes of a small file
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 _KINDS = {
@@ -34,11 +35,30 @@ def member_path(disk: Path, session: int) -> Path:
     return disk / SESSIONS / f"{session // SESSIONS_PER_DIRECTORY:06d}" / f"{session:012d}.member"
 
 
+def read_small(file: Path, *, follow: bool = False, most: int = MAX_SMALL) -> bytes:
+    """Return what is in a small file. `follow`: a symbolic link may lead to it. Raises OSError or NotAFile."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        descriptor = os.open(file, flags if follow else flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise NotAFile("a symbolic link is in its place") from None
+        raise
+    with open(descriptor, "rb") as opened:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotAFile(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')} is in its place")
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise NotAFile(f"it has more than {most} bytes")
+    return content
+
+
 @contextmanager
 def opened(disk: Path, session: int, flags: int = 0) -> Iterator[int]:
     """Open a session's member file for reading; `flags` are added. Raises OSError or NotAFile."""
     path = member_path(disk, session)
-    with _directory(disk, (path.parent.parent.name, path.parent.name)) as directory:
+    with entered(disk, path.parent.parent.name, path.parent.name) as directory:
         mode = os.stat(path.name, dir_fd=directory, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode):
             raise NotAFile(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')} is in its place")
@@ -54,9 +74,9 @@ def opened(disk: Path, session: int, flags: int = 0) -> Iterator[int]:
 
 
 @contextmanager
-def _directory(disk: Path, names: tuple[str, ...]) -> Iterator[int]:
+def entered(disk: Path, *names: str, flags: int = os.O_PATH) -> Iterator[int]:
     """Open a directory of the disk. Raises OSError; NotAFile where a symbolic link leads on."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    flags |= os.O_DIRECTORY | os.O_CLOEXEC
     descriptor = os.open(disk, flags)
     try:
         for name in names:

@@ -18,10 +18,9 @@ from vtlfs.disks import records
 from vtlfs.disks.local import slot_offset
 from vtlfs.disks.opening import SESSIONS, SESSIONS_PER_DIRECTORY
 from vtlfs.disks.records import BLOCK
-from vtlfs.model import KIB, MIB, Digest
+from vtlfs.model import KIB, MAX_SESSION, MIB, Digest
 
 BATCH_RECORDS = 2000
-MAX_SESSION = 1 << 60
 
 _DIRECTORY = re.compile(r"[0-9]{6,18}")
 _MEMBER = re.compile(r"([0-9]{12,21})\.member")

@@ -2,15 +2,13 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_utils import Database
-
 from vtlfs.engine import copies, tracking
-from vtlfs.engine.schema import migrations
+from vtlfs.engine.connection import TABLES, fresh_tables
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError, UsageError, VtlfsError
 from vtlfs.model import DiskRecord, check_barcode
@@ -89,22 +87,11 @@ def _check(file: Path, uuid: str) -> str:
     with closing(Tracking(file.parent, name=file.name)) as copy:
         if copy.library_uuid() != uuid:
             raise LibraryError(f"it is of another library ({copy.library_uuid()})")
-        if _tables(copy.execute) != _fresh_tables():
+        if copy.execute(TABLES).fetchall() != fresh_tables():
             raise LibraryError("its tables are not those of this vtlfs")
         for (barcode,) in copy.execute("SELECT barcode FROM medium"):
             check_barcode(barcode)
         return str(copy.one("SELECT coalesce(begun_at, created_at) FROM copy, library")[0])
-
-
-def _fresh_tables() -> list[tuple[str, str, str]]:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        migrations.apply(Database(connection, execute_plugins=False))
-        return _tables(connection.execute)
-
-
-def _tables(execute: Callable[[str], sqlite3.Cursor]) -> list[tuple[str, str, str]]:
-    rows = execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name")
-    return rows.fetchall()
 
 
 def _count_on(temporary: Path, newest: int) -> None:

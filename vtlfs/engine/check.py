@@ -168,7 +168,7 @@ def _labelled(library: Library, tracking: Tracking, report: Report) -> list[_Dis
 
 def _check_files(tracking: Tracking, disks: list[_Disk], report: Report, progress: Callable[[float], object]) -> None:
     """Compare the member files with what is recorded of them, a directory of each disk at a time."""
-    groups = set(range(invariants.next_session(tracking) // SESSIONS_PER_DIRECTORY + 1))
+    groups = invariants.groups(tracking, SESSIONS_PER_DIRECTORY)
     groups = groups.union(*(_groups(disk, report) for disk in disks))
     with ThreadPoolExecutor(max(1, len(disks))) as pool:
         for done, group in enumerate(sorted(groups), 1):

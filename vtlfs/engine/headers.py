@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtlfs.config import MAX_DRIVES, check_stripe_unit
-from vtlfs.errors import UsageError
-from vtlfs.model import MAX_SIZE, Opener, State, check_barcode
+from vtlfs.errors import VtlfsError
+from vtlfs.model import MAX_SIZE, Opener, State, check_barcode, epoch_ns
 
 MAX_DISKS = 1000
 MAX_TAPE_FILES = 1 << 40
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _ERROR = re.compile(r"[A-Z0-9]{1,32}")
 _ENDED = (State.RELEASED, State.FAILED, State.RECOVERED)
 
@@ -55,7 +55,7 @@ def opening(header: dict[str, Any]) -> Opening | None:
             check_stripe_unit(_number(header["stripe_unit"])),
             _number(header["disks"], MAX_DISKS),
         )
-    except (KeyError, TypeError, UsageError):
+    except (KeyError, TypeError, VtlfsError):
         return None
 
 
@@ -73,7 +73,7 @@ def ending(header: dict[str, Any]) -> Ending | None:
                 return None
         requests = _number(header["requests"]) if "requests" in header else None
         return Ending(State(state), error, _time(header["released_at"]), tape_file, start, size, requests)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, VtlfsError):
         return None
 
 
@@ -101,6 +101,7 @@ def _text(value: Any) -> str:
 def _time(value: Any) -> str:
     if not _TIME.fullmatch(_text(value)):
         raise TypeError
+    epoch_ns(value)
     return str(value)
 
 

@@ -229,6 +229,11 @@ def known(tracking: Tracking, first: int, last: int) -> set[int]:
     return {row[0] for row in tracking.execute("SELECT id FROM session WHERE id BETWEEN ? AND ?", first, last)}
 
 
+def groups(tracking: Tracking, size: int) -> set[int]:
+    """Return the groups of `size` identifiers of which the database knows a session."""
+    return {row[0] for row in tracking.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
+
+
 def next_session(tracking: Tracking) -> int:
     """Return the lowest session identifier that no mount has been given."""
     return int(tracking.one("SELECT next_session FROM library")[0])

@@ -6,7 +6,7 @@ from contextlib import suppress
 import outcome
 import trio
 
-from vtlfs.disks.pool import DiskPool
+from vtlfs.disks.pool import DiskPool, PooledDisk
 from vtlfs.engine.stripe import cut
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
@@ -97,7 +97,7 @@ class StreamReader:
         if load is None:
             load = _Load()
             row = self._row(number)
-            disk = self._pool[row.disk]
+            disk = self._disk(row)
 
             def arrived(result: "outcome.Outcome[bytes]") -> None:
                 disk.read += row.bytes if isinstance(result, outcome.Value) else 0
@@ -106,6 +106,11 @@ class StreamReader:
             disk.reading.submit(arrived, disk.disk.read, row, self._file.stripe_unit)
         self._loads[number] = load
         return load
+
+    def _disk(self, row: StripeUnit) -> PooledDisk:
+        if row.disk >= len(self._pool):
+            raise DamagedUnit(row.session, row.unit, row.disk, "the library has no such disk")
+        return self._pool[row.disk]
 
     def _row(self, number: int) -> StripeUnit:
         if number not in self._rows:

@@ -51,7 +51,7 @@ def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
 def is_alive(library: Path, mount: int) -> bool:
     """Tell whether a process serves the mount. One that can't be told about is taken to live."""
     try:
-        descriptor = os.open(lock_path(library, mount), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(lock_path(library, mount), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError as error:

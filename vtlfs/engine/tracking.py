@@ -11,12 +11,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
+from vtlfs.engine.connection import Connection, check_files, check_tables, translated, unusable
+from vtlfs.engine.rows import medium_of, session_of, stripe_unit_of, tape_file_of
 from vtlfs.engine.schema import is_newer, migrations
 from vtlfs.errors import (
     LibraryError,
@@ -78,19 +79,18 @@ class Tracking:
         the file in that directory, where it is another one, such as an exported snapshot.
         """
         path = library / name
-        if not path.is_file():
-            raise LibraryError(
-                f"{path}: the tracking database is missing; `vtlfs rebuild` makes a new one from the disks"
-            )
+        check_files(path)
         try:
-            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, factory=Connection)
         except sqlite3.DatabaseError as error:
-            raise _unusable(path, error) from None
+            raise unusable(path, error) from None
         try:
             self._db = Database(connection, execute_plugins=False)
             if read_only:
                 connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA trusted_schema = OFF")
             self._check(path, read_only)
+            check_tables(path, connection, exported=name != FILE_NAME and read_only)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
@@ -114,7 +114,7 @@ class Tracking:
                     )
                 migrations.apply(self._db)
         except sqlite3.DatabaseError as error:
-            raise _unusable(path, error) from None
+            raise unusable(path, error) from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -145,7 +145,7 @@ class Tracking:
                 raise
             reached("transaction.committed")
         except sqlite3.DatabaseError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     # --- the library and its mounts ---------------------------------------------------------------------------------
 
@@ -273,7 +273,9 @@ class Tracking:
         """Add empty media. Raises UsageError if one exists; then none is added."""
         for barcode in barcodes:
             try:
-                self.execute("INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?)", barcode, capacity, at)
+                self._connection.execute(
+                    "INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?)", (barcode, capacity, at)
+                )
             except sqlite3.IntegrityError:
                 raise UsageError(f"medium {barcode} exists already; nothing was added") from None
         reached("tracking.media_added")
@@ -283,11 +285,11 @@ class Tracking:
         row = self.first(f"SELECT {_MEDIUM} FROM medium WHERE barcode = ?", barcode)
         if row is None:
             raise NoSuchMedium(barcode)
-        return Medium(*row)
+        return medium_of(row)
 
     def media(self) -> list[Medium]:
         """Return the media in the order of their barcodes."""
-        return [Medium(*row) for row in self.execute(f"SELECT {_MEDIUM} FROM medium ORDER BY barcode")]
+        return [medium_of(row) for row in self.execute(f"SELECT {_MEDIUM} FROM medium ORDER BY barcode")]
 
     def reserve(self, session: int, barcode: str, need: int, want: int) -> int:
         """Promise space on a medium with a capacity to an open session: `want` bytes more, or else `need`.
@@ -476,7 +478,7 @@ class Tracking:
         """Return the tape files of a medium, in order. Raises NoSuchMedium."""
         self.medium(barcode)
         rows = self.execute(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? ORDER BY number", barcode)
-        return [TapeFile(*row) for row in rows]
+        return [tape_file_of(row) for row in rows]
 
     def tape_files_between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:
         """Yield the tape files of all media that came after the epoch `after` and up to `epoch`, by medium and number.
@@ -486,7 +488,7 @@ class Tracking:
         order = "ORDER BY tape_file.medium, number LIMIT ?"
         most = -1 if limit is None else limit
         rows = self.execute(f"SELECT {_TAPE_FILE} WHERE epoch > ? AND epoch <= ? {order}", after, epoch, most)
-        return (TapeFile(*row) for row in rows)
+        return (tape_file_of(row) for row in rows)
 
     def tape_file(self, barcode: str, number: int) -> TapeFile:
         """Return one tape file. Raises NoSuchTapeFile or NoSuchMedium."""
@@ -494,7 +496,7 @@ class Tracking:
         if row is None:
             self.medium(barcode)
             raise NoSuchTapeFile(barcode, number)
-        return TapeFile(*row)
+        return tape_file_of(row)
 
     def tape_file_at(self, barcode: str, offset: int) -> TapeFile | None:
         """Return the tape file that holds the medium's byte at the offset; None past the end."""
@@ -502,7 +504,7 @@ class Tracking:
             f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 1",
             *(barcode, offset),
         )
-        found = None if row is None else TapeFile(*row)
+        found = None if row is None else tape_file_of(row)
         return found if found is not None and offset < found.end else None
 
     def stripe_units(self, session: int, first: int, count: int) -> list[StripeUnit]:
@@ -512,7 +514,7 @@ class Tracking:
             " WHERE session = ? AND unit >= ? ORDER BY unit LIMIT ?",
             *(session, first, count),
         )
-        return [StripeUnit(*row) for row in rows]
+        return [stripe_unit_of(row) for row in rows]
 
     def stripe_units_on(self, disk: int, session: int, after: int, count: int) -> list[StripeUnit]:
         """Return up to `count` stripe units of a session on one disk, behind number `after`."""
@@ -521,7 +523,7 @@ class Tracking:
             " WHERE session = ? AND unit > ? AND disk = ? ORDER BY unit LIMIT ?",
             *(session, after, disk, count),
         )
-        return [StripeUnit(*row) for row in rows]
+        return [stripe_unit_of(row) for row in rows]
 
     def slots(self, session: int) -> dict[int, int]:
         """Return for each disk how many slots of the session's member file on it are recorded."""
@@ -538,17 +540,17 @@ class Tracking:
         """Run one statement. For the modules that hold SQL, here and in vtlfs.snap. Raises TrackingError."""
         try:
             return self._connection.execute(sql, values)
-        except sqlite3.IntegrityError:
-            raise
         except sqlite3.DatabaseError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
+        except OverflowError:
+            raise TrackingError("a number in it is too large; `vtlfs check` tells more") from None
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each row of values. Raises TrackingError."""
         try:
             self._connection.executemany(sql, rows)
         except sqlite3.DatabaseError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     def first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         """Run one statement and return its first row, None without one."""
@@ -588,45 +590,11 @@ def create(
             reached("create.filled")
         reached("create.committed")
     except sqlite3.DatabaseError as error:
-        raise _translated(error) from error
+        raise translated(error) from error
     finally:
         connection.close()
-
-
-def session_of(row: tuple[Any, ...]) -> Session:
-    """Return the session of a row with the columns SESSION."""
-    values = list(row)
-    values[7] = Access(row[7])
-    values[10] = State(row[10])
-    values[18] = _numbers(row[18])
-    return Session(*values)
-
-
-@lru_cache
-def _numbers(array: str) -> tuple[int, ...]:
-    return tuple(json.loads(array))
 
 
 def _text(name: str) -> str:
     """Return a name that need not be UTF-8 as text that the database takes."""
     return name.encode(errors="backslashreplace").decode()
-
-
-def _unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
-    """Return the error of a database that can't be opened, with what to do about it."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return LibraryError(f"{path}: {error}; `vtlfs rebuild` makes a new one from the disks")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return LibraryError(
-            f"{path}: {error}; only the library's owner can use it, on a file system that can be written"
-        )
-    return LibraryError(f"{path}: {error}")
-
-
-def _translated(error: sqlite3.DatabaseError) -> TrackingError:
-    """Name SQLite's error by the errno that a program should see: a full disk is not a broken one."""
-    full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-    broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    remedy = "; `vtlfs rebuild` makes a new one from the disks" if broken else ""
-    return TrackingError(f"{error}{remedy}", errno.ENOSPC if full else errno.EIO)

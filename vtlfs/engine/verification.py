@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtlfs.engine.harm import Severity
-from vtlfs.engine.tracking import SESSION, Tracking, session_of
+from vtlfs.engine.rows import session_of
+from vtlfs.engine.tracking import SESSION, Tracking
 from vtlfs.errors import LibraryError, TrackingError, UsageError
 from vtlfs.failpoints import reached
-from vtlfs.model import Session, StripeUnit, TapeFile
+from vtlfs.model import Session, StripeUnit, TapeFile, check_barcode
 
 FILES_AT_ONCE = 256  # that are looked up in the database together
 UNITS_AT_ONCE = 512
@@ -189,12 +190,17 @@ def _wanted(verification: Verification) -> tuple[str, list[object]]:
 
 def _verification(row: Sequence[object]) -> Verification:
     number, started_at, ended_at, media, progress, size, *counts = row
+    try:
+        barcodes = None if media is None else [check_barcode(str(one)) for one in json.loads(str(media))]
+        positions = {int(disk): (int(place[0]), int(place[1])) for disk, place in json.loads(str(progress)).items()}
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UsageError):
+        raise TrackingError(f"the row of verification {number} is damaged; leave --resume out to begin one") from None
     return Verification(
         number,  # type: ignore[arg-type]
         str(started_at),
         None if ended_at is None else str(ended_at),
-        None if media is None else json.loads(str(media)),
-        {int(disk): (session, unit) for disk, (session, unit) in json.loads(str(progress)).items()},
+        barcodes,
+        positions,
         int(str(size)),
         dict(zip(Severity, (int(str(count)) for count in counts), strict=True)),
     )

@@ -9,7 +9,7 @@ import psutil
 
 from vtlfs.errors import UsageError
 from vtlfs.fs.connections import remote_address
-from vtlfs.model import Opener, parse_size
+from vtlfs.model import Opener, check_host, parse_size
 
 # Programs that write to the file they open themselves, mostly in small blocks. Any other program may hand the open file
 # on to what it starts, as shells and scripts do, and that may open it again under /dev/stdout.
@@ -79,7 +79,7 @@ def ssh_client(process: psutil.Process) -> str | None:
         if under_sshd and not is_sshd:
             break
         under_sshd = is_sshd
-        with suppress(psutil.Error, OSError, ValueError):
+        with suppress(psutil.Error, OSError, ValueError, UsageError):
             if address := remote_address(relative.pid) if is_sshd else _told(relative):
                 return address
     return None
@@ -93,10 +93,10 @@ def _is_sshd(process: psutil.Process) -> bool:
 
 
 def _told(process: psutil.Process) -> str | None:
-    """Return the client that the environment names. Raises ValueError where that is no address."""
+    """Return the client that the environment names. Raises ValueError or UsageError where that is no address."""
     address = process.environ().get("SSH_CONNECTION", "").partition(" ")[0]
     if address:
-        ipaddress.ip_address(address)
+        ipaddress.ip_address(check_host(address))  # which would take any text behind a %
     return address or None
 
 

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from vtlfs.engine.history import begun_sql, ended_sql
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import SESSION, Tracking, session_of
+from vtlfs.engine.rows import session_of
+from vtlfs.engine.tracking import SESSION, Tracking
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import store
 from vtlfs.snap.view import opened

@@ -5,6 +5,7 @@ is read is the data of the present, for bytes that have once appeared never chan
 """
 
 from vtlfs.engine.history import as_of_sql
+from vtlfs.engine.rows import medium_of
 from vtlfs.engine.schema import VERSIONED
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import NoSuchMedium, NoSuchTapeFile
@@ -18,7 +19,7 @@ def media(tracking: Tracking, snapshot: int) -> list[Medium]:
     """Return the media as they stood at a snapshot, in the order of their barcodes. Raises NoSuchSnapshot."""
     store.snapshot(tracking, snapshot)
     rows = tracking.execute(as_of_sql("medium", _COLUMNS, snapshot))
-    return sorted((Medium(*row) for row in rows), key=lambda medium: medium.barcode)
+    return sorted((medium_of(row) for row in rows), key=lambda medium: medium.barcode)
 
 
 def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
@@ -27,7 +28,7 @@ def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
     row = tracking.first(f"SELECT * FROM ({as_of_sql('medium', _COLUMNS, snapshot)}) WHERE barcode = ?", barcode)
     if row is None:
         raise NoSuchMedium(barcode)
-    return Medium(*row)
+    return medium_of(row)
 
 
 def tape_files(tracking: Tracking, snapshot: int, barcode: str) -> list[TapeFile]:

@@ -1,7 +1,9 @@
 """Looking at the beginning of a tape file or a medium: its first bytes, and the members of a tar archive. May block."""
 
 import io
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -102,7 +104,7 @@ def _members(file: _File) -> tuple[list[str] | None, bool]:
                 if len(lines) == MAX_MEMBERS:
                     return lines, True
                 lines.append(_line(member))
-    except (tarfile.TarError, EOFError, OSError, VtlfsError, ValueError):
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, OverflowError, VtlfsError, ValueError):
         return lines or None, bool(lines)
     return lines or None, False
 

@@ -1,0 +1,96 @@
+"""Runs every command on libraries that somebody has tampered with, in one process of little memory.
+
+    python commands.py FILE
+
+FILE has the paths of libraries, a JSON array; each is `library` in a directory of its own. Printed is a JSON array of
+what came of each command. The process ends where a command takes too long; then what it was doing is on standard error.
+"""
+
+import faulthandler
+import json
+import resource
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from vtlfs.cli import main as program
+from vtlfs.cli.show import line
+from vtlfs.errors import VtlfsError
+
+MEMORY = 2 << 30
+SECONDS = 40
+
+
+def commands(place: Path) -> Iterator[list[str]]:
+    """Yield what is asked of the library at `place/library`, reading first."""
+    library = str(place / "library")
+    yield ["status", library]
+    yield ["status", library, "--json"]
+    yield ["sessions", library]
+    yield ["sessions", library, "--json", "--medium", "T1", "--host", "alpha"]
+    yield ["files", library, "T1"]
+    yield ["media", "list", library]
+    yield ["snapshot", "list", library]
+    yield ["snapshot", "show", library, "1", "--sessions"]
+    yield ["snapshot", "diff", library, "1", "now"]
+    yield ["snapshot", "diff", library, "1", "2", "--json"]
+    yield ["snapshot", "export", library, "1", str(place / "out" / "1.db")]
+    yield ["extract", library, "T1", "-o", str(place / "out" / "T1")]
+    yield ["extract", library, "T2", "0", "--snapshot", "2", "-o", str(place / "out" / "T2")]
+    yield ["check", library, "--json"]
+    yield ["tui", library]
+    yield ["verify", library, "--resume"]
+    yield ["verify", library]
+    yield ["snapshot", "prune", library, "--dry-run"]
+    yield ["rebuild", str(place / "rebuilt"), "--disk", str(place / "disk0"), "--disk", str(place / "disk1")]
+    yield ["check", str(place / "rebuilt")]
+    yield ["extract", str(place / "rebuilt"), "T1", "-o", str(place / "out" / "T1.rebuilt")]
+    yield ["load", library, "0", "T1"]
+    yield ["snapshot", "take", library]
+    yield ["media", "add", library, "NEW"]
+    yield ["recover", library]
+    yield ["status", library]
+
+
+def run(words: list[str]) -> dict[str, Any]:
+    """Run a command; return its words, its exit status, and what it printed."""
+    output, errors = BytesIO(), BytesIO()
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    stdout, stderr = (TextIOWrapper(stream, "utf-8", write_through=True) for stream in (output, errors))
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        try:
+            status = look(words[1]) if words[0] == "tui" else program.main(words)
+        except BaseException:
+            status = -1
+            traceback.print_exc(file=stderr)
+    faulthandler.cancel_dump_traceback_later()
+    texts = (stream.getvalue().decode(errors="replace") for stream in (output, errors))
+    return {"words": words, "status": status, **dict(zip(("stdout", "stderr"), texts, strict=True))}
+
+
+def look(library: str) -> int:
+    """Ask what the terminal UI asks when it shows a library."""
+    from vtlfs.engine.tracking import SessionFilter
+    from vtlfs.tui.source import Source
+
+    try:
+        source = Source.open(Path(library))
+        for state in [None, *(snapshot.id for snapshot in source.snapshots())]:
+            with source.tracking(state) as tracking:
+                line(str([tracking.media(), tracking.drives(), tracking.disks(), tracking.mounts()]))
+                line(str(tracking.sessions(SessionFilter(limit=100))))
+    except VtlfsError as error:
+        line(str(error))
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    paths = json.loads(Path(sys.argv[1]).read_text())
+    results = [[run(words) for words in commands(Path(path))] for path in paths]
+    print(json.dumps(results))

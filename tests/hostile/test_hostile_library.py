@@ -1,0 +1,329 @@
+"""What a fuzzer makes of a library's files: every command ends with an error of one line or does its work."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from tampering import (
+    VALUES,
+    Tamper,
+    members,
+    mutated,
+    retell,
+)
+
+ROUNDS = int(os.environ.get("VTLFS_FUZZ", "1"))  # more of them find more
+
+
+def often(name: str, tamper: Tamper, times: int) -> dict[str, Tamper]:
+    """Return the same for so many seeds."""
+    return {f"{name}{number}": tamper for number in range(times * ROUNDS)}
+
+
+# --- library.toml ---------------------------------------------------------------------------------------------------
+
+TOMLS = {
+    "deep": "a = " + "[" * 5000,
+    "deeper": "[library]\nuuid = " + "{a=" * 3000,
+    "dotted": ".".join("a" * 3000) + " = 1",
+    "huge": "[library]\ndrives = " + "9" * 100_000,
+    "float": "[tracking]\ncheckpoint = 1e999",
+    "seconds": '[tracking]\ncheckpoint = "' + "9" * 400 + 'd"',
+    "every": '[snapshots]\nevery = "999999999999999999d"',
+    "size": '[io]\ndirect_below = 99999999999999999999999999999',
+    "null": 'x = "\\u0000"',
+    "bom": "\ufeff[library]",
+    "mebibytes": "x = 1 # " + "y" * 2_000_000,
+    "array": "[[library]]\nuuid = 'x'",
+    "key": "[library]\n\"a\\u001bb\\n\" = 1",
+}  # fmt: skip
+
+
+def replace(**new: str) -> Tamper:
+    """Return what gives keys of library.toml other values."""
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        file = place / "library" / "library.toml"
+        lines = file.read_text().splitlines()
+        for key, value in new.items():
+            lines = [f"{key} = {value}" if line.startswith(f"{key} =") else line for line in lines]
+        file.write_text("\n".join(lines))
+
+    return tamper
+
+
+def whole(text: str) -> Tamper:
+    return lambda place, chance: (place / "library" / "library.toml").write_text(text)
+
+
+def bytes_of(name: str) -> Tamper:
+    """Return what changes bytes of a file."""
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        (file,) = place.glob(name)
+        file.write_bytes(mutated(file.read_bytes(), chance))
+
+    return tamper
+
+
+def test_library_toml(survives):
+    survives(
+        {name: whole(text) for name, text in TOMLS.items()}
+        | {
+            "disks": replace(disks=r'["../disk0", "a\u0000b"]'),
+            "long": replace(disks='["../disk0", "' + "x" * 300 + '"]'),
+            "deepdisk": replace(disks='["../disk0", "' + "x/" * 3000 + '"]'),
+            "etc": replace(disks='["../disk0", "/etc/passwd"]'),
+            "uuid": replace(uuid=r'"\u001b[2J\n"'),
+            "checkpoint": replace(checkpoint='"' + "9" * 400 + 'd"'),
+            "drives": replace(drives="1000"),
+            "direct": replace(direct_below=str(2**63)),
+        }
+        | often("mutated", bytes_of("library/library.toml"), 6)
+    )
+
+
+# --- the label ------------------------------------------------------------------------------------------------------
+
+
+def label(change: Callable[[dict], object] | bytes) -> Tamper:
+    def tamper(place: Path, chance: random.Random) -> None:
+        file = place / "disk1" / "vtlfs-disk.json"
+        if isinstance(change, bytes):
+            file.write_bytes(change)
+        else:
+            document = json.loads(file.read_text())
+            change(document)
+            file.write_text(json.dumps(document))
+
+    return tamper
+
+
+def some_value(document: dict, chance: random.Random) -> None:
+    for _ in range(chance.choice((1, 1, 3))):
+        document[chance.choice([*document])] = chance.choice(VALUES)
+
+
+def any_label(place: Path, chance: random.Random) -> None:
+    label(lambda document: some_value(document, chance))(place, chance)
+
+
+def fifo(name: str) -> Tamper:
+    def tamper(place: Path, chance: random.Random) -> None:
+        (file,) = place.glob(name)
+        file.unlink()
+        os.mkfifo(file)
+
+    return tamper
+
+
+def test_label(survives):
+    survives(
+        {
+            "deep": label(b"[" * 100_000),
+            "object": label(b'{"a":' * 100_000),
+            "digits": label(b'{"format": ' + b"9" * 10_000 + b"}"),
+            "large": label(b" " * 2_000_000 + b"{}"),
+            "number": label(lambda document: document.update(number=10**300)),
+            "other": label(lambda document: document.update(library="\x1b[2J\ud800")),
+            "far": label(lambda document: document.update(number=2**40)),
+            "fifo": fifo("disk1/vtlfs-disk.json"),
+        }
+        | often("value", any_label, 4)
+        | often("mutated", bytes_of("disk0/vtlfs-disk.json"), 4)
+    )
+
+
+# --- member files ---------------------------------------------------------------------------------------------------
+
+
+def any_member(place: Path, chance: random.Random) -> None:
+    for file in chance.sample(members(place), 3):
+        file.write_bytes(mutated(file.read_bytes(), chance))
+
+
+def any_record(place: Path, chance: random.Random) -> None:
+    """Have records whose checksums are right say what can't be."""
+    for file in members(place):
+        if chance.random() < 0.7:
+            slots = [None, *range((file.stat().st_size - 4096) // 8192)]
+            retell(file, chance.choice(slots), lambda document: some_value(document, chance))
+
+
+def lose_database(then: Tamper) -> Tamper:
+    """Return what loses all that is not in member files, so that a rebuild has to believe them."""
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        for disk in place.glob("disk?"):
+            shutil.rmtree(disk / "tracking", ignore_errors=True)
+        then(place, chance)
+
+    return tamper
+
+
+def says(slot: int | None = None, session: int = 0, **said: object) -> Tamper:
+    """Return what has the header or record of all member files say something."""
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        for file in members(place):
+            retell(file, slot, lambda document: document.update(said))
+
+    return lose_database(tamper)
+
+
+def raw_record(text: bytes) -> Tamper:
+    """Return what puts a text as JSON into a record whose checksum is right."""
+    from blake3 import blake3
+
+    from vtlfs.disks import records
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        digest = blake3(records._KEYED.pack(1, len(text), 9) + text).digest()
+        record = records._HEAD.pack(records.MAGIC, 1, len(text), 9, digest) + text
+        for file in members(place)[::2]:
+            data = bytearray(file.read_bytes())
+            data[2048 : 2048 + len(record)] = record
+            data[4096 + 2048 : 4096 + 2048 + len(record)] = record
+            file.write_bytes(data)
+
+    return tamper
+
+
+def test_member_files(survives):
+    survives(
+        {
+            "deep": raw_record(b"[" * 1984),
+            "object": raw_record(b'{"a":' * 396),
+            "digits": raw_record(b'{"session":' + b"9" * 1900 + b"}"),
+            "medium": says(medium="../../canary"),
+            "unit": says(0, unit=2**63),
+            "negative": says(0, unit=-1, bytes=-1),
+            "far": says(0, unit=2**59),
+            "time": says(opened_at="2026-99-99T99:99:99.999999Z", released_at="9999-99-99T99:99:99.999999Z"),
+            "indic": says(opened_at="२०२६-01-01T00:00:00.000000Z"),
+            "start": says(start=2**62, tape_file=2**40),
+            "bytes": says(bytes=2**62),
+            "drive": says(drive=1000),
+            "disks": says(disks=1000),
+            "host": says(host="\x1b[2J\n\0\ud800" * 20, program="\x1b]0;x\x07"),
+            "requests": says(requests=2**63 - 1),
+            "unitsize": says(stripe_unit=64 << 20),
+        }
+        | often("value", any_record, 4)
+        | often("alone", lose_database(any_record), 4)
+        | often("mutated", any_member, 3)
+    )
+
+
+# --- the tracking database ------------------------------------------------------------------------------------------
+
+
+def any_page(name: str) -> Tamper:
+    """Return what flips bits in a database."""
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        for file in place.glob(name):
+            data = bytearray(file.read_bytes())
+            for _ in range(chance.choice((1, 4, 40, 400))):
+                at = chance.randrange(chance.choice((100, len(data), len(data))))
+                data[at] ^= 1 << chance.randrange(8)
+            file.write_bytes(data)
+
+    return tamper
+
+
+def sql(script: str, name: str = "library/tracking.db") -> Tamper:
+    """Return what runs statements on a database as nobody else would."""
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        for file in place.glob(name):
+            with closing(sqlite3.connect(file, isolation_level=None)) as database:
+                database.execute("PRAGMA writable_schema = ON")
+                database.execute("PRAGMA ignore_check_constraints = ON")
+                database.executescript(script)
+
+    return tamper
+
+
+LOOSE = "UPDATE sqlite_master SET sql = replace(sql, 'STRICT', '') WHERE type = 'table';"
+STRICT_AGAIN = ""
+SCRIPTS = {
+    "empty": "",
+    "tables": "CREATE TABLE x (y); PRAGMA user_version = 99; PRAGMA application_id = 7",
+    "view": "DROP TRIGGER session_counted; ALTER TABLE session RENAME TO s; CREATE VIEW session AS SELECT * FROM s",
+    "recursive": "DROP TABLE verification; CREATE VIEW verification AS WITH RECURSIVE c(id) AS (SELECT 1 UNION ALL"
+    " SELECT id + 1 FROM c) SELECT id, '' AS started_at, '' AS ended_at, NULL AS media, '{}' AS progress, 0 AS bytes,"
+    " 0 AS damaged, 0 AS unreadable, 0 AS undescribed FROM c",
+    "trigger": "CREATE TRIGGER t AFTER UPDATE ON library BEGIN INSERT INTO medium (barcode, added_at)"
+    " SELECT 'X' || random(), '' FROM session; END",
+    "cycle": "PRAGMA recursive_triggers = ON; CREATE TRIGGER t AFTER INSERT ON snapshot BEGIN INSERT INTO snapshot"
+    " SELECT id + 1, name, taken_at, scheduled, next_session, media, sessions, open_sessions, tape_files, bytes"
+    " FROM snapshot; END",
+    "nothing": "DELETE FROM library",
+    "twice": "INSERT INTO library SELECT * FROM library",
+    "column": "ALTER TABLE session DROP COLUMN program",
+    "barcode": "PRAGMA foreign_keys = OFF; UPDATE medium SET barcode = '../../canary' WHERE barcode = 'T1';"
+    " UPDATE tape_file SET medium = '../../canary' WHERE medium = 'T1'",
+    "dots": "UPDATE medium SET barcode = '..' WHERE barcode = 'T9'",
+    "null": "UPDATE medium SET barcode = char(27) || '[2J' || char(0) WHERE barcode = 'T9'",
+    "blob": "UPDATE session SET program = CAST(x'ff1b5b324a' AS TEXT), host = CAST(x'80' AS TEXT)",
+    "negative": "UPDATE tape_file SET bytes = -5; UPDATE medium SET bytes = -5; UPDATE session SET bytes = -1",
+    "huge": "UPDATE medium SET bytes = 9223372036854775807, capacity = 9223372036854775807;"
+    " UPDATE tape_file SET bytes = 9223372036854775807",
+    "disk": "UPDATE stripe_unit SET disk = 99",
+    "minus": "UPDATE stripe_unit SET disk = -1, slot = -3",
+    "slot": "UPDATE stripe_unit SET slot = 1 << 62",
+    "size": "UPDATE stripe_unit SET bytes = 1 << 62",
+    "units": "UPDATE stripe_unit SET unit = unit + (1 << 62)",
+    "hash": "UPDATE stripe_unit SET blake3 = x''",
+    "zero": "UPDATE session SET stripe_unit = 0",
+    "minusunit": "UPDATE session SET stripe_unit = -4096",
+    "bigunit": "UPDATE session SET stripe_unit = 1 << 62",
+    "garbage": "UPDATE session SET disks = '{\"a\": ['",
+    "object": "UPDATE session SET disks = '{\"a\": 1}'",
+    "texts": "UPDATE session SET disks = '[\"a\", null, 1e999, -1]'",
+    "deep": "UPDATE session SET disks = replace(hex(zeroblob(50000)), '00', '[')",
+    "states": "UPDATE session SET state = 'x', access = 'y'",
+    "times": "UPDATE session SET opened_at = 'x', released_at = 'y'; UPDATE medium SET added_at = '', written_at = 'z';"
+    " UPDATE snapshot SET taken_at = ''; UPDATE tape_file SET released_at = ''",
+    "ids": "PRAGMA foreign_keys = OFF; UPDATE session SET id = -id",
+    "far": "PRAGMA foreign_keys = OFF; UPDATE session SET id = id + (1 << 61);"
+    " UPDATE tape_file SET session = session + (1 << 61)",
+    "next": "UPDATE library SET next_session = 9223372036854775807, epoch = 9223372036854775807",
+    "back": "UPDATE library SET next_session = -5, epoch = -5",
+    "counters": "UPDATE library SET media = -1, sessions = -1, tape_files = -1, bytes = -1",
+    "drives": "DELETE FROM drive; UPDATE disk SET number = number + 70",
+    "manydisks": "INSERT INTO disk (number, uuid, path, added_at) VALUES (1 << 40, 'x', '/', '')",
+    "verification": "UPDATE verification SET progress = 'x', media = '[', ended_at = NULL",
+    "progress": 'UPDATE verification SET progress = \'{"0": [9223372036854775807, -1], "x": 3}\', ended_at = NULL',
+    "media": "UPDATE verification SET media = '[1, {}, \"../x\"]', ended_at = NULL",
+    "copy": "DELETE FROM copy",
+    "loaded": "UPDATE drive SET loaded = '../../../../etc/passwd', loaded_at = 'x'",
+    "mounts": "UPDATE mount SET id = id + (1 << 62), state = 'mounted', pid = -1, uid = -1, mountpoint = '/etc'",
+    "snapshots": "UPDATE snapshot SET id = -id, name = char(27), media = -1",
+    "loose": LOOSE,
+    "untyped": LOOSE
+    + "PRAGMA schema_version = 999; UPDATE session SET bytes = 'abc', id = id, drive = x'00', tape_file = 1.5;"
+    " UPDATE medium SET bytes = 'abc'; UPDATE library SET sessions = 'x', epoch = 'y'",
+    "migrations": "DELETE FROM _sqlite_migrations",
+    "newer": "UPDATE _sqlite_migrations SET name = 'later'",
+    "history": "UPDATE session_history SET since = -1, until = 1 << 62, state = 'x', disks = 'y'",
+}
+
+
+def test_tracking_database(survives):
+    survives(
+        {name: sql(script) for name, script in SCRIPTS.items()} | often("flipped", any_page("library/tracking.db"), 8)
+    )
+
+
+def test_copies_of_the_tracking_database(survives):
+    copies = "disk?/tracking/*.db"
+    some = ("view", "trigger", "barcode", "disk", "garbage", "texts", "states", "times", "untyped", "mounts", "next",
+            "far", "bigunit", "zero", "copy", "manydisks", "blob", "huge", "loose", "recursive")  # fmt: skip
+    survives({name: sql(SCRIPTS[name], copies) for name in some} | often("flipped", any_page(copies), 4))

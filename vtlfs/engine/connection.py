@@ -1,0 +1,126 @@
+"""A connection to a tracking database, of which nothing is believed before it was looked at.
+
+Whoever could write to the library or to a disk may have made it what it is: its tables, its pages, and the files beside
+it. What SQLite finds wrong is a TrackingError also where it comes to light only when the next row is asked for.
+"""
+
+import errno
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from vtlfs.engine.schema import migrations
+from vtlfs.errors import LibraryError, TrackingError
+
+TABLES = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
+BESIDE = ("-wal", "-shm", "-journal")  # files that SQLite opens by itself
+REMEDY = "`vtlfs rebuild` makes a new one from the disks"
+
+Objects = list[tuple[str, str, str | None]]
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor whose errors are TrackingErrors."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            while (row := super().fetchone()) is not None:
+                yield row
+        except sqlite3.DatabaseError as error:
+            raise translated(error) from error
+
+    def fetchone(self) -> Any:
+        """Return the next row, None without one."""
+        try:
+            return super().fetchone()
+        except sqlite3.DatabaseError as error:
+            raise translated(error) from error
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+        try:
+            return super().fetchall()
+        except sqlite3.DatabaseError as error:
+            raise translated(error) from error
+
+
+class Connection(sqlite3.Connection):
+    """A connection with such cursors."""
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        """Run one statement; return its cursor. Raises sqlite3.DatabaseError."""
+        cursor: sqlite3.Cursor = self.cursor()
+        return cursor.execute(sql, parameters)
+
+    def cursor(self, factory: Any = Cursor) -> Any:
+        """Return a cursor."""
+        return super().cursor(factory)
+
+
+def check_files(path: Path) -> None:
+    """Raise LibraryError unless the database is a file, and so are those beside it that SQLite would open."""
+    if not path.is_file():
+        raise LibraryError(f"{path}: the tracking database is missing; {REMEDY}")
+    real = os.path.realpath(path)
+    for suffix in BESIDE:
+        try:
+            mode = os.lstat(f"{real}{suffix}").st_mode
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
+            raise LibraryError(f"{real}{suffix}: no regular file is in its place; move it away")
+
+
+def check_tables(path: Path, connection: sqlite3.Connection, *, exported: bool) -> None:
+    """Raise LibraryError unless the tables are those that vtlfs makes. An export has but some, and no triggers.
+
+    What somebody has added for queries of his own is no harm, but a trigger would change something by itself.
+    """
+    found = {(kind, name): text for kind, name, text in connection.execute(TABLES)}
+    known = {(kind, name): text for kind, name, text in fresh_tables()}
+    if exported:
+        names = {name for kind, name in known if kind == "table"}
+        wrong = [name for kind, name in found if kind == "trigger" or (kind == "view" and name in names)]
+    else:
+        wrong = [name for (kind, name), text in known.items() if kind == "table" and found.get((kind, name)) != text]
+        wrong += [name for (kind, name), text in found.items() if kind == "trigger" and known.get((kind, name)) != text]
+    if wrong:
+        raise LibraryError(f"{path}: {min(wrong)} in it is not as vtlfs makes it; move the file away, and {REMEDY}")
+
+
+def fresh_tables() -> Objects:
+    """Return what a new tracking database is made of."""
+    return _made_by(tuple(migration.name for migration in migrations._migrations))
+
+
+@lru_cache
+def _made_by(names: tuple[str, ...]) -> Objects:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        migrations.apply(Database(connection, execute_plugins=False))
+        return connection.execute(TABLES).fetchall()
+
+
+def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
+    """Return the error of a database that can't be opened, with what to do about it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return LibraryError(f"{path}: {error}; {REMEDY}")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return LibraryError(
+            f"{path}: {error}; only the library's owner can use it, on a file system that can be written"
+        )
+    return LibraryError(f"{path}: {error}")
+
+
+def translated(error: sqlite3.DatabaseError) -> TrackingError:
+    """Name SQLite's error by the errno that a program should see: a full disk is not a broken one."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    remedy = f"; {REMEDY}" if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else ""
+    return TrackingError(f"{error}{remedy}", errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO)

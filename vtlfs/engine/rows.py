@@ -1,0 +1,79 @@
+"""Rows of the tracking database as values, checked: a page that was damaged or forged is an error. Pure."""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from vtlfs.config import MAX_STRIPE_UNIT
+from vtlfs.disks.label import MAX_DISKS
+from vtlfs.errors import TrackingError
+from vtlfs.model import BARCODE, MAX_SESSION, MAX_SIZE, Access, Medium, Session, State, StripeUnit, TapeFile
+
+MAX_SLOT = 1 << 40
+DIGEST_BYTES = 32
+
+_NUMBER, _TEXT, _BYTES, _NONE = int, str, bytes, type(None)
+_MEDIUM = ((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE))
+_TAPE_FILE = ((_TEXT,), *[(_NUMBER,)] * 5, (_TEXT,), (_TEXT,))
+_STRIPE_UNIT = (*[(_NUMBER,)] * 5, (_BYTES,))
+_SESSION = (
+    *((_NUMBER,), (_NUMBER,), (_TEXT,), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT,), (_NUMBER,), (_TEXT,), (_TEXT,)),
+    *((_TEXT, _NONE), (_TEXT,), (_TEXT, _NONE), *[(_NUMBER,)] * 4, (_TEXT,), (_NUMBER, _NONE)),
+)
+
+Row = tuple[Any, ...]
+
+
+def medium_of(row: Row) -> Medium:
+    """Return the medium of a row with its columns. Raises TrackingError."""
+    medium = Medium(*row)
+    if not _has(row, _MEDIUM) or not BARCODE.fullmatch(medium.barcode) or not 0 <= medium.bytes <= MAX_SIZE:
+        raise _damaged("medium", row[1])
+    return medium
+
+
+def session_of(row: Row) -> Session:
+    """Return the session of a row with its columns. Raises TrackingError."""
+    try:
+        if not _has(row, _SESSION) or not (0 < row[0] < MAX_SESSION and 0 < row[17] <= MAX_STRIPE_UNIT):
+            raise ValueError
+        values = list(row)
+        values[7], values[10], values[18] = Access(row[7]), State(row[10]), _numbers(row[18])
+    except (ValueError, RecursionError):
+        raise _damaged("session", row[0]) from None
+    return Session(*values)
+
+
+def tape_file_of(row: Row) -> TapeFile:
+    """Return the tape file of a row with its columns. Raises TrackingError."""
+    file = TapeFile(*row)
+    sizes = _has(row, _TAPE_FILE) and 0 < file.bytes <= MAX_SIZE and 0 <= file.start <= MAX_SIZE and file.number >= 0
+    if not sizes or not 0 < file.stripe_unit <= MAX_STRIPE_UNIT or not 0 < file.session < MAX_SESSION:
+        raise _damaged("tape file", row[1])
+    return file
+
+
+def stripe_unit_of(row: Row) -> StripeUnit:
+    """Return the stripe unit of a row with its columns. Raises TrackingError."""
+    unit = StripeUnit(*row)
+    sizes = _has(row, _STRIPE_UNIT) and 0 < unit.bytes <= MAX_STRIPE_UNIT and 0 <= unit.slot < MAX_SLOT
+    if not sizes or not 0 <= unit.disk < MAX_DISKS or unit.unit < 0 or len(unit.blake3) != DIGEST_BYTES:
+        raise _damaged("stripe unit", f"{row[1]} of session {row[0]}")
+    return unit
+
+
+def _has(row: Row, kinds: tuple[tuple[type, ...], ...]) -> bool:
+    """Tell whether the values are of these types: SQLite sees to that when it writes, not when it reads."""
+    return all(type(value) in kind for value, kind in zip(row, kinds, strict=True))
+
+
+@lru_cache
+def _numbers(array: str) -> tuple[int, ...]:
+    found = json.loads(array)
+    if not isinstance(found, list) or not all(type(one) is int and 0 <= one < MAX_DISKS for one in found):
+        raise ValueError
+    return tuple(found)
+
+
+def _damaged(what: str, which: object) -> TrackingError:
+    return TrackingError(f"the row of {what} {which} is damaged; `vtlfs check` tells more")
