@@ -8,6 +8,9 @@ VENV   ?= .venv
 JOBS   ?= 2# processes that run tests at once; 0: one, without helpers
 PYTEST ?= pytest -q -n $(JOBS)
 TESTS  ?=
+MINUTES ?= 5# of the load test in `make soak`
+CUTS   ?= 4# ways in which `make soak` has a power cut tear what was written, at every step
+FUZZ    ?= 20# rounds of hostile input in `make soak`
 
 RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev
 TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd \
@@ -16,11 +19,12 @@ TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs stra
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup setup-runtime packages packages-runtime check test demo format clean
+.PHONY: help setup setup-runtime packages packages-runtime check test soak demo format clean
 
 help:
 	@echo 'make demo     set up what is missing, then show the library at work in a temporary directory'
 	@echo 'make test     set up what is missing, then check and test everything'
+	@echo 'make soak     the long versions of tests: hundreds of programs at once for MINUTES=$(MINUTES), faults, hostile input'
 	@echo 'make setup    only set up: packages, and a virtual environment in $(VENV) with everything for development'
 	@echo 'make check    formatter, linter, types and import contracts'
 	@echo 'make format   have the formatter and the linter change what they can'
@@ -57,6 +61,10 @@ check: setup
 
 test: setup check
 	$(PYTEST) $(TESTS)
+
+soak: setup
+	cd tests && python -m soak --minutes $(MINUTES)
+	VTLFS_CUTS=$(CUTS) VTLFS_FUZZ=$(FUZZ) $(PYTEST) --timeout 3600 tests/crash tests/hostile
 
 demo: setup-runtime
 	@scripts/demo

@@ -125,6 +125,7 @@ class OnDisks:
     def __init__(self, root: Path, disks: int | Sequence[Path] = 2, *, media: str = "T1..T9", unit: int = MIB) -> None:
         self.root = root
         self.path = root / "library"
+        self.serving = PROGRAM  # what serves a mount in the foreground
         self.disks = [root / f"disk{number}" for number in range(disks)] if isinstance(disks, int) else list(disks)
         for disk in self.disks:
             disk.mkdir(exist_ok=True)
@@ -228,7 +229,9 @@ class OnDisks:
             return Mounted(path, pid, log)
         log = self.root / f"mount-{time.monotonic_ns()}.log"
         with open(log, "wb") as output:
-            process = subprocess.Popen([*PROGRAM, *words, "--foreground"], stdout=output, stderr=output, cwd=PROJECT)
+            process = subprocess.Popen(
+                [*self.serving, *words, "--foreground"], stdout=output, stderr=output, cwd=PROJECT
+            )
         mounted = Mounted(path, process.pid, log)
         mounted.process = process
         try:
