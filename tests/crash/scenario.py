@@ -41,6 +41,14 @@ def stream(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(100_000)[:size]
 
 
+def sync(*paths: Path) -> None:
+    """Make durable what this run itself, not the library, has done to files or directories."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
 class Doomed:
     """A process that will serve a mount, and die of it. It is there before this process has a thread."""
 
@@ -71,6 +79,7 @@ class Run:
         self.root = root
         self.library = root / "library"
         self.disks = [root / f"disk{number}" for number in range(DISKS)]
+        self.durable_close = True
         self._log = os.open(root / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.doomed = [Doomed(self, 90), Doomed(self, 95)]
 
@@ -110,6 +119,7 @@ class Run:
         """Make the library, after a disk that failed in the middle of it."""
         for disk in self.disks:
             disk.mkdir()
+        sync(self.root)
         disks = [word for disk in self.disks for word in ("--disk", disk)]
         obstacle = self.disks[2] / f".{label.FILE_NAME}.{os.getpid()}.tmp"
         obstacle.mkdir()
@@ -120,6 +130,7 @@ class Run:
         configuration = self.library / "library.toml"
         text = configuration.read_text().replace('direct_below = "1GiB"', 'direct_below = "1000TiB"')
         configuration.write_text(text[: text.index("[snapshots]")] + "[snapshots]\nkeep = { last = 1 }\n")
+        sync(configuration)
 
     async def die(self, seed: int) -> None:
         """Have a mount die in the middle of its streams, always at the same point."""
@@ -136,6 +147,7 @@ class Run:
 
     def mounted(self, *, durable_close: bool = True) -> Any:
         """Run an engine as a mount does."""
+        self.durable_close = durable_close
         mount = Mount(0, "alpha", "machine", os.getpid(), 0, "/mnt/vtl", "", "mounted", utc_now(), None)
         library = Library.open(self.library)
         return running(library, mount, durable_close=durable_close, at_end=copying.at_end)
@@ -227,9 +239,14 @@ class Run:
         """Make the tracking database anew: once where a damaged one is, and once where there is nothing at all."""
         self.acknowledge("rebuilding")
         (self.library / "tracking.db").write_bytes(bytes(UNIT))
+        sync(self.library / "tracking.db", self.library)
         self.vtlfs("rebuild", self.library)
+        self.acknowledge("rebuilt")
+        self.acknowledge("rebuilding")
         self.library.rename(self.root / "lost")
+        sync(self.root)
         self.vtlfs("rebuild", self.library, *(word for disk in self.disks for word in ("--disk", disk)))
+        self.acknowledge("rebuilt")
 
 
 class Stream:
@@ -264,7 +281,8 @@ class Stream:
             if not may_fail:
                 raise
             return
-        self._run.acknowledge("flushed", self._session.number, self._sent)
+        kind = "flushed" if self._run.durable_close else "flushed without waiting for the disks"
+        self._run.acknowledge(kind, self._session.number, self._sent)
 
     async def fsync(self) -> None:
         """Have it made durable."""
@@ -277,8 +295,11 @@ class Stream:
         self._run.acknowledge("released", self._session.number)
 
 
-def one(root: Path, failpoint: str | None, counted: Path | None = None) -> int:
-    """Run in a process of its own, and return its exit status; its output goes to a file."""
+def one(root: Path, failpoint: str | None, counted: Path | None = None, *, marked: bool = False) -> int:
+    """Run in a process of its own, and return its exit status; its output goes to a file.
+
+    `marked`: what is acknowledged has a line for each failpoint, too.
+    """
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     status = 1
@@ -291,7 +312,10 @@ def one(root: Path, failpoint: str | None, counted: Path | None = None) -> int:
             failpoints.arm(failpoint)
         elif counted:
             failpoints.observe(lambda name: reached.update([name]))
-        Run(root).run()
+        run = Run(root)
+        if marked:
+            failpoints.observe(lambda name: run.acknowledge("reached", name))
+        run.run()
         if counted:
             counted.write_text(json.dumps(reached))
         status = 0
@@ -310,7 +334,8 @@ def serve() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         counted = asked.get("counted")
-        print(one(Path(asked["root"]), asked.get("failpoint"), counted and Path(counted)), flush=True)
+        marked = bool(asked.get("marked"))
+        print(one(Path(asked["root"]), asked.get("failpoint"), counted and Path(counted), marked=marked), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vtlfs.disks.durable import write_file
+from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.opening import NotAFile, read_small
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
@@ -60,6 +60,7 @@ def write(path: Path, label: Label) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take the label off again, if there is one."""
+    """Take the label off again durably, if there is one."""
     (path / FILE_NAME).unlink(missing_ok=True)
     reached("label.removed")
+    sync_directory(path)

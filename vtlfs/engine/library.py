@@ -163,6 +163,7 @@ def _make(path: Path, config: Config, at: str) -> None:
     old_mask = os.umask(0o077)
     try:
         write_file(path / configuration.UNFINISHED, configuration.render(config).encode())
+        sync_directory(path.parent)  # labels are to be found by what this says, whatever happens
         reached("init.announced")
         for record in records:
             _label(record, config.uuid, closed)
@@ -171,7 +172,7 @@ def _make(path: Path, config: Config, at: str) -> None:
         reached("init.locks_made")
         tracking.create(path, config.uuid, records, config.drives, at)
         path.chmod(0o700)
-        sync_directory(path.parent)
+        sync_directory(path)
         (path / configuration.UNFINISHED).rename(path / configuration.FILE_NAME)
         reached("init.named")
         sync_directory(path)
@@ -194,9 +195,11 @@ def _undo(path: Path) -> None:
                 labels.remove(disk)
         if (path / MOUNTS).is_dir():
             (path / MOUNTS).rmdir()
-        for name in (*(tracking.FILE_NAME + suffix for suffix in ("-wal", "-shm", "")), configuration.UNFINISHED):
-            (path / name).unlink(missing_ok=True)
+        for suffix in ("-wal", "-shm", ""):
+            (path / (tracking.FILE_NAME + suffix)).unlink(missing_ok=True)
             reached("init.emptied")
+        sync_directory(path)
+        (path / configuration.UNFINISHED).unlink()  # last, for without it nobody knows what the others are
     for left in path.glob(_TEMPORARY):
         left.unlink()
 
@@ -271,6 +274,7 @@ def _label(record: DiskRecord, library: str, closed: dict[Path, int]) -> None:
             closed[disk] = stat.S_IMODE(status.st_mode)
             disk.chmod(0o700)
             reached("init.disk_closed")
+            sync_directory(disk)
     except FileExistsError:
         raise LibraryError(f"disk {disk}: somebody else has just labelled it") from None
     except OSError as error:

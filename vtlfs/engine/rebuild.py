@@ -255,9 +255,11 @@ class _Rebuild:
                 old.rename(f"{aside}{suffix}")
                 reached("rebuild.put_aside")
                 kept = aside
+        sync_directory(self._path)  # so that no power cut leaves the old log beside the new database
         (self._path / TEMPORARY).rename(self._path / FILE_NAME)
         reached("rebuild.named")
         sync_directory(self._path)
+        sync_directory(self._path.parent)
         return kept
 
     def _finish_headers(self, library: Library, sessions: list[Session]) -> None:
