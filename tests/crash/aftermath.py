@@ -92,7 +92,7 @@ class Aftermath:
         findings = [str(finding) for finding in check(library).findings]
         if self.power_cut:
             findings = [finding for finding in findings if STRAY not in finding]
-        assert findings == []
+        assert findings == [], findings
         assert not [path.name for path in (self.path / "mounts").glob("*")]
 
     def check_second_recovery(self, library: Library) -> None:

@@ -123,9 +123,11 @@ def trim_all(tracking: Tracking, sessions: Sequence[Session], disks: Sequence[Di
 def left_locks(tracking: Tracking, library: Path) -> list[int]:
     """Return the mounts that have ended and whose locks are there: what comes after closing their books is not done.
 
-    Inside a transaction no mount is just beginning, which has its lock before it is recorded.
+    Inside a transaction no mount is just beginning, which has its lock before it is recorded. Of the two files of a
+    mount a power cut may leave either.
     """
-    there = [int(path.stem) for path in (library / MOUNTS).glob(f"*{LOCK}") if path.stem.isdecimal()]
+    files = [path for suffix in (LOCK, figures.SUFFIX) for path in (library / MOUNTS).glob(f"*{suffix}")]
+    there = {int(path.stem) for path in files if path.stem.isdecimal()}
     left = [number for number in sorted(there) if not is_alive(library, number)]
     mounted = {mount.id for mount in tracking.mounts()}  # asked last, for a mount gives up its lock after it has ended
     return [number for number in left if number not in mounted]

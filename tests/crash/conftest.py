@@ -1,0 +1,5 @@
+"""What the crash tests share."""
+
+import pytest
+
+pytest.register_assert_rewrite("aftermath")
