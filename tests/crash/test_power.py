@@ -9,48 +9,28 @@ VTLFS_CUTS=N in the environment: at every step instead of some, torn in N ways, 
 
 import json
 import os
-import pickle
 import random
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import scenario
 from aftermath import Aftermath
-from blackout import Disk, Mark, Step
-from mounting import SECONDS, require_fuse, wait_until
+from blackout import ROOT, Disk, Make, Mark, Step, Sync
+from mounting import SECONDS, require_fuse
+from powerless import forgetful
 
 from vtlfs import failpoints
-from vtlfs.engine.library import Library
+from vtlfs.errors import LibraryError
 
 HERE = Path(__file__).parent
 CUTS = int(os.environ.get("VTLFS_CUTS", "0"))
-
-
-@contextmanager
-def forgetful(mountpoint: Path, log: Path) -> Iterator[list[Step]]:
-    """Mount a file system that forgets. The list has its log afterwards."""
-    words = [sys.executable, HERE / "forgetful.py", mountpoint, log]
-    serving = subprocess.Popen([str(word) for word in words])
-    steps: list[Step] = []
-    try:
-        wait_until(lambda: serving.poll() is not None or os.path.ismount(mountpoint), "a file system that forgets")
-        assert serving.poll() is None
-        yield steps
-        subprocess.run(["umount", mountpoint], check=True, timeout=SECONDS)
-        assert serving.wait(SECONDS) == 0
-        steps += pickle.loads(log.read_bytes())
-    finally:
-        subprocess.run(["umount", "-l", mountpoint], check=False, stderr=subprocess.DEVNULL)
-        serving.kill()
-        serving.wait()
 
 
 @dataclass
@@ -95,29 +75,49 @@ def moments() -> Iterator[Moments]:
     place.mkdir()
     try:
         with forgetful(place, base / "log") as log:
-            done = subprocess.run([sys.executable, HERE / "scenario.py", "--marked", place], timeout=SECONDS, check=False)
-            assert done.returncode == 0, (place / "output").read_text()
+            asked = json.dumps({"root": str(place), "marked": True})
+            words = [sys.executable, str(HERE / "scenario.py")]
+            done = subprocess.run(words, input=asked, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=True)
+            assert int(done.stdout) == 0, (place / "output").read_text()
         yield Moments(place, log)
     finally:
         shutil.rmtree(base)
 
 
-def some(steps: list[int], name: str) -> list[int]:
-    """Return the steps of a failpoint to look at: the first, the last and one between that is always the same."""
-    if CUTS:
-        return steps
-    between = random.Random(name).choice(steps)
-    return sorted({steps[0], between, steps[-1]})
-
-
 @pytest.mark.parametrize("name", failpoints.NAMES)
 def test_nothing_is_lost_when_all_that_was_not_synced_is(moments: Moments, name: str):
-    for step in some(moments.reached[name], name):
+    steps = moments.reached[name]
+    for step in steps if CUTS else sorted({steps[0], steps[-1]}):
         moments.after(moments.disk(step), step, None).check()
 
 
 @pytest.mark.parametrize("name", failpoints.NAMES)
 def test_nothing_is_lost_when_anything_that_was_not_synced_may_be(moments: Moments, name: str):
-    for step in some(moments.reached[name], name):
-        for way in range(max(1, CUTS)):
-            moments.after(moments.disk(step), step, f"{name} {step} {way}").check()
+    for step, seed in torn(name, moments.reached[name], 2):
+        moments.after(moments.disk(step), step, seed).check(by_mount=bool(step % 2))
+
+
+@pytest.mark.parametrize("name", failpoints.NAMES)
+def test_lost_database_is_rebuilt_after_a_power_cut(moments: Moments, name: str):
+    for step, seed in torn(name, moments.reached[name], 1):
+        moments.after(moments.disk(step), step, seed).check_rebuilt()
+
+
+def torn(name: str, steps: list[int], count: int) -> list[tuple[int, str]]:
+    """Return steps to cut the power behind, and seeds of how it tears what was not synced; always the same ones."""
+    chosen = steps if CUTS else random.Random(name).sample(steps, min(count, len(steps)))
+    return [(step, f"{name} {steps.index(step)} {way}") for step in chosen for way in range(max(1, CUTS))]
+
+
+@pytest.mark.parametrize("kind", ["files", "directories"])
+def test_program_that_does_not_sync_would_be_found_out(moments: Moments, kind: str):
+    """Without the syncs of the run, of either kind, that very run is no library any more: the tests have teeth."""
+    directories = {step.inode for step in moments.log if isinstance(step, Make) and stat.S_ISDIR(step.mode)} | {ROOT}
+    disk, step = Disk(), moments.promised[-1][0]
+    disk.play(
+        one
+        for one in moments.log[: step + 1]
+        if not isinstance(one, Sync) or one.inode == ROOT or (one.inode in directories) != (kind == "directories")
+    )
+    with pytest.raises((AssertionError, LibraryError)):
+        moments.after(disk, step, None).check()

@@ -1,0 +1,156 @@
+"""Real file systems that are shut down hard under a mount, as by a power cut: what was acknowledged is kept."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from mounting import SECONDS, Mounted, OnDisks, require_fuse, shell, wait_until
+
+from vtlfs.engine.library import Library
+from vtlfs.engine.tracking import SessionFilter
+
+MIB = 1 << 20
+STREAM = Path(__file__).parents[1] / "crash" / "stream.py"
+BLOCKS = (10240, 65536, 300_001)
+
+
+@dataclass
+class Device:
+    """A file system on a loop device."""
+
+    image: Path
+    path: Path
+    kind: str
+    is_mounted: bool = field(default=False)
+
+    def make(self) -> None:
+        """Make an empty one."""
+        with open(self.image, "wb") as file:
+            file.truncate(320 * MIB)  # less is too little for xfs
+        shell(f"mkfs.{self.kind} -q {self.image}")
+        self.path.mkdir()
+
+    def mount(self) -> None:
+        """Mount it."""
+        shell(f"mount -o loop {self.image} {self.path}")
+        self.is_mounted = True
+
+    def cut_power(self, *, flush: bool) -> None:
+        """Have nothing more reach it; `flush`: but for what its journal holds in memory."""
+        shell(f"xfs_io -x -c 'shutdown{' -f' if flush else ''}' {self.path}")
+
+    def umount(self) -> None:
+        """Unmount it, when the last process that uses it has ended."""
+        if self.is_mounted:
+            wait_until(lambda: subprocess.run(["umount", self.path], check=False).returncode == 0, "an unused device")
+            self.is_mounted = False
+
+
+@pytest.fixture(params=["ext4", "xfs"])
+def devices(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Device]]:
+    """Three file systems, one for the library and two for its disks."""
+    require_fuse()
+    kind = str(request.param)
+    for program in (f"mkfs.{kind}", "xfs_io"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    made = [Device(tmp_path / f"{name}.image", tmp_path / name, kind) for name in ("library", "left", "right")]
+    with ExitStack() as stack:
+        for device in made:
+            device.make()
+            try:
+                device.mount()
+            except AssertionError:
+                if os.environ.get("CI"):
+                    raise
+                pytest.skip(f"no loop device with an {kind} can be had here")
+            stack.callback(device.umount)
+        yield made
+
+
+@dataclass
+class Writer:
+    """A stream that runs through the mount, and what was acknowledged of it."""
+
+    process: subprocess.Popen
+    notes: Path
+    seed: int
+    block: int
+
+    def read(self) -> list[int]:
+        """Return its session, and then the lengths that were acknowledged."""
+        lines = self.notes.read_text().splitlines(keepends=True) if self.notes.exists() else []
+        return [int(line) for line in lines if line.endswith("\n")]
+
+    def sent(self, size: int) -> bytes:
+        """Return the first bytes of the stream."""
+        source = random.Random(self.seed)
+        return b"".join(source.randbytes(self.block) for _ in range(-(-size // self.block)))[:size]
+
+
+def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
+    """Have streams run, and return when each was acknowledged something a few times."""
+    writers = []
+    for seed, block in enumerate(BLOCKS):
+        side = notes / f"notes{seed}"
+        words = [sys.executable, "-I", "-S", STREAM, mounted.medium(f"T{1 + seed % 2}"), seed, side, block]
+        writers.append(Writer(subprocess.Popen([str(word) for word in words]), side, seed, block))
+    wait_until(lambda: all(len(writer.read()) > 4 for writer in writers), "acknowledged writes")
+    return writers
+
+
+@pytest.mark.parametrize("flush", [False, True], ids=["nothing more", "journal flushed"])
+def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_path: Path, flush: bool):
+    """Once the file system of the library goes first, and once those of the disks."""
+    library = OnDisks(tmp_path, [device.path for device in devices[1:]])
+    assert library.path == devices[0].path
+    archive = tmp_path / "archive"
+    mountpoint = tmp_path / "mnt"
+    with library.mounted(at=mountpoint, checked=False) as mounted:
+        whole = random.Random(7).randbytes(3 * MIB + 5)
+        archive.write_bytes(whole)
+        shell(f"dd if={archive} of={mounted.medium('T3')} bs=10k status=none")  # acknowledged by close()
+        shell(f"tar -C {tmp_path} -cf {mounted.medium('T4')} archive && tar -df {mounted.medium('T4')} -C {tmp_path}")
+        writers = start_writers(mounted, tmp_path)
+        promised = [writer.read() for writer in writers]  # now: xfs may let an fsync() succeed while it is shut down
+        for device in devices[::-1] if flush else devices:
+            device.cut_power(flush=flush)
+        mounted.kill()
+        for writer in writers:
+            assert writer.process.wait(SECONDS) == 0
+        library.vtlfs("umount", mountpoint)
+        mounted.log.write_text("")  # whatever it said of the disks that had failed
+    for device in devices:
+        device.umount()
+    for device in devices:
+        device.mount()
+    library.vtlfs("recover", library.path)
+    assert library.vtlfs("recover", library.path).startswith("nothing to recover")
+    library.check()
+    assert library.extract("T3") == whole
+    shell(f"{sys.executable} -m vtlfs extract {library.path} T4 | tar -df - -C {tmp_path}")
+    check_streams(library, writers, promised)
+    with library.mounted(at=mountpoint) as mounted:
+        mounted.medium("T1").write_bytes(b"after")
+        assert mounted.medium("T1").read_bytes().endswith(b"after")
+        assert mounted.medium("T3").read_bytes() == whole
+
+
+def check_streams(library: OnDisks, writers: list[Writer], promised: list[list[int]]) -> None:
+    """Want of every stream a true beginning, with all that was acknowledged before the power was cut."""
+    with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
+        known = {session.id: session for session in tracking.sessions(SessionFilter())}
+    for writer, (number, *acknowledged) in zip(writers, promised, strict=True):
+        session = known[number]
+        assert session.state in ("recovered", "failed")  # the latter where it was noticed before
+        assert session.bytes >= max(acknowledged)
+        assert session.tape_file is not None
+        content = library.extract(session.medium, session.tape_file)
+        assert content == writer.sent(session.bytes)
