@@ -4,7 +4,7 @@
 `blackout` then says what may be left; that is put in the place of the file system, and is to be a library that can be
 recovered, or rebuilt, with everything that had been acknowledged until that moment.
 
-VTLFS_CUTS=N in the environment: at every step instead of some, torn in N ways, and rebuilt, too.
+VTLFS_CUTS=N in the environment: each time that a failpoint is reached instead of some times, and torn in N ways.
 """
 
 import json

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from mounting import SECONDS, Mounted, OnDisks, require_fuse, shell, wait_until
 
+from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import SessionFilter
 
@@ -39,8 +40,16 @@ class Device:
 
     def mount(self) -> None:
         """Mount it."""
-        shell(f"mount -o loop {self.image} {self.path}")
+        shell(f"mount -o loop{',nouuid' if self.kind == 'xfs' else ''} {self.image} {self.path}")
         self.is_mounted = True
+
+    def mount_again(self) -> None:
+        """Mount what is left of it: a copy, for somebody's mount namespace may keep the one that was shut down."""
+        self.umount()
+        left = self.image.with_suffix(".left")
+        shell(f"cp --sparse=always {self.image} {left}")
+        self.image = left
+        self.mount()
 
     def cut_power(self, *, flush: bool) -> None:
         """Have nothing more reach it; `flush`: but for what its journal holds in memory."""
@@ -128,14 +137,13 @@ def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_pat
         library.vtlfs("umount", mountpoint)
         mounted.log.write_text("")  # whatever it said of the disks that had failed
     for device in devices:
-        device.umount()
-    for device in devices:
-        device.mount()
+        device.mount_again()
     library.vtlfs("recover", library.path)
-    assert library.vtlfs("recover", library.path).startswith("nothing to recover")
+    assert recover.recover(Library.open(library.path)) == []
     library.check()
     assert library.extract("T3") == whole
-    shell(f"{sys.executable} -m vtlfs extract {library.path} T4 | tar -df - -C {tmp_path}")
+    (tmp_path / "T4").write_bytes(library.extract("T4"))
+    shell(f"tar -df {tmp_path}/T4 -C {tmp_path}")
     check_streams(library, writers, promised)
     with library.mounted(at=mountpoint) as mounted:
         mounted.medium("T1").write_bytes(b"after")
@@ -149,7 +157,7 @@ def check_streams(library: OnDisks, writers: list[Writer], promised: list[list[i
         known = {session.id: session for session in tracking.sessions(SessionFilter())}
     for writer, (number, *acknowledged) in zip(writers, promised, strict=True):
         session = known[number]
-        assert session.state in ("recovered", "failed")  # the latter where it was noticed before
+        assert session.state != "open"
         assert session.bytes >= max(acknowledged)
         assert session.tape_file is not None
         content = library.extract(session.medium, session.tape_file)
