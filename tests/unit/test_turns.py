@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+import trio.testing
 
 from vtlfs.disks.turns import Turns
 
@@ -55,4 +56,25 @@ async def test_one_of_several_that_give_up_does_not_take_the_turn_of_the_others(
         await trio.sleep(5)
         turns.release()
     assert served == [10]
+    assert turns.value == 1
+
+
+async def test_one_who_gives_up_and_comes_again_keeps_its_turn(autojump_clock: trio.testing.MockClock):
+    turns, served = Turns(1), []
+
+    async def ask(who: int, patience: float) -> None:
+        while who not in served:
+            with trio.move_on_after(patience):
+                await turns.acquire(who)
+                served.append(who)
+                turns.release()
+
+    await turns.acquire(1)
+    async with trio.open_nursery() as nursery:
+        for who, patience in ((2, 1), (3, 100)):
+            nursery.start_soon(ask, who, patience)
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(5.5)
+        turns.release()
+    assert served == [2, 3]
     assert turns.value == 1

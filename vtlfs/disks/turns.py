@@ -21,25 +21,19 @@ class Turns:
         self.value -= 1
 
     async def acquire(self, who: int) -> None:
-        """Wait for a place."""
+        """Wait for a place. Who gives up and soon comes again has kept its turn."""
         if self.value:
             self.value -= 1
-            return
-        lot = self._waiting.setdefault(who, trio.lowlevel.ParkingLot())
-        try:
-            await lot.park()
-        except trio.Cancelled:
-            if not lot and self._waiting.get(who) is lot:
-                del self._waiting[who]
-            raise
+        else:
+            await self._waiting.setdefault(who, trio.lowlevel.ParkingLot()).park()
 
     def release(self) -> None:
         """Give a place back, to whoever is next. Who wants more places is behind all others then."""
-        if not self._waiting:
-            self.value += 1
-            return
-        who = next(iter(self._waiting))
-        lot = self._waiting.pop(who)
-        lot.unpark()
-        if lot:
-            self._waiting[who] = lot
+        while self._waiting:
+            who = next(iter(self._waiting))
+            lot = self._waiting.pop(who)
+            if lot.unpark():
+                if lot:
+                    self._waiting[who] = lot
+                return
+        self.value += 1
