@@ -83,7 +83,7 @@ def look(library: str) -> int:
             with source.tracking(state) as tracking:
                 line(str([tracking.media(), tracking.drives(), tracking.disks(), tracking.mounts()]))
                 line(str(tracking.sessions(SessionFilter(limit=100))))
-    except VtlfsError as error:
+    except (VtlfsError, OSError) as error:
         line(str(error))
         return 0
     return 0
