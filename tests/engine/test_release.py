@@ -160,3 +160,22 @@ async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: 
             nursery.start_soon(rig.engine.release_writer, session)
             await other.engine.settle("T1")
             assert other.engine.tracking.medium("T1").bytes == 10
+
+
+@pytest.mark.parametrize("also", ["nothing", "checkpoint"])
+async def test_without_sync_at_close_what_fsync_has_promised_is_not_put_at_risk(tmp_path: Path, also: str):
+    """A unit that grew after an fsync() is recorded in its longer form when that is durable, not before."""
+    async with rigged(make_library(tmp_path), durable_close=False) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * UNIT + b"promised ")
+        await session.fsync()
+        for more in (b"and ", b"more"):
+            await session.write(session.length, more)
+            if also == "checkpoint":
+                await session.checkpoint()
+            await session.flush(closing=True)
+            recorded = rig.units(session)[-1]
+            assert len(rig.durable(session)) >= UNIT + 9
+            assert len(rig.disks[recorded.disk].durable(recorded)) == recorded.bytes
+        await rig.engine.release_writer(session)
+        assert await rig.read("T1") == b"x" * UNIT + b"promised and more"

@@ -87,6 +87,9 @@ class WriteSession:
         )
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
+        # The last recorded unit is unfinished and would survive a power cut. What it grows by is then recorded when it
+        # would survive, too, also with sync=none: a row that tells of more than there is makes all of the unit useless.
+        self._tail_is_durable = False
         self._complete = 0  # units below this one are full ...
         self._complete_above: set[int] = set()  # ... and so are these
         self._error: VtlfsError | None = None
@@ -156,7 +159,7 @@ class WriteSession:
         """
         async with self._flushing:
             await self._outbox.send([unit for unit in self._units.values() if not unit.is_sent])
-            await self._record(durable=self._means.durable_close)
+            await self._record(durable=self._means.durable_close or self._tail_is_durable)
         self._raise_error()
         self._closed = self._closed or closing
         if closing and self._recorded:
@@ -168,6 +171,7 @@ class WriteSession:
         if not self._means.durable_close:
             await self._sync_late()
             self._raise_error()
+            self._tail_is_durable = self._recorded % self._stripe_unit > 0
 
     async def checkpoint(self) -> None:
         """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
@@ -309,6 +313,7 @@ class WriteSession:
         )
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
+        self._tail_is_durable = durable and rows[-1].bytes < self._stripe_unit
         self._outbox.note_recorded(rows)
 
     async def _sync_late(self) -> None:
