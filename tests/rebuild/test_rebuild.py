@@ -417,7 +417,7 @@ from vtlfs.engine import base, found, rebuild, replay
 from vtlfs.cli.main import main
 owner, name, count = {"scan": (found.Found, "take_in", 1), "replay": (replay.Replay, "_note_losses", 1),
     "finish": (base, "finish", 1), "rename1": (pathlib.Path, "rename", 1), "rename2": (pathlib.Path, "rename", 2),
-    "sync": (rebuild, "sync_directory", 1)}[sys.argv[1]]
+    "sync": (rebuild, "sync_directory", 2)}[sys.argv[1]]
 real, calls = getattr(owner, name), []
 def dying(*arguments, **more):
     calls.append(1)
