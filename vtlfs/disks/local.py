@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from vtlfs.disks import label as labels
 from vtlfs.disks import records
+from vtlfs.disks.direct import SMALLEST, DirectWriter
 from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened, read_small
 from vtlfs.disks.records import BLOCK
@@ -46,6 +47,7 @@ class LocalDisk:
         self._root = path
         self._library = library
         self._check = check
+        self._direct = DirectWriter()
         self._durable: set[Path] = set()  # directories whose names this process has made durable
 
     def measure(self) -> None:
@@ -156,6 +158,7 @@ class LocalMember:
         self._header = header
         self._identity = {key: header.get(key) for key in ("library", "disk", "session")}
         self._descriptor: int | None = None
+        self._direct_descriptor: int | None = None
         self._generation = 1  # of the header, for `finish`
         self._new_entries: list[Path] = []  # directories with entries that are not durable yet
         self._used = BLOCK  # length of the file that counts
@@ -188,7 +191,11 @@ class LocalMember:
         offset = slot_offset(slot, self._stripe_unit)
         with self._disk._errors():
             descriptor = self._open()
-            if start == 0:
+            whole = start == 0 and size == self._stripe_unit
+            if whole and (direct := self._direct()) is not None:
+                self._disk._direct.write(direct, [record.ljust(BLOCK, b"\0"), *pieces], offset)
+                reached("unit.written_directly")
+            elif start == 0:
                 _write_all(descriptor, [record.ljust(BLOCK, b"\0"), *pieces], offset)
                 reached("unit.written")
             else:
@@ -196,7 +203,7 @@ class LocalMember:
                 reached("unit.grown")
                 _write_all(descriptor, [record], offset + records.place(generation))
                 reached("unit.described")
-            if start == 0 and size == self._stripe_unit:
+            if whole and direct is None:
                 _begin_writing_out(descriptor, offset, BLOCK + size)
             if self._disk.free < PLENTY:
                 self._disk._note(os.fstatvfs(descriptor))
@@ -227,6 +234,9 @@ class LocalMember:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
+        if self._direct_descriptor is not None:
+            os.close(self._direct_descriptor)
+            self._direct_descriptor = None
         try:
             with self._disk._errors():
                 if self._allocated > self._used:
@@ -250,6 +260,12 @@ class LocalMember:
             self._new_entries = [directory, *(path.parent for path in unsure)]
             self._descriptor = descriptor
         return self._descriptor
+
+    def _direct(self) -> int | None:
+        """Return a descriptor for whole stripe units; None where these are left to the page cache."""
+        if self._direct_descriptor is None and self._stripe_unit >= SMALLEST:
+            self._direct_descriptor = self._disk._direct.descriptor(self._open())
+        return self._direct_descriptor
 
     def _make(self) -> int:
         """Make the file with its header, where no symbolic link leads elsewhere; return its descriptor."""

@@ -1,0 +1,146 @@
+"""The cases: what is done to a peer that is mounted, and how long that takes. One function a case, one call a run."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks import short_streams
+from benchmarks.measuring import Sample, drop_caches, measured, settle, together
+from benchmarks.peers import Mounted, Peer, Place, run
+
+MIB = 1 << 20
+SMALL, LARGE, TINY = 10 << 10, MIB, 512  # sizes of single writes and reads; the first is GNU tar's
+STREAMS = 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much the cases do."""
+
+    stream: int = 1000 * MIB
+    tiny_stream: int = 200 * MIB
+    of_many: int = 250 * MIB  # each of several streams
+    files: int = 50_000
+    sessions: int = 2000
+
+
+@dataclass(frozen=True)
+class Case:
+    """`run` measures one peer once. `peers`: which are worth it; the others are left out."""
+
+    name: str
+    run: Callable[[Place, Peer, Sizes], Sample]
+    unit: str = "MB/s"
+    only: tuple[str, ...] = ()
+
+
+def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
+    """Have dd write one stream, which ends with fsync()."""
+    size = sizes.tiny_stream if block == TINY else sizes.stream
+
+    def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
+        together([_writing(mounted.write(0), block, size)])
+        return size // block * block, ()
+
+    return _once(place, peer, work)
+
+
+def write_streams(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
+    """Have several dd write at the same time: to vtlfs all to one medium through one drive."""
+
+    def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
+        took = together([_writing(mounted.write(number), block, sizes.of_many) for number in range(STREAMS)])
+        size = sizes.of_many // block * block
+        return STREAMS * size, tuple(size / seconds for seconds in took)
+
+    return _once(place, peer, work)
+
+
+def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
+    """Have dd read back what was written, with nothing of it in memory."""
+
+    def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
+        together([["dd", f"if={mounted.read(0)}", "of=/dev/null", f"bs={block}", "status=none"]])
+        return sizes.stream, ()
+
+    place.empty()
+    peer.make(place)
+    with peer.mount(place) as mounted:
+        together([_writing(mounted.write(0), LARGE, sizes.stream)])
+    settle()
+    drop_caches()
+    with peer.mount(place) as mounted:
+        return measured(partial(work, mounted), mounted.pid)
+
+
+def write_tree(place: Place, peer: Peer, sizes: Sizes) -> Sample:
+    """Have tar archive a tree of small files, and the archive be made durable: close() does for vtlfs, sync for others."""
+    tree = make_tree(place.root.parent / "tree", sizes.files)
+
+    def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
+        path = mounted.write(0)
+        command = f'tar cf "{path}" -C "{tree}" .' + ("" if peer.name.startswith("vtlfs") else f' && sync "{path}"')
+        together([["sh", "-c", command]])
+        return mounted.read(0).stat().st_size, ()
+
+    run("sh", "-c", f'tar cf - -C "{tree}" . | cat >/dev/null')  # so that it is in memory, for every peer
+    return _once(place, peer, work)
+
+
+def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
+    """Have a program write many short streams, one after the other, each ended by fsync() and close()."""
+
+    def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
+        paths = f"{mounted.write(0)}" if peer.name.startswith("vtlfs") else f"{mounted.write(0)}.%d"
+        together([[sys.executable, "-m", "benchmarks.short_streams", paths, str(sizes.sessions)]])
+        return sizes.sessions * short_streams.BYTES, ()
+
+    return _once(place, peer, work)
+
+
+def make_tree(tree: Path, files: int) -> Path:
+    """Return a tree of so many files, of 9 KiB in the median and 20 KiB in the mean; it is made once."""
+    import random  # noqa: PLC0415
+
+    done = tree / f"{files}"
+    if not done.exists():
+        source = random.Random(1)
+        block = source.randbytes(MIB)
+        for number in range(files):
+            if number % 100 == 0:
+                directory = done.with_suffix(".tmp") / f"{number // 1000:03d}" / f"{number // 100 % 10}"
+                directory.mkdir(parents=True)
+            size = min(MIB, int(source.lognormvariate(9.1, 1.25)))
+            (directory / f"file{number:06d}.dat").write_bytes(block[:size])
+        done.with_suffix(".tmp").rename(done)
+    return done
+
+
+CASES = (
+    Case("write 10 KiB", partial(write_stream, block=SMALL)),
+    Case("write 1 MiB", partial(write_stream, block=LARGE)),
+    Case("write 512 B", partial(write_stream, block=TINY)),
+    Case("8 streams 10 KiB", partial(write_streams, block=SMALL), only=("plain", "mergerfs", "vtlfs")),
+    Case("8 streams 1 MiB", partial(write_streams, block=LARGE), only=("plain", "mergerfs", "vtlfs")),
+    Case("read 10 KiB", partial(read_stream, block=SMALL)),
+    Case("read 1 MiB", partial(read_stream, block=LARGE)),
+    Case("tar of a tree", write_tree, unit="s", only=("plain", "mergerfs", "vtlfs")),
+    Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", "vtlfs")),
+)
+
+
+def _once(place: Place, peer: Peer, work: Callable[[Mounted], tuple[int, tuple[float, ...]]]) -> Sample:
+    place.empty()
+    peer.make(place)
+    settle()
+    with peer.mount(place) as mounted:
+        return measured(partial(work, mounted), mounted.pid)
+
+
+def _writing(path: Path, block: int, size: int) -> list[str]:
+    return [
+        *("dd", "if=/dev/zero", f"of={path}", f"bs={block}", f"count={size // block}", "conv=fsync", "status=none"),
+    ]
+

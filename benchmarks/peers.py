@@ -1,0 +1,208 @@
+"""What vtlfs is compared with, and vtlfs itself: each is mounted anew for every run, over the same two directories."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+VTLFS = str(Path(sys.executable).with_name("vtlfs"))
+TAPE = "TAPE"
+IMAGE_BYTES = 8 << 30  # of a loop device's file, which is sparse
+
+# mergerfs with its page cache off, with direct I/O as well, and with the kernel gathering writes: the best counts.
+MERGERFS_MODES = {
+    "off": "cache.files=off",
+    "direct": "cache.files=off,direct_io=true",
+    "writeback": "cache.files=auto-full,cache.writeback=true",
+}
+
+
+def run(*words: str | os.PathLike[str]) -> str:
+    """Run a command that must succeed; return what it prints."""
+    done = subprocess.run(list(words), check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, words))}: status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a benchmark works: disks, which are directories, and a directory to mount on."""
+
+    root: Path
+    disks: tuple[Path, ...]
+
+    @property
+    def mountpoint(self) -> Path:
+        """Return the directory to mount on."""
+        return self.root / "mnt"
+
+    def empty(self) -> None:
+        """Remove what a run has left, and make the directories that the next one wants."""
+        for disk in self.disks:
+            for entry in disk.iterdir() if disk.is_dir() else ():
+                if entry.name != "lost+found":
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            disk.mkdir(exist_ok=True)
+        shutil.rmtree(self.root / "library", ignore_errors=True)
+        self.mountpoint.mkdir(exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A peer while it is mounted. `write(n)` is the path for stream n, `read(n)` where it is read back."""
+
+    write: Callable[[int], Path]
+    read: Callable[[int], Path]
+    pid: int | None = None  # of the process that serves, None where the kernel does
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One file system under test. `mount(place)` mounts it over what there is; `make` first makes what it needs."""
+
+    name: str
+    make: Callable[[Place], None]
+    mount: Callable[[Place], AbstractContextManager[Mounted]]
+
+
+def plain() -> Peer:
+    """Return the first directory itself."""
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        yield _files(place.disks[0])
+
+    return Peer("plain directory", lambda place: None, mount)
+
+
+def mergerfs(mode: str) -> Peer:
+    """Return mergerfs over all directories, in one of its cache modes."""
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        run("mergerfs", "-o", f"category.create=mfs,{MERGERFS_MODES[mode]}", _branches(place), place.mountpoint)
+        with _unmounting(place.mountpoint):
+            yield _files(place.mountpoint, _pid("mergerfs"))
+
+    return Peer(f"mergerfs {mode}", lambda place: None, mount)
+
+
+def bindfs() -> Peer:
+    """Return bindfs over the first directory."""
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        run("bindfs", place.disks[0], place.mountpoint)
+        with _unmounting(place.mountpoint):
+            yield _files(place.mountpoint, _pid("bindfs"))
+
+    return Peer("bindfs", lambda place: None, mount)
+
+
+def btrfs() -> Peer:
+    """Return the kernel's btrfs with RAID 0 over a loop device in each directory."""
+
+    def make(place: Place) -> None:
+        for image in _images(place):
+            with image.open("wb") as file:
+                file.truncate(IMAGE_BYTES)
+        with ExitStack() as stack:
+            run("mkfs.btrfs", "-q", "-f", "-d", "raid0", "-m", "raid0", *_loops(stack, place))
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        with ExitStack() as stack:
+            loops = _loops(stack, place)
+            options = ",".join(f"device={loop}" for loop in loops)
+            run("mount", "-t", "btrfs", "-o", options, loops[0], place.mountpoint)
+            stack.enter_context(_unmounting(place.mountpoint))
+            yield _files(place.mountpoint)
+
+    return Peer("btrfs RAID 0", make, mount)
+
+
+def vtlfs(name: str = "vtlfs") -> Peer:
+    """Return vtlfs, with its defaults."""
+
+    def make(place: Place) -> None:
+        run(VTLFS, "init", place.root / "library", *(word for disk in place.disks for word in ("--disk", str(disk))))
+        run(VTLFS, "media", "add", place.root / "library", TAPE)
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        run(VTLFS, "mount", place.root / "library", place.mountpoint)
+        try:
+            tape, files = place.mountpoint / "drives/0" / TAPE, place.mountpoint / "files" / TAPE
+            pid = json.loads(run(VTLFS, "status", place.root / "library", "--json"))["mounts"][0]["pid"]
+            yield Mounted(lambda _: tape, lambda number: files / f"{number:04d}", pid)
+        finally:
+            run(VTLFS, "umount", place.mountpoint)
+
+    return Peer(name, make, mount)
+
+
+def available() -> list[Peer]:
+    """Return the peers that this machine has, vtlfs last. Says which are missing."""
+    peers = [plain()]
+    peers += [mergerfs(mode) for mode in MERGERFS_MODES] if _has("mergerfs") else []
+    peers += [bindfs()] if _has("bindfs") else []
+    knows_btrfs = "btrfs" in Path("/proc/filesystems").read_text().split()
+    peers += [btrfs()] if knows_btrfs and _has("mkfs.btrfs") else []
+    return [*peers, vtlfs()]
+
+
+@contextmanager
+def loop_device(image: Path) -> Iterator[str]:
+    """Attach a file to a loop device, past the page cache; yield the device."""
+    device = run("losetup", "--direct-io=on", "--find", "--show", image).strip()
+    try:
+        yield device
+    finally:
+        run("losetup", "--detach", device)
+
+
+def _has(program: str) -> bool:
+    if shutil.which(program):
+        return True
+    print(f"{program} is not here, and is left out", file=sys.stderr)
+    return False
+
+
+def _files(directory: Path, pid: int | None = None) -> Mounted:
+    return Mounted(lambda number: directory / f"stream{number}", lambda number: directory / f"stream{number}", pid)
+
+
+def _branches(place: Place) -> str:
+    return ":".join(map(str, place.disks))
+
+
+def _images(place: Place) -> list[Path]:
+    return [disk / "image" for disk in place.disks]
+
+
+def _loops(stack: ExitStack, place: Place) -> list[str]:
+    return [stack.enter_context(loop_device(image)) for image in _images(place)]
+
+
+@contextmanager
+def _unmounting(mountpoint: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        run("umount", mountpoint)
+
+
+def _pid(name: str) -> int:
+    """Return the newest process of this name: the one that serves the mount just made."""
+    return int(run("pgrep", "--newest", "--exact", name).split()[0])
+
+
+def names(peers: Sequence[Peer]) -> list[str]:
+    """Return what the peers are called."""
+    return [peer.name for peer in peers]
