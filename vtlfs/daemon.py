@@ -31,7 +31,7 @@ MAX_HANDLERS = 600  # requests in the works at once; more than the kernel's back
 BACKGROUND_REQUESTS = 512
 READ_AHEAD_BYTES = MIB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
-SWITCH_SECONDS = 0.00005
+SWITCH_SECONDS = 0.001
 DRAIN_SECONDS = 3.0  # at most, for what the kernel still has of streams when the mount is told to stop
 USABLE = "usable"
 

@@ -17,7 +17,6 @@ from blake3 import blake3
 
 from vtlfs.disks import label as labels
 from vtlfs.disks import records
-from vtlfs.disks.direct import SMALLEST, DirectWriter
 from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened, read_small
 from vtlfs.disks.records import BLOCK
@@ -26,6 +25,7 @@ from vtlfs.failpoints import reached
 from vtlfs.model import GIB, MIB, StripeUnit
 
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
+DROP_BEHIND = 8 * MIB  # of a member file, that the page cache keeps at least: what is being written out
 TRIAL = ".trial.tmp"
 TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
 PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
@@ -47,7 +47,6 @@ class LocalDisk:
         self._root = path
         self._library = library
         self._check = check
-        self._direct = DirectWriter()
         self._durable: set[Path] = set()  # directories whose names this process has made durable
 
     def measure(self) -> None:
@@ -158,7 +157,6 @@ class LocalMember:
         self._header = header
         self._identity = {key: header.get(key) for key in ("library", "disk", "session")}
         self._descriptor: int | None = None
-        self._direct_descriptor: int | None = None
         self._generation = 1  # of the header, for `finish`
         self._new_entries: list[Path] = []  # directories with entries that are not durable yet
         self._used = BLOCK  # length of the file that counts
@@ -191,11 +189,7 @@ class LocalMember:
         offset = slot_offset(slot, self._stripe_unit)
         with self._disk._errors():
             descriptor = self._open()
-            whole = start == 0 and size == self._stripe_unit
-            if whole and (direct := self._direct()) is not None:
-                self._disk._direct.write(direct, [record.ljust(BLOCK, b"\0"), *pieces], offset)
-                reached("unit.written_directly")
-            elif start == 0:
+            if start == 0:
                 _write_all(descriptor, [record.ljust(BLOCK, b"\0"), *pieces], offset)
                 reached("unit.written")
             else:
@@ -203,12 +197,24 @@ class LocalMember:
                 reached("unit.grown")
                 _write_all(descriptor, [record], offset + records.place(generation))
                 reached("unit.described")
-            if whole and direct is None:
-                _begin_writing_out(descriptor, offset, BLOCK + size)
+            if size == self._stripe_unit:
+                self._leave_cache(descriptor, slot)
             if self._disk.free < PLENTY:
                 self._disk._note(os.fstatvfs(descriptor))
         self._used = max(self._used, offset + BLOCK + size)
         return StripeUnit(self._session, unit, self._disk.number, slot, size, digest)
+
+    def _leave_cache(self, descriptor: int, slot: int) -> None:
+        """Have the kernel begin to write out a slot that is full, and forget one that it has written out by now.
+
+        So the sync at the end finds little left to do, and a backup neither pushes out of memory what other programs
+        have there nor takes fresh memory for every byte. `POSIX_FADV_DONTNEED` is both: Linux begins to write out what
+        is dirty of the range, and drops what is not.
+        """
+        size = BLOCK + self._stripe_unit
+        for full in (slot, slot - max(1, DROP_BEHIND // size)):
+            if full >= 0:
+                os.posix_fadvise(descriptor, slot_offset(full, self._stripe_unit), size, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         """Make durable what has been written, and the file's name."""
@@ -234,9 +240,6 @@ class LocalMember:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
-        if self._direct_descriptor is not None:
-            os.close(self._direct_descriptor)
-            self._direct_descriptor = None
         try:
             with self._disk._errors():
                 if self._allocated > self._used:
@@ -261,12 +264,6 @@ class LocalMember:
             self._descriptor = descriptor
         return self._descriptor
 
-    def _direct(self) -> int | None:
-        """Return a descriptor for whole stripe units; None where these are left to the page cache."""
-        if self._direct_descriptor is None and self._stripe_unit >= SMALLEST:
-            self._direct_descriptor = self._disk._direct.descriptor(self._open())
-        return self._direct_descriptor
-
     def _make(self) -> int:
         """Make the file with its header, where no symbolic link leads elsewhere; return its descriptor."""
         root, names, name = Path(self._disk.path), (SESSIONS, self._path.parent.name), self._path.name
@@ -290,14 +287,6 @@ class LocalMember:
             raise OSError(errno.ELOOP, str(error)) from None
         reached("member.described")
         return descriptor
-
-
-def _begin_writing_out(descriptor: int, offset: int, size: int) -> None:
-    """Have the kernel begin to write these bytes out, so that the sync at the end finds little left to do.
-
-    That is what Linux makes of the advice for pages that are dirty.
-    """
-    os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
 
 
 def _from(pieces: list[memoryview], start: int) -> list[memoryview]:
