@@ -11,9 +11,10 @@ import trio.testing
 from scripted import OPENER, UNIT, make_library, rigged, until
 
 from vtlfs.engine import engine as engine_module
+from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
-from vtlfs.model import State
+from vtlfs.model import State, TapeFile
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable[[], int]:
@@ -132,6 +133,41 @@ async def test_a_flush_that_waits_for_a_queue_sends_no_unit_twice(tmp_path: Path
         assert rig.durable(session) == b"a" * 10 + b"b" * (UNIT - 10)
         assert sum(disk.count("write") for disk in rig.disks) == 1
         await rig.engine.release_writer(session)
+
+
+async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What a power cut takes of it, recovery does again in the same place. With a rival that could be another one."""
+    original, found = Recorder._commit, []
+
+    def commit(recorder: Recorder, batch: list[Any]) -> Any:
+        results = original(recorder, batch)
+        ended = [result.value for result in results if isinstance(getattr(result, "value", None), TapeFile)]
+        found.extend((file.number, any(durable for _, durable, _ in batch)) for file in ended)
+        return results
+
+    monkeypatch.setattr(Recorder, "_commit", commit)
+    async with rigged(make_library(tmp_path)) as rig:
+        sessions = [await rig.engine.open_writer(medium, 0, OPENER) for medium in ("T1", "T2", "T1", "T1")]
+        alone, elsewhere, rival, last = sessions
+        await alone.write(0, b"x")
+        await alone.flush(closing=True)
+        await elsewhere.write(0, b"e")
+        await elsewhere.flush()
+        await rival.write(0, b"r")  # of which nothing is recorded yet
+        await rig.engine.release_writer(alone)
+        await last.write(0, b"l")
+        await last.flush()
+        await rival.flush()
+        await rig.engine.release_writer(last)
+        await rig.engine.release_writer(rival)
+        assert found == [(0, False), (1, True), (2, False)]
+        rig.disks[elsewhere._units[0].disk].fail("write", errno.EIO)
+        await elsewhere.write(1, b"!")
+        await rig.engine.release_writer(elsewhere)
+        assert rig.known(elsewhere).state == State.FAILED
+        assert found[3:] == [(0, True)]
 
 
 async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_path: Path):

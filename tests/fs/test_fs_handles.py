@@ -11,7 +11,7 @@ import pytest
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import create
 from vtlfs.errors import CannotReopen, MediumFull, NotPermitted, NotSequential
-from vtlfs.fs.handles import WriteHandle, check_reopening, goes_through_cache
+from vtlfs.fs.handles import WriteHandle, check_reopening, goes_through_cache, read_through_cache
 from vtlfs.fs.inodes import Inode, Inodes
 from vtlfs.fs.tree import MediumNode
 from vtlfs.model import IoMode, Medium, Mount, Opener, utc_now
@@ -52,6 +52,20 @@ def test_inode_that_is_open_already_is_not_cached():
     reading = inode()
     reading.readers = 1
     assert not goes_through_cache(IoMode.CACHED, TRUNCATE, reading, TAR, risky=False)
+
+
+@pytest.mark.parametrize(
+    ("io", "opener", "cached"),
+    [
+        (IoMode.AUTO, TAR, True),
+        (IoMode.AUTO, replace(TAR, block=10_240), True),
+        (IoMode.AUTO, replace(TAR, block=1 << 20), False),
+        (IoMode.CACHED, replace(TAR, block=1 << 20), True),
+        (IoMode.DIRECT, TAR, False),
+    ],
+)
+def test_large_blocks_are_read_past_the_page_cache(io: IoMode, opener: Opener, cached: bool):
+    assert read_through_cache(io, inode(), opener) is cached
 
 
 # --- on an engine ---------------------------------------------------------------------------------------------------

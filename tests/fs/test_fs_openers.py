@@ -155,4 +155,10 @@ def test_own_process():
     ],
 )
 def test_block_of_dd_is_told_by_its_operands(words: list[str], block: int | None):
-    assert dd_block(words) == block
+    assert dd_block(words, "obs") == block
+
+
+def test_block_that_dd_reads_is_told_by_other_operands():
+    assert dd_block(["dd", "if=x", "ibs=2M", "obs=512K"], "ibs") == 2 << 20
+    assert dd_block(["dd", "if=x", "bs=1M", "ibs=512"], "ibs") == 1 << 20
+    assert dd_block(["dd", "if=x", "obs=1M"], "ibs") is None

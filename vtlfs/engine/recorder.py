@@ -90,6 +90,8 @@ class Recorder:
         results: list[outcome.Outcome[Any]] = []
         try:
             with self._tracking.transaction(durable=any(durable for _, durable, _ in batch)):
+                if len(batch) == 1:  # which needs no savepoint, for there is nothing that it could take with it
+                    return [outcome.Value(batch[0][0](self._tracking))]
                 for change, _, _ in batch:
                     results.append(outcome.capture(self._savepoint, change))
         except Exception as error:

@@ -53,6 +53,10 @@ class Means:
     kept: Kept = field(default_factory=Kept)
 
 
+class _HasRivals(Exception):
+    """Other streams could take the place on the medium of the one that was to be released; nothing was changed."""
+
+
 class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
@@ -159,10 +163,11 @@ class WriteSession:
         """
         async with self._flushing:
             await self._outbox.send([unit for unit in self._units.values() if not unit.is_sent])
-            await self._record(durable=self._means.durable_close or self._tail_is_durable)
+            durable = self._means.durable_close or self._tail_is_durable
+            announced = await self._record(durable=durable, closing=closing)
         self._raise_error()
         self._closed = self._closed or closing
-        if closing and self._recorded:
+        if closing and self._recorded and not announced:
             await self._announce_close()
 
     async def fsync(self) -> None:
@@ -225,9 +230,7 @@ class WriteSession:
         at = utc_now()
         tape_file = None
         try:
-            tape_file = await self._means.recorder.call(
-                lambda tracking: tracking.release_session(self.number, state, name, at, self.requests)
-            )
+            tape_file = await self._record_release(state, name, at)
         except SessionEnded as ended:
             log.error("%s", ended)
         else:
@@ -235,6 +238,26 @@ class WriteSession:
         recorded()
         await self._finish(state, name, at, tape_file)
         return tape_file
+
+    async def _record_release(self, state: State, error: str | None, at: str) -> TapeFile | None:
+        """Record that the session has ended; return its tape file.
+
+        What is lost of that in a power cut, recovery does again: it gives the stream the same place on the medium, as
+        long as no other stream could take it. So an orderly end waits for a sync of the database only where there is
+        one, and an end with an error always.
+        """
+
+        def release(tracking: Tracking) -> TapeFile | None:
+            if not durable and tracking.has_rivals(self.number):
+                raise _HasRivals
+            return tracking.release_session(self.number, state, error, at, self.requests)
+
+        durable = error is not None or state is not State.RELEASED
+        try:
+            return await self._means.recorder.call(release, durable=durable)
+        except _HasRivals:
+            durable = True
+            return await self._means.recorder.call(release)
 
     def _summary(self, state: State, error: str | None, tape_file: TapeFile | None) -> str:
         kept = "nothing kept"
@@ -295,26 +318,28 @@ class WriteSession:
         except TrackingError as error:
             log.warning("session %d: %s", self.number, error)
 
-    async def _record(self, *, durable: bool) -> None:
+    async def _record(self, *, durable: bool, closing: bool = False) -> bool:
         """Wait for what is in flight, sync it and record it. Raises TrackingError, which leaves all as it was.
 
-        Where a disk has failed, record the units before the first that was to go there.
+        Where a disk has failed, record the units before the first that was to go there. `closing`: and that a close()
+        is about to be answered. Return whether there was anything to record.
         """
         await self._outbox.settle()
         if durable:
             await self._outbox.sync(recorded=not self._means.durable_close)
         rows = self._recordable(durable=durable)
         if not rows:
-            return
+            return False
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
-        requests = self.requests
+        requests, at = self.requests, utc_now() if closing else None
         await self._means.recorder.call(
-            lambda tracking: tracking.record_progress(self.number, rows, length, requests), durable=durable
+            lambda tracking: tracking.record_progress(self.number, rows, length, requests, at), durable=durable
         )
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         self._tail_is_durable = durable and rows[-1].bytes < self._stripe_unit
         self._outbox.note_recorded(rows)
+        return True
 
     async def _sync_late(self) -> None:
         """Make durable what was recorded without waiting for the disks."""

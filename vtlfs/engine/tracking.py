@@ -331,10 +331,13 @@ class Tracking:
         )
         reached("tracking.session_opened")
 
-    def record_progress(self, session: int, units: Iterable[StripeUnit], size: int, requests: int) -> None:
+    def record_progress(
+        self, session: int, units: Iterable[StripeUnit], size: int, requests: int, flushed_at: str | None = None
+    ) -> None:
         """Record stripe units that are on the disks, and the length of the stream that they make up.
 
-        A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. Raises SessionEnded.
+        A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. `flushed_at`: a close() is
+        about to be answered, see `note_flush`. Raises SessionEnded.
         """
         disks: set[int] = set()
         rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
@@ -350,8 +353,8 @@ class Tracking:
             raise SessionEnded(session)
         known = sorted(disks.union(json.loads(row[0])))
         self.execute(
-            "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
-            *(size, requests, json.dumps(known, separators=(",", ":")), session),
+            "UPDATE session SET bytes = ?, requests = ?, disks = ?, flushed_at = coalesce(?, flushed_at) WHERE id = ?",
+            *(size, requests, json.dumps(known, separators=(",", ":")), flushed_at, session),
         )
         reached("tracking.progress_recorded")
 
@@ -359,6 +362,16 @@ class Tracking:
         """Record that a close() of the session has been answered, which may have been its last."""
         self.execute("UPDATE session SET flushed_at = ? WHERE id = ? AND state = 'open'", at, session)
         reached("tracking.flush_noted")
+
+    def has_rivals(self, session: int) -> bool:
+        """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
+        return bool(
+            self.first(
+                "SELECT 1 FROM session AS rival WHERE state = 'open' AND bytes > 0 AND access = 'write' AND id <> ?1"
+                " AND medium = (SELECT medium FROM session WHERE id = ?1) LIMIT 1",
+                session,
+            )
+        )
 
     def closing_elsewhere(self, barcode: str, mount: int, since: str) -> bool:
         """Tell whether another mount has an open session on the medium of which a close() was flushed after `since`."""

@@ -182,5 +182,18 @@ def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, 
         return False
     if flags & os.O_ACCMODE != os.O_WRONLY or flags & os.O_APPEND or not flags & os.O_TRUNC:
         return False
-    large = opener.block is not None and opener.block >= LARGE_BLOCK
-    return io is IoMode.CACHED or (opener.gathers and not (risky or large))
+    return io is IoMode.CACHED or (opener.gathers and not (risky or _is_large(opener)))
+
+
+def read_through_cache(io: IoMode, inode: Inode, opener: Opener) -> bool:
+    """Tell whether an open for reading is to go through the kernel's page cache.
+
+    With io=auto not where large blocks are read, which need no gathering: each byte is copied once less.
+    """
+    if io is IoMode.DIRECT or inode.writers:
+        return False
+    return io is IoMode.CACHED or not _is_large(opener)
+
+
+def _is_large(opener: Opener) -> bool:
+    return opener.block is not None and opener.block >= LARGE_BLOCK

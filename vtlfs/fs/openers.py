@@ -4,6 +4,7 @@ import ipaddress
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 
 import psutil
 
@@ -26,8 +27,8 @@ FILE_SERVERS = SSHD | {"sftp-server", "smbd"}
 MAX_PROGRAM = 64  # characters of a program's name; whoever starts it can make it as long as he likes
 
 
-def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Opener:
-    """Return who the process is. May block: it reads /proc.
+def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, writing: bool = True) -> Opener:
+    """Return who the process is that opens, for writing or for reading. May block: it reads /proc.
 
     The host is `host` if given (the mount's `host=`), else the client of the ssh connection under which the process or
     an ancestor runs, else `machine`. A process that can't be looked at (it is gone, another user's, or in another
@@ -40,8 +41,8 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Op
         process, program = None, "?"
     executable = _executable(process) if process else ""
     if host is None:
-        host = (ssh_client(process) if process else None) or machine
-    block = dd_block(_words(process)) if process and program == "dd" else None
+        host = (_known_client(process, executable) if process else None) or machine
+    block = dd_block(_words(process), "obs" if writing else "ibs") if process and program == "dd" else None
     return Opener(
         host,
         pid,
@@ -54,17 +55,28 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str) -> Op
     )
 
 
-def dd_block(words: list[str]) -> int | None:
-    """Return the bytes that a dd with this command line writes at a time; None where that can't be told.
+def dd_block(words: list[str], operand: str) -> int | None:
+    """Return the bytes that a dd with this command line writes or reads at a time; None where that can't be told.
 
-    dd is what people write tapes with in large blocks; nothing else says its block size so plainly.
+    `operand`: the one that says so beside `bs`. dd is what people write tapes with in large blocks, and read them;
+    nothing else says its block size so plainly.
     """
     operands = dict(word.partition("=")[::2] for word in words[1:])
-    text = operands.get("bs") or operands.get("obs")
+    text = operands.get("bs") or operands.get(operand)
     try:
         return parse_size(text) if text else None
     except UsageError:
         return None
+
+
+@lru_cache(maxsize=1024)
+def _known_client(process: psutil.Process, executable: str) -> str | None:
+    """Return the ssh client of a process, which it keeps until it becomes another program.
+
+    A daemon may open thousands of streams, and looking at all its ancestors takes longer than many a stream. Two
+    processes are the same for psutil where they have the same number and have begun at the same moment.
+    """
+    return ssh_client(process)
 
 
 def ssh_client(process: psutil.Process) -> str | None:

@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 
 import pyfuse3
@@ -29,6 +30,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from vtlfs.disks.lane import Lane
 from vtlfs.engine.engine import Engine
 from vtlfs.errors import NotPermitted
 from vtlfs.fs.errors import to_errno
@@ -39,6 +41,7 @@ from vtlfs.fs.handles import (
     WriteHandle,
     check_reopening,
     goes_through_cache,
+    read_through_cache,
 )
 from vtlfs.fs.inodes import Inode, Inodes
 from vtlfs.fs.openers import identify
@@ -60,11 +63,12 @@ from vtlfs.fs.tree import (
     mtime_ns,
     stable_number,
 )
-from vtlfs.model import IoMode, Opener
+from vtlfs.model import Opener
 
 LONG = 1e6  # seconds for which the kernel may believe what will not change
 BLOCK = 4096
 QUIET_SECONDS = 0.05
+IDENTIFY_THREADS = 40  # for as many opens by processes that can't be looked at just now
 
 
 class Operations(pyfuse3.Operations):
@@ -87,6 +91,7 @@ class Operations(pyfuse3.Operations):
         self._mounted_at = time.time_ns()
         self._machine = socket.gethostname()
         self._permissions = Permissions(engine.library.config, options)
+        self._identifying = Lane("identify", IDENTIFY_THREADS)
 
     # --- names and attributes ---------------------------------------------------------------------------------------
 
@@ -205,19 +210,19 @@ class Operations(pyfuse3.Operations):
     async def _open_reader(
         self, inode: Inode, barcode: str, start: int, size: int, drive: int | None, ctx: RequestContext
     ) -> FileInfo:
-        opener = await self._identify(ctx)
+        opener = await self._identify(ctx, writing=False)
         number = self._drive_for(barcode) if drive is None else drive
         session = await self._engine.open_reader(barcode, start + size, number, opener)
         inode.readers += 1
         handle = self._add(ReadHandle(inode, session, start, size))
         # These never change, and have always the same inode: what the kernel has of them stays right.
         keep = isinstance(inode.node, TapeFileNode | PastMediumNode)
-        direct = self._options.io is IoMode.DIRECT or bool(inode.writers)
+        direct = not read_through_cache(self._options.io, inode, opener)
         return FileInfo(fh=handle, direct_io=direct, keep_cache=keep and not direct)
 
     async def _open_writer(self, inode: Inode, node: MediumNode, flags: int, ctx: RequestContext) -> FileInfo:
         check_reopening(inode)
-        opener = await self._identify(ctx)
+        opener = await self._identify(ctx, writing=True)
         check_reopening(inode)
         inode.writing += 1
         cached = goes_through_cache(self._options.io, flags, inode, opener, risky=self._is_risky(node))
@@ -358,9 +363,10 @@ class Operations(pyfuse3.Operations):
         except (NoSuchEntry, UnicodeDecodeError):
             raise FUSEError(errno.ENOENT) from None
 
-    async def _identify(self, ctx: RequestContext) -> Opener:
+    async def _identify(self, ctx: RequestContext, *, writing: bool) -> Opener:
         """Find out who opens, in a thread: reading /proc may wait for a lock of the process, and that one for us."""
-        return await trio.to_thread.run_sync(identify, ctx.pid, ctx.uid, ctx.gid, self._options.host, self._machine)
+        who = partial(identify, ctx.pid, ctx.uid, ctx.gid, self._options.host, self._machine, writing=writing)
+        return await self._identifying.run(who)
 
     @staticmethod
     def _end_writing(inode: Inode) -> None:
