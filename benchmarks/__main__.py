@@ -1,62 +1,143 @@
-"""Run the benchmarks, print a table of medians and ratios, and write every sample to a JSON file, with a plot."""
+"""Run the benchmarks, print a table of medians and ratios, and write every sample to a JSON file, with a plot.
+
+An interruption keeps what was measured until then: it is in the file and in the table, and the exit status is 130.
+"""
 
 import argparse
+import os
+import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from benchmarks import cases, report
+from benchmarks import plot, report
+from benchmarks.cases import CASES, Case, Sizes
+from benchmarks.conditions import conditions
+from benchmarks.interruptions import patience
 from benchmarks.measuring import Sample
-from benchmarks.peers import Peer, Place, available
+from benchmarks.peers import Peer, Place, available, run
+from benchmarks.summary import SUBJECT, Results, summarize
+
+PLOT = ".svg"
+INTERRUPTED = 130
 
 
-def main() -> None:
-    """Parse the command line and run what it asks for."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where to work; 12 GB are needed there")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each case with each peer")
-    parser.add_argument("--case", action="append", default=[], help="only cases whose name has this in it; repeat for more")
-    parser.add_argument("--peer", action="append", default=[], help="only peers whose name has this in it, and vtlfs")
-    parser.add_argument("--mib", type=int, default=1000, help="of a single stream; others are in proportion")
-    parser.add_argument("--output", type=Path, default=Path("benchmark.json"), help="the plot goes beside it, as .svg")
-    arguments = parser.parse_args()
-    chosen = [case for case in cases.CASES if _wanted(case.name, arguments.case)]
-    peers = [peer for peer in available() if peer.name == "vtlfs" or _wanted(peer.name, arguments.peer)]
-    share = arguments.mib / 1000
-    sizes = cases.Sizes(
-        *(int(share * size) // cases.MIB * cases.MIB for size in (1000 << 20, 200 << 20, 250 << 20)),
-        files=int(50_000 * share),
-        sessions=int(2000 * share),
-    )
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit without the usage."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse the command line and run what it asks for; return the exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    if why := _nonsense(arguments):
+        parser.error(why)
+    chosen = [case for case in CASES if _wanted(case.name, arguments.case)]
+    everybody = available()
+    peers = [peer for peer in everybody if peer.name == SUBJECT or _wanted(peer.name, arguments.peer)]
+    if missing := _unknown(arguments.peer, [peer.name for peer in everybody]):
+        parser.error(missing)
+    sizes = Sizes.in_proportion(arguments.mib)
+    about = conditions(arguments.directory) | {"mib": arguments.mib, "rounds": arguments.rounds}
+    results: Results = {}
+
+    def keep() -> None:
+        report.write(results, arguments.output, about)
+
     with tempfile.TemporaryDirectory(prefix="vtlfs-bench.", dir=arguments.directory) as temporary:
         root = Path(temporary) / "run"
         root.mkdir()
         place = Place(root, (root / "disk0", root / "disk1"))
-        results = measure(place, chosen, peers, sizes, arguments.rounds)
-    report.write(results, arguments.output)
-    print(report.table(results))
+        status = _run(lambda case: measure(place, case, peers, sizes, arguments.rounds, results), chosen, keep)
+        if place.mountpoint.is_mount():  # left by a second Ctrl-C that did not wait; nothing under it is ours to remove
+            run("umount", place.mountpoint)
+    keep()
+    _draw(results, arguments.output.with_suffix(PLOT))
+    print(f"\n{report.table(results)}")
+    return status
 
 
-def measure(
-    place: Place, chosen: list[cases.Case], peers: list[Peer], sizes: cases.Sizes, rounds: int
-) -> dict[str, dict[str, list[Sample]]]:
-    """Run every case with every peer in turn, round after round; return the samples by case and peer."""
-    results: dict[str, dict[str, list[Sample]]] = {}
-    for case in chosen:
-        fit = [peer for peer in peers if not case.only or peer.name.startswith(case.only)]
-        found = results[case.name] = {peer.name: [] for peer in fit}
-        for number in range(rounds):
-            for turn in range(len(fit)):
-                peer = fit[(turn + number) % len(fit)]  # each is first once
-                sample = case.run(place, peer, sizes)
-                found[peer.name].append(sample)
-                print(report.line(case, peer.name, sample), flush=True)
-    place.empty()
-    return results
+def measure(place: Place, case: Case, peers: Sequence[Peer], sizes: Sizes, rounds: int, results: Results) -> None:
+    """Run the case with every peer in turn, round after round; add each sample to the results as it comes."""
+    fit = [peer for peer in peers if not case.only or peer.name.startswith(case.only)]
+    found: dict[str, list[Sample]] = {peer.name: [] for peer in fit}
+    results[case] = found
+    for number in range(rounds):
+        for turn in range(len(fit)):
+            peer = fit[(turn + number) % len(fit)]  # each is first once
+            with patience():
+                found[peer.name].append(case.run(place, peer, sizes))
+            print(report.line(case, peer.name, found[peer.name][-1]), flush=True)
 
 
-def _wanted(name: str, parts: list[str]) -> bool:
+def _run(one: Callable[[Case], None], chosen: Sequence[Case], keep: Callable[[], None]) -> int:
+    """Measure one case after the other, keeping the results after each; return the exit status."""
+    try:
+        for case in chosen:
+            one(case)
+            keep()
+    except KeyboardInterrupt:
+        print("\ninterrupted; this is what was measured until then", file=sys.stderr)
+        return INTERRUPTED
+    except RuntimeError as error:  # a program that failed; what was measured before it is worth as much as ever
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _draw(results: Results, path: Path) -> None:
+    """Draw the plot, where there are measurements and matplotlib."""
+    found = summarize(results)
+    try:
+        if found:
+            plot.draw(found, path)
+    except ImportError as error:
+        print(f"there is no plot: {error}; pip install 'vtlfs[bench]' would help", file=sys.stderr)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--directory", type=Path, default=Path("/var/tmp"), help="where to work; 12 GB are needed there")
+    add("--rounds", type=int, default=5, help="runs of each case with each peer")
+    add("--case", action="append", default=[], help="only cases whose name has this in it; repeat for more")
+    add("--peer", action="append", default=[], help="only peers whose name has this in it, and vtlfs")
+    add("--mib", type=int, default=1000, help="of a single stream; others are in proportion")
+    add("--output", type=Path, default=Path("benchmark.json"), help="the plot goes beside it, as .svg")
+    return parser
+
+
+def _nonsense(arguments: argparse.Namespace) -> str | None:
+    """Return why the arguments can't be followed, None where they can."""
+    output: Path = arguments.output
+    reasons = {
+        "--rounds: at least 1 is needed": arguments.rounds < 1,
+        "--mib: at least 1 is needed": arguments.mib < 1,
+        f"--directory: {arguments.directory} is no directory": not arguments.directory.is_dir(),
+        f"--output: {output.parent} is no directory": not output.parent.is_dir(),
+        f"--output: {output} is a directory": output.is_dir(),
+        f"--output: {output} is where the plot goes, the JSON file needs another name": output.suffix == PLOT,
+        "mounting, and dropping what the kernel has cached, want root": os.geteuid() != 0,
+    }
+    return _unknown(arguments.case, [case.name for case in CASES]) or next(
+        (reason for reason, applies in reasons.items() if applies), None
+    )
+
+
+def _unknown(parts: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return what is to be said of the first part that is in no name."""
+    unmatched = (part for part in parts if not any(part in name for name in names))
+    return next((f"nothing is called {part!r}; there are: {', '.join(names)}" for part in unmatched), None)
+
+
+def _wanted(name: str, parts: Sequence[str]) -> bool:
     return not parts or any(part in name for part in parts)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

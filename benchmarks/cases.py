@@ -1,5 +1,6 @@
 """The cases: what is done to a peer that is mounted, and how long that takes. One function a case, one call a run."""
 
+import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,24 @@ class Sizes:
     of_many: int = 250 * MIB  # each of several streams
     files: int = 50_000
     sessions: int = 2000
+
+    @classmethod
+    def in_proportion(cls, mib: int) -> "Sizes":
+        """Return the sizes for a single stream of so many MiB; each is enough for the case still to be what it is."""
+
+        def sized(full: int, least: int) -> int:
+            return max(least, full * mib * MIB // cls.stream)
+
+        def in_mib(full: int) -> int:
+            return sized(full, 4 * MIB) // MIB * MIB
+
+        return cls(
+            in_mib(cls.stream),
+            in_mib(cls.tiny_stream),
+            in_mib(cls.of_many),
+            sized(cls.files, 100),  # all that make_tree() puts into one directory
+            sized(cls.sessions, 10),
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +95,7 @@ def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
 
 
 def write_tree(place: Place, peer: Peer, sizes: Sizes) -> Sample:
-    """Have tar archive a tree of small files, and the archive be made durable: close() does for vtlfs, sync for others."""
+    """Have tar archive a tree of small files, durably: close() sees to that with vtlfs, sync with the others."""
     tree = make_tree(place.root.parent / "tree", sizes.files)
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
@@ -102,8 +121,6 @@ def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
 
 def make_tree(tree: Path, files: int) -> Path:
     """Return a tree of so many files, of 9 KiB in the median and 20 KiB in the mean; it is made once."""
-    import random  # noqa: PLC0415
-
     done = tree / f"{files}"
     if not done.exists():
         source = random.Random(1)
@@ -143,4 +160,3 @@ def _writing(path: Path, block: int, size: int) -> list[str]:
     return [
         *("dd", "if=/dev/zero", f"of={path}", f"bs={block}", f"count={size // block}", "conv=fsync", "status=none"),
     ]
-

@@ -1,6 +1,7 @@
 """Measuring one run: seconds, processor time of the whole machine and of the serving process, memory."""
 
 import os
+import signal
 import statistics
 import subprocess
 import time
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from benchmarks.interruptions import impatience
 
 PAUSE_SECONDS = 0.3  # for what a file system does by itself after a file was removed
 MB = 1e6
@@ -55,27 +58,47 @@ def drop_caches() -> None:
 
 
 def together(commands: list[list[str]]) -> list[float]:
-    """Run the commands at the same time, each of which must succeed; return the seconds that each took."""
+    """Run the commands at the same time, each of which must succeed; return the seconds that each took.
+
+    None of them outlives an exception, KeyboardInterrupt for one: what they write to is to be unmounted.
+    """
     started = time.monotonic()
-    running = [subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) for words in commands]
+    running: list[subprocess.Popen[bytes]] = []
     took: dict[int, float] = {}
-    while len(took) < len(running):
-        pid, status = os.wait()
-        process = next(process for process in running if process.pid == pid)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        took[pid] = time.monotonic() - started
-        if process.returncode:
-            said = process.stderr.read().decode(errors="replace") if process.stderr else ""
-            raise RuntimeError(f"{' '.join(process.args)}: {said}")  # type: ignore[arg-type]
-    for process in running:
-        if process.stderr:
-            process.stderr.close()
+    try:
+        with impatience():
+            for words in commands:
+                running.append(_start(words))
+            while len(took) < len(running):
+                pid, status = os.wait()
+                process = next(process for process in running if process.pid == pid)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                took[pid] = time.monotonic() - started
+                if process.returncode:
+                    said = process.stderr.read().decode(errors="replace") if process.stderr else ""
+                    raise RuntimeError(f"{' '.join(process.args)}: {said}")  # type: ignore[arg-type]
+    finally:
+        for process in running:
+            _end(process)
     return [took[process.pid] for process in running]
 
 
 def median(values: list[float]) -> float:
     """Return the median."""
     return statistics.median(values)
+
+
+def _start(words: list[str]) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, with which it can be killed, and which Ctrl-C does not reach."""
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.stderr:
+        process.stderr.close()
 
 
 def _busy() -> float:

@@ -1,6 +1,6 @@
 """The program that writes many short streams, each ended by fsync() and close().
 
-    python -m benchmarks.short_streams PATH COUNT    a %d in PATH becomes the number of the stream
+python -m benchmarks.short_streams PATH COUNT    a %d in PATH becomes the number of the stream
 """
 
 import os

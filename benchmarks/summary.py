@@ -1,0 +1,67 @@
+"""What the runs of a case come to: medians, ranges, and ratios in which more is always better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.cases import Case
+from benchmarks.measuring import GB, MB, Sample, median
+
+SUBJECT = "vtlfs"  # the peer that the others are compared with
+
+Results = dict[Case, dict[str, list[Sample]]]  # samples by case and by the peer's name, in the order of measuring
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The runs of one case with one peer."""
+
+    unit: str  # of the next three: "MB/s" of 10^6 bytes, where more is better, or "s", where less is
+    median: float
+    least: float
+    most: float
+    machine_cpu: float  # seconds of processors of the whole machine per GB of 10^9 bytes; the median, as the next
+    server_cpu: float  # of these, of the serving process; 0 where the kernel serves
+    memory: int  # the most that the serving process has had in any run, in bytes; 0 where the kernel serves
+    slowest: float | None  # rate of the slowest stream over the mean of the streams; None where there is one stream
+
+    def over(self, other: "Summary") -> float:
+        """Return how many times as fast this is as the other."""
+        return other.median / self.median if self.unit == "s" else self.median / other.median
+
+
+Summaries = Mapping[str, Mapping[str, Summary]]  # by the names of case and peer
+
+
+def summarize(results: Results) -> Summaries:
+    """Sum up whatever has been measured; what has not been is left out."""
+    summaries = {
+        case.name: {peer: summary(case, samples) for peer, samples in peers.items() if samples}
+        for case, peers in results.items()
+    }
+    return {case: peers for case, peers in summaries.items() if peers}
+
+
+def summary(case: Case, samples: list[Sample]) -> Summary:
+    """Sum up the runs of one case with one peer, of which there must be one at least."""
+    figures = [figure(case, sample) for sample in samples]
+    shares = [min(sample.rates) * len(sample.rates) / sum(sample.rates) for sample in samples if sample.rates]
+    return Summary(
+        case.unit,
+        median(figures),
+        min(figures),
+        max(figures),
+        median([per_gb(sample.machine_cpu, sample) for sample in samples]),
+        median([per_gb(sample.server_cpu, sample) for sample in samples]),
+        max(sample.memory for sample in samples),
+        median(shares) if shares else None,
+    )
+
+
+def figure(case: Case, sample: Sample) -> float:
+    """Return what the case measures of one run, in its unit."""
+    return sample.seconds if case.unit == "s" else sample.rate / MB
+
+
+def per_gb(seconds: float, sample: Sample) -> float:
+    """Return what a GB would have taken of what the run has taken."""
+    return seconds / (sample.bytes / GB)

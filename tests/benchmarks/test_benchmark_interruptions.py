@@ -1,0 +1,87 @@
+"""Ctrl-C in the middle of a benchmark."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from benchmarks.interruptions import impatience, patience
+from benchmarks.measuring import together
+
+
+def interrupt() -> None:
+    """Do what Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def measure(done: list[str], interruptions: int, error: type[BaseException] | None = None) -> None:
+    """Be interrupted while something is mounted; say what is done."""
+    with patience():
+        for _ in range(interruptions):
+            interrupt()
+        done.append("mounted")
+        if error:
+            raise error
+        try:
+            with impatience():
+                done.append("worked")
+        finally:
+            done.append("unmounted")
+
+
+def test_an_interruption_waits_for_whoever_can_take_it():
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        measure(done, 1)
+    assert done == ["mounted", "unmounted"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interruption_waits_for_the_end_where_nothing_can_take_it():
+    done: list[str] = []
+
+    def clean_up() -> None:
+        with patience():
+            interrupt()
+            done.append("unmounted")
+
+    with pytest.raises(KeyboardInterrupt):
+        clean_up()
+    assert done == ["unmounted"]
+
+
+def test_without_an_interruption_all_is_done():
+    done: list[str] = []
+    measure(done, 0)
+    assert done == ["mounted", "worked", "unmounted"]
+
+
+def test_the_second_interruption_does_not_wait():
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        measure(done, 2)
+    assert done == []
+
+
+def test_an_error_is_not_hidden_by_an_interruption():
+    with pytest.raises(ZeroDivisionError):
+        measure([], 1, ZeroDivisionError)
+
+
+def test_an_interruption_ends_the_programs_that_write_and_their_children():
+    timer = threading.Timer(0.2, interrupt)
+    started = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt), patience():
+        together([["sleep", "61.5"], ["sh", "-c", "sleep 61.5; true"]])
+    timer.join()
+    assert time.monotonic() - started < 30
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_program_that_fails_ends_the_others():
+    with pytest.raises(RuntimeError, match="sh -c echo no room >&2; exit 3: no room"):
+        together([["sleep", "61.5"], ["sh", "-c", "echo no room >&2; exit 3"]])
