@@ -1,6 +1,7 @@
 # make demo   shows the library at work         make test   checks and tests everything
+# make bench  measures it and its peers
 #
-# Both do all the set-up on a fresh Debian 12 machine, as root or with sudo: packages that are missing, then a virtual
+# All do all the set-up on a fresh Debian 12 machine, as root or with sudo: packages that are missing, then a virtual
 # environment in .venv, made anew only when pyproject.toml has changed.
 
 PYTHON ?= /usr/bin/python3
@@ -11,20 +12,26 @@ TESTS  ?=
 MINUTES ?= 5# of the load test in `make soak`
 CUTS   ?= 4# ways in which `make soak` has a power cut tear what was written, at every step
 FUZZ    ?= 20# rounds of hostile input in `make soak`
+BENCH   ?=# arguments of `make bench` and `make bench-scale`, such as --rounds 3
 
 RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev
 TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd \
                    openssh-server openssh-client sshfs samba smbclient tar iproute2 util-linux
+BENCH_PACKAGES   = mergerfs bindfs btrfs-progs e2fsprogs
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup setup-runtime packages packages-runtime check test soak demo format clean
+.PHONY: help setup setup-runtime setup-bench packages packages-runtime packages-bench check test soak \
+        bench bench-scale demo format clean
 
 help:
 	@echo 'make demo     set up what is missing, then show the library at work in a temporary directory'
 	@echo 'make test     set up what is missing, then check and test everything'
 	@echo 'make soak     the long versions of tests: hundreds of programs at once for MINUTES=$(MINUTES), faults, hostile input'
+	@echo 'make bench    measure vtlfs and its peers in turn: a table, benchmark.json and benchmark.svg;'
+	@echo "              make bench BENCH='--rounds 3 --case write' for less, BENCH=--help for what there is"
+	@echo 'make bench-scale  how things grow with the library: scale.json and scale.svg'
 	@echo 'make setup    only set up: packages, and a virtual environment in $(VENV) with everything for development'
 	@echo 'make check    formatter, linter, types and import contracts'
 	@echo 'make format   have the formatter and the linter change what they can'
@@ -38,6 +45,9 @@ packages-runtime:
 packages:
 	@scripts/install-packages $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
 
+packages-bench:
+	@scripts/install-packages $(RUNTIME_PACKAGES) $(BENCH_PACKAGES)
+
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
 
@@ -49,7 +59,13 @@ $(VENV)/.dev: pyproject.toml | packages $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.runtime
 
+$(VENV)/.bench: pyproject.toml | packages-bench $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.runtime
+
 setup-runtime: packages-runtime $(VENV)/.runtime
+
+setup-bench: packages-bench $(VENV)/.bench
 
 setup: packages $(VENV)/.dev
 
@@ -65,6 +81,12 @@ test: setup check
 soak: setup
 	cd tests && python -m soak --minutes $(MINUTES)
 	VTLFS_CUTS=$(CUTS) VTLFS_FUZZ=$(FUZZ) $(PYTEST) --timeout 3600 tests/crash tests/hostile
+
+bench: setup-bench
+	python -m benchmarks $(BENCH)
+
+bench-scale: setup-bench
+	python -m benchmarks.scale $(BENCH)
 
 demo: setup-runtime
 	@scripts/demo
