@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from benchmarks import plot, report
 from benchmarks.cases import CASES, Case, Sizes
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, headline
 from benchmarks.interruptions import patience
 from benchmarks.measuring import Sample
 from benchmarks.peers import Peer, Place, available, run
@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
             run("umount", place.mountpoint)
     keep()
     _draw(results, arguments.output.with_suffix(PLOT))
-    print(f"\n{report.table(results)}")
+    print(f"\n{headline(about, sizes, arguments.rounds)}\n\n{report.table(results)}")
     return status
 
 

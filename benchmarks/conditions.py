@@ -11,6 +11,9 @@ from typing import Any
 import psutil
 
 import vtlfs
+from benchmarks.cases import MIB, Sizes
+
+ENOUGH_ROUNDS = 3  # for a median to be more than luck
 
 
 def conditions(directory: Path) -> dict[str, Any]:
@@ -29,6 +32,19 @@ def conditions(directory: Path) -> dict[str, Any]:
         "memory": psutil.virtual_memory().total,
         "file_system": file_system(directory),
     }
+
+
+def headline(about: dict[str, Any], sizes: Sizes, rounds: int) -> str:
+    """Return the conditions in a line or two, and whether the run was too small for its verdicts to mean anything."""
+    versions, system = about["versions"], about["file_system"]
+    mib, runs = sizes.stream // MIB, "1 round" if rounds == 1 else f"{rounds} rounds"
+    said = f"{runs}, single streams of {mib} MiB, {about['processors']} processors"
+    said += f", {system.get('type', 'an unknown file system')}, Linux {versions['kernel']}, vtlfs {versions['vtlfs']}"
+    if rounds < ENOUGH_ROUNDS or sizes.stream < Sizes.stream:
+        said += (
+            "\nThis is less than a full run: what starts and ends a stream weighs more, and noise is not averaged out."
+        )
+    return said
 
 
 def file_system(directory: Path) -> dict[str, str]:

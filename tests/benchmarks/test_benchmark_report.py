@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import plot, report
 from benchmarks.cases import CASES, Case, Sizes
-from benchmarks.conditions import conditions, file_system
+from benchmarks.conditions import conditions, file_system, headline
 from benchmarks.measuring import Sample
 from benchmarks.peers import Peer, Place
 from benchmarks.summary import Results, summarize
@@ -174,6 +174,15 @@ def test_the_file_has_every_sample_and_the_conditions(tmp_path: Path):
     assert set(document["versions"]) == {"kernel", "python", "vtlfs", "pyfuse3", "mergerfs", "bindfs"}
     assert {"date", "processors", "memory", "file_system"} <= set(document)
     assert [entry.name for entry in tmp_path.iterdir()] == ["benchmark.json"]
+
+
+def test_the_headline_says_when_a_run_is_too_small_for_its_verdicts(tmp_path: Path):
+    about = conditions(tmp_path)
+    assert "5 rounds, single streams of 1000 MiB" in headline(about, Sizes(), 5)
+    assert "less than a full run" not in headline(about, Sizes(), 5)
+    assert "less than a full run" in headline(about, Sizes(), 1)
+    assert "less than a full run" in headline(about, Sizes.in_proportion(50), 5)
+    assert max(map(len, headline(about, Sizes.in_proportion(50), 5).splitlines())) <= 120
 
 
 def test_the_file_system_is_the_one_that_holds_the_directory(tmp_path: Path):
