@@ -11,6 +11,7 @@ the data back.
 import argparse
 import random
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,17 +34,21 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1_000_000)
     parser.add_argument("--snapshots", type=int, default=10_000)
     arguments = parser.parse_args()
-    root: Path = arguments.directory
+    started = time.monotonic()
+    make(arguments.directory, arguments.media, arguments.sessions, arguments.snapshots)
+    print(f"{arguments.sessions} sessions, {arguments.snapshots} snapshots: {time.monotonic() - started:.0f} s")
+
+
+def make(root: Path, media: int, sessions: int, snapshots: int) -> Path:
+    """Make a library with that history in `root`, which may be missing; return where the library is."""
     root.mkdir(parents=True, exist_ok=True)
     disks = [root / "disk0", root / "disk1"]
     for disk in disks:
         disk.mkdir()
     library = libraries.create(root / "library", disks, drives=8, stripe_unit=MIB, at=utc_now())
-    tracking = library.tracking()
-    started = time.monotonic()
-    fill(tracking, arguments.media, arguments.sessions, arguments.snapshots)
-    tracking.close()
-    print(f"{arguments.sessions} sessions, {arguments.snapshots} snapshots: {time.monotonic() - started:.0f} s")
+    with closing(library.tracking()) as tracking:
+        fill(tracking, media, sessions, snapshots)
+    return library.path
 
 
 def fill(tracking: Tracking, media: int, sessions: int, snapshots: int) -> None:
