@@ -10,9 +10,10 @@ import click
 import pytest
 
 from vtlfs import __version__
+from vtlfs.cli.main import COMMANDS as NAMES
 from vtlfs.cli.main import program
 
-COMMANDS = [[name] for name in program.commands] + [["media", "add"], ["media", "list"]]
+COMMANDS = [[name] for name in NAMES] + [["media", "add"], ["media", "list"]]
 
 
 def test_version(done):
@@ -29,7 +30,7 @@ def test_every_command_has_help_with_an_example(done, words, option):
 
 def test_first_help_names_every_command(done):
     text = done("--help")
-    assert all(f"\n  {name} " in text for name in program.commands)
+    assert all(f"\n  {name} " in text for name in NAMES)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,15 @@ def test_configuration_that_is_no_toml_is_told(refused, shelf):
     assert "library.toml" in refused(1, "media", "add", shelf.path, "A1")
 
 
+@pytest.mark.parametrize("words", ["status", "sessions", "files", "snapshot list", "snapshot take"])
+def test_quick_commands_load_nothing_that_is_slow_to_load(shelf, words):
+    slow = {"sqlite_utils", "numpy", "rich", "trio", "pyfuse3", "textual", "psutil"}
+    arguments = [*words.split(), shelf.path, *(["A00001L9"] if words == "files" else [])]
+    program = f"import sys, vtlfs.cli.main as m; m.main({arguments}); print(sorted({slow} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_tracking_database_of_a_newer_version_is_left_alone(refused, shelf):
     from sqlite_utils import Database, Migrations
 
@@ -161,8 +171,11 @@ def test_closed_standard_output_is_survived(shelf):
 
 
 def test_help_texts_are_sentences():
+    context = click.Context(program)
+
     def commands(group):
-        for command in group.commands.values():
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
             yield command
             if isinstance(command, click.Group):
                 yield from commands(command)

@@ -98,7 +98,7 @@ def test_run_that_is_not_disturbed_gets_to_every_failpoint(run: Callable[..., in
 
 def test_failpoint_that_does_not_exist_is_an_error():
     environment = os.environ | {failpoints.ENVIRONMENT: "nonsense"}
-    words = [sys.executable, "-m", "vtlfs", "--version"]
+    words = [sys.executable, "-m", "vtlfs", "status", "/nowhere"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "no failpoint 'nonsense'" in done.stderr

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlite_utils import Database
 
 from vtlfs.engine import tracking as tracking_module
 from vtlfs.engine.history import as_of_sql
@@ -320,7 +319,10 @@ def test_sessions_are_filtered(tracking: Tracking) -> None:
     assert ids(limit=2) == wanted[2:]
     assert ids(medium="A1", drive=0, host="a", open_only=True) == []
     assert ids(medium="A2", host="b") == wanted[3:]
-    assert tracking.count_sessions() == 4
+    assert tracking.count_sessions() == tracking.count_sessions(SessionFilter(limit=1)) == 4
+    assert tracking.count_sessions(SessionFilter(medium="A1", limit=1)) == 2
+    assert tracking.count_sessions(SessionFilter(host="b")) == 2
+    assert tracking.count_sessions(SessionFilter(drive=0, open_only=True)) == len(ids(drive=0, open_only=True))
 
 
 def test_open_sessions_are_counted_by_drive(tracking: Tracking) -> None:
@@ -436,19 +438,19 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(tracking: Track
 def later_version() -> Iterator[None]:
     """A vtlfs whose tables have one column more."""
 
-    def one_more(db: Database) -> None:
-        db.execute("ALTER TABLE library ADD COLUMN one_more INTEGER")
+    @migrations
+    def one_more(connection: sqlite3.Connection) -> None:
+        connection.execute("ALTER TABLE library ADD COLUMN one_more INTEGER")
 
-    migrations(name="one_more")(one_more)
     yield
-    migrations._migrations.pop()
+    del migrations.steps["one_more"]
 
 
 @pytest.mark.usefixtures("later_version")
 def test_a_database_of_an_older_version_is_brought_up_to_date_but_not_by_reading(tmp_path: Path) -> None:
-    newest = migrations._migrations.pop()
+    name, newest = migrations.steps.popitem()
     new_tracking(tmp_path).close()
-    migrations._migrations.append(newest)
+    migrations.steps[name] = newest
     before = (tmp_path / FILE_NAME).read_bytes()
     with pytest.raises(LibraryError, match=r"made by an older vtlfs than this one; `vtlfs recover` brings"):
         Tracking(tmp_path, read_only=True)

@@ -5,7 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -240,6 +240,33 @@ def steps_of(tracking: Tracking, ask: Callable[[], object]) -> int:
     ask()
     connection.set_progress_handler(None, 1)
     return count
+
+
+def test_what_commands_and_mounts_ask_first_costs_the_same_however_much_there_is(acting: Actor) -> None:
+    tracking = acting.tracking
+    (mount,) = tracking.mounts()
+    asked: list[Callable[[], object]] = [
+        tracking.counters,
+        tracking.open_sessions_by_drive,
+        tracking.mounts,
+        lambda: tracking.recovered_sessions_of([999]),
+        lambda: tracking.sessions(SessionFilter(medium="A1", limit=5)),
+        lambda: store.snapshots(tracking, 5),
+        lambda: store.is_changed(tracking),
+    ]
+
+    def live(sessions: int) -> list[int]:
+        for which in range(sessions):
+            session = acting.open(which)
+            acting.record(session)
+            acting.release(session)
+            with tracking.transaction():
+                tracking.end_mount(tracking.add_mount(replace(mount, id=0)), "unmounted", acting.at())
+            acting.snap()
+        return [steps_of(tracking, ask) for ask in asked]
+
+    few, many = live(30), live(300)
+    assert [more - less for less, more in zip(few, many, strict=True)] == pytest.approx([0] * len(asked), abs=20)
 
 
 def test_looking_at_a_state_costs_the_same_however_much_came_before_and_after(acting: Actor) -> None:

@@ -11,16 +11,18 @@ README = Path(__file__).parents[2] / "README.md"
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Return all commands by the words that call them."""
-    from vtlfs.cli import main
+    from vtlfs.cli.main import program
 
-    groups = [value for value in vars(main).values() if isinstance(value, click.Group)]
-    top = max(groups, key=lambda group: len(group.commands))
-    waiting: list[tuple[str, click.Command]] = [("vtlfs", top)]
+    context = click.Context(program)
+    waiting: list[tuple[str, click.Command]] = [("vtlfs", program)]
     while waiting:
         words, command = waiting.pop()
         yield words, command
         if isinstance(command, click.Group):
-            waiting += [(f"{words} {name}", inner) for name, inner in command.commands.items() if not inner.hidden]
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None, name
+                waiting += [(f"{words} {name}", inner)] if not inner.hidden else []
 
 
 def test_every_command_and_option_has_its_help() -> None:

@@ -4,25 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
 from vtlfs import __version__, logs
-from vtlfs.cli.check import check
-from vtlfs.cli.extract import extract
-from vtlfs.cli.fstab import fstab
-from vtlfs.cli.install import install, uninstall
-from vtlfs.cli.library import init
-from vtlfs.cli.media import load, media, unload
-from vtlfs.cli.mount import mount, recover, umount
 from vtlfs.cli.params import example
-from vtlfs.cli.rebuild import rebuild
-from vtlfs.cli.sessions import files, sessions
 from vtlfs.cli.show import printable
-from vtlfs.cli.snapshot import snapshot
-from vtlfs.cli.status import status
-from vtlfs.cli.tui import tui
-from vtlfs.cli.verify import verify
 from vtlfs.errors import VtlfsError
 
 TRACEBACK = "VTLFS_TRACEBACK"  # in the environment: an unexpected error shows where it came from
@@ -30,12 +18,43 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
+COMMANDS = {
+    "init": "library",
+    "media": "media",
+    "mount": "mount",
+    "umount": "mount",
+    "load": "media",
+    "unload": "media",
+    "status": "status",
+    "sessions": "sessions",
+    "files": "sessions",
+    "extract": "extract",
+    "snapshot": "snapshot",
+    "tui": "tui",
+    "recover": "mount",
+    "verify": "verify",
+    "check": "check",
+    "rebuild": "rebuild",
+    "fstab": "fstab",
+    "install": "install",
+    "uninstall": "install",
+}
+"""The modules beside this one where the commands are, in the order of their use."""
+
+
 class Program(click.Group):
-    """The group of all commands, which are listed in the order of their use."""
+    """The group of all commands. A command's module is loaded when it is asked for, for that takes time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands in the order in which they were added."""
-        return list(self.commands)
+        """Return the names of the commands in the order of their use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"vtlfs.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command. What click's own `main` would report in words of its own is told as an exit status."""
@@ -68,14 +87,6 @@ def program() -> None:
 
     LIBRARY is a directory that `vtlfs init` makes. Each command tells more with --help.
     """
-
-
-for _command in (
-    *(init, media, mount, umount, load, unload, status, sessions, files, extract, snapshot, tui),
-    *(recover, verify, check, rebuild),
-    *(fstab, install, uninstall),
-):
-    program.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -94,13 +94,8 @@ def _check(tracking: "Tracking", wanted: "SessionFilter") -> None:
 def _newest(tracking: "Tracking", wanted: "SessionFilter") -> tuple[list[Session], int]:
     """Return the sessions for the table, and how many are left out."""
     limit = DEFAULT_ROWS if wanted.limit is None else wanted.limit
-    everything = replace(wanted, limit=None)
-    if everything == type(wanted)():  # the common case needs no look at each session
-        found = tracking.sessions(replace(wanted, limit=limit))
-        return found, tracking.count_sessions() - len(found)
-    matching = tracking.sessions(everything)
-    shown = matching[max(0, len(matching) - limit) :]
-    return shown, len(matching) - len(shown)
+    found = tracking.sessions(replace(wanted, limit=limit))
+    return found, tracking.count_sessions(wanted) - len(found)
 
 
 def _table(found: list[Session]) -> None:

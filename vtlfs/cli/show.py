@@ -1,8 +1,11 @@
-"""How things look on standard output: tables for people, JSON for programs. rich is loaded by the first table."""
+"""How things look on standard output: tables for people, JSON for programs. rich is loaded by the first
+table on a terminal.
+"""
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Literal, NamedTuple
@@ -12,7 +15,6 @@ import click
 from vtlfs.model import format_size
 
 BATCH = 1000  # pieces of a text that are printed together
-UNLIMITED_WIDTH = 100_000  # columns of a table that no terminal shows: nothing is folded
 
 
 class Column(NamedTuple):
@@ -51,21 +53,48 @@ def pieces(text: Iterable[str]) -> None:
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
     """Print a table: as wide as the terminal, in full where nobody watches."""
+    cells = [["-" if value is None else printable(value) for value in row] for row in rows]
+    watched = sys.stdout is not None and sys.stdout.isatty()
+    lines = _folded(columns, cells) if watched else _aligned(columns, cells)
+    click.echo("\n".join(shown_line.rstrip() for shown_line in lines))
+
+
+def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Return the lines of a table of any width. Not by rich, which takes longer to load than most commands run."""
+    everything = [[column.heading for column in columns], *rows]
+    widths = [max(_width(row[place]) for row in everything) for place in range(len(columns))]
+    for row in everything:
+        cells = []
+        for cell, width, column in zip(row, widths, columns, strict=True):
+            space = " " * (width - _width(cell))
+            cells.append(space + cell if column.figures else cell + space)
+        yield " ".join(cells)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal the text takes: two for a wide character, none for one that combines."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(character)) for character in text)
+
+
+def _folded(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table that is as wide as the terminal at most."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    watched = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(highlight=False) if watched else Console(width=UNLIMITED_WIDTH, color_system=None)
+    console = Console(highlight=False)
     shown = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.figures else "left"
         shown.add_column(column.heading, justify=justify, overflow="fold", no_wrap=column.figures or not column.folds)
     for row in rows:
-        shown.add_row(*(Text("-" if value is None else printable(value)) for value in row))
+        shown.add_row(*(Text(cell) for cell in row))
     with console.capture() as captured:  # click writes, so that a closed pipe is the exception that it is everywhere
         console.print(shown)
-    click.echo("\n".join(shown_line.rstrip() for shown_line in captured.get().splitlines()))
+    return captured.get().splitlines()
 
 
 def seconds(time: str | None) -> str | None:

@@ -77,10 +77,10 @@ def list_snapshots(library: Path, limit: int | None, as_json: bool) -> None:
     from vtlfs.engine.library import Library
     from vtlfs.snap import store
 
+    rows = DEFAULT_ROWS if limit is None and not as_json else limit
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
-        found = store.snapshots(tracking)
-    rows = DEFAULT_ROWS if limit is None and not as_json else len(found) if limit is None else limit
-    left_out, found = max(0, len(found) - rows), found[max(0, len(found) - rows) :]
+        found = store.snapshots(tracking, rows)
+        left_out = store.count(tracking) - len(found)
     if as_json:
         show.as_json([asdict(one) for one in found])
     elif not found and not left_out:
@@ -127,8 +127,8 @@ def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool)
         [*_DRIVE, Column("OPEN SESSIONS", figures=True)],
         [[*_drive_row(drive), busy.get(drive.number, 0)] for drive in drives],
     )
-    _part(_MEDIUM, [_medium_row(medium) for medium in media])
-    _part(_SESSION, [_session_row(session) for session in sessions])
+    _part(_MEDIUM, [_medium_row(medium) for medium in media[:SHOWN_ROWS]], len(media))
+    _part(_SESSION, [_session_row(session) for session in sessions[:SHOWN_ROWS]], len(sessions))
     for mount in mounts:
         show.line(f"mounted at {mount.mountpoint} by {mount.host or mount.machine}, pid {mount.pid}")
 

@@ -12,10 +12,11 @@ import click
 from vtlfs.cli import params, show
 from vtlfs.cli.probe import Probe, probe
 from vtlfs.cli.show import Column
-from vtlfs.model import DiskRecord, Drive, Medium, Mount, format_size
+from vtlfs.model import DiskRecord, Drive, Mount, format_size
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking import Counters
     from vtlfs.engine.verification import Verification
 
 
@@ -46,8 +47,7 @@ class Status:
     drives: list[Drive]
     open_sessions: dict[int, int]
     mounts: list[MountedBy]
-    media: list[Medium]
-    sessions: int
+    counters: "Counters"
     verified: "Verification | None"
 
     @property
@@ -86,10 +86,10 @@ class Status:
             "disks": [_disk_document(record, found) for record, found in self.disks],
             "drives": [asdict(drive) | {"open_sessions": self._open(drive)} for drive in self.drives],
             "mounts": [mounted.as_json() for mounted in self.mounts],
-            "media": len(self.media),
-            "bytes": sum(medium.bytes for medium in self.media),
-            "tape_files": sum(medium.tape_files for medium in self.media),
-            "sessions": {"total": self.sessions, "open": self.open_total},
+            "media": self.counters.media,
+            "bytes": self.counters.bytes,
+            "tape_files": self.counters.tape_files,
+            "sessions": {"total": self.counters.sessions, "open": self.open_total},
             "verified": None if self.verified is None else self.verified.as_json(),
             "notes": self.notes,
         }
@@ -99,13 +99,12 @@ class Status:
 
     def print(self) -> None:
         """Print the status for people."""
-        files = sum(medium.tape_files for medium in self.media)
-        size = format_size(sum(medium.bytes for medium in self.media))
+        files, size = show.count(self.counters.tape_files, "tape file"), format_size(self.counters.bytes)
         show.line(f"library   {self.library.path}")
         show.line(f"uuid      {self.library.config.uuid}")
         show.line(f"striping  {format_size(self.library.config.stripe_unit)} units over {len(self.disks)} disks")
-        show.line(f"media     {len(self.media):,} with {size} in {show.count(files, 'tape file')}")
-        show.line(f"sessions  {self.sessions:,}, of which {self.open_total:,} open")
+        show.line(f"media     {self.counters.media:,} with {size} in {files}")
+        show.line(f"sessions  {self.counters.sessions:,}, of which {self.open_total:,} open")
         show.line(f"verified  {'never' if self.verified is None else _verified(self.verified)}")
         show.line("")
         _disk_table(self.disks)
@@ -143,8 +142,7 @@ def _status(library: "Library") -> Status:
             tracking.drives(),
             tracking.open_sessions_by_drive(),
             [_mounted_by(library, mount) for mount in tracking.mounts()],
-            tracking.media(),
-            tracking.count_sessions(),
+            tracking.counters(),
             last_of_all(tracking),
         )
 

@@ -14,8 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from vtlfs.engine.schema import migrations
 from vtlfs.errors import LibraryError, TrackingError
 
@@ -97,13 +95,13 @@ def check_tables(path: Path, connection: sqlite3.Connection, *, exported: bool) 
 
 def fresh_tables() -> Objects:
     """Return what a new tracking database is made of."""
-    return _made_by(tuple(migration.name for migration in migrations._migrations))
+    return _made_by(tuple(migrations.steps))
 
 
 @lru_cache
 def _made_by(names: tuple[str, ...]) -> Objects:
     with closing(sqlite3.connect(":memory:")) as connection:
-        migrations.apply(Database(connection, execute_plugins=False))
+        migrations.apply(connection)
         return connection.execute(TABLES).fetchall()
 
 

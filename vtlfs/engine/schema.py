@@ -6,9 +6,8 @@ docs/tracking.md describes them for people who query. Times are ISO 8601 in UTC,
 
 import sqlite3
 
-from sqlite_utils import Database, Migrations
-
 from vtlfs.engine.history import versioning_sql
+from vtlfs.engine.migrations import Migrations
 from vtlfs.failpoints import reached
 
 migrations = Migrations("vtlfs")
@@ -240,27 +239,29 @@ VERSIONED = {
 """Tables with a history: their key and all their columns but `since`."""
 
 
-def _script(db: Database, script: str) -> None:
+def _script(connection: sqlite3.Connection, script: str) -> None:
     """Run the statements one by one, for `executescript` would commit the migration's transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
         if sqlite3.complete_statement(statement):
-            db.conn.execute(statement)
+            connection.execute(statement)
             statement = ""
 
 
-@migrations()
-def first_schema(db: Database) -> None:
+@migrations
+def first_schema(connection: sqlite3.Connection) -> None:
     """Create the tables of version 1."""
-    _script(db, _TABLES)
-    db.conn.execute(f"CREATE VIEW write_command AS {WRITE_COMMAND}")
+    _script(connection, _TABLES)
+    connection.execute(f"CREATE VIEW write_command AS {WRITE_COMMAND}")
     for table, (key, columns) in VERSIONED.items():
-        _script(db, versioning_sql(table, key, columns))
+        _script(connection, versioning_sql(table, key, columns))
     reached("create.tables")
 
 
-def is_newer(db: Database) -> bool:
-    """Tell whether a later vtlfs has changed the tables."""
-    known = {migration.name for migration in migrations._migrations}
-    return any(migration.name not in known for migration in migrations.applied(db))
+@migrations
+def few_of_many(connection: sqlite3.Connection) -> None:
+    """Find the few rows that a mount asks for when it starts without looking at all there ever were."""
+    connection.execute("CREATE INDEX session_recovered ON session (mount) WHERE state = 'recovered'")
+    connection.execute("CREATE INDEX mount_live ON mount (id) WHERE state = 'mounted'")
+    reached("create.indexes")

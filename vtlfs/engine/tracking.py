@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from vtlfs.engine.connection import Connection, check_files, check_tables, translated, unusable
+from vtlfs.engine.migrations import has_table
 from vtlfs.engine.rows import medium_of, session_of, stripe_unit_of, tape_file_of
-from vtlfs.engine.schema import is_newer, migrations
+from vtlfs.engine.schema import migrations
 from vtlfs.errors import (
     LibraryError,
     MediumFull,
@@ -69,6 +68,16 @@ class SessionFilter:
     limit: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """How much a library has; `bytes` are those in tape files."""
+
+    media: int
+    sessions: int
+    tape_files: int
+    bytes: int
+
+
 class Tracking:
     """One connection to a library's tracking database."""
 
@@ -85,11 +94,10 @@ class Tracking:
         except sqlite3.DatabaseError as error:
             raise unusable(path, error) from None
         try:
-            self._db = Database(connection, execute_plugins=False)
             if read_only:
                 connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA trusted_schema = OFF")
-            self._check(path, read_only)
+            _check(path, connection, read_only)
             check_tables(path, connection, exported=name != FILE_NAME and read_only)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
@@ -99,22 +107,6 @@ class Tracking:
         self._connection = connection
         self._path = path
         self._durable = True
-
-    def _check(self, path: Path, read_only: bool) -> None:
-        try:
-            if not self._db.table("library").exists():
-                raise LibraryError(f"{path}: not a tracking database; `vtlfs rebuild` makes a new one from the disks")
-            if is_newer(self._db):
-                raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
-            if migrations.pending(self._db):
-                if read_only:
-                    raise LibraryError(
-                        f"{path}: made by an older vtlfs than this one; `vtlfs recover` brings a library up to date,"
-                        " a snapshot is exported again"
-                    )
-                migrations.apply(self._db)
-        except sqlite3.DatabaseError as error:
-            raise unusable(path, error) from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -129,7 +121,7 @@ class Tracking:
         """
         try:
             if self._connection.in_transaction:
-                with self._db.atomic():
+                with self._savepoint():
                     yield
                 return
             if durable != self._durable:
@@ -146,6 +138,19 @@ class Tracking:
             reached("transaction.committed")
         except sqlite3.DatabaseError as error:
             raise translated(error) from error
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        """Run the block as a part of a transaction that leaves nothing behind if it raises."""
+        self._connection.execute("SAVEPOINT part")  # the names may nest
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:  # some errors end all of it
+                self._connection.execute("ROLLBACK TO part")
+                self._connection.execute("RELEASE part")
+            raise
+        self._connection.execute("RELEASE part")
 
     # --- the library and its mounts ---------------------------------------------------------------------------------
 
@@ -449,11 +454,9 @@ class Tracking:
         return self._sessions("WHERE state = 'open' AND mount = ? ORDER BY +id", mount)
 
     def recovered_sessions_of(self, mounts: Sequence[int]) -> list[Session]:
-        """Return the sessions of mounts that were ended by somebody else; looks at all sessions if there is a mount."""
-        if not mounts:
-            return []
+        """Return the sessions of mounts that were ended by somebody else."""
         return self._sessions(
-            "WHERE state = 'recovered' AND mount IN (SELECT value FROM json_each(?)) ORDER BY id", json.dumps(mounts)
+            "WHERE state = 'recovered' AND mount IN (SELECT value FROM json_each(?)) ORDER BY +id", json.dumps(mounts)
         )
 
     def session(self, session: int) -> Session:
@@ -465,25 +468,28 @@ class Tracking:
 
     def sessions(self, wanted: SessionFilter) -> list[Session]:
         """Return the sessions that are wanted, in the order of their identifiers."""
-        conditions = {
-            "medium = ?": wanted.medium,
-            "drive = ?": wanted.drive,
-            "host = ?": wanted.host,
-        }
-        chosen = {condition: value for condition, value in conditions.items() if value is not None}
-        terms = [*chosen, *(["state = 'open'"] if wanted.open_only else [])]
-        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        where, values = _where(wanted)
         limit = "" if wanted.limit is None else f"LIMIT {int(wanted.limit)}"
         order = "+id" if wanted.open_only else "id"
-        return self._sessions(f"{where} ORDER BY {order} DESC {limit}", *chosen.values())[::-1]
+        return self._sessions(f"{where} ORDER BY {order} DESC {limit}", *values)[::-1]
+
+    def count_sessions(self, wanted: SessionFilter | None = None) -> int:
+        """Return how many sessions there are, or of those that are wanted, without regard to `limit`.
+
+        Those of a medium or a host are counted in an index, and all of them were counted when they came.
+        """
+        where, values = _where(wanted or SessionFilter())
+        if not where:
+            return self.counters().sessions
+        return int(self.one(f"SELECT count(*) FROM session {where}", *values)[0])
 
     def open_session_ids(self) -> list[int]:
         """Return the identifiers of the open sessions."""
         return [row[0] for row in self.execute("SELECT id FROM session WHERE state = 'open' ORDER BY +id")]
 
-    def count_sessions(self) -> int:
-        """Return how many sessions the library has had."""
-        return int(self.one("SELECT sessions FROM library")[0])
+    def counters(self) -> Counters:
+        """Return how much the library has, which was counted when it came."""
+        return Counters(*self.one("SELECT media, sessions, tape_files, bytes FROM library"))
 
     # --- tape files and stripe units --------------------------------------------------------------------------------
 
@@ -578,6 +584,24 @@ class Tracking:
         return row
 
 
+def _check(path: Path, connection: sqlite3.Connection, read_only: bool) -> None:
+    """Raise LibraryError unless it is a tracking database of this version; bring an older one up to date."""
+    try:
+        if not has_table(connection, "library"):
+            raise LibraryError(f"{path}: not a tracking database; `vtlfs rebuild` makes a new one from the disks")
+        if migrations.is_newer(connection):
+            raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
+        if migrations.pending(connection):
+            if read_only:
+                raise LibraryError(
+                    f"{path}: made by an older vtlfs than this one; `vtlfs recover` brings a library up to date,"
+                    " a snapshot is exported again"
+                )
+            migrations.apply(connection)
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from None
+
+
 def create(
     library: Path, uuid: str, disks: Sequence[DiskRecord], drives: int, at: str, *, name: str = FILE_NAME
 ) -> None:
@@ -586,10 +610,9 @@ def create(
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         reached("create.made")
-        database = Database(connection, execute_plugins=False)
-        migrations.apply(database)
+        migrations.apply(connection)
         reached("create.described")
-        with database.atomic():
+        with connection:
             connection.execute(
                 "INSERT INTO library (uuid, created_at, epoch, next_session) VALUES (?, ?, 1, 1)", (uuid, at)
             )
@@ -606,6 +629,18 @@ def create(
         raise translated(error) from error
     finally:
         connection.close()
+
+
+def _where(wanted: SessionFilter) -> tuple[str, list[object]]:
+    """Return the condition of a filter, with a WHERE before it if there is one, and its values."""
+    conditions = {
+        "medium = ?": wanted.medium,
+        "drive = ?": wanted.drive,
+        "host = ?": wanted.host,
+    }
+    chosen = {condition: value for condition, value in conditions.items() if value is not None}
+    terms = [*chosen, *(["state = 'open'"] if wanted.open_only else [])]
+    return f"WHERE {' AND '.join(terms)}" if terms else "", list(chosen.values())
 
 
 def _text(name: str) -> str:

@@ -87,8 +87,8 @@ def count_sessions(tracking: Tracking, wanted: SessionQuery) -> int:
 
 def counters(tracking: Tracking) -> tuple[int, int, int]:
     """Return how many media and sessions there are, and the bytes of all tape files."""
-    media, sessions, size = tracking.one("SELECT media, sessions, bytes FROM library")
-    return media, sessions, size
+    found = tracking.counters()
+    return found.media, found.sessions, found.bytes
 
 
 def hosts(tracking: Tracking) -> list[str]:

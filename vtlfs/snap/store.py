@@ -57,9 +57,16 @@ def is_changed(tracking: Tracking) -> bool:
     )
 
 
-def snapshots(tracking: Tracking) -> list[Snapshot]:
-    """Return all snapshots, the oldest first."""
-    return [_snapshot(row) for row in tracking.execute(f"SELECT {COLUMNS} FROM snapshot ORDER BY id")]
+def snapshots(tracking: Tracking, limit: int | None = None) -> list[Snapshot]:
+    """Return the snapshots, the oldest first; at most `limit`, the newest."""
+    most = -1 if limit is None else limit
+    rows = tracking.execute(f"SELECT {COLUMNS} FROM snapshot ORDER BY id DESC LIMIT ?", most)
+    return [_snapshot(row) for row in rows][::-1]
+
+
+def count(tracking: Tracking) -> int:
+    """Return how many snapshots there are."""
+    return int(tracking.one("SELECT count(*) FROM snapshot")[0])
 
 
 def snapshot(tracking: Tracking, number: int) -> Snapshot:
