@@ -103,6 +103,7 @@ def test_configuration_that_is_no_toml_is_told(refused, shelf):
 @pytest.mark.parametrize("words", ["status", "sessions", "files", "snapshot list", "snapshot take"])
 def test_quick_commands_load_nothing_that_is_slow_to_load(shelf, words):
     slow = {"sqlite_utils", "numpy", "rich", "trio", "pyfuse3", "textual", "psutil"}
+    shelf.mount("alpha")
     arguments = [*words.split(), shelf.path, *(["A00001L9"] if words == "files" else [])]
     program = f"import sys, vtlfs.cli.main as m; m.main({arguments}); print(sorted({slow} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

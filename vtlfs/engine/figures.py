@@ -18,9 +18,8 @@ import outcome
 import trio
 
 from vtlfs.disks.lane import Lane
-from vtlfs.engine.library import MOUNTS
+from vtlfs.engine.library import LIVE, MOUNTS
 
-SUFFIX = ".live"
 EVERY_SECONDS = 1.0
 MAX_BYTES = 16 << 20  # that are read: what 200,000 open sessions need
 TRIES = 3  # to read a file that is being rewritten
@@ -39,7 +38,7 @@ class Figures:
 
 def path_of(library: Path, mount: int) -> Path:
     """Return where a mount keeps its figures."""
-    return library / MOUNTS / f"{mount}{SUFFIX}"
+    return library / MOUNTS / f"{mount}{LIVE}"
 
 
 async def publish(library: Path, mount: int, look: Callable[[], Figures]) -> None:

@@ -27,6 +27,7 @@ from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord
 
 MOUNTS = "mounts"  # directory of the locks that live mounts hold
+LIVE = ".live"  # the end of the names of their figures there
 _TEMPORARY = f".{configuration.UNFINISHED}.*.tmp"
 
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
-from vtlfs.engine import figures
-from vtlfs.engine.library import MOUNTS, Library
+from vtlfs.engine.library import LIVE, MOUNTS, Library
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
@@ -40,7 +39,7 @@ def hold_lock(library: Path, mount: int) -> int:
 
 def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
     """Remove the lock of a mount that has ended, and its figures."""
-    figures.path_of(library, mount).unlink(missing_ok=True)
+    (library / MOUNTS / f"{mount}{LIVE}").unlink(missing_ok=True)
     reached("lock.figures_removed")
     lock_path(library, mount).unlink(missing_ok=True)
     reached("lock.removed")
@@ -126,7 +125,7 @@ def left_locks(tracking: Tracking, library: Path) -> list[int]:
     Inside a transaction no mount is just beginning, which has its lock before it is recorded. Of the two files of a
     mount a power cut may leave either.
     """
-    files = [path for suffix in (LOCK, figures.SUFFIX) for path in (library / MOUNTS).glob(f"*{suffix}")]
+    files = [path for suffix in (LOCK, LIVE) for path in (library / MOUNTS).glob(f"*{suffix}")]
     there = {int(path.stem) for path in files if path.stem.isdecimal()}
     left = [number for number in sorted(there) if not is_alive(library, number)]
     mounted = {mount.id for mount in tracking.mounts()}  # asked last, for a mount gives up its lock after it has ended
