@@ -64,7 +64,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def measure(place: Place, case: Case, peers: Sequence[Peer], sizes: Sizes, rounds: int, results: Results) -> None:
     """Run the case with every peer in turn, round after round; add each sample to the results as it comes."""
-    fit = [peer for peer in peers if not case.only or peer.name.startswith(case.only)]
+    if why := case.why_not():
+        print(f"{case.name}: left out: {why}", file=sys.stderr)
+        return
+    fit = case.chosen(peers)
     found: dict[str, list[Sample]] = {peer.name: [] for peer in fit}
     results[case] = found
     for number in range(rounds):

@@ -2,18 +2,20 @@
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from benchmarks import short_streams
 from benchmarks.measuring import Sample, drop_caches, measured, settle, together
-from benchmarks.peers import Mounted, Peer, Place, run
+from benchmarks.peers import Mounted, Peer, Place, run, vtlfs
+from benchmarks.programs import reading_back, side_by_side, writing
+from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
 
 MIB = 1 << 20
 SMALL, LARGE, TINY = 10 << 10, MIB, 512  # sizes of single writes and reads; the first is GNU tar's
-STREAMS = 8
+FEW_STREAMS, STREAMS, MANY_STREAMS = 4, 8, 32
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Sizes:
     stream: int = 1000 * MIB
     tiny_stream: int = 200 * MIB
     of_many: int = 250 * MIB  # each of several streams
+    slow_stream: int = 200 * MIB  # to disks that are slow
     files: int = 50_000
     sessions: int = 2000
 
@@ -40,6 +43,7 @@ class Sizes:
             in_mib(cls.stream),
             in_mib(cls.tiny_stream),
             in_mib(cls.of_many),
+            in_mib(cls.slow_stream),
             sized(cls.files, 100),  # all that make_tree() puts into one directory
             sized(cls.sessions, 10),
         )
@@ -47,12 +51,18 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Case:
-    """`run` measures one peer once. `peers`: which are worth it; the others are left out."""
+    """`run` measures one peer once. `only`: how the names begin of those that are worth it; the others are left out."""
 
     name: str
     run: Callable[[Place, Peer, Sizes], Sample]
     unit: str = "MB/s"
     only: tuple[str, ...] = ()
+    more: tuple[Peer, ...] = ()  # that no other case has
+    why_not: Callable[[], str | None] = lambda: None  # what keeps it from being measured on this machine; None: nothing
+
+    def chosen(self, peers: Sequence[Peer]) -> list[Peer]:
+        """Return, of the usual peers, those that are worth it, and its own."""
+        return [*self.more, *(peer for peer in peers if not self.only or peer.name.startswith(self.only))]
 
 
 def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
@@ -60,7 +70,7 @@ def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     size = sizes.tiny_stream if block == TINY else sizes.stream
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        together([_writing(mounted.write(0), block, size)])
+        together([writing(mounted.write(0), block, size)])
         return size // block * block, ()
 
     return _once(place, peer, work)
@@ -70,9 +80,19 @@ def write_streams(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     """Have several dd write at the same time: to vtlfs all to one medium through one drive."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        took = together([_writing(mounted.write(number), block, sizes.of_many) for number in range(STREAMS)])
         size = sizes.of_many // block * block
-        return STREAMS * size, tuple(size / seconds for seconds in took)
+        return side_by_side([writing(mounted.write(number), block, size) for number in range(STREAMS)], size)
+
+    return _once(place, peer, work)
+
+
+def write_many(place: Place, peer: Peer, sizes: Sizes) -> Sample:
+    """Have many dd write at the same time, half of them in small blocks: what memory does that take?"""
+
+    def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
+        size = sizes.of_many // 4 // LARGE * LARGE
+        blocks = [LARGE, SMALL] * (MANY_STREAMS // 2)
+        return side_by_side([writing(mounted.write(number), block, size) for number, block in enumerate(blocks)], size)
 
     return _once(place, peer, work)
 
@@ -81,13 +101,13 @@ def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     """Have dd read back what was written, with nothing of it in memory."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        together([["dd", f"if={mounted.read(0)}", "of=/dev/null", f"bs={block}", "status=none"]])
+        together([reading_back(mounted.read(0), block)])
         return sizes.stream, ()
 
     place.empty()
     peer.make(place)
     with peer.mount(place) as mounted:
-        together([_writing(mounted.write(0), LARGE, sizes.stream)])
+        together([writing(mounted.write(0), LARGE, sizes.stream)])
     settle()
     drop_caches()
     with peer.mount(place) as mounted:
@@ -135,6 +155,14 @@ def make_tree(tree: Path, files: int) -> Path:
     return done
 
 
+def _two_slow(place: Place, peer: Peer, sizes: Sizes, *, reading: bool) -> Sample:
+    return two_slow(place, peer, sizes.slow_stream, reading=reading)
+
+
+def _one_of_four(place: Place, peer: Peer, sizes: Sizes) -> Sample:
+    return one_of_four(place, peer, sizes.of_many, FEW_STREAMS)
+
+
 CASES = (
     Case("write 10 KiB", partial(write_stream, block=SMALL)),
     Case("write 1 MiB", partial(write_stream, block=LARGE)),
@@ -145,6 +173,10 @@ CASES = (
     Case("read 1 MiB", partial(read_stream, block=LARGE)),
     Case("tar of a tree", write_tree, unit="s", only=("plain", "mergerfs", "vtlfs")),
     Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", "vtlfs")),
+    Case("two slow disks, writing", partial(_two_slow, reading=False), only=("plain", "vtlfs"), why_not=why_not),
+    Case("two slow disks, reading", partial(_two_slow, reading=True), only=("plain", "vtlfs"), why_not=why_not),
+    Case("one slow disk of four", _one_of_four, only=("vtlfs",), more=(vtlfs(ALL_QUICK),), why_not=why_not),
+    Case("32 streams", write_many, only=("plain", "vtlfs")),
 )
 
 
@@ -154,9 +186,3 @@ def _once(place: Place, peer: Peer, work: Callable[[Mounted], tuple[int, tuple[f
     settle()
     with peer.mount(place) as mounted:
         return measured(partial(work, mounted), mounted.pid)
-
-
-def _writing(path: Path, block: int, size: int) -> list[str]:
-    return [
-        *("dd", "if=/dev/zero", f"of={path}", f"bs={block}", f"count={size // block}", "conv=fsync", "status=none"),
-    ]

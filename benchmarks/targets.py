@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from benchmarks.cases import MIB
 from benchmarks.summary import SUBJECT, Summaries, Summary
 
 
@@ -104,6 +105,19 @@ class Slowest:
         return Verdict(self.case, ours.slowest, "the mean stream, of the slowest", ">=", self.least)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """The serving process is to have had no more than so many MiB at any moment."""
+
+    case: str
+    most: float
+
+    def judge(self, found: Summaries) -> Verdict | None:
+        """Look at vtlfs."""
+        ours = found.get(self.case, {}).get(SUBJECT)
+        return Verdict(self.case, ours.memory / MIB, "1 MiB of memory", "<=", self.most) if ours else None
+
+
 TARGETS: tuple[Target, ...] = (
     Rate("write 10 KiB", "mergerfs", 2.0),
     Rate("write 10 KiB", "plain", 0.8),
@@ -120,6 +134,10 @@ TARGETS: tuple[Target, ...] = (
     Rate("read 1 MiB", "plain", 0.7),
     Time("tar of a tree", "plain", 1.1),
     Rate("short sessions", "plain", 0.5),
+    Rate("two slow disks, writing", "plain", 1.9),
+    Rate("two slow disks, reading", "plain", 1.9),
+    Rate("one slow disk of four", "vtlfs, no slow disk", 0.8),
+    Memory("32 streams", 300),
 )
 
 

@@ -11,8 +11,9 @@ from benchmarks.cases import CASES, Case, Sizes
 from benchmarks.conditions import conditions, file_system, headline
 from benchmarks.measuring import Sample
 from benchmarks.peers import Peer, Place
+from benchmarks.slow_disks import ALL_QUICK
 from benchmarks.summary import Results, summarize
-from benchmarks.targets import TARGETS, Rate, Slowest, Sum, Time, Verdict, judge
+from benchmarks.targets import TARGETS, Memory, Rate, Slowest, Sum, Time, Verdict, judge
 
 MIB = 1 << 20
 PEERS = ("plain directory", "mergerfs off", "mergerfs direct", "mergerfs writeback", "bindfs", "btrfs RAID 0", "vtlfs")
@@ -45,7 +46,7 @@ def verdicts(results: Results) -> list[str]:
 
 def everything() -> Results:
     """Return a run of all cases with all peers."""
-    return {case: {peer: at(1000, 1234.5, streams=(1e6, 2e6)) for peer in PEERS} for case in CASES}
+    return {case: {peer: at(1000, 1234.5, streams=(1e6, 2e6)) for peer in (*PEERS, ALL_QUICK)} for case in CASES}
 
 
 def test_a_target_is_met_by_the_medians():
@@ -107,7 +108,7 @@ def test_what_was_not_measured_has_no_verdict():
 
 
 def test_every_target_is_of_a_case_that_there_is():
-    named = {target.case for target in TARGETS if isinstance(target, Rate | Time | Sum | Slowest)}
+    named = {target.case for target in TARGETS if isinstance(target, Rate | Time | Sum | Slowest | Memory)}
     named |= {target.alone for target in TARGETS if isinstance(target, Sum)}
     assert named == {case.name for case in CASES}
     assert len(judge(summarize(everything()))) == len(TARGETS)
@@ -123,7 +124,7 @@ def test_the_tables_are_markdown_of_at_most_120_columns():
     lines = report.table(everything()).splitlines()
     assert max(map(len, lines)) <= 120
     assert not any("…" in line for line in lines)
-    assert len([line for line in lines if line.startswith("|")]) == len(CASES) * len(PEERS) + len(TARGETS) + 4
+    assert len([line for line in lines if line.startswith("|")]) == len(CASES) * (len(PEERS) + 1) + len(TARGETS) + 4
     row = next(line for line in lines if "mergerfs writeback" in line)
     assert [cell.strip() for cell in row.split("|")[3:-1]] == ["1117 MB/s", "1000-1234", "1.00", "1.50", "0.50", "50"]
 

@@ -164,9 +164,19 @@ class Aftermath:
             header = records.decode(file.read_bytes()[: records.BLOCK])
             if session.state == "recovered" and header is not None and not self.power_cut:
                 assert header[0]["state"] == "recovered"
-        if (session.id,) in self.of("released"):
-            assert session.state in ("released", "failed") or self.is_rebuilt
-            assert session.bytes == flushed
+        for number, tape_file, start in self.of("released"):
+            if number == session.id:
+                # A power cut may take the record of an orderly end, but never the stream's place on the medium.
+                assert session.state in ("released", "failed") or self.is_rebuilt or self.power_cut
+                assert session.bytes == flushed
+                assert self.is_rebuilt or (session.tape_file, self.start(session)) == (tape_file, start)
+
+    def start(self, session: Session) -> int | None:
+        """Return where on its medium a session's tape file begins; None without one."""
+        if session.tape_file is None:
+            return None
+        with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
+            return tracking.tape_file(session.medium, session.tape_file).start
 
     def check_snapshots(self, library: Library) -> None:
         """Want the snapshots that were taken, whole; and an exported one that is there to be whole."""

@@ -26,7 +26,7 @@ from vtlfs.disks import label, local
 from vtlfs.engine import copying, recover, verify  # noqa: F401, so that every run finds them loaded
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
-from vtlfs.model import Mount, Opener, utc_now
+from vtlfs.model import Mount, Opener, Session, utc_now
 from vtlfs.snap import export, schedule  # noqa: F401
 
 UNIT = 4096
@@ -182,6 +182,7 @@ class Run:
             await session.write(size)
             await session.fsync()
         await session.write(2_500)
+        await session.fsync()
         await session.flush(closing=True)
         await session.release()
 
@@ -292,7 +293,13 @@ class Stream:
     async def release(self) -> None:
         """End it."""
         await self._engine.release_writer(self._session)
-        self._run.acknowledge("released", self._session.number)
+        ended = self._engine.tracking.session(self._session.number)
+        self._run.acknowledge("released", ended.id, ended.tape_file, self._start(ended))
+
+    def _start(self, session: Session) -> int | None:
+        if session.tape_file is None:
+            return None
+        return self._engine.tracking.tape_file(session.medium, session.tape_file).start
 
 
 def one(root: Path, failpoint: str | None, counted: Path | None = None, *, marked: bool = False) -> int:

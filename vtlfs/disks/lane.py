@@ -58,6 +58,11 @@ class Lane:
         return value
 
     @property
+    def pending(self) -> int:
+        """Jobs that were submitted and have not ended."""
+        return self._pending
+
+    @property
     def stalled(self) -> float:
         """Seconds for which there has been work and none of it was finished."""
         return monotonic() - self._progress if self._pending else 0.0

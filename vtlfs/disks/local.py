@@ -15,8 +15,9 @@ from typing import Any
 
 from blake3 import blake3
 
+from vtlfs.disks import behind, records
 from vtlfs.disks import label as labels
-from vtlfs.disks import records
+from vtlfs.disks.behind import WriteBehind
 from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened, read_small
 from vtlfs.disks.records import BLOCK
@@ -25,7 +26,6 @@ from vtlfs.failpoints import reached
 from vtlfs.model import GIB, MIB, StripeUnit
 
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
-DROP_BEHIND = 8 * MIB  # of a member file, that the page cache keeps at least: what is being written out
 TRIAL = ".trial.tmp"
 TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
 PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
@@ -47,6 +47,7 @@ class LocalDisk:
         self._root = path
         self._library = library
         self._check = check
+        self._behind = WriteBehind()
         self._durable: set[Path] = set()  # directories whose names this process has made durable
 
     def measure(self) -> None:
@@ -157,6 +158,7 @@ class LocalMember:
         self._header = header
         self._identity = {key: header.get(key) for key in ("library", "disk", "session")}
         self._descriptor: int | None = None
+        self._behind: int | None = None  # a descriptor of its own, see `behind.drop`
         self._generation = 1  # of the header, for `finish`
         self._new_entries: list[Path] = []  # directories with entries that are not durable yet
         self._used = BLOCK  # length of the file that counts
@@ -198,23 +200,19 @@ class LocalMember:
                 _write_all(descriptor, [record], offset + records.place(generation))
                 reached("unit.described")
             if size == self._stripe_unit:
-                self._leave_cache(descriptor, slot)
+                self._disk._behind.written(self, slot, descriptor, offset, BLOCK + size)
             if self._disk.free < PLENTY:
                 self._disk._note(os.fstatvfs(descriptor))
         self._used = max(self._used, offset + BLOCK + size)
         return StripeUnit(self._session, unit, self._disk.number, slot, size, digest)
 
-    def _leave_cache(self, descriptor: int, slot: int) -> None:
-        """Have the kernel begin to write out a slot that is full, and forget one that it has written out by now.
-
-        So the sync at the end finds little left to do, and a backup neither pushes out of memory what other programs
-        have there nor takes fresh memory for every byte. `POSIX_FADV_DONTNEED` is both: Linux begins to write out what
-        is dirty of the range, and drops what is not.
-        """
-        size = BLOCK + self._stripe_unit
-        for full in (slot, slot - max(1, DROP_BEHIND // size)):
-            if full >= 0:
-                os.posix_fadvise(descriptor, slot_offset(full, self._stripe_unit), size, os.POSIX_FADV_DONTNEED)
+    def drop(self, slot: int) -> None:
+        """Wait until a slot is on the device, and drop it from memory; do nothing once the file is closed."""
+        if self._descriptor is None:
+            return
+        if self._behind is None:
+            self._behind = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        behind.drop(self._behind, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
 
     def sync(self) -> None:
         """Make durable what has been written, and the file's name."""
@@ -238,6 +236,9 @@ class LocalMember:
         The header is not synced: the tracking database has it, and the kernel writes it within its half minute.
         """
         descriptor, self._descriptor = self._descriptor, None
+        if self._behind is not None:
+            os.close(self._behind)
+            self._behind = None
         if descriptor is None:
             return
         try:

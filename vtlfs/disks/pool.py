@@ -17,6 +17,7 @@ QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together
 MIN_QUEUED_UNITS = 2  # a disk, so that one is written while the next is fetched
 SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the file system's journal
 READ_THREADS = 2
+LATE_WRITES = 4  # that a disk has to do more than another, to be passed over
 STALLED_SECONDS = 2.0
 HANGS_SECONDS = 5.0  # for which a disk has not finished a single write
 TRIAL_SECONDS = 5.0  # between two attempts to use a disk again
@@ -130,6 +131,12 @@ class DiskPool:
         sharing = Counter(pooled.disk.device for pooled in self.disks)
         free = sorted((pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks), reverse=True)
         return free[1] + sum(free[1:])
+
+    def late(self) -> set[int]:
+        """Return the disks that have several writes more before them than the least busy one."""
+        pending = [pooled.writing.pending for pooled in self.disks]
+        limit = min(pending) + LATE_WRITES
+        return {pooled.number for pooled, waiting in zip(self.disks, pending, strict=True) if waiting >= limit}
 
     @property
     def stalled(self) -> bool:

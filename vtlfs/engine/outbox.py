@@ -102,8 +102,14 @@ class Outbox:
     # --- where a unit goes ------------------------------------------------------------------------------------------
 
     def deal(self, number: int) -> UnitInHand:
-        """Return a new stripe unit in hand, with its place."""
-        return UnitInHand(number, *self._dealer.deal(number, self._to_avoid()))
+        """Return a new stripe unit in hand, with its place.
+
+        A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
+        """
+        avoid = {*self._to_avoid(), *self._pool.late()}
+        if len(self._pool) - len(avoid) < FEWEST_DISKS:
+            avoid = {*self._to_avoid()}
+        return UnitInHand(number, *self._dealer.deal(number, avoid))
 
     def _to_avoid(self) -> Collection[int]:
         """Return the disks that a unit should not go to; none where too few would be left."""
