@@ -1,6 +1,7 @@
 """Where the log of a mount goes: standard error in the foreground; syslog, and so the journal, in the background.
 
-One line an event. Where no syslog takes it, the line goes to a file in the library, so that none is lost.
+One line an event. Where no syslog takes it, the line goes to a file in the library, so that none is lost. The handlers
+for that are loaded when a mount goes there: no command needs them.
 """
 
 import logging
@@ -10,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from logging.handlers import QueueHandler, QueueListener, SysLogHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -51,17 +51,18 @@ class _File(logging.FileHandler):
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogateescape")
 
 
-class _Syslog(SysLogHandler):
-    """Syslog, or the file for each line that it does not take."""
+def _syslog(otherwise: logging.Handler) -> logging.Handler:
+    """Return syslog, or the other handler for each line that it does not take. Raises OSError."""
+    from logging.handlers import SysLogHandler
 
-    def __init__(self, otherwise: logging.Handler) -> None:
-        self._otherwise = otherwise
-        super().__init__(SYSLOG, SysLogHandler.LOG_DAEMON)
-        self.ident = f"vtlfs[{os.getpid()}]: "
-        self.append_nul = False
+    class Syslog(SysLogHandler):
+        ident = f"vtlfs[{os.getpid()}]: "
+        append_nul = False
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
-        self._otherwise.handle(record)
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
+            otherwise.handle(record)
+
+    return Syslog(SYSLOG, SysLogHandler.LOG_DAEMON)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -85,11 +86,13 @@ def in_background(library: Path, level: str) -> Iterator[None]:
 
     A thread writes, so that a log that hangs holds up nobody.
     """
+    from logging.handlers import QueueHandler, QueueListener
+
     file = _File(library / FILE, delay=True)
     file.setFormatter(_OneLine(f"%(asctime)s vtlfs[{os.getpid()}]: %(levelname)s: %(message)s"))
     target: logging.Handler = file
     try:
-        target = _Syslog(file)
+        target = _syslog(file)
         target.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     except OSError:
         pass  # nobody listens; the file has it all
