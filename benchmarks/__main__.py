@@ -106,7 +106,7 @@ def _draw(results: Results, path: Path) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--directory", type=Path, default=Path("/var/tmp"), help="where to work; 12 GB are needed there")
+    add("--directory", type=Path, default=Path("/var/tmp"), help="where to work; 20 GB are needed there")
     add("--rounds", type=int, default=5, help="runs of each case with each peer")
     add("--case", action="append", default=[], help="only cases whose name has this in it; repeat for more")
     add("--peer", action="append", default=[], help="only peers whose name has this in it, and vtlfs")

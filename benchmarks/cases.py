@@ -15,7 +15,7 @@ from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
 
 MIB = 1 << 20
 SMALL, LARGE, TINY = 10 << 10, MIB, 512  # sizes of single writes and reads; the first is GNU tar's
-FEW_STREAMS, STREAMS, MANY_STREAMS = 4, 8, 32
+FEW_STREAMS, STREAMS, MANY_STREAMS = 3, 8, 32
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _two_slow(place: Place, peer: Peer, sizes: Sizes, *, reading: bool) -> Sampl
 
 
 def _one_of_four(place: Place, peer: Peer, sizes: Sizes) -> Sample:
-    return one_of_four(place, peer, sizes.of_many, FEW_STREAMS)
+    return one_of_four(place, peer, sizes.stream, FEW_STREAMS)
 
 
 CASES = (

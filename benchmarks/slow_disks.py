@@ -14,7 +14,7 @@ from benchmarks.programs import reading_back, side_by_side, writing
 
 BLKIO = Path("/sys/fs/cgroup/blkio")
 MIB = 1 << 20
-IMAGE_BYTES = 3 << 30
+IMAGE_BYTES = 4 << 30
 ALL_QUICK = "vtlfs, no slow disk"
 SLOW, VERY_SLOW = 40 * 10**6, 10 * 10**6  # bytes a second
 

@@ -425,10 +425,10 @@ async def running(
         buffers = Buffers(library.config.stripe_unit, spare)
         async with trio.open_nursery() as nursery:
 
-            def checkpoint_soon(session: WriteSession) -> None:
-                nursery.start_soon(session.checkpoint)
+            def relieve_soon(session: WriteSession) -> None:
+                nursery.start_soon(session.relieve)
 
-            means = Means(pool, recorder, reading, buffers, library.config.direct_below, checkpoint_soon, durable_close)
+            means = Means(pool, recorder, reading, buffers, library.config.direct_below, relieve_soon, durable_close)
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             engine._at_end = at_end
             await engine._bury_the_dead()

@@ -7,6 +7,7 @@ failed sync leaves in doubt. With fewer, the error is the stream's.
 
 import errno
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +99,7 @@ class Outbox:
         self._sendings: set[_Sending] = set()
         self._outstanding: set[trio.Event] = set()
         self._unsynced: set[int] = set()  # disks
+        self._syncing: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)  # by disk
 
     # --- where a unit goes ------------------------------------------------------------------------------------------
 
@@ -301,33 +303,56 @@ class Outbox:
         return bool(self._kept)
 
     async def sync(self, *, recorded: bool = False) -> None:
-        """Sync the member files that have changed, all disks at once, and what `written` has becomes `durable`.
+        """Sync the member files that have changed, all disks at once: what `written` has now becomes `durable`.
 
-        A kernel forgets the pages that a sync could not write, and the next sync succeeds without them. So what a
-        failed sync leaves in doubt is written to other disks, or the stream has failed. `recorded`: it is in the
-        database already, as it lies.
+        What a failed sync leaves in doubt is written to other disks, and synced there, or the stream has failed.
+        `recorded`: it is in the database already, as it lies. What comes meanwhile is left to the next time.
         """
-        while dirty := self._unsynced:
-            self._unsynced = set()
-            rows = dict(self.written)
-            errors: dict[int, Exception] = {}
-            async with trio.open_nursery() as nursery:
-                for disk in dirty:
-                    nursery.start_soon(self._sync, disk, errors)
-            for row in rows.values():
-                if row.disk in dirty and row.disk not in errors:
-                    self._note_durable(row)
-            troubled = [disk for disk, error in errors.items() if not self._gave_trouble(disk, error) or recorded]
-            for disk, error in errors.items():
-                if disk in troubled or not await self._evacuate(disk):
+        wanted = dict(self.written)
+        disks = {*self._unsynced, *(disk for disk, lock in self._syncing.items() if lock.locked())}
+        while disks:
+            await self._sync_all(disks, recorded=recorded)
+            disks = {self.written[unit].disk for unit, row in wanted.items() if self._is_in_doubt(unit, row)}
+
+    async def relieve(self, *, but: Collection[int] = (), least: int = 0) -> None:
+        """Sync those disks, `but` some, for which at least so many bytes are kept. A sync under way is not waited for.
+
+        That disturbs no flush: it waits for a sync of the same disk, and for what comes of it.
+        """
+        kept = Counter(unit.disk for unit in self._kept.values())
+        disks = {disk for disk, units in kept.items() if units * self._stripe_unit >= least} & self._unsynced
+        await self._sync_all({disk for disk in disks.difference(but) if not self._syncing[disk].locked()})
+
+    async def _sync_all(self, disks: Collection[int], *, recorded: bool = False) -> None:
+        async with trio.open_nursery() as nursery:
+            for disk in disks:
+                nursery.start_soon(self._sync, disk, recorded)
+
+    async def _sync(self, disk: int, recorded: bool) -> None:
+        """Sync one disk, and see to what comes of that, before anybody else syncs it.
+
+        A kernel forgets the pages that a sync could not write, and the next sync succeeds without them.
+        """
+        async with self._syncing[disk]:
+            if disk not in self._unsynced:
+                return
+            self._unsynced.remove(disk)
+            rows = [row for row in self.written.values() if row.disk == disk]
+            try:
+                await self._pool[disk].syncing.run(self._members[disk].sync)
+            except Exception as error:
+                is_elsewhere = self._gave_trouble(disk, error) and not recorded and await self._evacuate(disk)
+                if not is_elsewhere:
                     self.lost.update(row.unit for row in self.written.values() if row.disk == disk)
                     self._failed(error)
+            else:
+                for row in rows:
+                    self._note_durable(row)
 
-    async def _sync(self, disk: int, errors: dict[int, Exception]) -> None:
-        try:
-            await self._pool[disk].syncing.run(self._members[disk].sync)
-        except Exception as error:
-            errors[disk] = error
+    def _is_in_doubt(self, unit: int, row: StripeUnit) -> bool:
+        """Tell whether what a row says of a unit may not be on any disk for good, and a sync could change that."""
+        durable = self.durable.get(unit)
+        return unit in self.written and unit not in self.lost and (durable is None or durable.bytes < row.bytes)
 
     def _note_durable(self, row: StripeUnit) -> None:
         self.durable[row.unit] = row

@@ -34,6 +34,8 @@ from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
 
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
+BARELY_LATE = 2  # writes that a disk has to do more than another, for memory not to wait for its sync
+WORTH_A_SYNC = 8 * MIB  # of a stream, kept in memory until its disk is synced
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Means:
     tracking: Tracking  # for reading, in the trio loop
     buffers: Buffers
     direct_below: int
-    checkpoint_soon: "Callable[[WriteSession], object]"
+    relieve_soon: "Callable[[WriteSession], object]"
     durable_close: bool = True
     kept: Kept = field(default_factory=Kept)
 
@@ -182,24 +184,25 @@ class WriteSession:
         """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
         if self._outbox.written and not self._flushing.locked():
             async with self._flushing:
-                await self._checkpoint()
+                try:
+                    await self._record(durable=True)
+                except VtlfsError as error:
+                    log.warning("session %d: checkpoint: %s; trying again", self.number, error)
 
-    async def _checkpoint(self) -> None:
-        try:
-            await self._record(durable=True)
-        except VtlfsError as error:
-            log.warning("session %d: checkpoint: %s; trying again", self.number, error)
+    async def relieve(self) -> None:
+        """Free memory by syncing disks for which much is kept. Errors stay for the writer."""
+        await self._outbox.relieve(least=WORTH_A_SYNC)
 
     async def _ease(self) -> None:
         """Have what was written synced where much is kept in memory until then; wait for it where that is too much."""
         kept = self._means.kept
         if not kept.is_much or not self._outbox.keeps:
             return
-        self._means.checkpoint_soon(self)
+        self._means.relieve_soon(self)
         if kept.is_full:
-            async with self._flushing:
-                if kept.is_full:
-                    await self._checkpoint()
+            await self._outbox.relieve(but=self._means.pool.late(BARELY_LATE))
+        if kept.is_full:
+            await self._outbox.relieve()
 
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
