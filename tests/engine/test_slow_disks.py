@@ -1,0 +1,95 @@
+"""A disk that is slower than the others gets what it can take, and costs nobody more than that."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+from scripted import OPENER, UNIT, Rig, make_library, rigged, until
+
+from vtlfs.disks import pool
+from vtlfs.engine import session as sessions
+from vtlfs.engine.outbox import Kept
+from vtlfs.engine.session import WriteSession
+
+UNITS = 60
+
+
+async def write(rig: Rig, stream: WriteSession, units: range) -> None:
+    """Write stripe units, as slowly as all disks but disk 1 can take them."""
+    for unit in units:
+        await stream.write(unit * UNIT, bytes([unit]) * UNIT)
+        for number in (0, 2, 3):
+            await until(lambda disk=rig.engine.pool[number]: not disk.writing.pending, "the disk is done")
+
+
+def content(units: int) -> bytes:
+    return b"".join(bytes([unit]) * UNIT for unit in range(units))
+
+
+async def test_new_stripe_units_pass_over_a_disk_that_is_behind(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        with rig.disks[1].held("write"), trio.fail_after(60):
+            await write(rig, stream, range(UNITS))
+            assert rig.engine.pool[1].writing.pending == pool.LATE_WRITES
+        await write(rig, stream, range(UNITS, UNITS + 8))
+        await stream.flush()
+        assert rig.durable(stream) == content(UNITS + 8)
+        assert rig.disks[1].count("write") == pool.LATE_WRITES + 2  # it is dealt units in its turn again
+        await rig.engine.release_writer(stream)
+
+
+async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        with ExitStack() as stack:
+            for disk in rig.disks:
+                stack.enter_context(disk.held("write"))
+            for unit in range(UNITS):
+                await stream.write(unit * UNIT, bytes([unit]) * UNIT)
+        await stream.flush()
+        assert [disk.count("write") for disk in rig.disks] == [UNITS // 4] * 4
+        await rig.engine.release_writer(stream)
+
+
+async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sessions, "WORTH_A_SYNC", 2 * UNIT)
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        kept: Kept = rig.engine._means.kept
+        kept.limit = 24 * UNIT
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        with rig.disks[1].held("sync", "write"), trio.fail_after(60):
+            await write(rig, stream, range(UNITS))
+            assert kept.bytes <= kept.limit
+        await stream.flush()
+        assert kept.bytes == 0
+        assert rig.durable(stream) == content(UNITS)
+        await rig.engine.release_writer(stream)
+
+
+async def test_a_checkpoint_ends_while_its_stream_goes_on(tmp_path: Path):
+    """What comes while a disk is synced is left to the next one."""
+    async with rigged(make_library(tmp_path, disks=2)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await write_to_two(rig, stream, range(4))
+        async with trio.open_nursery() as nursery:
+            with rig.disks[0].held("sync"), rig.disks[1].held("sync"):
+                nursery.start_soon(stream.checkpoint)
+                await until(lambda: rig.disks[0].waiting and rig.disks[1].waiting, "both are being synced")
+                await write_to_two(rig, stream, range(4, 8))
+        assert [disk.count("sync") for disk in rig.disks] == [1, 1]
+        assert rig.known(stream).bytes == 4 * UNIT
+        await stream.flush()
+        assert rig.durable(stream) == content(8)
+        await rig.engine.release_writer(stream)
+
+
+async def write_to_two(rig: Rig, stream: WriteSession, units: range) -> None:
+    """Write stripe units that two disks take."""
+    for unit in units:
+        await stream.write(unit * UNIT, bytes([unit]) * UNIT)
+    for disk in rig.engine.pool.disks:
+        await until(lambda disk=disk: not disk.writing.pending, "the disk is done")

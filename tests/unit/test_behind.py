@@ -1,0 +1,71 @@
+"""Writing behind: how much of a disk's slots is left to the page cache."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vtlfs.disks.behind import MOST_BEHIND, WriteBehind
+from vtlfs.disks.local import LocalDisk, member_path
+from vtlfs.model import MIB
+
+LIBRARY = "11111111-2222-3333-4444-555555555555"
+
+
+class Noted:
+    """A member file that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.dropped: list[int] = []
+
+    def drop(self, slot: int) -> None:
+        self.dropped.append(slot)
+
+
+@pytest.fixture
+def descriptor(tmp_path: Path):
+    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("size", [4096, MIB, MOST_BEHIND, 3 * MOST_BEHIND])
+def test_the_oldest_slots_are_waited_for_and_never_the_newest(descriptor: int, size: int):
+    behind, member = WriteBehind(), Noted()
+    left = max(1, MOST_BEHIND // size)
+    for slot in range(left + 5):
+        behind.written(member, slot, descriptor, slot * size, size)
+    assert member.dropped == list(range(5))
+
+
+def test_all_streams_on_a_disk_share_what_may_be_behind(descriptor: int):
+    behind, members = WriteBehind(), [Noted(), Noted()]
+    for slot in range(8):
+        behind.written(members[slot % 2], slot // 2, descriptor, slot * MIB, MIB)
+    assert [member.dropped for member in members] == [[0, 1], [0, 1]]
+
+
+def test_what_was_written_leaves_the_page_cache(tmp_path: Path):
+    if subprocess.run(["stat", "-fc", "%T", tmp_path], capture_output=True, text=True, check=True).stdout == "tmpfs\n":
+        pytest.skip("a tmpfs is nothing but page cache")
+    member = LocalDisk(0, tmp_path, LIBRARY).member(1, MIB, {})
+    for slot in range(64):
+        member.write(slot, slot, [memoryview(bytes(MIB))], 0, 0)
+    path = member_path(tmp_path, 1)
+    words = ["fincore", "--bytes", "--noheadings", "--output", "RES", path]
+    cached = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert cached <= 2 * MOST_BEHIND
+    member.finish(None)
+    assert path.stat().st_size > 64 * MIB
+
+
+def test_closing_a_member_file_leaves_no_descriptor(tmp_path: Path):
+    disk = LocalDisk(0, tmp_path, LIBRARY)
+    before = len(os.listdir("/proc/self/fd"))
+    for session in (1, 2):
+        member = disk.member(session, MIB, {})
+        for slot in range(8):
+            member.write(slot, slot, [memoryview(bytes(MIB))], 0, 0)
+        member.finish(None)
+    assert len(os.listdir("/proc/self/fd")) == before
