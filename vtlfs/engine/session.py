@@ -202,7 +202,7 @@ class WriteSession:
         if kept.is_full:
             await self._outbox.relieve(but=self._means.pool.late(BARELY_LATE))
         if kept.is_full:
-            await self._outbox.relieve()
+            await self._outbox.sync()
 
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
