@@ -311,7 +311,7 @@ SCRIPTS = {
     + "PRAGMA schema_version = 999; UPDATE session SET bytes = 'abc', id = id, drive = x'00', tape_file = 1.5;"
     " UPDATE medium SET bytes = 'abc'; UPDATE library SET sessions = 'x', epoch = 'y'",
     "migrations": "DELETE FROM _sqlite_migrations",
-    "newer": "UPDATE _sqlite_migrations SET name = 'later'",
+    "newer": "UPDATE _sqlite_migrations SET name = 'later' WHERE name = 'few_of_many'",
     "history": "UPDATE session_history SET since = -1, until = 1 << 62, state = 'x', disks = 'y'",
 }
 
