@@ -35,7 +35,7 @@ from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
 BARELY_LATE = 2  # writes that a disk has to do more than another, for memory not to wait for its sync
-WORTH_A_SYNC = 8 * MIB  # of a stream, kept in memory until its disk is synced
+WORTH_A_SYNC = 4 * MIB  # of a stream, kept in memory until its disk is synced
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
