@@ -48,6 +48,8 @@ def test_steps_are_taken_once_in_their_order(connection: sqlite3.Connection, two
 def test_a_step_that_fails_leaves_nothing_and_is_still_to_come(
     connection: sqlite3.Connection, two_steps: Migrations
 ) -> None:
+    two_steps.apply(connection)
+
     @two_steps
     def third(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE other (place INTEGER)")
@@ -58,6 +60,15 @@ def test_a_step_that_fails_leaves_nothing_and_is_still_to_come(
     assert not connection.in_transaction
     assert not has_table(connection, "other")
     assert two_steps.pending(connection) == ["third"]
+
+
+def test_tables_to_compare_with_are_those_that_the_steps_make(
+    connection: sqlite3.Connection, two_steps: Migrations
+) -> None:
+    two_steps.apply(connection)
+    with closing(sqlite3.connect(":memory:")) as other:
+        two_steps.make(other)
+        assert tables(other) == tables(connection)
 
 
 def test_records_are_those_of_sqlite_utils(connection: sqlite3.Connection, two_steps: Migrations) -> None:

@@ -101,7 +101,7 @@ def fresh_tables() -> Objects:
 @lru_cache
 def _made_by(names: tuple[str, ...]) -> Objects:
     with closing(sqlite3.connect(":memory:")) as connection:
-        migrations.apply(connection)
+        migrations.make(connection)
         return connection.execute(TABLES).fetchall()
 
 

@@ -1,13 +1,12 @@
 """The versions of a database's tables: which it has gone through, and bringing it up to date.
 
-They are recorded in `_sqlite_migrations` just as sqlite-utils does, so that its commands understand them. It does not
-do it itself, for loading it takes longer than everything else that most commands do.
+sqlite-utils brings it up to date, and records that in `_sqlite_migrations`. Loading it takes longer than everything
+else that most commands do, so that it is loaded where there is something to bring up to date, and a look at the records
+does without.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable
 
 from vtlfs.failpoints import reached
 
@@ -54,37 +53,32 @@ class Migrations:
         return any(name not in self.steps for name in self.applied(connection))
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        """Take the steps that are to come, each in a transaction together with its record."""
-        while self.pending(connection):
-            with _transaction(connection):
-                for name in self.pending(connection)[:1]:  # of now, for somebody else may just have taken it
-                    self._take(connection, name)
+        """Take the steps that are to come, all in one transaction: who else wants to take them waits for it."""
+        from sqlite_utils import Database  # see the module
+        from sqlite_utils import Migrations as Recorded
 
-    def _take(self, connection: sqlite3.Connection, name: str) -> None:
-        if not has_table(connection, "_sqlite_migrations"):
-            connection.execute(_RECORDS)
-            connection.execute(_INDEX)
-        self.steps[name](connection)
-        connection.execute(
-            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, ?)",
-            (self._label, name, str(datetime.now(UTC))),
-        )
-        reached("create.noted")
+        recorded = Recorded(self._label)
+        for name, step in self.steps.items():
+            recorded(name=name)(lambda database, step=step: step(database.conn))
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            recorded.apply(Database(connection, execute_plugins=False))
+            reached("create.noted")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+        reached("create.steps_taken")
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        """Make the tables that `apply` makes of an empty database, without a record: to compare others with them."""
+        for statement in (_RECORDS, _INDEX):
+            connection.execute(statement)
+        for step in self.steps.values():
+            step(connection)
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Tell whether the database has a table of this name."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
     return connection.execute(query, (name,)).fetchone() is not None
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-        reached("create.step_taken")
-    except BaseException:
-        connection.rollback()
-        raise

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,18 +139,11 @@ class Tracking:
         except sqlite3.DatabaseError as error:
             raise translated(error) from error
 
-    @contextmanager
-    def _savepoint(self) -> Iterator[None]:
-        """Run the block as a part of a transaction that leaves nothing behind if it raises."""
-        self._connection.execute("SAVEPOINT part")  # the names may nest
-        try:
-            yield
-        except BaseException:
-            if self._connection.in_transaction:  # some errors end all of it
-                self._connection.execute("ROLLBACK TO part")
-                self._connection.execute("RELEASE part")
-            raise
-        self._connection.execute("RELEASE part")
+    def _savepoint(self) -> AbstractContextManager[object]:
+        """Return what runs a block as a part of a transaction that leaves nothing behind if it raises."""
+        from sqlite_utils import Database  # which most commands, and most moments of a mount, can do without
+
+        return Database(self._connection, execute_plugins=False).atomic()
 
     # --- the library and its mounts ---------------------------------------------------------------------------------
 
