@@ -132,11 +132,15 @@ class DiskPool:
         free = sorted((pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks), reverse=True)
         return free[1] + sum(free[1:])
 
-    def late(self, by: int = LATE_WRITES) -> set[int]:
-        """Return the disks that have so many writes more before them than the least busy one."""
+    def late(self) -> set[int]:
+        """Return the disks that have several writes more before them than the least busy one, or no place for more."""
         pending = [pooled.writing.pending for pooled in self.disks]
-        limit = min(pending) + by
-        return {pooled.number for pooled, waiting in zip(self.disks, pending, strict=True) if waiting >= limit}
+        limit = min(pending) + LATE_WRITES
+        return {
+            pooled.number
+            for pooled, waiting in zip(self.disks, pending, strict=True)
+            if waiting >= limit or not pooled.queue.value
+        }
 
     @property
     def stalled(self) -> bool:

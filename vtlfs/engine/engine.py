@@ -35,6 +35,7 @@ WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
 PROBE_SECONDS = 1.0
 FILL_SECONDS = 30.0
 RETRY_SECONDS = 5.0
+RELIEF_SECONDS = 0.01  # between two rounds of syncs to free memory
 ELSEWHERE_SECONDS = 0.5  # for which a look-up waits for a stream that another mount has just closed
 ELSEWHERE_POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
@@ -310,6 +311,14 @@ class Engine:
             for number in self._writers:
                 self._nursery.start_soon(self._writers[number].checkpoint)
 
+    async def _relieve_all(self, enough: trio.Event) -> None:
+        """Have all streams free memory, whatever little it is, until there is enough."""
+        while not enough.is_set():
+            async with trio.open_nursery() as nursery:
+                for session in self._writers.values():
+                    nursery.start_soon(session.relieve, 0)
+            await trio.sleep(RELIEF_SECONDS)
+
     async def _probes(self) -> None:
         """Look at the disks now and then: their free space, whether they answer, and whether they work again."""
         noted: dict[int, str | None] = {}
@@ -428,7 +437,12 @@ async def running(
             def relieve_soon(session: WriteSession) -> None:
                 nursery.start_soon(session.relieve)
 
-            means = Means(pool, recorder, reading, buffers, library.config.direct_below, relieve_soon, durable_close)
+            def relieve_all(enough: trio.Event) -> None:
+                nursery.start_soon(engine._relieve_all, enough)
+
+            means = Means(
+                pool, recorder, reading, buffers, library.config.direct_below, relieve_soon, relieve_all, durable_close
+            )
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             engine._at_end = at_end
             await engine._bury_the_dead()

@@ -25,7 +25,8 @@ from vtlfs.model import MIB, StripeUnit
 
 FEWEST_DISKS = 2  # that must be left, for a stream to go on without the one that failed
 KEPT_BYTES = 96 * MIB  # see `Kept`
-IMPATIENCE_SECONDS = 1.0  # between two looks at a disk that has no place in its queue
+PATIENCE_SECONDS = 1.0  # between two looks at a disk that has no place in its queue, or does not answer
+IMPATIENCE_SECONDS = 0.02  # ... where another one may have a place by then
 OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would be so on any disk
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,14 @@ class Kept:
 
     limit: int = KEPT_BYTES
     bytes: int = 0
+    freed: trio.Event | None = None  # somebody waits until there is less
+
+    def free(self, size: int) -> None:
+        """Keep so many bytes less."""
+        self.bytes -= size
+        if size and self.freed is not None:
+            self.freed.set()
+            self.freed = None
 
     @property
     def is_much(self) -> bool:
@@ -169,7 +178,7 @@ class Outbox:
 
         disk.writing.submit(done, self._member(unit.disk).allocate, unit.slot)
         while not answer:
-            with trio.move_on_after(IMPATIENCE_SECONDS):
+            with trio.move_on_after(PATIENCE_SECONDS):
                 await answered.wait()
             if not answer and not disk.usable and self._move(unit):
                 return False
@@ -204,11 +213,22 @@ class Outbox:
             try:
                 disk.queue.acquire_nowait()
             except trio.WouldBlock:
-                with trio.move_on_after(IMPATIENCE_SECONDS):
+                if self._pass_over(unit):
+                    continue
+                patience = IMPATIENCE_SECONDS if len(self._pool) > FEWEST_DISKS else PATIENCE_SECONDS
+                with trio.move_on_after(patience):
                     await disk.queue.acquire(self._session)
                     return disk
             else:
                 return disk
+
+    def _pass_over(self, unit: UnitInHand) -> bool:
+        """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
+        full = {*self._to_avoid(), *self._pool.late()}
+        if unit.sent or unit.allocated or len(self._pool) - len(full) < FEWEST_DISKS:
+            return False
+        unit.move(*self._dealer.deal(unit.number, full))
+        return True
 
     def _submit(self, sending: _Sending, place: Turns | None) -> None:
         """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
@@ -314,14 +334,14 @@ class Outbox:
             await self._sync_all(disks, recorded=recorded)
             disks = {self.written[unit].disk for unit, row in wanted.items() if self._is_in_doubt(unit, row)}
 
-    async def relieve(self, *, but: Collection[int] = (), least: int = 0) -> None:
-        """Sync those disks, `but` some, for which at least so many bytes are kept. A sync under way is not waited for.
+    async def relieve(self, least: int) -> None:
+        """Sync those disks for which at least so many bytes are kept. A sync under way is not waited for.
 
         That disturbs no flush: it waits for a sync of the same disk, and for what comes of it.
         """
         kept = Counter(unit.disk for unit in self._kept.values())
         disks = {disk for disk, units in kept.items() if units * self._stripe_unit >= least} & self._unsynced
-        await self._sync_all({disk for disk in disks.difference(but) if not self._syncing[disk].locked()})
+        await self._sync_all({disk for disk in disks if not self._syncing[disk].locked()})
 
     async def _sync_all(self, disks: Collection[int], *, recorded: bool = False) -> None:
         async with trio.open_nursery() as nursery:
@@ -343,11 +363,17 @@ class Outbox:
             except Exception as error:
                 is_elsewhere = self._gave_trouble(disk, error) and not recorded and await self._evacuate(disk)
                 if not is_elsewhere:
-                    self.lost.update(row.unit for row in self.written.values() if row.disk == disk)
+                    self._lose(disk)
                     self._failed(error)
             else:
                 for row in rows:
                     self._note_durable(row)
+
+    def _lose(self, disk: int) -> None:
+        """Give up what a disk has not synced."""
+        for number in [row.unit for row in self.written.values() if row.disk == disk]:
+            self.lost.add(number)
+            self._let_go(number)
 
     def _is_in_doubt(self, unit: int, row: StripeUnit) -> bool:
         """Tell whether what a row says of a unit may not be on any disk for good, and a sync could change that."""
@@ -358,9 +384,13 @@ class Outbox:
         self.durable[row.unit] = row
         if self.written.get(row.unit) is row:
             del self.written[row.unit]
-            if (unit := self._kept.pop(row.unit, None)) is not None and self._budget is not None:
-                self._budget.bytes -= self._stripe_unit
-                unit.recycle(self._buffers)
+            self._let_go(row.unit)
+
+    def _let_go(self, number: int) -> None:
+        """Keep a unit in memory no longer, if it was."""
+        if (unit := self._kept.pop(number, None)) is not None and self._budget is not None:
+            self._budget.free(self._stripe_unit)
+            unit.recycle(self._buffers)
 
     async def _evacuate(self, disk: int) -> bool:
         """Write elsewhere what a disk has not synced; tell whether it is all on its way to be synced there."""
@@ -397,9 +427,8 @@ class Outbox:
 
     async def finish(self, release: dict[str, Any]) -> None:
         """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
-        if self._budget is not None:
-            self._budget.bytes -= len(self._kept) * self._stripe_unit
-        self._kept.clear()
+        for number in list(self._kept):
+            self._let_go(number)
         for disk, member in self._members.items():
             try:
                 await self._pool[disk].writing.run(member.finish, release)

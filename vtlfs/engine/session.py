@@ -34,7 +34,6 @@ from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
 
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
-BARELY_LATE = 2  # writes that a disk has to do more than another, for memory not to wait for its sync
 WORTH_A_SYNC = 4 * MIB  # of a stream, kept in memory until its disk is synced
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
@@ -51,6 +50,7 @@ class Means:
     buffers: Buffers
     direct_below: int
     relieve_soon: "Callable[[WriteSession], object]"
+    relieve_all: Callable[[trio.Event], object]  # again and again, until the event
     durable_close: bool = True
     kept: Kept = field(default_factory=Kept)
 
@@ -189,20 +189,23 @@ class WriteSession:
                 except VtlfsError as error:
                     log.warning("session %d: checkpoint: %s; trying again", self.number, error)
 
-    async def relieve(self) -> None:
-        """Free memory by syncing disks for which much is kept. Errors stay for the writer."""
-        await self._outbox.relieve(least=WORTH_A_SYNC)
+    async def relieve(self, least: int = WORTH_A_SYNC) -> None:
+        """Free memory by syncing disks for which so much is kept. Errors stay for the writer."""
+        await self._outbox.relieve(least)
 
     async def _ease(self) -> None:
-        """Have what was written synced where much is kept in memory until then; wait for it where that is too much."""
+        """Have what was written synced where much is kept in memory until then; wait where all streams keep too much.
+
+        Whichever stream and disk comes first makes room: nobody waits for a disk because it is slower than others.
+        """
         kept = self._means.kept
-        if not kept.is_much or not self._outbox.keeps:
-            return
-        self._means.relieve_soon(self)
-        if kept.is_full:
-            await self._outbox.relieve(but=self._means.pool.late(BARELY_LATE))
-        if kept.is_full:
-            await self._outbox.sync()
+        if kept.is_much and self._outbox.keeps:
+            self._means.relieve_soon(self)
+            while kept.is_full:
+                if kept.freed is None:
+                    kept.freed = trio.Event()
+                    self._means.relieve_all(kept.freed)
+                await kept.freed.wait()
 
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
