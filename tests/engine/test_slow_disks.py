@@ -40,6 +40,44 @@ async def test_new_stripe_units_pass_over_a_disk_that_is_behind(tmp_path: Path):
         await rig.engine.release_writer(stream)
 
 
+async def test_a_unit_that_would_have_to_wait_goes_to_another_disk(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await stream.write(0, bytes(UNIT // 2))
+        disk = rig.engine.pool[stream._units[0].disk]
+        places = disk.queue.value
+        for _ in range(places):
+            disk.queue.acquire_nowait()
+        with trio.fail_after(60):
+            await stream.write(UNIT // 2, bytes(UNIT - UNIT // 2))
+            await stream.flush()
+        assert rig.disks[disk.number].count("write") == 0
+        assert rig.durable(stream) == bytes(UNIT)
+        for _ in range(places):
+            disk.queue.release()
+        await rig.engine.release_writer(stream)
+
+
+async def test_a_unit_that_lies_in_part_on_its_disk_waits_for_it(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await stream.write(0, bytes(10))
+        await stream.flush()
+        disk = rig.engine.pool[stream._units[0].disk]
+        places = disk.queue.value
+        for _ in range(places):
+            disk.queue.acquire_nowait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.write, 10, bytes(UNIT - 10))
+            await trio.sleep(0.1)
+            assert nursery.child_tasks
+            for _ in range(places):
+                disk.queue.release()
+        await stream.flush()
+        assert rig.disks[disk.number].count("write") == 2
+        await rig.engine.release_writer(stream)
+
+
 async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path):
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
