@@ -1,5 +1,6 @@
 """A disk that is slower than the others gets what it can take, and costs nobody more than that."""
 
+import errno
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vtlfs.disks import pool
 from vtlfs.engine import session as sessions
 from vtlfs.engine.outbox import Kept
 from vtlfs.engine.session import WriteSession
+from vtlfs.errors import DiskError
 
 UNITS = 60
 
@@ -136,3 +138,48 @@ async def write_to_two(rig: Rig, stream: WriteSession, units: range) -> None:
         await stream.write(unit * UNIT, bytes([unit]) * UNIT)
     for disk in rig.engine.pool.disks:
         await until(lambda disk=disk: not disk.writing.pending, "the disk is done")
+
+
+async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too(tmp_path: Path):
+    """It may have told of that as well, and the next sync of the disk would not."""
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await write(rig, stream, range(4))
+        await until(lambda: not rig.engine.pool[1].writing.pending, "disk 1 is done")
+        fault = rig.disks[1].fail("sync", errno.EIO)
+        with rig.disks[1].held("write"), trio.fail_after(60):
+            await write(rig, stream, range(4, 8))
+            assert rig.engine.pool[1].writing.pending == 1
+            await stream.relieve(0)
+            await stream.flush()
+        assert fault.happened
+        rows = rig.engine.tracking.stripe_units(stream.number, 0, 8)
+        assert len(rows) == 8
+        assert 1 not in {row.disk for row in rows}
+        assert rig.durable(stream) == content(8)
+        await rig.engine.release_writer(stream)
+
+
+async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await stream.write(0, b"a" * 10)
+        outbox, unit = stream._outbox, stream._units[0]
+        first = unit.disk
+        with rig.disks[first].held("sync"), trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.flush)
+                await until(lambda: rig.disks[first].waiting, "the disk is being synced")
+                rig.engine.pool[first].note_fault(DiskError(first, "/scripted", OSError(errno.EIO, "gone")))
+                unit.put(10, memoryview(b"b" * 10), stream._means.buffers)
+                stream.length = 20
+                assert outbox._move(unit)
+                await outbox.send([unit])
+                await outbox.settle()
+                assert unit.disk != first
+                await outbox._sync_all({unit.disk})
+                assert outbox.durable[0].bytes == 20
+                rig.disks[first].let_go()
+        await stream.flush()
+        assert rig.durable(stream) == b"a" * 10 + b"b" * 10
+        await rig.engine.release_writer(stream)

@@ -211,7 +211,10 @@ class LocalMember:
         if self._descriptor is None:
             return
         if self._behind is None:
-            self._behind = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._behind = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:  # too many open files, or no /proc: then the slot stays in memory, which is no harm
+                return
         behind.drop(self._behind, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
 
     def sync(self) -> None:
@@ -236,9 +239,6 @@ class LocalMember:
         The header is not synced: the tracking database has it, and the kernel writes it within its half minute.
         """
         descriptor, self._descriptor = self._descriptor, None
-        if self._behind is not None:
-            os.close(self._behind)
-            self._behind = None
         if descriptor is None:
             return
         try:
@@ -252,6 +252,10 @@ class LocalMember:
                     reached("member.finished")
         finally:
             os.close(descriptor)
+            watching, self._behind = self._behind, None
+            if watching is not None:
+                with suppress(OSError):  # nothing was written by way of it
+                    os.close(watching)
 
     def _open(self) -> int:
         """Return the file's descriptor; make the file and its header the first time."""

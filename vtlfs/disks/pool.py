@@ -134,13 +134,16 @@ class DiskPool:
 
     def late(self) -> set[int]:
         """Return the disks that have several writes more before them than the least busy one, or no place for more."""
-        pending = [pooled.writing.pending for pooled in self.disks]
-        limit = min(pending) + LATE_WRITES
+        least = min((pooled.writing.pending for pooled in self.disks if pooled.usable), default=0)
         return {
             pooled.number
-            for pooled, waiting in zip(self.disks, pending, strict=True)
-            if waiting >= limit or not pooled.queue.value
+            for pooled in self.disks
+            if pooled.writing.pending >= least + LATE_WRITES or not pooled.queue.value
         }
+
+    def short_of(self, room: int) -> set[int]:
+        """Return the disks that have less than so many bytes free."""
+        return {pooled.number for pooled in self.disks if pooled.disk.free < room}
 
     @property
     def stalled(self) -> bool:

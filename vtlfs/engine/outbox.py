@@ -26,7 +26,7 @@ from vtlfs.model import MIB, StripeUnit
 FEWEST_DISKS = 2  # that must be left, for a stream to go on without the one that failed
 KEPT_BYTES = 96 * MIB  # see `Kept`
 PATIENCE_SECONDS = 1.0  # between two looks at a disk that has no place in its queue, or does not answer
-IMPATIENCE_SECONDS = 0.02  # ... where another one may have a place by then
+IMPATIENCE_SECONDS = 0.05  # ... where another one may have a place by then
 OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would be so on any disk
 
 log = logging.getLogger(__name__)
@@ -84,10 +84,12 @@ class Outbox:
         kept: Kept | None,
         in_hand: Mapping[int, UnitInHand],
         failed: Callable[[BaseException], object],
+        room: int,
     ) -> None:
         """`header` goes into the member files; `in_hand` are the stream's unfinished units.
 
-        `failed` is called with an error that nothing could be done about. `kept` of None: nothing is.
+        With less than `room` free on a disk, no unit goes there for which nothing was set aside. `failed` is called
+        with an error that nothing could be done about. `kept` of None: nothing is.
         """
         self.written: dict[int, StripeUnit] = {}  # on a disk, not synced
         self.durable: dict[int, StripeUnit] = {}  # synced
@@ -101,6 +103,7 @@ class Outbox:
         self._budget = kept if len(pool) > FEWEST_DISKS else None
         self._in_hand = in_hand
         self._failed = failed
+        self._room = room
         self._members: dict[int, Member] = {}
         self._kept: dict[int, UnitInHand] = {}
         self._shunned: set[int] = set()  # disks that have failed this stream
@@ -171,6 +174,7 @@ class Outbox:
         """Wait for the room; False if the disk hangs and the unit was given another place."""
         disk, answered = self._pool[unit.disk], trio.Event()
         answer: list[outcome.Outcome[None]] = []
+        place = unit.disk, unit.slot
 
         def done(result: "outcome.Outcome[None]") -> None:
             answer.append(result)
@@ -183,7 +187,7 @@ class Outbox:
             if not answer and not disk.usable and self._move(unit):
                 return False
         answer[0].unwrap()
-        return True
+        return (unit.disk, unit.slot) == place
 
     async def send(self, units: list[UnitInHand]) -> None:
         """Put what has come of these units into their disks' queues. Waits while those are full."""
@@ -224,7 +228,7 @@ class Outbox:
 
     def _pass_over(self, unit: UnitInHand) -> bool:
         """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
-        full = {*self._to_avoid(), *self._pool.late()}
+        full = {*self._to_avoid(), *self._pool.late(), *self._pool.short_of(self._room)}
         if unit.sent or unit.allocated or len(self._pool) - len(full) < FEWEST_DISKS:
             return False
         unit.move(*self._dealer.deal(unit.number, full))
@@ -332,7 +336,11 @@ class Outbox:
         disks = {*self._unsynced, *(disk for disk, lock in self._syncing.items() if lock.locked())}
         while disks:
             await self._sync_all(disks, recorded=recorded)
-            disks = {self.written[unit].disk for unit, row in wanted.items() if self._is_in_doubt(unit, row)}
+            in_doubt = {self.written[unit].disk for unit, row in wanted.items() if self._is_in_doubt(unit, row)}
+            disks = {disk for disk in in_doubt if disk in self._unsynced or self._syncing[disk].locked()}
+            for disk in in_doubt - disks:  # which cannot be; but then no sync would ever tell
+                self._lose(disk)
+                self._failed(VtlfsError(f"disk {disk}: nobody knows whether what was written there was synced"))
 
     async def relieve(self, least: int) -> None:
         """Sync those disks for which at least so many bytes are kept. A sync under way is not waited for.
@@ -361,7 +369,8 @@ class Outbox:
             try:
                 await self._pool[disk].syncing.run(self._members[disk].sync)
             except Exception as error:
-                is_elsewhere = self._gave_trouble(disk, error) and not recorded and await self._evacuate(disk)
+                with trio.CancelScope(shield=True):  # the end of the mount waits for what comes of it, too
+                    is_elsewhere = self._gave_trouble(disk, error) and not recorded and await self._evacuate(disk)
                 if not is_elsewhere:
                     self._lose(disk)
                     self._failed(error)
@@ -370,9 +379,10 @@ class Outbox:
                     self._note_durable(row)
 
     def _lose(self, disk: int) -> None:
-        """Give up what a disk has not synced."""
-        for number in [row.unit for row in self.written.values() if row.disk == disk]:
-            self.lost.add(number)
+        """Give up what a disk has not synced, and what was on its way there: the sync may have told of that, too."""
+        self.lost.update(sending.unit.number for sending in self._sendings if sending.unit.disk == disk)
+        self.lost.update(row.unit for row in self.written.values() if row.disk == disk)
+        for number in self.lost:
             self._let_go(number)
 
     def _is_in_doubt(self, unit: int, row: StripeUnit) -> bool:
@@ -381,7 +391,9 @@ class Outbox:
         return unit in self.written and unit not in self.lost and (durable is None or durable.bytes < row.bytes)
 
     def _note_durable(self, row: StripeUnit) -> None:
-        self.durable[row.unit] = row
+        known = self.durable.get(row.unit)
+        if known is None or known.bytes <= row.bytes:  # not where it has grown on another disk meanwhile
+            self.durable[row.unit] = row
         if self.written.get(row.unit) is row:
             del self.written[row.unit]
             self._let_go(row.unit)
@@ -393,7 +405,13 @@ class Outbox:
             unit.recycle(self._buffers)
 
     async def _evacuate(self, disk: int) -> bool:
-        """Write elsewhere what a disk has not synced; tell whether it is all on its way to be synced there."""
+        """Write elsewhere what a disk has not synced; tell whether it is all on its way to be synced there.
+
+        What is on its way to the disk goes elsewhere, too: it may have got as far as the pages that the kernel forgets.
+        """
+        self.send_elsewhere(disk)
+        if any(sending.unit.disk == disk for sending in self._sendings):
+            return False
         rows = [row for row in self.written.values() if row.disk == disk]
         units: list[UnitInHand] = []
         for row in rows:

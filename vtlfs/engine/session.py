@@ -89,7 +89,16 @@ class WriteSession:
         self._units: dict[int, UnitInHand] = {}
         kept = means.kept if means.durable_close else None
         self._outbox = Outbox(
-            number, stripe_unit, dealer, header, means.pool, means.buffers, kept, self._units, self._fail
+            number,
+            stripe_unit,
+            dealer,
+            header,
+            means.pool,
+            means.buffers,
+            kept,
+            self._units,
+            self._fail,
+            means.direct_below,
         )
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
