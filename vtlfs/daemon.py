@@ -175,6 +175,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         finally:
             # Not what somebody else has mounted there after this was unmounted lazily.
             pyfuse3.close(unmount=mounts.device_at(mountpoint) == device)
+            operations.close()
         log.info("%s: unmounted (mount %d)", mountpoint, engine.mount.id)
 
 

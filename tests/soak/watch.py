@@ -24,7 +24,8 @@ SPARE = (
 )
 NUMBERED = re.compile(r"\[\d+\]| \(deleted\)$")
 THREADS = re.compile(  # what an idle mount may have, see docs/architecture.md
-    r"MainThread|recorder|disk\d+\.(write|sync|read|probe)\.\d+|figures\.1|copy.*|Thread-\d+ \(observe\)|Trio thread .*"
+    r"MainThread|recorder|disk\d+\.(write|sync|read|probe)\.\d+|figures\.1|identify\.\d+|copy.*"
+    r"|Thread-\d+ \(observe\)|Trio thread .*"
 )
 
 

@@ -46,6 +46,17 @@ def test_all_streams_on_a_disk_share_what_may_be_behind(descriptor: int):
     assert [member.dropped for member in members] == [[0, 1], [0, 1]]
 
 
+def test_a_member_file_that_is_closed_is_forgotten(descriptor: int):
+    behind, closed, other = WriteBehind(), Noted(), Noted()
+    for slot in range(2):
+        behind.written(closed, slot, descriptor, slot * MIB, MIB)
+        behind.written(other, slot, descriptor, slot * MIB, MIB)
+    behind.forget(closed)
+    for slot in range(2, 6):
+        behind.written(other, slot, descriptor, slot * MIB, MIB)
+    assert (closed.dropped, other.dropped) == ([], [0, 1])
+
+
 def test_what_was_written_leaves_the_page_cache(tmp_path: Path):
     if subprocess.run(["stat", "-fc", "%T", tmp_path], capture_output=True, text=True, check=True).stdout == "tmpfs\n":
         pytest.skip("a tmpfs is nothing but page cache")

@@ -25,7 +25,7 @@ class Slots(Protocol):
     """A member file, as far as this module wants to know it."""
 
     def drop(self, slot: int) -> None:
-        """Wait until a slot is on the device, and drop it from memory; do nothing once the file is closed."""
+        """Wait until a slot is on the device, and drop it from memory."""
 
 
 class WriteBehind:
@@ -44,6 +44,11 @@ class WriteBehind:
             member, slot, size = self._slots.popleft()
             self._bytes -= size
             member.drop(slot)
+
+    def forget(self, member: Slots) -> None:
+        """Leave what a member file has on its way to the kernel: the file is being closed."""
+        self._slots = deque(entry for entry in self._slots if entry[0] is not member)
+        self._bytes = sum(size for _, _, size in self._slots)
 
 
 def drop(descriptor: int, offset: int, size: int) -> None:

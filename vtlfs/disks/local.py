@@ -207,9 +207,7 @@ class LocalMember:
         return StripeUnit(self._session, unit, self._disk.number, slot, size, digest)
 
     def drop(self, slot: int) -> None:
-        """Wait until a slot is on the device, and drop it from memory; do nothing once the file is closed."""
-        if self._descriptor is None:
-            return
+        """Wait until a slot is on the device, and drop it from memory."""
         if self._behind is None:
             try:
                 self._behind = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
@@ -241,6 +239,7 @@ class LocalMember:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
+        self._disk._behind.forget(self)
         try:
             with self._disk._errors():
                 if self._allocated > self._used:

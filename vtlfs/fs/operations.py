@@ -93,6 +93,10 @@ class Operations(pyfuse3.Operations):
         self._permissions = Permissions(engine.library.config, options)
         self._identifying = Lane("identify", IDENTIFY_THREADS)
 
+    def close(self) -> None:
+        """Let the threads end."""
+        self._identifying.close()
+
     # --- names and attributes ---------------------------------------------------------------------------------------
 
     @to_errno
