@@ -16,7 +16,7 @@ from vtlfs.model import MIB
 MOST_BEHIND = 4 * MIB  # of a disk, that is on its way to the device when one more slot is written
 WAIT_BEFORE, WRITE, WAIT_AFTER = 1, 2, 4  # from fcntl.h
 
-_sync_file_range = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)  # not every C library has it
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # not every C library has it
 if _sync_file_range is not None:
     _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 

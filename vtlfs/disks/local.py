@@ -158,7 +158,7 @@ class LocalMember:
         self._header = header
         self._identity = {key: header.get(key) for key in ("library", "disk", "session")}
         self._descriptor: int | None = None
-        self._behind: int | None = None  # a descriptor of its own, see `behind.drop`
+        self._watching: int | None = None  # a descriptor of its own, see `behind.drop`
         self._generation = 1  # of the header, for `finish`
         self._new_entries: list[Path] = []  # directories with entries that are not durable yet
         self._used = BLOCK  # length of the file that counts
@@ -208,12 +208,12 @@ class LocalMember:
 
     def drop(self, slot: int) -> None:
         """Wait until a slot is on the device, and drop it from memory."""
-        if self._behind is None:
+        if self._watching is None:
             try:
-                self._behind = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+                self._watching = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             except OSError:  # too many open files, or no /proc: then the slot stays in memory, which is no harm
                 return
-        behind.drop(self._behind, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
+        behind.drop(self._watching, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
 
     def sync(self) -> None:
         """Make durable what has been written, and the file's name."""
@@ -251,7 +251,7 @@ class LocalMember:
                     reached("member.finished")
         finally:
             os.close(descriptor)
-            watching, self._behind = self._behind, None
+            watching, self._watching = self._watching, None
             if watching is not None:
                 with suppress(OSError):  # nothing was written by way of it
                     os.close(watching)

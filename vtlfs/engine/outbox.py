@@ -47,7 +47,7 @@ class Kept:
     def free(self, size: int) -> None:
         """Keep so many bytes less."""
         self.bytes -= size
-        if size and self.freed is not None:
+        if self.freed is not None:
             self.freed.set()
             self.freed = None
 
@@ -120,10 +120,10 @@ class Outbox:
 
         A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
         """
-        avoid = {*self._to_avoid(), *self._pool.late()}
-        if len(self._pool) - len(avoid) < FEWEST_DISKS:
-            avoid = {*self._to_avoid()}
-        return UnitInHand(number, *self._dealer.deal(number, avoid))
+        avoid = self._to_avoid()
+        behind = self._pool.late().union(avoid)
+        enough = len(self._pool) - len(behind) >= FEWEST_DISKS
+        return UnitInHand(number, *self._dealer.deal(number, behind if enough else avoid))
 
     def _to_avoid(self) -> Collection[int]:
         """Return the disks that a unit should not go to; none where too few would be left."""
