@@ -60,6 +60,25 @@ async def test_a_unit_that_would_have_to_wait_goes_to_another_disk(tmp_path: Pat
         await rig.engine.release_writer(stream)
 
 
+async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        with rig.disks[1].held("write"), trio.fail_after(60):
+            await write(rig, stream, range(UNITS))
+            written = [rig.disks[number].count("write") for number in (0, 2, 3)]
+            assert sum(written) == UNITS - pool.LATE_WRITES
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.flush)
+                await until(
+                    lambda: sum(rig.disks[number].count("write") for number in (0, 2, 3)) == UNITS - 1,
+                    "all but the unit that disk 1 has begun with are elsewhere",
+                )
+                rig.disks[1].let_go()
+        assert rig.disks[1].count("write") == 1
+        assert rig.durable(stream) == content(UNITS)
+        await rig.engine.release_writer(stream)
+
+
 async def test_a_unit_that_lies_in_part_on_its_disk_waits_for_it(tmp_path: Path):
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)

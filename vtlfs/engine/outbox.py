@@ -68,6 +68,7 @@ class _Sending:
 
     unit: UnitInHand
     arrived: list[trio.Event] = field(default_factory=list)
+    has_begun: bool = False  # the disk's thread has come to it
 
 
 class Outbox:
@@ -122,20 +123,29 @@ class Outbox:
         """
         avoid = self._to_avoid()
         behind = self._pool.late().union(avoid)
-        enough = len(self._pool) - len(behind) >= FEWEST_DISKS
-        return UnitInHand(number, *self._dealer.deal(number, behind if enough else avoid))
+        return UnitInHand(number, *self._dealer.deal(number, behind if self._has_others(behind) else avoid))
 
     def _to_avoid(self) -> Collection[int]:
         """Return the disks that a unit should not go to; none where too few would be left."""
         bad = {pooled.number for pooled in self._pool.disks if pooled.number in self._shunned or not pooled.usable}
-        return bad if len(self._pool) - len(bad) >= FEWEST_DISKS else ()
+        return bad if self._has_others(bad) else ()
 
-    def _move(self, unit: UnitInHand) -> bool:
+    def _has_others(self, avoided: Collection[int]) -> bool:
+        """Tell whether enough disks are left without those."""
+        return len(self._pool) - len(avoided) >= FEWEST_DISKS
+
+    def _crowded(self) -> set[int]:
+        """Return the disks to which nothing should go that another one can take just now."""
+        return {*self._to_avoid(), *self._pool.late(), *self._pool.short_of(self._room)}
+
+    def _move(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
         """Give the unit a place on another disk, to be sent there as a whole; False where too few disks are left.
 
-        Whoever waits for what is on its way to the old place waits for the next `_submit` of the unit.
+        `avoid` is what `_to_avoid` says if not given. Whoever waits for what is on its way to the old place waits for
+        the next `_submit` of the unit.
         """
-        avoid = self._to_avoid()
+        if avoid is None:
+            avoid = self._to_avoid()
         if unit.disk not in avoid:
             return False
         unit.move(*self._dealer.deal(unit.number, avoid))
@@ -228,10 +238,10 @@ class Outbox:
 
     def _pass_over(self, unit: UnitInHand) -> bool:
         """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
-        full = {*self._to_avoid(), *self._pool.late(), *self._pool.short_of(self._room)}
-        if unit.sent or unit.allocated or len(self._pool) - len(full) < FEWEST_DISKS:
+        crowded = self._crowded()
+        if unit.sent or unit.allocated or not self._has_others(crowded):
             return False
-        unit.move(*self._dealer.deal(unit.number, full))
+        unit.move(*self._dealer.deal(unit.number, crowded))
         return True
 
     def _submit(self, sending: _Sending, place: Turns | None) -> None:
@@ -242,9 +252,16 @@ class Outbox:
         unit.sent, unit.generation = size, generation + 1
         sending.arrived += unit.owed
         unit.owed = []
+        sending.has_begun = False
         self._sendings.add(sending)
+        member = self._member(disk)
 
-        def done(result: "outcome.Outcome[StripeUnit]") -> None:
+        def write() -> StripeUnit | None:
+            sending.has_begun = True
+            is_elsewhere = (unit.disk, unit.slot) != (disk, slot)
+            return None if is_elsewhere else member.write(unit.number, slot, pieces, start, generation)
+
+        def done(result: "outcome.Outcome[StripeUnit | None]") -> None:
             if place is not None:
                 place.release()
             pieces.clear()
@@ -257,12 +274,12 @@ class Outbox:
                     return
                 self.lost.add(unit.number)
                 self._failed(result.error)
-            else:
+            elif (row := result.unwrap()) is not None:  # which it can only be for a unit that is elsewhere
                 self._pool[disk].written += size - start
-                self._note_written(unit, size, result.unwrap())
+                self._note_written(unit, size, row)
             self._arrive(sending.arrived)
 
-        self._pool[disk].writing.submit(done, self._member(disk).write, unit.number, slot, pieces, start, generation)
+        self._pool[disk].writing.submit(done, write)
 
     def _place_if_any(self, disk: int) -> Turns | None:
         """Take a place in a queue; None where there is none just now, for what has had one on a disk that failed."""
@@ -300,8 +317,19 @@ class Outbox:
                 moved += 1
         return moved
 
+    def _send_past(self) -> None:
+        """Send to other disks what waits in the queues of those that are behind."""
+        crowded = self._crowded()
+        if not self._has_others(crowded):
+            return
+        begun = {sending.unit for sending in self._sendings if sending.has_begun}
+        for unit in {sending.unit for sending in self._sendings} - begun:
+            if self._move(unit, crowded):
+                self._submit(_Sending(unit), self._place_if_any(unit.disk))
+
     async def settle(self) -> None:
-        """Wait for what is on its way now."""
+        """Wait for what is on its way now, as short a while as other disks can make it."""
+        self._send_past()
         for arrived in list(self._outstanding):
             await arrived.wait()
 
