@@ -1,6 +1,7 @@
 """Fixtures of the tests that mount."""
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,11 @@ from pathlib import Path
 
 import pytest
 from mounting import OnDisks, mountpoints, require_fuse
+
+
+def pytest_configure() -> None:
+    """Have programs that tests interrupt be interruptible, also where the tests were started in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
