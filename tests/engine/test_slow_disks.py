@@ -1,11 +1,13 @@
 """A disk that is slower than the others gets what it can take, and costs nobody more than that."""
 
 import errno
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
@@ -76,6 +78,87 @@ async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_
                 rig.disks[1].let_go()
         assert rig.disks[1].count("write") == 1
         assert rig.durable(stream) == content(UNITS)
+        await rig.engine.release_writer(stream)
+
+
+async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await stream.write(0, bytes(10))
+        await stream.flush()
+        disk = stream._units[0].disk
+        other = await rig.engine.open_writer("T1", 0, OPENER)
+        async with trio.open_nursery() as nursery:
+            with rig.disks[disk].held("write"), trio.fail_after(60):
+                for unit in range(4 * pool.LATE_WRITES):
+                    await other.write(unit * UNIT, bytes(UNIT))
+                await until(lambda: disk in rig.engine.pool.late(), "the disk is behind")
+                await stream.write(10, bytes(10))
+                nursery.start_soon(stream.flush)
+                await until(lambda: stream._units[0].generation == 2, "the flush waits for the disk")
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                assert stream._units[0].disk == disk
+                assert nursery.child_tasks
+        assert rig.durable(stream) == bytes(20)
+        await rig.engine.release_writer(other)
+        await rig.engine.release_writer(stream)
+
+
+async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Path):
+    """Its old place in that disk's queue is none of its business any more."""
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await stream.write(0, b"x")
+        first = stream._units[0].disk
+        other = await rig.engine.open_writer("T1", 0, OPENER)
+        quit_waiting = threading.Event()
+        with rig.disks[first].held("write"), trio.fail_after(60):
+            for unit in range(4 * pool.LATE_WRITES):
+                await other.write(unit * UNIT, bytes(UNIT))
+            await until(lambda: first in rig.engine.pool.behind(), "its disk is behind")
+            await stream.write(1, b"x" * (UNIT - 1))
+            (unit,) = {one.unit for one in stream._outbox._on_their_way()}
+            await stream.flush()
+            place = unit.place
+            assert unit.disk != first
+            second = rig.engine.pool[unit.disk]
+            for _ in range(2 * pool.LATE_WRITES):
+                second.writing.submit(lambda _: None, quit_waiting.wait)
+            try:
+                await stream._outbox.settle()
+            finally:
+                quit_waiting.set()
+            assert unit.place == place
+        await other.flush()
+        assert rig.durable(stream) == b"x" * UNIT
+        assert sum(disk.count("write") for disk in rig.disks) == 4 * pool.LATE_WRITES + 1
+        await rig.engine.release_writer(other)
+        await rig.engine.release_writer(stream)
+
+
+async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past_it(tmp_path: Path):
+    async with rigged(make_library(tmp_path, disks=4)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await stream.write(0, b"x")
+        unit = stream._units[0]
+        first = unit.disk
+        other = await rig.engine.open_writer("T1", 0, OPENER)
+        async with trio.open_nursery() as nursery:
+            with rig.disks[first].held("write"), trio.fail_after(60):
+                for number in range(4 * pool.LATE_WRITES):
+                    await other.write(number * UNIT, bytes(UNIT))
+                await until(lambda: first in rig.engine.pool.behind(), "its disk is behind")
+                await stream._outbox.send([unit])
+                rig.disks[first].free = 0
+                rig.disks[first].fail("allocate", errno.ENOSPC)
+                nursery.start_soon(stream.write, 1, b"x" * (UNIT - 1))
+                await until(lambda: stream._allocating.locked(), "the write waits for room")
+                await stream._outbox.settle()
+                assert unit.disk != first
+        await other.flush()
+        await stream.flush()
+        assert rig.durable(stream) == b"x" * UNIT
+        await rig.engine.release_writer(other)
         await rig.engine.release_writer(stream)
 
 

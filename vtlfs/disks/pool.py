@@ -132,14 +132,14 @@ class DiskPool:
         free = sorted((pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks), reverse=True)
         return free[1] + sum(free[1:])
 
-    def late(self) -> set[int]:
-        """Return the disks that have several writes more before them than the least busy one, or no place for more."""
+    def behind(self) -> set[int]:
+        """Return the disks that have several writes more before them than the least busy one."""
         least = min((pooled.writing.pending for pooled in self.disks if pooled.usable), default=0)
-        return {
-            pooled.number
-            for pooled in self.disks
-            if pooled.writing.pending >= least + LATE_WRITES or not pooled.queue.value
-        }
+        return {pooled.number for pooled in self.disks if pooled.writing.pending >= least + LATE_WRITES}
+
+    def late(self) -> set[int]:
+        """Return the disks that are behind, or have no place for more."""
+        return self.behind().union(pooled.number for pooled in self.disks if not pooled.queue.value)
 
     def short_of(self, room: int) -> set[int]:
         """Return the disks that have less than so many bytes free."""

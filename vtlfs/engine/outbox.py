@@ -64,11 +64,17 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class _Sending:
-    """A stripe unit on its way to a disk, and who is to be told when it has arrived."""
+    """A stripe unit on its way to a place on a disk, and who is to be told when it has arrived."""
 
     unit: UnitInHand
     arrived: list[trio.Event] = field(default_factory=list)
+    place: tuple[int, int] = (-1, -1)  # disk and slot
     has_begun: bool = False  # the disk's thread has come to it
+
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether the unit still has that place, and was not sent elsewhere meanwhile, as a whole."""
+        return self.unit.place == self.place
 
 
 class Outbox:
@@ -121,13 +127,16 @@ class Outbox:
 
         A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
         """
-        avoid = self._to_avoid()
-        behind = self._pool.late().union(avoid)
-        return UnitInHand(number, *self._dealer.deal(number, behind if self._has_others(behind) else avoid))
+        late = self._bad() | self._pool.late()
+        return UnitInHand(number, *self._dealer.deal(number, late if self._has_others(late) else self._to_avoid()))
+
+    def _bad(self) -> set[int]:
+        """Return the disks that have failed this stream, or can't be used just now."""
+        return {pooled.number for pooled in self._pool.disks if pooled.number in self._shunned or not pooled.usable}
 
     def _to_avoid(self) -> Collection[int]:
         """Return the disks that a unit should not go to; none where too few would be left."""
-        bad = {pooled.number for pooled in self._pool.disks if pooled.number in self._shunned or not pooled.usable}
+        bad = self._bad()
         return bad if self._has_others(bad) else ()
 
     def _has_others(self, avoided: Collection[int]) -> bool:
@@ -136,7 +145,7 @@ class Outbox:
 
     def _crowded(self) -> set[int]:
         """Return the disks to which nothing should go that another one can take just now."""
-        return {*self._to_avoid(), *self._pool.late(), *self._pool.short_of(self._room)}
+        return self._bad() | self._pool.late() | self._pool.short_of(self._room)
 
     def _move(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
         """Give the unit a place on another disk, to be sent there as a whole; False where too few disks are left.
@@ -170,21 +179,22 @@ class Outbox:
         """Have the room for a unit set aside on its disk, or on another where that fails or hangs. Raises DiskError."""
         try:
             while not unit.allocated:
-                disk = unit.disk
+                place = disk, _ = unit.place
                 try:
                     unit.allocated = await self._allocate(unit)
                 except DiskError as error:
-                    if not self._gave_trouble(disk, error) or not self._move(unit):
+                    is_trouble = self._gave_trouble(disk, error)
+                    if unit.place == place and not (is_trouble and self._move(unit)):
                         raise
         finally:
             if unit.owed:  # a flush waits for what was on its way to the place that the unit has left
                 self._submit(_Sending(unit), self._place_if_any(unit.disk))
 
     async def _allocate(self, unit: UnitInHand) -> bool:
-        """Wait for the room; False if the disk hangs and the unit was given another place."""
+        """Wait for the room; False if the unit was given another place meanwhile, perhaps because the disk hangs."""
         disk, answered = self._pool[unit.disk], trio.Event()
         answer: list[outcome.Outcome[None]] = []
-        place = unit.disk, unit.slot
+        place = unit.place
 
         def done(result: "outcome.Outcome[None]") -> None:
             answer.append(result)
@@ -194,10 +204,10 @@ class Outbox:
         while not answer:
             with trio.move_on_after(PATIENCE_SECONDS):
                 await answered.wait()
-            if not answer and not disk.usable and self._move(unit):
+            if not answer and (unit.place != place or (not disk.usable and self._move(unit))):
                 return False
         answer[0].unwrap()
-        return (unit.disk, unit.slot) == place
+        return unit.place == place
 
     async def send(self, units: list[UnitInHand]) -> None:
         """Put what has come of these units into their disks' queues. Waits while those are full."""
@@ -212,15 +222,17 @@ class Outbox:
                 self._arrive([arrived, *unit.owed, *(other for _, other in announced)])
                 raise
             self._waiting.pop(unit.number, None)
-            if unit.is_sent:
-                disk.queue.release()
-                self._arrive([arrived])
+            if disk is None:
+                self._join(unit, arrived)
             else:
                 self._submit(_Sending(unit, [arrived]), disk.queue)
 
-    async def _take_place(self, unit: UnitInHand) -> PooledDisk:
-        """Wait for a place in the queue of the unit's disk; if that gets into trouble meanwhile, of another one."""
-        while True:
+    async def _take_place(self, unit: UnitInHand) -> PooledDisk | None:
+        """Wait for a place in the queue of the unit's disk; if that gets into trouble meanwhile, of another one.
+
+        None where somebody else has sent all of the unit by then.
+        """
+        while not unit.is_sent:
             disk = self._pool[unit.disk]
             if (unit.disk in self._shunned or not disk.usable) and self._move(unit):
                 continue
@@ -232,9 +244,12 @@ class Outbox:
                 patience = IMPATIENCE_SECONDS if len(self._pool) > FEWEST_DISKS else PATIENCE_SECONDS
                 with trio.move_on_after(patience):
                     await disk.queue.acquire(self._session)
-                    return disk
+                    if unit.disk == disk.number and not unit.is_sent:
+                        return disk
+                    disk.queue.release()
             else:
                 return disk
+        return None
 
     def _pass_over(self, unit: UnitInHand) -> bool:
         """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
@@ -247,7 +262,7 @@ class Outbox:
     def _submit(self, sending: _Sending, place: Turns | None) -> None:
         """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
         unit = sending.unit
-        disk, slot = unit.disk, unit.slot
+        disk, slot = sending.place = unit.place
         pieces, size, start, generation = unit.pieces(), unit.coverage.prefix, unit.sent, unit.generation
         unit.sent, unit.generation = size, generation + 1
         sending.arrived += unit.owed
@@ -258,23 +273,22 @@ class Outbox:
 
         def write() -> StripeUnit | None:
             sending.has_begun = True
-            is_elsewhere = (unit.disk, unit.slot) != (disk, slot)
-            return None if is_elsewhere else member.write(unit.number, slot, pieces, start, generation)
+            return member.write(unit.number, slot, pieces, start, generation) if sending.is_wanted else None
 
         def done(result: "outcome.Outcome[StripeUnit | None]") -> None:
             if place is not None:
                 place.release()
             pieces.clear()
             self._sendings.discard(sending)
-            if (unit.disk, unit.slot) != (disk, slot):
-                return  # the unit has been sent elsewhere meanwhile, as a whole
+            if not sending.is_wanted:
+                return
             if isinstance(result, outcome.Error):
                 if self._gave_trouble(disk, result.error) and self._move(unit):
                     self._submit(sending, self._place_if_any(unit.disk))
                     return
                 self.lost.add(unit.number)
                 self._failed(result.error)
-            elif (row := result.unwrap()) is not None:  # which it can only be for a unit that is elsewhere
+            elif (row := result.unwrap()) is not None:  # which it is only where it was not wanted
                 self._pool[disk].written += size - start
                 self._note_written(unit, size, row)
             self._arrive(sending.arrived)
@@ -303,6 +317,14 @@ class Outbox:
             self._kept[unit.number] = unit
             self._budget.bytes += self._stripe_unit
 
+    def _join(self, unit: UnitInHand, arrived: trio.Event) -> None:
+        """Have the event tell when what has come of the unit has arrived, all of which was sent."""
+        for sending in self._on_their_way(unit.disk):
+            if sending.unit is unit:
+                sending.arrived.append(arrived)
+                return
+        self._arrive([arrived])
+
     def _arrive(self, arrived: list[trio.Event]) -> None:
         for event in arrived:
             self._outstanding.discard(event)
@@ -311,21 +333,28 @@ class Outbox:
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
         moved = 0
-        for unit in {sending.unit for sending in self._sendings if sending.unit.disk == disk}:
+        for unit in {sending.unit for sending in self._on_their_way(disk)}:
             if self._move(unit):
                 self._submit(_Sending(unit), self._place_if_any(unit.disk))
                 moved += 1
         return moved
 
     def _send_past(self) -> None:
-        """Send to other disks what waits in the queues of those that are behind."""
-        crowded = self._crowded()
-        if not self._has_others(crowded):
-            return
-        begun = {sending.unit for sending in self._sendings if sending.has_begun}
-        for unit in {sending.unit for sending in self._sendings} - begun:
-            if self._move(unit, crowded):
+        """Send to other disks the units that wait in the queues of those that are behind, as far as that is quicker.
+
+        Not those of which a part is there already, or for which room was set aside there.
+        """
+        for sending in self._on_their_way():
+            unit = sending.unit
+            if sending.has_begun or unit.generation > 1 or unit.allocated or unit.disk not in self._pool.behind():
+                continue
+            crowded = self._crowded()
+            if self._has_others(crowded) and self._move(unit, crowded):
                 self._submit(_Sending(unit), self._place_if_any(unit.disk))
+
+    def _on_their_way(self, disk: int | None = None) -> list[_Sending]:
+        """Return what is on its way, to one disk or to any, without what was sent elsewhere meanwhile."""
+        return [one for one in self._sendings if one.is_wanted and disk in (None, one.place[0])]
 
     async def settle(self) -> None:
         """Wait for what is on its way now, as short a while as other disks can make it."""
@@ -408,7 +437,7 @@ class Outbox:
 
     def _lose(self, disk: int) -> None:
         """Give up what a disk has not synced, and what was on its way there: the sync may have told of that, too."""
-        self.lost.update(sending.unit.number for sending in self._sendings if sending.unit.disk == disk)
+        self.lost.update(sending.unit.number for sending in self._on_their_way(disk))
         self.lost.update(row.unit for row in self.written.values() if row.disk == disk)
         for number in self.lost:
             self._let_go(number)
@@ -438,7 +467,7 @@ class Outbox:
         What is on its way to the disk goes elsewhere, too: it may have got as far as the pages that the kernel forgets.
         """
         self.send_elsewhere(disk)
-        if any(sending.unit.disk == disk for sending in self._sendings):
+        if self._on_their_way(disk):
             return False
         rows = [row for row in self.written.values() if row.disk == disk]
         units: list[UnitInHand] = []
@@ -453,7 +482,7 @@ class Outbox:
 
     def _find(self, number: int) -> UnitInHand | None:
         """Return a unit that is still in memory: in hand, on its way or kept."""
-        on_their_way = {sending.unit.number: sending.unit for sending in self._sendings}
+        on_their_way = {sending.unit.number: sending.unit for sending in self._on_their_way()}
         for place in (self._in_hand, self._waiting, on_their_way, self._kept):
             if (unit := place.get(number)) is not None:
                 return unit

@@ -53,6 +53,11 @@ class UnitInHand:
         self._buffer: bytearray | None = None
         self._pieces: list[tuple[int, memoryview]] = []  # by offset, without overlaps; while there is no buffer
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """The unit's disk, and the slot there."""
+        return self.disk, self.slot
+
     def move(self, disk: int, slot: int) -> None:
         """Take another place. Nothing of it has been sent there."""
         self.disk, self.slot = disk, slot
