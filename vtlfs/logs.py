@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 SYSLOG = "/dev/log"  # of journald, rsyslog and the rest
 FILE = "vtlfs.log"  # in the library
 END_SECONDS = 5.0  # at the end, for what is not written yet; a log may hang
+PAUSE_SECONDS = 0.05  # for which lines are collected: to wake a thread for each is a tenth of what a short stream takes
 
 _CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
@@ -97,7 +98,15 @@ def in_background(library: Path, level: str) -> Iterator[None]:
     except OSError:
         pass  # nobody listens; the file has it all
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    listener = QueueListener(lines, target)
+    at_end = Event()
+
+    class Listener(QueueListener):
+        def dequeue(self, block: bool) -> logging.LogRecord:  # logging's own signature
+            if lines.empty():
+                at_end.wait(PAUSE_SECONDS)
+            return super().dequeue(block)
+
+    listener = Listener(lines, target)
     root = logging.getLogger()
     handler = QueueHandler(lines)
     handler.addFilter(_is_news)
@@ -107,6 +116,7 @@ def in_background(library: Path, level: str) -> Iterator[None]:
     try:
         yield
     finally:
+        at_end.set()
         stopping = Thread(target=listener.stop, daemon=True)
         stopping.start()
         stopping.join(END_SECONDS)
