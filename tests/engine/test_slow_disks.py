@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
@@ -96,7 +95,7 @@ async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: 
                 await stream.write(10, bytes(10))
                 nursery.start_soon(stream.flush)
                 await until(lambda: stream._units[0].generation == 2, "the flush waits for the disk")
-                await trio.testing.wait_all_tasks_blocked(0.1)
+                await trio.sleep(0.2)
                 assert stream._units[0].disk == disk
                 assert nursery.child_tasks
         assert rig.durable(stream) == bytes(20)
@@ -190,8 +189,9 @@ async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path):
                 stack.enter_context(disk.held("write"))
             for unit in range(UNITS):
                 await stream.write(unit * UNIT, bytes([unit]) * UNIT)
+            assert [disk.writing.pending for disk in rig.engine.pool.disks] == [UNITS // 4] * 4
         await stream.flush()
-        assert [disk.count("write") for disk in rig.disks] == [UNITS // 4] * 4
+        assert rig.durable(stream) == content(UNITS)
         await rig.engine.release_writer(stream)
 
 

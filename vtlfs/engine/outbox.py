@@ -358,9 +358,11 @@ class Outbox:
 
     async def settle(self) -> None:
         """Wait for what is on its way now, as short a while as other disks can make it."""
-        self._send_past()
         for arrived in list(self._outstanding):
-            await arrived.wait()
+            while not arrived.is_set():
+                self._send_past()
+                with trio.move_on_after(IMPATIENCE_SECONDS):
+                    await arrived.wait()
 
     def row(self, number: int, *, durable: bool) -> StripeUnit | None:
         """Return what is known and not recorded of a unit that a disk has; `durable`: has for good."""
