@@ -8,6 +8,7 @@ does without.
 import sqlite3
 from collections.abc import Callable
 
+from vtlfs.engine.sqlite_tools import sqlite_utils
 from vtlfs.failpoints import reached
 
 Migration = Callable[[sqlite3.Connection], None]
@@ -54,15 +55,13 @@ class Migrations:
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Take the steps that are to come, all in one transaction: who else wants to take them waits for it."""
-        from sqlite_utils import Database  # see the module
-        from sqlite_utils import Migrations as Recorded
-
-        recorded = Recorded(self._label)
+        tools = sqlite_utils()
+        recorded = tools.Migrations(self._label)
         for name, step in self.steps.items():
             recorded(name=name)(lambda database, step=step: step(database.conn))
         connection.execute("BEGIN IMMEDIATE")
         try:
-            recorded.apply(Database(connection, execute_plugins=False))
+            recorded.apply(tools.Database(connection, execute_plugins=False))
             reached("create.noted")
             connection.execute("COMMIT")
         except BaseException:

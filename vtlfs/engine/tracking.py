@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vtlfs.engine.connection import Connection, check_files, check_tables, translated, unusable
 from vtlfs.engine.migrations import has_table
 from vtlfs.engine.rows import medium_of, session_of, stripe_unit_of, tape_file_of
 from vtlfs.engine.schema import migrations
+from vtlfs.engine.sqlite_tools import sqlite_utils
 from vtlfs.errors import (
     LibraryError,
     MediumFull,
@@ -141,9 +142,8 @@ class Tracking:
 
     def _savepoint(self) -> AbstractContextManager[object]:
         """Return what runs a block as a part of a transaction that leaves nothing behind if it raises."""
-        from sqlite_utils import Database  # which most commands, and most moments of a mount, can do without
-
-        return Database(self._connection, execute_plugins=False).atomic()
+        database = sqlite_utils().Database(self._connection, execute_plugins=False)
+        return cast(AbstractContextManager[object], database.atomic())
 
     # --- the library and its mounts ---------------------------------------------------------------------------------
 
