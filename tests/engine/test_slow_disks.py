@@ -16,6 +16,7 @@ from vtlfs.engine.session import WriteSession
 from vtlfs.errors import DiskError
 
 UNITS = 60
+BUSY_UNITS = 4 * pool.LATE_WRITES
 
 
 async def write(rig: Rig, stream: WriteSession, units: range) -> None:
@@ -24,6 +25,15 @@ async def write(rig: Rig, stream: WriteSession, units: range) -> None:
         await stream.write(unit * UNIT, bytes([unit]) * UNIT)
         for number in (0, 2, 3):
             await until(lambda disk=rig.engine.pool[number]: not disk.writing.pending, "the disk is done")
+
+
+async def fall_behind(rig: Rig, disk: int) -> WriteSession:
+    """Write a stream of which so much waits for a disk that is held that it is behind; return the stream."""
+    stream = await rig.engine.open_writer("T1", 0, OPENER)
+    for unit in range(BUSY_UNITS):
+        await stream.write(unit * UNIT, bytes(UNIT))
+    await until(lambda: disk in rig.engine.pool.behind(), "the disk is behind")
+    return stream
 
 
 def content(units: int) -> bytes:
@@ -86,12 +96,9 @@ async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: 
         await stream.write(0, bytes(10))
         await stream.flush()
         disk = stream._units[0].disk
-        other = await rig.engine.open_writer("T1", 0, OPENER)
         async with trio.open_nursery() as nursery:
             with rig.disks[disk].held("write"), trio.fail_after(60):
-                for unit in range(4 * pool.LATE_WRITES):
-                    await other.write(unit * UNIT, bytes(UNIT))
-                await until(lambda: disk in rig.engine.pool.late(), "the disk is behind")
+                other = await fall_behind(rig, disk)
                 await stream.write(10, bytes(10))
                 nursery.start_soon(stream.flush)
                 await until(lambda: stream._units[0].generation == 2, "the flush waits for the disk")
@@ -109,12 +116,9 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"x")
         first = stream._units[0].disk
-        other = await rig.engine.open_writer("T1", 0, OPENER)
         quit_waiting = threading.Event()
         with rig.disks[first].held("write"), trio.fail_after(60):
-            for unit in range(4 * pool.LATE_WRITES):
-                await other.write(unit * UNIT, bytes(UNIT))
-            await until(lambda: first in rig.engine.pool.behind(), "its disk is behind")
+            other = await fall_behind(rig, first)
             await stream.write(1, b"x" * (UNIT - 1))
             (unit,) = {one.unit for one in stream._outbox._on_their_way()}
             await stream.flush()
@@ -124,13 +128,13 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
             for _ in range(2 * pool.LATE_WRITES):
                 second.writing.submit(lambda _: None, quit_waiting.wait)
             try:
-                await stream._outbox.settle()
+                stream._outbox._send_past()
             finally:
                 quit_waiting.set()
             assert unit.place == place
         await other.flush()
         assert rig.durable(stream) == b"x" * UNIT
-        assert sum(disk.count("write") for disk in rig.disks) == 4 * pool.LATE_WRITES + 1
+        assert sum(disk.count("write") for disk in rig.disks) == BUSY_UNITS + 1
         await rig.engine.release_writer(other)
         await rig.engine.release_writer(stream)
 
@@ -141,12 +145,9 @@ async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past
         await stream.write(0, b"x")
         unit = stream._units[0]
         first = unit.disk
-        other = await rig.engine.open_writer("T1", 0, OPENER)
         async with trio.open_nursery() as nursery:
             with rig.disks[first].held("write"), trio.fail_after(60):
-                for number in range(4 * pool.LATE_WRITES):
-                    await other.write(number * UNIT, bytes(UNIT))
-                await until(lambda: first in rig.engine.pool.behind(), "its disk is behind")
+                other = await fall_behind(rig, first)
                 await stream._outbox.send([unit])
                 rig.disks[first].free = 0
                 rig.disks[first].fail("allocate", errno.ENOSPC)
@@ -191,6 +192,7 @@ async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path):
                 await stream.write(unit * UNIT, bytes([unit]) * UNIT)
             assert [disk.writing.pending for disk in rig.engine.pool.disks] == [UNITS // 4] * 4
         await stream.flush()
+        assert [disk.count("write") for disk in rig.disks] == [UNITS // 4] * 4
         assert rig.durable(stream) == content(UNITS)
         await rig.engine.release_writer(stream)
 

@@ -84,7 +84,7 @@ def test_library_toml(survives):
             "drives": replace(drives="1000"),
             "direct": replace(direct_below=str(2**63)),
         }
-        | often("mutated", bytes_of("library/library.toml"), 3)
+        | often("mutated", bytes_of("library/library.toml"), 6)
     )
 
 
@@ -134,8 +134,8 @@ def test_label(survives):
             "far": label(lambda document: document.update(number=2**40)),
             "fifo": fifo("disk1/vtlfs-disk.json"),
         }
-        | often("value", any_label, 2)
-        | often("mutated", bytes_of("disk0/vtlfs-disk.json"), 2)
+        | often("value", any_label, 4)
+        | often("mutated", bytes_of("disk0/vtlfs-disk.json"), 4)
     )
 
 
@@ -214,8 +214,8 @@ def test_member_files(survives):
             "requests": says(requests=2**63 - 1),
             "unitsize": says(stripe_unit=64 << 20),
         }
-        | often("value", any_record, 2)
-        | often("alone", lose_database(any_record), 2)
+        | often("value", any_record, 4)
+        | often("alone", lose_database(any_record), 4)
         | often("mutated", any_member, 3)
     )
 
@@ -318,7 +318,7 @@ SCRIPTS = {
 
 def test_tracking_database(survives):
     survives(
-        {name: sql(script) for name, script in SCRIPTS.items()} | often("flipped", any_page("library/tracking.db"), 4)
+        {name: sql(script) for name, script in SCRIPTS.items()} | often("flipped", any_page("library/tracking.db"), 8)
     )
 
 
@@ -326,4 +326,4 @@ def test_copies_of_the_tracking_database(survives):
     copies = "disk?/tracking/*.db"
     some = ("view", "trigger", "barcode", "disk", "garbage", "texts", "states", "times", "untyped", "mounts", "next",
             "far", "bigunit", "zero", "copy", "manydisks", "blob", "huge", "loose", "recursive")  # fmt: skip
-    survives({name: sql(SCRIPTS[name], copies) for name in some} | often("flipped", any_page(copies), 2))
+    survives({name: sql(SCRIPTS[name], copies) for name in some} | often("flipped", any_page(copies), 4))

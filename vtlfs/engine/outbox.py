@@ -332,12 +332,7 @@ class Outbox:
 
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
-        moved = 0
-        for unit in {sending.unit for sending in self._on_their_way(disk)}:
-            if self._move(unit):
-                self._submit(_Sending(unit), self._place_if_any(unit.disk))
-                moved += 1
-        return moved
+        return sum(self._redirect(unit) for unit in {sending.unit for sending in self._on_their_way(disk)})
 
     def _send_past(self) -> None:
         """Send to other disks the units that wait in the queues of those that are behind, as far as that is quicker.
@@ -349,20 +344,28 @@ class Outbox:
             if sending.has_begun or unit.generation > 1 or unit.allocated or unit.disk not in self._pool.behind():
                 continue
             crowded = self._crowded()
-            if self._has_others(crowded) and self._move(unit, crowded):
-                self._submit(_Sending(unit), self._place_if_any(unit.disk))
+            if self._has_others(crowded):
+                self._redirect(unit, crowded)
+
+    def _redirect(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
+        """Send a unit that is on its way to another disk, as `_move` says."""
+        if not self._move(unit, avoid):
+            return False
+        self._submit(_Sending(unit), self._place_if_any(unit.disk))
+        return True
 
     def _on_their_way(self, disk: int | None = None) -> list[_Sending]:
         """Return what is on its way, to one disk or to any, without what was sent elsewhere meanwhile."""
         return [one for one in self._sendings if one.is_wanted and disk in (None, one.place[0])]
 
     async def settle(self) -> None:
-        """Wait for what is on its way now, as short a while as other disks can make it."""
+        """Wait for what is on its way now; where that takes long, only as long as no other disk would be quicker."""
         for arrived in list(self._outstanding):
             while not arrived.is_set():
-                self._send_past()
                 with trio.move_on_after(IMPATIENCE_SECONDS):
                     await arrived.wait()
+                    break
+                self._send_past()
 
     def row(self, number: int, *, durable: bool) -> StripeUnit | None:
         """Return what is known and not recorded of a unit that a disk has; `durable`: has for good."""
