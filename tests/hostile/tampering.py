@@ -106,12 +106,15 @@ def examine(root: Path, places: list[Path]) -> list[str]:
     return wrong
 
 
+UNEXPECTED = re.compile(r"^vtlfs: unexpected \w+: |Traceback \(most recent", re.MULTILINE)  # not the words alone
+
+
 def complaints(result: dict) -> list[str]:
     """Return what is wrong with how a command ended."""
     words, status, printed, said = (result[key] for key in ("words", "status", "stdout", "stderr"))
     command = " ".join(words)
     lines = [line for line in said.splitlines(keepends=True) if not line.startswith("vtlfs: WARNING: ")]
-    if status not in STATUSES or "unexpected" in said or "Traceback" in said:
+    if status not in STATUSES or UNEXPECTED.search(said):
         return [f"{command}: status {status}: {said}"]
     if any(not one.isprintable() for one in said.replace("\n", "")) or any("\x1b" in one for one in printed):
         return [f"{command}: control characters: {said!r} {printed!r}"]
