@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from vtlfs.fs.openers import dd_block, identify, ssh_client
+from vtlfs.fs.openers import Caller, Openers, dd_block, identify, ssh_client
 
 SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
 CHILD = "import sys; print(flush=True); sys.stdin.read()"
@@ -139,6 +139,36 @@ def test_kernel_thread_has_no_executable():
 
 def test_own_process():
     assert identify(os.getpid(), 0, 0, "alpha", "machine").program == psutil.Process().name()
+
+
+def test_program_is_looked_at_once(child):
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], SSH)
+    openers, caller = Openers(None, "machine"), Caller(process.pid, 12, 34)
+    assert openers.known(caller) is None
+    assert openers.identify(caller) == openers.known(caller) == identify(process.pid, 12, 34, None, "machine")
+    assert openers.known(Caller(process.pid, 12, 35)) is None
+    assert openers.known(Caller(process.pid, 12, 34, writing=False)) is None
+
+
+def test_process_that_becomes_another_program_is_looked_at_again(child):
+    """Also where it is the same program with another environment."""
+    again = "exec env -u SSH_CONNECTION /bin/sh -c 'echo; read -r line; true'"
+    process = child(["/bin/sh", "-c", f"echo; read -r line; {again}"], SSH)
+    openers, caller = Openers(None, "machine"), Caller(process.pid, 0, 0)
+    assert openers.identify(caller).host == "192.0.2.7"
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    assert openers.known(caller) is None
+
+
+def test_what_can_not_be_looked_at_is_not_remembered():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    openers = Openers(None, "machine")
+    for caller in (Caller(0, 5, 6), Caller(process.pid, 5, 6)):
+        openers.identify(caller)
+        assert openers.known(caller) is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import ipaddress
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
+from dataclasses import dataclass
 
 import psutil
 
@@ -25,6 +25,73 @@ SSHD = frozenset("sshd sshd-session".split())
 FILE_SERVERS = SSHD | {"sftp-server", "smbd"}
 
 MAX_PROGRAM = 64  # characters of a program's name; whoever starts it can make it as long as he likes
+MAX_KNOWN = 1024  # programs that have opened something, and are remembered
+_STARTED, _STACK = 19, 25  # places in /proc/PID/stat, counted behind the program's name
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What the kernel says of whoever opens."""
+
+    pid: int
+    uid: int
+    gid: int
+    writing: bool = True
+
+
+class Openers:
+    """Who opens, found out once a program: a daemon may open thousands of streams, and to look at a process and all its
+    ancestors takes longer than many a stream.
+    """
+
+    def __init__(self, host: str | None, machine: str) -> None:
+        """`host` and `machine`: see `identify`."""
+        self._host = host
+        self._machine = machine
+        self._known: dict[tuple[Caller, _Program], Opener] = {}
+
+    def known(self, caller: Caller) -> Opener | None:
+        """Return who the caller is, if that was found out before; None if not. Waits for nobody."""
+        program = _program(caller.pid)
+        return None if program is None else self._known.get((caller, program))
+
+    def identify(self, caller: Caller) -> Opener:
+        """Find out who the caller is, and remember it for as long as that process runs that program. May block."""
+        before = _program(caller.pid)
+        opener = identify(caller.pid, caller.uid, caller.gid, self._host, self._machine, writing=caller.writing)
+        if before is not None and before == _program(caller.pid):
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[caller, before] = opener
+        return opener
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What tells one run of a program from all others: as long as it is the same, so is what it was started with."""
+
+    name: bytes  # with the process's number
+    started: bytes  # the process
+    stack: bytes  # where it begins, which changes with each exec()
+    executable: str
+
+
+def _program(pid: int) -> _Program | None:
+    """Return what a process runs; None where it can't be looked at.
+
+    Unlike the command line and the environment, this is read without a lock of the process, which may be waiting for us
+    while it holds that.
+    """
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            name, _, rest = os.read(descriptor, 1024).rpartition(b")")
+        finally:
+            os.close(descriptor)
+        fields = rest.split()
+        return _Program(name, fields[_STARTED], fields[_STACK], os.readlink(f"/proc/{pid}/exe"))
+    except (OSError, IndexError):
+        return None
 
 
 def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, writing: bool = True) -> Opener:
@@ -41,7 +108,7 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, wr
         process, program = None, "?"
     executable = _executable(process) if process else ""
     if host is None:
-        host = (_known_client(process, executable) if process else None) or machine
+        host = (ssh_client(process) if process else None) or machine
     block = dd_block(_words(process), "obs" if writing else "ibs") if process and program == "dd" else None
     return Opener(
         host,
@@ -67,16 +134,6 @@ def dd_block(words: list[str], operand: str) -> int | None:
         return parse_size(text) if text else None
     except UsageError:
         return None
-
-
-@lru_cache(maxsize=1024)
-def _known_client(process: psutil.Process, executable: str) -> str | None:
-    """Return the ssh client of a process, which it keeps until it becomes another program.
-
-    A daemon may open thousands of streams, and looking at all its ancestors takes longer than many a stream. Two
-    processes are the same for psutil where they have the same number and have begun at the same moment.
-    """
-    return ssh_client(process)
 
 
 def ssh_client(process: psutil.Process) -> str | None:

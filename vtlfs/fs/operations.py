@@ -10,7 +10,6 @@ import socket
 import stat
 import time
 from collections.abc import Sequence
-from functools import partial
 from itertools import count
 
 import pyfuse3
@@ -44,7 +43,7 @@ from vtlfs.fs.handles import (
     read_through_cache,
 )
 from vtlfs.fs.inodes import Inode, Inodes
-from vtlfs.fs.openers import identify
+from vtlfs.fs.openers import Caller, Openers
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
 from vtlfs.fs.tree import (
@@ -89,7 +88,7 @@ class Operations(pyfuse3.Operations):
         self._writes = 0  # that have come
         self._writing = 0  # of these, in the works
         self._mounted_at = time.time_ns()
-        self._machine = socket.gethostname()
+        self._openers = Openers(options.host, socket.gethostname())
         self._permissions = Permissions(engine.library.config, options)
         self._identifying = Lane("identify", IDENTIFY_THREADS)
 
@@ -368,9 +367,9 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOENT) from None
 
     async def _identify(self, ctx: RequestContext, *, writing: bool) -> Opener:
-        """Find out who opens, in a thread: reading /proc may wait for a lock of the process, and that one for us."""
-        who = partial(identify, ctx.pid, ctx.uid, ctx.gid, self._options.host, self._machine, writing=writing)
-        return await self._identifying.run(who)
+        """Find out who opens: in a thread, for to read all of that in /proc may wait for a process that waits for us."""
+        caller = Caller(ctx.pid, ctx.uid, ctx.gid, writing)
+        return self._openers.known(caller) or await self._identifying.run(self._openers.identify, caller)
 
     @staticmethod
     def _end_writing(inode: Inode) -> None:
