@@ -60,6 +60,12 @@ def _syslog(otherwise: logging.Handler) -> logging.Handler:
         ident = f"vtlfs[{os.getpid()}]: "
         append_nul = False
 
+        def emit(self, record: logging.LogRecord) -> None:
+            if os.path.exists(SYSLOG):
+                super().emit(record)
+            else:  # which it would find out by trying all kinds of sockets, for each line
+                otherwise.handle(record)
+
         def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
             otherwise.handle(record)
 
