@@ -270,25 +270,32 @@ class LocalMember:
 
     def _make(self) -> int:
         """Make the file with its header, where no symbolic link leads elsewhere; return its descriptor."""
-        root, names, name = Path(self._disk.path), (SESSIONS, self._path.parent.name), self._path.name
+        root, names = Path(self._disk.path), (SESSIONS, self._path.parent.name)
         try:
-            for depth, new in enumerate(names):
-                with entered(root, *names[:depth]) as within, suppress(FileExistsError):
-                    os.mkdir(new, 0o700, dir_fd=within)
-                    reached("member.directory_made")
-            with entered(root, *names) as within:
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                descriptor = os.open(name, flags, 0o600, dir_fd=within)
-                reached("member.made")
-                try:
-                    _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
-                except OSError:
-                    os.close(descriptor)
-                    os.unlink(name, dir_fd=within)
-                    reached("member.given_up")
-                    raise
+            try:
+                with entered(root, *names) as directory:
+                    return self._make_in(directory)
+            except FileNotFoundError:
+                for depth, new in enumerate(names):
+                    with entered(root, *names[:depth]) as within, suppress(FileExistsError):
+                        os.mkdir(new, 0o700, dir_fd=within)
+                        reached("member.directory_made")
+            with entered(root, *names) as directory:
+                return self._make_in(directory)
         except NotAFile as error:
             raise OSError(errno.ELOOP, str(error)) from None
+
+    def _make_in(self, directory: int) -> int:
+        name, flags = self._path.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+        reached("member.made")
+        try:
+            _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
+        except OSError:
+            os.close(descriptor)
+            os.unlink(name, dir_fd=directory)
+            reached("member.given_up")
+            raise
         reached("member.described")
         return descriptor
 
