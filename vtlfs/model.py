@@ -248,7 +248,7 @@ def utc_now(shift: float = 0) -> str:
 
 def format_time(moment: datetime) -> str:
     """Return a moment, in UTC, in the product's form."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def epoch_ns(time: str) -> int:

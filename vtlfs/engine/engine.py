@@ -27,7 +27,7 @@ from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.tracking import Tracking
 from vtlfs.engine.unit import Buffers
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
-from vtlfs.model import MIB, Access, Mount, Opener, Session, State, utc_now
+from vtlfs.model import MIB, Access, Medium, Mount, Opener, Session, State, utc_now
 
 LEASE = 100  # session identifiers that a mount takes at a time
 LEASE_AGAIN = 50
@@ -219,18 +219,20 @@ class Engine:
         error = None if session.error is None else errno_name(session.error)
         self._recorder.post(lambda tracking: tracking.release_reader(session.number, state, error, at, size, requests))
 
-    async def settle(self, barcode: str) -> None:
-        """Wait until the medium shows every stream whose close() has returned, in this mount or in another.
+    async def settle(self, barcode: str) -> Medium:
+        """Wait until the medium shows every stream whose close() has returned, in this mount or in another; return it.
 
         What another mount has on its way is known from the moment of its flush. It is waited for only briefly, for
-        that close() need not have been the last one.
+        that close() need not have been the last one. Raises NoSuchMedium.
         """
         while waiting := self._settling.get(barcode):
             await next(iter(waiting)).wait()
         deadline = trio.current_time() + ELSEWHERE_SECONDS
-        while self.tracking.closing_elsewhere(barcode, self.mount.id, utc_now(-ELSEWHERE_SECONDS)):
-            if trio.current_time() > deadline:
-                break
+        while True:
+            since = utc_now(-ELSEWHERE_SECONDS)
+            medium, is_closing = self.tracking.medium_and_closing(barcode, self.mount.id, since)
+            if not is_closing or trio.current_time() > deadline:
+                return medium
             await trio.sleep(ELSEWHERE_POLL_SECONDS)
 
     async def describe(self, session: int) -> tuple[Session, int]:

@@ -414,6 +414,9 @@ class Outbox:
         await self._sync_all({disk for disk in disks if not self._syncing[disk].locked()})
 
     async def _sync_all(self, disks: Collection[int], *, recorded: bool = False) -> None:
+        if len(disks) == 1:  # as for a short stream, which is spared a nursery
+            await self._sync(*disks, recorded)
+            return
         async with trio.open_nursery() as nursery:
             for disk in disks:
                 nursery.start_soon(self._sync, disk, recorded)

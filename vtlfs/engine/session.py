@@ -10,6 +10,7 @@ belongs to, that a unit is full (it leaves `_units` in the same step), and what 
 
 import errno
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
 WORTH_A_SYNC = 4 * MIB  # of a stream, kept in memory until its disk is synced
+ANNOUNCED_SECONDS = 0.1  # for which an announcement of a close() need not be made again
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ class WriteSession:
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None
         self._closed = False  # a close() has been answered, and nothing has come since
+        self._announced_at = -math.inf  # when other mounts were told of a close(), or of a sync that may come before it
 
     @property
     def is_durable(self) -> bool:
@@ -172,22 +175,28 @@ class WriteSession:
         `closing`: for a close(), which may be the last one. Other mounts then wait a moment for the release. A
         TrackingError does no harm to the stream: the next flush tries again.
         """
-        async with self._flushing:
-            await self._outbox.send([unit for unit in self._units.values() if not unit.is_sent])
-            durable = self._means.durable_close or self._tail_is_durable
-            announced = await self._record(durable=durable, closing=closing)
-        self._raise_error()
+        await self._flush(announce=closing)
         self._closed = self._closed or closing
-        if closing and self._recorded and not announced:
+        if closing and self._recorded and trio.current_time() > self._announced_at + ANNOUNCED_SECONDS:
             await self._announce_close()
 
     async def fsync(self) -> None:
-        """Return when everything that has come would survive a power cut."""
-        await self.flush()
+        """Return when everything that has come would survive a power cut.
+
+        Most programs that sync do so once, and close then: the first sync announces the close().
+        """
+        await self._flush(announce=self._announced_at < 0)
         if not self._means.durable_close:
             await self._sync_late()
             self._raise_error()
             self._tail_is_durable = self._recorded % self._stripe_unit > 0
+
+    async def _flush(self, *, announce: bool = False) -> None:
+        async with self._flushing:
+            await self._outbox.send([unit for unit in self._units.values() if not unit.is_sent])
+            durable = self._means.durable_close or self._tail_is_durable
+            await self._record(durable=durable, announce=announce)
+        self._raise_error()
 
     async def checkpoint(self) -> None:
         """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
@@ -332,29 +341,32 @@ class WriteSession:
             await self._means.recorder.call(lambda tracking: tracking.note_flush(self.number, utc_now()), durable=False)
         except TrackingError as error:
             log.warning("session %d: %s", self.number, error)
+        else:
+            self._announced_at = trio.current_time()
 
-    async def _record(self, *, durable: bool, closing: bool = False) -> bool:
+    async def _record(self, *, durable: bool, announce: bool = False) -> None:
         """Wait for what is in flight, sync it and record it. Raises TrackingError, which leaves all as it was.
 
-        Where a disk has failed, record the units before the first that was to go there. `closing`: and that a close()
-        is about to be answered. Return whether there was anything to record.
+        Where a disk has failed, record the units before the first that was to go there. `announce`: and that the
+        stream may be about to be released.
         """
         await self._outbox.settle()
         if durable:
             await self._outbox.sync(recorded=not self._means.durable_close)
         rows = self._recordable(durable=durable)
         if not rows:
-            return False
+            return
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
-        requests, at = self.requests, utc_now() if closing else None
+        requests, at = self.requests, utc_now() if announce else None
         await self._means.recorder.call(
             lambda tracking: tracking.record_progress(self.number, rows, length, requests, at), durable=durable
         )
+        if announce:
+            self._announced_at = trio.current_time()
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         self._tail_is_durable = durable and rows[-1].bytes < self._stripe_unit
         self._outbox.note_recorded(rows)
-        return True
 
     async def _sync_late(self) -> None:
         """Make durable what was recorded without waiting for the disks."""

@@ -371,14 +371,19 @@ class Tracking:
             )
         )
 
-    def closing_elsewhere(self, barcode: str, mount: int, since: str) -> bool:
-        """Tell whether another mount has an open session on the medium of which a close() was flushed after `since`."""
-        return bool(
-            self.first(
-                "SELECT 1 FROM session WHERE state = 'open' AND medium = ? AND mount <> ? AND flushed_at > ? LIMIT 1",
-                *(barcode, mount, since),
-            )
+    def medium_and_closing(self, barcode: str, mount: int, since: str) -> tuple[Medium, bool]:
+        """Return one medium, and whether another mount than `mount` has an open session on it that was flushed since.
+
+        Raises NoSuchMedium.
+        """
+        row = self.first(
+            f"SELECT {_MEDIUM}, EXISTS (SELECT 1 FROM session WHERE state = 'open' AND session.medium = medium.barcode"
+            " AND mount <> ? AND flushed_at > ?) FROM medium WHERE barcode = ?",
+            *(mount, since, barcode),
         )
+        if row is None:
+            raise NoSuchMedium(barcode)
+        return medium_of(row[:-1]), bool(row[-1])
 
     def is_closing(self, since: str) -> bool:
         """Tell whether a session is open of which a close() was flushed after `since`."""

@@ -278,8 +278,7 @@ class Tree:
         return LoadedLink(drive, known.loaded, known.loaded_at)
 
     async def _medium(self, barcode: str, drive: int | None) -> MediumNode:
-        await self._engine.settle(barcode)
-        return MediumNode(self._tracking.medium(barcode), drive)
+        return MediumNode(await self._engine.settle(barcode), drive)
 
     async def _tape_file(self, medium: Medium, name: str) -> TapeFileNode:
         await self._engine.settle(medium.barcode)
