@@ -11,6 +11,7 @@ import trio.testing
 from scripted import OPENER, UNIT, make_library, rigged, until
 
 from vtlfs.engine import engine as engine_module
+from vtlfs.engine import session as session_module
 from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
@@ -186,16 +187,40 @@ async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_
     tracking.close()
 
 
-async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: Path):
+@pytest.mark.parametrize("syncs", [0, 1, 2])
+async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: Path, syncs: int):
     library = make_library(tmp_path)
     async with rigged(library) as rig, rigged(library, host="beta") as other:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
+        for _ in range(syncs):
+            await session.fsync()
         await session.flush(closing=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.engine.release_writer, session)
             await other.engine.settle("T1")
             assert other.engine.tracking.medium("T1").bytes == 10
+
+
+@pytest.mark.parametrize(("seconds", "announced"), [(1e9, 0), (-1.0, 1)])
+async def test_only_the_first_fsync_announces_a_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, announced: int
+):
+    """It is for the program that syncs and closes: that close() need not be announced once more, unless it is late."""
+    monkeypatch.setattr(session_module, "ANNOUNCED_SECONDS", seconds)
+    noted: list[int] = []
+    monkeypatch.setattr(Tracking, "note_flush", lambda tracking, session, at: noted.append(session))
+    async with rigged(make_library(tmp_path)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        flushed: list[str] = []
+        for data in (b"one", b"two"):
+            await session.write(session.length, data)
+            await session.fsync()
+            flushed.append(rig.engine.tracking.one("SELECT flushed_at FROM session WHERE id = ?", session.number)[0])
+        assert flushed[0] == flushed[1] is not None
+        await session.flush(closing=True)
+        assert len(noted) == announced
+        await rig.engine.release_writer(session)
 
 
 @pytest.mark.parametrize("also", ["nothing", "checkpoint"])

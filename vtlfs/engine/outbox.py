@@ -415,7 +415,8 @@ class Outbox:
 
     async def _sync_all(self, disks: Collection[int], *, recorded: bool = False) -> None:
         if len(disks) == 1:  # as for a short stream, which is spared a nursery
-            await self._sync(*disks, recorded)
+            (disk,) = disks
+            await self._sync(disk, recorded)
             return
         async with trio.open_nursery() as nursery:
             for disk in disks:

@@ -367,9 +367,10 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOENT) from None
 
     async def _identify(self, ctx: RequestContext, *, writing: bool) -> Opener:
-        """Find out who opens: in a thread, for to read all of that in /proc may wait for a process that waits for us."""
+        """Find out who opens: in a thread, for what is to be read in /proc may wait for a process that waits for us."""
         caller = Caller(ctx.pid, ctx.uid, ctx.gid, writing)
-        return self._openers.known(caller) or await self._identifying.run(self._openers.identify, caller)
+        known = self._openers.known(caller)
+        return await self._identifying.run(self._openers.identify, caller) if known is None else known
 
     @staticmethod
     def _end_writing(inode: Inode) -> None:
