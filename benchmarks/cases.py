@@ -16,6 +16,7 @@ from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
 MIB = 1 << 20
 SMALL, LARGE, TINY = 10 << 10, MIB, 512  # sizes of single writes and reads; the first is GNU tar's
 FEW_STREAMS, STREAMS, MANY_STREAMS = 3, 8, 32
+ALL = ("plain", "mergerfs", "bindfs", "btrfs", "vtlfs")  # peers
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Case:
     name: str
     run: Callable[[Place, Peer, Sizes], Sample]
     unit: str = "MB/s"
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = ALL
     more: tuple[Peer, ...] = ()  # that no other case has
     why_not: Callable[[], str | None] = lambda: None  # what keeps it from being measured on this machine; None: nothing
 
     def chosen(self, peers: Sequence[Peer]) -> list[Peer]:
         """Return, of the usual peers, those that are worth it, and its own."""
-        return [*self.more, *(peer for peer in peers if not self.only or peer.name.startswith(self.only))]
+        return [*self.more, *(peer for peer in peers if peer.name.startswith(self.only))]
 
 
 def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
@@ -70,7 +71,7 @@ def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     size = sizes.tiny_stream if block == TINY else sizes.stream
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        together([writing(mounted.write(0), block, size)])
+        together([writing(mounted.write(0), block, size, *mounted.flags)])
         return size // block * block, ()
 
     return _once(place, peer, work)
@@ -165,14 +166,14 @@ def _one_of_four(place: Place, peer: Peer, sizes: Sizes) -> Sample:
 
 CASES = (
     Case("write 10 KiB", partial(write_stream, block=SMALL)),
-    Case("write 1 MiB", partial(write_stream, block=LARGE)),
+    Case("write 1 MiB", partial(write_stream, block=LARGE), only=(*ALL, "limit: the disk")),
     Case("write 512 B", partial(write_stream, block=TINY)),
     Case("8 streams 10 KiB", partial(write_streams, block=SMALL), only=("plain", "mergerfs", "vtlfs")),
     Case("8 streams 1 MiB", partial(write_streams, block=LARGE), only=("plain", "mergerfs", "vtlfs")),
     Case("read 10 KiB", partial(read_stream, block=SMALL)),
     Case("read 1 MiB", partial(read_stream, block=LARGE)),
     Case("tar of a tree", write_tree, unit="s", only=("plain", "mergerfs", "vtlfs")),
-    Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", "vtlfs")),
+    Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", "limit: pyfuse3", "vtlfs")),
     Case("two slow disks, writing", partial(_two_slow, reading=False), only=("plain", "vtlfs"), why_not=why_not),
     Case("two slow disks, reading", partial(_two_slow, reading=True), only=("plain", "vtlfs"), why_not=why_not),
     Case("one slow disk of four", _one_of_four, only=("vtlfs",), more=(vtlfs(ALL_QUICK),), why_not=why_not),

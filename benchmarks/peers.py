@@ -5,14 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 VTLFS = str(Path(sys.executable).with_name("vtlfs"))
 TAPE = "TAPE"
 IMAGE_BYTES = 8 << 30  # of a loop device's file, which is sparse
+POLL_SECONDS = 0.02
 
 # mergerfs with its page cache off, with direct I/O as well, and with the kernel gathering writes: the best counts.
 MERGERFS_MODES = {
@@ -60,6 +62,7 @@ class Mounted:
     write: Callable[[int], Path]
     read: Callable[[int], Path]
     pid: int | None = None  # of the process that serves, None where the kernel does
+    flags: tuple[str, ...] = ()  # that dd is to write with
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,33 @@ def btrfs() -> Peer:
     return Peer("btrfs RAID 0", make, mount)
 
 
+def past_the_cache() -> Peer:
+    """Return the first directory, written past the page cache: what the disk itself takes of one program."""
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        yield replace(_files(place.disks[0]), flags=("oflag=direct",))
+
+    return Peer("limit: the disk", lambda place: None, mount)
+
+
+def least() -> Peer:
+    """Return a file system in pyfuse3 that does nothing but what durability needs."""
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        words = [sys.executable, "-m", "benchmarks.least", str(place.mountpoint), str(place.disks[0])]
+        with subprocess.Popen(words, process_group=0) as serving:
+            while not place.mountpoint.is_mount():
+                if serving.poll() is not None:
+                    raise RuntimeError(f"{' '.join(words)}: status {serving.returncode}")
+                time.sleep(POLL_SECONDS)
+            with _unmounting(place.mountpoint):
+                yield _files(place.mountpoint, serving.pid)
+
+    return Peer("limit: pyfuse3", lambda place: None, mount)
+
+
 def vtlfs(name: str = "vtlfs") -> Peer:
     """Return vtlfs, with its defaults."""
 
@@ -148,13 +178,13 @@ def vtlfs(name: str = "vtlfs") -> Peer:
 
 
 def available() -> list[Peer]:
-    """Return the peers that this machine has, vtlfs last. Says which are missing."""
+    """Return the peers that this machine has, and what no peer can pass, vtlfs last. Says which are missing."""
     peers = [plain()]
     peers += [mergerfs(mode) for mode in MERGERFS_MODES] if _has("mergerfs") else []
     peers += [bindfs()] if _has("bindfs") else []
     knows_btrfs = "btrfs" in Path("/proc/filesystems").read_text().split()
     peers += [btrfs()] if knows_btrfs and _has("mkfs.btrfs") else []
-    return [*peers, vtlfs()]
+    return [*peers, past_the_cache(), least(), vtlfs()]
 
 
 @contextmanager

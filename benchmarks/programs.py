@@ -5,9 +5,10 @@ from pathlib import Path
 from benchmarks.measuring import together
 
 
-def writing(path: Path, block: int, size: int) -> list[str]:
+def writing(path: Path, block: int, size: int, *flags: str) -> list[str]:
     """Return a dd that writes so many bytes, and ends with fsync()."""
-    return ["dd", "if=/dev/zero", f"of={path}", f"bs={block}", f"count={size // block}", "conv=fsync", "status=none"]
+    words = ["dd", "if=/dev/zero", f"of={path}", f"bs={block}", f"count={size // block}", "conv=fsync", "status=none"]
+    return [*words, *flags]
 
 
 def reading_back(path: Path, block: int) -> list[str]:

@@ -1,0 +1,109 @@
+"""The least that a file system in pyfuse3 has to do for a stream that is to be durable: the limit of what vtlfs can be.
+
+python -m benchmarks.least MOUNTPOINT DIRECTORY
+
+It gives each open() an inode of its own and answers what the kernel asks then, as vtlfs does, and it syncs what vtlfs
+has to sync: the stream's file, that file's directory, and a log. It checks, hashes, stripes and tracks nothing, can't
+read, and has no threads, so that no time is lost by waking one.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FlagT, InodeT, RequestContext, SetattrFields
+
+PAGE = 4096  # of the log
+LONG = 1e6  # seconds
+
+
+class Least(pyfuse3.Operations):
+    """See the module. Every name in the only directory is a file."""
+
+    enable_writeback_cache = True
+    supports_dot_lookup = False
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+        self._within = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        self._log = os.open(directory / "log", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._fresh = count(pyfuse3.ROOT_INODE + 1)
+        self._written: dict[int, list[bytes]] = {}  # by inode, of those that are open
+        self._files: dict[int, int] = {}  # descriptors by inode, of those that were synced
+
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
+        """Answer with a fresh inode."""
+        return self._attributes(InodeT(next(self._fresh)))
+
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        """Answer."""
+        return self._attributes(inode)
+
+    async def setattr(
+        self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Change nothing."""
+        return self._attributes(inode)
+
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        """Begin a stream."""
+        self._written[inode] = []
+        return FileInfo(fh=FileHandleT(inode), direct_io=True, nonseekable=True)
+
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        """Keep the bytes."""
+        self._written[fh].append(buf)
+        return len(buf)
+
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        """Write the bytes, and make them durable."""
+        if fh not in self._files:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._files[fh] = os.open(f"{fh}", flags, 0o600, dir_fd=self._within)
+        os.writev(self._files[fh], self._written[fh])
+        self._written[fh] = []
+        os.fsync(self._files[fh])
+        os.fsync(self._within)
+        os.write(self._log, bytes(PAGE))
+        os.fdatasync(self._log)
+
+    async def flush(self, fh: FileHandleT) -> None:
+        """Make durable what is left."""
+        if self._written[fh]:
+            await self.fsync(fh, True)
+
+    async def release(self, fh: FileHandleT) -> None:
+        """End the stream."""
+        del self._written[fh]
+        if fh in self._files:
+            os.close(self._files.pop(fh))
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        """Forget nothing: nothing was kept."""
+
+    def _attributes(self, inode: InodeT) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino, entry.st_nlink = inode, 1
+        entry.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o755 if inode == pyfuse3.ROOT_INODE else stat.S_IFREG | 0o644)
+        entry.entry_timeout, entry.attr_timeout = 0, LONG if inode in self._written else 0
+        return entry
+
+
+def main() -> None:
+    """Mount it, and serve until it is unmounted."""
+    mountpoint, directory = sys.argv[1:]
+    pyfuse3.init(Least(Path(directory)), mountpoint, {"fsname=least", "default_permissions"})
+    try:
+        trio.run(pyfuse3.main)
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+if __name__ == "__main__":
+    main()
