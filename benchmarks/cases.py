@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import short_streams
 from benchmarks.measuring import Sample, drop_caches, measured, settle, together
-from benchmarks.peers import Mounted, Peer, Place, run, vtlfs
+from benchmarks.peers import IN_PYFUSE3, THE_DISK, Mounted, Peer, Place, run, vtlfs
 from benchmarks.programs import reading_back, side_by_side, writing
 from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
 
@@ -166,14 +166,14 @@ def _one_of_four(place: Place, peer: Peer, sizes: Sizes) -> Sample:
 
 CASES = (
     Case("write 10 KiB", partial(write_stream, block=SMALL)),
-    Case("write 1 MiB", partial(write_stream, block=LARGE), only=(*ALL, "limit: the disk")),
+    Case("write 1 MiB", partial(write_stream, block=LARGE), only=(*ALL, THE_DISK)),
     Case("write 512 B", partial(write_stream, block=TINY)),
     Case("8 streams 10 KiB", partial(write_streams, block=SMALL), only=("plain", "mergerfs", "vtlfs")),
     Case("8 streams 1 MiB", partial(write_streams, block=LARGE), only=("plain", "mergerfs", "vtlfs")),
     Case("read 10 KiB", partial(read_stream, block=SMALL)),
     Case("read 1 MiB", partial(read_stream, block=LARGE)),
     Case("tar of a tree", write_tree, unit="s", only=("plain", "mergerfs", "vtlfs")),
-    Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", "limit: pyfuse3", "vtlfs")),
+    Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", IN_PYFUSE3, "vtlfs")),
     Case("two slow disks, writing", partial(_two_slow, reading=False), only=("plain", "vtlfs"), why_not=why_not),
     Case("two slow disks, reading", partial(_two_slow, reading=True), only=("plain", "vtlfs"), why_not=why_not),
     Case("one slow disk of four", _one_of_four, only=("vtlfs",), more=(vtlfs(ALL_QUICK),), why_not=why_not),

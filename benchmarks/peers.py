@@ -15,6 +15,7 @@ VTLFS = str(Path(sys.executable).with_name("vtlfs"))
 TAPE = "TAPE"
 IMAGE_BYTES = 8 << 30  # of a loop device's file, which is sparse
 POLL_SECONDS = 0.02
+THE_DISK, IN_PYFUSE3 = "limit: the disk", "limit: pyfuse3"  # what no peer can pass
 
 # mergerfs with its page cache off, with direct I/O as well, and with the kernel gathering writes: the best counts.
 MERGERFS_MODES = {
@@ -137,7 +138,7 @@ def past_the_cache() -> Peer:
     def mount(place: Place) -> Iterator[Mounted]:
         yield replace(_files(place.disks[0]), flags=("oflag=direct",))
 
-    return Peer("limit: the disk", lambda place: None, mount)
+    return Peer(THE_DISK, lambda place: None, mount)
 
 
 def least() -> Peer:
@@ -154,7 +155,7 @@ def least() -> Peer:
             with _unmounting(place.mountpoint):
                 yield _files(place.mountpoint, serving.pid)
 
-    return Peer("limit: pyfuse3", lambda place: None, mount)
+    return Peer(IN_PYFUSE3, lambda place: None, mount)
 
 
 def vtlfs(name: str = "vtlfs") -> Peer:

@@ -22,7 +22,8 @@ MIB = 1 << 20
 LEGEND = """\
 Each figure is the median of all runs, of which "range" is the least and the most. MB is 10^6 bytes, GB is 10^9 bytes.
 "ratio" is how many times as fast vtlfs is as this peer. "CPU" is processor time of the whole machine, "server" that of
-the process that serves the file system, which had "peak" of memory at most; "-" where the kernel serves.
+the process that serves the file system, which had "peak" of memory at most; "-" where the kernel serves. "limit" is
+what no peer can pass: the disk, written past the page cache, or a file system in pyfuse3 that only syncs what it must.
 """
 
 
@@ -99,9 +100,11 @@ def _verdicts(verdicts: list[Verdict]) -> Table:
     rows.add_column("vtlfs has")
     rows.add_column("to reach", justify="right")
     rows.add_column("")
+    rows.add_column("limit has", justify="right")
     for verdict in verdicts:
         has, limit = f"{verdict.multiple()} x {verdict.of}", f"{verdict.sign} {verdict.limit}"
-        rows.add_row(verdict.case, has, limit, "met" if verdict.met else "missed")
+        possible = "" if verdict.possible is None else f"{verdict.possible:.2f}"
+        rows.add_row(verdict.case, has, limit, "met" if verdict.met else "missed", possible)
     return rows
 
 

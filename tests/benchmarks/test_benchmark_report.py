@@ -10,13 +10,16 @@ from benchmarks import plot, report
 from benchmarks.cases import CASES, Case, Sizes
 from benchmarks.conditions import conditions, file_system, headline
 from benchmarks.measuring import Sample
-from benchmarks.peers import Peer, Place
+from benchmarks.peers import IN_PYFUSE3, THE_DISK, Peer, Place
 from benchmarks.slow_disks import ALL_QUICK
 from benchmarks.summary import Results, summarize
 from benchmarks.targets import TARGETS, Memory, Rate, Slowest, Sum, Time, Verdict, judge
 
 MIB = 1 << 20
-PEERS = ("plain directory", "mergerfs off", "mergerfs direct", "mergerfs writeback", "bindfs", "btrfs RAID 0", "vtlfs")
+PEERS = (
+    *("plain directory", "mergerfs off", "mergerfs direct", "mergerfs writeback", "bindfs", "btrfs RAID 0"),
+    *(THE_DISK, IN_PYFUSE3, "vtlfs"),
+)
 
 
 def never(place: Place, peer: Peer, sizes: Sizes) -> Sample:
@@ -88,6 +91,21 @@ def test_of_short_sessions_the_rate_is_compared_though_their_time_is_measured():
     sessions = Case("short sessions", never, unit="s")
     results = {sessions: {"plain directory": taking(1), "vtlfs": taking(2.5)}}
     assert verdicts(results) == ["short sessions: 0.40 x plain directory (>= 0.5): missed"]
+
+
+def test_what_is_possible_is_a_multiple_of_the_same():
+    large, sessions = Case("write 1 MiB", never), Case("short sessions", never, unit="s")
+    results = {
+        large: {"mergerfs off": at(500), "mergerfs direct": at(750), THE_DISK: at(840), "vtlfs": at(700)},
+        sessions: {"plain directory": taking(1), IN_PYFUSE3: taking(4), "vtlfs": taking(8)},
+    }
+    found = judge(summarize(results))
+    assert [(verdict.case, verdict.of, verdict.possible) for verdict in found] == [
+        ("write 1 MiB", "the best mergerfs (direct)", pytest.approx(1.12)),
+        ("short sessions", "plain directory", pytest.approx(0.25)),
+    ]
+    rows = [line for line in report.table(results).splitlines() if "missed" in line]
+    assert [row.split("|")[-2].strip() for row in rows] == ["1.12", "0.25"]
 
 
 def test_streams_are_compared_with_one_alone_and_with_their_mean():

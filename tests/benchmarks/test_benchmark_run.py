@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from mounting import PROJECT, SECONDS, mountpoints, require_fuse
 
+from benchmarks import short_streams
 from benchmarks.__main__ import _draw, main
-from benchmarks.cases import Case, write_stream
+from benchmarks.cases import Case, Sizes, write_sessions, write_stream
+from benchmarks.least import PAGE
 from benchmarks.measuring import Sample
+from benchmarks.peers import Place, least, past_the_cache
 
 PROGRAM = [sys.executable, "-m", "benchmarks"]
 
@@ -46,6 +49,29 @@ def test_a_small_run_writes_a_file_and_prints_tables(tmp_path: Path):
     assert "to reach" in said
     assert (tmp_path / "out.svg").exists() or "there is no plot" in errors
     assert {entry.name for entry in tmp_path.iterdir()} <= {"out.json", "out.svg"}
+
+
+def test_the_limits_are_measured_with_real_bytes(tmp_path: Path):
+    """The stream past the page cache is whole on its disk, and each short stream a file, beside the log."""
+    require_fuse()
+    place = Place(tmp_path, (tmp_path / "disk0", tmp_path / "disk1"))
+    sizes = Sizes.in_proportion(8)
+    assert write_stream(place, past_the_cache(), sizes, 1 << 20).bytes == sizes.stream
+    assert (place.disks[0] / "stream0").stat().st_size == sizes.stream
+    sample = write_sessions(place, least(), sizes)
+    assert sample.memory > 1 << 20
+    found = {path.name: path.stat().st_size for path in place.disks[0].iterdir()}
+    assert found.pop("log") == sizes.sessions * PAGE
+    assert list(found.values()) == [short_streams.BYTES] * sizes.sessions
+    assert str(place.mountpoint) not in mountpoints()
+
+
+def test_a_limit_that_can_not_be_mounted_is_an_error(tmp_path: Path):
+    place = Place(tmp_path, (tmp_path / "disk0", tmp_path / "disk1"))
+    place.empty()
+    place.disks[0].rmdir()
+    with pytest.raises(RuntimeError, match=r"least.*: status 1"), least().mount(place):
+        pass
 
 
 def test_without_matplotlib_there_is_no_plot_and_one_line_says_so(
