@@ -11,7 +11,7 @@ from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
 from vtlfs.engine import session as sessions
-from vtlfs.engine.outbox import Kept
+from vtlfs.engine.means import Kept
 from vtlfs.engine.session import WriteSession
 from vtlfs.errors import DiskError
 

@@ -20,9 +20,10 @@ from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import figures, recover
 from vtlfs.engine.figures import Figures
 from vtlfs.engine.library import Library
+from vtlfs.engine.means import Means
 from vtlfs.engine.reader import MediumReader
 from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.session import Means, WriteSession
+from vtlfs.engine.session import WriteSession
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.tracking import Tracking
 from vtlfs.engine.unit import Buffers

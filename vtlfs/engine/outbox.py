@@ -5,7 +5,6 @@ besides, a disk that fails costs the stream nothing: what was on its way there g
 failed sync leaves in doubt. With fewer, the error is the stream's.
 """
 
-import errno
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
@@ -16,50 +15,19 @@ import outcome
 import trio
 
 from vtlfs.disks.base import Member
-from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.disks.pool import PooledDisk
 from vtlfs.disks.turns import Turns
+from vtlfs.engine.means import Means
+from vtlfs.engine.placing import FEWEST_DISKS, Placing
 from vtlfs.engine.stripe import Dealer
-from vtlfs.engine.unit import Buffers, UnitInHand
+from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import DiskError, VtlfsError
-from vtlfs.model import MIB, StripeUnit
+from vtlfs.model import StripeUnit
 
-FEWEST_DISKS = 2  # that must be left, for a stream to go on without the one that failed
-KEPT_BYTES = 96 * MIB  # see `Kept`
 PATIENCE_SECONDS = 1.0  # between two looks at a disk that has no place in its queue, or does not answer
 IMPATIENCE_SECONDS = 0.05  # ... where another one may have a place by then
-OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would be so on any disk
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Kept:
-    """Bytes that all streams of a mount keep in memory after they were written, until they are synced.
-
-    A disk that dies takes what it had not synced along. Where there are too few disks to send that elsewhere, nothing
-    is kept.
-    """
-
-    limit: int = KEPT_BYTES
-    bytes: int = 0
-    freed: trio.Event | None = None  # somebody waits until there is less
-
-    def free(self, size: int) -> None:
-        """Keep so many bytes less."""
-        self.bytes -= size
-        if self.freed is not None:
-            self.freed.set()
-            self.freed = None
-
-    @property
-    def is_much(self) -> bool:
-        """Tell whether it is time to sync."""
-        return self.bytes > self.limit // 2
-
-    @property
-    def is_full(self) -> bool:
-        """Tell whether writers have to wait for a sync."""
-        return self.bytes > self.limit
 
 
 @dataclass(slots=True, eq=False)
@@ -86,34 +54,29 @@ class Outbox:
         stripe_unit: int,
         dealer: Dealer,
         header: dict[str, Any],
-        pool: DiskPool,
-        buffers: Buffers,
-        kept: Kept | None,
+        means: Means,
         in_hand: Mapping[int, UnitInHand],
         failed: Callable[[BaseException], object],
-        room: int,
     ) -> None:
         """`header` goes into the member files; `in_hand` are the stream's unfinished units.
 
-        With less than `room` free on a disk, no unit goes there for which nothing was set aside. `failed` is called
-        with an error that nothing could be done about. `kept` of None: nothing is.
+        `failed` is called with an error that nothing could be done about.
         """
         self.written: dict[int, StripeUnit] = {}  # on a disk, not synced
         self.durable: dict[int, StripeUnit] = {}  # synced
         self.lost: set[int] = set()  # units of which a write has failed, though a later one may have succeeded
         self._session = session
         self._stripe_unit = stripe_unit
-        self._dealer = dealer
         self._header = header
-        self._pool = pool
-        self._buffers = buffers
-        self._budget = kept if len(pool) > FEWEST_DISKS else None
+        self._pool = means.pool
+        self._placing = Placing(means.pool, dealer, means.direct_below)
+        self._buffers = means.buffers
+        keeps = means.durable_close and len(means.pool) > FEWEST_DISKS
+        self._budget = means.kept if keeps else None
         self._in_hand = in_hand
         self._failed = failed
-        self._room = room
         self._members: dict[int, Member] = {}
         self._kept: dict[int, UnitInHand] = {}
-        self._shunned: set[int] = set()  # disks that have failed this stream
         self._waiting: dict[int, UnitInHand] = {}  # for a place in a queue
         self._sendings: set[_Sending] = set()
         self._outstanding: set[trio.Event] = set()
@@ -123,54 +86,21 @@ class Outbox:
     # --- where a unit goes ------------------------------------------------------------------------------------------
 
     def deal(self, number: int) -> UnitInHand:
-        """Return a new stripe unit in hand, with its place.
-
-        A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
-        """
-        late = self._bad() | self._pool.late()
-        return UnitInHand(number, *self._dealer.deal(number, late if self._has_others(late) else self._to_avoid()))
-
-    def _bad(self) -> set[int]:
-        """Return the disks that have failed this stream, or can't be used just now."""
-        return {pooled.number for pooled in self._pool.disks if pooled.number in self._shunned or not pooled.usable}
-
-    def _to_avoid(self) -> Collection[int]:
-        """Return the disks that a unit should not go to; none where too few would be left."""
-        bad = self._bad()
-        return bad if self._has_others(bad) else ()
-
-    def _has_others(self, avoided: Collection[int]) -> bool:
-        """Tell whether enough disks are left without those."""
-        return len(self._pool) - len(avoided) >= FEWEST_DISKS
-
-    def _crowded(self) -> set[int]:
-        """Return the disks to which nothing should go that another one can take just now."""
-        return self._bad() | self._pool.late() | self._pool.short_of(self._room)
+        """Return a new stripe unit in hand, with its place."""
+        return self._placing.deal(number)
 
     def _move(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
-        """Give the unit a place on another disk, to be sent there as a whole; False where too few disks are left.
+        """Give the unit another place, as `Placing.elsewhere` does.
 
-        `avoid` is what `_to_avoid` says if not given. Whoever waits for what is on its way to the old place waits for
-        the next `_submit` of the unit.
+        Whoever waits for what is on its way to the old one waits for the next `_submit` of the unit.
         """
-        if avoid is None:
-            avoid = self._to_avoid()
-        if unit.disk not in avoid:
+        if not self._placing.elsewhere(unit, avoid):
             return False
-        unit.move(*self._dealer.deal(unit.number, avoid))
         for sending in self._sendings:
             if sending.unit is unit:
                 unit.is_shared = True
                 unit.owed += sending.arrived
                 sending.arrived = []
-        return True
-
-    def _gave_trouble(self, disk: int, error: BaseException) -> bool:
-        """Note that a disk has failed; tell whether it is worth trying another."""
-        if not isinstance(error, DiskError) or error.errno in OUR_FAULT:
-            return False
-        self._shunned.add(disk)
-        self._pool[disk].note_fault(error)
         return True
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -183,7 +113,7 @@ class Outbox:
                 try:
                     unit.allocated = await self._allocate(unit)
                 except DiskError as error:
-                    is_trouble = self._gave_trouble(disk, error)
+                    is_trouble = self._placing.gave_trouble(disk, error)
                     if unit.place == place and not (is_trouble and self._move(unit)):
                         raise
         finally:
@@ -234,7 +164,7 @@ class Outbox:
         """
         while not unit.is_sent:
             disk = self._pool[unit.disk]
-            if (unit.disk in self._shunned or not disk.usable) and self._move(unit):
+            if self._placing.is_bad(unit.disk) and self._move(unit):
                 continue
             try:
                 disk.queue.acquire_nowait()
@@ -253,11 +183,8 @@ class Outbox:
 
     def _pass_over(self, unit: UnitInHand) -> bool:
         """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
-        crowded = self._crowded()
-        if unit.sent or unit.allocated or not self._has_others(crowded):
-            return False
-        unit.move(*self._dealer.deal(unit.number, crowded))
-        return True
+        crowded = self._placing.crowded()
+        return crowded is not None and not (unit.sent or unit.allocated) and self._placing.elsewhere(unit, crowded)
 
     def _submit(self, sending: _Sending, place: Turns | None) -> None:
         """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
@@ -283,7 +210,7 @@ class Outbox:
             if not sending.is_wanted:
                 return
             if isinstance(result, outcome.Error):
-                if self._gave_trouble(disk, result.error) and self._move(unit):
+                if self._placing.gave_trouble(disk, result.error) and self._move(unit):
                     self._submit(sending, self._place_if_any(unit.disk))
                     return
                 self.lost.add(unit.number)
@@ -343,8 +270,7 @@ class Outbox:
             unit = sending.unit
             if sending.has_begun or unit.generation > 1 or unit.allocated or unit.disk not in self._pool.behind():
                 continue
-            crowded = self._crowded()
-            if self._has_others(crowded):
+            if (crowded := self._placing.crowded()) is not None:
                 self._redirect(unit, crowded)
 
     def _redirect(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
@@ -436,7 +362,9 @@ class Outbox:
                 await self._pool[disk].syncing.run(self._members[disk].sync)
             except Exception as error:
                 with trio.CancelScope(shield=True):  # the end of the mount waits for what comes of it, too
-                    is_elsewhere = self._gave_trouble(disk, error) and not recorded and await self._evacuate(disk)
+                    is_elsewhere = (
+                        self._placing.gave_trouble(disk, error) and not recorded and await self._evacuate(disk)
+                    )
                 if not is_elsewhere:
                     self._lose(disk)
                     self._failed(error)

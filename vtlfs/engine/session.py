@@ -12,17 +12,15 @@ import errno
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
-from vtlfs.disks.pool import DiskPool
-from vtlfs.engine.outbox import Kept, Outbox
-from vtlfs.engine.recorder import Recorder
+from vtlfs.engine.means import Means
+from vtlfs.engine.outbox import Outbox
 from vtlfs.engine.stripe import Dealer, Piece, cut
 from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.unit import Buffers, UnitInHand
+from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import (
     MediumFull,
     NotSequential,
@@ -40,21 +38,6 @@ ANNOUNCED_SECONDS = 0.1  # for which an announcement of a close() need not be ma
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every write session of a mount works with."""
-
-    pool: DiskPool
-    recorder: Recorder
-    tracking: Tracking  # for reading, in the trio loop
-    buffers: Buffers
-    direct_below: int
-    relieve_soon: "Callable[[WriteSession], object]"
-    relieve_all: Callable[[trio.Event], object]  # again and again, until the event
-    durable_close: bool = True
-    kept: Kept = field(default_factory=Kept)
 
 
 class _HasRivals(Exception):
@@ -89,19 +72,7 @@ class WriteSession:
         self._allocating = trio.Lock()
         self._flushing = trio.Lock()
         self._units: dict[int, UnitInHand] = {}
-        kept = means.kept if means.durable_close else None
-        self._outbox = Outbox(
-            number,
-            stripe_unit,
-            dealer,
-            header,
-            means.pool,
-            means.buffers,
-            kept,
-            self._units,
-            self._fail,
-            means.direct_below,
-        )
+        self._outbox = Outbox(number, stripe_unit, dealer, header, means, self._units, self._fail)
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
         # The last recorded unit is unfinished and would survive a power cut. What it grows by is then recorded when it

@@ -1,0 +1,63 @@
+"""What every write session of a mount works with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.recorder import Recorder
+from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.unit import Buffers
+from vtlfs.model import MIB
+
+if TYPE_CHECKING:
+    from vtlfs.engine.session import WriteSession
+
+KEPT_BYTES = 96 * MIB  # see `Kept`
+
+
+@dataclass(slots=True)
+class Kept:
+    """Bytes that all streams of a mount keep in memory after they were written, until they are synced.
+
+    A disk that dies takes what it had not synced along. Where there are too few disks to send that elsewhere, nothing
+    is kept.
+    """
+
+    limit: int = KEPT_BYTES
+    bytes: int = 0
+    freed: trio.Event | None = None  # somebody waits until there is less
+
+    def free(self, size: int) -> None:
+        """Keep so many bytes less."""
+        self.bytes -= size
+        if self.freed is not None:
+            self.freed.set()
+            self.freed = None
+
+    @property
+    def is_much(self) -> bool:
+        """Tell whether it is time to sync."""
+        return self.bytes > self.limit // 2
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether writers have to wait for a sync."""
+        return self.bytes > self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every write session of a mount works with."""
+
+    pool: DiskPool
+    recorder: Recorder
+    tracking: Tracking  # for reading, in the trio loop
+    buffers: Buffers
+    direct_below: int
+    relieve_soon: "Callable[[WriteSession], object]"
+    relieve_all: Callable[[trio.Event], object]  # again and again, until the event
+    durable_close: bool = True
+    kept: Kept = field(default_factory=Kept)

@@ -1,0 +1,70 @@
+"""Where the stripe units of a stream go: over the disks in turn, past those that are bad, late or short of room."""
+
+import errno
+from collections.abc import Collection
+
+from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.stripe import Dealer
+from vtlfs.engine.unit import UnitInHand
+from vtlfs.errors import DiskError
+
+FEWEST_DISKS = 2  # that must be left, for a stream to go on without the others
+OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would be so on any disk
+
+
+class Placing:
+    """Chooses a disk for each stripe unit of one stream, and a slot there. Used in the trio loop."""
+
+    def __init__(self, pool: DiskPool, dealer: Dealer, room: int) -> None:
+        """With less than `room` free on a disk, no unit goes there that another disk can take just now."""
+        self._pool = pool
+        self._dealer = dealer
+        self._room = room
+        self._shunned: set[int] = set()  # disks that have failed this stream
+
+    def deal(self, number: int) -> UnitInHand:
+        """Return a new stripe unit in hand, with its place.
+
+        A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
+        """
+        late = self._bad() | self._pool.late()
+        return UnitInHand(number, *self._dealer.deal(number, late if self._has_others(late) else self._to_avoid()))
+
+    def elsewhere(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
+        """Give a unit a place on another disk, to be sent there as a whole, if its own is one to avoid.
+
+        These are, if not given, those that are bad. False where it keeps its place, also because too few are left.
+        """
+        avoid = self._to_avoid() if avoid is None else avoid
+        if unit.disk not in avoid:
+            return False
+        unit.move(*self._dealer.deal(unit.number, avoid))
+        return True
+
+    def is_bad(self, disk: int) -> bool:
+        """Tell whether a disk has failed this stream, or can't be used just now."""
+        return disk in self._shunned or not self._pool[disk].usable
+
+    def crowded(self) -> set[int] | None:
+        """Return the disks to which nothing should go that another one can take just now; None where too few can."""
+        crowded = self._bad() | self._pool.late() | self._pool.short_of(self._room)
+        return crowded if self._has_others(crowded) else None
+
+    def gave_trouble(self, disk: int, error: BaseException) -> bool:
+        """Note that a disk has failed; tell whether it is worth trying another."""
+        if not isinstance(error, DiskError) or error.errno in OUR_FAULT:
+            return False
+        self._shunned.add(disk)
+        self._pool[disk].note_fault(error)
+        return True
+
+    def _bad(self) -> set[int]:
+        return {pooled.number for pooled in self._pool.disks if self.is_bad(pooled.number)}
+
+    def _to_avoid(self) -> Collection[int]:
+        """Return the disks that are bad; none where too few would be left."""
+        bad = self._bad()
+        return bad if self._has_others(bad) else ()
+
+    def _has_others(self, avoided: Collection[int]) -> bool:
+        return len(self._pool) - len(avoided) >= FEWEST_DISKS
