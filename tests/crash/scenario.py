@@ -26,6 +26,7 @@ from vtlfs.disks import label, local
 from vtlfs.engine import copying, recover, verify  # noqa: F401, so that every run finds them loaded
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
+from vtlfs.engine.session import ANNOUNCED_SECONDS
 from vtlfs.model import Mount, Opener, Session, utc_now
 from vtlfs.snap import export, schedule  # noqa: F401
 
@@ -187,11 +188,13 @@ class Run:
         await session.release()
 
     async def close_and_go_on(self, engine: Engine) -> None:
-        """Close a copy of a descriptor, and go on with the other."""
+        """Close a copy of a descriptor, and go on with the other; close that one later."""
         session = await Stream.opened(self, engine, "T2", 10)
         for size in (5_000, 5_000, 1):
             await session.write(size)
             await session.flush(closing=True)
+        await trio.sleep(2 * ANNOUNCED_SECONDS)  # for which the last close() before it counts for this one, too
+        await session.flush(closing=True)
         await session.release()
 
     async def lack_room_for_a_header(self, engine: Engine) -> None:

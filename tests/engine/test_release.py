@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -200,6 +201,39 @@ async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: 
             nursery.start_soon(rig.engine.release_writer, session)
             await other.engine.settle("T1")
             assert other.engine.tracking.medium("T1").bytes == 10
+
+
+@pytest.mark.parametrize("syncs", [False, True])
+async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
+):
+    """What it announces is over by then, and is announced again."""
+    library, commit = make_library(tmp_path), Recorder._commit
+
+    def slowly(recorder: Recorder, batch: list[Any]) -> list[Any]:
+        results = commit(recorder, batch)
+        if batch[0][1] and slow:
+            sleep(engine_module.ELSEWHERE_SECONDS * 1.2)
+        return results
+
+    slow: list[bool] = []
+    monkeypatch.setattr(Recorder, "_commit", slowly)
+    async with rigged(library) as rig, rigged(library, host="beta") as other:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        slow.append(True)
+        if syncs:
+            await session.fsync()
+        await session.flush(closing=True)
+        slow.clear()
+        async with trio.open_nursery() as nursery:
+
+            async def release() -> None:
+                await trio.testing.wait_all_tasks_blocked()  # the other mount waits
+                await rig.engine.release_writer(session)
+
+            nursery.start_soon(release)
+            assert (await other.engine.settle("T1")).bytes == 10
 
 
 @pytest.mark.parametrize(("seconds", "announced"), [(1e9, 0), (-1.0, 1)])

@@ -5,10 +5,12 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
 
+from vtlfs.fs import openers
 from vtlfs.fs.openers import Caller, Openers, dd_block, identify, ssh_client
 
 SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
@@ -141,34 +143,83 @@ def test_own_process():
     assert identify(os.getpid(), 0, 0, "alpha", "machine").program == psutil.Process().name()
 
 
-def test_program_is_looked_at_once(child):
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch):
+    """Return the processes that were looked at, in order."""
+    found: list[int] = []
+
+    def look(pid: int, *rest, **more):
+        found.append(pid)
+        return identify(pid, *rest, **more)
+
+    monkeypatch.setattr(openers, "identify", look)
+    return found
+
+
+@pytest.fixture
+async def known():
+    """Return who opens, as a mount asks for it."""
+    asked = Openers(None, "machine")
+    yield asked
+    asked.close()
+
+
+async def test_program_is_looked_at_once(child, known, looked):
     process = child([sys.executable, "-I", "-S", "-c", CHILD], SSH)
-    openers, caller = Openers(None, "machine"), Caller(process.pid, 12, 34)
-    assert openers.known(caller) is None
-    assert openers.identify(caller) == openers.known(caller) == identify(process.pid, 12, 34, None, "machine")
-    assert openers.known(Caller(process.pid, 12, 35)) is None
-    assert openers.known(Caller(process.pid, 12, 34, writing=False)) is None
+    expected = identify(process.pid, 12, 34, None, "machine")
+    for _ in range(3):
+        assert await known.identify(Caller(process.pid, 12, 34)) == expected
+    assert len(looked) == 1
+    assert (await known.identify(Caller(process.pid, 12, 35))).gid == 35
+    assert (await known.identify(Caller(process.pid, 12, 34, writing=False))).host == "192.0.2.7"
+    assert len(looked) == 3
 
 
-def test_process_that_becomes_another_program_is_looked_at_again(child):
+async def test_process_that_becomes_another_program_is_looked_at_again(child, known, looked):
     """Also where it is the same program with another environment."""
-    again = "exec env -u SSH_CONNECTION /bin/sh -c 'echo; read -r line; true'"
+    again = "exec env SSH_CONNECTION='192.0.2.8 1 x 22' /bin/sh -c 'echo; read -r line; true'"
     process = child(["/bin/sh", "-c", f"echo; read -r line; {again}"], SSH)
-    openers, caller = Openers(None, "machine"), Caller(process.pid, 0, 0)
-    assert openers.identify(caller).host == "192.0.2.7"
+    caller = Caller(process.pid, 0, 0)
+    assert [(await known.identify(caller)).host for _ in range(2)] == ["192.0.2.7"] * 2
     process.stdin.write(b"\n")
     process.stdin.flush()
     process.stdout.readline()
-    assert openers.known(caller) is None
+    assert (await known.identify(caller)).host == "192.0.2.8"
+    assert len(looked) == 2
 
 
-def test_what_can_not_be_looked_at_is_not_remembered():
+async def test_program_that_changes_while_it_is_looked_at_is_not_remembered(child, known, looked, monkeypatch):
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
+    real, programs = openers._program, iter("abccc")
+    monkeypatch.setattr(openers, "_program", lambda pid: replace(real(pid), executable=next(programs)))
+    for _ in range(3):
+        await known.identify(Caller(process.pid, 5, 6))
+    assert len(looked) == 2
+
+
+async def test_process_of_which_the_executable_is_not_shown_is_remembered(child, known, looked, monkeypatch):
+    """It is another user's, and the mount not root's."""
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
+    monkeypatch.setattr(os, "readlink", lambda path: (_ for _ in ()).throw(PermissionError(path)))
+    for _ in range(2):
+        await known.identify(Caller(process.pid, 5, 6))
+    assert len(looked) == 1
+
+
+async def test_what_can_not_be_looked_at_is_not_remembered(known, looked):
     process = subprocess.Popen(["true"])
     process.wait()
-    openers = Openers(None, "machine")
-    for caller in (Caller(0, 5, 6), Caller(process.pid, 5, 6)):
-        openers.identify(caller)
-        assert openers.known(caller) is None
+    for pid in (0, 0, process.pid, process.pid):
+        assert (await known.identify(Caller(pid, 5, 6))).program == "?"
+    assert looked == [0, 0, process.pid, process.pid]
+
+
+async def test_so_many_programs_are_remembered(child, known, looked, monkeypatch):
+    monkeypatch.setattr(openers, "MAX_KNOWN", 2)
+    process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
+    for uid in (1, 2, 1, 2, 3, 3, 1):
+        await known.identify(Caller(process.pid, uid, 0))
+    assert len(looked) == 4
 
 
 @pytest.mark.parametrize(

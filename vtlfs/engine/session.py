@@ -34,7 +34,7 @@ from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
 WORTH_A_SYNC = 4 * MIB  # of a stream, kept in memory until its disk is synced
-ANNOUNCED_SECONDS = 0.1  # for which an announcement of a close() need not be made again
+ANNOUNCED_SECONDS = 0.1  # for which a close() need not be announced again; others wait five times as long for its end
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
@@ -312,8 +312,6 @@ class WriteSession:
             await self._means.recorder.call(lambda tracking: tracking.note_flush(self.number, utc_now()), durable=False)
         except TrackingError as error:
             log.warning("session %d: %s", self.number, error)
-        else:
-            self._announced_at = trio.current_time()
 
     async def _record(self, *, durable: bool, announce: bool = False) -> None:
         """Wait for what is in flight, sync it and record it. Raises TrackingError, which leaves all as it was.
@@ -328,12 +326,12 @@ class WriteSession:
         if not rows:
             return
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
-        requests, at = self.requests, utc_now() if announce else None
+        requests, at, now = self.requests, utc_now() if announce else None, trio.current_time()
         await self._means.recorder.call(
             lambda tracking: tracking.record_progress(self.number, rows, length, requests, at), durable=durable
         )
         if announce:
-            self._announced_at = trio.current_time()
+            self._announced_at = now  # which is long ago where the commit has taken long
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         self._tail_is_durable = durable and rows[-1].bytes < self._stripe_unit

@@ -334,8 +334,8 @@ class Tracking:
     ) -> None:
         """Record stripe units that are on the disks, and the length of the stream that they make up.
 
-        A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. `flushed_at`: a close() is
-        about to be answered, see `note_flush`. Raises SessionEnded.
+        A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. `flushed_at`: a close(),
+        or the first fsync(), is about to be answered, see `note_flush`. Raises SessionEnded.
         """
         disks: set[int] = set()
         rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
@@ -386,7 +386,7 @@ class Tracking:
         return medium_of(row[:-1]), bool(row[-1])
 
     def is_closing(self, since: str) -> bool:
-        """Tell whether a session is open of which a close() was flushed after `since`."""
+        """Tell whether a session is open of which a close(), or the first fsync(), was flushed after `since`."""
         return bool(self.first("SELECT 1 FROM session WHERE state = 'open' AND flushed_at > ? LIMIT 1", since))
 
     def sync_log(self) -> None:

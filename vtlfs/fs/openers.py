@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from vtlfs.disks.lane import Lane
 from vtlfs.errors import UsageError
 from vtlfs.fs.connections import remote_address
 from vtlfs.model import Opener, check_host, parse_size
@@ -25,6 +26,7 @@ SSHD = frozenset("sshd sshd-session".split())
 FILE_SERVERS = SSHD | {"sftp-server", "smbd"}
 
 MAX_PROGRAM = 64  # characters of a program's name; whoever starts it can make it as long as he likes
+THREADS = 40  # for as many opens by processes that can't be looked at just now
 MAX_KNOWN = 1024  # programs that have opened something, and are remembered
 _STARTED, _STACK = 19, 25  # places in /proc/PID/stat, counted behind the program's name
 
@@ -40,8 +42,9 @@ class Caller:
 
 
 class Openers:
-    """Who opens, found out once a program: a daemon may open thousands of streams, and to look at a process and all its
-    ancestors takes longer than many a stream.
+    """Who opens, found out once for a process and the program that it runs. Used in the trio loop.
+
+    A daemon may open thousands of streams, and to look at it and all its ancestors takes longer than many a stream.
     """
 
     def __init__(self, host: str | None, machine: str) -> None:
@@ -49,21 +52,32 @@ class Openers:
         self._host = host
         self._machine = machine
         self._known: dict[tuple[Caller, _Program], Opener] = {}
+        self._looking = Lane("identify", THREADS)
 
-    def known(self, caller: Caller) -> Opener | None:
-        """Return who the caller is, if that was found out before; None if not. Waits for nobody."""
+    async def identify(self, caller: Caller) -> Opener:
+        """Return who the caller is.
+
+        What is not known yet a thread finds out: the locks of a process that it waits for may be held until we answer.
+        """
         program = _program(caller.pid)
-        return None if program is None else self._known.get((caller, program))
-
-    def identify(self, caller: Caller) -> Opener:
-        """Find out who the caller is, and remember it for as long as that process runs that program. May block."""
-        before = _program(caller.pid)
-        opener = identify(caller.pid, caller.uid, caller.gid, self._host, self._machine, writing=caller.writing)
-        if before is not None and before == _program(caller.pid):
+        known = None if program is None else self._known.get((caller, program))
+        if known is not None:
+            return known
+        opener, still = await self._looking.run(self._look_at, caller)
+        if program is not None and program == still:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            self._known[caller, before] = opener
+            self._known[caller, program] = opener
         return opener
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._looking.close()
+
+    def _look_at(self, caller: Caller) -> "tuple[Opener, _Program | None]":
+        """Return who it is, and what it still runs when that is known."""
+        opener = identify(caller.pid, caller.uid, caller.gid, self._host, self._machine, writing=caller.writing)
+        return opener, _program(caller.pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +103,17 @@ def _program(pid: int) -> _Program | None:
         finally:
             os.close(descriptor)
         fields = rest.split()
-        return _Program(name, fields[_STARTED], fields[_STACK], os.readlink(f"/proc/{pid}/exe"))
+        return _Program(name, fields[_STARTED], fields[_STACK], _link(pid))
     except (OSError, IndexError):
         return None
+
+
+def _link(pid: int) -> str:
+    """Return the path of what a process runs; nothing where it is not for us to see. Raises OSError if it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except PermissionError:
+        return ""
 
 
 def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, writing: bool = True) -> Opener:

@@ -29,7 +29,6 @@ from pyfuse3 import (
     StatvfsData,
 )
 
-from vtlfs.disks.lane import Lane
 from vtlfs.engine.engine import Engine
 from vtlfs.errors import NotPermitted
 from vtlfs.fs.errors import to_errno
@@ -67,7 +66,6 @@ from vtlfs.model import Opener
 LONG = 1e6  # seconds for which the kernel may believe what will not change
 BLOCK = 4096
 QUIET_SECONDS = 0.05
-IDENTIFY_THREADS = 40  # for as many opens by processes that can't be looked at just now
 
 
 class Operations(pyfuse3.Operations):
@@ -90,11 +88,10 @@ class Operations(pyfuse3.Operations):
         self._mounted_at = time.time_ns()
         self._openers = Openers(options.host, socket.gethostname())
         self._permissions = Permissions(engine.library.config, options)
-        self._identifying = Lane("identify", IDENTIFY_THREADS)
 
     def close(self) -> None:
         """Let the threads end."""
-        self._identifying.close()
+        self._openers.close()
 
     # --- names and attributes ---------------------------------------------------------------------------------------
 
@@ -367,10 +364,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOENT) from None
 
     async def _identify(self, ctx: RequestContext, *, writing: bool) -> Opener:
-        """Find out who opens: in a thread, for what is to be read in /proc may wait for a process that waits for us."""
-        caller = Caller(ctx.pid, ctx.uid, ctx.gid, writing)
-        known = self._openers.known(caller)
-        return await self._identifying.run(self._openers.identify, caller) if known is None else known
+        return await self._openers.identify(Caller(ctx.pid, ctx.uid, ctx.gid, writing))
 
     @staticmethod
     def _end_writing(inode: Inode) -> None:

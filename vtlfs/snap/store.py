@@ -10,7 +10,7 @@ from vtlfs.failpoints import reached
 from vtlfs.model import Snapshot, utc_now
 
 MAX_NAME = 200
-CLOSING_SECONDS = 5.0  # a close() that was flushed longer ago was not the last one
+CLOSING_SECONDS = 5.0  # what was flushed longer ago is not about to end
 SETTLE_SECONDS = 0.5
 SETTLE_POLL_SECONDS = 0.005
 COLUMNS = "id, name, taken_at, scheduled, media, sessions, open_sessions, tape_files, bytes"
