@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if why := _nonsense(arguments):
         parser.error(why)
     chosen = [case for case in CASES if _wanted(case.name, arguments.case)]
-    everybody = available()
+    everybody = available(arguments.directory)
     peers = [peer for peer in everybody if peer.name == SUBJECT or _wanted(peer.name, arguments.peer)]
     if missing := _unknown(arguments.peer, [peer.name for peer in everybody]):
         parser.error(missing)

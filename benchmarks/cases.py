@@ -9,14 +9,14 @@ from pathlib import Path
 
 from benchmarks import short_streams
 from benchmarks.measuring import Sample, drop_caches, measured, settle, together
-from benchmarks.peers import IN_PYFUSE3, THE_DISK, Mounted, Peer, Place, run, vtlfs
+from benchmarks.peers import NOTHING, PROMISING, THE_DISKS, Mounted, Peer, Place, run, vtlfs
 from benchmarks.programs import reading_back, side_by_side, writing
 from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
 
 MIB = 1 << 20
 SMALL, LARGE, TINY = 10 << 10, MIB, 512  # sizes of single writes and reads; the first is GNU tar's
 FEW_STREAMS, STREAMS, MANY_STREAMS = 3, 8, 32
-ALL = ("plain", "mergerfs", "bindfs", "btrfs", "vtlfs")  # peers
+PEERS = ("plain", "mergerfs", "bindfs", "btrfs", "vtlfs")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Case:
     name: str
     run: Callable[[Place, Peer, Sizes], Sample]
     unit: str = "MB/s"
-    only: tuple[str, ...] = ALL
+    only: tuple[str, ...] = PEERS
     more: tuple[Peer, ...] = ()  # that no other case has
     why_not: Callable[[], str | None] = lambda: None  # what keeps it from being measured on this machine; None: nothing
 
@@ -71,7 +71,12 @@ def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     size = sizes.tiny_stream if block == TINY else sizes.stream
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        together([writing(mounted.write(0), block, size, *mounted.flags)])
+        if mounted.parts:
+            part = size // mounted.parts // block * block
+            parts = range(mounted.parts)
+            together([writing(mounted.write(number), block, part, "oflag=direct") for number in parts])
+            return mounted.parts * part, ()
+        together([writing(mounted.write(0), block, size)])
         return size // block * block, ()
 
     return _once(place, peer, work)
@@ -133,7 +138,8 @@ def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
     """Have a program write many short streams, one after the other, each ended by fsync() and close()."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        paths = f"{mounted.write(0)}" if peer.name.startswith("vtlfs") else f"{mounted.write(0)}.%d"
+        fresh = peer.name.startswith(("vtlfs", "bound"))  # whose opens are all of new streams
+        paths = f"{mounted.write(0)}" if fresh else f"{mounted.write(0)}.%d"
         together([[sys.executable, "-m", "benchmarks.short_streams", paths, str(sizes.sessions)]])
         return sizes.sessions * short_streams.BYTES, ()
 
@@ -166,14 +172,14 @@ def _one_of_four(place: Place, peer: Peer, sizes: Sizes) -> Sample:
 
 CASES = (
     Case("write 10 KiB", partial(write_stream, block=SMALL)),
-    Case("write 1 MiB", partial(write_stream, block=LARGE), only=(*ALL, THE_DISK)),
+    Case("write 1 MiB", partial(write_stream, block=LARGE), only=(*PEERS, THE_DISKS)),
     Case("write 512 B", partial(write_stream, block=TINY)),
     Case("8 streams 10 KiB", partial(write_streams, block=SMALL), only=("plain", "mergerfs", "vtlfs")),
     Case("8 streams 1 MiB", partial(write_streams, block=LARGE), only=("plain", "mergerfs", "vtlfs")),
     Case("read 10 KiB", partial(read_stream, block=SMALL)),
     Case("read 1 MiB", partial(read_stream, block=LARGE)),
     Case("tar of a tree", write_tree, unit="s", only=("plain", "mergerfs", "vtlfs")),
-    Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", IN_PYFUSE3, "vtlfs")),
+    Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", PROMISING, NOTHING, "vtlfs")),
     Case("two slow disks, writing", partial(_two_slow, reading=False), only=("plain", "vtlfs"), why_not=why_not),
     Case("two slow disks, reading", partial(_two_slow, reading=True), only=("plain", "vtlfs"), why_not=why_not),
     Case("one slow disk of four", _one_of_four, only=("vtlfs",), more=(vtlfs(ALL_QUICK),), why_not=why_not),

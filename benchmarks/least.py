@@ -1,17 +1,17 @@
-"""The least that a file system in pyfuse3 has to do for a stream that is to be durable: the limit of what vtlfs can be.
+"""What a stream takes at least in pyfuse3: a bound of what vtlfs can reach with many short ones.
 
-python -m benchmarks.least MOUNTPOINT DIRECTORY
+python -m benchmarks.least MOUNTPOINT DIRECTORY    and --nothing, to write and sync nothing at all
 
 It gives each open() an inode of its own and answers what the kernel asks then, as vtlfs does, and it syncs what vtlfs
-has to sync: the stream's file, that file's directory, and a log. It checks, hashes, stripes and tracks nothing, can't
-read, and has no threads, so that no time is lost by waking one.
+syncs: the stream's file, that file's directory, and a log. It checks, hashes, stripes and tracks nothing, can't read,
+and has no threads, so that no time is lost by waking one.
 """
 
+import argparse
 import os
 import stat
-import sys
 from collections.abc import Sequence
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 import pyfuse3
@@ -19,6 +19,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FlagT, InodeT, RequestContext, SetattrFields
 
 PAGE = 4096  # of the log
+LOG_BYTES = 1000 * PAGE  # which are written page by page, again and again, as SQLite does with its own
 LONG = 1e6  # seconds
 
 
@@ -28,11 +29,14 @@ class Least(pyfuse3.Operations):
     enable_writeback_cache = True
     supports_dot_lookup = False
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, nothing: bool) -> None:
         super().__init__()
-        self._directory = directory
+        self._nothing = nothing
         self._within = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         self._log = os.open(directory / "log", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(self._log, bytes(LOG_BYTES))
+        os.fsync(self._log)
+        self._pages = cycle(range(0, LOG_BYTES, PAGE))
         self._fresh = count(pyfuse3.ROOT_INODE + 1)
         self._written: dict[int, list[bytes]] = {}  # by inode, of those that are open
         self._files: dict[int, int] = {}  # descriptors by inode, of those that were synced
@@ -63,6 +67,8 @@ class Least(pyfuse3.Operations):
 
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         """Write the bytes, and make them durable."""
+        if self._nothing:
+            return
         if fh not in self._files:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._files[fh] = os.open(f"{fh}", flags, 0o600, dir_fd=self._within)
@@ -70,7 +76,7 @@ class Least(pyfuse3.Operations):
         self._written[fh] = []
         os.fsync(self._files[fh])
         os.fsync(self._within)
-        os.write(self._log, bytes(PAGE))
+        os.pwrite(self._log, PAGE * b"\1", next(self._pages))
         os.fdatasync(self._log)
 
     async def flush(self, fh: FileHandleT) -> None:
@@ -97,8 +103,13 @@ class Least(pyfuse3.Operations):
 
 def main() -> None:
     """Mount it, and serve until it is unmounted."""
-    mountpoint, directory = sys.argv[1:]
-    pyfuse3.init(Least(Path(directory)), mountpoint, {"fsname=least", "default_permissions"})
+    parser = argparse.ArgumentParser(prog="benchmarks.least", description=__doc__)
+    parser.add_argument("mountpoint")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--nothing", action="store_true", help="write and sync nothing")
+    words = parser.parse_args()
+    least = Least(words.directory, nothing=words.nothing)
+    pyfuse3.init(least, words.mountpoint, {"fsname=least", "default_permissions"})
     try:
         trio.run(pyfuse3.main)
     finally:

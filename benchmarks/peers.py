@@ -5,17 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 VTLFS = str(Path(sys.executable).with_name("vtlfs"))
 TAPE = "TAPE"
 IMAGE_BYTES = 8 << 30  # of a loop device's file, which is sparse
+PROJECT = Path(__file__).parents[1]
 POLL_SECONDS = 0.02
-THE_DISK, IN_PYFUSE3 = "limit: the disk", "limit: pyfuse3"  # what no peer can pass
+MOUNT_SECONDS = 20.0
+WRITERS_A_DISK = 2
+THE_DISKS, PROMISING, NOTHING = "bound: the disks", "bound: pyfuse3", "bound: nothing done"
 
 # mergerfs with its page cache off, with direct I/O as well, and with the kernel gathering writes: the best counts.
 MERGERFS_MODES = {
@@ -63,7 +67,7 @@ class Mounted:
     write: Callable[[int], Path]
     read: Callable[[int], Path]
     pid: int | None = None  # of the process that serves, None where the kernel does
-    flags: tuple[str, ...] = ()  # that dd is to write with
+    parts: int = 0  # in which a single stream is to be written, past the page cache and at once; 0: as one stream
 
 
 @dataclass(frozen=True)
@@ -131,31 +135,40 @@ def btrfs() -> Peer:
     return Peer("btrfs RAID 0", make, mount)
 
 
-def past_the_cache() -> Peer:
-    """Return the first directory, written past the page cache: what the disk itself takes of one program."""
+def disks() -> Peer:
+    """Return the directories themselves, to be written past the page cache, by several programs at once."""
 
     @contextmanager
     def mount(place: Place) -> Iterator[Mounted]:
-        yield replace(_files(place.disks[0]), flags=("oflag=direct",))
+        paths = [disk / f"part{number}" for number in range(WRITERS_A_DISK) for disk in place.disks]
+        yield Mounted(lambda number: paths[number], lambda number: paths[number], parts=len(paths))
 
-    return Peer(THE_DISK, lambda place: None, mount)
+    return Peer(THE_DISKS, lambda place: None, mount)
 
 
-def least() -> Peer:
-    """Return a file system in pyfuse3 that does nothing but what durability needs."""
+def least(name: str, *options: str) -> Peer:
+    """Return a file system in pyfuse3 that does no more than it must."""
 
     @contextmanager
     def mount(place: Place) -> Iterator[Mounted]:
-        words = [sys.executable, "-m", "benchmarks.least", str(place.mountpoint), str(place.disks[0])]
-        with subprocess.Popen(words, process_group=0) as serving:
-            while not place.mountpoint.is_mount():
-                if serving.poll() is not None:
-                    raise RuntimeError(f"{' '.join(words)}: status {serving.returncode}")
-                time.sleep(POLL_SECONDS)
-            with _unmounting(place.mountpoint):
-                yield _files(place.mountpoint, serving.pid)
+        words = [sys.executable, "-m", "benchmarks.least", str(place.mountpoint), str(place.disks[0]), *options]
+        with subprocess.Popen(words, process_group=0, cwd=PROJECT) as serving:
+            try:
+                _wait_for(place.mountpoint, serving)
+                with _unmounting(place.mountpoint):
+                    yield _files(place.mountpoint, serving.pid)
+            finally:
+                serving.terminate()  # it has ended by itself where it was unmounted
 
-    return Peer(IN_PYFUSE3, lambda place: None, mount)
+    return Peer(name, lambda place: None, mount)
+
+
+def _wait_for(mountpoint: Path, serving: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + MOUNT_SECONDS
+    while not mountpoint.is_mount():
+        if serving.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{mountpoint}: nothing is mounted; status {serving.returncode}")
+        time.sleep(POLL_SECONDS)
 
 
 def vtlfs(name: str = "vtlfs") -> Peer:
@@ -178,14 +191,15 @@ def vtlfs(name: str = "vtlfs") -> Peer:
     return Peer(name, make, mount)
 
 
-def available() -> list[Peer]:
-    """Return the peers that this machine has, and what no peer can pass, vtlfs last. Says which are missing."""
+def available(directory: Path) -> list[Peer]:
+    """Return the peers that this machine has for a directory, and bounds, vtlfs last. Says which are missing."""
     peers = [plain()]
     peers += [mergerfs(mode) for mode in MERGERFS_MODES] if _has("mergerfs") else []
     peers += [bindfs()] if _has("bindfs") else []
     knows_btrfs = "btrfs" in Path("/proc/filesystems").read_text().split()
     peers += [btrfs()] if knows_btrfs and _has("mkfs.btrfs") else []
-    return [*peers, past_the_cache(), least(), vtlfs()]
+    peers += [disks()] if _takes_direct(directory) else []
+    return [*peers, least(PROMISING), least(NOTHING, "--nothing"), vtlfs()]
 
 
 @contextmanager
@@ -203,6 +217,16 @@ def _has(program: str) -> bool:
         return True
     print(f"{program} is not here, and is left out", file=sys.stderr)
     return False
+
+
+def _takes_direct(directory: Path) -> bool:
+    with tempfile.TemporaryDirectory(dir=directory) as temporary:
+        try:
+            os.close(os.open(Path(temporary, "file"), os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600))
+        except OSError as error:
+            print(f"{directory} takes no O_DIRECT, {THE_DISKS!r} is left out: {error.strerror}", file=sys.stderr)
+            return False
+    return True
 
 
 def _files(directory: Path, pid: int | None = None) -> Mounted:

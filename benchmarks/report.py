@@ -22,8 +22,11 @@ MIB = 1 << 20
 LEGEND = """\
 Each figure is the median of all runs, of which "range" is the least and the most. MB is 10^6 bytes, GB is 10^9 bytes.
 "ratio" is how many times as fast vtlfs is as this peer. "CPU" is processor time of the whole machine, "server" that of
-the process that serves the file system, which had "peak" of memory at most; "-" where the kernel serves. "limit" is
-what no peer can pass: the disk, written past the page cache, or a file system in pyfuse3 that only syncs what it must.
+the process that serves the file system, which had "peak" of memory at most; "-" where the kernel serves.
+
+A bound is no peer, it shows what there is to reach. "the disks": several dd at once that write past the page cache,
+without a file system in between. "pyfuse3": a file system that answers the kernel and syncs as often as vtlfs, and does
+nothing else; "nothing done": which does not even write or sync, so that all of its time is the kernel's and pyfuse3's.
 """
 
 
@@ -100,11 +103,11 @@ def _verdicts(verdicts: list[Verdict]) -> Table:
     rows.add_column("vtlfs has")
     rows.add_column("to reach", justify="right")
     rows.add_column("")
-    rows.add_column("limit has", justify="right")
+    rows.add_column("bound has", justify="right")
     for verdict in verdicts:
         has, limit = f"{verdict.multiple()} x {verdict.of}", f"{verdict.sign} {verdict.limit}"
-        possible = "" if verdict.possible is None else f"{verdict.possible:.2f}"
-        rows.add_row(verdict.case, has, limit, "met" if verdict.met else "missed", possible)
+        bound = "" if verdict.bound is None else f"{verdict.bound:.2f}"
+        rows.add_row(verdict.case, has, limit, "met" if verdict.met else "missed", bound)
     return rows
 
 

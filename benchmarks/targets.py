@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from benchmarks.cases import MIB
-from benchmarks.peers import IN_PYFUSE3, THE_DISK
+from benchmarks.peers import NOTHING, THE_DISKS
 from benchmarks.summary import SUBJECT, Summaries, Summary
 
 
@@ -18,7 +18,7 @@ class Verdict:
     of: str  # what `measured` is a multiple of
     sign: Literal[">=", "<="]
     limit: float
-    possible: float | None = None  # the multiple of the same that was measured of what nobody can pass
+    bound: float | None = None  # the multiple of the same that a bound has, where there is one
 
     @property
     def met(self) -> bool:
@@ -54,7 +54,7 @@ class Rate:
     peer: str  # how its name begins; where several do so, the best in this case counts
     least: float
     subject: str = SUBJECT
-    bound: str = ""  # the peer that nobody can pass, where there is one
+    bound: str = ""  # the peer that does nothing but what nobody can do without
 
     def judge(self, found: Summaries) -> Verdict | None:
         """Compare with the best of the peers."""
@@ -62,8 +62,8 @@ class Rate:
         if not (ours and best):
             return None
         bound = found[self.case].get(self.bound)
-        possible = bound.over(best[1]) if bound else None
-        return Verdict(self.case, ours.over(best[1]), best[0], ">=", self.least, possible)
+        multiple = None if bound is None else bound.over(best[1])
+        return Verdict(self.case, ours.over(best[1]), best[0], ">=", self.least, multiple)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Memory:
 TARGETS: tuple[Target, ...] = (
     Rate("write 10 KiB", "mergerfs", 2.0),
     Rate("write 10 KiB", "plain", 0.8),
-    Rate("write 1 MiB", "mergerfs", 1.2, bound=THE_DISK),
+    Rate("write 1 MiB", "mergerfs", 1.2, bound=THE_DISKS),
     Rate("write 1 MiB", "plain", 0.9),
     Rate("write 512 B", "mergerfs", 2.0),
     Sum("8 streams 10 KiB", "write 10 KiB", 0.9),
@@ -140,7 +140,7 @@ TARGETS: tuple[Target, ...] = (
     Rate("read 1 MiB", "mergerfs", 1.0),
     Rate("read 1 MiB", "plain", 0.7),
     Time("tar of a tree", "plain", 1.1),
-    Rate("short sessions", "plain", 0.5, bound=IN_PYFUSE3),
+    Rate("short sessions", "plain", 0.5, bound=NOTHING),
     Rate("two slow disks, writing", "plain", 1.9),
     Rate("two slow disks, reading", "plain", 1.9),
     Rate("one slow disk of four", "vtlfs, no slow disk", 0.8),

@@ -10,7 +10,7 @@ from benchmarks import plot, report
 from benchmarks.cases import CASES, Case, Sizes
 from benchmarks.conditions import conditions, file_system, headline
 from benchmarks.measuring import Sample
-from benchmarks.peers import IN_PYFUSE3, THE_DISK, Peer, Place
+from benchmarks.peers import NOTHING, PROMISING, THE_DISKS, Peer, Place
 from benchmarks.slow_disks import ALL_QUICK
 from benchmarks.summary import Results, summarize
 from benchmarks.targets import TARGETS, Memory, Rate, Slowest, Sum, Time, Verdict, judge
@@ -18,7 +18,7 @@ from benchmarks.targets import TARGETS, Memory, Rate, Slowest, Sum, Time, Verdic
 MIB = 1 << 20
 PEERS = (
     *("plain directory", "mergerfs off", "mergerfs direct", "mergerfs writeback", "bindfs", "btrfs RAID 0"),
-    *(THE_DISK, IN_PYFUSE3, "vtlfs"),
+    *(THE_DISKS, PROMISING, NOTHING, "vtlfs"),
 )
 
 
@@ -93,14 +93,14 @@ def test_of_short_sessions_the_rate_is_compared_though_their_time_is_measured():
     assert verdicts(results) == ["short sessions: 0.40 x plain directory (>= 0.5): missed"]
 
 
-def test_what_is_possible_is_a_multiple_of_the_same():
+def test_a_bound_is_a_multiple_of_the_same():
     large, sessions = Case("write 1 MiB", never), Case("short sessions", never, unit="s")
     results = {
-        large: {"mergerfs off": at(500), "mergerfs direct": at(750), THE_DISK: at(840), "vtlfs": at(700)},
-        sessions: {"plain directory": taking(1), IN_PYFUSE3: taking(4), "vtlfs": taking(8)},
+        large: {"mergerfs off": at(500), "mergerfs direct": at(750), THE_DISKS: at(840), "vtlfs": at(700)},
+        sessions: {"plain directory": taking(1), NOTHING: taking(4), "vtlfs": taking(8)},
     }
     found = judge(summarize(results))
-    assert [(verdict.case, verdict.of, verdict.possible) for verdict in found] == [
+    assert [(verdict.case, verdict.of, verdict.bound) for verdict in found] == [
         ("write 1 MiB", "the best mergerfs (direct)", pytest.approx(1.12)),
         ("short sessions", "plain directory", pytest.approx(0.25)),
     ]

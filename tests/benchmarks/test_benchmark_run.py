@@ -12,9 +12,9 @@ from mounting import PROJECT, SECONDS, mountpoints, require_fuse
 from benchmarks import short_streams
 from benchmarks.__main__ import _draw, main
 from benchmarks.cases import Case, Sizes, write_sessions, write_stream
-from benchmarks.least import PAGE
+from benchmarks.least import LOG_BYTES, PAGE
 from benchmarks.measuring import Sample
-from benchmarks.peers import Place, least, past_the_cache
+from benchmarks.peers import Place, disks, least
 
 PROGRAM = [sys.executable, "-m", "benchmarks"]
 
@@ -51,26 +51,46 @@ def test_a_small_run_writes_a_file_and_prints_tables(tmp_path: Path):
     assert {entry.name for entry in tmp_path.iterdir()} <= {"out.json", "out.svg"}
 
 
-def test_the_limits_are_measured_with_real_bytes(tmp_path: Path):
-    """The stream past the page cache is whole on its disk, and each short stream a file, beside the log."""
-    require_fuse()
-    place = Place(tmp_path, (tmp_path / "disk0", tmp_path / "disk1"))
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Return where a case can be measured."""
+    return Place(tmp_path, (tmp_path / "disk0", tmp_path / "disk1"))
+
+
+def sizes_in(place: Place) -> dict[str, int]:
+    """Return the size of each file on both disks."""
+    return {f"{disk.name}/{path.name}": path.stat().st_size for disk in place.disks for path in disk.iterdir()}
+
+
+def test_the_bound_of_the_disks_writes_all_of_the_stream_to_both(place: Place):
     sizes = Sizes.in_proportion(8)
-    assert write_stream(place, past_the_cache(), sizes, 1 << 20).bytes == sizes.stream
-    assert (place.disks[0] / "stream0").stat().st_size == sizes.stream
-    sample = write_sessions(place, least(), sizes)
-    assert sample.memory > 1 << 20
-    found = {path.name: path.stat().st_size for path in place.disks[0].iterdir()}
-    assert found.pop("log") == sizes.sessions * PAGE
+    assert write_stream(place, disks(), sizes, 1 << 20).bytes == sizes.stream
+    assert sizes_in(place) == {f"disk{disk}/part{part}": sizes.stream // 4 for disk in (0, 1) for part in (0, 1)}
+
+
+def test_the_bound_of_pyfuse3_keeps_each_stream_and_writes_its_log(place: Place):
+    require_fuse()
+    sizes = Sizes.in_proportion(8)
+    assert write_sessions(place, least("bound"), sizes).memory > 1 << 20
+    found = sizes_in(place)
+    assert found.pop("disk0/log") == LOG_BYTES
     assert list(found.values()) == [short_streams.BYTES] * sizes.sessions
+    written = (place.disks[0] / "log").read_bytes()
+    assert [written[page * PAGE] for page in range(sizes.sessions + 1)] == [1] * sizes.sessions + [0]
     assert str(place.mountpoint) not in mountpoints()
 
 
-def test_a_limit_that_can_not_be_mounted_is_an_error(tmp_path: Path):
-    place = Place(tmp_path, (tmp_path / "disk0", tmp_path / "disk1"))
+def test_the_bound_that_does_nothing_keeps_nothing(place: Place):
+    require_fuse()
+    write_sessions(place, least("bound", "--nothing"), Sizes.in_proportion(8))
+    assert sizes_in(place) == {"disk0/log": LOG_BYTES}
+    assert str(place.mountpoint) not in mountpoints()
+
+
+def test_a_bound_that_can_not_be_mounted_is_an_error(place: Place):
     place.empty()
     place.disks[0].rmdir()
-    with pytest.raises(RuntimeError, match=r"least.*: status 1"), least().mount(place):
+    with pytest.raises(RuntimeError, match="mnt: nothing is mounted; status 1"), least("bound").mount(place):
         pass
 
 
