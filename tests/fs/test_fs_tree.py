@@ -68,6 +68,19 @@ async def prune(engine: Engine, number: int) -> None:
     await engine.change(lambda tracking: store.remove(tracking, [number]))
 
 
+async def listed(tree: Tree, directory: Node) -> list[str]:
+    """Return all names in the directory, as they are read page by page."""
+    names: list[str] = []
+    place = 0
+    while page := await tree.entries(directory, place):
+        places = [entry.place for entry in page]
+        assert places == sorted(set(places))
+        assert places[0] > place, "places ascend"
+        place = places[-1]
+        names += [entry.name for entry in page]
+    return names
+
+
 async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine):
     await write(engine, "T1", b"one")
     await write(engine, "T1", b"two")
@@ -77,7 +90,7 @@ async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine):
 
     async def walk(directory: object) -> None:
         nonlocal seen
-        for name, listed in await tree.entries(directory):
+        for _, name, listed in await tree.entries(directory):
             found = await tree.look_up(directory, name)
             assert stable_number(found) == stable_number(listed)
             assert type(found) is type(listed)
@@ -87,6 +100,45 @@ async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine):
 
     await walk(ROOT)
     assert seen == 5 + 2 + 3 + 3 + 1 + 3 + 3 + 2 + (1 + 2 + 3 + 3 + 2)
+
+
+@pytest.mark.parametrize("page", [1, 2, 256])
+async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, page: int
+):
+    monkeypatch.setattr("vtlfs.fs.tree.PAGE", page)
+    for _ in range(5):
+        await write(engine, "T1", b"data")
+    number, tree = await snapshot(engine), Tree(engine)
+    await write(engine, "T1", b"later")
+    await engine.change(lambda tracking: tracking.add_media(["A1"], None, utc_now()))
+    await engine.change(lambda tracking: tracking.load(0, "T1", utc_now()))
+    readers = [await engine.open_reader("T1", 1, 0, TAR) for _ in range(3)]
+    files, media = [f"{number:04d}" for number in range(5)], ["T1", "T2", "drives"]
+    assert await listed(tree, ROOT) == ["drives", "media", "files", "sessions", "snapshots"]
+    assert await listed(tree, DRIVES) == ["0", "1"]
+    assert await listed(tree, DriveDirectory(0)) == ["loaded", *media, "A1"]
+    assert await listed(tree, MEDIA) == await listed(tree, FILES) == [*media, "A1"]
+    assert await listed(tree, await tree.look_up(FILES, "T1")) == [*files, "0005"]
+    assert await listed(tree, SESSIONS) == [str(reader.number) for reader in readers]
+    assert await listed(tree, SNAPSHOTS) == [str(number)]
+    assert await listed(tree, await past_path(tree, number)) == ["media", "files"]
+    for part in ("media", "files"):
+        assert await listed(tree, await past_path(tree, number, part)) == media
+    assert await listed(tree, await past_path(tree, number, "files", "T1")) == files
+
+
+async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vtlfs.fs.tree.PAGE", 2)
+    tree = Tree(engine)
+    first = await tree.entries(DriveDirectory(1))
+    assert [entry.name for entry in first] == ["loaded", "T1", "T2"]
+    await engine.change(lambda tracking: tracking.add_media(["A1"], None, utc_now()))  # before all, by its name
+    await engine.change(lambda tracking: tracking.unload(1))
+    rest = await tree.entries(DriveDirectory(1), first[-1].place)
+    assert [entry.name for entry in rest] == ["drives", "A1"]
+    assert await tree.entries(DriveDirectory(1), rest[-1].place) == []
+    assert (await tree.entries(DriveDirectory(1)))[0] == first[1], "the same at the same place"
 
 
 async def test_medium_stands_for_its_length_at_the_look_up(engine: Engine):
@@ -146,9 +198,9 @@ async def test_loaded_link(engine: Engine):
     link = await tree.look_up(DriveDirectory(1), "loaded")
     assert isinstance(link, LoadedLink)
     assert link.target == "T2"
-    names = [name for name, _ in await tree.entries(DriveDirectory(1))]
+    names = await listed(tree, DriveDirectory(1))
     assert names[0] == "loaded"
-    assert "loaded" not in [name for name, _ in await tree.entries(DriveDirectory(0))]
+    assert "loaded" not in await listed(tree, DriveDirectory(0))
 
 
 async def test_open_sessions_are_listed_and_all_are_found(engine: Engine):
@@ -156,7 +208,7 @@ async def test_open_sessions_are_listed_and_all_are_found(engine: Engine):
     closed = await write(engine, "T1", b"data")
     opened = await engine.open_writer("T1", 1, TAR)
     await opened.write(0, b"12345")
-    assert [name for name, _ in await tree.entries(SESSIONS)] == [str(opened.number)]
+    assert await listed(tree, SESSIONS) == [str(opened.number)]
     for number, state, received in ((closed, "released", 4), (opened.number, "open", 5)):
         node = await tree.look_up(SESSIONS, str(number))
         assert isinstance(node, SessionNode)
@@ -206,7 +258,7 @@ async def test_a_snapshot_stands_for_what_was_then(engine: Engine):
     medium = await past_path(tree, number, "media", "T1")
     assert isinstance(medium, PastMediumNode)
     assert medium.medium.bytes == 3
-    assert [name for name, _ in await tree.entries(await past_path(tree, number, "files", "T1"))] == ["0000"]
+    assert await listed(tree, await past_path(tree, number, "files", "T1")) == ["0000"]
     assert await tree.entries(await past_path(tree, number, "files", "T2")) == []
     file = await past_path(tree, number, "files", "T1", "0000")
     assert stable_number(file) == stable_number(await tree.look_up(await tree.look_up(FILES, "T1"), "0000"))
@@ -218,7 +270,7 @@ async def test_a_snapshot_stands_for_what_was_then(engine: Engine):
 async def test_medium_that_came_later_is_not_in_a_snapshot(engine: Engine):
     tree, number = Tree(engine), await snapshot(engine)
     await engine.change(lambda tracking: tracking.add_media(["T3"], None, utc_now()))
-    assert [name for name, _ in await tree.entries(await past_path(tree, number, "media"))] == ["T1", "T2", "drives"]
+    assert await listed(tree, await past_path(tree, number, "media")) == ["T1", "T2", "drives"]
     with pytest.raises(NoSuchEntry):
         await past_path(tree, number, "media", "T3")
     assert await past_path(tree, await snapshot(engine), "media", "T3")
@@ -229,7 +281,7 @@ async def test_snapshots_are_listed_ascending_until_they_are_pruned(engine: Engi
     numbers = [await snapshot(engine) for _ in range(12)]
     media = await past_path(tree, numbers[3], "media")
     await prune(engine, numbers[3])
-    assert [name for name, _ in await tree.entries(SNAPSHOTS)] == [str(n) for n in numbers if n != numbers[3]]
+    assert await listed(tree, SNAPSHOTS) == [str(n) for n in numbers if n != numbers[3]]
     with pytest.raises(NoSuchEntry):
         await tree.look_up(SNAPSHOTS, str(numbers[3]))
     with pytest.raises(NoSuchEntry):

@@ -1,17 +1,48 @@
 """The mounted tree as a directory: what is listed, what stat() shows, links, numbers, and tools that walk it."""
 
+import ctypes
 import json
 import os
 import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from mounting import Mounted, OnDisks, random_bytes, shell
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+C = ctypes.CDLL(None, use_errno=True)
+C.opendir.restype, C.opendir.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+C.readdir.restype, C.readdir.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+C.telldir.restype, C.telldir.argtypes = ctypes.c_long, [ctypes.c_void_p]
+C.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+C.rewinddir.argtypes = C.closedir.argtypes = [ctypes.c_void_p]
+D_NAME = 19  # where the name begins in a `struct dirent`
+
+
+@contextmanager
+def opened_directory(path: Path) -> Iterator[int]:
+    """Open a directory with opendir(), for a Python program can't go back in one."""
+    directory = C.opendir(os.fsencode(path))
+    assert directory, os.strerror(ctypes.get_errno())
+    try:
+        yield directory
+    finally:
+        C.closedir(directory)
+
+
+def names(directory: int) -> Iterator[str]:
+    """Yield the names that follow."""
+    while entry := C.readdir(directory):
+        name = ctypes.string_at(entry + D_NAME).decode()
+        if name not in (".", ".."):
+            yield name
 
 
 def write(path: Path, data: bytes) -> int:
@@ -45,6 +76,22 @@ def test_directory_of_many_entries_is_listed_whole(library: OnDisks):
         assert len(names) == len(set(names)) == 3009
         assert shell(f"find {mounted.path}/media -type f | wc -l").stdout == "3009\n"
         assert shell(f"ls -U {mounted.path}/drives/0 | wc -l").stdout == "3009\n"
+
+
+def test_listing_can_be_gone_back_in(library: OnDisks):
+    library.add("MANY001..MANY900")
+    with library.mounted() as mounted, opened_directory(mounted.path / "drives/1") as directory:
+        begun = list(islice(names(directory), 400))
+        place = C.telldir(directory)
+        rest = list(names(directory))
+        assert sorted([*begun, *rest]) == sorted(os.listdir(mounted.path / "drives/1"))
+        assert len(rest) == 909 - 400
+        library.add("LATER")
+        assert list(names(directory)) == ["LATER"], "it goes on where it was"
+        C.seekdir(directory, place)
+        assert list(names(directory)) == [*rest, "LATER"]
+        C.rewinddir(directory)
+        assert list(names(directory)) == [*begun, *rest, "LATER"]
 
 
 def test_stat_of_media_and_tape_files(library: OnDisks):

@@ -41,7 +41,7 @@ def check_views(acting: Actor, then: dict[int, Rows]) -> None:
         with closing(open_view(acting.library, number)) as view:
             assert contents(view) == rows, f"snapshot {number}"
             media = view.media()
-        assert past.media(acting.tracking, number) == media
+        assert sorted(past.media_after(acting.tracking, number, 0), key=lambda medium: medium.barcode) == media
         assert [past.medium(acting.tracking, number, one.barcode) for one in media] == media
 
 
@@ -211,19 +211,19 @@ def test_the_past_of_media_and_tape_files(acting: Actor) -> None:
     acting.record(third, 1)
     acting.release(third)
     for number in (one, two):
-        assert [(medium.barcode, medium.tape_files) for medium in past.media(tracking, number)] == [
+        assert [(medium.barcode, medium.tape_files) for medium in past.media_after(tracking, number, 0)] == [
             ("A1", number),
             ("A2", 0),
             ("A3", 0),
         ]
-    assert [file.session for file in past.tape_files(tracking, one, "A1")] == [first]
+    assert [file.session for file in past.tape_files(tracking, one, "A1", 0, 9)] == [first]
     assert past.tape_file(tracking, two, "A1", 1).session == second
     with pytest.raises(NoSuchTapeFile):
         past.tape_file(tracking, one, "A1", 1)
     with pytest.raises(NoSuchMedium):
         past.medium(tracking, one, "NONE")
     with pytest.raises(NoSuchSnapshot):
-        past.media(tracking, 3)
+        past.media_after(tracking, 3, 0)
 
 
 def steps_of(tracking: Tracking, ask: Callable[[], object]) -> int:
@@ -253,6 +253,10 @@ def test_what_commands_and_mounts_ask_first_costs_the_same_however_much_there_is
         lambda: tracking.sessions(SessionFilter(medium="A1", limit=5)),
         lambda: store.snapshots(tracking, 5),
         lambda: store.is_changed(tracking),
+        lambda: tracking.media_after(1, 2),
+        lambda: tracking.tape_files("A1", 2, 5),
+        lambda: store.after(tracking, 10, 5),
+        lambda: past.tape_files(tracking, 20, "A1", 2, 5),
     ]
 
     def live(sessions: int) -> list[int]:
@@ -295,7 +299,7 @@ def test_looking_at_a_state_costs_the_same_however_much_came_before_and_after(ac
                 lambda: view.sessions(SessionFilter(limit=5)),
                 lambda: browse.sessions_page(view, browse.SessionQuery(), 0, 5),
                 lambda: browse.sessions_page(view, browse.SessionQuery(state="open"), 0, 5),
-                lambda: past.media(acting.tracking, number),
+                lambda: past.media_after(acting.tracking, number, 0),
             ]
             return [steps_of(view, question) for question in questions[:-1]] + [
                 steps_of(acting.tracking, questions[-1])

@@ -289,6 +289,11 @@ class Tracking:
         """Return the media in the order of their barcodes."""
         return [medium_of(row) for row in self.execute(f"SELECT {_MEDIUM} FROM medium ORDER BY barcode")]
 
+    def media_after(self, number: int, limit: int) -> list[Medium]:
+        """Return the media that were added after the one with the id `number`, in that order: the first `limit`."""
+        rows = self.execute(f"SELECT {_MEDIUM} FROM medium WHERE id > ? ORDER BY id LIMIT ?", number, limit)
+        return [medium_of(row) for row in rows]
+
     def reserve(self, session: int, barcode: str, need: int, want: int) -> int:
         """Promise space on a medium with a capacity to an open session: `want` bytes more, or else `need`.
 
@@ -491,10 +496,11 @@ class Tracking:
 
     # --- tape files and stripe units --------------------------------------------------------------------------------
 
-    def tape_files(self, barcode: str) -> list[TapeFile]:
-        """Return the tape files of a medium, in order. Raises NoSuchMedium."""
+    def tape_files(self, barcode: str, first: int = 0, limit: int | None = None) -> list[TapeFile]:
+        """Return the tape files of a medium from number `first` on, in order; at most `limit`. Raises NoSuchMedium."""
         self.medium(barcode)
-        rows = self.execute(f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? ORDER BY number", barcode)
+        condition, most = "tape_file.medium = ? AND number >= ?", -1 if limit is None else limit
+        rows = self.execute(f"SELECT {_TAPE_FILE} WHERE {condition} ORDER BY number LIMIT ?", barcode, first, most)
         return [tape_file_of(row) for row in rows]
 
     def tape_files_between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:

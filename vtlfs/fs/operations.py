@@ -9,7 +9,9 @@ import os
 import socket
 import stat
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import count
 
 import pyfuse3
@@ -48,6 +50,7 @@ from vtlfs.fs.rights import Permissions
 from vtlfs.fs.tree import (
     MEDIA,
     DriveDirectory,
+    Entry,
     FilesDirectory,
     LoadedLink,
     MediumNode,
@@ -68,6 +71,15 @@ BLOCK = 4096
 QUIET_SECONDS = 0.05
 
 
+@dataclass(slots=True)
+class _Listing:
+    """A directory that is open: what was read of it and not listed yet, and the place of the last that was listed."""
+
+    node: Node
+    place: int = 0
+    ahead: deque[Entry] = field(default_factory=deque)
+
+
 class Operations(pyfuse3.Operations):
     """The handlers of one mount. `getxattr` stays out: once it exists, every cached write asks for an attribute."""
 
@@ -81,7 +93,7 @@ class Operations(pyfuse3.Operations):
         self._tree = Tree(engine)
         self._inodes = Inodes()
         self._handles: dict[int, Handle] = {}
-        self._listings: dict[int, tuple[Node, list[tuple[str, Node]]]] = {}
+        self._listings: dict[int, _Listing] = {}
         self._numbers = count(1)
         self._writes = 0  # that have come
         self._writing = 0  # of these, in the works
@@ -159,25 +171,34 @@ class Operations(pyfuse3.Operations):
 
     @to_errno
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        """Open a directory. Its entries are those of the moment when reading begins."""
+        """Open a directory."""
         number = next(self._numbers)
-        self._listings[number] = (self._inodes[inode].node, [])
+        self._listings[number] = _Listing(self._inodes[inode].node)
         return FileHandleT(number)
 
     @to_errno
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        """List the directory from entry `start_id` on."""
-        node, entries = self._listings[fh]
-        if start_id == 0:
-            entries = await self._tree.entries(node)
-            self._listings[fh] = (node, entries)
-        for index in range(start_id, len(entries)):
-            name, child = entries[index]
-            inode = self._inodes.listed(child)
+        """List the directory behind the place `start_id`.
+
+        What comes meanwhile may be listed or not; what is there all the time is listed once.
+        """
+        listing = self._listings[fh]
+        if start_id == 0 or start_id != listing.place:  # the beginning, or rewinddir() or seekdir()
+            listing.place = start_id
+            listing.ahead.clear()
+        while True:
+            if not listing.ahead:
+                listing.ahead.extend(await self._tree.entries(listing.node, listing.place))
+            if not listing.ahead:
+                return
+            place, name, node = listing.ahead[0]
+            inode = self._inodes.listed(node)
             attributes = self._attributes(inode, inode.number)
-            if not pyfuse3.readdir_reply(token, FileNameT(name.encode()), attributes, index + 1):
+            if not pyfuse3.readdir_reply(token, FileNameT(name.encode()), attributes, place):
                 self._inodes.forget(inode.number, 1)
                 return
+            listing.place = place
+            listing.ahead.popleft()
 
     @to_errno
     async def releasedir(self, fh: FileHandleT) -> None:

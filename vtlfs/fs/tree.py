@@ -9,9 +9,9 @@ it is the medium as it stood then. A tape file of a snapshot is the tape file th
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vtlfs.engine.engine import Engine
 from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapshot, NoSuchTapeFile
@@ -20,6 +20,7 @@ from vtlfs.snap import past, store
 
 LOADED = "loaded"
 SHOWN_UNITS = 1000  # stripe units in the text of a session; more are counted
+PAGE = 256  # entries that are read at a time: meanwhile the mount answers nothing else
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _TAPE_FILE = re.compile(r"[0-9]{4}|[1-9][0-9]{4,9}")
 
@@ -112,6 +113,15 @@ class PastMediumNode:
 PastNode = SnapshotDirectory | PastFilesDirectory | PastMediumNode
 Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode | SessionNode | LoadedLink | PastNode
 
+
+class Entry(NamedTuple):
+    """A directory's entry. `place` is above 0, ascends, and is the same for as long as the entry is there."""
+
+    place: int
+    name: str
+    node: Node
+
+
 ROOT = Directory("")
 DRIVES, MEDIA, FILES, SESSIONS = (Directory(name) for name in ("drives", "media", "files", "sessions"))
 SNAPSHOTS = Directory("snapshots")
@@ -202,48 +212,51 @@ class Tree:
             raise NoSuchEntry(name) from None
         raise NoSuchEntry(name)
 
-    async def entries(self, directory: Node) -> list[tuple[str, Node]]:
-        """Return the names in the directory, with their nodes."""
-        return list(await self._entries(directory))
-
-    async def _entries(self, directory: Node) -> Iterator[tuple[str, Node]]:
+    async def entries(self, directory: Node, after: int = 0) -> list[Entry]:
+        """Return the entries of the directory behind the place `after`, the first ones; none at the end."""
         tracking = self._tracking
         match directory:
             case Directory(""):
-                return iter(TOP.items())
+                return [Entry(place, *named) for place, named in enumerate(TOP.items(), 1)][after:]
             case Directory("drives"):
-                drives = range(self._engine.library.config.drives)
-                return ((str(number), DriveDirectory(number)) for number in drives)
+                drives = range(after, self._engine.library.config.drives)
+                return [Entry(number + 1, str(number), DriveDirectory(number)) for number in drives]
             case Directory("media"):
-                return ((medium.barcode, MediumNode(medium, None)) for medium in tracking.media())
+                media = tracking.media_after(after, PAGE)
+                return [Entry(medium.id, medium.barcode, MediumNode(medium, None)) for medium in media]
             case Directory("files"):
-                return ((medium.barcode, FilesDirectory(medium)) for medium in tracking.media())
+                media = tracking.media_after(after, PAGE)
+                return [Entry(medium.id, medium.barcode, FilesDirectory(medium)) for medium in media]
             case Directory("sessions"):
                 numbers = await self._engine.open_sessions()
-                return ((str(number), SessionNode(number, b"", "")) for number in numbers)
+                return [
+                    Entry(number, str(number), SessionNode(number, b"", "")) for number in numbers if number > after
+                ]
             case DriveDirectory(drive):
-                return self._drive_entries(drive)
+                return self._drive_entries(drive, after)
             case FilesDirectory(medium):
                 await self._engine.settle(medium.barcode)
-                files = tracking.tape_files(medium.barcode)
-                return ((f"{file.number:04d}", TapeFileNode(medium, file)) for file in files)
+                return _files(medium, tracking.tape_files(medium.barcode, after, PAGE))
             case Directory("snapshots"):
-                return ((str(one.id), SnapshotDirectory(one)) for one in store.snapshots(tracking))
+                return [
+                    Entry(one.id, str(one.id), SnapshotDirectory(one)) for one in store.after(tracking, after, PAGE)
+                ]
             case SnapshotDirectory() | PastFilesDirectory():
-                return self._past_entries(directory)
+                return self._past_entries(directory, after)
         raise NotADirectoryError
 
-    def _past_entries(self, directory: SnapshotDirectory | PastFilesDirectory) -> Iterator[tuple[str, Node]]:
+    def _past_entries(self, directory: SnapshotDirectory | PastFilesDirectory, after: int) -> list[Entry]:
         tracking = self._tracking
         match directory:
             case SnapshotDirectory(snapshot, ""):
-                return ((part, SnapshotDirectory(snapshot, part)) for part in PARTS)
+                parts = enumerate(PARTS, 1)
+                return [Entry(place, part, SnapshotDirectory(snapshot, part)) for place, part in parts][after:]
             case SnapshotDirectory(snapshot, part):
                 kind = PastMediumNode if part == "media" else PastFilesDirectory
-                return ((medium.barcode, kind(snapshot, medium)) for medium in past.media(tracking, snapshot.id))
+                media = past.media_after(tracking, snapshot.id, after)
+                return [Entry(medium.id, medium.barcode, kind(snapshot, medium)) for medium in media]
             case PastFilesDirectory(snapshot, medium):
-                files = past.tape_files(tracking, snapshot.id, medium.barcode)
-                return ((f"{file.number:04d}", TapeFileNode(medium, file)) for file in files)
+                return _files(medium, past.tape_files(tracking, snapshot.id, medium.barcode, after, PAGE))
 
     def _past(self, parent: SnapshotDirectory | PastFilesDirectory, name: str) -> Node:
         """Return what a snapshot has under this name. It is not there any more once the snapshot was pruned."""
@@ -259,11 +272,14 @@ class Tree:
                 number = _parse(name, _TAPE_FILE)
                 return TapeFileNode(medium, past.tape_file(self._tracking, snapshot.id, medium.barcode, number))
 
-    def _drive_entries(self, drive: int) -> Iterator[tuple[str, Node]]:
+    def _drive_entries(self, drive: int, after: int) -> list[Entry]:
+        """Return the link to what is loaded at place 1, and the media behind it."""
+        media = self._tracking.media_after(max(0, after - 1), PAGE)
+        entries = [Entry(medium.id + 1, medium.barcode, MediumNode(medium, drive)) for medium in media]
         with suppress(KeyError):
-            yield LOADED, self._loaded(drive)
-        for medium in self._tracking.media():
-            yield medium.barcode, MediumNode(medium, drive)
+            if after == 0:
+                entries.insert(0, Entry(1, LOADED, self._loaded(drive)))
+        return entries
 
     def _drive(self, name: str) -> DriveDirectory:
         number = _parse(name, _NUMBER)
@@ -299,6 +315,10 @@ class Tree:
         text = json.dumps(document, indent=1) + "\n"
         changed_at = session.released_at or session.opened_at
         return SessionNode(number, text.encode(), changed_at, session.medium, session.uid)
+
+
+def _files(medium: Medium, files: list[TapeFile]) -> list[Entry]:
+    return [Entry(file.number + 1, f"{file.number:04d}", TapeFileNode(medium, file)) for file in files]
 
 
 def _parse(name: str, form: re.Pattern[str]) -> int:

@@ -15,11 +15,12 @@ from vtlfs.snap import store
 _COLUMNS = VERSIONED["medium"][1]
 
 
-def media(tracking: Tracking, snapshot: int) -> list[Medium]:
-    """Return the media as they stood at a snapshot, in the order of their barcodes. Raises NoSuchSnapshot."""
+def media_after(tracking: Tracking, snapshot: int, number: int) -> list[Medium]:
+    """Return the media with an id above `number` as they stood at a snapshot, in that order. Raises NoSuchSnapshot."""
     store.snapshot(tracking, snapshot)
-    rows = tracking.execute(as_of_sql("medium", _COLUMNS, snapshot))
-    return sorted((medium_of(row) for row in rows), key=lambda medium: medium.barcode)
+    then = as_of_sql("medium", _COLUMNS, snapshot)
+    rows = tracking.execute(f"SELECT * FROM ({then}) WHERE id > ? ORDER BY id", number)
+    return [medium_of(row) for row in rows]
 
 
 def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
@@ -31,10 +32,13 @@ def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
     return medium_of(row)
 
 
-def tape_files(tracking: Tracking, snapshot: int, barcode: str) -> list[TapeFile]:
-    """Return the tape files that a medium had at a snapshot, in order. Raises NoSuchSnapshot, NoSuchMedium."""
-    length = medium(tracking, snapshot, barcode).tape_files
-    return tracking.tape_files(barcode)[:length]
+def tape_files(tracking: Tracking, snapshot: int, barcode: str, first: int, limit: int) -> list[TapeFile]:
+    """Return the tape files that a medium had at a snapshot from number `first` on, in order; at most `limit`.
+
+    Raises NoSuchSnapshot, NoSuchMedium.
+    """
+    count = medium(tracking, snapshot, barcode).tape_files
+    return tracking.tape_files(barcode, first, min(limit, max(0, count - first)))
 
 
 def tape_file(tracking: Tracking, snapshot: int, barcode: str, number: int) -> TapeFile:

@@ -64,6 +64,12 @@ def snapshots(tracking: Tracking, limit: int | None = None) -> list[Snapshot]:
     return [_snapshot(row) for row in rows][::-1]
 
 
+def after(tracking: Tracking, number: int, limit: int) -> list[Snapshot]:
+    """Return the snapshots that were taken after this one, the oldest first: the first `limit`."""
+    rows = tracking.execute(f"SELECT {COLUMNS} FROM snapshot WHERE id > ? ORDER BY id LIMIT ?", number, limit)
+    return [_snapshot(row) for row in rows]
+
+
 def count(tracking: Tracking) -> int:
     """Return how many snapshots there are."""
     return int(tracking.one("SELECT count(*) FROM snapshot")[0])
