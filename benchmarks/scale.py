@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -87,6 +88,7 @@ def measure(library: Path, mountpoint: Path, rounds: int) -> Samples:
             write_some(path, samples, "")
             read_some(path, samples)
             list_drive(path.parent, samples)
+            wait_beside_listing(path, samples)
         samples["memory after ls"].append(server.memory_info().rss)
         commands(library, barcode, rounds, samples)
     for name, values in sorted(samples.items()):
@@ -160,6 +162,17 @@ def list_drive(drive: Path, samples: Samples) -> None:
     for name, option in (("ls -f", "-f"), ("ls -l", "-l")):
         timed(samples, name, lambda option=option: run("ls", option, drive))  # type: ignore[misc]
         samples[f"{name}, per entry"].append(samples[name][-1] / entries)
+
+
+def wait_beside_listing(path: Path, samples: Samples) -> None:
+    """Ask for a medium's attributes while somebody lists its drive, and note the longest that this took."""
+    waits: Samples = {"stat": []}
+    with subprocess.Popen(["ls", "-f", path.parent], stdout=subprocess.DEVNULL) as listing:
+        while listing.poll() is None:
+            timed(waits, "stat", path.stat)
+    if listing.returncode:
+        raise RuntimeError(f"ls of {path.parent} failed")
+    samples["stat beside ls -f, longest"].append(max(waits["stat"]))
 
 
 def while_copying(library: Path, path: Path, samples: Samples) -> None:

@@ -19,7 +19,7 @@ OPEN = "open and first write"
 def _scale(name: str) -> tuple[float, str]:
     if name.startswith("memory"):
         return 1 / (1 << 20), "MiB"
-    if name == "stat" or name.startswith(("open", "close")) or name.endswith("entry"):
+    if name == "stat" or name.startswith(("open", "close", "stat ")) or name.endswith("entry"):
         return 1e6, "µs"
     return 1e3, "ms"
 
