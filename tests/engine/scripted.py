@@ -18,7 +18,9 @@ from blake3 import blake3
 from vtlfs.disks.base import Disk
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library, create
+from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.session import WriteSession
+from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
 
@@ -260,6 +262,25 @@ async def rigged(
         yield Rig(engine, scripted)
     missed = [fault for disk in scripted for fault in disk.faults if not fault.happened]
     assert not missed, f"faults that did not happen: {missed}"
+
+
+@asynccontextmanager
+async def held(recorder: Recorder, changes: int) -> AsyncIterator[None]:
+    """Have so many changes that are asked for in the block wait for each other, to be made in one transaction."""
+    gate, begun = threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def block(_: Tracking) -> None:
+        token.run_sync_soon(begun.set)
+        gate.wait(SECONDS)
+
+    recorder.post(block)
+    try:
+        await begun.wait()
+        yield
+        await until(lambda: recorder._jobs.qsize() == changes, "all changes that are asked for")
+    finally:
+        gate.set()
 
 
 async def until(condition: Any, what: str) -> None:

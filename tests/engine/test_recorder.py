@@ -1,19 +1,20 @@
 """The recorder: changes in order, many in one commit, and a failure that takes nothing else with it."""
 
-import threading
-from collections.abc import AsyncIterator, Iterator
+import errno
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
-from scripted import make_library
+from scripted import held, make_library
 
 from vtlfs.engine.library import Library
 from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import NoSuchMedium, UsageError
+from vtlfs.errors import NoSuchMedium, TrackingError, UsageError
 from vtlfs.model import utc_now
 
 
@@ -32,6 +33,13 @@ async def recorder(library: Library) -> AsyncIterator[Recorder]:
 def barcodes(library: Library) -> list[str]:
     with closing(library.tracking(read_only=True)) as tracking:
         return [medium.barcode for medium in tracking.media() if medium.barcode.startswith("R")]
+
+
+def sqlite_error(code: int) -> sqlite3.OperationalError:
+    """Return what the sqlite3 module raises with a code of SQLite's."""
+    error = sqlite3.OperationalError("from SQLite")
+    error.sqlite_errorcode = code
+    return error
 
 
 def add(barcode: str):
@@ -87,23 +95,59 @@ async def test_what_waits_together_is_one_durable_commit(
             yield
 
     monkeypatch.setattr(Tracking, "transaction", watched)
-    gate, begun = threading.Event(), trio.Event()
-    token = trio.lowlevel.current_trio_token()
-
-    def blocked(_: Tracking) -> None:
-        token.run_sync_soon(begun.set)
-        gate.wait()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(recorder.call, blocked)
-        await begun.wait()
+    async with trio.open_nursery() as nursery, held(recorder, 9):
         recorder.post(add("R0"))
         for number in range(1, 9):
             nursery.start_soon(lambda number=number: recorder.call(add(f"R{number}"), durable=number == 5))
-        await trio.testing.wait_all_tasks_blocked()
-        gate.set()
     assert barcodes(library) == [f"R{number}" for number in range(9)]
-    assert commits == [True, True]
+    assert commits == [False, True]
+
+
+async def told(recorder: Recorder, changes: list[Callable[[Tracking], object]]) -> list[Exception | None]:
+    """Have the changes made in one transaction; return what each was told."""
+    outcomes: list[Exception | None] = [None] * len(changes)
+
+    async def call(number: int) -> None:
+        try:
+            await recorder.call(changes[number])
+        except Exception as error:
+            outcomes[number] = error
+
+    async with trio.open_nursery() as nursery, held(recorder, len(changes)):
+        for number in range(len(changes)):
+            nursery.start_soon(call, number)
+    return outcomes
+
+
+async def test_failed_commit_is_told_to_everybody_as_what_it_is(
+    recorder: Recorder, library: Library, monkeypatch: pytest.MonkeyPatch
+):
+    def commit(name: str) -> None:
+        if name == "transaction.commit":
+            raise sqlite_error(sqlite3.SQLITE_FULL)
+
+    def begin(_: Tracking) -> None:
+        monkeypatch.setattr("vtlfs.engine.tracking.reached", commit)
+
+    outcomes = await told(recorder, [begin, add("R1"), add("R2")])
+    assert [type(error) for error in outcomes] == [TrackingError] * 3
+    assert [error.errno for error in outcomes] == [errno.ENOSPC] * 3
+    monkeypatch.undo()
+    assert barcodes(library) == []
+    await recorder.call(add("R4"))
+    assert barcodes(library) == ["R4"]
+
+
+async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(recorder: Recorder, library: Library):
+    def lost(tracking: Tracking) -> None:
+        tracking.execute("ROLLBACK")  # as SQLite itself does when it finds no room for its pages, among others
+        raise TrackingError("database or disk is full", errno.ENOSPC)
+
+    outcomes = await told(recorder, [add("R1"), lost, add("R2")])
+    assert [error.errno for error in outcomes] == [errno.ENOSPC] * 3
+    assert barcodes(library) == []
+    await recorder.call(add("R3"))
+    assert barcodes(library) == ["R3"]
 
 
 async def test_changes_are_made_in_the_order_of_the_calls(recorder: Recorder):

@@ -1,7 +1,8 @@
 """The end of a session when something is in the way: the database, a disk's queue, an earlier write, another mount."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from scripted import OPENER, UNIT, make_library, rigged, until
+from scripted import OPENER, UNIT, held, make_library, rigged, until
 
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine import session as session_module
+from vtlfs.engine.engine import Engine
 from vtlfs.engine.recorder import Recorder
+from vtlfs.engine.session import WriteSession
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
 from vtlfs.model import State, TapeFile
@@ -33,6 +36,23 @@ def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable
     return lambda: refused[0]
 
 
+@asynccontextmanager
+async def in_one_commit(engine: Engine, changes: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[trio.Nursery]:
+    """Have so many changes that tasks of the block ask for be lost in one commit that fails."""
+
+    def full(name: str) -> None:
+        if name == "transaction.commit":
+            raise TrackingError("database or disk is full", errno.ENOSPC)
+
+    def fail(_: Tracking) -> None:
+        patch.setattr("vtlfs.engine.tracking.reached", full)
+
+    with monkeypatch.context() as patch:
+        async with trio.open_nursery() as nursery, held(engine._recorder, changes + 1):
+            yield nursery
+            engine._recorder.post(fail)
+
+
 async def test_a_release_that_the_database_refuses_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -48,6 +68,38 @@ async def test_a_release_that_the_database_refuses_is_tried_again(
         assert rig.known(session).tape_file == 0
         await until(lambda: any(session.number in disk.finished for disk in rig.disks), "the member file is closed")
     assert "trying again" in caplog.text
+
+
+async def test_a_commit_that_fails_harms_none_of_the_streams_that_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Their checkpoints are tried again, their flushes are told why, and their releases are made good."""
+    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.01)
+    async with rigged(make_library(tmp_path)) as rig:
+        sessions = [await rig.engine.open_writer(f"T{number}", 0, OPENER) for number in (1, 2, 3)]
+        for session in sessions:
+            await session.write(0, b"x" * UNIT)
+        await until(lambda: sum(disk.count("write") for disk in rig.disks) == 3, "written units")
+        async with in_one_commit(rig.engine, 3, monkeypatch) as nursery:
+            for session in sessions:
+                nursery.start_soon(session.checkpoint)
+        told: list[int] = []
+
+        async def flush(session: WriteSession) -> None:
+            with pytest.raises(TrackingError) as error:
+                await session.flush(closing=True)
+            told.append(error.value.errno)
+
+        async with in_one_commit(rig.engine, 3, monkeypatch) as nursery:
+            for session in sessions:
+                nursery.start_soon(flush, session)
+        assert told == [errno.ENOSPC] * 3
+        for session in sessions:
+            await session.flush(closing=True)
+        async with in_one_commit(rig.engine, 3, monkeypatch) as nursery:
+            for session in sessions:
+                nursery.start_soon(rig.engine.release_writer, session)
+        await until(lambda: all(rig.known(session).state == State.RELEASED for session in sessions), "the releases")
 
 
 async def test_a_checkpoint_that_the_database_refuses_harms_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -96,6 +148,23 @@ async def test_a_session_that_somebody_else_ended_acknowledges_nothing_more(tmp_
         await rig.engine.release_writer(session)
         assert rig.known(session).state == State.RECOVERED
         assert rig.known(session).bytes == 10
+        assert all(session.number in disk.finished for disk in rig.disks if disk.count("write"))
+        assert rig.engine.figures().sessions == {}, "it is not released again and again"
+
+
+async def test_a_session_that_somebody_else_ended_reserves_nothing_more(tmp_path: Path):
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("FULL", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        await session.flush()
+        with closing(library.tracking()) as other, other.transaction():
+            other.release_session(session.number, State.RECOVERED, None, "t")
+        with pytest.raises(SessionEnded):
+            await session.write(10, b"y" * 50_000)
+        await rig.engine.release_writer(session)
+        medium = rig.engine.tracking.medium("FULL")
+        assert (medium.bytes, medium.reserved) == (10, 0)
 
 
 async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
@@ -188,6 +257,40 @@ async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_
     tracking.close()
 
 
+async def test_what_came_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_path: Path):
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 100)
+        async with trio.open_nursery() as nursery:
+            with rig.disks[0].held("sync"), rig.disks[1].held("sync"):
+                nursery.start_soon(lambda: session.flush(closing=True))
+                await until(lambda: sum(disk.waiting for disk in rig.disks), "a sync")
+                await session.write(100, b"y" * 100)
+    with closing(library.tracking(read_only=True)) as tracking:
+        known = tracking.session(session.number)
+    assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 200)
+
+
+async def test_what_was_taken_in_is_kept_when_a_write_is_cancelled(tmp_path: Path):
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        for pooled in rig.engine.pool.disks:
+            pooled.queue.value = 1
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        with rig.disks[0].held("write"), rig.disks[1].held("write"):
+            taken_in, has_waited = 0, False
+            while not has_waited:
+                with trio.move_on_after(0.2) as scope:
+                    await session.write(taken_in, b"x" * 3000)
+                has_waited = scope.cancelled_caught
+                taken_in += 0 if has_waited else 3000
+    with closing(library.tracking(read_only=True)) as tracking:
+        known = tracking.session(session.number)
+    assert (known.state, known.error) == ("failed", "ESHUTDOWN")
+    assert known.bytes >= taken_in > 2 * UNIT
+
+
 @pytest.mark.parametrize("syncs", [0, 1, 2])
 async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: Path, syncs: int):
     library = make_library(tmp_path)
@@ -255,6 +358,31 @@ async def test_only_the_first_fsync_announces_a_close(
         await session.flush(closing=True)
         assert len(noted) == announced
         await rig.engine.release_writer(session)
+
+
+@pytest.mark.parametrize("why", ["a gap", "the database"])
+async def test_without_sync_at_close_nothing_that_is_recorded_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+):
+    """A checkpoint may have made durable, and not recorded, less of a unit than is recorded when it was closed."""
+    async with rigged(make_library(tmp_path), durable_close=False) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(UNIT, b"a" * 100)
+        if why == "the database":
+            await session.write(0, b"x" * UNIT)
+            refusing(monkeypatch, "record_progress", 2)
+            with pytest.raises(TrackingError):
+                await session.flush()
+        else:
+            await session.flush()
+        await session.checkpoint()
+        await session.write(0, b"x" * UNIT)
+        await session.write(UNIT + 100, b"b" * 100)
+        await session.flush(closing=True)
+        assert session.is_durable
+        await rig.engine.release_writer(session)
+        assert (rig.known(session).state, rig.known(session).bytes) == (State.RELEASED, UNIT + 200)
+        assert await rig.read("T1") == b"x" * UNIT + b"a" * 100 + b"b" * 100
 
 
 @pytest.mark.parametrize("also", ["nothing", "checkpoint"])

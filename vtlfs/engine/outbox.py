@@ -7,7 +7,7 @@ failed sync leaves in doubt. With fewer, the error is the stream's.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,7 @@ class Outbox:
         dealer: Dealer,
         header: dict[str, Any],
         means: Means,
-        in_hand: Mapping[int, UnitInHand],
+        in_hand: MutableMapping[int, UnitInHand],
         failed: Callable[[BaseException], object],
     ) -> None:
         """`header` goes into the member files; `in_hand` are the stream's unfinished units.
@@ -148,8 +148,11 @@ class Outbox:
             unit, arrived = announced.pop(0)
             try:
                 disk = await self._take_place(unit)
-            except BaseException:
+            except BaseException:  # what was not sent stays in hand, for the flush at the end
                 self._arrive([arrived, *unit.owed, *(other for _, other in announced)])
+                unit.owed = []
+                for left in (unit, *(other for other, _ in announced)):
+                    self._in_hand.setdefault(left.number, left)
                 raise
             self._waiting.pop(unit.number, None)
             if disk is None:
@@ -301,11 +304,13 @@ class Outbox:
         return newest or self.durable.get(number)
 
     def note_recorded(self, rows: list[StripeUnit]) -> None:
-        """Forget rows that are recorded."""
+        """Forget rows that are recorded, and what was known of the same units before they grew."""
         for row in rows:
-            for place in (self.written, self.durable):
-                if place.get(row.unit) is row:
-                    del place[row.unit]
+            if self.written.get(row.unit) is row:
+                del self.written[row.unit]
+            durable = self.durable.get(row.unit)
+            if durable is not None and durable.bytes <= row.bytes:
+                del self.durable[row.unit]
 
     # --- durability -------------------------------------------------------------------------------------------------
 

@@ -94,8 +94,10 @@ class Recorder:
                     return [outcome.Value(batch[0][0](self._tracking))]
                 for change, _, _ in batch:
                     results.append(outcome.capture(self._savepoint, change))
+                    if not self._tracking.in_transaction:  # SQLite takes all of it back after some errors
+                        results[-1].unwrap()
         except Exception as error:
-            return [outcome.Error(error)] * len(batch)
+            return [outcome.Error(error) for _ in batch]  # one for each, for an outcome can be asked but once
         return results
 
     def _savepoint(self, change: Callable[[Tracking], T]) -> T:

@@ -146,8 +146,9 @@ class WriteSession:
         `closing`: for a close(), which may be the last one. Other mounts then wait a moment for the release. A
         TrackingError does no harm to the stream: the next flush tries again.
         """
+        requests = self.requests
         await self._flush(announce=closing)
-        self._closed = self._closed or closing
+        self._closed = self._closed or (closing and self.requests == requests)
         if closing and self._recorded and trio.current_time() > self._announced_at + ANNOUNCED_SECONDS:
             await self._announce_close()
 
@@ -214,6 +215,8 @@ class WriteSession:
             if not self._means.durable_close:
                 await self._sync_late()
                 self._raise_error()
+        except SessionEnded as ended:
+            error = ended
         except TrackingError:
             raise
         except VtlfsError as failure:

@@ -121,7 +121,7 @@ class Tracking:
         Raises TrackingError where SQLite can't commit.
         """
         try:
-            if self._connection.in_transaction:
+            if self.in_transaction:
                 with self._savepoint():
                     yield
                 return
@@ -139,6 +139,11 @@ class Tracking:
             reached("transaction.committed")
         except sqlite3.DatabaseError as error:
             raise translated(error) from error
+
+    @property
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is under way."""
+        return self._connection.in_transaction
 
     def _savepoint(self) -> AbstractContextManager[object]:
         """Return what runs a block as a part of a transaction that leaves nothing behind if it raises."""
@@ -297,7 +302,7 @@ class Tracking:
     def reserve(self, session: int, barcode: str, need: int, want: int) -> int:
         """Promise space on a medium with a capacity to an open session: `want` bytes more, or else `need`.
 
-        Return how many. Raises MediumFull where not even `need` fit.
+        Return how many. Raises MediumFull where not even `need` fit, SessionEnded where the session is not open.
         """
         for more in (want, need):
             cursor = self.execute(
@@ -307,7 +312,11 @@ class Tracking:
                 barcode,
             )
             if cursor.rowcount:
-                self.execute("UPDATE session SET reserved = reserved + ? WHERE id = ?", more, session)
+                told = self.execute(
+                    "UPDATE session SET reserved = reserved + ? WHERE id = ? AND state = 'open'", more, session
+                )
+                if not told.rowcount:
+                    raise SessionEnded(session)
                 reached("tracking.space_reserved")
                 return more
         raise MediumFull(barcode)
