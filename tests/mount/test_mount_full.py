@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounting import OnDisks, random_bytes, require_fuse, shell
+from mounting import OnDisks, random_bytes, require_fuse, shell, wait_until
 
 KIB, MIB = 1 << 10, 1 << 20
 MODES = ["auto", "direct", "cached"]
@@ -229,3 +229,49 @@ def test_df_shows_what_can_be_written(small_disks: OnDisks):
         ours, small, large = (os.statvfs(path) for path in (mounted.path, *small_disks.disks))
         assert ours.f_blocks * ours.f_frsize == small.f_blocks * small.f_frsize + large.f_blocks * large.f_frsize
         assert ours.f_bavail * ours.f_frsize == 2 * small.f_bavail * small.f_frsize < 17 * MIB
+
+
+# --- the library ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_library(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
+    """A library whose tracking database has little room, with stripe units of 64 KiB and checkpoints every second."""
+    require_fuse()
+    (tmp_path / "library").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path / "library"], check=True)
+    try:
+        library = OnDisks(tmp_path, unit=64 * KIB)
+        toml = library.path / "library.toml"
+        toml.write_text(toml.read_text().replace('checkpoint = "5s"', 'checkpoint = "1s"'))
+        yield library
+    finally:
+        subprocess.run(["umount", tmp_path / "library"], check=True)
+
+
+def test_streams_outlive_a_library_that_has_no_room_for_its_database(small_library: OnDisks):
+    library, full = small_library, "database or disk is full"
+    with library.mounted("io=direct", expects=["checkpoint"], allows=[full]) as mounted:
+        streams = {f"T{number}": os.open(mounted.medium(f"T{number}"), os.O_WRONLY) for number in range(1, 9)}
+        sent = dict.fromkeys(streams, b"")
+
+        def write_on() -> None:
+            for number, (barcode, stream) in enumerate(streams.items()):
+                data = random_bytes(len(sent[barcode]) + number, 64 * KIB)
+                sent[barcode] += data[: os.write(stream, data)]
+
+        def has_failed() -> bool:
+            write_on()
+            return mounted.said().count("checkpoint") >= len(streams)
+
+        write_on()
+        shell(f"cat /dev/zero > {library.path}/filling || true")
+        wait_until(has_failed, "checkpoints that fail")
+        for stream in streams.values():
+            with pytest.raises(OSError, match="No space left"):
+                os.fsync(stream)
+        (library.path / "filling").unlink()
+        for stream in streams.values():
+            os.fsync(stream)
+            os.close(stream)
+    assert {barcode: library.extract(barcode) for barcode in streams} == sent
