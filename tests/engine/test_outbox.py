@@ -1,6 +1,7 @@
 """Disks that fail under a stream while two others are left: nothing is lost, nobody is told, and the map says where."""
 
 import errno
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypa
         assert all(unit.disk != 2 for unit in rig.units(session))
         await expect_whole(rig, session, data)
         assert rig.engine._means.kept.bytes == 0
+        assert not any(rig.engine._means.kept.by_disk.values())
 
 
 async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -125,6 +127,28 @@ async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Pa
             await rig.engine.settle("T1")
         await rig.engine.release_writer(session)
         await expect_whole(rig, session, data)
+
+
+@pytest.mark.parametrize("held", ["write", "finish"])
+async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str):
+    monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
+    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(outbox, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(outbox, "IMPATIENCE_SECONDS", 0.01)
+    disks, library = [ScriptedDisk(number) for number in range(4)], make_library(tmp_path, disks=4)
+    with ExitStack() as holding:
+        async with rigged(library, disks) as rig:
+            sessions = [await rig.engine.open_writer(f"T{number}", 0, OPENER) for number in (1, 2, 3)]
+            for session in sessions:
+                await session.write(0, stream(1, 8 * UNIT))
+                await session._outbox.settle()
+            holding.enter_context(disks[1].held(held, "finish"))
+            for session in sessions:
+                await session.write(8 * UNIT, stream(2, 8 * UNIT + 9))
+        with closing(library.tracking(read_only=True)) as tracking:
+            ended = [tracking.session(session.number) for session in sessions]
+            assert tracking.mounts() == []
+    assert [(one.state, one.error, one.bytes) for one in ended] == [("failed", "ESHUTDOWN", 16 * UNIT + 9)] * 3
 
 
 async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

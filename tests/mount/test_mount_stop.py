@@ -83,6 +83,27 @@ def test_unmounting_does_not_wait_for_a_disk_that_hangs(frozen: OnDisks):
         assert mounted.ended() == 0
 
 
+def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks):
+    """What they have acknowledged is durable and recorded. The process itself can't end before the disk answers."""
+    with frozen.mounted("io=direct", allows=["disk 0"]) as mounted:
+        streams = [os.open(mounted.medium(f"T{number}"), os.O_WRONLY) for number in range(1, 5)]
+        for stream in streams:
+            os.write(stream, b"durable")
+            os.fsync(stream)
+        numbers = [os.fstat(stream).st_ino for stream in streams]
+        assert {tuple(frozen.session(number).disks) for number in numbers} == {(0,), (1,)}
+        shell(f"fsfreeze -f {frozen.disks[0]}")
+        os.kill(mounted.pid, signal.SIGTERM)
+        mounted.has_ended = True
+        wait_until(lambda: all(frozen.session(number).state != "open" for number in numbers), "the end of all streams")
+        shell(f"fsfreeze -u {frozen.disks[0]}")
+        assert mounted.ended() == 0
+        for stream in streams:
+            with suppress(OSError):
+                os.close(stream)
+        assert [one["bytes"] for one in frozen.listed()] == [7] * 4
+
+
 def test_mount_that_was_unmounted_lazily_leaves_the_next_one_alone(library: OnDisks):
     with library.mounted() as first, suppress(OSError), open(first.medium("T1"), "wb"):
         shell(f"umount -l {first.path}")

@@ -19,7 +19,7 @@ SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the fil
 READ_THREADS = 2
 LATE_WRITES = 4  # that a disk has to do more than another, to be passed over
 STALLED_SECONDS = 2.0
-HANGS_SECONDS = 5.0  # for which a disk has not finished a single write
+HANGS_SECONDS = 5.0  # for which a disk has not finished a single write, or a single sync
 TRIAL_SECONDS = 5.0  # between two attempts to use a disk again
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,8 @@ class PooledDisk:
 
     @property
     def hangs(self) -> bool:
-        """Tell whether writes have waited for so long that they had better go to another disk."""
-        return self.writing.stalled > HANGS_SECONDS
+        """Tell whether writes or syncs have waited for so long that writes had better go to another disk."""
+        return max(self.writing.stalled, self.syncing.stalled) > HANGS_SECONDS
 
     @property
     def usable(self) -> bool:

@@ -388,11 +388,12 @@ class Engine:
 
     async def _end(self) -> None:
         """End what is open, give back what was leased, and record that the mount has ended."""
-        for number, writer in list(self._writers.items()):
-            try:
-                await self.release_writer(writer, cut_off=True)
-            except VtlfsError as error:
-                log.error("session %d: %s; the next mount closes its books", number, error)
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self._probes)  # which have streams go on without a disk that hangs
+            async with trio.open_nursery() as nursery:
+                for writer in self._writers.values():
+                    nursery.start_soon(self._cut_off, writer)
+            watching.cancel_scope.cancel()
         for reader in list(self._readers.values()):
             self.release_reader(reader)
         unused = range(self._ids[0], self._ids[-1] + 1) if self._ids else range(0)
@@ -407,6 +408,12 @@ class Engine:
         if self._at_end is not None:
             await self._at_end(self)
         recover.drop_lock(self.library.path, self.mount.id, self._lock)
+
+    async def _cut_off(self, writer: WriteSession) -> None:
+        try:
+            await self.release_writer(writer, cut_off=True)
+        except VtlfsError as error:
+            log.error("session %d: %s; the next mount closes its books", writer.number, error)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """What every write session of a mount works with."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,14 +29,30 @@ class Kept:
 
     limit: int = KEPT_BYTES
     bytes: int = 0
+    by_disk: Counter[int] = field(default_factory=Counter)
     freed: trio.Event | None = None  # somebody waits until there is less
 
-    def free(self, size: int) -> None:
+    def keep(self, disk: int, size: int) -> None:
+        """Keep so many bytes more that a disk has to sync."""
+        self.bytes += size
+        self.by_disk[disk] += size
+
+    def move(self, disk: int, to: int, size: int) -> None:
+        """Have another disk sync so many bytes."""
+        self.by_disk[disk] -= size
+        self.by_disk[to] += size
+
+    def free(self, disk: int, size: int) -> None:
         """Keep so many bytes less."""
         self.bytes -= size
+        self.by_disk[disk] -= size
         if self.freed is not None:
             self.freed.set()
             self.freed = None
+
+    def unsynced(self) -> set[int]:
+        """Return the disk that has not synced half of what may be kept, for the others want the rest."""
+        return {disk for disk, size in self.by_disk.items() if size > self.limit // 2}
 
     @property
     def is_much(self) -> bool:

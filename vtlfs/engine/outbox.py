@@ -69,7 +69,7 @@ class Outbox:
         self._stripe_unit = stripe_unit
         self._header = header
         self._pool = means.pool
-        self._placing = Placing(means.pool, dealer, means.direct_below)
+        self._placing = Placing(means, dealer)
         self._buffers = means.buffers
         keeps = means.durable_close and len(means.pool) > FEWEST_DISKS
         self._budget = means.kept if keeps else None
@@ -94,13 +94,21 @@ class Outbox:
 
         Whoever waits for what is on its way to the old one waits for the next `_submit` of the unit.
         """
-        if not self._placing.elsewhere(unit, avoid):
+        if not self._elsewhere(unit, avoid):
             return False
         for sending in self._sendings:
             if sending.unit is unit:
                 unit.is_shared = True
                 unit.owed += sending.arrived
                 sending.arrived = []
+        return True
+
+    def _elsewhere(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
+        disk = unit.disk
+        if not self._placing.elsewhere(unit, avoid):
+            return False
+        if self._budget is not None and self._kept.get(unit.number) is unit:
+            self._budget.move(disk, unit.disk, self._stripe_unit)
         return True
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -187,7 +195,7 @@ class Outbox:
     def _pass_over(self, unit: UnitInHand) -> bool:
         """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
         crowded = self._placing.crowded()
-        return crowded is not None and not (unit.sent or unit.allocated) and self._placing.elsewhere(unit, crowded)
+        return crowded is not None and not (unit.sent or unit.allocated) and self._elsewhere(unit, crowded)
 
     def _submit(self, sending: _Sending, place: Turns | None) -> None:
         """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
@@ -245,7 +253,7 @@ class Outbox:
             unit.recycle(self._buffers)
         elif unit.number not in self._kept:
             self._kept[unit.number] = unit
-            self._budget.bytes += self._stripe_unit
+            self._budget.keep(unit.disk, self._stripe_unit)
 
     def _join(self, unit: UnitInHand, arrived: trio.Event) -> None:
         """Have the event tell when what has come of the unit has arrived, all of which was sent."""
@@ -400,7 +408,7 @@ class Outbox:
     def _let_go(self, number: int) -> None:
         """Keep a unit in memory no longer, if it was."""
         if (unit := self._kept.pop(number, None)) is not None and self._budget is not None:
-            self._budget.free(self._stripe_unit)
+            self._budget.free(unit.disk, self._stripe_unit)
             unit.recycle(self._buffers)
 
     async def _evacuate(self, disk: int) -> bool:
@@ -443,14 +451,30 @@ class Outbox:
         return unit
 
     async def finish(self, release: dict[str, Any]) -> None:
-        """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
+        """Close the member files. What fails here is logged: the data is durable, and the database knows of it.
+
+        A disk that hangs closes its own when it answers; nobody waits for that.
+        """
         for number in list(self._kept):
             self._let_go(number)
-        for disk, member in self._members.items():
-            try:
-                await self._pool[disk].writing.run(member.finish, release)
-            except DiskError as failure:
-                log.warning("session %d: closing its member file: %s", self._session, failure)
+        finished = {disk: self._finish(disk, member, release) for disk, member in self._members.items()}
+        with trio.CancelScope(shield=True):
+            for disk, event in finished.items():
+                while not event.is_set() and not self._pool[disk].hangs:
+                    with trio.move_on_after(PATIENCE_SECONDS):
+                        await event.wait()
+
+    def _finish(self, disk: int, member: Member, release: dict[str, Any]) -> trio.Event:
+        """Have a member file be closed; return what tells when it is."""
+        finished = trio.Event()
+
+        def done(result: "outcome.Outcome[None]") -> None:
+            finished.set()
+            if isinstance(result, outcome.Error):
+                log.warning("session %d: closing its member file: %s", self._session, result.error)
+
+        self._pool[disk].writing.submit(done, member.finish, release)
+        return finished
 
     def _member(self, disk: int) -> Member:
         if disk not in self._members:

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Collection
 
-from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.means import Means
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import DiskError
@@ -15,11 +15,11 @@ OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would
 class Placing:
     """Chooses a disk for each stripe unit of one stream, and a slot there. Used in the trio loop."""
 
-    def __init__(self, pool: DiskPool, dealer: Dealer, room: int) -> None:
-        """With less than `room` free on a disk, no unit goes there that another disk can take just now."""
-        self._pool = pool
+    def __init__(self, means: Means, dealer: Dealer) -> None:
+        self._pool = means.pool
+        self._kept = means.kept
         self._dealer = dealer
-        self._room = room
+        self._room = means.direct_below  # with less free on a disk, no unit goes there that another can take just now
         self._shunned: set[int] = set()  # disks that have failed this stream
 
     def deal(self, number: int) -> UnitInHand:
@@ -27,7 +27,7 @@ class Placing:
 
         A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
         """
-        late = self._bad() | self._pool.late()
+        late = self._bad() | self._late()
         return UnitInHand(number, *self._dealer.deal(number, late if self._has_others(late) else self._to_avoid()))
 
     def elsewhere(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
@@ -47,7 +47,7 @@ class Placing:
 
     def crowded(self) -> set[int] | None:
         """Return the disks to which nothing should go that another one can take just now; None where too few can."""
-        crowded = self._bad() | self._pool.late() | self._pool.short_of(self._room)
+        crowded = self._bad() | self._late() | self._pool.short_of(self._room)
         return crowded if self._has_others(crowded) else None
 
     def gave_trouble(self, disk: int, error: BaseException) -> bool:
@@ -60,6 +60,9 @@ class Placing:
 
     def _bad(self) -> set[int]:
         return {pooled.number for pooled in self._pool.disks if self.is_bad(pooled.number)}
+
+    def _late(self) -> set[int]:
+        return self._pool.late() | self._kept.unsynced()
 
     def _to_avoid(self) -> Collection[int]:
         """Return the disks that are bad; none where too few would be left."""
