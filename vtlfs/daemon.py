@@ -163,10 +163,10 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         operations = Operations(engine, options)
         with _errors_of_libfuse(mountpoint):
             pyfuse3.init(operations, str(mountpoint), _fuse_options(library, options))
-        device = mounts.device_at(mountpoint)
+        device = mounts.device_at(mountpoint) or ""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_stop_on_signals, nursery, mountpoint, operations)
+                nursery.start_soon(_stop_on_signals, nursery, device, operations)
                 nursery.start_soon(schedule.run, engine)
                 nursery.start_soon(copying.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
@@ -174,7 +174,10 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
                 nursery.cancel_scope.cancel()
         finally:
             # Not what somebody else has mounted there after this was unmounted lazily.
-            pyfuse3.close(unmount=mounts.device_at(mountpoint) == device)
+            is_there = mounts.device_at(mountpoint) == device
+            if not is_there and (elsewhere := mounts.path_of(device)) is not None:
+                mounts.unmount_lazily(elsewhere)
+            pyfuse3.close(unmount=is_there)
             operations.close()
         log.info("%s: unmounted (mount %d)", mountpoint, engine.mount.id)
 
@@ -188,7 +191,7 @@ async def _announce(library: Library, mountpoint: Path, mount: Mount, usable: Ca
     usable()
 
 
-async def _stop_on_signals(nursery: trio.Nursery, mountpoint: Path, operations: Operations) -> None:
+async def _stop_on_signals(nursery: trio.Nursery, device: str, operations: Operations) -> None:
     """Stop in order at the first signal, at once at the second."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         stopping = False
@@ -198,20 +201,29 @@ async def _stop_on_signals(nursery: trio.Nursery, mountpoint: Path, operations: 
                 pyfuse3.terminate()
             else:
                 stopping = True
-                nursery.start_soon(_stop, mountpoint, operations)
+                nursery.start_soon(_stop, device, operations)
 
 
-async def _stop(mountpoint: Path, operations: Operations) -> None:
+async def _stop(device: str, operations: Operations) -> None:
     """End the mount when the kernel has handed over what it still has of cached streams, or will not do so soon."""
     with trio.move_on_after(DRAIN_SECONDS):
-        await trio.to_thread.run_sync(_sync_file_system, mountpoint, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(_sync_file_system, device, abandon_on_cancel=True)
         await operations.drain()
     pyfuse3.terminate()
 
 
-def _sync_file_system(mountpoint: Path) -> None:
-    """Have the kernel send its unwritten pages. syncfs() begins that, and does not wait for a FUSE mount's answers."""
-    descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+def _sync_file_system(device: str) -> None:
+    """Have the kernel send its unwritten pages, if the mount is still to be found.
+
+    syncfs() begins that, and does not wait for a FUSE mount's answers.
+    """
+    try:
+        if (mountpoint := mounts.path_of(device)) is None:
+            return
+        descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        log.warning("what the kernel has not sent yet of cached streams may be lost: %s", error)
+        return
     try:
         ctypes.CDLL(None).syncfs(descriptor)
     finally:

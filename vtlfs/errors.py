@@ -116,12 +116,14 @@ class NotPermitted(VtlfsError):
 
 
 class CannotReopen(VtlfsError):
-    """The same inode can't be opened for writing once more, since its stream goes through the kernel's page cache."""
+    """The same inode can't be opened for writing once more, since its bytes go through the kernel's page cache."""
 
     errno = errno.ENOTSUP
 
     def __init__(self) -> None:
-        super().__init__("a stream that is cached can't be opened once more; mount with io=direct for that")
+        super().__init__(
+            "what is open through the page cache can't be opened once more for writing; mount with io=direct for that"
+        )
 
 
 class DiskError(VtlfsError):

@@ -147,6 +147,19 @@ def device_at(mountpoint: Path) -> str | None:
     return None if entry is None else entry.device
 
 
+def path_of(device: str) -> Path | None:
+    """Return where a file system is mounted now: the mount point or a directory above it may have been renamed."""
+    return next((Path(entry.path) for entry in table() if entry.device == device), None)
+
+
+def unmount_lazily(mountpoint: Path) -> None:
+    """Have a mount go away when nobody uses it any more. What is in the way is logged."""
+    try:
+        _run_umount(mountpoint, lazy=True)
+    except MountError as error:
+        log.error("%s", error)
+
+
 def mount_point_of(path: Path) -> Path:
     """Return where the file system is mounted on which the path lies."""
     points = {entry.path for entry in table()}
@@ -253,10 +266,12 @@ def _serving(library: Path, mountpoint: Path) -> dict[int, int]:
 def _add_server(found: dict[int, int], pid: int, lock: Path) -> None:
     """Add the process if it holds the lock: it may be another machine's, or have got the number of a dead one."""
     descriptor = os.pidfd_open(pid)
-    found[descriptor] = pid
-    if str(lock) not in [file.path for file in Process(pid).open_files()]:
-        del found[descriptor]
-        os.close(descriptor)
+    try:
+        if str(lock) in [file.path for file in Process(pid).open_files()]:
+            found[descriptor] = pid
+    finally:
+        if descriptor not in found:
+            os.close(descriptor)
 
 
 def _run_umount(mountpoint: Path, *, lazy: bool = False, force: bool = False) -> None:

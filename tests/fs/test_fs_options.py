@@ -82,6 +82,8 @@ def test_last_of_ro_and_rw_counts():
         ("mode=7777", "octal"),
         ("mode=-1", "octal"),
         ("uid=nobody-of-that-name", "user"),
+        ("uid=4294967295", "user"),
+        ("gid=4294967296", "group"),
         ("gid=", "group"),
         ("allow_other=yes", "takes no value"),
         ("check=maybe", "on or off"),

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from mounting import Tape, random_bytes, shell
@@ -271,6 +272,43 @@ def test_opening_the_open_file_again_never_harms_its_stream(tape: Tape, flags: i
     os.write(descriptor, data[200_000 if tape.io != "cached" else 123_456 :])
     os.close(descriptor)
     assert tape.streams() == ([b"again and again", data] if tape.io != "cached" else [data])
+
+
+def test_what_was_written_can_be_read_by_way_of_the_same_inode(tape: Tape):
+    """The kernel takes the length of the stream for that of the file, and the stream's pages for the file's."""
+    tape.path.write_bytes(b"A" * 1000)
+    descriptor = os.open(tape.path, os.O_PATH)
+    again = f"/proc/self/fd/{descriptor}"
+    writer = os.open(again, os.O_WRONLY | os.O_TRUNC)
+    os.write(writer, b"B" * 10)
+    os.close(writer)
+    assert Path(again).read_bytes() == b"A" * 1000 + b"B" * 10
+    os.close(descriptor)
+    assert tape.streams() == [b"A" * 1000, b"B" * 10]
+
+
+def test_opening_what_was_looked_up_before_sees_what_was_closed_since(tape: Tape):
+    tape.path.write_bytes(b"A" * 5000)
+    descriptor = os.open(tape.path, os.O_PATH)
+    tape.path.write_bytes(b"B" * 5000)
+    assert Path(f"/proc/self/fd/{descriptor}").read_bytes() == b"A" * 5000 + b"B" * 5000
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY | os.O_TRUNC, os.O_WRONLY, os.O_RDWR])
+def test_opening_for_writing_never_harms_a_reader_of_the_same_inode(tape: Tape, flags: int):
+    data = random_bytes(1, 300_000)
+    tape.path.write_bytes(data)
+    with open(tape.path, "rb", buffering=0) as reader:
+        assert reader.read(1000) == data[:1000]
+        if flags & os.O_TRUNC and tape.io != "direct":
+            assert error_of(os.open, f"/proc/self/fd/{reader.fileno()}", flags) == errno.ENOTSUP
+        else:
+            writer = os.open(f"/proc/self/fd/{reader.fileno()}", flags)
+            if flags & os.O_ACCMODE == os.O_WRONLY:
+                os.write(writer, b"more")
+            os.close(writer)
+        assert b"".join(iter(lambda: reader.read(1 << 20), b"")) == data[1000:]
 
 
 def test_stream_under_way_can_be_opened_for_reading(tape: Tape):

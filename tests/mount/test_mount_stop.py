@@ -104,6 +104,16 @@ def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks):
         assert [one["bytes"] for one in frozen.listed()] == [7] * 4
 
 
+def test_stopping_unmounts_what_has_another_name_by_now(library: OnDisks):
+    (library.root / "above").mkdir()
+    with library.mounted(at=library.root / "above/mnt") as mounted:
+        (library.root / "above").rename(library.root / "renamed")
+        (library.root / "renamed/mnt/media/T1").write_bytes(b"data")
+        assert mounted.stop(signal.SIGTERM) == 0
+        assert not [path for path in mountpoints() if path.startswith(f"{library.root}/")]
+        assert list((library.root / "renamed/mnt").iterdir()) == []
+
+
 def test_mount_that_was_unmounted_lazily_leaves_the_next_one_alone(library: OnDisks):
     with library.mounted() as first, suppress(OSError), open(first.medium("T1"), "wb"):
         shell(f"umount -l {first.path}")

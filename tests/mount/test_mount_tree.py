@@ -90,6 +90,9 @@ def test_listing_can_be_gone_back_in(library: OnDisks):
         assert list(names(directory)) == ["LATER"], "it goes on where it was"
         C.seekdir(directory, place)
         assert list(names(directory)) == [*rest, "LATER"]
+        with opened_directory(mounted.path / "drives/1") as other:
+            C.seekdir(other, place)
+            assert list(names(other)) == [*rest, "LATER"]
         C.rewinddir(directory)
         assert list(names(directory)) == [*begun, *rest, "LATER"]
 

@@ -39,6 +39,7 @@ class ReadHandle:
     session: ReadSession
     start: int
     size: int
+    cached: bool
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return the bytes at the offset; fewer only at the end."""
@@ -160,13 +161,14 @@ LARGE_BLOCK = 256 * KIB
 Handle = TextHandle | ReadHandle | WriteHandle
 
 
-def check_reopening(inode: Inode) -> None:
-    """Raise where one more open for writing would harm a stream that is written through the page cache.
+def check_reopening(inode: Inode, flags: int) -> None:
+    """Raise where one more open for writing would harm a stream that is written or read through the page cache.
 
     The kernel throws away that cache's unwritten pages when the same inode is opened with O_TRUNC, and sends those of
-    one stream in the name of another. With io=auto only programs that do no such thing are cached.
+    one stream in the name of another. With io=auto only programs that do no such thing are cached. A reader would find
+    its end where the inode's new length is.
     """
-    if inode.cached and inode.writing:
+    if (inode.cached and inode.writing) or (flags & os.O_TRUNC and inode.cached_readers):
         raise CannotReopen
 
 
@@ -188,9 +190,10 @@ def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, 
 def read_through_cache(io: IoMode, inode: Inode, opener: Opener) -> bool:
     """Tell whether an open for reading is to go through the kernel's page cache.
 
-    With io=auto not where large blocks are read, which need no gathering: each byte is copied once less.
+    Not where a stream was written by way of the same inode, for the kernel takes its length for the inode's. With
+    io=auto not where large blocks are read, which need no gathering: each byte is copied once less.
     """
-    if io is IoMode.DIRECT or inode.writers:
+    if io is IoMode.DIRECT or inode.written:
         return False
     return io is IoMode.CACHED or not _is_large(opener)
 

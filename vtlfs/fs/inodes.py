@@ -22,6 +22,7 @@ class Inode:
     node: Node
     lookups: int = 0
     readers: int = 0  # how often it is open for reading
+    cached_readers: int = 0  # of these, through the page cache
     writers: list[WriteSession] = field(default_factory=list)  # open for writing; stat() shows the first
     size: int = 0  # while it is open for writing: what the kernel takes for its size
     writing: int = 0  # opens for writing, also those that are just being answered

@@ -217,7 +217,8 @@ class Operations(pyfuse3.Operations):
         match known.node:
             case MediumNode() if writing:
                 return await self._open_writer(known, known.node, flags, ctx)
-            case MediumNode(medium, drive):
+            case MediumNode(medium, drive):  # which may have been looked up long ago, with O_PATH
+                medium = await self._engine.settle(medium.barcode)
                 return await self._open_reader(known, medium.barcode, 0, medium.bytes, drive, ctx)
             case PastMediumNode(_, medium) if not writing:
                 return await self._open_reader(known, medium.barcode, 0, medium.bytes, None, ctx)
@@ -234,17 +235,19 @@ class Operations(pyfuse3.Operations):
         opener = await self._identify(ctx, writing=False)
         number = self._drive_for(barcode) if drive is None else drive
         session = await self._engine.open_reader(barcode, start + size, number, opener)
+        # What the kernel takes for the inode's length is that of the look-up, and it reads no further into its cache.
+        cached = size == _size(inode.node) and read_through_cache(self._options.io, inode, opener)
         inode.readers += 1
-        handle = self._add(ReadHandle(inode, session, start, size))
+        inode.cached_readers += cached
+        handle = self._add(ReadHandle(inode, session, start, size, cached))
         # These never change, and have always the same inode: what the kernel has of them stays right.
         keep = isinstance(inode.node, TapeFileNode | PastMediumNode)
-        direct = not read_through_cache(self._options.io, inode, opener)
-        return FileInfo(fh=handle, direct_io=direct, keep_cache=keep and not direct)
+        return FileInfo(fh=handle, direct_io=not cached, keep_cache=keep and cached)
 
     async def _open_writer(self, inode: Inode, node: MediumNode, flags: int, ctx: RequestContext) -> FileInfo:
-        check_reopening(inode)
+        check_reopening(inode, flags)
         opener = await self._identify(ctx, writing=True)
-        check_reopening(inode)
+        check_reopening(inode, flags)
         inode.writing += 1
         cached = goes_through_cache(self._options.io, flags, inode, opener, risky=self._is_risky(node))
         inode.written, inode.cached = True, inode.cached or cached
@@ -316,6 +319,7 @@ class Operations(pyfuse3.Operations):
                 await self._engine.release_writer(handle.session)
             case ReadHandle():
                 handle.inode.readers -= 1
+                handle.inode.cached_readers -= handle.cached
                 self._engine.release_reader(handle.session)
 
     # --- what a tape library never does -----------------------------------------------------------------------------

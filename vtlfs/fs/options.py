@@ -8,6 +8,7 @@ from typing import Any
 
 from vtlfs.errors import UsageError
 from vtlfs.model import IoMode, SyncMode, check_host
+from vtlfs.permissions import MAX_ID
 
 DEFAULT_MODE = 0o660  # as tape devices have it
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -120,11 +121,18 @@ def _value(name: str, value: str) -> Any:
 
 
 def _uid(value: str) -> int:
-    return int(value) if value.isdecimal() else pwd.getpwnam(value).pw_uid
+    return _number(value) if value.isdecimal() else pwd.getpwnam(value).pw_uid
 
 
 def _gid(value: str) -> int:
-    return int(value) if value.isdecimal() else grp.getgrnam(value).gr_gid
+    return _number(value) if value.isdecimal() else grp.getgrnam(value).gr_gid
+
+
+def _number(value: str) -> int:
+    number = int(value)
+    if number > MAX_ID:
+        raise ValueError
+    return number
 
 
 def _mode(value: str) -> int:
