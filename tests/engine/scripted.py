@@ -278,7 +278,7 @@ async def held(recorder: Recorder, changes: int) -> AsyncIterator[None]:
     try:
         await begun.wait()
         yield
-        await until(lambda: recorder._jobs.qsize() == changes, "all changes that are asked for")
+        await until(lambda: recorder._jobs.qsize() >= changes, "all changes that are asked for")
     finally:
         gate.set()
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, make_library, rigged, until
+from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, held, make_library, rigged, until
 
 from vtlfs.disks.local import member_path, slot_offset
 from vtlfs.engine import engine as engine_module
@@ -89,6 +89,14 @@ async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig):
     assert [int(content[start : start + 6]) for start in range(0, len(content), 6)] == [
         tape_file.session for tape_file in rig.files("T1")
     ]
+
+
+async def test_readers_do_not_wait_for_the_database(rig: Rig):
+    async with held(rig.engine._recorder, 801):  # their sessions, and a lease of identifiers
+        with trio.fail_after(30):
+            sessions = [await rig.engine.open_reader("T1", 0, 0, OPENER) for _ in range(800)]
+    await rig.engine.open_sessions()
+    assert rig.engine.tracking.open_session_ids() == [session.number for session in sessions]
 
 
 async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library):

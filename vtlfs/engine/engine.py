@@ -30,8 +30,8 @@ from vtlfs.engine.unit import Buffers
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import MIB, Access, Medium, Mount, Opener, Session, State, utc_now
 
-LEASE = 100  # session identifiers that a mount takes at a time
-LEASE_AGAIN = 50
+LEASE = 1000  # session identifiers that a mount takes at a time
+LEASE_AGAIN = 900  # so many are there for readers while the database is busy: they do not wait for it
 WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
 PROBE_SECONDS = 1.0
 FILL_SECONDS = 30.0
