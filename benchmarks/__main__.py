@@ -5,6 +5,7 @@ An interruption keeps what was measured until then: it is in the file and in the
 
 import argparse
 import os
+import random
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import NoReturn
 from benchmarks import plot, report
 from benchmarks.cases import CASES, Case, Sizes
 from benchmarks.conditions import conditions, headline
-from benchmarks.interruptions import patience
+from benchmarks.interruptions import patience, take_others_for_ctrl_c
 from benchmarks.measuring import Sample
 from benchmarks.peers import Peer, Place, available, run
 from benchmarks.summary import SUBJECT, Results, summarize
@@ -37,19 +38,20 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     if why := _nonsense(arguments):
         parser.error(why)
+    directory = arguments.directory.resolve()
     chosen = [case for case in CASES if _wanted(case.name, arguments.case)]
-    everybody = available(arguments.directory)
+    everybody = available(directory)
     peers = [peer for peer in everybody if peer.name == SUBJECT or _wanted(peer.name, arguments.peer)]
     if missing := _unknown(arguments.peer, [peer.name for peer in everybody]):
         parser.error(missing)
     sizes = Sizes.in_proportion(arguments.mib)
-    about = conditions(arguments.directory) | {"mib": arguments.mib, "rounds": arguments.rounds}
+    about = conditions(directory) | {"mib": arguments.mib, "rounds": arguments.rounds}
     results: Results = {}
 
     def keep() -> None:
         report.write(results, arguments.output, about)
 
-    with tempfile.TemporaryDirectory(prefix="vtlfs-bench.", dir=arguments.directory) as temporary:
+    with tempfile.TemporaryDirectory(prefix="vtlfs-bench.", dir=directory) as temporary:
         root = Path(temporary) / "run"
         root.mkdir()
         place = Place(root, (root / "disk0", root / "disk1"))
@@ -71,8 +73,7 @@ def measure(place: Place, case: Case, peers: Sequence[Peer], sizes: Sizes, round
     found: dict[str, list[Sample]] = {peer.name: [] for peer in fit}
     results[case] = found
     for number in range(rounds):
-        for turn in range(len(fit)):
-            peer = fit[(turn + number) % len(fit)]  # each is first once
+        for peer in random.Random(f"{case.name} {number}").sample(fit, len(fit)):  # nobody always follows the same
             with patience():
                 found[peer.name].append(case.run(place, peer, sizes))
             print(report.line(case, peer.name, found[peer.name][-1]), flush=True)
@@ -87,7 +88,7 @@ def _run(one: Callable[[Case], None], chosen: Sequence[Case], keep: Callable[[],
     except KeyboardInterrupt:
         print("\ninterrupted; this is what was measured until then", file=sys.stderr)
         return INTERRUPTED
-    except RuntimeError as error:  # a program that failed; what was measured before it is worth as much as ever
+    except (RuntimeError, OSError) as error:  # what was measured before it is worth as much as ever
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     return 0
@@ -124,6 +125,7 @@ def _nonsense(arguments: argparse.Namespace) -> str | None:
         f"--directory: {arguments.directory} is no directory": not arguments.directory.is_dir(),
         f"--output: {output.parent} is no directory": not output.parent.is_dir(),
         f"--output: {output} is a directory": output.is_dir(),
+        f"--output: {output} is no regular file": output.exists() and not output.is_file(),
         f"--output: {output} is where the plot goes, the JSON file needs another name": output.suffix == PLOT,
         "mounting, and dropping what the kernel has cached, want root": os.geteuid() != 0,
     }
@@ -143,4 +145,5 @@ def _wanted(name: str, parts: Sequence[str]) -> bool:
 
 
 if __name__ == "__main__":
+    take_others_for_ctrl_c()
     sys.exit(main())

@@ -1,6 +1,7 @@
 """The cases: what is done to a peer that is mounted, and how long that takes. One function a case, one call a run."""
 
 import random
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from pathlib import Path
 from benchmarks import short_streams
 from benchmarks.measuring import Sample, drop_caches, measured, settle, together
 from benchmarks.peers import NOTHING, PROMISING, THE_DISKS, Mounted, Peer, Place, run, vtlfs
-from benchmarks.programs import reading_back, side_by_side, writing
+from benchmarks.programs import read_whole, side_by_side, writing
 from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
 
 MIB = 1 << 20
 SMALL, LARGE, TINY = 10 << 10, MIB, 512  # sizes of single writes and reads; the first is GNU tar's
 FEW_STREAMS, STREAMS, MANY_STREAMS = 3, 8, 32
 PEERS = ("plain", "mergerfs", "bindfs", "btrfs", "vtlfs")
+FEW_PEERS = ("plain", "mergerfs", "vtlfs")
+ALONE = "vtlfs, one stream"
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ class Case:
         return [*self.more, *(peer for peer in peers if peer.name.startswith(self.only))]
 
 
-def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
-    """Have dd write one stream, which ends with fsync()."""
+def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int, *, known: bool = True) -> Sample:
+    """Have dd write one stream, which ends with fsync(). `known`: under its own name."""
     size = sizes.tiny_stream if block == TINY else sizes.stream
+    program = "dd" if known else unknown_program(place)
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
         if mounted.parts:
@@ -76,20 +80,21 @@ def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
             parts = range(mounted.parts)
             together([writing(mounted.write(number), block, part, "oflag=direct") for number in parts])
             return mounted.parts * part, ()
-        together([writing(mounted.write(0), block, size)])
+        together([writing(mounted.write(0), block, size, program=program)])
         return size // block * block, ()
 
-    return _once(place, peer, work)
+    return _once(place, peer, work, sizes)
 
 
 def write_streams(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
-    """Have several dd write at the same time: to vtlfs all to one medium through one drive."""
+    """Have several dd write at the same time, to vtlfs all to one medium through one drive; to the peer ALONE one."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        size = sizes.of_many // block * block
-        return side_by_side([writing(mounted.write(number), block, size) for number in range(STREAMS)], size)
+        streams, size = (1, sizes.stream) if peer.name == ALONE else (STREAMS, sizes.of_many)
+        size = size // block * block
+        return side_by_side([writing(mounted.write(number), block, size) for number in range(streams)], size)
 
-    return _once(place, peer, work)
+    return _once(place, peer, work, sizes)
 
 
 def write_many(place: Place, peer: Peer, sizes: Sizes) -> Sample:
@@ -100,15 +105,14 @@ def write_many(place: Place, peer: Peer, sizes: Sizes) -> Sample:
         blocks = [LARGE, SMALL] * (MANY_STREAMS // 2)
         return side_by_side([writing(mounted.write(number), block, size) for number, block in enumerate(blocks)], size)
 
-    return _once(place, peer, work)
+    return _once(place, peer, work, sizes)
 
 
 def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     """Have dd read back what was written, with nothing of it in memory."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        together([reading_back(mounted.read(0), block)])
-        return sizes.stream, ()
+        return read_whole(mounted.read(0), block, sizes.stream), ()
 
     place.empty()
     peer.make(place)
@@ -131,7 +135,7 @@ def write_tree(place: Place, peer: Peer, sizes: Sizes) -> Sample:
         return mounted.read(0).stat().st_size, ()
 
     run("sh", "-c", f'tar cf - -C "{tree}" . | cat >/dev/null')  # so that it is in memory, for every peer
-    return _once(place, peer, work)
+    return _once(place, peer, work, sizes)
 
 
 def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
@@ -143,7 +147,7 @@ def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
         together([[sys.executable, "-m", "benchmarks.short_streams", paths, str(sizes.sessions)]])
         return sizes.sessions * short_streams.BYTES, ()
 
-    return _once(place, peer, work)
+    return _once(place, peer, work, sizes)
 
 
 def make_tree(tree: Path, files: int) -> Path:
@@ -174,11 +178,12 @@ CASES = (
     Case("write 10 KiB", partial(write_stream, block=SMALL)),
     Case("write 1 MiB", partial(write_stream, block=LARGE), only=(*PEERS, THE_DISKS)),
     Case("write 512 B", partial(write_stream, block=TINY)),
-    Case("8 streams 10 KiB", partial(write_streams, block=SMALL), only=("plain", "mergerfs", "vtlfs")),
-    Case("8 streams 1 MiB", partial(write_streams, block=LARGE), only=("plain", "mergerfs", "vtlfs")),
+    Case("10 KiB, unknown program", partial(write_stream, block=SMALL, known=False), only=FEW_PEERS),
+    Case("8 streams 10 KiB", partial(write_streams, block=SMALL), only=FEW_PEERS, more=(vtlfs(ALONE),)),
+    Case("8 streams 1 MiB", partial(write_streams, block=LARGE), only=FEW_PEERS, more=(vtlfs(ALONE),)),
     Case("read 10 KiB", partial(read_stream, block=SMALL)),
     Case("read 1 MiB", partial(read_stream, block=LARGE)),
-    Case("tar of a tree", write_tree, unit="s", only=("plain", "mergerfs", "vtlfs")),
+    Case("tar of a tree", write_tree, unit="s", only=FEW_PEERS),
     Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", PROMISING, NOTHING, "vtlfs")),
     Case("two slow disks, writing", partial(_two_slow, reading=False), only=("plain", "vtlfs"), why_not=why_not),
     Case("two slow disks, reading", partial(_two_slow, reading=True), only=("plain", "vtlfs"), why_not=why_not),
@@ -187,9 +192,33 @@ CASES = (
 )
 
 
-def _once(place: Place, peer: Peer, work: Callable[[Mounted], tuple[int, tuple[float, ...]]]) -> Sample:
+def _once(place: Place, peer: Peer, work: Callable[[Mounted], tuple[int, tuple[float, ...]]], sizes: Sizes) -> Sample:
+    """Measure a peer over empty directories, the machine's memory being as it is after a plain file was written.
+
+    A virtual machine may have to ask its host for memory that nobody has used for a while: what the peer before has
+    left would else count.
+    """
     place.empty()
     peer.make(place)
     settle()
     with peer.mount(place) as mounted:
+        warm_up(place, sizes.stream)
         return measured(partial(work, mounted), mounted.pid)
+
+
+def warm_up(place: Place, size: int) -> None:
+    """Write a file to the first disk's file system, and remove it."""
+    path = place.root / "warm-up"
+    try:
+        together([writing(path, LARGE, size)])
+    finally:
+        path.unlink(missing_ok=True)
+    settle()
+
+
+def unknown_program(place: Place) -> str:
+    """Return a dd with a name that vtlfs does not know, as it knows those of programs that write small blocks."""
+    path = place.root / "unknown"
+    if not path.exists():
+        shutil.copy(run("sh", "-c", "command -v dd").strip(), path)
+    return str(path)

@@ -1,4 +1,7 @@
-"""Ctrl-C, which must not come between a mount and whoever will unmount it: it waits until it can be taken."""
+"""Ctrl-C, which must not come between a mount and whoever will unmount it: it waits until it can be taken.
+
+So do the signals of `kill` and of a terminal that is closed.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -16,6 +19,19 @@ class _Patience:
         if self.pending:
             signal.default_int_handler(number, frame)
         self.pending = True
+
+
+def take_others_for_ctrl_c() -> None:
+    """Have SIGTERM, and SIGHUP unless it is ignored, do what SIGINT does at that moment."""
+
+    def forward(_: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):
+            handler(signal.SIGINT, frame)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, forward)
 
 
 @contextmanager

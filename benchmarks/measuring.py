@@ -71,7 +71,9 @@ def together(commands: list[list[str]]) -> list[float]:
                 running.append(_start(words))
             while len(took) < len(running):
                 pid, status = os.wait()
-                process = next(process for process in running if process.pid == pid)
+                process = next((process for process in running if process.pid == pid), None)
+                if process is None:
+                    raise RuntimeError(f"process {pid}, which serves what is measured, has ended")
                 process.returncode = os.waitstatus_to_exitcode(status)
                 took[pid] = time.monotonic() - started
                 if process.returncode:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.measuring import Sample, drop_caches, measured, settle
 from benchmarks.peers import Peer, Place, loop_device, run
-from benchmarks.programs import reading_back, side_by_side, writing
+from benchmarks.programs import read_whole, side_by_side, writing
 
 BLKIO = Path("/sys/fs/cgroup/blkio")
 MIB = 1 << 20
@@ -40,7 +40,7 @@ def disks(place: Place, rates: Sequence[int | None]) -> Iterator[Place]:
             directory.mkdir()
             stack.callback(directory.rmdir)
             device = stack.enter_context(loop_device(image))
-            run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", device)
+            run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", device)
             run("mount", device, directory)
             stack.callback(run, "umount", directory)
             mounted.append(directory)
@@ -74,7 +74,7 @@ def two_slow(place: Place, peer: Peer, size: int, *, reading: bool) -> Sample:
         settle()
         drop_caches()
         with peer.mount(slow) as mounted:
-            return measured(lambda: side_by_side([reading_back(mounted.read(0), MIB)], size), mounted.pid)
+            return measured(lambda: (read_whole(mounted.read(0), MIB, size), ()), mounted.pid)
 
 
 def one_of_four(place: Place, peer: Peer, size: int, streams: int) -> Sample:

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from benchmarks.cases import MIB
+from benchmarks.cases import ALONE, MIB
 from benchmarks.peers import NOTHING, THE_DISKS
+from benchmarks.slow_disks import ALL_QUICK
 from benchmarks.summary import SUBJECT, Summaries, Summary
 
 
@@ -84,20 +85,6 @@ class Time:
 
 
 @dataclass(frozen=True)
-class Sum:
-    """Streams together are to have a share of what one stream has alone, which is another case."""
-
-    case: str
-    alone: str
-    least: float
-
-    def judge(self, found: Summaries) -> Verdict | None:
-        """Compare with vtlfs itself."""
-        ours, alone = (found.get(case, {}).get(SUBJECT) for case in (self.case, self.alone))
-        return Verdict(self.case, ours.over(alone), "one stream alone", ">=", self.least) if ours and alone else None
-
-
-@dataclass(frozen=True)
 class Slowest:
     """The slowest stream is to have a share of the mean of all."""
 
@@ -131,9 +118,9 @@ TARGETS: tuple[Target, ...] = (
     Rate("write 1 MiB", "mergerfs", 1.2, bound=THE_DISKS),
     Rate("write 1 MiB", "plain", 0.9),
     Rate("write 512 B", "mergerfs", 2.0),
-    Sum("8 streams 10 KiB", "write 10 KiB", 0.9),
+    Rate("8 streams 10 KiB", ALONE, 0.9),
     Slowest("8 streams 10 KiB", 0.7),
-    Sum("8 streams 1 MiB", "write 1 MiB", 0.9),
+    Rate("8 streams 1 MiB", ALONE, 0.9),
     Slowest("8 streams 1 MiB", 0.7),
     Rate("read 10 KiB", "mergerfs", 1.0),
     Rate("read 10 KiB", "plain", 0.7),
@@ -143,7 +130,7 @@ TARGETS: tuple[Target, ...] = (
     Rate("short sessions", "plain", 0.5, bound=NOTHING),
     Rate("two slow disks, writing", "plain", 1.9),
     Rate("two slow disks, reading", "plain", 1.9),
-    Rate("one slow disk of four", "vtlfs, no slow disk", 0.8),
+    Rate("one slow disk of four", ALL_QUICK, 0.8),
     Memory("32 streams", 300),
 )
 

@@ -1,20 +1,25 @@
 """The benchmark as a program: small runs with real mounts, interruptions, and what it says of bad options."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from mounting import PROJECT, SECONDS, mountpoints, require_fuse
 
 from benchmarks import short_streams
-from benchmarks.__main__ import _draw, main
+from benchmarks.__main__ import _draw, main, measure
 from benchmarks.cases import Case, Sizes, write_sessions, write_stream
 from benchmarks.least import LOG_BYTES, PAGE
-from benchmarks.measuring import Sample
-from benchmarks.peers import Place, disks, least
+from benchmarks.measuring import Sample, together
+from benchmarks.peers import Peer, Place, disks, least, plain
+from benchmarks.programs import read_whole
+from benchmarks.summary import Results
 
 PROGRAM = [sys.executable, "-m", "benchmarks"]
 
@@ -29,7 +34,7 @@ def test_a_small_run_writes_a_file_and_prints_tables(tmp_path: Path):
     require_fuse()
     words = ["--mib", "8", "--rounds", "1", "--peer", "plain", "--case", "write 1 MiB", "--case", "short"]
     output = tmp_path / "out.json"
-    program = benchmarks(*words, "--directory", str(tmp_path), "--output", str(output))
+    program = benchmarks(*words, "--directory", os.path.relpath(tmp_path, PROJECT), "--output", str(output))
     said, errors = program.communicate(timeout=SECONDS)
     assert program.returncode == 0, errors
     document = json.loads(output.read_text())
@@ -127,6 +132,57 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_nothing_mounted(tmp_
     assert not [path for path in mountpoints() if path.startswith(str(tmp_path))]
 
 
+def test_to_be_terminated_is_an_interruption(tmp_path: Path):
+    require_fuse()
+    words = ["--mib", "8", "--rounds", "9", "--peer", "plain", "--case", "write 1 MiB"]
+    program = benchmarks(*words, "--directory", str(tmp_path), "--output", str(tmp_path / "out.json"))
+    assert program.stdout is not None
+    program.stdout.readline()
+    program.send_signal(signal.SIGTERM)
+    _, errors = program.communicate(timeout=SECONDS)
+    assert program.returncode == 130, errors
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"out.json", "out.svg"}
+    assert not [path for path in mountpoints() if path.startswith(str(tmp_path))]
+
+
+def test_peers_are_measured_in_another_order_each_round(place: Place):
+    order: list[str] = []
+
+    def note(place: Place, peer: Peer, sizes: Sizes) -> Sample:
+        order.append(peer.name)
+        return Sample(1, 1, 1)
+
+    peers = [replace(disks(), name=name) for name in ("plain", "mergerfs", "vtlfs")]
+    results: Results = {}
+    measure(place, Case("a case", note), peers, Sizes(), 12, results)
+    rounds = [order[at : at + 3] for at in range(0, len(order), 3)]
+    assert all(sorted(one) == ["mergerfs", "plain", "vtlfs"] for one in rounds)
+    before = {name: {a for a, b in pairwise(order) if b == name} for name in ("plain", "mergerfs", "vtlfs")}
+    assert all(len(others) > 1 for others in before.values()), "nobody always follows the same"
+    assert {name: len(samples) for name, samples in results.popitem()[1].items()} == dict.fromkeys(before, 12)
+
+
+def test_a_program_that_vtlfs_does_not_know_writes_the_same(place: Place):
+    sizes = Sizes.in_proportion(8)
+    assert write_stream(place, plain(), sizes, 10 << 10, known=False).bytes == sizes.stream // 10240 * 10240
+    assert sizes_in(place) == {"disk0/stream0": sizes.stream // 10240 * 10240}
+    assert sorted(entry.name for entry in place.root.iterdir()) == ["disk0", "disk1", "mnt", "unknown"]
+
+
+def test_reading_back_less_than_was_written_is_an_error(tmp_path: Path):
+    (tmp_path / "file").write_bytes(bytes(100))
+    with pytest.raises(RuntimeError, match="100 bytes are there to be read, 200 were written"):
+        read_whole(tmp_path / "file", 10, 200)
+
+
+def test_a_server_that_ends_is_an_error():
+    with (
+        subprocess.Popen(["true"]) as serving,
+        pytest.raises(RuntimeError, match=f"process {serving.pid}, which serves"),
+    ):
+        together([["sleep", "60"]])
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -138,6 +194,7 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_nothing_mounted(tmp_
         (["--directory", "/nowhere"], "/nowhere is no directory"),
         (["--output", "/nowhere/out.json"], "/nowhere is no directory"),
         (["--output", "/"], "/ is a directory"),
+        (["--output", "/dev/null"], "/dev/null is no regular file"),
         (["--output", "out.svg"], "another name"),
         (["--fast"], "--fast"),
     ],
