@@ -25,8 +25,8 @@ Each figure is the median of all runs, of which "range" is the least and the mos
 the process that serves the file system, which had "peak" of memory at most; "-" where the kernel serves.
 
 A bound is no peer, it shows what there is to reach. "the disks": several dd at once that write past the page cache.
-"pyfuse3": a file system that answers the kernel and syncs as often as vtlfs, and does
-nothing else; "nothing done": which does not even write or sync, so that all of its time is the kernel's and pyfuse3's.
+"pyfuse3": a file system that answers the kernel and syncs as often as vtlfs, and does nothing else; "nothing done":
+which does not even write or sync, so that all of its time is the kernel's and pyfuse3's.
 """
 
 
