@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,26 @@ async def test_settle_waits_for_a_release_that_has_begun(rig: Rig):
         await rig.engine.settle("T1")
         assert rig.engine.tracking.medium("T1").bytes == 4
         nursery.start_soon(rig.engine.settle, "T2")
+
+
+async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig):
+    """Else somebody who looks at a medium to which many write might wait for ever."""
+    first, later = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
+    for session in (first, later):
+        await session.write(0, b"x" * 10)
+        await session.flush(closing=True)
+    order: list[str] = []
+
+    async def settle() -> None:
+        order.append(f"settled with {(await rig.engine.settle('T1')).tape_files}")
+
+    async with trio.open_nursery() as nursery, later._flushing:
+        async with held(rig.engine._recorder, 1):
+            for task in (partial(rig.engine.release_writer, first), settle, partial(rig.engine.release_writer, later)):
+                nursery.start_soon(task)
+                await trio.testing.wait_all_tasks_blocked()
+        await until(lambda: order, "the one who waits for the first only")
+    assert order == ["settled with 1"]
 
 
 async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig):

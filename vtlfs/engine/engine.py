@@ -226,8 +226,8 @@ class Engine:
         What another mount has on its way is known from the moment of its flush. It is waited for only briefly, for
         that close() need not have been the last one. Raises NoSuchMedium.
         """
-        while waiting := self._settling.get(barcode):
-            await next(iter(waiting)).wait()
+        for begun in list(self._settling.get(barcode, ())):  # and not those that begin while it waits
+            await begun.wait()
         deadline = trio.current_time() + ELSEWHERE_SECONDS
         while True:
             since = utc_now(-ELSEWHERE_SECONDS)
