@@ -19,7 +19,7 @@ import trio
 from vtlfs import logs, mounts
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine import copying
-from vtlfs.engine.engine import running
+from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.operations import Operations
@@ -163,10 +163,11 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         operations = Operations(engine, options)
         with _errors_of_libfuse(mountpoint):
             pyfuse3.init(operations, str(mountpoint), _fuse_options(library, options))
-        device = mounts.device_at(mountpoint) or ""
+        mounted = mounts.entry_at(mountpoint)
+        stop = _Stop(engine, operations, mounted)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_stop_on_signals, nursery, device, operations)
+                nursery.start_soon(stop.on_signals, nursery)
                 nursery.start_soon(schedule.run, engine)
                 nursery.start_soon(copying.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
@@ -174,8 +175,8 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
                 nursery.cancel_scope.cancel()
         finally:
             # Not what somebody else has mounted there after this was unmounted lazily.
-            is_there = mounts.device_at(mountpoint) == device
-            if not is_there and (elsewhere := mounts.path_of(device)) is not None:
+            is_there = mounts.entry_at(mountpoint) == mounted
+            if stop.told and not is_there and (elsewhere := stop.path()) is not None:
                 mounts.unmount_lazily(elsewhere)
             pyfuse3.close(unmount=is_there)
             operations.close()
@@ -191,43 +192,59 @@ async def _announce(library: Library, mountpoint: Path, mount: Mount, usable: Ca
     usable()
 
 
-async def _stop_on_signals(nursery: trio.Nursery, device: str, operations: Operations) -> None:
-    """Stop in order at the first signal, at once at the second."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        stopping = False
-        async for number in signals:
-            log.info("stopped by %s", signal.Signals(number).name)
-            if stopping:
-                pyfuse3.terminate()
-            else:
-                stopping = True
-                nursery.start_soon(_stop, device, operations)
+class _Stop:
+    """How a mount ends that is told to: `told` says that it was."""
 
+    def __init__(self, engine: Engine, operations: Operations, mounted: mounts.Entry | None) -> None:
+        self.told = False
+        self._engine = engine
+        self._operations = operations
+        self._mounted = mounted
 
-async def _stop(device: str, operations: Operations) -> None:
-    """End the mount when the kernel has handed over what it still has of cached streams, or will not do so soon."""
-    with trio.move_on_after(DRAIN_SECONDS):
-        await trio.to_thread.run_sync(_sync_file_system, device, abandon_on_cancel=True)
-        await operations.drain()
-    pyfuse3.terminate()
+    async def on_signals(self, nursery: trio.Nursery) -> None:
+        """Stop in order at the first signal, at once at the second."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                log.info("stopped by %s", signal.Signals(number).name)
+                if self.told:
+                    pyfuse3.terminate()
+                else:
+                    self.told = True
+                    nursery.start_soon(self._stop)
 
+    async def _stop(self) -> None:
+        """End the mount when the kernel has handed over what it still has of cached streams, or will not do so soon.
 
-def _sync_file_system(device: str) -> None:
-    """Have the kernel send its unwritten pages, if the mount is still to be found.
+        pyfuse3 waits for the answers to all requests. Where one waits for a disk that hangs, the streams that need no
+        such disk are ended all the same.
+        """
+        with trio.move_on_after(DRAIN_SECONDS):
+            await trio.to_thread.run_sync(self._sync_file_system, abandon_on_cancel=True)
+            await self._operations.drain()
+        pyfuse3.terminate()
+        await trio.sleep(DRAIN_SECONDS)
+        await self._engine.cut_off()
 
-    syncfs() begins that, and does not wait for a FUSE mount's answers.
-    """
-    try:
-        if (mountpoint := mounts.path_of(device)) is None:
+    def path(self) -> Path | None:
+        """Return where the mount is now; None if it is nowhere any more."""
+        return None if self._mounted is None else mounts.path_of(self._mounted)
+
+    def _sync_file_system(self) -> None:
+        """Have the kernel send its unwritten pages, if the mount is still to be found.
+
+        syncfs() begins that, and does not wait for a FUSE mount's answers.
+        """
+        try:
+            if (mountpoint := self.path()) is None:
+                return
+            descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            log.warning("what the kernel has not sent yet of cached streams may be lost: %s", error)
             return
-        descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        log.warning("what the kernel has not sent yet of cached streams may be lost: %s", error)
-        return
-    try:
-        ctypes.CDLL(None).syncfs(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            ctypes.CDLL(None).syncfs(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class _FileSystemText(str):

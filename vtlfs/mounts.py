@@ -9,7 +9,7 @@ import stat
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import which
 
@@ -129,7 +129,7 @@ def _unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), field)
 
 
-def _entry_at(mountpoint: Path) -> Entry | None:
+def entry_at(mountpoint: Path) -> Entry | None:
     """Return the vtlfs that is mounted there, the last one on top."""
     found = [entry for entry in table() if entry.kind == FILE_SYSTEM_TYPE and entry.path == str(mountpoint)]
     return found[-1] if found else None
@@ -137,19 +137,16 @@ def _entry_at(mountpoint: Path) -> Entry | None:
 
 def mounted_at(mountpoint: Path) -> str | None:
     """Return the source of the vtlfs that is mounted there, the last one on top; None without one."""
-    entry = _entry_at(mountpoint)
+    entry = entry_at(mountpoint)
     return None if entry is None else entry.source
 
 
-def device_at(mountpoint: Path) -> str | None:
-    """Return the device, such as 0:45, of the vtlfs that is mounted there; None without one."""
-    entry = _entry_at(mountpoint)
-    return None if entry is None else entry.device
+def path_of(mounted: Entry) -> Path | None:
+    """Return where a file system is mounted now: the mount point or a directory above it may have been renamed.
 
-
-def path_of(device: str) -> Path | None:
-    """Return where a file system is mounted now: the mount point or a directory above it may have been renamed."""
-    return next((Path(entry.path) for entry in table() if entry.device == device), None)
+    The kernel gives the number of a device that is gone to the next one; so much the more has to be the same.
+    """
+    return next((Path(entry.path) for entry in table() if replace(entry, path=mounted.path) == mounted), None)
 
 
 def unmount_lazily(mountpoint: Path) -> None:
@@ -191,10 +188,10 @@ def unmount(mountpoint: Path, *, lazy: bool = False, force: bool = False) -> Non
     elsewhere too. Raises MountError; of a mount that is in use it says who holds it.
     """
     path = Path(os.path.abspath(mountpoint))
-    entry = _entry_at(path)
+    entry = entry_at(path)
     if entry is None:  # only now, for this asks a mount that may not answer
         path = Path(os.path.realpath(mountpoint))
-        entry = _entry_at(path)
+        entry = entry_at(path)
     if entry is None:
         raise MountError(f"{path}: no vtlfs is mounted here")
     if lazy or force:

@@ -318,6 +318,13 @@ async def test_recover_keeps_what_is_recorded_and_trims_the_rest(library: Librar
         assert bytes(await engine.medium_reader("T1", ended.bytes).read(0, 1 << 20)) == data[: ended.bytes]
 
 
+async def test_fault_of_a_disk_that_has_been_mended_meanwhile_is_taken_back(library: Library):
+    async with rigged(library) as rig:
+        await rig.engine.change(lambda tracking: tracking.record_fault(1, "Input/output error", utc_now()))
+    async with rigged(library) as rig:
+        await until(lambda: rig.engine.tracking.disks()[1].fault is None, "a look at the disk")
+
+
 async def test_engine_does_not_start_on_a_disk_that_fails(library: Library):
     disks = [ScriptedDisk(number) for number in range(2)]
 

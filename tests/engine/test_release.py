@@ -272,6 +272,19 @@ async def test_what_came_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_
     assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 200)
 
 
+async def test_what_had_to_wait_for_room_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_path: Path):
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("FULL", 0, OPENER)
+        async with trio.open_nursery() as nursery, held(rig.engine._recorder, 1):
+            nursery.start_soon(session.write, 0, b"x" * 100)
+            await trio.testing.wait_all_tasks_blocked()
+            await session.flush(closing=True)
+    with closing(library.tracking(read_only=True)) as tracking:
+        known = tracking.session(session.number)
+    assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 100)
+
+
 async def test_what_was_taken_in_is_kept_when_a_write_is_cancelled(tmp_path: Path):
     library = make_library(tmp_path)
     async with rigged(library) as rig:

@@ -267,10 +267,10 @@ async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine)
 async def test_cached_stream_can_not_be_opened_once_more(engine: Engine):
     handle = await a_handle(engine, cached=True)
     with pytest.raises(CannotReopen):
-        check_reopening(handle.inode, os.O_WRONLY)
+        check_reopening(handle.inode)
     handle.inode.writing = 0
-    check_reopening(handle.inode, os.O_WRONLY)
+    check_reopening(handle.inode)
     direct = await a_handle(engine)
-    check_reopening(direct.inode, os.O_WRONLY)
+    check_reopening(direct.inode)
     for one in (handle, direct):
         await engine.release_writer(one.session)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import create
@@ -139,6 +141,20 @@ async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(engine: Eng
     assert [entry.name for entry in rest] == ["drives", "A1"]
     assert await tree.entries(DriveDirectory(1), rest[-1].place) == []
     assert (await tree.entries(DriveDirectory(1)))[0] == first[1], "the same at the same place"
+
+
+async def test_listing_of_sessions_waits_for_the_database_once(engine: Engine):
+    """Else it would find new ones for as long as streams are opened."""
+    reader = await engine.open_reader("T1", 0, 0, TAR)
+    tree = Tree(engine)
+    assert await listed(tree, SESSIONS) == [str(reader.number)]
+    gate = threading.Event()
+    engine._recorder.post(lambda _: gate.wait(30))
+    await engine.open_reader("T1", 0, 0, TAR)
+    with trio.fail_after(10):
+        assert await tree.entries(SESSIONS, reader.number) == []
+    gate.set()
+    assert len(await listed(tree, SESSIONS)) == 2
 
 
 async def test_medium_stands_for_its_length_at_the_look_up(engine: Engine):

@@ -324,7 +324,7 @@ class Engine:
 
     async def _probes(self) -> None:
         """Look at the disks now and then: their free space, whether they answer, and whether they work again."""
-        noted: dict[int, str | None] = {}
+        noted = {disk.number: disk.fault for disk in self.tracking.disks()}
         while True:
             for pooled in self.pool.disks:
                 pooled.probe()
@@ -388,12 +388,7 @@ class Engine:
 
     async def _end(self) -> None:
         """End what is open, give back what was leased, and record that the mount has ended."""
-        async with trio.open_nursery() as watching:
-            watching.start_soon(self._probes)  # which have streams go on without a disk that hangs
-            async with trio.open_nursery() as nursery:
-                for writer in self._writers.values():
-                    nursery.start_soon(self._cut_off, writer)
-            watching.cancel_scope.cancel()
+        await self.cut_off()
         for reader in list(self._readers.values()):
             self.release_reader(reader)
         unused = range(self._ids[0], self._ids[-1] + 1) if self._ids else range(0)
@@ -408,6 +403,16 @@ class Engine:
         if self._at_end is not None:
             await self._at_end(self)
         recover.drop_lock(self.library.path, self.mount.id, self._lock)
+
+    async def cut_off(self) -> None:
+        """End all streams that are open, at the same time. Cancelling waits for that."""
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self._probes)  # which have streams go on without a disk that hangs
+                async with trio.open_nursery() as nursery:
+                    for writer in self._writers.values():
+                        nursery.start_soon(self._cut_off, writer)
+                watching.cancel_scope.cancel()
 
     async def _cut_off(self, writer: WriteSession) -> None:
         try:

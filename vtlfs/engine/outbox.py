@@ -471,7 +471,9 @@ class Outbox:
         def done(result: "outcome.Outcome[None]") -> None:
             finished.set()
             if isinstance(result, outcome.Error):
-                log.warning("session %d: closing its member file: %s", self._session, result.error)
+                failure = result.error
+                trace = None if isinstance(failure, DiskError) else failure
+                log.warning("session %d: closing its member file: %s", self._session, failure, exc_info=trace)
 
         self._pool[disk].writing.submit(done, member.finish, release)
         return finished

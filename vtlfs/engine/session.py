@@ -123,6 +123,7 @@ class WriteSession:
                 self._note_complete(piece.unit)
                 full.append(self._units.pop(piece.unit))
         self.length = max(self.length, offset + len(data))
+        self._closed = False  # anew, for it may have waited
         await self._outbox.send(full)
         await self._ease()
         for piece in repeats:
@@ -208,7 +209,6 @@ class WriteSession:
         called when the tape file is on the medium; what follows is only tidying up, which a disk may hold up. Raises
         TrackingError where the database doesn't take it; then the session is as it was, and can be released again.
         """
-        cut_off = cut_off and not self._closed
         error: VtlfsError | None = None
         try:
             await self.flush()
@@ -224,7 +224,7 @@ class WriteSession:
         if error is None and self._recorded < self.length:
             error = VtlfsError(f"{self.length - self._recorded} bytes of the stream are not recorded: it has a gap")
             self._fail(error)
-        state, name = self._verdict(error, cut_off=cut_off)
+        state, name = self._verdict(error, cut_off=cut_off and not self._closed)
         at = utc_now()
         tape_file = None
         try:

@@ -161,14 +161,14 @@ LARGE_BLOCK = 256 * KIB
 Handle = TextHandle | ReadHandle | WriteHandle
 
 
-def check_reopening(inode: Inode, flags: int) -> None:
+def check_reopening(inode: Inode) -> None:
     """Raise where one more open for writing would harm a stream that is written or read through the page cache.
 
     The kernel throws away that cache's unwritten pages when the same inode is opened with O_TRUNC, and sends those of
     one stream in the name of another. With io=auto only programs that do no such thing are cached. A reader would find
-    its end where the inode's new length is.
+    its end where the inode's new length is, or zeros up to there.
     """
-    if (inode.cached and inode.writing) or (flags & os.O_TRUNC and inode.cached_readers):
+    if (inode.cached and inode.writing) or inode.cached_readers:
         raise CannotReopen
 
 

@@ -245,9 +245,9 @@ class Operations(pyfuse3.Operations):
         return FileInfo(fh=handle, direct_io=not cached, keep_cache=keep and cached)
 
     async def _open_writer(self, inode: Inode, node: MediumNode, flags: int, ctx: RequestContext) -> FileInfo:
-        check_reopening(inode, flags)
+        check_reopening(inode)
         opener = await self._identify(ctx, writing=True)
-        check_reopening(inode, flags)
+        check_reopening(inode)
         inode.writing += 1
         cached = goes_through_cache(self._options.io, flags, inode, opener, risky=self._is_risky(node))
         inode.written, inode.cached = True, inode.cached or cached

@@ -228,14 +228,15 @@ class Tree:
                 media = tracking.media_after(after, PAGE)
                 return [Entry(medium.id, medium.barcode, FilesDirectory(medium)) for medium in media]
             case Directory("sessions"):
-                numbers = await self._engine.open_sessions()
+                numbers = tracking.open_session_ids() if after else await self._engine.open_sessions()
                 return [
                     Entry(number, str(number), SessionNode(number, b"", "")) for number in numbers if number > after
                 ]
             case DriveDirectory(drive):
                 return self._drive_entries(drive, after)
             case FilesDirectory(medium):
-                await self._engine.settle(medium.barcode)
+                if after == 0:
+                    await self._engine.settle(medium.barcode)
                 return _files(medium, tracking.tape_files(medium.barcode, after, PAGE))
             case Directory("snapshots"):
                 return [
