@@ -105,6 +105,8 @@ def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks, busy: boo
         on_disk_0 = [number for number in numbers if frozen.session(number).disks == (0,)]
         assert len(on_disk_0) == 2
         shell(f"fsfreeze -f {frozen.disks[0]}")
+        # Nothing can be started once nobody serves the mount: a child's copies of the streams would be closed first.
+        thawing = subprocess.Popen(["sh", "-c", f"read _; fsfreeze -u {frozen.disks[0]}"], stdin=subprocess.PIPE)
         waiting = threading.Thread(target=write_and_sync, args=[streams[numbers.index(on_disk_0[0])]])
         if busy:
             waiting.start()
@@ -112,8 +114,10 @@ def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks, busy: boo
             numbers.remove(on_disk_0[0])
         os.kill(mounted.pid, signal.SIGTERM)
         mounted.has_ended = True
-        wait_until(lambda: all(frozen.session(number).state != "open" for number in numbers), "the end of the streams")
-        shell(f"fsfreeze -u {frozen.disks[0]}")
+        try:
+            wait_until(lambda: all(frozen.session(number).state != "open" for number in numbers), "the end of streams")
+        finally:
+            thawing.communicate(b"now\n", timeout=SECONDS)
         assert mounted.ended() == 0
         if busy:
             waiting.join()
