@@ -6,7 +6,7 @@
 
 PYTHON ?= /usr/bin/python3
 VENV   ?= .venv
-JOBS   ?= 3# processes that run tests at once, some of which wait; 0: one, without helpers
+JOBS   ?= 4# processes that run tests at once, for many tests wait; 0: one, without helpers
 PYTEST ?= pytest -q -n $(JOBS)
 TESTS  ?=
 MINUTES ?= 5# of the load test in `make soak`
