@@ -10,6 +10,7 @@ from typing import Any
 
 from mounting import OnDisks, random_bytes
 
+from vtlfs.disks.opening import member_path
 from vtlfs.engine.rebuild import Rebuilt, rebuild
 from vtlfs.engine.tracking import FILE_NAME
 from vtlfs.model import KIB, utc_now
@@ -57,7 +58,7 @@ class Lived(OnDisks):
 
     def member(self, disk: int, session: int) -> Path:
         """Return where a session's member file lies on a disk."""
-        return self.disks[disk] / "sessions" / "000000" / f"{session:012d}.member"
+        return member_path(self.disks[disk], session)
 
     def check_streams(self) -> None:
         """Want every tape file that was written, byte for byte."""
