@@ -177,7 +177,10 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
             # Not what somebody else has mounted there after this was unmounted lazily.
             is_there = mounts.entry_at(mountpoint) == mounted
             if stop.told and not is_there and (elsewhere := stop.path()) is not None:
-                mounts.unmount_lazily(elsewhere)
+                try:
+                    mounts.unmount(elsewhere, lazy=True)
+                except MountError as error:
+                    log.error("%s", error)
             pyfuse3.close(unmount=is_there)
             operations.close()
         log.info("%s: unmounted (mount %d)", mountpoint, engine.mount.id)

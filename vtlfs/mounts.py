@@ -149,14 +149,6 @@ def path_of(mounted: Entry) -> Path | None:
     return next((Path(entry.path) for entry in table() if replace(entry, path=mounted.path) == mounted), None)
 
 
-def unmount_lazily(mountpoint: Path) -> None:
-    """Have a mount go away when nobody uses it any more. What is in the way is logged."""
-    try:
-        _run_umount(mountpoint, lazy=True)
-    except MountError as error:
-        log.error("%s", error)
-
-
 def mount_point_of(path: Path) -> Path:
     """Return where the file system is mounted on which the path lies."""
     points = {entry.path for entry in table()}

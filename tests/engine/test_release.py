@@ -15,11 +15,12 @@ from scripted import OPENER, UNIT, held, make_library, rigged, until
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine import session as session_module
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.library import Library
 from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.session import WriteSession
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
-from vtlfs.model import State, TapeFile
+from vtlfs.model import Session, State, TapeFile
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable[[], int]:
@@ -34,6 +35,12 @@ def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable
 
     monkeypatch.setattr(Tracking, verb, refuse)
     return lambda: refused[0]
+
+
+def ended(library: Library, session: WriteSession) -> Session:
+    """Return what is known of a session when its mount is gone."""
+    with closing(library.tracking(read_only=True)) as tracking:
+        return tracking.session(session.number)
 
 
 @asynccontextmanager
@@ -267,8 +274,7 @@ async def test_what_came_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_
                 nursery.start_soon(lambda: session.flush(closing=True))
                 await until(lambda: sum(disk.waiting for disk in rig.disks), "a sync")
                 await session.write(100, b"y" * 100)
-    with closing(library.tracking(read_only=True)) as tracking:
-        known = tracking.session(session.number)
+    known = ended(library, session)
     assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 200)
 
 
@@ -280,8 +286,7 @@ async def test_what_had_to_wait_for_room_during_a_close_is_cut_off_when_the_moun
             nursery.start_soon(session.write, 0, b"x" * 100)
             await trio.testing.wait_all_tasks_blocked()
             await session.flush(closing=True)
-    with closing(library.tracking(read_only=True)) as tracking:
-        known = tracking.session(session.number)
+    known = ended(library, session)
     assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 100)
 
 
@@ -298,10 +303,28 @@ async def test_what_was_taken_in_is_kept_when_a_write_is_cancelled(tmp_path: Pat
                     await session.write(taken_in, b"x" * 3000)
                 has_waited = scope.cancelled_caught
                 taken_in += 0 if has_waited else 3000
-    with closing(library.tracking(read_only=True)) as tracking:
-        known = tracking.session(session.number)
+    known = ended(library, session)
     assert (known.state, known.error) == ("failed", "ESHUTDOWN")
     assert known.bytes >= taken_in > 2 * UNIT
+
+
+async def test_what_had_waited_for_room_and_came_during_a_close_is_cut_off_too(tmp_path: Path):
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("FULL", 0, OPENER)
+        await session.write(0, b"x" * 100)
+        with rig.disks[0].held("sync"), rig.disks[1].held("sync"):
+            async with trio.open_nursery() as nursery:
+                async with held(rig.engine._recorder, 1):
+                    nursery.start_soon(session.write, 100, b"y" * 50_000)
+                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.start_soon(lambda: session.flush(closing=True))
+                    await until(lambda: sum(disk.waiting for disk in rig.disks), "a sync")
+                await until(lambda: session.length == 50_100, "the bytes")
+                for disk in rig.disks:
+                    disk.let_go()
+    known = ended(library, session)
+    assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 50_100)
 
 
 @pytest.mark.parametrize("syncs", [0, 1, 2])

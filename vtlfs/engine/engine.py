@@ -406,6 +406,8 @@ class Engine:
 
     async def cut_off(self) -> None:
         """End all streams that are open, at the same time. Cancelling waits for that."""
+        if not self._writers:
+            return
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as watching:
                 watching.start_soon(self._probes)  # which have streams go on without a disk that hangs

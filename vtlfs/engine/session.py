@@ -102,7 +102,6 @@ class WriteSession:
         any error that befell earlier bytes; NotSequential where bytes of a full stripe unit would change.
         """
         self._raise_error()
-        self._closed = False
         self.requests += 1
         pieces = list(cut(offset, len(data), self._stripe_unit))
         try:
@@ -123,7 +122,7 @@ class WriteSession:
                 self._note_complete(piece.unit)
                 full.append(self._units.pop(piece.unit))
         self.length = max(self.length, offset + len(data))
-        self._closed = False  # anew, for it may have waited
+        self._closed = False
         await self._outbox.send(full)
         await self._ease()
         for piece in repeats:
@@ -147,9 +146,13 @@ class WriteSession:
         `closing`: for a close(), which may be the last one. Other mounts then wait a moment for the release. A
         TrackingError does no harm to the stream: the next flush tries again.
         """
-        requests = self.requests
-        await self._flush(announce=closing)
-        self._closed = self._closed or (closing and self.requests == requests)
+        was_closed = self._closed
+        self._closed = was_closed or closing  # until something comes, were it during this flush
+        try:
+            await self._flush(announce=closing)
+        except BaseException:
+            self._closed = self._closed and was_closed
+            raise
         if closing and self._recorded and trio.current_time() > self._announced_at + ANNOUNCED_SECONDS:
             await self._announce_close()
 
