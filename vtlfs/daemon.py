@@ -158,7 +158,13 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
             log.warning("disk %d (%s) is missing: what lies on it can't be read", disk.number, disk.path)
     durable = options.sync is SyncMode.CLOSE
     async with running(
-        library, record, durable_close=durable, disks=disks, check=options.check, at_end=copying.at_end
+        library,
+        record,
+        durable_close=durable,
+        disks=disks,
+        check=options.check,
+        at_end=copying.at_end,
+        behind=options.read_only,
     ) as engine:
         operations = Operations(engine, options)
         with _errors_of_libfuse(mountpoint):
@@ -168,8 +174,9 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stop.on_signals, nursery)
-                nursery.start_soon(schedule.run, engine)
-                nursery.start_soon(copying.run, engine)
+                if not engine.is_behind:  # a copy of it would be the newest there is
+                    nursery.start_soon(schedule.run, engine)
+                    nursery.start_soon(copying.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()

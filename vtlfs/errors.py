@@ -30,6 +30,18 @@ class LibraryError(VtlfsError):
     """The library, one of its disks or its tracking database can't be used as asked."""
 
 
+class CatalogueBehind(LibraryError):
+    """The tracking database is older than the disks: it went back. Nothing is written to it."""
+
+    exit_status = 3
+
+    def __init__(self, database: str, what: str) -> None:
+        super().__init__(
+            f"{database}: is older than the disks: it lacks {what}; `vtlfs rebuild` takes that in from the disks"
+            " (`vtlfs mount -o ro` shows what it has)"
+        )
+
+
 class MountError(VtlfsError):
     """The library can't be mounted or unmounted."""
 
@@ -168,6 +180,8 @@ class DamagedUnit(VtlfsError):
 
 class TrackingError(VtlfsError):
     """The tracking database could not be read or written."""
+
+    is_news = True
 
     def __init__(self, what: str, code: int = errno.EIO) -> None:
         super().__init__(f"tracking database: {what}")

@@ -32,6 +32,8 @@ _FILES = {
     "member.cut": "what does not count of a member file is cut off",
     "trial.made": "a disk that has failed takes a file",
     "trial.removed": "... which is removed again",
+    "mark.written": "a disk knows how far the tracking database has come",
+    "mark.synced": "... and would after a power cut",
     "member.finished": "how the session ended is in the member file's header",
 }
 _LIBRARY = {
@@ -43,6 +45,7 @@ _LIBRARY = {
     "create.made": "the tracking database is an empty file",
     "create.tables": "its tables are being made, in a transaction",
     "create.indexes": "... and indexes, in the same transaction",
+    "create.counted": "... and count transactions, in the same transaction",
     "create.noted": "... and the database knows of which version it is, in the same transaction",
     "create.steps_taken": "... which is committed",
     "create.described": "... and are all made",
@@ -74,6 +77,7 @@ _LIBRARY = {
 _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.sessions_leased": "session identifiers are given to a mount",
     "tracking.sessions_returned": "a mount gives back those that it did not use",
+    "tracking.sessions_skipped": "identifiers that a database which went back does not know of are left out",
     "tracking.mount_added": "a mount is recorded",
     "tracking.mount_ended": "the end of a mount is recorded",
     "tracking.disk_moved": "where a disk is now is recorded",

@@ -225,6 +225,24 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a tracking database has come: the transactions that it has committed, and its counters after them.
+
+    `commits` never gets less in the life of a library, so two of them tell which came first, without a clock.
+    `snapshot` is the number of the newest one, 0 without any.
+    """
+
+    commits: int
+    next_session: int
+    epoch: int
+    media: int
+    sessions: int
+    tape_files: int
+    bytes: int
+    snapshot: int
+
+
+@dataclass(frozen=True, slots=True)
 class Opener:
     """Who opened a file: the process behind the open(), and the host it works for."""
 

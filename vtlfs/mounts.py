@@ -16,6 +16,7 @@ from shutil import which
 import psutil
 from psutil import Process
 
+from vtlfs.engine import soundness
 from vtlfs.engine.library import Library
 from vtlfs.engine.recover import lock_path
 from vtlfs.errors import MountError, VtlfsError
@@ -37,7 +38,7 @@ def prepare(library: Path, mountpoint: Path, options: MountOptions) -> tuple[Lib
     Raises VtlfsError. A dead vtlfs that is mounted there is unmounted.
     """
     opened = Library.open(library)
-    opened.tracking().close()  # which brings the tables of an older vtlfs up to date
+    soundness.check_before_mount(opened, read_only=options.read_only)
     if not options.read_only:
         opened.disks()
     Permissions(opened.config, options).warn()

@@ -97,7 +97,8 @@ def test_disk_that_hangs_does_not_hang_status(done, shelf, tmp_path):
     """A file system whose process was stopped answers nobody."""
     require_fuse()
     (tmp_path / "other").mkdir()
-    (shelf.disks[0] / "vtlfs-disk.json").unlink()
+    for file in ("vtlfs-disk.json", "vtlfs-disk.mark"):
+        (shelf.disks[0] / file).unlink()
     with OnDisks(tmp_path / "other").mounted(at=shelf.disks[0]) as mounted:
         os.kill(mounted.pid, signal.SIGSTOP)
         try:

@@ -82,7 +82,7 @@ class Aftermath:
     def rebuild(self) -> None:
         """Rebuild the library if the run died before it had."""
         try:
-            Library.open(self.path).tracking(read_only=True).close()
+            Library.open(self.path).tracking().close()
         except LibraryError:
             assert len(self.of("rebuilding")) > len(self.of("rebuilt"))
             disks = [self.root / f"disk{number}" for number in range(scenario.DISKS)]

@@ -112,7 +112,9 @@ class Run:
         self.vtlfs("verify", self.library)
         self.doomed[1].run()
         trio.run(self.second_mount)
+        before = (self.library / "tracking.db").read_bytes()
         trio.run(self.third_mount)
+        self.go_back(before)
         self.rebuild()
         self.acknowledge("end")
 
@@ -146,12 +148,12 @@ class Run:
             await trio.sleep(0.05)
             os._exit(failpoints.STATUS)
 
-    def mounted(self, *, durable_close: bool = True) -> Any:
+    def mounted(self, *, durable_close: bool = True, behind: bool = False) -> Any:
         """Run an engine as a mount does."""
         self.durable_close = durable_close
         mount = Mount(0, "alpha", "machine", os.getpid(), 0, "/mnt/vtl", "", "mounted", utc_now(), None)
         library = Library.open(self.library)
-        return running(library, mount, durable_close=durable_close, at_end=copying.at_end)
+        return running(library, mount, durable_close=durable_close, at_end=copying.at_end, behind=behind)
 
     async def first_mount(self) -> None:
         """Write several streams to several media at once, and take snapshots meanwhile."""
@@ -238,6 +240,25 @@ class Run:
         """Change something once more, so that a third copy of the database takes the place of the first."""
         async with self.mounted() as engine:
             await self.write_and_close(engine, "T3", 22)
+
+    def go_back(self, before: bytes) -> None:
+        """Put an older database in place, look at what it has, and have it take in what it lacks."""
+        self.acknowledge("rebuilding")
+        older = self.root / "older"
+        older.write_bytes(before)
+        sync(older)
+        older.rename(self.library / "tracking.db")
+        sync(self.root, self.library)
+        self.vtlfs("status", self.library, status=3)
+        self.vtlfs("media", "add", self.library, "LATE", status=3)
+        trio.run(self.look_back)
+        self.vtlfs("rebuild", self.library)
+        self.acknowledge("rebuilt")
+
+    async def look_back(self) -> None:
+        """Read what a database has that went back."""
+        async with self.mounted(behind=True) as engine:
+            await self.read(engine)
 
     def rebuild(self) -> None:
         """Make the tracking database anew: once where a damaged one is, and once where there is nothing at all."""

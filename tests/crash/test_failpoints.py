@@ -126,9 +126,9 @@ CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE (?!TEMP)|DROP|ALTER|COMM
 WITHOUT = {
     "vtlfs/cli/install.py": "changes the system, not a library",
     "vtlfs/cli/output.py": "writes files of the user's, not of a library",
-    "vtlfs/cli/probe.py": "writes to a pipe",
     "vtlfs/daemon.py:_serve_in_background": "writes to a pipe",
     "vtlfs/daemon.py:_tune": "sets the kernel's limits",
+    "vtlfs/disks/aside.py:_start": "writes to a pipe",
     "vtlfs/disks/local.py:_write_all": "its callers have one for each of its uses",
     "vtlfs/engine/base.py": "changes a database that is not in its place yet",
     "vtlfs/engine/copies.py:fetch": "writes to a file of its caller's",
@@ -136,6 +136,7 @@ WITHOUT = {
     "vtlfs/engine/found.py": "changes temporary tables",
     "vtlfs/engine/history.py": "returns SQL, which schema.py runs",
     "vtlfs/engine/replay.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/tracking.py:_count_commit": "is in a transaction, whose commit has one",
     "vtlfs/engine/units.py": "changes a database that is not in its place yet",
     "vtlfs/logs.py": "a log is not promised",
     "vtlfs/snap/export.py:_copy": "is in the transaction of `export`",

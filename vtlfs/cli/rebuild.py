@@ -43,11 +43,11 @@ EXIT_DAMAGED = DamagedUnit.exit_status
 )
 @params.json_option
 def rebuild(library: Path, disks: tuple[Path, ...], without: tuple[int, ...], as_json: bool) -> None:
-    """Make a new tracking database from the disks alone, where the old one is gone or damaged.
+    """Make a new tracking database from the disks, where the old one is gone, damaged or older than the disks.
 
-    It begins with the newest copy that mounts have kept on the disks, and takes in what the member files tell of later
-    sessions. The library must not be mounted. The old database is kept under another name; until the new one is whole,
-    nothing is changed. A library.toml that is gone is made anew.
+    It begins with the newest that is in order: the old database, or a copy that mounts have kept on the disks; and
+    takes in what the member files tell of later sessions. The library must not be mounted. The old database is kept
+    under another name; until the new one is whole, nothing is changed. A library.toml that is gone is made anew.
 
     Exit status: 0 if everything came back that lay on the disks; 3 if something could not, which is told line by line;
     1 or 2 if nothing was done.
@@ -80,10 +80,9 @@ def _print(rebuilt: "Rebuilt") -> None:
     if rebuilt.aside is not None:
         show.line(f"the old database is kept as {rebuilt.aside}")
     origin = "from member files only"
-    if rebuilt.copy is not None:
-        origin = (
-            f"{rebuilt.copy.path} of {show.seconds(rebuilt.copy.made_at)}, and {findings.replayed:,} sessions since"
-        )
+    if rebuilt.base is not None:
+        begun = "the old one" if rebuilt.base.is_old else f"{rebuilt.base.path} of {show.seconds(rebuilt.base.made_at)}"
+        origin = f"{begun}, and {show.count(findings.replayed, 'session')} from member files"
     counts = [(rebuilt.media, "medium", "media"), (rebuilt.sessions, "session", "sessions")]
     what = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in counts)
     files = show.count(rebuilt.tape_files, "tape file")
@@ -93,9 +92,11 @@ def _print(rebuilt: "Rebuilt") -> None:
 
 def _document(rebuilt: "Rebuilt") -> dict[str, Any]:
     findings = rebuilt.findings
-    copy = rebuilt.copy
+    base = rebuilt.base
+    copy = None if base is None or base.is_old else base
     return {
         "library": str(rebuilt.library.path),
+        "began_with": "nothing" if base is None else "old" if base.is_old else "copy",
         "copy": None if copy is None else {"path": str(copy.path), "number": copy.number, "made_at": copy.made_at},
         "without_disks": list(rebuilt.without),
         "aside": None if rebuilt.aside is None else str(rebuilt.aside),

@@ -12,6 +12,7 @@ import click
 from vtlfs.cli import params, show
 from vtlfs.cli.probe import Probe, probe
 from vtlfs.cli.show import Column
+from vtlfs.errors import CatalogueBehind
 from vtlfs.model import DiskRecord, Drive, Mount, format_size
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Status:
     mounts: list[MountedBy]
     counters: "Counters"
     verified: "Verification | None"
+    lacks: str | None = None  # of what the disks know, where the tracking database is older than they are
 
     @property
     def open_total(self) -> int:
@@ -58,7 +60,8 @@ class Status:
     @property
     def notes(self) -> list[str]:
         """What one should know, in a line each."""
-        notes = [
+        notes = [] if self.lacks is None else [_went_back(self.library, self.lacks)]
+        notes += [
             f"disk {record.number} ({found.path}): {found.problem}" for record, found in self.disks if found.problem
         ]
         notes += [
@@ -90,6 +93,7 @@ class Status:
             "bytes": self.counters.bytes,
             "tape_files": self.counters.tape_files,
             "sessions": {"total": self.counters.sessions, "open": self.open_total},
+            "lacks": self.lacks,
             "verified": None if self.verified is None else self.verified.as_json(),
             "notes": self.notes,
         }
@@ -121,7 +125,10 @@ class Status:
 @params.library_argument
 @params.json_option
 def status(library: Path, as_json: bool) -> None:
-    """Show a library's disks, drives and mounts. Does not wait for a disk that hangs."""
+    """Show a library's disks, drives and mounts. Does not wait for a disk that hangs.
+
+    Exit status: 3 if the tracking database is older than the disks, so that it lacks some of what was acknowledged.
+    """
     from vtlfs.engine.library import Library
 
     found = _status(Library.open(library))
@@ -129,12 +136,15 @@ def status(library: Path, as_json: bool) -> None:
         show.as_json(found.as_json())
     else:
         found.print()
+    if found.lacks is not None:
+        click.get_current_context().exit(CatalogueBehind.exit_status)
 
 
 def _status(library: "Library") -> Status:
+    from vtlfs.engine.currency import lacking
     from vtlfs.engine.verification import last_of_all
 
-    probes = probe(library.config.uuid, library.config.disks)
+    probes = probe(library.config.uuid, library.config.disks)  # with the marks, before the database is asked
     with closing(library.tracking(read_only=True)) as tracking:
         return Status(
             library,
@@ -144,7 +154,13 @@ def _status(library: "Library") -> Status:
             [_mounted_by(library, mount) for mount in tracking.mounts()],
             tracking.counters(),
             last_of_all(tracking),
+            lacking(tracking.watermark(), [found.mark for found in probes if found.mark is not None]),
         )
+
+
+def _went_back(library: "Library", lacks: str) -> str:
+    rebuild = f"vtlfs rebuild {show.word(library.path)}"
+    return f"the tracking database is older than the disks: it lacks {lacks}; {rebuild} takes that in"
 
 
 def _matched(records: list[DiskRecord], probes: list[Probe]) -> list[tuple[DiskRecord, Probe]]:

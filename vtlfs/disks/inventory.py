@@ -68,6 +68,18 @@ def members(disk: Path, group: int) -> Listing:
     return found
 
 
+def sessions_from(disk: Path, first: int) -> set[int]:
+    """Return which sessions from number `first` on have a member file on the disk, by names alone. Raises OSError."""
+    numbers, _ = groups(disk)
+    found: set[int] = set()
+    for group in sorted(number for number in numbers if number >= first // SESSIONS_PER_DIRECTORY):
+        directory = member_path(disk, group * SESSIONS_PER_DIRECTORY).parent
+        with _listed(disk, SESSIONS, directory.name) as entries:
+            sessions = {_session(entry.name, group) for entry in entries}
+        found.update(session for session in sessions if session is not None and session >= first)
+    return found
+
+
 def _session(name: str, group: int) -> int | None:
     """Return whose member file has this name in directory `group`; None: it is no such name."""
     match = _MEMBER.fullmatch(name)

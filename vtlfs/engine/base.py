@@ -1,40 +1,51 @@
-"""What a rebuilt tracking database begins with: the newest copy on the disks that is in order, or an empty database."""
+"""What a rebuilt tracking database begins with: the old one or a copy, the newest that is in order; or nothing."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtlfs.engine import copies, tracking
+from vtlfs.engine import copies, invariants, tracking
 from vtlfs.engine.connection import TABLES, fresh_tables
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import LibraryError, UsageError, VtlfsError
-from vtlfs.model import DiskRecord, check_barcode
+from vtlfs.errors import LibraryError, VtlfsError
+from vtlfs.model import DiskRecord, Watermark, check_barcode
 
 NO_COPY = (
     "no copy of the tracking database is on the disks: media that nobody wrote to, capacities, loaded drives, sessions"
     " that read, mounts and snapshots can't come back"
 )
 NO_DRIVES = 0
+SPARE_COMMITS = 1000  # for those that a disk which is not there may know of
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The copy that a database was begun with: on which disk, its number, and when it was made."""
+    """What a database was begun with: the old one, or a copy, with its number and when it was made."""
 
     path: Path
     number: int
     made_at: str
+    commits: int
+    is_old: bool = False
 
 
-def begin(
-    temporary: Path, uuid: str, disks: dict[int, Path], records: Sequence[DiskRecord]
-) -> tuple[Base | None, list[str]]:
-    """Put the newest copy that is in order at `temporary`, or an empty database with the `records` of the disks.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """With what a database was begun, None: with nothing; what is wrong with copies; why the old one is not used."""
 
-    Return which copy, None without one, and what is wrong with newer ones.
+    base: Base | None
+    refused: list[str]
+    notes: list[str]
+
+
+def begin(library: Path, temporary: Path, uuid: str, disks: dict[int, Path], records: Sequence[DiskRecord]) -> Begun:
+    """Put the newest database that is in order at `temporary`: the old one or a copy; or else an empty one.
+
+    `records` of the disks are what an empty one begins with. The old one and the copies stay as they are.
     """
     refused: list[str] = []
     found: list[tuple[int, int]] = []
@@ -44,21 +55,67 @@ def begin(
         except OSError as error:
             refused.append(f"disk {disk} ({path}): {copies.DIRECTORY}: {error.strerror}")
     newest = max(found, default=(0, 0))[0]
-    for number, disk in sorted(found, key=lambda one: (-one[0], one[1])):
-        path = copies.path_of(disks[disk], number)
-        try:
-            _fetch(disks[disk], number, temporary)
-            made_at = _check(temporary, uuid)
-        except (VtlfsError, OSError, sqlite3.Error, UsageError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{temporary}: ")
-            refused.append(f"{path}: not used: {why}")
-            continue
-        _count_on(temporary, newest)
-        return Base(path, number, made_at), refused
-    remove(temporary)
-    tracking.create(temporary.parent, uuid, records, NO_DRIVES, records[0].added_at, name=temporary.name)
+    old, notes = _old(library / tracking.FILE_NAME, temporary.with_name(f"{temporary.name}.old"), uuid)
+    base = _newest_copy(temporary, uuid, [(number, disks[disk]) for number, disk in _newest_first(found)], refused)
+    if old is not None and (base is None or old.commits >= base.commits):
+        remove(temporary)
+        temporary.with_name(f"{temporary.name}.old").rename(temporary)
+        base = old
+    remove(temporary.with_name(f"{temporary.name}.old"))
+    if base is None:
+        remove(temporary)
+        tracking.create(temporary.parent, uuid, records, NO_DRIVES, records[0].added_at, name=temporary.name)
+        refused.append(NO_COPY)
     _count_on(temporary, newest)
-    return None, [*refused, NO_COPY]
+    return Begun(base, refused, notes)
+
+
+def _newest_first(copies_found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return sorted(copies_found, key=lambda one: (-one[0], one[1]))
+
+
+def _newest_copy(temporary: Path, uuid: str, found: list[tuple[int, Path]], refused: list[str]) -> Base | None:
+    """Put the first copy that is in order at `temporary`; note what is wrong with those before it."""
+    for number, disk in found:
+        path = copies.path_of(disk, number)
+        try:
+            _fetch(disk, number, temporary)
+            made_at, commits = _check(temporary, uuid)
+            return Base(path, number, made_at, commits)
+        except _REFUSED as error:
+            refused.append(f"{path}: not used: {_why(error, temporary)}")
+    return None
+
+
+def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]]:
+    """Put what the old database has at `temporary`, if it is in order to the last row; else tell why it is not used."""
+    if not file.exists():
+        return None, []
+    try:
+        remove(temporary)
+        for suffix in ("", "-wal"):
+            if Path(f"{file}{suffix}").is_file():
+                shutil.copyfile(f"{file}{suffix}", f"{temporary}{suffix}")
+        with closing(sqlite3.connect(temporary)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")  # folds in the log
+        made_at, commits = _check(temporary, uuid)
+        with closing(Tracking(temporary.parent, name=temporary.name)) as old:
+            for rule in invariants.rules(old):
+                for problem in invariants.broken(old, rule):
+                    raise LibraryError(problem)
+    except _REFUSED as error:
+        remove(temporary)
+        return None, [f"{file}: not used: {_why(error, temporary)}"]
+    return Base(file, 0, made_at, commits, is_old=True), []
+
+
+_REFUSED = (VtlfsError, OSError, sqlite3.Error)
+
+
+def _why(error: BaseException, temporary: Path) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).removeprefix(f"{temporary}: ")
 
 
 def remove(temporary: Path) -> None:
@@ -76,8 +133,8 @@ def _fetch(disk: Path, number: int, temporary: Path) -> None:
         os.close(descriptor)
 
 
-def _check(file: Path, uuid: str) -> str:
-    """Return when a copy was made. Raises LibraryError where it is not in order, to the last row."""
+def _check(file: Path, uuid: str) -> tuple[str, int]:
+    """Return when a copy was made, and how many commits it has. Raises LibraryError where it is not in order."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         if connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
@@ -91,7 +148,8 @@ def _check(file: Path, uuid: str) -> str:
             raise LibraryError("its tables are not those of this vtlfs")
         for (barcode,) in copy.execute("SELECT barcode FROM medium"):
             check_barcode(barcode)
-        return str(copy.one("SELECT coalesce(begun_at, created_at) FROM copy, library")[0])
+        made_at, commits = copy.one("SELECT coalesce(begun_at, created_at), commits FROM copy, library")
+        return str(made_at), int(commits)
 
 
 def _count_on(temporary: Path, newest: int) -> None:
@@ -127,6 +185,30 @@ def add_disks(database: Tracking, records: Sequence[DiskRecord]) -> None:
             "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             *(disk.number, disk.uuid, disk.path, disk.added_at),
         )
+
+
+def count_past(database: Tracking, mark: Watermark) -> None:
+    """Have the database count on from where the disks know that the library was: no number is given twice."""
+    database.execute(
+        "UPDATE library SET commits = max(commits, ?) + ?, next_session = max(next_session, ?), epoch = max(epoch, ?)",
+        *(mark.commits, SPARE_COMMITS, mark.next_session, mark.epoch),
+    )
+
+
+def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
+    """Return what the disks know that the library had and a rebuilt database has not: losses, and what is no harm."""
+    have = database.watermark()
+    losses = []
+    if (files := mark.tape_files - have.tape_files) > 0:
+        losses.append(f"{files:,} tape files that the library had, of which nothing was found")
+    elif (size := mark.bytes - have.bytes) > 0:
+        losses.append(f"{size:,} bytes of tape files that the library had were not found")
+    if (media := mark.media - have.media) > 0:
+        losses.append(f"{media:,} media that nobody wrote to; `vtlfs media add` adds them again")
+    if mark.snapshot > have.snapshot:
+        losses.append(f"snapshots from {have.snapshot + 1} to {mark.snapshot}, as far as they were not pruned")
+    sessions = mark.sessions - have.sessions
+    return losses, [f"{sessions:,} sessions that read, or wrote nothing, left no trace"] if sessions > 0 else []
 
 
 def finish(database: Tracking) -> None:

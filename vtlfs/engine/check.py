@@ -5,6 +5,7 @@ written meanwhile raises no false alarm: files are looked at after what was reco
 below that; whether the database knows a session is asked after its file was seen.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtlfs.disks import inventory
+from vtlfs.disks import inventory, marks, records
 from vtlfs.disks import label as labels
 from vtlfs.disks.inventory import Entry
-from vtlfs.disks.opening import SESSIONS_PER_DIRECTORY, member_path
+from vtlfs.disks.opening import SESSIONS_PER_DIRECTORY, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
-from vtlfs.engine import invariants, recover
+from vtlfs.engine import currency, headers, invariants, recover, soundness
 from vtlfs.engine.invariants import Rule
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import LibraryError, TrackingError
+from vtlfs.model import Watermark
 
 SHOWN = 20  # of findings of one kind; the others are counted
 CONNECTIONS = 2  # to the database, at the same time
+
+_REBUILD = "`vtlfs rebuild` makes a new one from the disks, and keeps this one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,9 @@ class _Disk:
 def check(library: Library, progress: Callable[[float], object] = lambda _: None) -> Report:
     """Check the library. `progress` is told how much is done, from 0 to 1. Raises LibraryError where it can't be."""
     report = Report()
+    seen = marks.read_all(library.config.disks, library.config.uuid)  # before the database is asked
     with closing(library.tracking(read_only=True)) as tracking:
+        _check_age(library, tracking, seen, report)
         if not _check_database(library, tracking, report, lambda part: progress(part / 2)):
             return report
         report.sessions, report.tape_files = invariants.counters(tracking)
@@ -98,9 +104,20 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
 # --- the database ---------------------------------------------------------------------------------------------------
 
 
+def _check_age(library: Library, tracking: Tracking, seen: list[Watermark], report: Report) -> None:
+    """Compare the database with the disks' high-water marks, and look at its file."""
+    if (lacks := currency.lacking(tracking.watermark(), seen)) is not None:
+        report.add("behind", f"{FILE_NAME} is older than the disks: it lacks {lacks}", _REBUILD)
+    if (problem := soundness.cut_short(library.path)) is not None:
+        report.add("cut short", f"{FILE_NAME}: {problem}", _REBUILD)
+    if (mode := tracking.journal_mode()) != "wal":
+        problem = f"{FILE_NAME}: SQLite keeps no write-ahead log (journal mode {mode})"
+        report.add("journal", problem, "the next mount has it keep one", damage=False)
+
+
 def _check_database(library: Library, tracking: Tracking, report: Report, progress: Callable[[float], object]) -> bool:
     """Look whether the database contradicts itself; tell whether it can be relied on at all."""
-    advice = f"move {FILE_NAME} away, and `vtlfs rebuild` makes a new one from the disks"
+    advice = _REBUILD
     try:
         for problem in invariants.broken(tracking, invariants.SOUND):
             report.add(invariants.SOUND.problem, problem, advice)
@@ -231,14 +248,23 @@ def _compare(disk: _Disk, lengths: dict[int, int], members: dict[int, Entry], re
 def _strays(disk: _Disk, sessions: Iterable[int], given: int, report: Report) -> None:
     for session in sorted(sessions):
         problem = f"{member_path(disk.path, session)}: the tracking database does not know session {session}"
-        if session >= given:
-            advice = (
-                f"{FILE_NAME} is older than the disks; write nothing, move it away and have `vtlfs rebuild` make one"
-            )
+        if session >= given or _is_whole(disk, session):
+            advice = f"{FILE_NAME} is older than the disks; `vtlfs rebuild` takes in what it lacks"
             report.add("newer", problem, advice)
         else:
             advice = "left by a power cut in the session's first moments; nothing in it was acknowledged"
             report.add("stray", problem, advice, damage=False)
+
+
+def _is_whole(disk: _Disk, session: int) -> bool:
+    """Tell whether a member file says how its session ended, and which tape file it left: that was acknowledged."""
+    try:
+        with opened(disk.path, session) as descriptor:
+            found = records.decode(os.pread(descriptor, BLOCK, 0))
+    except (OSError, NotAFile):
+        return False
+    said = headers.ending(found[0]) if found else None
+    return said is not None and said.tape_file is not None
 
 
 def _strange(disk: _Disk, names: Iterable[str], report: Report) -> None:

@@ -93,6 +93,22 @@ def check_tables(path: Path, connection: sqlite3.Connection, *, exported: bool) 
         raise LibraryError(f"{path}: {min(wrong)} in it is not as vtlfs makes it; move the file away, and {REMEDY}")
 
 
+def set_journal(path: Path, connection: sqlite3.Connection) -> None:
+    """Have the database keep a write-ahead log. Raises LibraryError.
+
+    The mode is kept in the file: a copy that somebody puts in its place has another one, with which a reader that has a
+    transaction open keeps writers out.
+    """
+    try:
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            return
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from None
+    if mode != "wal":
+        raise LibraryError(f"{path}: SQLite keeps no write-ahead log here; its file system must allow shared memory")
+
+
 def fresh_tables() -> Objects:
     """Return what a new tracking database is made of."""
     return _made_by(tuple(migrations.steps))

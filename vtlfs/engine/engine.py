@@ -16,6 +16,7 @@ from typing import TypeVar
 import trio
 
 from vtlfs.disks.base import Disk
+from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import figures, recover
 from vtlfs.engine.figures import Figures
@@ -86,6 +87,7 @@ class Engine:
         self._lock = lock
         self._nursery = nursery
         self._at_end: Callable[[Engine], Awaitable[None]] | None = None
+        self.is_behind = False  # the tracking database is older than the disks, and only read
         self._ids: deque[int] = deque()
         self._leasing = trio.Lock()
         self._writers: dict[int, WriteSession] = {}
@@ -149,6 +151,7 @@ class Engine:
 
     async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
         """Start a session that reads the first `size` bytes of the medium, which must be a length that it has had."""
+        self.tracking.check_length(barcode)
         number = await self._take_id()
         at, stripe_unit = utc_now(), self.library.config.stripe_unit
         self._recorder.post(
@@ -432,16 +435,21 @@ async def running(
     check: bool = True,
     disks: list[Disk] | None = None,
     at_end: Callable[["Engine"], Awaitable[None]] | None = None,
+    behind: bool = False,
 ) -> AsyncIterator[Engine]:
     """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
 
     At the end, every session that is still open is ended as cut off. `check`: what is read is compared with
     what was written. `disks` replaces the library's own, for tests.
     `at_end` is called when all sessions have ended, before anybody can see that the mount has.
+    `behind`: the tracking database may be older than the disks. Then nobody's books are closed, for what the database
+    does not know of dead mounts' sessions would be cut off.
     """
     found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
     reading = library.tracking(read_only=True)
-    recorder = Recorder(library.tracking)
+    marks = MarkThreads(library.config.disks, library.config.uuid)
+    writing = library.tracking(marks=marks, behind=behind)
+    recorder = Recorder(lambda: writing)
     pool = DiskPool(found, library.config.stripe_unit)
     try:
         for pooled in pool.disks:
@@ -461,11 +469,15 @@ async def running(
                 pool, recorder, reading, buffers, library.config.direct_below, relieve_soon, relieve_all, durable_close
             )
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
-            engine._at_end = at_end
-            await engine._bury_the_dead()
-            await engine._tidy_up()
+            engine.is_behind = writing.frozen
+            engine._at_end = None if writing.frozen else at_end
+            tasks = [engine._checkpoints, engine._probes, engine._note_fill]
+            if not writing.frozen:
+                await engine._bury_the_dead()
+                await engine._tidy_up()
+                tasks.append(engine._watch)
             await engine._lease()
-            for task in (engine._checkpoints, engine._probes, engine._note_fill, engine._watch):
+            for task in tasks:
                 nursery.start_soon(task)
             nursery.start_soon(figures.publish, library.path, number, engine.figures)
             try:
@@ -477,6 +489,7 @@ async def running(
     finally:
         with trio.CancelScope(shield=True):
             await recorder.close()
+            await trio.to_thread.run_sync(marks.close)
         pool.close()
         reading.close()
 

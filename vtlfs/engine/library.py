@@ -15,14 +15,16 @@ from uuid import uuid4
 from vtlfs import config as configuration
 from vtlfs.config import Config
 from vtlfs.disks import label as labels
+from vtlfs.disks import marks as high_water
 from vtlfs.disks.base import Disk
 from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.label import Label
 from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
-from vtlfs.engine import tracking
+from vtlfs.engine import currency, tracking
 from vtlfs.engine.tracking import Tracking
-from vtlfs.errors import LibraryError, UsageError
+from vtlfs.errors import CatalogueBehind, LibraryError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord
 
@@ -44,13 +46,33 @@ class Library:
         path = Path(os.path.abspath(path))
         return cls(path, configuration.load(path))
 
-    def tracking(self, *, read_only: bool = False) -> Tracking:
-        """Open the tracking database. Raises LibraryError, also where it is another library's."""
+    def tracking(self, *, read_only: bool = False, marks: MarkWriter | None = None, behind: bool = False) -> Tracking:
+        """Open the tracking database. Raises LibraryError, also where it is another library's.
+
+        For writing, it must not be older than the disks: raises CatalogueBehind. `behind`: it may be; then it is
+        `frozen`. `marks` raises the disks' high-water marks at each commit; by default, as a command does.
+        """
+        seen = [] if read_only else high_water.read_all(self.config.disks, self.config.uuid)
         opened = Tracking(self.path, read_only=read_only)
-        uuid = opened.library_uuid()
-        if uuid != self.config.uuid:
+        try:
+            uuid = opened.library_uuid()
+            if uuid != self.config.uuid:
+                raise LibraryError(f"{self.path}: library.toml says {self.config.uuid}, tracking.db says {uuid}")
+            if read_only:
+                return opened
+            lacks = currency.lacking(opened.watermark(), seen)
+            if lacks is not None and not behind:
+                raise CatalogueBehind(str(self.path / tracking.FILE_NAME), lacks)
+            opened.frozen = lacks is not None
+            if opened.frozen:
+                with opened.transaction():
+                    opened.skip_sessions(max(mark.next_session for mark in seen))
+            else:
+                writer = marks or high_water.MarkChildren(self.config.disks, self.config.uuid)
+                opened.on_commit = writer.advance
+        except BaseException:
             opened.close()
-            raise LibraryError(f"{self.path}: library.toml says {self.config.uuid}, tracking.db says {uuid}")
+            raise
         return opened
 
     def disks(self, *, check: bool = True) -> list[LocalDisk]:

@@ -1,10 +1,9 @@
-"""What has to be so before a library is rebuilt: its disks are there, nobody uses it, and its database is lost."""
+"""What has to be so before a library is rebuilt: its disks are there, and nobody uses it."""
 
 import fcntl
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from vtlfs.config import FILE_NAME as CONFIGURATION
@@ -12,7 +11,6 @@ from vtlfs.config import Config, ConfigError
 from vtlfs.disks.label import Label
 from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library, label_of
-from vtlfs.engine.tracking import FILE_NAME
 from vtlfs.errors import LibraryError, UsageError
 
 
@@ -73,21 +71,3 @@ def check_unmounted(path: Path) -> None:
     for lock in sorted((path / MOUNTS).glob("*.lock")):
         if lock.stem.isdecimal() and recover.is_alive(path, int(lock.stem)):
             raise LibraryError(f"{path}: is mounted; unmount it everywhere before it is rebuilt")
-
-
-def check_lost(path: Path) -> None:
-    """Raise LibraryError if the tracking database is there and in order, or can't be looked at."""
-    file = path / FILE_NAME
-    if not file.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as old:
-            if old.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
-                return
-            old.execute("SELECT uuid FROM library").fetchone()[0]
-    except (sqlite3.DatabaseError, TypeError) as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-            return
-        raise LibraryError(f"{file}: {error}; move it away if it is lost") from None
-    raise LibraryError(f"{file}: is there and in order; move it away, with its -wal, to have a new one all the same")

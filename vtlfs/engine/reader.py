@@ -7,6 +7,7 @@ import outcome
 import trio
 
 from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.engine.rows import contradiction
 from vtlfs.engine.stripe import cut
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
@@ -119,7 +120,10 @@ class StreamReader:
             if number not in self._rows:
                 why = "the tracking database does not know where it lies"
                 raise DamagedUnit(self._file.session, number, None, why)
-        return self._rows[number]
+        row = self._rows[number]
+        if row.bytes != min(self._file.stripe_unit, self._file.bytes - number * self._file.stripe_unit):
+            raise DamagedUnit(self._file.session, number, row.disk, "the tracking database contradicts itself about it")
+        return row
 
     def _forget(self, keep: int) -> None:
         for number in list(self._loads)[: max(0, len(self._loads) - keep)]:
@@ -154,8 +158,8 @@ class MediumReader:
         current = self._current
         if current is None or not current[0].start <= offset < current[0].end:
             tape_file = self._tracking.tape_file_at(self._barcode, offset)
-            if tape_file is None:
-                raise VtlfsError(f"medium {self._barcode}: no tape file holds byte {offset}")
+            if tape_file is None or tape_file.end > self.size:
+                raise contradiction(f"medium {self._barcode} at byte {offset}")
             current = (tape_file, StreamReader(tape_file, self._tracking, self._pool, self._read_ahead))
             self._current = current
         return current

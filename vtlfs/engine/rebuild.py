@@ -1,4 +1,4 @@
-"""A new tracking database from the disks alone, for a library whose own is lost: what `vtlfs rebuild` does.
+"""A new tracking database from the disks, for a library whose own is lost or went back: what `vtlfs rebuild` does.
 
 It is made beside the place of the old one and takes that place when it is whole and durable. Until then nothing has
 changed, however it ends; the old one is kept under another name. docs/reliability.md says what can't come back.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vtlfs import config as configuration
 from vtlfs.config import Config
+from vtlfs.disks import marks
 from vtlfs.disks.base import Disk
 from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.label import Label
@@ -27,7 +28,7 @@ from vtlfs.engine.replay import Progress, Replay
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
-from vtlfs.model import MIB, DiskRecord, Session
+from vtlfs.model import MIB, DiskRecord, Session, Watermark
 
 TEMPORARY = f".{FILE_NAME}.rebuild"
 QUEUED_BATCHES = 16
@@ -38,10 +39,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What has come of it. `copy` is where the database began, None without a copy; `aside` the old database."""
+    """What has come of it. `base`: what the database began with, None: nothing; `aside`: where the old one is kept."""
 
     library: Library
-    copy: base.Base | None
+    base: base.Base | None
     findings: Findings
     without: tuple[int, ...]
     aside: Path | None
@@ -69,7 +70,6 @@ def rebuild(
         reached("rebuild.directory_made")
     try:
         with preconditions.alone(path):
-            preconditions.check_lost(path)
             return _Rebuild(path, config, uuid, labels, tuple(sorted(without)), at, progress).run()
     finally:
         if made and not any(path.iterdir()):
@@ -102,7 +102,8 @@ class _Rebuild:
         """Make the new database, and put it in its place."""
         try:
             self._check_complete(len(self._config.disks) if self._config else 0)
-            begun, refused = base.begin(
+            begun = base.begin(
+                self._path,
                 self._path / TEMPORARY,
                 self._uuid,
                 {number: path for number, (path, _) in self._labels.items()},
@@ -114,13 +115,14 @@ class _Rebuild:
                 known = {disk.number: disk for disk in tracking.disks()}
                 self._check_complete(len(known))
                 with tracking.transaction(durable=False):
-                    rebuilt = self._replay(tracking, begun, refused)
+                    rebuilt = self._replay(tracking, begun)
                 base.finish(tracking)
                 config = self._config or self._new_config(tracking)
             aside = self._put_in_place(config)
         finally:
             base.remove(self._path / TEMPORARY)
         library = Library(self._path, config)
+        self._raise_marks(library)
         self._finish_headers(library, rebuilt.findings.recovered)
         return replace(rebuilt, library=library, aside=aside)
 
@@ -153,12 +155,14 @@ class _Rebuild:
 
     # --- from the disks ---------------------------------------------------------------------------------------------
 
-    def _replay(self, tracking: Tracking, begun: base.Base | None, refused: list[str]) -> Rebuilt:
+    def _replay(self, tracking: Tracking, begun: base.Begun) -> Rebuilt:
         complete = not self._without
+        mark = self._mark(tracking)
+        base.count_past(tracking, mark)
         disks: dict[int, Disk] = {**self._disks}
         findings = Findings()
         found = Found(tracking, findings)
-        findings.tell(refused)
+        findings.tell(begun.refused, begun.notes)
         for batch in self._scanned():
             found.take_in(batch)
             self._progress("member files", findings.members)
@@ -176,11 +180,17 @@ class _Rebuild:
             tracking.set_drives(self._config.drives)
         base.add_disks(tracking, self._records(found.most_disks()))
         Replay(tracking, findings, disks, complete, self._at, self._progress).run()
+        findings.tell(*base.missed(tracking, mark))
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
         media, *counts = tracking.one("SELECT media, sessions, tape_files, bytes FROM library")
-        return Rebuilt(Library(self._path, self._config or Config("", ())), begun, findings, self._without, None,
+        return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, findings, self._without, None,
                        media, *counts)  # fmt: skip
+
+    def _mark(self, tracking: Tracking) -> Watermark:
+        """Return the highest mark on the disks; without one, how far the base had come."""
+        found = marks.read_all(self._there(), self._uuid)
+        return max([tracking.watermark(), *found], key=lambda mark: mark.commits)
 
     def _scanned(self) -> Iterator[Batch]:
         """Walk over all disks at once, a thread for each, and yield what they find. Raises LibraryError."""
@@ -261,6 +271,12 @@ class _Rebuild:
         sync_directory(self._path)
         sync_directory(self._path.parent)
         return kept
+
+    def _raise_marks(self, library: Library) -> None:
+        """Have the disks know that the new database is the newest: it is durable, and so are the marks then."""
+        with closing(library.tracking(read_only=True)) as tracking:
+            progress = tracking.watermark()
+        marks.MarkChildren(self._there(), self._uuid).advance(progress)
 
     def _finish_headers(self, library: Library, sessions: list[Session]) -> None:
         """Write to the disks how sessions ended, as far as this has decided it. Nothing is cut off.

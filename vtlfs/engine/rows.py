@@ -14,7 +14,7 @@ DIGEST_BYTES = 32
 
 _NUMBER, _TEXT, _BYTES, _NONE = int, str, bytes, type(None)
 _MEDIUM = ((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE))
-_TAPE_FILE = ((_TEXT,), *[(_NUMBER,)] * 5, (_TEXT,), (_TEXT,))
+_TAPE_FILE = ((_TEXT,), *[(_NUMBER,)] * 5, (_TEXT,), (_TEXT,), (_NUMBER,))
 _STRIPE_UNIT = (*[(_NUMBER,)] * 5, (_BYTES,))
 _SESSION = (
     *((_NUMBER,), (_NUMBER,), (_TEXT,), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT,), (_NUMBER,), (_TEXT,), (_TEXT,)),
@@ -45,12 +45,21 @@ def session_of(row: Row) -> Session:
 
 
 def tape_file_of(row: Row) -> TapeFile:
-    """Return the tape file of a row with its columns. Raises TrackingError."""
-    file = TapeFile(*row)
+    """Return the tape file of a row with its columns, and whether its session says the same. Raises TrackingError."""
+    *columns, is_agreed = row
+    file = TapeFile(*columns)
     sizes = _has(row, _TAPE_FILE) and 0 < file.bytes <= MAX_SIZE and 0 <= file.start <= MAX_SIZE and file.number >= 0
     if not sizes or not 0 < file.stripe_unit <= MAX_STRIPE_UNIT or not 0 < file.session < MAX_SESSION:
         raise _damaged("tape file", row[1])
+    if not is_agreed:
+        raise contradiction(f"tape file {file.number} of {file.medium}")
     return file
+
+
+def check_follows(before: TapeFile | None, file: TapeFile) -> None:
+    """Raise TrackingError unless a tape file begins where the one before it ends; None: it is to be the first."""
+    if (file.number, file.start) != ((0, 0) if before is None else (before.number + 1, before.end)):
+        raise contradiction(f"tape file {file.number} of {file.medium}")
 
 
 def stripe_unit_of(row: Row) -> StripeUnit:
@@ -73,6 +82,11 @@ def _numbers(array: str) -> tuple[int, ...]:
     if not isinstance(found, list) or not all(type(one) is int and 0 <= one < MAX_DISKS for one in found):
         raise ValueError
     return tuple(found)
+
+
+def contradiction(what: str) -> TrackingError:
+    """Return the error of rows that do not fit together: nothing is read by them, for it might be the wrong bytes."""
+    return TrackingError(f"its rows of {what} contradict each other; `vtlfs check` tells more")
 
 
 def _damaged(what: str, which: object) -> TrackingError:

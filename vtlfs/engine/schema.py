@@ -265,3 +265,13 @@ def few_of_many(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX session_recovered ON session (mount) WHERE state = 'recovered'")
     connection.execute("CREATE INDEX mount_live ON mount (id) WHERE state = 'mounted'")
     reached("create.indexes")
+
+
+@migrations
+def counted_commits(connection: sqlite3.Connection) -> None:
+    """Count the transactions, so that a database that went back can be told from what the disks know of it.
+
+    `commits` is raised by each transaction that changes something. See vtlfs/engine/currency.py.
+    """
+    connection.execute("ALTER TABLE library ADD COLUMN commits INTEGER NOT NULL DEFAULT 0")
+    reached("create.counted")

@@ -8,15 +8,16 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from vtlfs.engine.connection import Connection, check_files, check_tables, translated, unusable
+from vtlfs.engine.connection import Connection, check_files, check_tables, set_journal, translated, unusable
 from vtlfs.engine.migrations import has_table
-from vtlfs.engine.rows import medium_of, session_of, stripe_unit_of, tape_file_of
+from vtlfs.engine.rows import check_follows, contradiction, medium_of, session_of, stripe_unit_of, tape_file_of
 from vtlfs.engine.schema import migrations
 from vtlfs.engine.sqlite_tools import sqlite_utils
 from vtlfs.errors import (
@@ -42,10 +43,12 @@ from vtlfs.model import (
     State,
     StripeUnit,
     TapeFile,
+    Watermark,
 )
 
 FILE_NAME = "tracking.db"
 BUSY_SECONDS = 60.0
+WATERMARK = "commits, next_session, epoch, media, sessions, tape_files, bytes, (SELECT coalesce(max(id), 0) FROM snapshot)"  # what `Watermark` wants
 
 _MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at"
 SESSION = (
@@ -53,9 +56,10 @@ SESSION = (
     "bytes, requests, reserved, stripe_unit, disks, tape_file"
 )  # what `session_of` wants
 _TAPE_FILE = (
-    "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host "
+    "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host,"
+    " (session.medium, session.tape_file, session.bytes) IS (tape_file.medium, number, tape_file.bytes) "
     "FROM tape_file JOIN main.session AS session ON session.id = tape_file.session"  # these never change
-)
+)  # what `tape_file_of` wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,11 @@ class Counters:
 
 
 class Tracking:
-    """One connection to a library's tracking database."""
+    """One connection to a library's tracking database.
+
+    `on_commit` is called after each durable commit that has changed something, before `transaction` returns. `frozen`:
+    transactions are not counted, since the database is older than the disks, and is to stay so for whoever looks next.
+    """
 
     def __init__(self, library: Path, *, read_only: bool = False, name: str = FILE_NAME) -> None:
         """Open the database of the library. Raises LibraryError where it is missing, newer or not one of ours.
@@ -98,16 +106,21 @@ class Tracking:
             if read_only:
                 connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
             _check(path, connection, read_only)
             check_tables(path, connection, exported=name != FILE_NAME and read_only)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
+            if name == FILE_NAME and not read_only:
+                set_journal(path, connection)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         self._path = path
         self._durable = True
+        self.on_commit: Callable[[Watermark], object] | None = None
+        self.frozen = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -130,13 +143,17 @@ class Tracking:
                 self._durable = durable
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                before = self._connection.total_changes
                 yield
+                watermark = None if self._connection.total_changes == before else self._count_commit()
                 reached("transaction.commit")
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._connection.rollback()
                 raise
             reached("transaction.committed")
+            if durable and watermark is not None and self.on_commit is not None:
+                self.on_commit(watermark)
         except sqlite3.DatabaseError as error:
             raise translated(error) from error
 
@@ -144,6 +161,12 @@ class Tracking:
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
         return self._connection.in_transaction
+
+    def _count_commit(self) -> Watermark | None:
+        if self.frozen:
+            return None
+        row = self.one(f"UPDATE library SET commits = commits + 1 RETURNING {WATERMARK}")
+        return Watermark(*row)
 
     def _savepoint(self) -> AbstractContextManager[object]:
         """Return what runs a block as a part of a transaction that leaves nothing behind if it raises."""
@@ -156,6 +179,14 @@ class Tracking:
         """Return the library's UUID."""
         return str(self.one("SELECT uuid FROM library")[0])
 
+    def watermark(self) -> Watermark:
+        """Return how far the database has come."""
+        return Watermark(*self.one(f"SELECT {WATERMARK} FROM library"))
+
+    def journal_mode(self) -> str:
+        """Return how SQLite keeps a transaction whole: `wal` in a library that is in order."""
+        return str(self.one("PRAGMA journal_mode")[0])
+
     def epoch(self) -> int:
         """Return the current epoch: the number that the next snapshot gets."""
         return int(self.one("SELECT epoch FROM library")[0])
@@ -165,6 +196,11 @@ class Tracking:
         row = self.one("UPDATE library SET next_session = next_session + ? RETURNING next_session", count)
         reached("tracking.sessions_leased")
         return range(row[0] - count, row[0])
+
+    def skip_sessions(self, first: int) -> None:
+        """Give no session identifier below `first` any more: the disks know that they were given."""
+        self.execute("UPDATE library SET next_session = ?1 WHERE next_session < ?1", first)
+        reached("tracking.sessions_skipped")
 
     def return_sessions(self, unused: range) -> None:
         """Give back the unused end of a lease, if nobody has leased since."""
@@ -510,7 +546,12 @@ class Tracking:
         self.medium(barcode)
         condition, most = "tape_file.medium = ? AND number >= ?", -1 if limit is None else limit
         rows = self.execute(f"SELECT {_TAPE_FILE} WHERE {condition} ORDER BY number LIMIT ?", barcode, first, most)
-        return [tape_file_of(row) for row in rows]
+        found = [tape_file_of(row) for row in rows]
+        if found and found[0].number != first:
+            raise contradiction(f"tape file {first} of {barcode}")
+        for file, following in pairwise(found):
+            check_follows(file, following)
+        return found
 
     def tape_files_between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:
         """Yield the tape files of all media that came after the epoch `after` and up to `epoch`, by medium and number.
@@ -531,13 +572,30 @@ class Tracking:
         return tape_file_of(row)
 
     def tape_file_at(self, barcode: str, offset: int) -> TapeFile | None:
-        """Return the tape file that holds the medium's byte at the offset; None past the end."""
-        row = self.first(
-            f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 1",
+        """Return the tape file that holds the medium's byte at the offset; None past the end.
+
+        Raises TrackingError where it does not begin where the one before it ends.
+        """
+        rows = self.execute(
+            f"SELECT {_TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 2",
             *(barcode, offset),
         )
-        found = None if row is None else tape_file_of(row)
-        return found if found is not None and offset < found.end else None
+        found = [tape_file_of(row) for row in rows]
+        if not found or offset >= found[0].end:
+            return None
+        check_follows(found[1] if len(found) > 1 else None, found[0])
+        return found[0]
+
+    def check_length(self, barcode: str) -> None:
+        """Raise TrackingError where a medium's length is not where its last tape file ends."""
+        row = self.first(
+            "SELECT (bytes, tape_files) IS (SELECT start + bytes, number + 1 FROM tape_file WHERE medium = barcode"
+            " ORDER BY number DESC LIMIT 1) OR (bytes = 0 AND tape_files = 0 AND NOT EXISTS"
+            " (SELECT 1 FROM tape_file WHERE medium = barcode)) FROM medium WHERE barcode = ?",
+            barcode,
+        )
+        if row is not None and not row[0]:
+            raise contradiction(f"medium {barcode}")
 
     def stripe_units(self, session: int, first: int, count: int) -> list[StripeUnit]:
         """Return up to `count` stripe units of a session from number `first`."""

@@ -41,7 +41,8 @@ def _views(view: Tracking, number: int) -> dict[str, str]:
     views["snapshot"] = f"SELECT * FROM main.snapshot WHERE id <= {number}"
     views["library"] = (
         f"SELECT uuid, created_at, {number} AS epoch, snapshot.next_session, snapshot.media, snapshot.sessions,"
-        f" snapshot.tape_files, snapshot.bytes FROM main.library, main.snapshot WHERE snapshot.id = {number}"
+        f" snapshot.tape_files, snapshot.bytes, library.commits FROM main.library, main.snapshot"
+        f" WHERE snapshot.id = {number}"
     )
     return views | {"write_command": WRITE_COMMAND}
 
