@@ -48,7 +48,10 @@ from vtlfs.model import (
 
 FILE_NAME = "tracking.db"
 BUSY_SECONDS = 60.0
-WATERMARK = "commits, next_session, epoch, media, sessions, tape_files, bytes, (SELECT coalesce(max(id), 0) FROM snapshot)"  # what `Watermark` wants
+WATERMARK = (
+    "commits, next_session, epoch, media, sessions, tape_files, bytes,"
+    " (SELECT coalesce(max(id), 0) FROM snapshot) AS snapshot"
+)  # what `Watermark` wants
 
 _MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at"
 SESSION = (

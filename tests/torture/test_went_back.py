@@ -1,0 +1,249 @@
+"""A tracking database that went back is noticed by the real program, and takes in what it lacks from the disks."""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from killed import DISKS, EARLY, LATE, Killed, write
+from mounting import shell
+
+from vtlfs.engine.library import Library
+from vtlfs.engine.tracking import FILE_NAME
+
+SQLITE_PAGE = 4096
+
+
+def zero_page(killed: Killed) -> None:
+    """Zero a page in the middle of the write-ahead log."""
+    with killed.log.open("r+b") as log:
+        log.seek(killed.log.stat().st_size // 2)
+        log.write(bytes(SQLITE_PAGE))
+
+
+def put_older_back(killed: Killed) -> None:
+    """Put an older database in the place of the newest."""
+    for suffix in ("-wal", "-shm"):
+        (killed.path / f"{FILE_NAME}{suffix}").unlink()
+    shutil.copy(killed.root / "older.db", killed.database)
+
+
+WAYS = {
+    "log cut in half": Killed.lose_end,
+    "page of the log zeroed": zero_page,
+    "log deleted": lambda killed: killed.log.unlink(),
+    "older database": put_older_back,
+}
+
+
+def check_all_there(killed: Killed) -> None:
+    """Want every acknowledged stream, byte for byte."""
+    with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:
+        numbers = {stream.session: tracking.session(stream.session).tape_file for stream in killed.streams}
+    for stream in killed.streams:
+        assert killed.extract(stream.barcode, numbers[stream.session]) == stream.content
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_database_that_went_back_is_refused_named_and_mended(killed: Killed, way: str):
+    WAYS[way](killed)
+    mountpoint = killed.root / "mnt"
+    mountpoint.mkdir()
+    refused = killed.vtlfs("mount", killed.path, mountpoint, status=3)
+    assert "tracking.db: is older than the disks: it lacks the last " in refused
+    assert "tape file" in refused
+    assert "`vtlfs rebuild`" in refused
+    assert refused.count("\n") == 1
+    for words in (["media", "add", killed.path, "NEW"], ["recover", killed.path], ["verify", killed.path]):
+        assert "is older than the disks" in killed.vtlfs(*words, status=3)
+    assert "note: the tracking database is older than the disks" in killed.vtlfs("status", killed.path, status=3)
+    assert json.loads(killed.vtlfs("status", killed.path, "--json", status=3))["lacks"]
+    assert "damage: tracking.db is older than the disks" in killed.vtlfs("check", killed.path, status=3)
+    report = json.loads(killed.vtlfs("rebuild", killed.path, "--json", status=3 if way == "older database" else 0))
+    assert Path(report["aside"]).exists()
+    assert report["tape_files"] == EARLY + LATE
+    killed.check()
+    check_all_there(killed)
+    killed.vtlfs("verify", killed.path)
+
+
+def test_media_that_nobody_wrote_to_and_snapshots_are_named(killed: Killed):
+    """They lie on no disk, but the disks know that they were there."""
+    put_older_back(killed)
+    told = killed.vtlfs("rebuild", killed.path, status=3)
+    assert "lost: 1 media that nobody wrote to" in told
+    assert "lost: snapshots from 1 to 1" in told
+
+
+def test_read_only_mount_shows_what_there_is_and_leaves_the_rest_alone(killed: Killed):
+    put_older_back(killed)
+    before = {path: path.read_bytes() for disk in killed.disks for path in disk.rglob("*") if path.is_file()}
+    early = sorted(stream.session for stream in killed.streams)[:EARLY]
+    with killed.mounted("ro", checked=False, expects=["is older than the disks"]) as mounted:
+        with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:
+            files = {session: tracking.session(session) for session in early}
+        for stream in killed.streams:
+            if stream.session in files:
+                assert mounted.file(stream.barcode, files[stream.session].tape_file or 0).read_bytes() == stream.content
+        shell(f"! echo x > {mounted.medium('T1')}")
+    after = {path: path.read_bytes() for disk in killed.disks for path in disk.rglob("*") if path.is_file()}
+    assert after == before
+    assert "is older than the disks" in killed.vtlfs("recover", killed.path, status=3)
+    newest = max(stream.session for stream in killed.streams)
+    with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:  # nobody got a number twice
+        readers = [
+            row[0] for row in tracking.execute("SELECT id FROM session WHERE access = 'read' AND host <> 'alpha'")
+        ]
+    assert readers
+    assert min(readers) > newest
+
+
+def test_what_a_dead_mount_left_is_no_database_that_went_back(killed: Killed):
+    """Killed, and nothing damaged: the next mount goes on as ever."""
+    with killed.mounted(expects=["died"]) as mounted:
+        more = list(killed.streams)
+        write(mounted, range(100, 104), more)
+    assert {one.session for one in more[len(killed.streams) :]}.isdisjoint(one.session for one in killed.streams)
+    killed.streams = more
+    check_all_there(killed)
+    killed.vtlfs("status", killed.path)
+
+
+def test_rebuilding_what_is_in_order_loses_nothing(killed: Killed):
+    """Nobody has to know what state a database is in before he has it mended."""
+    killed.vtlfs("recover", killed.path)
+    report = json.loads(killed.vtlfs("rebuild", killed.path, "--json"))
+    assert (report["began_with"], report["lost"], report["damaged"]) == ("old", [], [])
+    killed.check()
+    check_all_there(killed)
+    with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:
+        assert tracking.medium("T5").bytes == 0
+        assert tracking.one("SELECT count(*) FROM snapshot") == (1,)
+
+
+def test_member_files_of_identifiers_that_were_never_given_are_a_sign_too(killed: Killed):
+    """Where there are no marks, since somebody has removed them."""
+    put_older_back(killed)
+    for disk in killed.disks:
+        (disk / "vtlfs-disk.mark").unlink()
+    with closing(sqlite3.connect(killed.database)) as database:
+        database.execute("UPDATE library SET next_session = (SELECT max(id) + 1 FROM session)")
+        database.commit()
+    (killed.root / "mnt").mkdir()
+    told = killed.vtlfs("mount", killed.path, killed.root / "mnt", status=3)
+    assert "lacks sessions whose member files are on the disks" in told
+
+
+@pytest.mark.parametrize("disk", range(DISKS))
+def test_one_disk_that_knows_is_enough(killed: Killed, disk: int):
+    killed.lose_end()
+    for number, path in enumerate(killed.disks):
+        if number != disk:
+            (path / "vtlfs-disk.mark").write_bytes(os.urandom(4096))
+    marks = [path / "vtlfs-disk.mark" for path in killed.disks]
+    assert all(mark.exists() for mark in marks)
+    told = killed.vtlfs("status", killed.path, status=None)
+    # A mark is written on the first disk that takes it, and on the others soon after: a kill may come in between.
+    assert "is older than the disks" in told or disk != 0
+
+
+# --- damaged pages and rows -----------------------------------------------------------------------------------------
+
+
+def test_database_without_its_last_byte_is_not_mounted(killed: Killed):
+    killed.vtlfs("recover", killed.path)
+    os.truncate(killed.database, killed.database.stat().st_size - 1)
+    (killed.root / "mnt").mkdir()
+    told = killed.vtlfs("mount", killed.path, killed.root / "mnt", status=1)
+    assert "`vtlfs rebuild` makes a new one" in told
+    assert "damage: " in killed.vtlfs("check", killed.path, status=3)
+    killed.vtlfs("rebuild", killed.path, status=None)
+    check_all_there(killed)
+
+
+def test_tables_of_different_moments_are_not_mounted(killed: Killed):
+    """What a checkpoint leaves that was under way when the log was lost: some pages are newer than others."""
+    killed.vtlfs("recover", killed.path)
+    with closing(sqlite3.connect(killed.database)) as database:
+        database.execute("PRAGMA foreign_keys = OFF")
+        database.execute("DELETE FROM tape_file WHERE number > 2")
+        database.commit()
+    (killed.root / "mnt").mkdir()
+    told = killed.vtlfs("mount", killed.path, killed.root / "mnt", status=1)
+    assert "the library's counters are" in told
+    killed.vtlfs("rebuild", killed.path, status=None)
+    check_all_there(killed)
+
+
+CONTRADICTIONS: dict[str, str] = {
+    "start": "UPDATE tape_file SET start = start - 1 WHERE medium = 'T1' AND number = 3",
+    "bytes": "UPDATE tape_file SET bytes = bytes - 1 WHERE medium = 'T1' AND number = 3",
+    "session": "UPDATE tape_file SET session = session + 100000 WHERE medium = 'T1' AND number = 3;"
+    "INSERT INTO session SELECT id + 100000, mount, host, pid, uid, gid, program, access, drive, medium, state, error,"
+    " opened_at, released_at, flushed_at, bytes + 1, requests, reserved, stripe_unit, disks, tape_file, since"
+    " FROM session WHERE id = (SELECT session - 100000 FROM tape_file WHERE medium = 'T1' AND number = 3)",
+    "a unit's bytes": "UPDATE stripe_unit SET bytes = bytes - 1 WHERE unit = 0 AND bytes > 1",
+    "a medium's bytes": "UPDATE medium SET bytes = bytes - 1 WHERE barcode = 'T1'",
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_rows_that_contradict_each_other_are_an_error_and_never_wrong_bytes(killed: Killed, what: str):
+    """Somebody, or a damaged page, has changed a row of the database under a mount."""
+    killed.vtlfs("recover", killed.path)
+    whole = killed.extract("T1")
+    first = killed.tape_files("T1")[0].bytes
+    allowed = ["contradict", "Traceback"] if what == "session" else ["contradict"]
+    with killed.mounted("check=off", checked=False, allows=allowed) as mounted:
+        with closing(sqlite3.connect(killed.database)) as database:
+            database.execute("PRAGMA foreign_keys = OFF")
+            database.executescript(CONTRADICTIONS[what])
+        with pytest.raises(OSError, match="Input/output"):
+            mounted.medium("T1").read_bytes()
+        if what not in ("a unit's bytes", "a medium's bytes"):
+            with open(mounted.medium("T1"), "rb", buffering=0) as medium:  # what is before the contradiction
+                assert medium.read(min(first, 4096)) == whole[: min(first, 4096)]
+    assert "damage: " in killed.vtlfs("check", killed.path, status=3)
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+def put_copy_in_place(killed: Killed) -> None:
+    """Do what people do: a copy of the database, in the place of the database."""
+    killed.vtlfs("recover", killed.path)
+    with closing(sqlite3.connect(killed.database)) as database:
+        database.execute("VACUUM INTO ?", (str(killed.root / "copy.db"),))
+    for suffix in ("-wal", "-shm"):
+        (killed.path / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
+    shutil.move(killed.root / "copy.db", killed.database)
+
+
+def test_copy_in_place_of_the_database_gets_its_write_ahead_log_back(killed: Killed):
+    put_copy_in_place(killed)
+    assert "note: tracking.db: SQLite keeps no write-ahead log (journal mode delete)" in killed.vtlfs(
+        "check", killed.path
+    )
+    with killed.mounted() as mounted, closing(sqlite3.connect(killed.database)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        database.execute("BEGIN")
+        assert database.execute("SELECT count(*) FROM session").fetchone()[0] > 0  # a reader that takes its time
+        mounted.medium("T1").write_bytes(b"not kept out")
+    assert "journal" not in killed.vtlfs("check", killed.path)
+
+
+def test_identifier_is_not_given_twice_and_no_file_is_written_over(killed: Killed, again: Callable[[Path], Killed]):
+    """Even where the database says that it may, and nobody has looked: a running mount does not."""
+    killed.vtlfs("recover", killed.path)
+    with killed.mounted(checked=False, allows=["File exists"]) as mounted:
+        with closing(sqlite3.connect(killed.database)) as database:  # what it was given already, it has
+            database.execute("UPDATE library SET next_session = 1")
+            database.commit()
+        members = {path: path.read_bytes() for disk in killed.disks for path in disk.rglob("*.member")}
+        for seed in range(20):
+            mounted.medium("T1").write_bytes(f"{seed}".encode())
+        assert all(path.read_bytes() == content for path, content in members.items())
