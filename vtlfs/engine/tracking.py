@@ -102,6 +102,7 @@ class Tracking:
             check_tables(path, connection, exported=name != FILE_NAME and read_only)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.path = path
         except BaseException:
             connection.close()
             raise
@@ -138,7 +139,7 @@ class Tracking:
                 raise
             reached("transaction.committed")
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self._path) from error
 
     @property
     def in_transaction(self) -> bool:
@@ -573,7 +574,7 @@ class Tracking:
         try:
             return self._connection.execute(sql, values)
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self._path) from error
         except OverflowError:
             raise TrackingError("a number in it is too large; `vtlfs check` tells more") from None
 
@@ -582,7 +583,7 @@ class Tracking:
         try:
             self._connection.executemany(sql, rows)
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self._path) from error
 
     def first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         """Run one statement and return its first row, None without one."""
