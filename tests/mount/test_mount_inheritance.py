@@ -64,13 +64,14 @@ def test_lock_of_whoever_mounts_is_released(started: Started):
 
 
 def test_pipe_of_whoever_mounts_comes_to_its_end(started: Started):
-    assert started.run("out=$(MOUNT 3>&1 >/dev/null); echo \"<$out>\"") == "<>\n"
+    assert started.run('out=$(MOUNT 3>&1 >/dev/null); echo "<$out>"') == "<>\n"
     assert os.path.ismount(started.path)
 
 
 def test_file_system_that_was_open_can_be_unmounted(started: Started):
     started.run(
-        "mkdir tmp && mount -t tmpfs tmpfs tmp && { (cd tmp && MOUNT) 7>tmp/file; status=$?; umount tmp; } && exit $status"
+        "mkdir tmp && mount -t tmpfs tmpfs tmp && (cd tmp && MOUNT) 7>tmp/file; status=$?\n"
+        "umount tmp || { umount -l tmp; exit 1; }; exit $status"
     )
     assert os.path.ismount(started.path)
 
