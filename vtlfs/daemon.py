@@ -4,7 +4,6 @@ import ctypes
 import io
 import logging
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from vtlfs import logs, mounts
+from vtlfs import logs, mounts, process
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine import copying
 from vtlfs.engine.engine import Engine, running
@@ -43,6 +42,7 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
 
     Raises VtlfsError with the reason where it can't be mounted.
     """
+    process.listen_to_signals()
     wanted = parse(options)
     logs.to_standard_error(wanted.log)
     opened, mountpoint = mounts.prepare(library, mountpoint, wanted)
@@ -60,7 +60,7 @@ def _serve_in_background(library: Library, mountpoint: Path, options: MountOptio
         try:
             os.close(reading)
             with open(writing, "wb", buffering=0) as waiting:
-                _detach()
+                process.detach(writing)
                 _serve_and_log(library, mountpoint, options, waiting)
             status = 0
         finally:
@@ -98,21 +98,11 @@ def _serve_and_log(library: Library, mountpoint: Path, options: MountOptions, wa
             raise
 
 
-def _detach() -> None:
-    """Leave the directory and the standard streams of the one who mounts."""
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
-
-
 def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Callable[[], None]) -> None:
     """Mount, serve until unmounted or told to stop, and clean up."""
     sys.setswitchinterval(SWITCH_SECONDS)
     _keep_freed_memory()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    process.raise_limits()
     try:
         trio.run(_run, library, mountpoint, options, usable)
     except BaseExceptionGroup as group:
@@ -212,8 +202,14 @@ class _Stop:
         self._mounted = mounted
 
     async def on_signals(self, nursery: trio.Nursery) -> None:
-        """Stop in order at the first signal, at once at the second."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        """Stop in order at the first signal, at once at the second.
+
+        A mount in the foreground that nohup has started outlives its terminal.
+        """
+        hears = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            hears.remove(signal.SIGHUP)
+        with trio.open_signal_receiver(*hears) as signals:
             async for number in signals:
                 log.info("stopped by %s", signal.Signals(number).name)
                 if self.told:

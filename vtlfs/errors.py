@@ -178,6 +178,23 @@ class DamagedUnit(VtlfsError):
         self.why = why
 
 
+class NoThread(VtlfsError):
+    """The first thread of those that do some kind of work can't be started."""
+
+    errno = errno.EAGAIN
+
+
+class TooManyStreams(VtlfsError):
+    """One stream more could leave the open ones without the descriptors that they still need."""
+
+    errno = errno.EMFILE
+
+    def __init__(self, streams: int, limit: int) -> None:
+        super().__init__(f"{streams} streams are open for writing, and {limit} descriptors are too few for one more")
+        self.streams = streams
+        self.limit = limit
+
+
 class TrackingError(VtlfsError):
     """The tracking database could not be read or written."""
 

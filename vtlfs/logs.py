@@ -13,11 +13,16 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
+
+from vtlfs import blame
+from vtlfs.errors import VtlfsError
 
 SYSLOG = "/dev/log"  # of journald, rsyslog and the rest
 FILE = "vtlfs.log"  # in the library
 END_SECONDS = 5.0  # at the end, for what is not written yet; a log may hang
+AGAIN_SECONDS = 600.0  # after which a limit that is still met is told again
 PAUSE_SECONDS = 0.05  # for which lines are collected: to wake a thread for each is a tenth of what a short stream takes
 
 _CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))} | {
@@ -78,11 +83,38 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (gone and record.name.startswith("pyfuse3"))
 
 
+class _OneACause(logging.Filter):
+    """Tells a limit of the process or the machine once, with what to do about it, and not once for each that meets it.
+
+    Further lines of the same cause are left to `debug` for a while. What a session came to, its own line says.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[int, float] = {}  # by errno, when; threads may race for it, and then tell it twice
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or not isinstance(record.args, tuple):
+            return True
+        codes = [value.errno for value in record.args if isinstance(value, VtlfsError | OSError)]
+        code = next((code for code in codes if code is not None and blame.is_limit(code)), None)
+        if code is None:
+            return True
+        now, before = monotonic(), self._told.get(code)
+        if before is None or now > before + AGAIN_SECONDS:
+            self._told[code] = now
+            record.msg, record.args = f"{record.getMessage()}: {blame.explained(code)}", ()
+            return True
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
 def to_standard_error(level: str) -> None:
     """Log to standard error: in the foreground, and for commands."""
     handler = _StandardError()
     handler.setFormatter(_OneLine("vtlfs: %(levelname)s: %(message)s"))
     handler.addFilter(_is_news)
+    handler.addFilter(_OneACause())
     logging.basicConfig(handlers=[handler])
     logging.getLogger().setLevel(level.upper())
 
@@ -116,6 +148,7 @@ def in_background(library: Path, level: str) -> Iterator[None]:
     root = logging.getLogger()
     handler = QueueHandler(lines)
     handler.addFilter(_is_news)
+    handler.addFilter(_OneACause())
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     listener.start()

@@ -13,6 +13,8 @@ from typing import Any, TypeVar, TypeVarTuple
 import outcome
 import trio
 
+from vtlfs.errors import NoThread
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 Done = Callable[["outcome.Outcome[Any]"], None]
@@ -42,8 +44,13 @@ class Lane:
             self._progress = monotonic()
         self._pending += 1
         if self._started < min(self._threads, self._pending):
-            self._started += 1
-            threading.Thread(target=self._work, name=f"{self._name}.{self._started}", daemon=True).start()
+            try:
+                threading.Thread(target=self._work, name=f"{self._name}.{self._started + 1}", daemon=True).start()
+                self._started += 1
+            except RuntimeError as error:  # the process may have no more threads: those that there are do the work
+                if not self._started:
+                    self._token.run_sync_soon(finished, outcome.Error(NoThread(str(error))))
+                    return
         self._jobs.put((lambda: function(*args), finished))
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -8,6 +8,7 @@ A member file is a header block, then slots: each a record block and the bytes o
 
 import errno
 import os
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,7 +66,7 @@ class LocalDisk:
             path.unlink(missing_ok=True)  # what a crash or somebody else has left
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(descriptor, 0, TRIAL_BYTES)
+                os.posix_fallocate(descriptor, 0, _most(TRIAL_BYTES))
                 os.pwrite(descriptor, bytes(BLOCK), 0)
                 os.fsync(descriptor)
                 reached("trial.made")
@@ -298,6 +299,12 @@ class LocalMember:
             raise
         reached("member.described")
         return descriptor
+
+
+def _most(size: int) -> int:
+    """Return how much of so many bytes this process may put into a file: its limit says nothing about the disk."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return size if limit == resource.RLIM_INFINITY else max(BLOCK, min(size, limit))
 
 
 def _from(pieces: list[memoryview], start: int) -> list[memoryview]:

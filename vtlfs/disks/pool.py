@@ -7,10 +7,11 @@ from time import monotonic
 
 import outcome
 
+from vtlfs import blame
 from vtlfs.disks.base import Disk
 from vtlfs.disks.lane import Lane
 from vtlfs.disks.turns import Turns
-from vtlfs.errors import DiskError
+from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB
 
 QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together
@@ -57,13 +58,16 @@ class PooledDisk:
         """Tell whether stripe units can go to the disk as far as one knows."""
         return self.fault is None and not self.hangs
 
-    def note_fault(self, error: DiskError) -> None:
-        """Have stripe units avoid the disk until it has been tried out."""
+    def note_fault(self, error: DiskError) -> bool:
+        """Have stripe units avoid the disk until it has been tried out; False where it is no fault of the disk."""
+        if not blame.is_disks(error.errno):
+            return False
         if self.fault is None:
-            level = logging.WARNING if error.errno in (errno.ENOSPC, errno.EDQUOT) else logging.ERROR
+            level = logging.WARNING if blame.fault_of(error.errno) is blame.Fault.FULL else logging.ERROR
             log.log(level, "%s; it is avoided, as far as that is possible, until it works again", error)
             self._tried_at = monotonic()
         self.fault = error
+        return True
 
     @property
     def trouble(self) -> str | None:
@@ -86,15 +90,17 @@ class PooledDisk:
             self._probing.submit(self._tried_out, self.disk.measure if gone else self.disk.try_out)
 
     def _measured(self, result: "outcome.Outcome[None]") -> None:
-        if isinstance(result, outcome.Error) and isinstance(result.error, DiskError):
-            self.note_fault(result.error)
+        error = result.error if isinstance(result, outcome.Error) else None
+        if isinstance(error, VtlfsError) and not (isinstance(error, DiskError) and self.note_fault(error)):
+            log.warning("looking at the disks: %s", error)
 
     def _tried_out(self, result: "outcome.Outcome[None]") -> None:
-        if isinstance(result, outcome.Value):
+        error = result.error if isinstance(result, outcome.Error) else None
+        if error is None:
             log.warning("disk %d (%s) works again", self.number, self.disk.path)
             self.fault = None
-        elif isinstance(result, outcome.Error) and isinstance(result.error, DiskError):
-            self.fault = result.error
+        elif isinstance(error, DiskError) and blame.is_disks(error.errno):  # else nobody knows yet
+            self.fault = error
 
     def close(self) -> None:
         """Let the threads end."""

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from vtlfs import blame
 from vtlfs.engine.schema import migrations
 from vtlfs.errors import LibraryError, TrackingError
 
@@ -27,30 +28,34 @@ Objects = list[tuple[str, str, str | None]]
 class Cursor(sqlite3.Cursor):
     """A cursor whose errors are TrackingErrors."""
 
+    connection: "Connection"
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
             while (row := super().fetchone()) is not None:
                 yield row
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self.connection.path) from error
 
     def fetchone(self) -> Any:
         """Return the next row, None without one."""
         try:
             return super().fetchone()
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self.connection.path) from error
 
     def fetchall(self) -> list[Any]:
         """Return all rows."""
         try:
             return super().fetchall()
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self.connection.path) from error
 
 
 class Connection(sqlite3.Connection):
     """A connection with such cursors."""
+
+    path: Path | None = None
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Run one statement; return its cursor. Raises sqlite3.DatabaseError."""
@@ -133,8 +138,27 @@ def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
     return LibraryError(f"{path}: {error}")
 
 
-def translated(error: sqlite3.DatabaseError) -> TrackingError:
-    """Name SQLite's error by the errno that a program should see: a full disk is not a broken one."""
+def translated(error: sqlite3.DatabaseError, path: Path | None = None) -> TrackingError:
+    """Name SQLite's error by the errno that a program should see: a full disk is not a broken one.
+
+    `path` is the database's, if known, for a limit of this process is not the disk's fault either.
+    """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     remedy = f"; {REMEDY}" if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else ""
-    return TrackingError(f"{error}{remedy}", errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO)
+    number = errno_of(error, path)
+    what = os.strerror(number) if blame.is_limit(number) else f"{error}{remedy}"
+    return TrackingError(what, number)
+
+
+def errno_of(error: sqlite3.Error, path: Path | None = None) -> int:
+    """Return the errno behind an error of SQLite, which tells none: of the database `path` and the files beside it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    files = [] if path is None else [path, *(path.with_name(f"{path.name}{suffix}") for suffix in BESIDE)]
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL) and blame.meets_file_limit(files):
+        return errno.EFBIG
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as short:  # of descriptors, as SQLite was
+            return short.errno or errno.EIO
+    return errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO

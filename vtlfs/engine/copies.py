@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from vtlfs.engine.connection import errno_of
 from vtlfs.engine.tracking import FILE_NAME, Tracking
 from vtlfs.errors import DiskError
 from vtlfs.failpoints import reached
@@ -128,8 +129,8 @@ def make(library: Path, disk: Path, disk_number: int, number: int, stopped: Call
     except OSError as error:
         raise DiskError(disk_number, str(disk), error) from error
     except sqlite3.Error as error:
-        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        raise DiskError(disk_number, str(disk), OSError(errno.ENOSPC if full else errno.EIO, str(error))) from error
+        code = errno_of(error, library / FILE_NAME)
+        raise DiskError(disk_number, str(disk), OSError(code, str(error))) from error
 
 
 def _copy(library: Path, target: str, directory: int, stopped: Callable[[], bool]) -> None:

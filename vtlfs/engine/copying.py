@@ -4,7 +4,6 @@ However many mounts a library has, one of them makes each copy: all ask in a tra
 runs in the mount's trio loop, each copy in a thread of its own that a hanging disk may keep.
 """
 
-import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from vtlfs import blame
 from vtlfs.disks.pool import PooledDisk
 from vtlfs.engine import copies
 from vtlfs.engine.engine import Engine
@@ -91,7 +91,7 @@ async def _to_disk(engine: Engine, pooled: PooledDisk, number: int, seconds: flo
         with trio.move_on_after(seconds) as patience:
             await trio.to_thread.run_sync(make, abandon_on_cancel=True)
     except DiskError as error:
-        level = logging.INFO if error.errno == errno.ENOSPC else logging.WARNING
+        level = logging.INFO if blame.fault_of(error.errno) is blame.Fault.FULL else logging.WARNING
         log.log(level, "copying the tracking database: %s", error)
         return False
     finally:

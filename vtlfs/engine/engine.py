@@ -19,6 +19,7 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import figures, recover
+from vtlfs.engine.admission import Admission
 from vtlfs.engine.figures import Figures
 from vtlfs.engine.library import Library
 from vtlfs.engine.means import Means
@@ -93,6 +94,7 @@ class Engine:
         self._writers: dict[int, WriteSession] = {}
         self._readers: dict[int, ReadSession] = {}
         self._by_drive: Counter[int] = Counter()
+        self._admission = Admission(means.pool)
         self._settling: dict[str, set[trio.Event]] = {}
         self._dealt = mount.id  # so that mounts, too, begin with different disks
 
@@ -105,13 +107,16 @@ class Engine:
         return min(drives, key=lambda number: (elsewhere.get(number, 0) + self._by_drive[number], number))
 
     async def open_writer(self, barcode: str, drive: int, opener: Opener) -> WriteSession:
-        """Start a write session; it is in the tracking database when this returns. Raises NoSuchMedium."""
+        """Start a write session; it is in the tracking database when this returns. Raises NoSuchMedium,
+        TooManyStreams.
+        """
         medium = self.tracking.medium(barcode)
-        number = await self._take_id()
         at = utc_now()
         stripe_unit = self.library.config.stripe_unit
+        self._admission.admit()
         self._by_drive[drive] += 1
         try:
+            number = await self._take_id()
             await self._recorder.call(
                 lambda tracking: tracking.open_session(
                     number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at
@@ -120,6 +125,7 @@ class Engine:
             )
         except BaseException:
             self._by_drive[drive] -= 1
+            self._admission.leave()
             raise
         header = {
             "medium": barcode,
@@ -206,6 +212,7 @@ class Engine:
             recorded()
         if self._writers.pop(session.number, None) is not None:
             self._by_drive[session.drive] -= 1
+            self._admission.leave()
 
     async def _release_again(self, session: WriteSession) -> None:
         await trio.sleep(RETRY_SECONDS)

@@ -1,6 +1,5 @@
 """Where the stripe units of a stream go: over the disks in turn, past those that are bad, late or short of room."""
 
-import errno
 from collections.abc import Collection
 
 from vtlfs.engine.means import Means
@@ -9,7 +8,6 @@ from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import DiskError
 
 FEWEST_DISKS = 2  # that must be left, for a stream to go on without the others
-OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would be so on any disk
 
 
 class Placing:
@@ -52,10 +50,9 @@ class Placing:
 
     def gave_trouble(self, disk: int, error: BaseException) -> bool:
         """Note that a disk has failed; tell whether it is worth trying another."""
-        if not isinstance(error, DiskError) or error.errno in OUR_FAULT:
+        if not isinstance(error, DiskError) or not self._pool[disk].note_fault(error):
             return False
         self._shunned.add(disk)
-        self._pool[disk].note_fault(error)
         return True
 
     def _bad(self) -> set[int]:

@@ -8,7 +8,6 @@ After every `await` other writes to the same session may have happened. What is 
 belongs to, that a unit is full (it leaves `_units` in the same step), and what is in flight (`_outstanding`).
 """
 
-import errno
 import logging
 import math
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 import trio
 
+from vtlfs import blame
 from vtlfs.engine.means import Means
 from vtlfs.engine.outbox import Outbox
 from vtlfs.engine.stripe import Dealer, Piece, cut
@@ -409,7 +409,7 @@ class WriteSession:
         if self._error is None:
             known = isinstance(error, VtlfsError)
             self._error = error if isinstance(error, VtlfsError) else VtlfsError(str(error))
-            expected = isinstance(error, MediumFull) or (known and self._error.errno == errno.ENOSPC)
+            expected = isinstance(error, MediumFull) or blame.fault_of(self._error.errno) is blame.Fault.FULL
             log.log(
                 logging.WARNING if expected else logging.ERROR,
                 "session %d on %s: %s",

@@ -114,6 +114,7 @@ class Tracking:
             check_tables(path, connection, exported=name != FILE_NAME and read_only)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.path = path
             if name == FILE_NAME and not read_only:
                 set_journal(path, connection)
         except BaseException:
@@ -158,7 +159,7 @@ class Tracking:
             if durable and watermark is not None and self.on_commit is not None:
                 self.on_commit(watermark)
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self._path) from error
 
     @property
     def in_transaction(self) -> bool:
@@ -634,7 +635,7 @@ class Tracking:
         try:
             return self._connection.execute(sql, values)
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self._path) from error
         except OverflowError:
             raise TrackingError("a number in it is too large; `vtlfs check` tells more") from None
 
@@ -643,7 +644,7 @@ class Tracking:
         try:
             self._connection.executemany(sql, rows)
         except sqlite3.DatabaseError as error:
-            raise translated(error) from error
+            raise translated(error, self._path) from error
 
     def first(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         """Run one statement and return its first row, None without one."""

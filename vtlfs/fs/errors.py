@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pyfuse3 import FUSEError
 
+from vtlfs import blame
 from vtlfs.errors import VtlfsError
 
 P = ParamSpec("P")
@@ -29,7 +30,7 @@ def to_errno(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corout
         except FUSEError:
             raise
         except VtlfsError as error:
-            if error.is_news:
+            if error.is_news or blame.is_limit(error.errno):  # of which the log tells one a cause
                 log.error("%s", error)
             else:
                 log.debug("%s: %s", handler.__name__, error)

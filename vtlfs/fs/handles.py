@@ -10,6 +10,7 @@ come too early are kept until what they follow has come.
 import os
 from dataclasses import dataclass, field
 
+from vtlfs import blame
 from vtlfs.engine.engine import ReadSession
 from vtlfs.engine.reader import MediumReader
 from vtlfs.engine.session import WriteSession
@@ -115,12 +116,17 @@ class WriteHandle:
                 raise
 
     async def _write_cached(self, offset: int, data: bytes) -> None:
-        """Take in pages. The writer believes them written: if they are refused, its stream is not whole any more."""
+        """Take in pages. The writer believes them written: if they are refused, its stream is not whole any more.
+
+        The kernel knows EIO and ENOSPC of pages only. What is neither, a limit, is left to the flush, which tells it
+        as what it is.
+        """
         try:
             await self.session.write(offset, data)
         except VtlfsError as error:
             self.session.refuse(error)
-            raise
+            if not blame.is_limit(error.errno):
+                raise
 
     def begin_empty(self) -> None:
         """Take a truncation as what O_TRUNC is, which erases nothing: file servers send it in place of that.

@@ -1,0 +1,61 @@
+"""How many streams a mount takes at a time: as many as there are descriptors for until all of them have ended.
+
+A stream that is open holds up to two descriptors on each disk, from some moment on that nobody knows before. One that
+finds none left loses its data, so the open() is refused that could bring that about. Reading needs none for long: the
+threads that read have theirs in reserve. Used in the trio loop; an open() costs one system call here.
+"""
+
+import logging
+import os
+import resource
+
+from vtlfs.disks.pool import READ_THREADS, SYNC_THREADS, DiskPool
+from vtlfs.errors import TooManyStreams
+
+A_STREAM_A_DISK = 2  # its member file, and a second descriptor of that, see `LocalMember.drop`
+# A disk, at the same moment: threads that read or sync (a directory and a file, a directory), the one that makes a
+# member file, the one that tries the disk out, a copy of the tracking database, and what SQLite keeps of older ones.
+A_DISK = 2 * READ_THREADS + SYNC_THREADS + 2 + 2 + 8
+OTHERS = 24  # the FUSE device, the log, looks at who opens, figures, unmounting, recovery, SQLite's temporary files
+FEW = 1000  # streams; where no more are possible, the log says so from the start
+
+log = logging.getLogger(__name__)
+
+
+class Admission:
+    """Counts the streams of a mount. To be made when the library is open, whose descriptors are counted then."""
+
+    def __init__(self, pool: DiskPool) -> None:
+        self.streams = 0
+        self._pool = pool
+        self._reserve = _open_now() + OTHERS + A_DISK * len(pool)
+        limit, most = self._most()
+        if most < FEW:
+            log.info("at most %d streams are written at the same time: this process has %d descriptors", most, limit)
+
+    def admit(self) -> None:
+        """Count one stream more. Raises TooManyStreams; one stream is always possible."""
+        limit, most = self._most()
+        if self.streams >= most:
+            error = TooManyStreams(self.streams, limit)
+            log.warning("refusing to open: %s", error)
+            raise error
+        self.streams += 1
+
+    def leave(self) -> None:
+        """Count one stream less."""
+        self.streams -= 1
+
+    def _most(self) -> tuple[int, int]:
+        """Return how many descriptors there may be, and how many streams."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A disk that hangs has yet to close the member files of streams that have ended.
+        held = sum(disk.writing.pending for disk in self._pool.disks if disk.stalled) * A_STREAM_A_DISK
+        return limit, max(1, (limit - self._reserve - held) // (A_STREAM_A_DISK * len(self._pool)))
+
+
+def _open_now() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except FileNotFoundError:  # no /proc
+        return OTHERS
