@@ -382,7 +382,7 @@ async def test_only_the_first_fsync_announces_a_close(
     """It is for the program that syncs and closes: that close() need not be announced once more, unless it is late."""
     monkeypatch.setattr(session_module, "ANNOUNCED_SECONDS", seconds)
     noted: list[int] = []
-    monkeypatch.setattr(Tracking, "note_flush", lambda tracking, session, at: noted.append(session))
+    monkeypatch.setattr(Tracking, "announce", lambda tracking, session, at: noted.append(session))
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         flushed: list[str] = []

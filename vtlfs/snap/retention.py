@@ -20,6 +20,11 @@ def to_keep(snapshots: Sequence[Snapshot], keep: dict[str, int]) -> set[int]:
 
     `last`: so many of the newest. `hourly` and the others: of so many of the latest periods that have a snapshot, the
     newest one each. What any rule keeps stays; a snapshot with a name stays always, for somebody named it.
+
+    Which is newer its number tells. Its time only says to which period it belongs, so a snapshot that was taken while
+    the clock was wrong takes one place of each rule at most: one period that is not, or the same one again. What it
+    would displace for good is bounded by that, also where the clock is wrong by years: as many wrong periods, as many
+    of the oldest ones that a rule would have kept, and no more.
     """
     newest_first = sorted(snapshots, key=lambda snapshot: snapshot.id, reverse=True)
     kept = {snapshot.id for snapshot in newest_first if snapshot.name is not None}
