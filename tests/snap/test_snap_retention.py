@@ -1,5 +1,6 @@
 """Which snapshots stay, against rules that are written down a second time, in another way."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -83,6 +84,75 @@ def test_a_year_of_quarter_hours_is_thinned_to_what_one_expects() -> None:
     assert 10 + 20 + 5 + 3 + 8 <= len(alive) <= sum(keep.values()) + 50
     months = {one.taken_at[:7] for one in alive}
     assert months == {f"2026-{month:02d}" for month in range(1, 12)}
+
+
+# --- a clock that jumps ----------------------------------------------------------------------------------------------
+
+
+def newest_kept(times: list[datetime], keep: dict[str, int]) -> set[int]:
+    """Take a snapshot at each time that the clock said, thin them out after each, and return those that are left."""
+    alive: list[Snapshot] = []
+    for number, at in enumerate(times, 1):
+        alive.append(snapshot(number, at))
+        gone = set(to_remove(alive, keep))
+        alive = [one for one in alive if one.id not in gone]
+    return {one.id for one in alive}
+
+
+@st.composite
+def excursions(draw: st.DrawFn) -> tuple[list[datetime], list[datetime], int]:
+    """Return right times, what a clock made of them that jumped for a while, and how often it did, there and back."""
+    at, right, said, jumps = datetime(2040, 1, 1, tzinfo=UTC), list[datetime](), list[datetime](), 0
+    gaps = st.integers(15, 60) | st.integers(60, 60 * 24)
+    for is_wrong in draw(st.lists(st.booleans(), min_size=1, max_size=6)):
+        offset = timedelta(minutes=draw(st.integers(-30 * 365 * 24 * 60, 30 * 365 * 24 * 60)) if is_wrong else 0)
+        jumps += is_wrong
+        for gap in draw(st.lists(gaps, min_size=1, max_size=15)):
+            at += timedelta(minutes=gap)
+            right.append(at)
+            said.append(at + offset)
+    return right, said, jumps
+
+
+@given(excursions(), st.dictionaries(st.sampled_from(SNAPSHOT_RULES), st.integers(0, 12)))
+def test_a_jump_costs_each_rule_three_places_at_most(
+    times: tuple[list[datetime], list[datetime], int], keep: dict[str, int]
+) -> None:
+    """By however many years the clock jumps, and for however long: of what the rules keep without it."""
+    right, said, jumps = times
+    lost = newest_kept(right, keep) - newest_kept(said, keep)
+    assert len([one for one in lost if said[one - 1] == right[one - 1]]) <= 3 * len(keep) * jumps
+
+
+@given(rows(), st.lists(st.tuples(st.integers(0, 60), st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)))), rules)
+def test_a_snapshot_of_a_wrong_time_costs_each_rule_one_place_at_most(
+    found: list[Snapshot], wrong: list[tuple[int, datetime]], keep: dict[str, int]
+) -> None:
+    mixed: list[Snapshot] = [*found]
+    for place, at in wrong:
+        mixed.insert(place, snapshot(0, at.replace(tzinfo=UTC)))
+    numbered = [replace(one, id=number) for number, one in enumerate(mixed, 1)]
+    kept, kept_before = to_keep(numbered, keep), to_keep(found, keep)
+    still = {(one.taken_at, one.name) for one in numbered if one.id in kept}
+    lost = [one for one in found if one.id in kept_before and (one.taken_at, one.name) not in still]
+    assert len(lost) <= len(wrong) * len(keep)
+
+
+def test_a_machine_that_begins_in_1970_at_each_boot_keeps_its_days() -> None:
+    times: list[datetime] = []
+    for day in range(60):
+        times += [datetime(1970, 1, 1, 0, 1, tzinfo=UTC), NEW_YEAR + timedelta(days=day, hours=9)]
+    kept = newest_kept(times, {"daily": 7})
+    assert [number for number in sorted(kept) if number % 2 == 0][-6:] == [110, 112, 114, 116, 118, 120]
+    assert len(kept) <= 14
+
+
+def test_a_clock_that_is_set_back_by_a_week_for_a_week_takes_no_days_away() -> None:
+    days = [NEW_YEAR + timedelta(days=day) for day in range(21)]
+    times = [*days[:14], *days[7:14]]
+    kept = newest_kept(times, {"daily": 10})
+    assert kept >= set(range(12, 22))
+    assert len(kept) <= 20
 
 
 def test_every_rule_of_the_configuration_is_known() -> None:

@@ -2,8 +2,9 @@
 
     DISK/tracking/000000000012.db        the twelfth copy
 
-Here is how one is made, and which of several mounts is to make it; `copying` is the task that does so. A copy is an
-SQLite database of its own. It has its name only when it is whole and durable.
+The newest is the one with the highest number, whatever times say. Here is how a copy is made, and which of several
+mounts is to make it; `copying` is the task that does so. A copy is an SQLite database of its own. It has its name only
+when it is whole and durable.
 """
 
 import errno
