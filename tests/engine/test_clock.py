@@ -37,7 +37,7 @@ KEEP = {"last": 3, "hourly": 4, "daily": 3, "yearly": 2}
 START = datetime(2026, 1, 1, tzinfo=UTC)
 YEARS = timedelta(days=365)
 
-KINDS = ["open", "open", "end", "end", "snapshot", "copy", "verify", "resume", "look up", "time passes"]
+KINDS = ["open", "open", "end", "end", "snapshot", "copy", "copy", "verify", "resume", "look up", "time passes"]
 steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5)), min_size=5, max_size=25)
 
 
@@ -145,6 +145,7 @@ class World:
 
     async def _time_passes(self, which: int) -> None:
         """Have a clock that may have been wrong until now be right for a while, and want what is due to be done."""
+        await self._copy(1)
         await self._open(which)
         self.clock.is_right = True
         before = self._done()
