@@ -369,7 +369,7 @@ class Tracking:
             *(size, requests, json.dumps(known, separators=(",", ":")), session),
         )
         if flushed_at is not None:
-            self._announce(session, flushed_at)
+            self.announce(session, flushed_at)
         reached("tracking.progress_recorded")
 
     def announce(self, session: int, at: str) -> None:
@@ -377,16 +377,13 @@ class Tracking:
 
         Announcements are numbered in the whole library, so that who looks knows which are new without a clock.
         """
-        self._announce(session, at)
-        reached("tracking.close_announced")
-
-    def _announce(self, session: int, at: str) -> None:
         self.execute("UPDATE library SET announced = announced + 1")
         self.execute(
             "UPDATE session SET flushed_at = ?, announced = (SELECT announced FROM library)"
             " WHERE id = ? AND state = 'open'",
             *(at, session),
         )
+        reached("tracking.close_announced")
 
     def has_rivals(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
