@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from vtlfs.engine.connection import Connection, check_files, check_tables, translated, unusable
 from vtlfs.engine.migrations import has_table
-from vtlfs.engine.rows import medium_of, session_of, stripe_unit_of, tape_file_of
+from vtlfs.engine.rows import medium_of, number_of, session_of, stripe_unit_of, tape_file_of
 from vtlfs.engine.schema import migrations
 from vtlfs.engine.sqlite_tools import sqlite_utils
 from vtlfs.errors import (
@@ -409,11 +409,12 @@ class Tracking:
         )
         if row is None:
             raise NoSuchMedium(barcode)
-        return medium_of(row[:-2]), row[-2], row[-1]
+        closing = None if row[-1] is None else number_of(row[-1], "announcement")
+        return medium_of(row[:-2]), number_of(row[-2], "announcement"), closing
 
     def last_announcement(self) -> int:
         """Return the number of the last announcement of a close()."""
-        return int(self.one("SELECT announced FROM library")[0])
+        return number_of(self.one("SELECT announced FROM library")[0], "announcement")
 
     def is_closing(self, last: int) -> bool:
         """Tell whether a session is open that announced a close() last with a number up to `last`."""

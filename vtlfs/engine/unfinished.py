@@ -52,7 +52,10 @@ class Unfinished:
         """
         while left := [session for number, session in self._books.unfinished if number == disk.number]:
             for number in left:
-                file, session = next(books.tape_files(self._tracking, self._books, number))
+                file, session = next(books.tape_files(self._tracking, self._books, number), (None, None))
+                if file is None or session is None or session.id != number:  # nobody but vtlfs is to write its rows
+                    self._books.unfinished.remove((disk.number, number))
+                    continue
                 may_come = recover.lock_path(self._library.path, session.mount).exists()  # asked before the header is
                 part = Part(session.id, session.stripe_unit, header_of(file, session), (), is_first=True)
                 findings = await lane.run(disk.examine, part)

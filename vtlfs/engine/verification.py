@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vtlfs.engine.harm import Severity
-from vtlfs.engine.rows import session_of
+from vtlfs.engine.rows import number_of, session_of
 from vtlfs.engine.tracking import SESSION, Tracking
 from vtlfs.errors import LibraryError, TrackingError, UsageError
 from vtlfs.failpoints import reached
@@ -100,7 +100,7 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
     for barcode in media:
         tracking.medium(barcode)
     # Not what the library counts: no tape file that is there may be left out, were the counter wrong.
-    (last,) = tracking.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")
+    last = number_of(tracking.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")[0], "ordinal")
     begun = Verification(None, at, None, sorted(set(media)) or None, last)
     try:
         with tracking.transaction(durable=False):
@@ -246,6 +246,7 @@ def _verification(row: Sequence[object]) -> Verification:
         barcodes = None if media is None else [check_barcode(str(one)) for one in json.loads(str(media))]
         positions = {int(disk): (int(place[0]), int(place[1])) for disk, place in json.loads(str(progress)).items()}
         headers = [(int(disk), int(session)) for disk, session in json.loads(str(unfinished))]
+        sums = [int(str(number)) for number in (size, *counts)]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UsageError):
         raise TrackingError(f"the row of verification {number} is damaged; leave --resume out to begin one") from None
     return Verification(
@@ -253,9 +254,9 @@ def _verification(row: Sequence[object]) -> Verification:
         str(started_at),
         None if ended_at is None else str(ended_at),
         barcodes,
-        int(str(last)),
+        number_of(last, "ordinal"),
         positions,
         headers,
-        int(str(size)),
-        dict(zip(Severity, (int(str(count)) for count in counts), strict=True)),
+        sums[0],
+        dict(zip(Severity, sums[1:], strict=True)),
     )
