@@ -100,7 +100,7 @@ def test_streams_that_are_left_out_are_named(clocked: WithAClock):
             number = os.fstat(stream.fileno()).st_ino
             said = clocked.vtlfs("verify", clocked.path)
             assert said.splitlines() == [
-                f"left out, for it was open or came later: 1 stream: session {number} on T2 (open)",
+                f"left out, open or released later: 1 stream: session {number} on T2 (open)",
                 "2 MiB in 1 tape file on 1 medium verified: all is as it should be",
             ]
             assert "left out" not in clocked.vtlfs("verify", clocked.path, "T1")

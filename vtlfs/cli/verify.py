@@ -140,7 +140,7 @@ def _left_out(found: "Verification") -> Iterator[str]:
     if count:
         more = f" and {count - len(first):,} more" if count > len(first) else ""
         named = ", ".join(map(str, first))
-        yield f"left out, for it was open or came later: {show.count(count, 'stream')}: {named}{more}"
+        yield f"left out, open or released later: {show.count(count, 'stream')}: {named}{more}"
 
 
 def _harms(found: "Verification", when: str) -> str:
