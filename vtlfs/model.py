@@ -1,11 +1,11 @@
 """The nouns of the library as frozen values, and the pure rules for their names, sizes and times.
 
-Nothing here does I/O or reads a clock, but for `utc_now`. Field names are the column names of the tracking database.
+Nothing here does I/O, and only `wall_clock` reads a clock. Field names are the column names of the tracking database.
 """
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from vtlfs.errors import UsageError, VtlfsError
@@ -256,12 +256,19 @@ class Opener:
     positions: bool = False  # a file server, which gives every write an offset; see vtlfs.fs.openers
 
 
-def utc_now(shift: float = 0) -> str:
+def wall_clock() -> datetime:
+    """Return what the machine's clock says, which may jump by years at any moment, either way."""
+    return datetime.now(UTC)
+
+
+def utc_now() -> str:
     """Return the present as ISO 8601 in UTC with microseconds, the form of every time in the product.
 
-    `shift`: so many seconds later, or earlier where it is less than 0.
+    It is for people. What came before what is told by transactions, identifiers and counters, and how long something
+    takes by the monotonic clock of one process. Where two such times are compared all the same, a comment there says
+    why a jump of the clock between them does no harm.
     """
-    return format_time(datetime.now(UTC) + timedelta(seconds=shift))
+    return format_time(wall_clock())
 
 
 def format_time(moment: datetime) -> str:

@@ -108,6 +108,7 @@ def test_json(run, library):
         "damaged": 1,
         "unreadable": 0,
         "undescribed": 0,
+        "left_out": {"count": 0, "sessions": []},
     }
 
 

@@ -363,10 +363,10 @@ def test_mounts_end_once(tracking: Tracking) -> None:
         "UPDATE drive SET loaded = 'none'",
         "DELETE FROM medium",
         "DELETE FROM session",
-        "INSERT INTO tape_file VALUES ('A1', 0, 1, 0, 5, 't', 1)",
-        "INSERT INTO tape_file VALUES ('A1', 7, 2, 0, 5, 't', 1)",
-        "INSERT INTO tape_file VALUES ('A1', 7, 2, 50, 0, 't', 1)",
-        "INSERT INTO tape_file VALUES ('A1', 7, 1, 50, 5, 't', 1)",
+        "INSERT INTO tape_file VALUES ('A1', 0, 1, 0, 5, 't', 1, 2)",
+        "INSERT INTO tape_file VALUES ('A1', 7, 2, 0, 5, 't', 1, 2)",
+        "INSERT INTO tape_file VALUES ('A1', 7, 2, 50, 0, 't', 1, 2)",
+        "INSERT INTO tape_file VALUES ('A1', 7, 1, 50, 5, 't', 1, 2)",
         "INSERT INTO stripe_unit VALUES (1, 0, 0, 0, 10, x'00')",
         "INSERT INTO stripe_unit VALUES (1, 9, 5, 0, 10, x'00')",
         "INSERT INTO stripe_unit VALUES (1, 9, 0, 0, 0, x'00')",
@@ -581,8 +581,9 @@ def test_a_row_that_was_deleted_is_in_the_past(tracking: Tracking) -> None:
 def test_every_column_has_its_history(tracking: Tracking) -> None:
     for table, (key, columns) in VERSIONED.items():
         names = [row[1] for row in rows(tracking, f"PRAGMA table_info({table})")]
-        assert names == [*columns, "since"]
-        assert [row[1] for row in rows(tracking, f"PRAGMA table_info({table}_history)")] == [*columns, "since", "until"]
+        assert [name for name in names if name != "since"] == columns, "in the order in which exports have them"
+        past = [row[1] for row in rows(tracking, f"PRAGMA table_info({table}_history)")]
+        assert sorted(past) == sorted([*columns, "since", "until"])
         assert key in columns
 
 

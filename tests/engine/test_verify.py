@@ -8,22 +8,28 @@ import signal
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from filling import UNIT, fill, flip, flip_at, make, member
+from filling import OPENER, UNIT, fill, flip, flip_at, make, member
 
+from vtlfs import model
 from vtlfs.disks import examine
-from vtlfs.disks.examine import Kind
+from vtlfs.disks.examine import Examiner, Kind
 from vtlfs.disks.local import slot_offset
 from vtlfs.disks.records import BLOCK
+from vtlfs.engine import recover
+from vtlfs.engine import unfinished as unfinished_headers
 from vtlfs.engine import verification as books
 from vtlfs.engine import verify as verifying
 from vtlfs.engine.harm import Harm, Severity
 from vtlfs.engine.library import Library
-from vtlfs.engine.verification import Verification
+from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.unfinished import Unfinished
+from vtlfs.engine.verification import LeftOut, Verification
 from vtlfs.errors import LibraryError, NoSuchMedium, UsageError
-from vtlfs.model import MIB, utc_now
+from vtlfs.model import MIB, Access, Session, utc_now
 
 LENGTH = 10 * UNIT + 100  # 11 stripe units
 DATA = [random.Random(seed).randbytes(LENGTH) for seed in range(4)]
@@ -210,6 +216,7 @@ def test_older_version_of_a_stripe_unit(tmp_path: Path):
         digest = examine.blake3(DATA[0][:70]).digest()
         tracking.execute("UPDATE stripe_unit SET bytes = 70, blake3 = ?", digest)
         tracking.execute("UPDATE tape_file SET bytes = 70")
+        tracking.execute("UPDATE medium SET bytes = 70 WHERE bytes > 0")
     assert member(library, disk, older).read_bytes() == content
     harms, _ = verify(library)
     assert [harm.kind for harm in harms] == [Kind.HEADER, Kind.STALE]
@@ -234,14 +241,101 @@ def test_harmed_record_and_header_are_told_where_the_data_is_right(
     assert found.harms == {Severity.DAMAGED: 0, Severity.UNREADABLE: 0, Severity.UNDESCRIBED: 2}
 
 
-def test_header_that_does_not_say_how_the_session_ended(library: Library, monkeypatch: pytest.MonkeyPatch):
-    """After a power cut it may be missing. Right after the release, it may just not have been written yet."""
-    with open(member(library, 0, 1), "r+b") as file:
-        file.seek(BLOCK // 2)
-        file.write(bytes(BLOCK // 2))
-    assert verify(library)[0] == []
-    monkeypatch.setattr(verifying, "SETTLED_SECONDS", 0.0)
+@pytest.fixture
+def unfinished(library: Library, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
+    """Have the header of session 1 on disk 0 not say how it ended; return what has it say so."""
+    monkeypatch.setattr(unfinished_headers, "LOOK_SECONDS", 0.01)
+    file = member(library, 0, 1)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: BLOCK // 2] + bytes(BLOCK // 2) + whole[BLOCK:])
+    return lambda: file.write_bytes(whole)
+
+
+def with_a_lock(library: Library) -> None:
+    """Have the mount that wrote it all not have come to its end."""
+    recover.lock_path(library.path, 1).touch()
+
+
+def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Library, unfinished: object):
+    """After a power cut it may be so. Nobody waits for what can't come."""
     assert the_harm(library).why == "its header does not say how the session ended"
+
+
+def test_header_that_is_finished_meanwhile_is_right(
+    library: Library, unfinished: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+):
+    """Right after the release, it may just not have been written yet."""
+    with_a_lock(library)
+    really, looks = Examiner.examine, []
+
+    def look(self: Examiner, part: examine.Part) -> list[examine.Finding]:
+        found = really(self, part)
+        looks.extend(one for one in found if one.is_unfinished)
+        if len(looks) == 3:
+            unfinished()
+        return found
+
+    monkeypatch.setattr(Examiner, "examine", look)
+    harms, found = verify(library)
+    assert (harms, found.unfinished, len(looks)) == ([], [], 3)
+
+
+def test_header_that_stays_unfinished_is_told_after_a_while(
+    library: Library, unfinished: object, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(verifying, "SETTLED_SECONDS", 0.1)
+    with_a_lock(library)
+    assert the_harm(library).why == "its header does not say how the session ended"
+
+
+def test_header_is_looked_at_again_after_an_interruption(
+    library: Library, unfinished: object, monkeypatch: pytest.MonkeyPatch
+):
+    """Otherwise nothing would be known of it: all its stripe units had been verified."""
+    with_a_lock(library)
+    monkeypatch.setattr(verifying, "SAVE_SECONDS", 0.01)
+
+    really, sent = books.save, list[signal.Signals]()
+
+    def save(tracking: Tracking, verification: Verification) -> None:
+        really(tracking, verification)
+        if verification.unfinished and not sent:
+            sent.append(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with closing(library.tracking()) as tracking:
+        monkeypatch.setattr(books, "save", save)
+        found = books.begin(tracking, [], utc_now())
+        assert verifying.verify(library, tracking, found, lambda _: None, lambda _: None) == signal.SIGTERM
+    monkeypatch.setattr(books, "save", really)
+    assert found.unfinished == [(0, 1)]
+    recover.lock_path(library.path, 1).unlink()
+    harms, found = verify(library, resume=True)
+    assert [(harm.kind, harm.session) for harm in harms] == [(Kind.HEADER, 1)]
+    assert found.bytes == 3 * LENGTH
+
+
+def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(unfinished_headers, "MOST", 2)
+    monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
+    monkeypatch.setattr(verifying, "IN_FLIGHT", 1)
+    fill(library, *[("T3", b"x" * (2 * UNIT))] * 20)
+    kept: list[int] = []
+    really = Unfinished.add
+
+    def add(self: Unfinished, disk: int, session: Session) -> None:
+        really(self, disk, session)
+        kept.append(len(self._books.unfinished))
+
+    monkeypatch.setattr(Unfinished, "add", add)
+    for session in range(1, 24):
+        for disk in range(2):
+            with open(member(library, disk, session), "r+b") as file:
+                file.seek(BLOCK // 2)
+                file.write(bytes(BLOCK // 2))
+    _, found = verify(library)
+    assert (found.harms[Severity.UNDESCRIBED], len(kept)) == (46, 46)
+    assert max(kept) <= 2 + 2 * 2, "each disk's task looks whenever it has seen too many"
 
 
 def test_header_that_says_something_else_than_the_database(library: Library):
@@ -406,3 +500,82 @@ def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch
 
         verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), pytest.fail, look, 10 * LENGTH)
     assert any("0" in progress or "1" in progress for progress in seen[:-1])
+
+
+# --- which tape files, and what is left out ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("years", [-40, -1, 1, 40])
+def test_what_a_clock_said_when_it_was_released_leaves_nothing_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
+):
+    library = make(tmp_path / "lib")
+    with monkeypatch.context() as clock:
+        clock.setattr(model, "wall_clock", lambda: datetime.now(UTC) + timedelta(days=365 * years))
+        fill(library, ("T1", DATA[0]))
+    flip(member(library, 0, 1), 1)
+    for media in ([], ["T1"]):
+        (harm,), found = verify(library, *media)
+        assert (harm.kind, found.bytes, found.left_out) == (Kind.FLIPPED, LENGTH, (0, []))
+
+
+def test_what_is_released_later_is_left_out_and_named(library: Library):
+    harms: list[Harm] = []
+    with closing(library.tracking()) as tracking:
+        found = books.begin(tracking, [], utc_now())
+        fill(library, *[("T3", DATA[3])] * 7)
+        with tracking.transaction():  # by a mount that died
+            number = tracking.lease_sessions(1)[0]
+            tracking.open_session(number, 1, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
+        verifying.verify(library, tracking, found, harms.append, lambda _: None)
+        assert (harms, found.bytes) == ([], 3 * LENGTH)
+        assert found.left_out is not None
+        count, first = found.left_out
+        assert (count, len(first)) == (8, books.NAMED)
+        assert [str(one) for one in first][:2] == [
+            "session 4 on T3 (tape file 0000)",
+            "session 5 on T3 (tape file 0001)",
+        ]
+        assert books.left_out(tracking, replace(found, media=["T1"])) == (1, [LeftOut(number, "T1", None)])
+        assert books.left_out(tracking, replace(found, media=["T2"])) == (0, [])
+
+
+def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: Library):
+    with closing(library.tracking()) as tracking:
+        begun = books.begin(tracking, [], utc_now())
+    fill(library, ("T1", DATA[3]))
+    harms, found = verify(library, resume=True)
+    assert (harms, found.last, found.bytes) == ([], begun.last, 3 * LENGTH)
+    assert found.left_out == (1, [LeftOut(4, "T1", 1)])
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            "DELETE FROM tape_file WHERE medium = 'T2' AND number = 1",
+            f"the tracking database has {LENGTH} bytes in its tape files, but it is {2 * LENGTH} bytes long",
+        ),
+        (
+            "DELETE FROM tape_file WHERE medium = 'T2'",
+            f"the tracking database has 0 bytes in its tape files, but it is {2 * LENGTH} bytes long",
+        ),
+        (
+            "DELETE FROM session WHERE id = 3",
+            f"{LENGTH} bytes were not read; `vtlfs check` tells what is wrong with the tracking database",
+        ),
+    ],
+)
+@pytest.mark.parametrize("media", [(), ("T2",)])
+def test_bytes_that_the_database_no_longer_lists_are_damage(
+    library: Library, change: str, why: str, media: tuple[str, ...]
+):
+    """Nothing is as it should be that was not read."""
+    with closing(library.tracking()) as tracking:
+        tracking.execute("PRAGMA foreign_keys = OFF")
+        with tracking.transaction():
+            tracking.execute("UPDATE library SET tape_files = 0")
+            tracking.execute(change)
+    (harm,), found = verify(library, *media)
+    assert (harm.kind, harm.why, found.harms[Severity.DAMAGED]) == (Kind.UNMAPPED, why, 1)
+    assert str(harm).startswith("unmapped: ")

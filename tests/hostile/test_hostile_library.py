@@ -302,6 +302,13 @@ SCRIPTS = {
     "verification": "UPDATE verification SET progress = 'x', media = '[', ended_at = NULL",
     "progress": 'UPDATE verification SET progress = \'{"0": [9223372036854775807, -1], "x": 3}\', ended_at = NULL',
     "media": "UPDATE verification SET media = '[1, {}, \"../x\"]', ended_at = NULL",
+    "ordinals": "UPDATE tape_file SET ordinal = 9223372036854775807 - ordinal; UPDATE verification SET ended_at = NULL",
+    "before": "UPDATE tape_file SET ordinal = -ordinal; UPDATE library SET announced = 9223372036854775807",
+    "last": "UPDATE verification SET last = -5, ended_at = NULL; UPDATE library SET announced = -1",
+    "unfinished": "UPDATE verification SET unfinished = '[[0, 99], [0, 1], [7, 1], [1, -1]]', ended_at = NULL",
+    "unread": "UPDATE verification SET unfinished = '[[0, 1], 7, {}]', ended_at = NULL",
+    "words": LOOSE + "PRAGMA schema_version = 999; UPDATE library SET announced = 'x'; UPDATE tape_file SET ordinal ="
+    " 'y' || ordinal; UPDATE verification SET last = 'z', bytes = 'b', ended_at = NULL",
     "copy": "DELETE FROM copy",
     "loaded": "UPDATE drive SET loaded = '../../../../etc/passwd', loaded_at = 'x'",
     "mounts": "UPDATE mount SET id = id + (1 << 62), state = 'mounted', pid = -1, uid = -1, mountpoint = '/etc'",
@@ -324,6 +331,7 @@ def test_tracking_database(survives):
 
 def test_copies_of_the_tracking_database(survives):
     copies = "disk?/tracking/*.db"
-    some = ("view", "trigger", "barcode", "disk", "garbage", "texts", "states", "times", "untyped", "mounts", "next",
+    some = ("words", "ordinals", "before",
+            "view", "trigger", "barcode", "disk", "garbage", "texts", "states", "times", "untyped", "mounts", "next",
             "far", "bigunit", "zero", "copy", "manydisks", "blob", "huge", "loose", "recursive")  # fmt: skip
     survives({name: sql(SCRIPTS[name], copies) for name in some} | often("flipped", any_page(copies), 4))

@@ -48,12 +48,12 @@ def test_sessions_after_the_copy_come_from_their_member_files(lived: Lived):
     assert [(row["access"], row["bytes"]) for row in lacking] == [("write", 0)]  # one that wrote nothing
     before["session"] = [row for row in before["session"] if row not in lacking]
     assert differing(before, after) == {
-        "library": {"commits", "epoch", "next_session", "sessions"},
+        "library": {"commits", "epoch", "next_session", "sessions", "announced"},
         "copy": {"begun_at", "again_at", "state", "number"},
         "disk": {"path", "free", "seen_at"},
         "medium": {"since"},
-        "session": {"mount", "flushed_at", "since"},
-        "tape_file": {"epoch"},
+        "session": {"mount", "flushed_at", "announced", "since"},
+        "tape_file": {"epoch", "ordinal"},  # over all media, that of the rebuild
         "mount": {"rows"},
         "snapshot": {"rows"},
         "disk_history": {"rows"},
@@ -77,10 +77,10 @@ def test_without_any_copy_streams_are_where_they_were(lived: Lived):
     assert "lost: snapshots from 1 to 2" in told
     after = lived.tables()
     assert after["stripe_unit"] == before["stripe_unit"]
-    drop = {"epoch"}
+    drop = {"epoch", "ordinal"}
     assert without(after["tape_file"], drop) == without(before["tape_file"], drop)
     sessions = [row for row in before["session"] if row["disks"] != "[]"]
-    drop = {"mount", "flushed_at", "since"}
+    drop = {"mount", "flushed_at", "announced", "since"}
     assert without(after["session"], drop) == without(sessions, drop)
     used = {row["medium"] for row in sessions}
     media = [row for row in before["medium"] if row["barcode"] in used]

@@ -110,19 +110,36 @@ def test_a_clock_that_was_set_back_does_not_put_copies_off(unmounted: OnDisks, t
     assert claim(tracking, AT) == 2
 
 
+def test_a_clock_that_is_years_ahead_for_a_moment_does_not_put_copies_off(unmounted: OnDisks, tracking: Tracking):
+    """Whenever that moment is: at the look, while a copy is made, or when it is noted."""
+    ahead = "2036-01-01T00:00:00.000000Z"
+    assert claim(tracking, AT) == 1
+    with tracking.transaction():
+        copies.note(tracking, 1, 10.0, made=True)
+    unmounted.add("NEW")
+    assert claim(tracking, ahead) == 2
+    with tracking.transaction():
+        copies.note(tracking, 2, 10.0, made=True)
+    unmounted.add("NEWER")
+    assert claim(tracking, LATER) == 3
+    (again_at,) = tracking.one("SELECT again_at FROM copy")
+    assert again_at == "2026-01-01T02:00:00.000000Z"
+
+
 def test_copies_are_spaced_out_by_what_they_cost(unmounted: OnDisks, tracking: Tracking):
     assert claim(tracking, AT) == 1
     with tracking.transaction():
-        copies.note(tracking, 1, AT, 1000.0, made=True)
+        copies.note(tracking, 1, 1000.0, made=True)
     unmounted.add("NEW")
     assert claim(tracking, LATER) is None
-    assert claim(tracking, "2026-01-01T05:33:20.000000Z") == 2
+    assert claim(tracking, "2026-01-01T05:49:59.000000Z") is None
+    assert claim(tracking, "2026-01-01T05:50:00.000000Z") == 2
 
 
 def test_copy_that_no_disk_took_is_made_again(tracking: Tracking):
     assert claim(tracking, AT) == 1
     with tracking.transaction():
-        copies.note(tracking, 1, AT, 0.1, made=False)
+        copies.note(tracking, 1, 0.1, made=False)
     assert claim(tracking, LATER) == 2
 
 

@@ -114,7 +114,7 @@ class Actor:
 
 COLUMNS = {
     **{name: columns for name, (_, columns) in VERSIONED.items()},
-    "tape_file": ["medium", "number", "session", "start", "bytes", "released_at"],
+    "tape_file": ["medium", "number", "session", "start", "bytes", "released_at", "ordinal"],
     "write_command": ["session", "host", "intercepted_at", "completed_at", "state", "bytes", "tape_file"],
     "library": ["uuid", "next_session", "media", "sessions", "tape_files", "bytes"],
 }

@@ -1,8 +1,10 @@
 """Which snapshots stay, against rules that are written down a second time, in another way."""
 
+import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtlfs.config import SNAPSHOT_RULES
@@ -83,6 +85,78 @@ def test_a_year_of_quarter_hours_is_thinned_to_what_one_expects() -> None:
     assert 10 + 20 + 5 + 3 + 8 <= len(alive) <= sum(keep.values()) + 50
     months = {one.taken_at[:7] for one in alive}
     assert months == {f"2026-{month:02d}" for month in range(1, 12)}
+
+
+# --- a clock that jumps ----------------------------------------------------------------------------------------------
+
+
+def newest_kept(times: list[datetime], keep: dict[str, int]) -> set[int]:
+    """Take a snapshot at each time that the clock said, thin them out after each, and return those that are left."""
+    alive: list[Snapshot] = []
+    for number, at in enumerate(times, 1):
+        alive.append(snapshot(number, at))
+        gone = set(to_remove(alive, keep))
+        alive = [one for one in alive if one.id not in gone]
+    return {one.id for one in alive}
+
+
+GAPS = {"hourly": 1, "daily": 24, "weekly": 7 * 24, "monthly": 30 * 24, "yearly": 365 * 24}  # hours
+
+
+def excursions(chance: random.Random, gap: timedelta) -> tuple[list[datetime], list[datetime], int]:
+    """Return right times, what a clock made of them that jumped for a while, and how often it did, there and back."""
+    at, right, said = datetime(2040, 1, 1, tzinfo=UTC), list[datetime](), list[datetime]()
+    jumps = chance.randrange(1, 3)
+    for part in range(2 * jumps + 1):
+        near = chance.choice([chance.randrange(-20, 0), chance.randrange(-25, 26), chance.uniform(-25, 25)])
+        far = chance.uniform(-30, 30)
+        offset = chance.choice([near * gap, near * gap, far * timedelta(days=365)]) if part % 2 else timedelta()
+        for _ in range(chance.choice([chance.randrange(5, 20), chance.randrange(1, 4)])):
+            at += gap * chance.choice([1, 1, 1, 0.3, 0.5, 2])
+            right.append(at)
+            said.append(at + offset)
+    return right, said, jumps
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from(sorted(GAPS)), st.integers(1, 20), st.integers(0, 5))
+@settings(max_examples=300, deadline=None)
+def test_a_jump_costs_a_rule_three_places_at_most(seed: int, rule: str, most: int, last: int) -> None:
+    """By however many years the clock jumps, and for however long: of what the rule keeps without it."""
+    right, said, jumps = excursions(random.Random(seed), timedelta(hours=GAPS[rule]))
+    keep = {rule: most} | ({"last": last} if last else {})
+    lost = newest_kept(right, keep) - newest_kept(said, keep)
+    assert len([one for one in lost if said[one - 1] == right[one - 1]]) <= 3 * jumps
+
+
+@given(rows(), st.lists(st.tuples(st.integers(0, 60), st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)))), rules)
+def test_a_snapshot_of_a_wrong_time_costs_each_rule_one_place_at_most(
+    found: list[Snapshot], wrong: list[tuple[int, datetime]], keep: dict[str, int]
+) -> None:
+    mixed: list[Snapshot] = [*found]
+    for place, at in wrong:
+        mixed.insert(place, snapshot(0, at.replace(tzinfo=UTC)))
+    numbered = [replace(one, id=number) for number, one in enumerate(mixed, 1)]
+    kept, kept_before = to_keep(numbered, keep), to_keep(found, keep)
+    still = {(one.taken_at, one.name) for one in numbered if one.id in kept}
+    lost = [one for one in found if one.id in kept_before and (one.taken_at, one.name) not in still]
+    assert len(lost) <= len(wrong) * len(keep)
+
+
+def test_a_machine_that_begins_in_1970_at_each_boot_keeps_its_days() -> None:
+    times: list[datetime] = []
+    for day in range(60):
+        times += [datetime(1970, 1, 1, 0, 1, tzinfo=UTC), NEW_YEAR + timedelta(days=day, hours=9)]
+    kept = newest_kept(times, {"daily": 7})
+    assert [number for number in sorted(kept) if number % 2 == 0][-6:] == [110, 112, 114, 116, 118, 120]
+    assert len(kept) <= 14
+
+
+def test_a_clock_that_is_set_back_by_a_week_for_a_week_takes_no_days_away() -> None:
+    days = [NEW_YEAR + timedelta(days=day) for day in range(21)]
+    times = [*days[:14], *days[7:14]]
+    kept = newest_kept(times, {"daily": 10})
+    assert kept >= set(range(12, 22))
+    assert len(kept) <= 20
 
 
 def test_every_rule_of_the_configuration_is_known() -> None:

@@ -93,6 +93,21 @@ def test_a_session_counts_from_its_beginning_and_a_mount_that_says_nothing_more_
     assert meter.disk_rates(0) == [(500, 0), (500, 0), (0, 0)]
 
 
+def test_figures_of_a_clock_that_began_anew_make_no_rate_until_there_are_two() -> None:
+    """As after the machine was started again: a monotonic clock counts from its start."""
+    meter = Meter(5.0)
+    for at, size in ((5000.0, 100), (5001.0, 200), (1.0, 10), (2.0, 60)):
+        meter.add(
+            Sample(
+                at % 1000 + (1000 if at < 1000 else 0),
+                [session(1, size)],
+                {1: Figures(at, {1: (size, 1)}, {0: (size, 0)})},
+            )
+        )
+    assert meter.session_rate(session(1, 60)) == 50
+    assert meter.disk_rates(0) == [(100, 0), (0, 0), (50, 0)]
+
+
 def test_without_figures_rates_are_those_between_checkpoints() -> None:
     meter = Meter(5.0)
     for second in range(16):

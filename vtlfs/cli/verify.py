@@ -57,8 +57,8 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
     """Read media back and compare every byte with what was written, and what the disks say of it with the database.
 
     Without BARCODE it is all media; A..B is a range. It can run while the library is mounted: streams that are open
-    when it begins are left out. It goes on after each harm that it finds, and prints a line for each. Interrupted, it
-    can go on later with --resume.
+    when it begins, or come later, are left out, and named in the end. It goes on after each harm that it finds, and
+    prints a line for each. Interrupted, it can go on later with --resume.
 
     \b
     Exit status:
@@ -117,6 +117,9 @@ def _conclude(
         raise Harmed(
             f"interrupted after {size} of {format_size(extent[2])}{_harms(found, ' so far')}; {again}", 128 + stopped
         )
+    if not quiet:
+        for line in _left_out(found):
+            show.line(line)
     what = f"{show.count(extent[1], 'tape file')} on {show.count(extent[0], 'medium').replace('mediums', 'media')}"
     if any(found.harms.values()):
         raise Harmed(f"{size} in {what} verified{_harms(found, '')}", _status(found))
@@ -129,6 +132,15 @@ def _status(found: "Verification") -> int:
 
     statuses = (EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED)
     return next(status for severity, status in zip(Severity, statuses, strict=True) if found.harms[severity])
+
+
+def _left_out(found: "Verification") -> Iterator[str]:
+    """Yield a line on the streams that were not verified, if there are any."""
+    count, first = found.left_out or (0, [])
+    if count:
+        more = f" and {count - len(first):,} more" if count > len(first) else ""
+        named = ", ".join(map(str, first))
+        yield f"left out, open or released later: {show.count(count, 'stream')}: {named}{more}"
 
 
 def _harms(found: "Verification", when: str) -> str:

@@ -27,6 +27,7 @@ from vtlfs.errors import LibraryError
 from vtlfs.model import MIB, StripeUnit
 
 CHUNK = 2 * MIB  # that are read with one call
+NO_ENDING = "its header does not say how the session ended"
 
 
 class Kind(StrEnum):
@@ -51,7 +52,6 @@ class Part:
     """Some stripe units of one session on one disk, by slot. `header`: what the member file's header is to say.
 
     `is_first`: these are the session's first ones on the disk, and the header is to be examined with them.
-    `has_ended`: the header is to say how the session ended.
     """
 
     session: int
@@ -59,7 +59,6 @@ class Part:
     header: dict[str, Any]
     units: tuple[StripeUnit, ...]
     is_first: bool
-    has_ended: bool
 
     @property
     def bytes(self) -> int:
@@ -74,6 +73,11 @@ class Finding:
     kind: Kind
     unit: StripeUnit | None
     why: str
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Tell whether a header does not say how the session ended, as is right until its mount has written that."""
+        return self.kind is Kind.HEADER and self.why == NO_ENDING
 
 
 class Examiner:
@@ -117,11 +121,16 @@ class Examiner:
             with _unbuffered(self.path, part.session) as descriptor:
                 return list(_Member(descriptor, part, self._library, self.number, buffer).findings())
         except NotAFile as error:
-            return [Finding(Kind.REPLACED, unit, str(error)) for unit in part.units]
+            return _of_all(part, Kind.REPLACED, str(error))
         except OSError as error:
             kind = Kind.MISSING if error.errno in GONE else Kind.UNREADABLE
             why = "its member file is gone" if kind is Kind.MISSING else _strerror(error)
-            return [Finding(kind, unit, why) for unit in part.units]
+            return _of_all(part, kind, why)
+
+
+def _of_all(part: Part, kind: Kind, why: str) -> list[Finding]:
+    """Return the same finding for each stripe unit of a part; for the header where nothing else was to be examined."""
+    return [Finding(kind, unit, why) for unit in part.units] or [Finding(Kind.HEADER, None, why)]
 
 
 class _Buffer:
@@ -176,9 +185,7 @@ class _Member:
             return "its header is damaged"
         for key, wanted in (self._identity | self._part.header).items():
             if key not in header and key in _OF_THE_END:
-                if self._part.has_ended:
-                    return "its header does not say how the session ended"
-                continue
+                return NO_ENDING
             if (said := _text(header.get(key))) != wanted:
                 return f"its header says {key} {said!r} where the tracking database has {wanted!r}"
         return None

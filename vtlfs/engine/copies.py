@@ -2,8 +2,9 @@
 
     DISK/tracking/000000000012.db        the twelfth copy
 
-Here is how one is made, and which of several mounts is to make it; `copying` is the task that does so. A copy is an
-SQLite database of its own. It has its name only when it is whole and durable.
+The newest is the one with the highest number, whatever times say. Here is how a copy is made, and which of several
+mounts is to make it; `copying` is the task that does so. A copy is an SQLite database of its own. It has its name only
+when it is whole and durable.
 """
 
 import errno
@@ -53,12 +54,11 @@ def path_of(disk: Path, number: int) -> Path:
 def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> int | None:
     """Return the number of the copy that the caller is to make now; None: none is due. Call inside a transaction.
 
-    One is due when something has changed since the last, and that was long enough ago, or is in the future since a
-    clock was set back. `early`: however long ago it was.
+    One is due when something has changed since the last, and that was long enough ago by the clock, see `_is_time`.
+    `early`: however long ago it was.
     """
     number, begun_at, again_at, state = tracking.one("SELECT number, begun_at, again_at, state FROM copy")
-    is_time = begun_at is None or not begun_at <= at < again_at
-    if not (is_time or early) or state == (now := _state(tracking)):
+    if not (_is_time(begun_at, at, again_at) or early) or state == (now := _state(tracking)):
         return None
     tracking.execute(
         "UPDATE copy SET number = ?, begun_at = ?, again_at = ?, state = ?", number + 1, at, _later(at, every), now
@@ -70,19 +70,32 @@ def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> 
 def is_wanted(tracking: Tracking, at: str) -> bool:
     """Tell whether `claim` is worth a transaction."""
     begun_at, again_at, state = tracking.one("SELECT begun_at, again_at, state FROM copy")
-    return (begun_at is None or not begun_at <= at < again_at) and state != _state(tracking)
+    return _is_time(begun_at, at, again_at) and state != _state(tracking)
 
 
-def note(tracking: Tracking, number: int, at: str, took: float, *, made: bool) -> None:
-    """Record that a copy has ended at the time `at`, after so many seconds; not `made`: the next one is wanted too.
+def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:
+    """Record that a copy has ended, after so many seconds of a monotonic clock; not `made`: the next is wanted too.
 
-    The next one waits until copying has taken a twentieth of the time at most. Call inside a transaction.
+    The next one waits until copying has taken a twentieth of the time at most. Call inside a transaction. The wait is
+    counted from the time at which the copy was begun: what the clock says now may be years ahead of that, and when it
+    was put right nothing would be copied for years.
     """
-    tracking.execute(
-        "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
-        *(_later(at, REST * took), made, number),
-    )
+    (begun_at,) = tracking.one("SELECT begun_at FROM copy")
+    if begun_at is not None:
+        tracking.execute(
+            "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
+            *(_later(begun_at, (1 + REST) * took), made, number),
+        )
     reached("tracking.copy_noted")
+
+
+def _is_time(begun_at: str | None, at: str, again_at: str | None) -> bool:
+    """Tell whether a copy may be begun at the time `at`: after the wait since the last one, or before that began.
+
+    A clock that jumps does little harm. Ahead of the wait, or behind the last beginning, one copy comes too early; to
+    within the wait, the next one comes by that much later, and never by more than the wait is long.
+    """
+    return begun_at is None or again_at is None or not begun_at <= at < again_at
 
 
 def _state(tracking: Tracking) -> str:

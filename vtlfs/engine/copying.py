@@ -68,7 +68,7 @@ async def _copy(engine: Engine, every: float, clock: Callable[[], str], *, at_en
         for pooled in engine.pool.disks:
             nursery.start_soon(copy, pooled)
     took = trio.current_time() - began
-    await engine.change(lambda tracking: copies.note(tracking, number, clock(), took, made=bool(made)))
+    await engine.change(lambda tracking: copies.note(tracking, number, took, made=bool(made)))
     if made:
         log.debug("copy %d of the tracking database is on disks %s", number, ", ".join(map(str, sorted(made))))
 

@@ -20,6 +20,7 @@ from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import figures, recover
 from vtlfs.engine.admission import Admission
+from vtlfs.engine.announcements import Announcements
 from vtlfs.engine.figures import Figures
 from vtlfs.engine.library import Library
 from vtlfs.engine.means import Means
@@ -96,6 +97,8 @@ class Engine:
         self._by_drive: Counter[int] = Counter()
         self._admission = Admission(means.pool)
         self._settling: dict[str, set[trio.Event]] = {}
+        self._announcements = Announcements(ELSEWHERE_SECONDS)
+        self._note_announcements()
         self._dealt = mount.id  # so that mounts, too, begin with different disks
 
     # --- opening ----------------------------------------------------------------------------------------------------
@@ -233,18 +236,26 @@ class Engine:
     async def settle(self, barcode: str) -> Medium:
         """Wait until the medium shows every stream whose close() has returned, in this mount or in another; return it.
 
-        What another mount has on its way is known from the moment of its flush. It is waited for only briefly, for
-        that close() need not have been the last one. Raises NoSuchMedium.
+        What another mount has on its way is known from the moment of its flush, which is announced under a number. It
+        is waited for only briefly, for that close() need not have been the last one. Raises NoSuchMedium.
         """
         for begun in list(self._settling.get(barcode, ())):  # and not those that begin while it waits
             await begun.wait()
+        until: int | None = None  # the last announcement when it began: a later one is of a later close()
         deadline = trio.current_time() + ELSEWHERE_SECONDS
         while True:
-            since = utc_now(-ELSEWHERE_SECONDS)
-            medium, is_closing = self.tracking.medium_and_closing(barcode, self.mount.id, since)
-            if not is_closing or trio.current_time() > deadline:
+            now = trio.current_time()
+            known = self._announcements.waited_out(now)
+            medium, last, closing = self.tracking.medium_and_closing(barcode, self.mount.id, known)
+            self._announcements.see(last, now)
+            until = last if until is None else until
+            if closing is None or closing > until or now > deadline:
                 return medium
             await trio.sleep(ELSEWHERE_POLL_SECONDS)
+
+    def _note_announcements(self) -> None:
+        """Have look-ups that come much later not wait for what has been announced by now."""
+        self._announcements.see(self.tracking.last_announcement(), trio.current_time())
 
     async def describe(self, session: int) -> tuple[Session, int]:
         """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession.
@@ -365,9 +376,10 @@ class Engine:
             await trio.sleep(FILL_SECONDS)
 
     async def _watch(self) -> None:
-        """Close the books of other mounts of this library that died."""
+        """Close the books of other mounts of this library that died, and keep an eye on those that live."""
         while True:
             try:
+                self._note_announcements()
                 await self._bury_the_dead()
             except (VtlfsError, OSError) as error:
                 log.error("closing the books of dead mounts: %s; trying again", error)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Figures:
     """What a mount says of itself. Counters only grow, so that two of them make a rate."""
 
-    at: float  # seconds of the machine's monotonic clock
+    at: float  # seconds of the machine's monotonic clock: to be compared with other figures of the same mount only
     sessions: dict[int, tuple[int, int]]  # of each open one: bytes that have come or were read, requests
     disks: dict[int, tuple[int, int]]  # of each disk: bytes written and bytes read since the mount began
 

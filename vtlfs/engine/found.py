@@ -133,7 +133,10 @@ class Found:
         return int(self._tracking.one("SELECT coalesce(max(disks), 0) FROM found")[0])
 
     def leave_out_strangers(self) -> None:
-        """Leave out sessions of which the database says something else than their headers do."""
+        """Leave out sessions of which the database says something else than their headers do.
+
+        Their times are compared as names are: both were written from the same one, whatever clock it came from.
+        """
         strangers = self._tracking.execute(
             "SELECT session FROM found JOIN main.session ON id = session"
             " WHERE (access, session.medium, session.opened_at) <> ('write', found.medium, found.opened_at)"

@@ -74,7 +74,8 @@ class Harm:
     def __str__(self) -> str:
         where = []
         if self.medium is not None:
-            where.append(f"medium {self.medium}, tape file {self.tape_file:04d}")
+            number = "" if self.tape_file is None else f", tape file {self.tape_file:04d}"
+            where.append(f"medium {self.medium}{number}")
         if self.offset is not None:
             where.append(f"offset {self.offset} ({self.medium_offset} on the medium)")
         if self.session is not None:
@@ -85,7 +86,7 @@ class Harm:
             where.append(f"stripe unit {self.unit}")
         place = ", ".join(where)
         if self.disk is None:
-            return f"{self.kind}: {place}: {self.why}"
+            return f"{self.kind}: {f'{place}: ' if place else ''}{self.why}"
         at = "" if self.position is None else f" from byte {self.position}"
         disk = f"disk {self.disk} ({self.path}{at})"
         return f"{self.kind}: {f'{place} on {disk}' if place else disk}: {self.why}"
@@ -100,6 +101,18 @@ def unmapped(file: TapeFile, missing: int) -> Harm:
     """Return that the tracking database has lost some of a tape file's map."""
     why = f"the tracking database does not say where {missing} of its {file.bytes} bytes lie"
     return Harm(Kind.UNMAPPED, why, None, None, None, None, file.medium, file.number, file.session, bytes=missing)
+
+
+def unlisted(medium: str, size: int, listed: int) -> Harm:
+    """Return that the tracking database does not have the tape files that a medium's length comes from."""
+    why = f"the tracking database has {listed} bytes in its tape files, but it is {size} bytes long"
+    return Harm(Kind.UNMAPPED, why, None, None, medium=medium, bytes=abs(size - listed))
+
+
+def unread(missing: int) -> Harm:
+    """Return that bytes were to be verified, and were not, though nothing was seen to be wrong with them."""
+    why = f"{missing} bytes were not read; `vtlfs check` tells what is wrong with the tracking database"
+    return Harm(Kind.UNMAPPED, why, None, None, bytes=abs(missing))
 
 
 def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk: int, root: Path) -> Iterator[Harm]:

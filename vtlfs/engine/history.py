@@ -22,15 +22,31 @@ def versioning_sql(table: str, key: str, columns: list[str]) -> str:
 
     `key` is the primary key's column, `columns` are all the columns but `since`. Run once, after the table is made.
     """
-    names = ", ".join(columns)
-    old = ", ".join(f"OLD.{column}" for column in columns)
-    save = f"INSERT INTO {table}_history ({names}, since, until) VALUES ({old}, OLD.since, {EPOCH});"
     return f"""
-    CREATE TABLE {table}_history AS SELECT {names}, since, 0 AS until FROM {table} WHERE 0;
+    CREATE TABLE {table}_history AS SELECT {", ".join(columns)}, since, 0 AS until FROM {table} WHERE 0;
     CREATE INDEX {table}_history_until ON {table}_history (until, since);
     CREATE INDEX {table}_history_span ON {table}_history (length(until - since), until);
     CREATE INDEX {table}_since ON {table} (since);
-    CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN
+    {_triggers_sql(table, key, columns)}"""
+
+
+def widening_sql(table: str, key: str, columns: list[str], added: str, kind: str) -> str:
+    """Return the SQL that adds a column, which need not have a value, to a versioned table and to its history.
+
+    `columns` are those that it had but `since`; `kind` is the type of the one that is `added`, and what is said of it.
+    """
+    dropped = "\n".join(f"DROP TRIGGER {table}_{end};" for end in ("inserted", "changes", "changed", "deletes"))
+    return f"""{dropped}
+    ALTER TABLE {table} ADD COLUMN {added} {kind};
+    ALTER TABLE {table}_history ADD COLUMN {added} {kind};
+    {_triggers_sql(table, key, [*columns, added])}"""
+
+
+def _triggers_sql(table: str, key: str, columns: list[str]) -> str:
+    names = ", ".join(columns)
+    old = ", ".join(f"OLD.{column}" for column in columns)
+    save = f"INSERT INTO {table}_history ({names}, since, until) VALUES ({old}, OLD.since, {EPOCH});"
+    return f"""CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN
         UPDATE {table} SET since = {EPOCH} WHERE {key} = NEW.{key};
     END;
     CREATE TRIGGER {table}_changes BEFORE UPDATE OF {names} ON {table} WHEN OLD.since < {EPOCH} BEGIN

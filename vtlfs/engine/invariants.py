@@ -1,6 +1,7 @@
 """What always holds in the tracking database, as queries that find nothing while it does.
 
-Each rule is one statement, and so looks at one state of the database, whatever is written meanwhile.
+Each rule is one statement, and so looks at one state of the database, whatever is written meanwhile. No rule says that
+a time is before another: clocks jump. Times are only compared with copies of themselves.
 """
 
 import sqlite3
@@ -81,6 +82,32 @@ _MEDIA = (
         "SELECT barcode, medium.reserved, coalesce(r, 0) FROM medium LEFT JOIN (SELECT medium, sum(reserved) AS r"
         " FROM session WHERE state = 'open' GROUP BY medium) ON medium = barcode"
         " WHERE medium.reserved <> coalesce(r, 0)",
+    ),
+)
+
+_ORDER = (
+    Rule(
+        "tape file {1} of {0}: its ordinal is {2}; it came as number {3}",
+        "SELECT * FROM (SELECT medium, number, ordinal, row_number() OVER (ORDER BY ordinal) AS place FROM tape_file)"
+        " WHERE ordinal <> place",
+    ),
+    Rule(
+        "tape file {1} of {0}: its ordinal is {2}, after {3} of the one before it on the medium",
+        "SELECT * FROM (SELECT medium, number, ordinal, lag(ordinal) OVER (PARTITION BY medium ORDER BY number) AS"
+        " before FROM tape_file) WHERE before > ordinal",
+    ),
+    Rule(
+        "tape file {1} of {0}: it came in epoch {2}, after one in epoch {3} by their ordinals",
+        "SELECT * FROM (SELECT medium, number, epoch, lag(epoch) OVER (ORDER BY ordinal) AS before FROM tape_file)"
+        " WHERE before > epoch",
+    ),
+    Rule(
+        "verification {0}: it goes up to tape file {1} in the order of release, which is yet to come",
+        "SELECT id, last FROM verification, library WHERE last > library.tape_files",
+    ),
+    Rule(
+        "session {0}: its last announcement of a close() is number {1}, which is yet to come",
+        "SELECT id, session.announced FROM session, library WHERE session.announced > library.announced",
     ),
 )
 
@@ -205,7 +232,7 @@ def rules(tracking: Tracking) -> list[Rule]:
     """Return all rules but SOUND, the ones that take long first."""
     disks = int(tracking.one("SELECT count(*) FROM disk")[0])
     histories = [rule for table, (key, _) in VERSIONED.items() for rule in _history(table, key)]
-    return [*_units(disks), *_LIBRARY, *_MEDIA, *_SESSIONS, *_PAST, *histories]
+    return [*_units(disks), *_LIBRARY, *_MEDIA, *_ORDER, *_SESSIONS, *_PAST, *histories]
 
 
 def broken(tracking: Tracking, rule: Rule) -> Iterator[str]:

@@ -258,6 +258,8 @@ class _Rebuild:
         reached("rebuild.synced")
         preconditions.check_unmounted(self._path)
         aside = self._path / f"{FILE_NAME}.lost-{self._at.translate({ord(c): None for c in '-:.'})}"
+        while aside.exists():  # from an earlier rebuild, at what the clock took for the same moment
+            aside = aside.with_name(f"{aside.name}-again")
         kept = None
         for suffix in ("-wal", "-shm", ""):  # a log without its database would be taken for the new one's
             old = self._path / f"{FILE_NAME}{suffix}"

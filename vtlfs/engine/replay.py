@@ -74,14 +74,19 @@ class Replay:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def _add_sessions(self) -> None:
-        """Add the media, the drives and the sessions that the database does not know, all of them open, with units."""
+        """Add the media, the drives and the sessions that the database does not know, all of them open, with units.
+
+        What was first is told by identifiers: which clock an `opened_at` comes from nobody knows.
+        """
         ask = self._tracking.execute
         ask(
-            "INSERT INTO medium (barcode, added_at) SELECT medium, min(opened_at) FROM found"
-            " WHERE medium NOT IN (SELECT barcode FROM main.medium) GROUP BY medium ORDER BY 2, 1"
+            "INSERT INTO medium (barcode, added_at) SELECT medium, opened_at FROM found WHERE session IN"
+            " (SELECT min(session) FROM found WHERE medium NOT IN (SELECT barcode FROM main.medium) GROUP BY medium)"
+            " ORDER BY session"
         )
         drives, self._findings.replayed, first = self._tracking.one(
-            "SELECT coalesce(max(drive), -1) + 1, count(*), min(opened_at) FROM found"
+            "SELECT coalesce(max(drive), -1) + 1, count(*), (SELECT opened_at FROM found ORDER BY session LIMIT 1)"
+            " FROM found"
         )
         self._tracking.set_drives(drives)
         mount: int | None = None

@@ -71,6 +71,13 @@ def stripe_unit_of(row: Row) -> StripeUnit:
     return unit
 
 
+def number_of(value: object, what: str) -> int:
+    """Return a counter, or an ordinal. Raises TrackingError."""
+    if type(value) is not int or value < 0:
+        raise _damaged(what, value)
+    return value
+
+
 def _has(row: Row, kinds: tuple[tuple[type, ...], ...]) -> bool:
     """Tell whether the values are of these types: SQLite sees to that when it writes, not when it reads."""
     return all(type(value) in kind for value, kind in zip(row, kinds, strict=True))

@@ -315,7 +315,7 @@ class WriteSession:
     async def _announce_close(self) -> None:
         """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
         try:
-            await self._means.recorder.call(lambda tracking: tracking.note_flush(self.number, utc_now()), durable=False)
+            await self._means.recorder.call(lambda tracking: tracking.announce(self.number, utc_now()), durable=False)
         except TrackingError as error:
             log.warning("session %d: %s", self.number, error)
 

@@ -17,7 +17,15 @@ from typing import Any, cast
 
 from vtlfs.engine.connection import Connection, check_files, check_tables, set_journal, translated, unusable
 from vtlfs.engine.migrations import has_table
-from vtlfs.engine.rows import check_follows, contradiction, medium_of, session_of, stripe_unit_of, tape_file_of
+from vtlfs.engine.rows import (
+    check_follows,
+    contradiction,
+    medium_of,
+    number_of,
+    session_of,
+    stripe_unit_of,
+    tape_file_of,
+)
 from vtlfs.engine.schema import migrations
 from vtlfs.engine.sqlite_tools import sqlite_utils
 from vtlfs.errors import (
@@ -389,7 +397,7 @@ class Tracking:
         """Record stripe units that are on the disks, and the length of the stream that they make up.
 
         A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. `flushed_at`: a close(),
-        or the first fsync(), is about to be answered, see `note_flush`. Raises SessionEnded.
+        or the first fsync(), is about to be answered, see `announce`. Raises SessionEnded.
         """
         disks: set[int] = set()
         rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
@@ -405,15 +413,25 @@ class Tracking:
             raise SessionEnded(session)
         known = sorted(disks.union(json.loads(row[0])))
         self.execute(
-            "UPDATE session SET bytes = ?, requests = ?, disks = ?, flushed_at = coalesce(?, flushed_at) WHERE id = ?",
-            *(size, requests, json.dumps(known, separators=(",", ":")), flushed_at, session),
+            "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
+            *(size, requests, json.dumps(known, separators=(",", ":")), session),
         )
+        if flushed_at is not None:
+            self.announce(session, flushed_at)
         reached("tracking.progress_recorded")
 
-    def note_flush(self, session: int, at: str) -> None:
-        """Record that a close() of the session has been answered, which may have been its last."""
-        self.execute("UPDATE session SET flushed_at = ? WHERE id = ? AND state = 'open'", at, session)
-        reached("tracking.flush_noted")
+    def announce(self, session: int, at: str) -> None:
+        """Record that a close() of the session has been answered, which may have been its last.
+
+        Announcements are numbered in the whole library, so that who looks knows which are new without a clock.
+        """
+        self.execute("UPDATE library SET announced = announced + 1")
+        self.execute(
+            "UPDATE session SET flushed_at = ?, announced = (SELECT announced FROM library)"
+            " WHERE id = ? AND state = 'open'",
+            *(at, session),
+        )
+        reached("tracking.close_announced")
 
     def has_rivals(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
@@ -425,23 +443,30 @@ class Tracking:
             )
         )
 
-    def medium_and_closing(self, barcode: str, mount: int, since: str) -> tuple[Medium, bool]:
-        """Return one medium, and whether another mount than `mount` has an open session on it that was flushed since.
+    def medium_and_closing(self, barcode: str, mount: int, after: int) -> tuple[Medium, int, int | None]:
+        """Return one medium, and the numbers of two announcements of a close(): the last one in the library, and
+        the earliest after number `after` of the sessions on the medium that are open in another mount than `mount`.
 
         Raises NoSuchMedium.
         """
         row = self.first(
-            f"SELECT {_MEDIUM}, EXISTS (SELECT 1 FROM session WHERE state = 'open' AND session.medium = medium.barcode"
-            " AND mount <> ? AND flushed_at > ?) FROM medium WHERE barcode = ?",
-            *(mount, since, barcode),
+            f"SELECT {_MEDIUM}, (SELECT announced FROM library), (SELECT min(announced) FROM session"
+            " WHERE state = 'open' AND session.medium = medium.barcode AND mount <> ? AND announced > ?)"
+            " FROM medium WHERE barcode = ?",
+            *(mount, after, barcode),
         )
         if row is None:
             raise NoSuchMedium(barcode)
-        return medium_of(row[:-1]), bool(row[-1])
+        closing = None if row[-1] is None else number_of(row[-1], "announcement")
+        return medium_of(row[:-2]), number_of(row[-2], "announcement"), closing
 
-    def is_closing(self, since: str) -> bool:
-        """Tell whether a session is open of which a close(), or the first fsync(), was flushed after `since`."""
-        return bool(self.first("SELECT 1 FROM session WHERE state = 'open' AND flushed_at > ? LIMIT 1", since))
+    def last_announcement(self) -> int:
+        """Return the number of the last announcement of a close()."""
+        return number_of(self.one("SELECT announced FROM library")[0], "announcement")
+
+    def is_closing(self, last: int) -> bool:
+        """Tell whether a session is open that announced a close() last with a number up to `last`."""
+        return bool(self.first("SELECT 1 FROM session WHERE state = 'open' AND announced <= ? LIMIT 1", last))
 
     def sync_log(self) -> None:
         """Make durable what earlier transactions have committed without waiting for it. Raises TrackingError."""
@@ -474,8 +499,8 @@ class Tracking:
             start, number = self.one("SELECT bytes, tape_files FROM medium WHERE barcode = ?", barcode)
             tape_file = TapeFile(barcode, number, session, start, size, stripe_unit, at, host)
             self.execute(
-                "INSERT INTO tape_file (medium, number, session, start, bytes, released_at, epoch)"
-                " VALUES (?, ?, ?, ?, ?, ?, (SELECT epoch FROM library))",
+                "INSERT INTO tape_file (medium, number, session, start, bytes, released_at, epoch, ordinal)"
+                " SELECT ?, ?, ?, ?, ?, ?, epoch, tape_files + 1 FROM library",
                 *(barcode, number, session, start, size, at),
             )
         if size or reserved:

@@ -7,8 +7,9 @@ read and compare; all disks work at the same time. What is in flight and in memo
 import logging
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import outcome
@@ -19,10 +20,11 @@ from vtlfs.disks.examine import CHUNK, Examiner, Finding, Part
 from vtlfs.disks.lane import Lane
 from vtlfs.disks.local import LocalDisk
 from vtlfs.engine import verification as books
-from vtlfs.engine.harm import Gathering, Harm, absent, located, unmapped
+from vtlfs.engine.harm import Gathering, Harm, absent, located, unlisted, unmapped, unread
 from vtlfs.engine.library import Library
 from vtlfs.engine.throttle import Throttle
 from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.unfinished import Unfinished, header_of
 from vtlfs.engine.verification import Verification
 from vtlfs.errors import LibraryError, TrackingError
 from vtlfs.model import Session, TapeFile, utc_now
@@ -32,7 +34,7 @@ IN_FLIGHT = 8  # jobs a disk
 PARTS_A_JOB = 64
 STEPS_A_SECOND = 4  # at least, where the speed is limited
 SAVE_SECONDS = 5.0
-SETTLED_SECONDS = 60.0  # after its release, a session's headers have long been finished
+SETTLED_SECONDS = 60.0  # after a verification began, the headers of what it verifies have long been finished
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,6 @@ class Verifier:
         self._report = report
         self._progress = progress
         self._gatherings: list[Gathering] = []
-        self._ended_before = utc_now(-SETTLED_SECONDS)
 
     async def run(self, limit: int | None) -> None:
         """Verify what has not been verified yet, reading at most `limit` bytes a second; None: as fast as it goes.
@@ -89,6 +90,7 @@ class Verifier:
         Its end is recorded when everything was gone through; otherwise how far it came.
         """
         throttle = Throttle(limit, trio.current_time)
+        self._unfinished = Unfinished(self._library, self._tracking, self._books, SETTLED_SECONDS)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._save_now_and_then)
@@ -97,6 +99,7 @@ class Verifier:
                     for disk in self._disks():
                         walks.start_soon(self._walk, disk, throttle)
                 nursery.cancel_scope.cancel()
+            self._see_whether_all_was_read()
             self._books.ended_at = utc_now()
         finally:
             self._save()
@@ -122,12 +125,21 @@ class Verifier:
     async def _walk_map(self) -> None:
         """See whether the database knows where every byte lies. That needs no disk."""
         begin, _ = self._books.progress.get(MAP, (0, 0))
+        if not begin:
+            for medium, size, listed in books.unlisted(self._tracking, self._books):
+                self._note(unlisted(medium, size, listed))
         for file, session in books.tape_files(self._tracking, self._books, begin):
             known = books.mapped(self._tracking, session)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
             self._books.progress[MAP] = (session.id + 1, 0)
             await trio.lowlevel.checkpoint()
+
+    def _see_whether_all_was_read(self) -> None:
+        """Report what was not read though nothing was seen to be wrong: all is right only where all was read."""
+        _, _, size = books.extent(self._tracking, self._books)
+        if size != self._books.bytes and not any(self._books.harms.values()):
+            self._note(unread(size - self._books.bytes))
 
     # --- one disk ---------------------------------------------------------------------------------------------------
 
@@ -137,6 +149,7 @@ class Verifier:
         gathering = Gathering()
         self._gatherings.append(gathering)
         waiting: deque[_Job] = deque()
+        tell = partial(self._tell, disk, gathering)
         try:
             for job in self._jobs(disk, throttle.rate):
                 await trio.sleep(throttle.take(job.bytes))
@@ -144,8 +157,11 @@ class Verifier:
                 waiting.append(job)
                 while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].done.is_set()):
                     await self._take(waiting, disk, gathering)
+                if self._unfinished.are_many:
+                    await self._unfinished.look_again(disk, lane, tell)
             while waiting:
                 await self._take(waiting, disk, gathering)
+            await self._unfinished.look_again(disk, lane, tell)
             self._emit(gathering)
         except LibraryError as error:
             self._emit(gathering)
@@ -161,10 +177,10 @@ class Verifier:
         findings = job.result.unwrap()
         waiting.popleft()
         for piece, found in zip(job.pieces, findings, strict=True):
-            for harm in located(found, piece.file, piece.session, disk.number, disk.path):
-                self._books.harms[harm.severity] += harm.count
-                for gathered in gathering.add(harm):
-                    self._report(gathered)
+            if any(finding.is_unfinished for finding in found):
+                self._unfinished.add(disk.number, piece.session)
+            told = (finding for finding in found if not finding.is_unfinished)
+            self._tell(disk, gathering, told, piece.file, piece.session)
         last = job.pieces[-1].part
         self._books.progress[disk.number] = (last.session, max(unit.unit for unit in last.units))
         self._books.bytes += job.bytes
@@ -192,14 +208,22 @@ class Verifier:
                 continue  # that this is right sees `_walk_map`
             if session.id != begin:
                 after = -1
-            header = _header(file, session)
-            has_ended = file.released_at <= self._ended_before
+            header = header_of(file, session)
             for units in books.stripe_units(self._tracking, disk, session.id, after, most // session.stripe_unit):
-                part = Part(session.id, session.stripe_unit, header, units, after < 0, has_ended)
+                part = Part(session.id, session.stripe_unit, header, units, after < 0)
                 yield _Piece(part, file, session)
                 after = max(unit.unit for unit in units)
 
     # --- what comes of it -------------------------------------------------------------------------------------------
+
+    def _tell(
+        self, disk: Examiner, gathering: Gathering, findings: Iterable[Finding], file: TapeFile, session: Session
+    ) -> None:
+        """Count findings, and report those that none is gathered with."""
+        for harm in located(findings, file, session, disk.number, disk.path):
+            self._books.harms[harm.severity] += harm.count
+            for gathered in gathering.add(harm):
+                self._report(gathered)
 
     def _note(self, harm: Harm) -> None:
         self._books.harms[harm.severity] += harm.count
@@ -234,17 +258,19 @@ def verify(
 ) -> signal.Signals | None:
     """Run a verification until it has ended or a signal stops it; return that signal.
 
-    `report` is told each harm, `progress` the bytes that were verified. `limit`: bytes a second. Raises TrackingError,
-    and whatever `report` and `progress` raise.
+    `report` is told each harm, `progress` the bytes that were verified; what is left out is in the verification in the
+    end. `limit`: bytes a second. Raises TrackingError, and whatever `report` and `progress` raise.
     """
     try:
         verifier = Verifier(library, tracking, verification, report, progress)
-        return trio.run(_run, verifier, limit)
+        stopped = trio.run(_run, verifier, limit)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from None
+    verification.left_out = books.left_out(tracking, verification)
+    return stopped
 
 
 async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
@@ -279,24 +305,3 @@ def _number(path: Path, library: str) -> int:
     if label.library != library:
         raise LibraryError(f"belongs to another library ({label.library})")
     return label.number
-
-
-def _header(file: TapeFile, session: Session) -> dict[str, object]:
-    """Return what the headers of a session's member files are to say."""
-    return {
-        "medium": session.medium,
-        "drive": session.drive,
-        "host": session.host,
-        "pid": session.pid,
-        "uid": session.uid,
-        "gid": session.gid,
-        "program": session.program,
-        "opened_at": session.opened_at,
-        "stripe_unit": session.stripe_unit,
-        "state": str(session.state),
-        "error": session.error,
-        "released_at": session.released_at,
-        "tape_file": session.tape_file,
-        "start": file.start,
-        "bytes": file.bytes,
-    }

@@ -160,7 +160,11 @@ def stable_number(node: Node) -> int:
 
 
 def mtime_ns(node: Node, otherwise: int) -> int:
-    """Return when what the node stands for last changed, in nanoseconds since 1970."""
+    """Return when what the node stands for last changed, in nanoseconds since 1970.
+
+    It is for people and their programs. The kernel drops cached pages when it changes; where a clock that jumps gives
+    two states the same time they differ in size, which it looks at too, and bytes that have once appeared never change.
+    """
     match node:
         case SnapshotDirectory(snapshot):
             return epoch_ns(snapshot.taken_at)

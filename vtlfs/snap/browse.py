@@ -2,6 +2,9 @@
 
 Each function takes a `Tracking`, of the present or of a snapshot. Sorted by identifier, a page costs the same in a
 library of any size, but for the rows that are skipped; sorted by anything else, SQLite keeps only a page's best.
+
+Times are sorted, filtered and added up as people ask for them, and nothing is decided by that. A session of a clock
+that had jumped stands where its time says, and a chart is as wide as the times are apart.
 """
 
 from collections import defaultdict

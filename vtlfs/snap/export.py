@@ -76,4 +76,4 @@ def _copy(view: Tracking) -> None:
 def _without_since(table: str) -> str:
     """Return the SQL that makes a table without its column `since`, and with all its comments."""
     rest = re.sub(r"\n *since INTEGER\b[^\n]*", "", table)
-    return re.sub(r",( *--[^\n]*)?\n\)", r"\1\n)", rest)
+    return re.sub(r",( *--[^\n]*)?\n(?=[),])", r"\1\n", rest)

@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 def is_due(last: Snapshot | None, at: str, every: float) -> bool:
     """Tell whether the next scheduled snapshot is to be taken at the time `at`. Pure.
 
-    Also if the last one is more than `every` in the future, for then a clock has been set back.
+    Which one is the last its number tells. A clock that jumps does little harm: by more than `every`, either way, one
+    snapshot comes too early; by less, one comes by that much too early or too late. So the next one is never further
+    away than two times `every`, whatever the last one's time says.
     """
     if last is None:
         return True

@@ -7,10 +7,9 @@ from vtlfs.engine.schema import VERSIONED
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import NoSuchSnapshot, UsageError
 from vtlfs.failpoints import reached
-from vtlfs.model import Snapshot, utc_now
+from vtlfs.model import Snapshot
 
 MAX_NAME = 200
-CLOSING_SECONDS = 5.0  # what was flushed longer ago is not about to end
 SETTLE_SECONDS = 0.5
 SETTLE_POLL_SECONDS = 0.005
 COLUMNS = "id, name, taken_at, scheduled, media, sessions, open_sessions, tape_files, bytes"
@@ -29,10 +28,11 @@ def check_name(name: str) -> str:
 def settle(tracking: Tracking) -> None:
     """Wait until the database shows the end of every stream whose close() has returned. Blocks, in no transaction.
 
-    Not for longer than half a second, for a close() need not have been the last one.
+    Not for longer than half a second, for a close() need not have been the last one. How long ago it was announced
+    only a clock that may have jumped would tell, so a stream that goes on after one costs each snapshot that time.
     """
-    deadline = monotonic() + SETTLE_SECONDS
-    while tracking.is_closing(utc_now(-CLOSING_SECONDS)) and monotonic() < deadline:
+    last, deadline = tracking.last_announcement(), monotonic() + SETTLE_SECONDS
+    while tracking.is_closing(last) and monotonic() < deadline:
         sleep(SETTLE_POLL_SECONDS)
 
 

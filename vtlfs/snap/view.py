@@ -10,7 +10,7 @@ from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import NoSuchSnapshot
 from vtlfs.snap import store
 
-_TAPE_FILE = "medium, number, session, start, bytes, released_at, epoch"
+_TAPE_FILE = "medium, number, session, start, bytes, released_at, epoch, ordinal"
 
 
 def open_view(library: Library, number: int) -> Tracking:
@@ -41,7 +41,7 @@ def _views(view: Tracking, number: int) -> dict[str, str]:
     views["snapshot"] = f"SELECT * FROM main.snapshot WHERE id <= {number}"
     views["library"] = (
         f"SELECT uuid, created_at, {number} AS epoch, snapshot.next_session, snapshot.media, snapshot.sessions,"
-        f" snapshot.tape_files, snapshot.bytes, library.commits FROM main.library, main.snapshot"
+        " snapshot.tape_files, snapshot.bytes, commits, announced FROM main.library, main.snapshot"
         f" WHERE snapshot.id = {number}"
     )
     return views | {"write_command": WRITE_COMMAND}

@@ -56,6 +56,8 @@ class _Track:
     def add(self, told: Figures, at: float) -> None:
         if self.seen and told.at == self.seen[-1].at:
             return
+        if self.seen and told.at < self.seen[-1].at:  # of a monotonic clock of another boot: nothing can be counted on
+            self.seen.clear()
         self.seen.append(told)
         self.came = at
         while len(self.seen) > 2 and self.seen[1].at <= told.at - self.window:

@@ -1,0 +1,175 @@
+"""How long a look-up waits for a close() that another mount has announced, and what is kept of that."""
+
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+from scripted import OPENER, make_library, rigged, until
+
+from vtlfs import model
+from vtlfs.engine import engine as engine_module
+from vtlfs.engine.announcements import GRAIN_SECONDS, Announcements
+from vtlfs.engine.tracking import Tracking
+from vtlfs.model import State, utc_now
+from vtlfs.snap import store
+
+
+def test_each_number_is_waited_for_as_long_as_it_has_been_known() -> None:
+    seen = Announcements(0.5)
+    assert seen.waited_out(0.0) == 0
+    seen.see(3, 10.0)
+    seen.see(3, 10.3)
+    seen.see(5, 10.3)
+    assert [seen.waited_out(at) for at in (10.0, 10.4, 10.5, 10.7, 10.8, 99.0)] == [0, 0, 3, 3, 5, 5]
+
+
+def test_what_is_seen_again_is_not_waited_for_again() -> None:
+    seen = Announcements(0.5)
+    for at in range(100):
+        seen.see(7, float(at))
+    assert seen.waited_out(100.0) == 7
+    seen.see(7, 100.0)
+    assert seen.waited_out(100.0) == 7
+    seen.see(8, 100.0)
+    assert (seen.waited_out(100.4), seen.waited_out(100.5)) == (7, 8)
+
+
+def test_what_is_kept_is_bounded_however_many_look_ups_there_are() -> None:
+    seen = Announcements(0.5)
+    for count in range(100_000):
+        now = count / 20_000
+        seen.waited_out(now)
+        seen.see(count, now)
+        assert len(seen._seen) <= 0.5 / GRAIN_SECONDS + 1
+        assert seen.waited_out(now) >= count - (0.5 + GRAIN_SECONDS) * 20_000 - 1
+
+
+def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that each statement of a look-up adds to."""
+    looks: list[str] = []
+    really = Tracking.medium_and_closing
+
+    def look(tracking: Tracking, barcode: str, mount: int, after: int) -> tuple[model.Medium, int, int | None]:
+        looks.append(barcode)
+        return really(tracking, barcode, mount, after)
+
+    monkeypatch.setattr(Tracking, "medium_and_closing", look)
+    return looks
+
+
+async def test_stream_that_goes_on_after_a_close_holds_up_each_other_mount_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A copy of its descriptor was closed, as shells and dd do."""
+    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.1)
+    looks = count_looks(monkeypatch)
+    library = make_library(tmp_path)
+    async with rigged(library) as rig, rigged(library, host="beta") as other:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        await session.flush(closing=True)
+        await other.engine.settle("T2")
+        assert looks == ["T2"], "that is another medium"
+        await other.engine.settle("T1")
+        waited = len(looks)
+        assert waited > 2
+        for _ in range(3):
+            await other.engine.settle("T1")
+        assert len(looks) == waited + 3
+        await session.write(10, b"y" * 10)
+        await session.flush(closing=True)
+        await rig.engine.settle("T1")
+        assert len(looks) == waited + 4, "in the same mount nobody waits for it"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.engine.release_writer, session)
+            assert (await other.engine.settle("T1")).bytes == 20
+
+
+async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
+    looks = count_looks(monkeypatch)
+    library = make_library(tmp_path)
+    with trio.fail_after(20):
+        async with rigged(library) as rig, rigged(library, host="beta") as other:
+            first, later = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
+            for session in (first, later):
+                await session.write(0, b"x" * 10)
+            await first.flush(closing=True)
+            async with trio.open_nursery() as nursery:
+
+                async def look_up() -> None:
+                    assert (await other.engine.settle("T1")).bytes == 10
+
+                nursery.start_soon(look_up)
+                await until(lambda: looks, "the look-up waits")
+                await later.flush(closing=True)
+                await rig.engine.release_writer(first)
+            await rig.engine.release_writer(later)
+
+
+async def test_a_mount_does_not_wait_for_what_was_announced_long_before_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.05)
+    looks = count_looks(monkeypatch)
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        await session.flush(closing=True)
+        async with rigged(library, host="beta") as other:
+            await trio.sleep(0.06)
+            await other.engine.settle("T1")
+            assert looks == ["T1"]
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+async def test_a_snapshot_waits_for_a_stream_that_was_closed_whatever_the_clock_has_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
+):
+    monkeypatch.setattr(store, "SETTLE_SECONDS", 30.0)
+    library = make_library(tmp_path)
+    async with rigged(library) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, b"x" * 10)
+        await session.flush(closing=True)
+        monkeypatch.setattr(model, "wall_clock", lambda: datetime.now(UTC) + timedelta(days=365 * years))
+        began, settled = threading.Event(), list[State]()
+
+        def snapshot() -> None:
+            with closing(library.tracking()) as tracking:
+                began.set()
+                store.settle(tracking)
+                settled.append(tracking.session(session.number).state)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, snapshot)
+            await trio.to_thread.run_sync(began.wait)
+            await trio.sleep(0.05)
+            assert settled == []
+            await rig.engine.release_writer(session)
+        assert settled == [State.RELEASED]
+
+
+def test_a_snapshot_does_not_wait_for_ever_nor_for_what_was_never_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pauses: list[float] = []
+    monkeypatch.setattr(store, "sleep", pauses.append)
+    monkeypatch.setattr(store, "SETTLE_SECONDS", 0.02)
+    library = make_library(tmp_path)
+    with closing(library.tracking()) as tracking:
+        with tracking.transaction():
+            mount = tracking.add_mount(model.Mount(0, None, "m", 1, 0, "/mnt", "", "mounted", utc_now(), None))
+            tracking.open_session(1, mount, OPENER, model.Access.WRITE, 0, "T1", 4096, utc_now())
+        store.settle(tracking)
+        assert pauses == []
+        with tracking.transaction():
+            tracking.announce(1, utc_now())
+        store.settle(tracking)
+        assert pauses

@@ -1,0 +1,78 @@
+"""Where the product puts times in an order: nowhere but in the places that say why a clock that jumps does no harm.
+
+Every such place has a comment; docs/architecture.md, "Order without clocks", has the rule. A new one is to be argued
+there before it comes into a list here.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import vtlfs
+
+PRODUCT = Path(vtlfs.__file__).parent
+MODULES = {str(path.relative_to(PRODUCT)): ast.parse(path.read_text()) for path in sorted(PRODUCT.rglob("*.py"))}
+
+IN_SQL = re.compile(r"\b\w+_at\s*(?:<(?!>)|>|BETWEEN)|\b(?:min|max)\(\w*_at\b|ORDER BY[^()]*\w_at\b", re.IGNORECASE)
+
+SQL_THAT_ORDERS_TIMES = {
+    "engine/copies.py",  # when the next copy is due
+    "engine/schema.py",  # ordinals of libraries from before there were any
+    "snap/browse.py",  # for people
+}
+COMPARISONS = {
+    ("engine/copies.py", "begun_at"),
+    ("engine/copies.py", "again_at"),
+    ("snap/retention.py", "taken_at"),
+    ("snap/retention.py", "newer_at"),
+    ("engine/session.py", "_announced_at"),  # this and the following are times of a monotonic clock
+    ("disks/pool.py", "_tried_at"),
+}
+READINGS_BUT_THAT_OF_MODEL = {
+    "fs/operations.py",  # times that stat() shows
+}
+
+
+def names(node: ast.AST) -> Iterator[str]:
+    """Yield the names in an expression."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Name):
+            yield one.id
+        elif isinstance(one, ast.Attribute):
+            yield one.attr
+
+
+def test_no_statement_orders_times_but_those_that_are_known() -> None:
+    found = {
+        module
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and IN_SQL.search(node.value)
+    }
+    assert found == SQL_THAT_ORDERS_TIMES
+
+
+def test_no_expression_compares_times_but_those_that_are_known() -> None:
+    ordering = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+    found = {
+        (module, name)
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and any(isinstance(operator, ordering) for operator in node.ops)
+        for name in names(node)
+        if name.endswith("_at")
+    }
+    assert found == COMPARISONS
+
+
+def test_the_wall_clock_is_read_in_one_place_but_for_what_stat_shows() -> None:
+    """So that a test can have it jump."""
+    clocks = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("time", "localtime")}
+    found = {
+        module
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in clocks
+    }
+    assert found == {"model.py"} | READINGS_BUT_THAT_OF_MODEL

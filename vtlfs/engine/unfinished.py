@@ -1,0 +1,87 @@
+"""Headers that do not say yet how their session ended: a verification looks at them again before it tells of them.
+
+A mount writes that after the release was recorded, and recovery after it has closed the books of a dead mount; the
+mount's lock is there until it is written. So while there is a lock, the end may still come. No clock is asked how long
+ago the release was: it may have jumped since. Used in the trio loop of a verification.
+"""
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from vtlfs.disks.examine import Examiner, Finding, Part
+from vtlfs.disks.lane import Lane
+from vtlfs.engine import recover
+from vtlfs.engine import verification as books
+from vtlfs.engine.library import Library
+from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.verification import Verification
+from vtlfs.model import Session, TapeFile
+
+MOST = 1000  # that are kept at a time
+LOOK_SECONDS = 0.2
+
+Tell = Callable[[Iterable[Finding], TapeFile, Session], None]
+
+
+class Unfinished:
+    """The headers of one verification that are to be looked at again; its books keep them, for --resume.
+
+    `seconds` after it began every header is to be finished: all that is verified had been released before.
+    """
+
+    def __init__(self, library: Library, tracking: Tracking, verification: Verification, seconds: float) -> None:
+        self._library = library
+        self._tracking = tracking
+        self._books = verification
+        self._until = trio.current_time() + seconds
+
+    @property
+    def are_many(self) -> bool:
+        """Tell whether some are to be looked at before more are kept."""
+        return len(self._books.unfinished) >= MOST
+
+    def add(self, disk: int, session: Session) -> None:
+        """Keep a header that does not say how the session ended."""
+        self._books.unfinished.append((disk, session.id))
+
+    async def look_again(self, disk: Examiner, lane: Lane, tell: Tell) -> None:
+        """Look at a disk's headers until they are finished; tell what is wrong with one that is, or that stays so.
+
+        Raises LibraryError where the disk is gone.
+        """
+        while left := [session for number, session in self._books.unfinished if number == disk.number]:
+            for number in left:
+                file, session = next(books.tape_files(self._tracking, self._books, number), (None, None))
+                if file is None or session is None or session.id != number:  # nobody but vtlfs is to write its rows
+                    self._books.unfinished.remove((disk.number, number))
+                    continue
+                may_come = recover.lock_path(self._library.path, session.mount).exists()  # asked before the header is
+                part = Part(session.id, session.stripe_unit, header_of(file, session), (), is_first=True)
+                findings = await lane.run(disk.examine, part)
+                if may_come and trio.current_time() < self._until and any(one.is_unfinished for one in findings):
+                    continue
+                self._books.unfinished.remove((disk.number, number))
+                tell(findings, file, session)
+            await trio.sleep(LOOK_SECONDS)
+
+
+def header_of(file: TapeFile, session: Session) -> dict[str, object]:
+    """Return what the headers of a session's member files are to say."""
+    return {
+        "medium": session.medium,
+        "drive": session.drive,
+        "host": session.host,
+        "pid": session.pid,
+        "uid": session.uid,
+        "gid": session.gid,
+        "program": session.program,
+        "opened_at": session.opened_at,
+        "stripe_unit": session.stripe_unit,
+        "state": str(session.state),
+        "error": session.error,
+        "released_at": session.released_at,
+        "tape_file": session.tape_file,
+        "start": file.start,
+        "bytes": file.bytes,
+    }
