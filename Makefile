@@ -12,6 +12,7 @@ TESTS  ?=
 MINUTES ?= 5# of the load test in `make soak`
 CUTS   ?= 4# ways in which `make soak` has a power cut tear what was written, at every step
 FUZZ    ?= 20# rounds of hostile input in `make soak`
+TORTURE ?= 500# libraries that `make soak` damages at random
 BENCH   ?=# arguments of `make bench` and `make bench-scale`, such as --rounds 3
 
 RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev
@@ -80,7 +81,8 @@ test: setup check
 
 soak: setup
 	cd tests && python -m soak --minutes $(MINUTES)
-	VTLFS_CUTS=$(CUTS) VTLFS_FUZZ=$(FUZZ) $(PYTEST) --timeout 3600 tests/crash tests/hostile
+	VTLFS_CUTS=$(CUTS) VTLFS_FUZZ=$(FUZZ) VTLFS_TORTURE=$(TORTURE) \
+	  $(PYTEST) --timeout 3600 tests/crash tests/hostile tests/torture
 
 bench: setup-bench
 	python -m benchmarks $(BENCH)

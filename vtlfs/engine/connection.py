@@ -22,6 +22,8 @@ TABLES = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_
 BESIDE = ("-wal", "-shm", "-journal")  # files that SQLite opens by itself
 REMEDY = "`vtlfs rebuild` makes a new one from the disks"
 
+_NOT_TEXT = "Could not decode to UTF-8"  # how Python's message begins then
+
 Objects = list[tuple[str, str, str | None]]
 
 
@@ -60,7 +62,10 @@ class Connection(sqlite3.Connection):
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Run one statement; return its cursor. Raises sqlite3.DatabaseError."""
         cursor: sqlite3.Cursor = self.cursor()
-        return cursor.execute(sql, parameters)
+        try:
+            return cursor.execute(sql, parameters)
+        except UnicodeDecodeError:  # SQLite's own message has bytes of a damaged page in it
+            raise sqlite3.DatabaseError(f"{_NOT_TEXT}: a page is damaged") from None
 
     def cursor(self, factory: Any = Cursor) -> Any:
         """Return a cursor."""
@@ -129,8 +134,8 @@ def _made_by(names: tuple[str, ...]) -> Objects:
 def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
     """Return the error of a database that can't be opened, with what to do about it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return LibraryError(f"{path}: {error}; {REMEDY}")
+    if _is_damage(error):
+        return LibraryError(f"{path}: {_first_line(error)}; {REMEDY}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return LibraryError(
             f"{path}: {error}; only the library's owner can use it, on a file system that can be written"
@@ -138,15 +143,25 @@ def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
     return LibraryError(f"{path}: {error}")
 
 
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Tell whether the database is damaged. Python gives no code where a text in it can't be decoded."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith(_NOT_TEXT)
+
+
+def _first_line(error: sqlite3.DatabaseError) -> str:
+    """Return an error's message; not the text that could not be decoded, which may be long."""
+    return _NOT_TEXT if str(error).startswith(_NOT_TEXT) else str(error).split("\n", 1)[0]
+
+
 def translated(error: sqlite3.DatabaseError, path: Path | None = None) -> TrackingError:
     """Name SQLite's error by the errno that a program should see: a full disk is not a broken one.
 
     `path` is the database's, if known, for a limit of this process is not the disk's fault either.
     """
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    remedy = f"; {REMEDY}" if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else ""
+    remedy = f"; {REMEDY}" if _is_damage(error) else ""
     number = errno_of(error, path)
-    what = os.strerror(number) if blame.is_limit(number) else f"{error}{remedy}"
+    what = os.strerror(number) if blame.is_limit(number) else f"{_first_line(error)}{remedy}"
     return TrackingError(what, number)
 
 
