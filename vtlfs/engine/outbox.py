@@ -18,6 +18,7 @@ from vtlfs.disks.base import Member
 from vtlfs.disks.pool import PooledDisk
 from vtlfs.disks.turns import Turns
 from vtlfs.engine.means import Means
+from vtlfs.engine.memory import Account
 from vtlfs.engine.placing import FEWEST_DISKS, Placing
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.unit import UnitInHand
@@ -55,10 +56,11 @@ class Outbox:
         dealer: Dealer,
         header: dict[str, Any],
         means: Means,
+        account: Account,
         in_hand: MutableMapping[int, UnitInHand],
         failed: Callable[[BaseException], object],
     ) -> None:
-        """`header` goes into the member files; `in_hand` are the stream's unfinished units.
+        """`header` goes into the member files; `account` has what the stream holds; `in_hand` are its unfinished units.
 
         `failed` is called with an error that nothing could be done about.
         """
@@ -69,8 +71,8 @@ class Outbox:
         self._stripe_unit = stripe_unit
         self._header = header
         self._pool = means.pool
-        self._placing = Placing(means, dealer)
-        self._buffers = means.buffers
+        self._placing = Placing(means, dealer, account)
+        self._account = account
         keeps = means.durable_close and len(means.pool) > FEWEST_DISKS
         self._budget = means.kept if keeps else None
         self._in_hand = in_hand
@@ -226,6 +228,9 @@ class Outbox:
                     return
                 self.lost.add(unit.number)
                 self._failed(result.error)
+                if unit.number not in self._in_hand:
+                    unit.is_shared = True  # what was sent of it before may still be on its way
+                    unit.recycle()
             elif (row := result.unwrap()) is not None:  # which it is only where it was not wanted
                 self._pool[disk].written += size - start
                 self._note_written(unit, size, row)
@@ -250,7 +255,7 @@ class Outbox:
         if size < self._stripe_unit:
             return
         if self._budget is None:
-            unit.recycle(self._buffers)
+            unit.recycle()
         elif unit.number not in self._kept:
             self._kept[unit.number] = unit
             self._budget.keep(unit.disk, self._stripe_unit)
@@ -352,6 +357,26 @@ class Outbox:
         disks = {disk for disk, units in kept.items() if units * self._stripe_unit >= least} & self._unsynced
         await self._sync_all({disk for disk in disks if not self._syncing[disk].locked()})
 
+    async def put_down(self, units: list[UnitInHand]) -> None:
+        """Have the disks take all that has come of unfinished units, so that their bytes need not stay in memory."""
+        await self.send([unit for unit in units if not unit.is_sent])
+        await self.settle()
+        if self._budget is not None:
+            await self.sync()
+
+    def has(self, unit: UnitInHand) -> bool:
+        """Tell whether the unit's disk has all that has come, as safely as it has to have full units to let go of them.
+
+        Once that is recorded, `written` and `durable` do not tell of it any more.
+        """
+        if unit.has_gap or not unit.sent or not unit.is_sent or unit.number in self.lost:
+            return False
+        return self.is_free(unit) and (self._budget is None or unit.number not in self.written)
+
+    def is_free(self, unit: UnitInHand) -> bool:
+        """Tell whether nothing of the unit is on its way."""
+        return unit.number not in self._waiting and all(sending.unit is not unit for sending in self._sendings)
+
     async def _sync_all(self, disks: Collection[int], *, recorded: bool = False) -> None:
         if len(disks) == 1:  # as for a short stream, which is spared a nursery
             (disk,) = disks
@@ -409,7 +434,7 @@ class Outbox:
         """Keep a unit in memory no longer, if it was."""
         if (unit := self._kept.pop(number, None)) is not None and self._budget is not None:
             self._budget.free(unit.disk, self._stripe_unit)
-            unit.recycle(self._buffers)
+            unit.recycle()
 
     async def _evacuate(self, disk: int) -> bool:
         """Write elsewhere what a disk has not synced; tell whether it is all on its way to be synced there.
@@ -423,7 +448,7 @@ class Outbox:
         units: list[UnitInHand] = []
         for row in rows:
             unit = self._find(row.unit) or await self._fetch(row)
-            if unit is None or (unit.disk == disk and not self._move(unit)):
+            if unit is None or unit.away or (unit.disk == disk and not self._move(unit)):
                 return False
             units.append(unit)
         await self.send(units)
@@ -446,8 +471,8 @@ class Outbox:
         except VtlfsError as error:
             log.error("session %d: what disk %d has not synced can't be read back: %s", row.session, row.disk, error)
             return None
-        unit = UnitInHand(row.unit, row.disk, row.slot)
-        unit.put(0, memoryview(data), self._buffers)
+        unit = UnitInHand(row.unit, row.disk, row.slot, self._account)
+        unit.put(0, memoryview(data))
         return unit
 
     async def finish(self, release: dict[str, Any]) -> None:

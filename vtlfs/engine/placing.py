@@ -4,6 +4,7 @@ import errno
 from collections.abc import Collection
 
 from vtlfs.engine.means import Means
+from vtlfs.engine.memory import Account
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import DiskError
@@ -15,7 +16,10 @@ OUR_FAULT = (errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it would
 class Placing:
     """Chooses a disk for each stripe unit of one stream, and a slot there. Used in the trio loop."""
 
-    def __init__(self, means: Means, dealer: Dealer) -> None:
+    __slots__ = ("_account", "_dealer", "_kept", "_pool", "_room", "_shunned")
+
+    def __init__(self, means: Means, dealer: Dealer, account: Account) -> None:
+        self._account = account
         self._pool = means.pool
         self._kept = means.kept
         self._dealer = dealer
@@ -28,7 +32,8 @@ class Placing:
         A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
         """
         late = self._bad() | self._late()
-        return UnitInHand(number, *self._dealer.deal(number, late if self._has_others(late) else self._to_avoid()))
+        place = self._dealer.deal(number, late if self._has_others(late) else self._to_avoid())
+        return UnitInHand(number, *place, self._account)
 
     def elsewhere(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
         """Give a unit a place on another disk, to be sent there as a whole, if its own is one to avoid.

@@ -1,0 +1,269 @@
+"""The memory budget of a mount: what all its buffers take together, who holds it, and who gives it back.
+
+One limit (`[memory] limit` in library.toml) for stripe buffers in hand, on their way to a disk, or kept until a sync;
+for spare ones; for what readers have loaded; for early writes of file servers; and for the sessions themselves. The
+engine makes one `MemoryBudget`, sessions open an `Account` with it. Used in the trio loop only.
+
+Bytes that a request has brought are in memory already: they are counted, and never refused. What keeps the sum within
+the limit is that idle streams give their buffers back (`run`), and that a write that needs more waits for that
+(`room`). No waiting is for ever: where nothing comes back, because a disk hangs, writers are let in one by one.
+"""
+
+from collections import OrderedDict, deque
+from typing import Protocol
+
+import trio
+
+from vtlfs.model import KIB, MIB
+
+NO_LIMIT = 1 << 60
+WRITER_BYTES = 8 * KIB  # what an open session takes in objects, measured: docs/performance.md
+READER_BYTES = 6 * KIB
+IDLE_SECONDS = 0.25  # a stream that has not been written for so long is idle, when memory is short
+WORTH_A_WRITE = 64 * KIB  # streams that hold less are sent to a disk only when the others are
+SMALLEST_BUFFER = 4 * KIB
+AT_ONCE = 32  # streams that give back at the same time: their syncs share commits of the file system's journal
+ROUND_SECONDS = 0.05
+PATIENCE_SECONDS = 1.0  # for which nothing has come back, before a writer is let in all the same
+UNITS_A_DISK = 4  # a mount works with no fewer stripe units than that, whatever its limit
+
+
+class Stream(Protocol):
+    """Whoever holds an account and can give back what is on it."""
+
+    def can_give(self) -> bool:
+        """Tell whether it is worth a try just now."""
+
+    async def give_back(self) -> None:
+        """Give back what can be had again from a disk. What fails is the stream's to tell."""
+
+
+class Account:
+    """What one session holds of the memory."""
+
+    __slots__ = ("at", "budget", "held", "is_open", "overhead", "stream")
+
+    def __init__(self, budget: "MemoryBudget", overhead: int, stream: Stream | None) -> None:
+        self.budget = budget
+        self.stream = stream
+        self.overhead = overhead
+        self.held = 0  # without the overhead
+        self.at = 0.0  # when the stream was last written
+        self.is_open = True
+
+    def take(self, size: int) -> None:
+        """Count so many bytes more."""
+        if self.is_open:
+            self.held += size
+            self.budget.take(size)
+
+    def give(self, size: int) -> None:
+        """Count so many bytes less."""
+        if self.is_open:
+            self.held -= size
+            self.budget.give(size)
+
+    def touch(self) -> None:
+        """Note that the stream was written just now."""
+        self.at = trio.current_time()
+        self.budget.touched(self)
+
+    def close(self) -> None:
+        """End the session's account. What a disk that has failed or hangs has left on it is given back, too."""
+        if self.is_open:
+            self.is_open = False
+            self.budget.closed(self)
+
+
+class MemoryBudget:
+    """See the module."""
+
+    def __init__(self, limit: int, stripe_unit: int = MIB, disks: int = 2) -> None:
+        """`stripe_unit` and `disks`: a mount works with some stripe units a disk, whatever its limit."""
+        self.limit = max(limit, UNITS_A_DISK * stripe_unit * disks)
+        self.used = 0
+        self.given = 0  # bytes that were ever given back
+        self.early = 0  # of what is used: early writes of file servers
+        self.buffers = Buffers(self, stripe_unit)
+        self._accounts: OrderedDict[Account, None] = OrderedDict()  # the least recently written first
+        self._giving: set[Account] = set()
+        self._waiting: deque[tuple[trio.Event, int]] = deque()
+        self._promised = 0  # to those who were let in and have not taken it yet
+        self._let_in_at = 0.0  # when there was room for somebody who waited
+        self._wake = trio.Event()
+
+    # --- shares ------------------------------------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> int:
+        """Bytes that may be kept until a sync."""
+        return self.limit * 3 // 8
+
+    @property
+    def queued(self) -> int:
+        """Bytes that may be on their way to the disks."""
+        return self.limit // 8
+
+    @property
+    def spare(self) -> int:
+        """Bytes of buffers that may be kept to be used again."""
+        return self.limit // 8
+
+    @property
+    def loaded(self) -> int:
+        """Bytes that readers may have loaded, and be loading."""
+        return self.limit // 4
+
+    @property
+    def read_ahead(self) -> int:
+        """Bytes that all readers together may fetch ahead."""
+        return self.limit // 8
+
+    @property
+    def most_early(self) -> int:
+        """Bytes of early writes."""
+        return self.limit // 4
+
+    @property
+    def is_short(self) -> bool:
+        """Tell whether idle streams are to give back."""
+        return self.used > self.limit * 5 // 8
+
+    def _has_room(self, size: int) -> bool:
+        return self.used + size <= self.limit * 7 // 8
+
+    # --- accounts ----------------------------------------------------------------------------------------------------
+
+    def open(self, overhead: int, stream: Stream | None = None) -> Account:
+        """Return the account of a new session. `stream`: one that can give back."""
+        account = Account(self, overhead, stream)
+        if stream is not None:
+            account.at = trio.current_time()
+            self._accounts[account] = None
+        self.take(overhead)
+        return account
+
+    def touched(self, account: Account) -> None:
+        """Note that a stream was written."""
+        self._accounts.move_to_end(account)
+
+    def closed(self, account: Account) -> None:
+        """Count the account no more."""
+        self._accounts.pop(account, None)
+        self.give(account.overhead + account.held)
+
+    def take(self, size: int) -> None:
+        """Count so many bytes more."""
+        was_short = self.is_short
+        self.used += size
+        if self.is_short and not was_short:
+            self._wake.set()
+
+    def give(self, size: int) -> None:
+        """Count so many bytes less."""
+        self.used -= size
+        self.given += size
+        if self._waiting:
+            self._let_in()
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    async def room(self, size: int) -> None:
+        """Wait until there is room for so many bytes more. Who needs none, or finds room and no queue, never waits."""
+        if not size or (self._has_room(size) and not self._waiting):
+            return
+        if not self._waiting:
+            self._let_in_at = trio.current_time()
+        turn = trio.Event()
+        self._waiting.append((turn, size))
+        self._wake.set()
+        try:
+            await turn.wait()
+        finally:
+            if turn.is_set():
+                self._promised -= size
+            else:
+                self._waiting.remove((turn, size))
+
+    def _let_in(self) -> None:
+        """Let in those who have waited longest, as far as there is room."""
+        while self._waiting and self._has_room(self._promised + self._waiting[0][1]):
+            self._let_in_at = trio.current_time()
+            self._let_one_in()
+
+    def _let_one_in(self) -> None:
+        turn, size = self._waiting.popleft()
+        self._promised += size
+        turn.set()
+
+    # --- giving back -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Have idle streams give back while memory is short. A task of the engine; see the module."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                if not (self.is_short or self._waiting):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+                self.buffers.drop()
+                for account in self._idle(AT_ONCE - len(self._giving)):
+                    self._giving.add(account)
+                    nursery.start_soon(self._give_back, account)
+                self._let_in()
+                if self._waiting and trio.current_time() > self._let_in_at + PATIENCE_SECONDS:
+                    self._let_one_in()
+                with trio.move_on_after(ROUND_SECONDS):
+                    await self._wake.wait()
+
+    def _idle(self, most: int) -> list[Account]:
+        """Return streams to give back: the least recently written first, and those that hold little last."""
+        until = trio.current_time() - IDLE_SECONDS
+        much: list[Account] = []
+        little: list[Account] = []
+        for account in self._accounts:
+            if account.at > until or len(much) >= most:
+                break
+            found = much if account.held >= WORTH_A_WRITE else little
+            if account.held and len(found) < most and account not in self._giving:
+                assert account.stream is not None
+                if account.stream.can_give():
+                    found.append(account)
+        return much or little
+
+    async def _give_back(self, account: Account) -> None:
+        try:
+            assert account.stream is not None
+            await account.stream.give_back()
+        finally:
+            self._giving.discard(account)
+            self._wake.set()
+
+
+class Buffers:
+    """Spare stripe buffers. Using one again saves the kernel the work of finding fresh pages."""
+
+    def __init__(self, budget: MemoryBudget, size: int) -> None:
+        self.size = size
+        self._budget = budget
+        self._free: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """Return a buffer with arbitrary content: of a whole stripe unit, or smaller."""
+        if size == self.size and self._free:
+            self._budget.give(size)
+            return self._free.pop()
+        return bytearray(size)
+
+    def give(self, buffer: bytearray) -> None:
+        """Take a buffer back."""
+        budget = self._budget
+        most = 0 if budget.is_short else max(budget.spare, 2 * self.size)
+        if len(buffer) == self.size and (len(self._free) + 1) * self.size <= most:
+            self._free.append(buffer)
+            budget.take(self.size)
+
+    def drop(self) -> None:
+        """Let go of all spare buffers."""
+        size = len(self._free) * self.size
+        self._free.clear()
+        self._budget.give(size)
