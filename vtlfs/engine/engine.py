@@ -17,7 +17,7 @@ import trio
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import figures, recover
+from vtlfs.engine import figures, heap, recover
 from vtlfs.engine.figures import Figures
 from vtlfs.engine.library import Library
 from vtlfs.engine.loads import LoadCache
@@ -475,6 +475,7 @@ async def running(
             await engine._tidy_up()
             await engine._lease()
             nursery.start_soon(memory.run)
+            nursery.start_soon(heap.run, memory, engine._cache)
             for task in (engine._checkpoints, engine._probes, engine._note_fill, engine._watch):
                 nursery.start_soon(task)
             nursery.start_soon(figures.publish, library.path, number, engine.figures)

@@ -44,6 +44,7 @@ class LoadCache:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
+        budget.caches.append(self)
         self._here: OrderedDict[Load, None] = OrderedDict()  # the least recently used first
         self.readers = 0  # that have something here, or on its way
         self._bytes = 0  # also of those on their way
@@ -111,8 +112,12 @@ class LoadCache:
             self.drop(oldest)
 
     def _trim(self) -> None:
-        """Drop the least recently used loads, but the very last, until what is left is within the readers' share."""
-        while self._bytes > self._budget.loaded and len(self._here) > 1:
+        """Drop the least recently used loads, but the very last, until what is left is within the readers' share.
+
+        While memory is short, the share is smaller: to load a unit again costs less than to put a stream away.
+        """
+        most = self._budget.loaded // (4 if self._budget.is_short else 1)
+        while self._bytes > most and len(self._here) > 1:
             self.drop(next(iter(self._here)))
 
     def _free(self, load: Load) -> None:

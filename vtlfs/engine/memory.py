@@ -17,8 +17,8 @@ import trio
 from vtlfs.model import KIB, MIB
 
 NO_LIMIT = 1 << 60
-WRITER_BYTES = 8 * KIB  # what an open session takes in objects, measured: docs/performance.md
-READER_BYTES = 6 * KIB
+WRITER_BYTES = 6 * KIB  # what an open session takes in objects, measured: docs/performance.md
+READER_BYTES = 3 * KIB
 IDLE_SECONDS = 0.25  # a stream that has not been written for so long is idle, when memory is short
 WORTH_A_WRITE = 64 * KIB  # streams that hold less are sent to a disk only when the others are
 SMALLEST_BUFFER = 4 * KIB
@@ -36,6 +36,13 @@ class Stream(Protocol):
 
     async def give_back(self) -> None:
         """Give back what can be had again from a disk. What fails is the stream's to tell."""
+
+
+class Cache(Protocol):
+    """Whoever holds what can be dropped at once."""
+
+    def drop_idle(self, seconds: float) -> None:
+        """Drop what has not been used for so long."""
 
 
 class Account:
@@ -73,6 +80,7 @@ class Account:
         if self.is_open:
             self.is_open = False
             self.budget.closed(self)
+            self.stream = None
 
 
 class MemoryBudget:
@@ -85,6 +93,7 @@ class MemoryBudget:
         self.given = 0  # bytes that were ever given back
         self.early = 0  # of what is used: early writes of file servers
         self.buffers = Buffers(self, stripe_unit)
+        self.caches: list[Cache] = []
         self._accounts: OrderedDict[Account, None] = OrderedDict()  # the least recently written first
         self._giving: set[Account] = set()
         self._waiting: deque[tuple[trio.Event, int]] = deque()
@@ -202,10 +211,13 @@ class MemoryBudget:
         """Have idle streams give back while memory is short. A task of the engine; see the module."""
         async with trio.open_nursery() as nursery:
             while True:
-                if not (self.is_short or self._waiting):
-                    await self._wake.wait()
                 self._wake = trio.Event()
+                while not (self.is_short or self._waiting):
+                    await self._wake.wait()
+                    self._wake = trio.Event()
                 self.buffers.drop()
+                for cache in self.caches:
+                    cache.drop_idle(IDLE_SECONDS)
                 for account in self._idle(AT_ONCE - len(self._giving)):
                     self._giving.add(account)
                     nursery.start_soon(self._give_back, account)
@@ -216,7 +228,12 @@ class MemoryBudget:
                     await self._wake.wait()
 
     def _idle(self, most: int) -> list[Account]:
-        """Return streams to give back: the least recently written first, and those that hold little last."""
+        """Return streams to give back, the least recently written first; those that hold little only if writers wait.
+
+        For a stream that has bytes on a disk needs an open file, which is about as much as it holds then.
+        """
+        if not self.is_short:
+            return []
         until = trio.current_time() - IDLE_SECONDS
         much: list[Account] = []
         little: list[Account] = []
@@ -228,7 +245,7 @@ class MemoryBudget:
                 assert account.stream is not None
                 if account.stream.can_give():
                     found.append(account)
-        return much or little
+        return little if not much and (self._waiting or not self._has_room(0)) else much
 
     async def _give_back(self, account: Account) -> None:
         try:

@@ -24,7 +24,7 @@ class Placing:
         self._kept = means.kept
         self._dealer = dealer
         self._room = means.direct_below  # with less free on a disk, no unit goes there that another can take just now
-        self._shunned: set[int] = set()  # disks that have failed this stream
+        self._shunned: frozenset[int] = frozenset()  # disks that have failed this stream
 
     def deal(self, number: int) -> UnitInHand:
         """Return a new stripe unit in hand, with its place.
@@ -59,7 +59,7 @@ class Placing:
         """Note that a disk has failed; tell whether it is worth trying another."""
         if not isinstance(error, DiskError) or error.errno in OUR_FAULT:
             return False
-        self._shunned.add(disk)
+        self._shunned |= {disk}
         self._pool[disk].note_fault(error)
         return True
 

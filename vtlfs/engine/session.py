@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+from vtlfs.engine.lazy_lock import LazyLock
 from vtlfs.engine.means import Means
 from vtlfs.engine.memory import WRITER_BYTES
 from vtlfs.engine.outbox import Outbox
@@ -48,6 +49,13 @@ class _HasRivals(Exception):
 class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
+    __slots__ = (
+        *("_account", "_allocating", "_announced_at", "_closed", "_complete", "_complete_above", "_error"),
+        *("_flushing", "_limited", "_means", "_next", "_outbox", "_pinned", "_recorded", "_refused"),
+        *("_reserved", "_reserving", "_stripe_unit", "_tail_is_durable", "_units", "barcode", "drive"),
+        *("length", "number", "requests"),
+    )
+
     def __init__(
         self,
         number: int,
@@ -69,9 +77,9 @@ class WriteSession:
         self._means = means
         self._limited = limited
         self._reserved = 0
-        self._reserving = trio.Lock()
-        self._allocating = trio.Lock()
-        self._flushing = trio.Lock()
+        self._reserving = LazyLock()
+        self._allocating = LazyLock()
+        self._flushing = LazyLock()
         self._units: dict[int, UnitInHand] = {}
         self._account = means.memory.open(WRITER_BYTES, self)
         self._outbox = Outbox(number, stripe_unit, dealer, header, means, self._account, self._units, self._fail)
@@ -82,7 +90,7 @@ class WriteSession:
         # would survive, too, also with sync=none: a row that tells of more than there is makes all of the unit useless.
         self._tail_is_durable = False
         self._complete = 0  # units below this one are full ...
-        self._complete_above: set[int] = set()  # ... and so are these
+        self._complete_above: frozenset[int] = frozenset()  # ... and so are these
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None
         self._closed = False  # a close() has been answered, and nothing has come since
@@ -452,9 +460,9 @@ class WriteSession:
         return unit < self._complete or unit in self._complete_above
 
     def _note_complete(self, unit: int) -> None:
-        self._complete_above.add(unit)
+        self._complete_above |= {unit}
         while self._complete in self._complete_above:
-            self._complete_above.remove(self._complete)
+            self._complete_above -= {self._complete}
             self._complete += 1
 
     # --- errors -----------------------------------------------------------------------------------------------------
