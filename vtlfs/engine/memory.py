@@ -48,13 +48,14 @@ class Cache(Protocol):
 class Account:
     """What one session holds of the memory."""
 
-    __slots__ = ("at", "budget", "held", "is_open", "overhead", "stream")
+    __slots__ = ("at", "budget", "early", "held", "is_open", "overhead", "stream")
 
     def __init__(self, budget: "MemoryBudget", overhead: int, stream: Stream | None) -> None:
         self.budget = budget
         self.stream = stream
         self.overhead = overhead
         self.held = 0  # without the overhead
+        self.early = 0  # of these, early writes
         self.at = 0.0  # when the stream was last written
         self.is_open = True
 
@@ -69,6 +70,22 @@ class Account:
         if self.is_open:
             self.held -= size
             self.budget.give(size)
+
+    def hold_early(self, size: int) -> bool:
+        """Count an early write, unless those of all streams have no room for it."""
+        if self.budget.early + size > self.budget.most_early:
+            return False
+        self.early += size
+        self.budget.early += size
+        self.take(size)
+        return True
+
+    def drop_early(self, size: int) -> None:
+        """Count an early write no more."""
+        if self.is_open:
+            self.early -= size
+            self.budget.early -= size
+            self.give(size)
 
     def touch(self) -> None:
         """Note that the stream was written just now."""
@@ -94,6 +111,7 @@ class MemoryBudget:
         self.early = 0  # of what is used: early writes of file servers
         self.buffers = Buffers(self, stripe_unit)
         self.caches: list[Cache] = []
+        self._overhead = 0  # of what is used: the sessions themselves
         self._accounts: OrderedDict[Account, None] = OrderedDict()  # the least recently written first
         self._giving: set[Account] = set()
         self._waiting: deque[tuple[trio.Event, int]] = deque()
@@ -136,10 +154,11 @@ class MemoryBudget:
     @property
     def is_short(self) -> bool:
         """Tell whether idle streams are to give back."""
-        return self.used > self.limit * 5 // 8
+        return self.used > max(self.limit * 5 // 8, self._overhead + self.limit // 8)
 
     def _has_room(self, size: int) -> bool:
-        return self.used + size <= self.limit * 7 // 8
+        """Tell whether so many bytes more may be used. Sessions, however many, leave a quarter to the buffers."""
+        return self.used + size <= max(self.limit * 7 // 8, self._overhead + self.limit // 4)
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
@@ -149,6 +168,7 @@ class MemoryBudget:
         if stream is not None:
             account.at = trio.current_time()
             self._accounts[account] = None
+        self._overhead += overhead
         self.take(overhead)
         return account
 
@@ -159,6 +179,8 @@ class MemoryBudget:
     def closed(self, account: Account) -> None:
         """Count the account no more."""
         self._accounts.pop(account, None)
+        self.early -= account.early
+        self._overhead -= account.overhead
         self.give(account.overhead + account.held)
 
     def take(self, size: int) -> None:
@@ -228,29 +250,35 @@ class MemoryBudget:
                     await self._wake.wait()
 
     def _idle(self, most: int) -> list[Account]:
-        """Return streams to give back, the least recently written first; those that hold little only if writers wait.
+        """Return streams to give back, the least recently written first.
 
-        For a stream that has bytes on a disk needs an open file, which is about as much as it holds then.
+        Those that hold little come when the others do not hold much together, and there is no room at all: what is on a
+        disk needs an open file, which takes about as much.
         """
         if not self.is_short:
             return []
         until = trio.current_time() - IDLE_SECONDS
-        much: list[Account] = []
-        little: list[Account] = []
+        least = WORTH_A_WRITE
+        if not self._has_room(0):
+            much = sum(account.held for account in self._accounts if account.held >= WORTH_A_WRITE)
+            least = WORTH_A_WRITE if much > self.limit // 8 else 1
+        found: list[Account] = []
         for account in self._accounts:
-            if account.at > until or len(much) >= most:
+            if account.at > until or len(found) >= most:
                 break
-            found = much if account.held >= WORTH_A_WRITE else little
-            if account.held and len(found) < most and account not in self._giving:
+            if account.held >= least and account not in self._giving:
                 assert account.stream is not None
                 if account.stream.can_give():
                     found.append(account)
-        return little if not much and (self._waiting or not self._has_room(0)) else much
+        return found
 
     async def _give_back(self, account: Account) -> None:
+        held = account.held
         try:
             assert account.stream is not None
             await account.stream.give_back()
+            if account.is_open and account.held >= held:
+                account.touch()  # so that the others come first
         finally:
             self._giving.discard(account)
             self._wake.set()

@@ -50,7 +50,7 @@ class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
     __slots__ = (
-        *("_account", "_allocating", "_announced_at", "_closed", "_complete", "_complete_above", "_error"),
+        *("account", "_allocating", "_announced_at", "_closed", "_complete", "_complete_above", "_error"),
         *("_flushing", "_limited", "_means", "_next", "_outbox", "_pinned", "_recorded", "_refused"),
         *("_reserved", "_reserving", "_stripe_unit", "_tail_is_durable", "_units", "barcode", "drive"),
         *("length", "number", "requests"),
@@ -81,8 +81,8 @@ class WriteSession:
         self._allocating = LazyLock()
         self._flushing = LazyLock()
         self._units: dict[int, UnitInHand] = {}
-        self._account = means.memory.open(WRITER_BYTES, self)
-        self._outbox = Outbox(number, stripe_unit, dealer, header, means, self._account, self._units, self._fail)
+        self.account = means.memory.open(WRITER_BYTES, self)
+        self._outbox = Outbox(number, stripe_unit, dealer, header, means, self.account, self._units, self._fail)
         self._pinned = 0  # writes that need their stripe units in memory now
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
@@ -128,7 +128,7 @@ class WriteSession:
             raise
         self.length = max(self.length, offset + len(data))
         self._closed = False
-        self._account.touch()
+        self.account.touch()
         await self._outbox.send(full)
         await self._ease()
         for piece in repeats:
@@ -436,7 +436,7 @@ class WriteSession:
         for unit in self._units.values():  # the last one, which is seldom full; the garbage collector may come late
             unit.recycle()
         self._units.clear()
-        self._account.close()
+        self.account.close()
 
     # --- what has been before ---------------------------------------------------------------------------------------
 

@@ -314,6 +314,7 @@ class Operations(pyfuse3.Operations):
         handle = self._handles.pop(fh)
         match handle:
             case WriteHandle():
+                handle.close()
                 handle.inode.writers.remove(handle.session)
                 self._end_writing(handle.inode)
                 await self._engine.release_writer(handle.session)
