@@ -263,3 +263,19 @@ async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed:
             fault.happened = True
         for session, data in zip(sessions, wanted, strict=True):
             await end(rig, session, data)
+
+
+async def test_without_files_to_open_only_streams_that_have_some_are_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
+        monkeypatch.setattr(memory, "SPARE_FILES", 1 << 40)
+        with_files = [await opened(rig, stream(seed, 40_000)) for seed in range(8)]
+        for session in with_files:
+            await session.flush()
+        budget(rig).limit = MIB
+        without = [await opened(rig, stream(seed, 40_000)) for seed in range(8)]
+        await until(lambda: all(is_away(session) for session in with_files), "memory")
+        assert not any(is_away(session) for session in without)
+        for session in with_files + without:
+            await rig.engine.release_writer(session)

@@ -9,6 +9,8 @@ the limit is that idle streams give their buffers back (`run`), and that a write
 (`room`). No waiting is for ever: where nothing comes back, because a disk hangs, writers are let in one by one.
 """
 
+import os
+import resource
 from collections import OrderedDict, deque
 from typing import Protocol
 
@@ -22,6 +24,7 @@ READER_BYTES = 3 * KIB
 IDLE_SECONDS = 0.25  # a stream that has not been written for so long is idle, when memory is short
 WORTH_A_WRITE = 64 * KIB  # streams that hold less are sent to a disk only when the others are
 SMALLEST_BUFFER = 4 * KIB
+SPARE_FILES = 128  # with fewer that the process may open, no stream is put away that has no file on its disk
 AT_ONCE = 32  # streams that give back at the same time: their syncs share commits of the file system's journal
 ROUND_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0  # for which nothing has come back, before a writer is let in all the same
@@ -31,8 +34,8 @@ UNITS_A_DISK = 4  # a mount works with no fewer stripe units than that, whatever
 class Stream(Protocol):
     """Whoever holds an account and can give back what is on it."""
 
-    def can_give(self) -> bool:
-        """Tell whether it is worth a try just now."""
+    def can_give(self, *, may_open: bool = True) -> bool:
+        """Tell whether it is worth a try just now. `may_open`: also if a file has to be opened for it."""
 
     async def give_back(self) -> None:
         """Give back what can be had again from a disk. What fails is the stream's to tell."""
@@ -257,6 +260,7 @@ class MemoryBudget:
         """
         if not self.is_short:
             return []
+        may_open = not _files_are_short()
         until = trio.current_time() - IDLE_SECONDS
         least = WORTH_A_WRITE
         if not self._has_room(0):
@@ -268,7 +272,7 @@ class MemoryBudget:
                 break
             if account.held >= least and account not in self._giving:
                 assert account.stream is not None
-                if account.stream.can_give():
+                if account.stream.can_give(may_open=may_open):
                     found.append(account)
         return found
 
@@ -282,6 +286,19 @@ class MemoryBudget:
         finally:
             self._giving.discard(account)
             self._wake.set()
+
+
+def _files_are_short() -> bool:
+    """Tell whether the process can open only a few files more, which running streams and new ones need.
+
+    A new descriptor is the lowest that is free.
+    """
+    try:
+        descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    os.close(descriptor)
+    return descriptor + SPARE_FILES > resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class Buffers:

@@ -387,6 +387,10 @@ class Outbox:
             return False
         return self.is_free(unit) and (self._budget is None or unit.number not in self.written)
 
+    def has_file(self, disk: int) -> bool:
+        """Tell whether the stream has a member file on a disk, so that a unit can go there without opening one."""
+        return disk in self._members
+
     def is_free(self, unit: UnitInHand) -> bool:
         """Tell whether nothing of the unit is on its way."""
         return unit.number not in self._waiting and all(sending.unit is not unit for sending in self._sendings)

@@ -248,17 +248,23 @@ class WriteSession:
         if error is None and self._recorded < self.length:
             error = VtlfsError(f"{self.length - self._recorded} bytes of the stream are not recorded: it has a gap")
             self._fail(error)
-        state, name = self._verdict(error, cut_off=cut_off and not self._closed)
+        self._pinned += 1  # nobody is to sync member files that are being closed
+        try:
+            return await self._end(*self._verdict(error, cut_off=cut_off and not self._closed), recorded)
+        finally:
+            self._pinned -= 1
+
+    async def _end(self, state: State, error: str | None, recorded: Callable[[], object]) -> TapeFile | None:
         at = utc_now()
         tape_file = None
         try:
-            tape_file = await self._record_release(state, name, at)
+            tape_file = await self._record_release(state, error, at)
         except SessionEnded as ended:
             log.error("%s", ended)
         else:
-            log.info("session %d: %s", self.number, self._summary(state, name, tape_file))
+            log.info("session %d: %s", self.number, self._summary(state, error, tape_file))
         recorded()
-        await self._finish(state, name, at, tape_file)
+        await self._finish(state, error, at, tape_file)
         return tape_file
 
     async def _record_release(self, state: State, error: str | None, at: str) -> TapeFile | None:
@@ -347,11 +353,14 @@ class WriteSession:
 
     # --- memory -----------------------------------------------------------------------------------------------------
 
-    def can_give(self) -> bool:
-        """Tell whether something could be had back just now: not while a write or a flush needs it."""
+    def can_give(self, *, may_open: bool = True) -> bool:
+        """Tell whether something could be had back just now: not while a write, a flush or the release needs it."""
         if self._pinned or self._flushing.locked():
             return False
-        return self._outbox.keeps or any(not self._means.pool[unit.disk].stalled for unit in self._idle_units())
+        return self._outbox.keeps or any(
+            not self._means.pool[unit.disk].stalled and (may_open or self._outbox.has_file(unit.disk))
+            for unit in self._idle_units()
+        )
 
     async def give_back(self) -> None:
         """Let go of what is in memory and can be had from a disk again; of small units, of buffers that are too large.
