@@ -252,7 +252,8 @@ class Engine:
         if (writer := self._writers.get(session)) is not None:
             await self.settle(writer.barcode)
         known = self._known(session)
-        if session not in self._writers and (known is None or known.mount == self.mount.id):
+        is_open = session in self._writers or (known is not None and session in self._readers)
+        if not is_open and (known is None or known.mount == self.mount.id):
             await self._recorder.call(lambda _: None, durable=False)  # a commit, which takes a while on a busy disk
             known = None
         known = known or self.tracking.session(session)

@@ -160,8 +160,12 @@ class MemoryBudget:
         return self.used > max(self.limit * 5 // 8, self._overhead + self.limit // 8)
 
     def _has_room(self, size: int) -> bool:
-        """Tell whether so many bytes more may be used. Sessions, however many, leave a quarter to the buffers."""
-        return self.used + size <= max(self.limit * 7 // 8, self._overhead + self.limit // 4)
+        """Tell whether so many bytes more may be used.
+
+        A quarter of the limit is for what nobody counts: requests, and what the C library has not given back yet.
+        Sessions, however many, leave a quarter to the buffers.
+        """
+        return self.used + size <= max(self.limit * 3 // 4, self._overhead + self.limit // 4)
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
