@@ -20,7 +20,7 @@ EVERY_SECONDS = 1.0
 REST_BYTES = 4 * MIB  # given back between two looks, and no more: hardly anything goes on
 REST_LOOKS = 3  # ... so many times, before spare buffers are dropped, and the heap is trimmed
 WORTH_A_TRIM = 8 * MIB  # given back since the last time
-OTHER_BYTES = 64 * MIB  # that the process has besides what the budget counts: the interpreter, the database
+OTHER_BYTES = 48 * MIB  # that the process has besides what the budget counts: the interpreter, the database
 AGAIN_SECONDS = 10.0  # between two trims under load
 
 
@@ -35,14 +35,15 @@ async def run(memory: MemoryBudget, cache: LoadCache) -> None:
         looks = looks + 1 if memory.given - before <= REST_BYTES else 0
         if looks == REST_LOOKS:
             memory.buffers.drop()
-        at_rest = looks >= REST_LOOKS and memory.given - trimmed >= WORTH_A_TRIM
-        if at_rest or (trio.current_time() > trimmed_at + AGAIN_SECONDS and _is_bloated(memory)):
+        if memory.given - trimmed < WORTH_A_TRIM:
+            continue
+        if looks >= REST_LOOKS or (trio.current_time() > trimmed_at + AGAIN_SECONDS and _is_bloated(memory)):
             trimmed, trimmed_at = memory.given, trio.current_time()
             await trio.to_thread.run_sync(trim)
 
 
 def _is_bloated(memory: MemoryBudget) -> bool:
-    return _resident() > memory.used + OTHER_BYTES + memory.limit // 4
+    return _resident() > memory.used + OTHER_BYTES + memory.limit // 8
 
 
 def _resident() -> int:
