@@ -37,9 +37,9 @@ class Crowd:
     def write(self, path: Path, small: int, half: int) -> None:
         """Open so many writers, and have each write what it writes."""
         for size, count, descriptors in ((1, small, self.small), (HALF, half, self.half)):
-            for number in range(count):
+            for _ in range(count):
                 descriptors.append(os.open(path, os.O_WRONLY))
-                assert os.write(descriptors[-1], content(number, size)) == size
+                assert os.write(descriptors[-1], content(len(descriptors) - 1, size)) == size
 
     def go_on(self, size: int) -> None:
         """Have the writers of half a unit write so many bytes more."""

@@ -1,7 +1,8 @@
 """A crowd of idle files in a process of its own: `python idle.py WRITTEN READ WRITERS READERS`.
 
-It opens them, says "open" and waits until its standard input ends; a tenth of the writers have half a stripe unit. Half
-of the readers read again now and then. It says how many bytes it wrote when all are closed.
+It opens them, as many as it can until its standard input ends, and keeps them open until then. A tenth of the writers
+have half a stripe unit; some readers read again now and then. It says how many files were open, and how many bytes it
+wrote.
 """
 
 import resource
@@ -23,17 +24,25 @@ def main(written: Path, read: Path, writers: int, readers: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with crowd() as files:
-        half = writers // 10
-        files.write(written, writers - half, half)
-        files.read(read, readers)
-        print("open", flush=True)
+        for step in range(max(writers, readers) // SOME):
+            if step * SOME < writers:
+                files.write(written, SOME - SOME // 10, SOME // 10)
+            if step * SOME < readers:
+                files.read(read, SOME)
+            if is_over(0):
+                break
         turn = 0
-        while not select.select([sys.stdin], [], [], EVERY_SECONDS)[0]:
+        while not is_over(EVERY_SECONDS):
             turn += 1
-            some = files.readers[turn * SOME % len(files.readers) :][:SOME] if readers else []
-            files.again(some, READ)
+            files.again(files.readers[turn * SOME % len(files.readers) :][:SOME], READ)
         files.go_on(MORE)
-    print(writers - half + half * (HALF + MORE))
+        small, half, reading = len(files.small), len(files.half), len(files.readers)
+    print(small + half + reading, small + half * (HALF + MORE))
+
+
+def is_over(seconds: float) -> bool:
+    """Wait so long; tell whether the standard input has ended."""
+    return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ class Engine:
         self.pool = means.pool
         self.tracking = means.tracking
         self._means = means
+        self.memory = means.memory
         self._cache = LoadCache(means.memory)
         self._recorder = means.recorder
         self._lock = lock

@@ -19,8 +19,8 @@ import trio
 from vtlfs.model import KIB, MIB
 
 NO_LIMIT = 1 << 60
-WRITER_BYTES = 6 * KIB  # what an open session takes in objects, measured: docs/performance.md
-READER_BYTES = 3 * KIB
+WRITER_BYTES = 5 * KIB  # what an open session takes in objects, measured: docs/performance.md
+READER_BYTES = 2 * KIB
 IDLE_SECONDS = 0.25  # a stream that has not been written for so long is idle, when memory is short
 WORTH_A_WRITE = 64 * KIB  # streams that hold less are sent to a disk only when the others are
 SMALLEST_BUFFER = 4 * KIB
@@ -178,6 +178,11 @@ class MemoryBudget:
         self._overhead += overhead
         self.take(overhead)
         return account
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes more, or less, that nobody can give back, such as the names that the kernel knows."""
+        self._overhead += size
+        (self.take if size > 0 else self.give)(abs(size))
 
     def touched(self, account: Account) -> None:
         """Note that a stream was written."""

@@ -91,7 +91,7 @@ class Operations(pyfuse3.Operations):
         self._engine = engine
         self._options = options
         self._tree = Tree(engine)
-        self._inodes = Inodes()
+        self._inodes = Inodes(engine.memory)
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, _Listing] = {}
         self._numbers = count(1)
