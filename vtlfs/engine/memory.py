@@ -157,15 +157,20 @@ class MemoryBudget:
     @property
     def is_short(self) -> bool:
         """Tell whether idle streams are to give back."""
-        return self.used > max(self.limit * 5 // 8, self._overhead + self.limit // 8)
+        return self.used - self.buffers.bytes > max(self.limit * 5 // 8, self._overhead + self.limit // 8)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether writers wait, or are about to."""
+        return not self._has_room(0)
 
     def _has_room(self, size: int) -> bool:
         """Tell whether so many bytes more may be used.
 
-        A quarter of the limit is for what nobody counts: requests, and what the C library has not given back yet.
+        The rest of the limit is for what nobody counts: requests, and what the C library has not given back yet.
         Sessions, however many, leave a quarter to the buffers.
         """
-        return self.used + size <= max(self.limit * 3 // 4, self._overhead + self.limit // 4)
+        return self.used + size <= max(self.limit * 13 // 16, self._overhead + self.limit // 4)
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
@@ -213,6 +218,8 @@ class MemoryBudget:
 
     async def room(self, size: int) -> None:
         """Wait until there is room for so many bytes more. Who needs none, or finds room and no queue, never waits."""
+        if size and not self._has_room(size):
+            self.buffers.drop()
         if not size or (self._has_room(size) and not self._waiting):
             return
         if not self._waiting:
@@ -249,7 +256,8 @@ class MemoryBudget:
                 while not (self.is_short or self._waiting):
                     await self._wake.wait()
                     self._wake = trio.Event()
-                self.buffers.drop()
+                if self.is_full:
+                    self.buffers.drop()
                 for cache in self.caches:
                     cache.drop_idle(IDLE_SECONDS)
                 for account in self._idle(AT_ONCE - len(self._giving)):
@@ -318,6 +326,11 @@ class Buffers:
         self._budget = budget
         self._free: list[bytearray] = []
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of all spare buffers."""
+        return len(self._free) * self.size
+
     def take(self, size: int) -> bytearray:
         """Return a buffer with arbitrary content: of a whole stripe unit, or smaller."""
         if size == self.size and self._free:
@@ -328,13 +341,13 @@ class Buffers:
     def give(self, buffer: bytearray) -> None:
         """Take a buffer back."""
         budget = self._budget
-        most = 0 if budget.is_short else max(budget.spare, 2 * self.size)
+        most = 0 if budget.is_full else max(budget.spare, 2 * self.size)
         if len(buffer) == self.size and (len(self._free) + 1) * self.size <= most:
             self._free.append(buffer)
             budget.take(self.size)
 
     def drop(self) -> None:
         """Let go of all spare buffers."""
-        size = len(self._free) * self.size
+        size = self.bytes
         self._free.clear()
         self._budget.give(size)
