@@ -18,6 +18,8 @@ FILE_NAME = "library.toml"
 UNFINISHED = "library.toml.init"  # until all that a library needs is there
 MIN_STRIPE_UNIT = 4 * KIB
 MAX_STRIPE_UNIT = 64 * MIB
+MIN_MEMORY = 64 * MIB
+MAX_MEMORY = 1 << 40
 MAX_DRIVES = 1000
 MAX_BYTES = 1 << 20  # of the file
 MAX_SECONDS = 36500 * 86400  # a hundred years
@@ -38,7 +40,8 @@ class Config:
     writing goes direct and stripe units are allocated before their bytes are taken. `checkpoint`: how often the
     progress of a running stream is made durable. `copy_every`: how often mounts copy the tracking database to the
     disks, None where they don't. `snapshot_every`: how often mounts take a snapshot, None where they
-    don't; `snapshot_keep`: how many of them each rule keeps, no rules: all. `drive_rules`: who may use which drive;
+    don't; `snapshot_keep`: how many of them each rule keeps, no rules: all. `memory_limit`: of a mount's buffers.
+    `drive_rules`: who may use which drive;
     `media_rules`: who may use the media whose barcodes match a pattern, the first that matches.
     """
 
@@ -53,6 +56,7 @@ class Config:
     drive_rules: dict[int, Rule] = field(default_factory=dict)
     media_rules: dict[str, Rule] = field(default_factory=dict)
     copy_every: float | None = 3600.0
+    memory_limit: int = 256 * MIB
 
 
 class ConfigError(LibraryError):
@@ -126,6 +130,13 @@ def _copy(value: Any) -> float | None:
     return None if value == "never" else _interval(value)
 
 
+def _memory(value: Any) -> int:
+    size = _size(value)
+    if not MIN_MEMORY <= size <= MAX_MEMORY:
+        raise UsageError("it must be 64MiB to 1TiB")
+    return size
+
+
 def _keep(value: Any) -> dict[str, int]:
     if not isinstance(value, dict) or not value:
         raise UsageError("it must be a table such as { last = 10, daily = 7 }")
@@ -147,6 +158,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     },
     "stripe": {"unit": ("stripe_unit", lambda value: check_stripe_unit(_size(value)))},
     "io": {"direct_below": ("direct_below", _size)},
+    "memory": {"limit": ("memory_limit", _memory)},
     "tracking": {"checkpoint": ("checkpoint", _duration), "copy": ("copy_every", _copy)},
     "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
     "permissions": {"drives": ("drive_rules", read_drive_rules), "media": ("media_rules", read_media_rules)},
@@ -267,6 +279,9 @@ unit = "{_size_text(config.stripe_unit)}"  # for new sessions
 
 [io]
 direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with less than this left
+
+[memory]
+limit = "{_size_text(config.memory_limit)}"  # of a mount's buffers
 
 [tracking]
 checkpoint = "{config.checkpoint:g}s"  # how often a running stream is made durable

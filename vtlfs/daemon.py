@@ -29,7 +29,7 @@ from vtlfs.snap import schedule
 MAX_HANDLERS = 600  # requests in the works at once; more than the kernel's background requests, see `_tune`
 BACKGROUND_REQUESTS = 512
 READ_AHEAD_BYTES = MIB
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from malloc.h
 SWITCH_SECONDS = 0.001
 DRAIN_SECONDS = 3.0  # at most, for what the kernel still has of streams when the mount is told to stop
 USABLE = "usable"
@@ -115,12 +115,15 @@ def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Ca
 def _keep_freed_memory() -> None:
     """Have malloc keep what is freed. Each request's buffer would else be mapped, faulted in and unmapped anew.
 
-    That is a third of the time of a large write. Other C libraries than glibc are left as they are.
+    That is a third of the time of a large write. At rest, `engine/heap.py` gives it back. For that, all threads share
+    one arena: malloc_trim() leaves alone what is free at the end of the others, and the interpreter's lock lets but one
+    thread at a time allocate anyway. Other C libraries than glibc are left as they are.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 32 * MIB)
         mallopt(M_TRIM_THRESHOLD, 128 * MIB)
+        mallopt(M_ARENA_MAX, 1)
 
 
 def _first(error: BaseException) -> BaseException:

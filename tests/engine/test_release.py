@@ -182,7 +182,7 @@ async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
         fault = rig.disks[unit.disk].fail("write", errno.EIO)
         with pytest.raises(DiskError):
             await session.flush()
-        unit.put(10, memoryview(b"y" * 10), session._means.buffers)
+        unit.put(10, memoryview(b"y" * 10))
         await session._outbox.send([unit])  # as a write that was on its way would
         await rig.engine.release_writer(session)
         assert fault.happened

@@ -15,6 +15,7 @@ from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
 from vtlfs.engine.library import Library
+from vtlfs.engine.memory import MemoryBudget
 from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError
 
 PAGE = 4096
@@ -452,7 +453,7 @@ async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig):
 
 
 async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pool, "QUEUED_BYTES", 6 * UNIT)
+    monkeypatch.setattr(MemoryBudget, "queued", 6 * UNIT)
     data = stream(1, 60 * UNIT)
     async with rigged(make_library(tmp_path)) as rig:
         limit = 3

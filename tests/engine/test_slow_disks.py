@@ -271,7 +271,7 @@ async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by
                 nursery.start_soon(stream.flush)
                 await until(lambda: rig.disks[first].waiting, "the disk is being synced")
                 rig.engine.pool[first].note_fault(DiskError(first, "/scripted", OSError(errno.EIO, "gone")))
-                unit.put(10, memoryview(b"b" * 10), stream._means.buffers)
+                unit.put(10, memoryview(b"b" * 10))
                 stream.length = 20
                 assert outbox._move(unit)
                 await outbox.send([unit])

@@ -7,13 +7,13 @@ import trio
 import trio.testing
 from scripted import OPENER, UNIT, make_library, rigged
 
-from vtlfs.disks import pool
+from vtlfs.engine.memory import MemoryBudget
 
 
 async def test_a_write_does_not_wait_for_all_that_another_stream_has_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(pool, "QUEUED_BYTES", 4 * UNIT)
+    monkeypatch.setattr(MemoryBudget, "queued", 4 * UNIT)
     served: list[str] = []
     async with rigged(make_library(tmp_path)) as rig:
         many = await rig.engine.open_writer("T1", 0, OPENER)

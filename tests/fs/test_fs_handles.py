@@ -10,6 +10,7 @@ import pytest
 
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import create
+from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.errors import CannotReopen, MediumFull, NotPermitted, NotSequential
 from vtlfs.fs.handles import WriteHandle, check_reopening, goes_through_cache, read_through_cache
 from vtlfs.fs.inodes import Inode, Inodes
@@ -23,7 +24,7 @@ MEDIUM = Medium(1, "T1", None, 0, 0, 0, utc_now(), None)
 
 
 def inode() -> Inode:
-    return Inodes().looked_up(MediumNode(MEDIUM, None))
+    return Inodes(MemoryBudget(NO_LIMIT)).looked_up(MediumNode(MEDIUM, None))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import itertools
 import pytest
 from pyfuse3 import ROOT_INODE, InodeT
 
-from vtlfs.fs.inodes import Inodes
+from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
+from vtlfs.fs.inodes import INODE_BYTES, SESSION_BYTES, Inodes
 from vtlfs.fs.tree import (
     DRIVES,
     FILES,
@@ -74,7 +75,7 @@ def test_stable_number_depends_on_the_path_only():
 
 
 def test_each_look_up_of_a_medium_has_a_number_of_its_own():
-    inodes = Inodes()
+    inodes = Inodes(MemoryBudget(NO_LIMIT))
     seen = {inodes.looked_up(MediumNode(medium(1), 0)).number for _ in range(100)}
     assert len(seen) == 100
     assert all(number >= FRESH for number in seen)
@@ -82,7 +83,7 @@ def test_each_look_up_of_a_medium_has_a_number_of_its_own():
 
 
 def test_what_never_changes_keeps_its_inode():
-    inodes = Inodes()
+    inodes = Inodes(MemoryBudget(NO_LIMIT))
     first = inodes.looked_up(TapeFileNode(medium(1), tape_file(0)))
     assert inodes.looked_up(TapeFileNode(medium(1), tape_file(0))) is first
     assert first.number == stable_number(first.node)
@@ -90,7 +91,7 @@ def test_what_never_changes_keeps_its_inode():
 
 
 def test_inode_is_kept_until_it_is_forgotten_as_often_as_looked_up():
-    inodes = Inodes()
+    inodes = Inodes(MemoryBudget(NO_LIMIT))
     node = inodes.looked_up(DRIVES)
     for _ in range(4):
         inodes.looked_up(DRIVES)
@@ -104,15 +105,27 @@ def test_inode_is_kept_until_it_is_forgotten_as_often_as_looked_up():
 
 
 def test_root_is_never_forgotten():
-    inodes = Inodes()
+    inodes = Inodes(MemoryBudget(NO_LIMIT))
     for lookups in itertools.repeat(1000, 5):
         inodes.forget(ROOT_INODE, lookups)
     assert inodes[InodeT(ROOT_INODE)].node == ROOT
 
 
 def test_listing_counts_too():
-    inodes = Inodes()
+    inodes = Inodes(MemoryBudget(NO_LIMIT))
     listed = inodes.listed(MediumNode(medium(1), None))
     assert listed.number == stable_number(listed.node) < FRESH
     inodes.forget(listed.number, 1)
     assert len(inodes) == 1
+
+
+def test_inodes_are_counted_in_the_memory_budget():
+    budget = MemoryBudget(NO_LIMIT)
+    inodes = Inodes(budget)
+    nodes = [MediumNode(medium(1), 0), SessionNode(5, b"one", TIME), DRIVES]
+    for node in nodes * 2:
+        inodes.looked_up(node)
+    assert budget.used == (2 + 1) * INODE_BYTES + 2 * (INODE_BYTES + SESSION_BYTES)
+    for number in [number for number in inodes._inodes if number != ROOT_INODE]:
+        inodes.forget(number, 2)
+    assert budget.used == 0

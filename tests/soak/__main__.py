@@ -49,6 +49,12 @@ def _asked() -> tuple[Plan, bool]:
     )
     parser.add_argument("--media", type=int, default=50, help="%(default)s")
     parser.add_argument("--size", type=parse_size, default="10GiB", help="of all streams (%(default)s)")
+    parser.add_argument(
+        "--crowd",
+        type=int,
+        default=10_000,
+        help="idle files besides: so many that are written, and so many that are read (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="another one makes other streams (%(default)s)")
     parser.add_argument("--directory", type=Path, default="/var/tmp", help="where to work (%(default)s)")
     parser.add_argument("--disks", type=Path, nargs="+", default=[], metavar="DIR", help="real disks, two or more")
@@ -57,7 +63,7 @@ def _asked() -> tuple[Plan, bool]:
     disks = [Path(tempfile.mkdtemp(prefix="vtlfs-soak-", dir=disk)) for disk in asked.disks]
     root = Path(tempfile.mkdtemp(prefix="vtlfs-soak-", dir=asked.directory))
     os.chmod(root, 0o755)
-    plan = Plan(root, asked.minutes * 60, asked.sessions, asked.media, asked.size, asked.seed, disks)
+    plan = Plan(root, asked.minutes * 60, asked.sessions, asked.media, asked.size, asked.seed, asked.crowd, disks)
     return plan, asked.keep
 
 

@@ -10,13 +10,14 @@ from queue import Empty, SimpleQueue
 from blake3 import blake3
 
 from soak.commands import Taken
-from soak.plan import Stage
+from soak.plan import CROWD_READS, CROWD_WRITES, Stage
 from soak.shelf import AT_ONCE, Shelf, Shelves
 from soak.writers import Ledger, Written
 from vtlfs.engine.tracking import SessionFilter
 from vtlfs.model import Access, Session, State
 from vtlfs.snap import store
 
+CROWD = {CROWD_WRITES, CROWD_READS}
 THREADS = 2
 RELEASE_SECONDS = 30.0
 
@@ -51,13 +52,17 @@ class Audit:
             if session.access == Access.READ:
                 self.report.want(session.error is None, f"session {session.id}, reading: {session.error}")
                 continue
+            if session.medium in CROWD:
+                told = f"session {session.id} of the crowd: {session.state}, {session.error}"
+                self.report.want((session.state, session.error) == (State.RELEASED, None), told)
+                continue
             written = self.ledger.of(session)
             self.report.want(written, f"nobody wrote session {session}")
             sessions.setdefault(id(written), []).append(session)
             total += session.bytes
         for written in self.ledger.all:
             self._session(written, sessions.get(id(written), []))
-        kept = sum(medium.bytes for medium in shelves.tracking.media())
+        kept = sum(medium.bytes for medium in shelves.tracking.media() if medium.barcode not in CROWD)
         self.report.want(total == kept, f"sessions have {total} bytes, media {kept}")
         self.report.count("written", total)
 
@@ -140,6 +145,8 @@ class Audit:
                     files[barcode] = len(list((root / "files" / barcode).iterdir()))
                     follow = shelf.borders[files[barcode]] == size
                     self.report.want(follow, f"{what}: {files[barcode]} tape files, {size} bytes")
+                for barcode in CROWD:
+                    files[barcode] = len(list((root / "files" / barcode).iterdir()))
                 counted = (kept[one.number].bytes, kept[one.number].tape_files)
                 shown = (sum(sizes.values()), files.total())
                 self.report.want(shown == counted, f"snapshot {one.number}: shows {shown}, counted {counted}")

@@ -14,12 +14,16 @@ from vtlfs.model import MIB, format_size
 STREAM_SECONDS = 15.0  # that a stream takes on average: so many are open at once, and so many come
 DISKS = 4
 MAX_RESIDENT = 300 * MIB  # of a mount
+CROWD_WRITES, CROWD_READS = "IDLE1", "IDLE2"  # media of the crowd of idle files
 MOST_SHOWN = 40
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done. `size`: bytes in all streams; `seconds`: for which streams are begun; `sessions`: writers."""
+    """What is to be done. `size`: bytes in all streams; `seconds`: for which streams are begun; `sessions`: writers.
+
+    `crowd`: idle files besides, so many that are written and so many that are read, in all mounts together.
+    """
 
     root: Path
     seconds: float
@@ -27,6 +31,7 @@ class Plan:
     media: int = 50
     size: int = 10 << 30
     seed: int = 1
+    crowd: int = 0
     disks: Sequence[Path] = ()  # directories to have disks in; none: four in `root`
 
     @property
@@ -85,6 +90,7 @@ class Report:
             ("streams", f"{counts['streams']:,}, of these killed {counts['killed']:,}"),
             ("written", f"{format_size(counts['written'])}, {counts['written'] / seconds / 1e6:.0f} MB/s"),
             ("at once", f"{int(self.peaks.get('open sessions', 0))} write sessions"),
+            ("idle files besides", f"{counts['idle files']:,}"),
             ("compared while it ran", f"{counts['reads']:,} reads, {format_size(counts['compared'])}"),
             ("compared at the end", f"{counts['streams compared']:,} streams, {format_size(counts['audited'])}"),
             ("snapshots", f"{counts['snapshots']} taken, {counts['pruned']} pruned, {counts['views']} views compared"),

@@ -11,7 +11,8 @@ from mounting import PROGRAM, OnDisks
 
 from soak.audit import Audit
 from soak.commands import Commands
-from soak.plan import DISKS, Plan, Report, Stage
+from soak.crowds import Crowds
+from soak.plan import CROWD_READS, CROWD_WRITES, DISKS, Plan, Report, Stage
 from soak.readers import Readers, started
 from soak.watch import Watch
 from soak.writers import Ledger, Writers
@@ -28,6 +29,7 @@ def run(plan: Plan, tell: Callable[[str], object] = lambda line: None) -> Report
     report = Report()
     disks = plan.disks or [plan.root / f"disk{number}" for number in range(DISKS)]
     library = OnDisks(plan.root, disks, media=f"{plan.barcodes[0]}..{plan.barcodes[-1]}")
+    library.add(CROWD_WRITES, CROWD_READS)
     settings = library.path / FILE_NAME
     settings.write_text(settings.read_text().replace(*COPIES) + SETTINGS)
     observed = plan.root / "observed"
@@ -46,7 +48,7 @@ def run(plan: Plan, tell: Callable[[str], object] = lambda line: None) -> Report
 
 def _work(stage: Stage, watch: Watch, tell: Callable[[str], object]) -> None:
     report, ledger = stage.report, Ledger()
-    workers = (Writers(stage, ledger), Readers(stage, ledger), commands := Commands(stage))
+    workers = (Writers(stage, ledger), Readers(stage, ledger), commands := Commands(stage), Crowds(stage))
     writers = workers[0]
     tell("mounted; waiting until the mounts are idle")
     watch.start()

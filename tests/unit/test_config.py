@@ -11,7 +11,9 @@ from vtlfs import config as configuration
 from vtlfs.config import (
     FILE_NAME,
     MAX_DRIVES,
+    MAX_MEMORY,
     MAX_STRIPE_UNIT,
+    MIN_MEMORY,
     MIN_STRIPE_UNIT,
     SNAPSHOT_RULES,
     Config,
@@ -100,6 +102,7 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     every=st.none() | st.integers(1, 10**9).map(float) | st.floats(1, 100).map(lambda seconds: round(seconds, 2)),
     keep=st.just({})
     | st.dictionaries(st.sampled_from(SNAPSHOT_RULES), st.integers(0, 99)).filter(lambda keep: any(keep.values())),
+    memory_limit=st.integers(MIN_MEMORY, MAX_MEMORY),
     drive_rules=st.dictionaries(st.integers(0, 999), rules, max_size=3),
     media_rules=st.dictionaries(st.text("AZaz09_.-*?", min_size=1, max_size=9), rules, max_size=3),
 )
@@ -112,17 +115,25 @@ def test_what_is_rendered_is_loaded(
     checkpoint: int,
     every: float | None,
     keep: dict[str, int],
+    memory_limit: int,
     drive_rules: dict[int, Rule],
     media_rules: dict[str, Rule],
 ) -> None:
     drive_rules = {number: rule for number, rule in drive_rules.items() if number < drives}
     config = Config(
         "some-uuid", tuple(disks), drives, stripe_unit, direct_below, float(checkpoint), every, keep,
-        drive_rules, media_rules,
+        drive_rules, media_rules, memory_limit=memory_limit,
     )  # fmt: skip
     (tmp_path / FILE_NAME).write_bytes(render(config).encode())
     assert load(tmp_path) == config
     assert list(load(tmp_path).media_rules) == list(media_rules)
+
+
+def test_the_memory_limit_has_bounds(tmp_path: Path) -> None:
+    assert load(put(tmp_path, GOOD + '[memory]\nlimit = "64MiB"\n')).memory_limit == 64 * MIB
+    for wrong in ('"63MiB"', "1", '"2TiB"', '"much"', "true"):
+        with pytest.raises(ConfigError, match=r"line 15: memory\.limit: "):
+            load(put(tmp_path, GOOD + f"[memory]\nlimit = {wrong}\n"))
 
 
 def test_rules_for_drives_and_media_are_read_in_their_order(tmp_path: Path) -> None:

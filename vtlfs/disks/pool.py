@@ -14,7 +14,7 @@ from vtlfs.disks.turns import Turns
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB
 
-QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together
+QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together, where nobody says
 MIN_QUEUED_UNITS = 2  # a disk, so that one is written while the next is fetched
 SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the file system's journal
 READ_THREADS = 2
@@ -111,8 +111,9 @@ class PooledDisk:
 class DiskPool:
     """The disks of a library by number. To be made in the trio loop."""
 
-    def __init__(self, disks: list[Disk], stripe_unit: int) -> None:
-        units = max(MIN_QUEUED_UNITS, QUEUED_BYTES // stripe_unit // len(disks))
+    def __init__(self, disks: list[Disk], stripe_unit: int, queued: int = QUEUED_BYTES) -> None:
+        """`queued`: bytes that may be on their way to all disks together."""
+        units = max(MIN_QUEUED_UNITS, queued // stripe_unit // len(disks))
         self.disks = [PooledDisk(disk, units) for disk in disks]
 
     def __len__(self) -> int:

@@ -18,20 +18,21 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import figures, recover
+from vtlfs.engine import figures, heap, recover
 from vtlfs.engine.admission import Admission
 from vtlfs.engine.announcements import Announcements
 from vtlfs.engine.figures import Figures
 from vtlfs.engine.library import Library
-from vtlfs.engine.means import Means
+from vtlfs.engine.loads import LoadCache
+from vtlfs.engine.means import Kept, Means
+from vtlfs.engine.memory import READER_BYTES, Account, MemoryBudget
 from vtlfs.engine.reader import MediumReader
 from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.session import WriteSession
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.unit import Buffers
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
-from vtlfs.model import MIB, Access, Medium, Mount, Opener, Session, State, utc_now
+from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
 
 LEASE = 1000  # session identifiers that a mount takes at a time
 LEASE_AGAIN = 900  # so many are there for readers while the database is busy: they do not wait for it
@@ -43,9 +44,7 @@ RELIEF_SECONDS = 0.01  # between two rounds of syncs to free memory
 ELSEWHERE_SECONDS = 0.5  # for which a look-up waits for a stream that another mount has just closed
 ELSEWHERE_POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
-READ_AHEAD_BYTES = 32 * MIB  # of all readers together
 READ_AHEAD_UNITS_A_DISK = 2
-SPARE_BUFFERS_BYTES = 32 * MIB
 
 T = TypeVar("T")
 
@@ -55,7 +54,7 @@ log = logging.getLogger(__name__)
 class ReadSession:
     """A reader's session. It is tracked, but never waits for the database."""
 
-    def __init__(self, number: int, drive: int, reader: MediumReader) -> None:
+    def __init__(self, number: int, drive: int, reader: MediumReader, account: Account) -> None:
         self.number = number
         self.drive = drive
         self.size = reader.size
@@ -63,6 +62,12 @@ class ReadSession:
         self.requests = 0
         self.error: VtlfsError | None = None
         self._reader = reader
+        self._account = account
+
+    def close(self) -> None:
+        """Let go of what was loaded."""
+        self._reader.close()
+        self._account.close()
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return the medium's bytes at the offset; fewer only at its end. Raises DamagedUnit, DiskError."""
@@ -85,6 +90,8 @@ class Engine:
         self.pool = means.pool
         self.tracking = means.tracking
         self._means = means
+        self.memory = means.memory
+        self._cache = LoadCache(means.memory)
         self._recorder = means.recorder
         self._lock = lock
         self._nursery = nursery
@@ -168,7 +175,8 @@ class Engine:
                 number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
             )
         )
-        session = ReadSession(number, drive, self.medium_reader(barcode, size))
+        account = self._means.memory.open(READER_BYTES)
+        session = ReadSession(number, drive, self.medium_reader(barcode, size), account)
         self._readers[number] = session
         self._by_drive[drive] += 1
         log.debug("session %d: opened by %s of %s, to read %s", number, opener.program, opener.host, barcode)
@@ -176,7 +184,7 @@ class Engine:
 
     def medium_reader(self, barcode: str, size: int) -> MediumReader:
         """Return a reader of the medium's first `size` bytes, for a session that is tracked otherwise."""
-        return MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead)
+        return MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead, self._cache)
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
@@ -227,6 +235,7 @@ class Engine:
         if self._readers.pop(session.number, None) is None:
             return
         self._by_drive[session.drive] -= 1
+        session.close()
         at, size, requests = utc_now(), session.bytes, session.requests
         log.debug("session %d: read %d bytes", session.number, size)
         state = State.RELEASED if session.error is None else State.FAILED
@@ -265,7 +274,8 @@ class Engine:
         if (writer := self._writers.get(session)) is not None:
             await self.settle(writer.barcode)
         known = self._known(session)
-        if session not in self._writers and (known is None or known.mount == self.mount.id):
+        is_open = session in self._writers or (known is not None and session in self._readers)
+        if not is_open and (known is None or known.mount == self.mount.id):
             await self._recorder.call(lambda _: None, durable=False)  # a commit, which takes a while on a busy disk
             known = None
         known = known or self.tracking.session(session)
@@ -306,9 +316,9 @@ class Engine:
     # --- plumbing ---------------------------------------------------------------------------------------------------
 
     def _read_ahead(self) -> int:
-        most = READ_AHEAD_UNITS_A_DISK * len(self.pool)
-        share = READ_AHEAD_BYTES // self.library.config.stripe_unit // max(1, len(self._readers))
-        return max(1, min(most, share))
+        """Return how many units a reader fetches ahead. Idle readers, who have nothing in memory, do not count."""
+        share = self._means.memory.read_ahead // self.library.config.stripe_unit // max(1, self._cache.readers)
+        return min(READ_AHEAD_UNITS_A_DISK * len(self.pool), share)
 
     async def _take_id(self) -> int:
         if len(self._ids) <= LEASE_AGAIN and not self._leasing.locked():
@@ -469,13 +479,13 @@ async def running(
     marks = MarkThreads(library.config.disks, library.config.uuid)
     writing = library.tracking(marks=marks, behind=behind)
     recorder = Recorder(lambda: writing)
-    pool = DiskPool(found, library.config.stripe_unit)
+    stripe_unit = library.config.stripe_unit
+    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found))
+    pool = DiskPool(found, stripe_unit, memory.queued)
     try:
         for pooled in pool.disks:
             await pooled.reading.run(pooled.disk.measure)
         number, lock = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
-        spare = max(2, SPARE_BUFFERS_BYTES // library.config.stripe_unit)
-        buffers = Buffers(library.config.stripe_unit, spare)
         async with trio.open_nursery() as nursery:
 
             def relieve_soon(session: WriteSession) -> None:
@@ -485,7 +495,8 @@ async def running(
                 nursery.start_soon(engine._relieve_all, enough)
 
             means = Means(
-                pool, recorder, reading, buffers, library.config.direct_below, relieve_soon, relieve_all, durable_close
+                *(pool, recorder, reading, memory, Kept(memory.kept), library.config.direct_below),
+                *(relieve_soon, relieve_all, durable_close),
             )
             engine = Engine(library, replace(mount, id=number), means, lock, nursery)
             engine.is_behind = writing.frozen
@@ -496,6 +507,8 @@ async def running(
                 await engine._tidy_up()
                 tasks.append(engine._watch)
             await engine._lease()
+            nursery.start_soon(memory.run)
+            nursery.start_soon(heap.run, memory, engine._cache)
             for task in tasks:
                 nursery.start_soon(task)
             nursery.start_soon(figures.publish, library.path, number, engine.figures)

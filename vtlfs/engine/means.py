@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.recorder import Recorder
 from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.unit import Buffers
-from vtlfs.model import MIB
 
 if TYPE_CHECKING:
     from vtlfs.engine.session import WriteSession
-
-KEPT_BYTES = 96 * MIB  # see `Kept`
 
 
 @dataclass(slots=True)
@@ -24,10 +21,10 @@ class Kept:
     """Bytes that all streams of a mount keep in memory after they were written, until they are synced.
 
     A disk that dies takes what it had not synced along. Where there are too few disks to send that elsewhere, nothing
-    is kept.
+    is kept. `limit` is a share of the memory budget, in which these bytes are counted as those of their streams.
     """
 
-    limit: int = KEPT_BYTES
+    limit: int
     bytes: int = 0
     by_disk: Counter[int] = field(default_factory=Counter)
     freed: trio.Event | None = None  # somebody waits until there is less
@@ -72,9 +69,9 @@ class Means:
     pool: DiskPool
     recorder: Recorder
     tracking: Tracking  # for reading, in the trio loop
-    buffers: Buffers
+    memory: MemoryBudget
+    kept: Kept
     direct_below: int
     relieve_soon: "Callable[[WriteSession], object]"
     relieve_all: Callable[[trio.Event], object]  # again and again, until the event
     durable_close: bool = True
-    kept: Kept = field(default_factory=Kept)

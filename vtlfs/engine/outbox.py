@@ -17,7 +17,9 @@ import trio
 from vtlfs.disks.base import Member
 from vtlfs.disks.pool import PooledDisk
 from vtlfs.disks.turns import Turns
+from vtlfs.engine.lazy_lock import LazyLock
 from vtlfs.engine.means import Means
+from vtlfs.engine.memory import Account
 from vtlfs.engine.placing import FEWEST_DISKS, Placing
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.unit import UnitInHand
@@ -28,6 +30,10 @@ PATIENCE_SECONDS = 1.0  # between two looks at a disk that has no place in its q
 IMPATIENCE_SECONDS = 0.05  # ... where another one may have a place by then
 
 log = logging.getLogger(__name__)
+
+
+def _tell_nobody(_: BaseException) -> None:
+    """Have an error be nobody's: the session has ended, and what is recorded of it is on the disks."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +54,12 @@ class _Sending:
 class Outbox:
     """See the module. `written` and `durable` are the rows, by unit, that are not recorded yet."""
 
+    __slots__ = (
+        *("_account", "_budget", "_failed", "_header", "_in_hand", "_kept", "_members", "_outstanding"),
+        *("_placing", "_pool", "_sendings", "_session", "_stripe_unit", "_syncing", "_unsynced"),
+        *("_waiting", "durable", "lost", "written"),
+    )
+
     def __init__(
         self,
         session: int,
@@ -55,33 +67,37 @@ class Outbox:
         dealer: Dealer,
         header: dict[str, Any],
         means: Means,
+        account: Account,
         in_hand: MutableMapping[int, UnitInHand],
         failed: Callable[[BaseException], object],
     ) -> None:
-        """`header` goes into the member files; `in_hand` are the stream's unfinished units.
+        """`header` goes into the member files; `account` has what the stream holds; `in_hand` are its unfinished units.
 
         `failed` is called with an error that nothing could be done about.
         """
+        # No sets: an empty one takes 216 bytes, an empty dictionary 64, and all share one empty frozenset.
         self.written: dict[int, StripeUnit] = {}  # on a disk, not synced
         self.durable: dict[int, StripeUnit] = {}  # synced
-        self.lost: set[int] = set()  # units of which a write has failed, though a later one may have succeeded
+        self.lost: frozenset[int] = (
+            frozenset()
+        )  # units of which a write has failed, though a later one may have succeeded
         self._session = session
         self._stripe_unit = stripe_unit
         self._header = header
         self._pool = means.pool
-        self._placing = Placing(means, dealer)
-        self._buffers = means.buffers
+        self._placing = Placing(means, dealer, account)
+        self._account = account
         keeps = means.durable_close and len(means.pool) > FEWEST_DISKS
         self._budget = means.kept if keeps else None
         self._in_hand = in_hand
-        self._failed = failed
+        self._failed: Callable[[BaseException], object] = failed
         self._members: dict[int, Member] = {}
         self._kept: dict[int, UnitInHand] = {}
         self._waiting: dict[int, UnitInHand] = {}  # for a place in a queue
-        self._sendings: set[_Sending] = set()
-        self._outstanding: set[trio.Event] = set()
-        self._unsynced: set[int] = set()  # disks
-        self._syncing: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)  # by disk
+        self._sendings: dict[_Sending, None] = {}
+        self._outstanding: dict[trio.Event, None] = {}
+        self._unsynced: frozenset[int] = frozenset()  # disks
+        self._syncing: defaultdict[int, LazyLock] = defaultdict(LazyLock)  # by disk
 
     # --- where a unit goes ------------------------------------------------------------------------------------------
 
@@ -150,7 +166,7 @@ class Outbox:
     async def send(self, units: list[UnitInHand]) -> None:
         """Put what has come of these units into their disks' queues. Waits while those are full."""
         announced = [(unit, trio.Event()) for unit in units]
-        self._outstanding.update(arrived for _, arrived in announced)
+        self._outstanding |= {arrived: None for _, arrived in announced}
         self._waiting.update((unit.number, unit) for unit in units)
         while announced:
             unit, arrived = announced.pop(0)
@@ -206,7 +222,7 @@ class Outbox:
         sending.arrived += unit.owed
         unit.owed = []
         sending.has_begun = False
-        self._sendings.add(sending)
+        self._sendings[sending] = None
         member = self._member(disk)
 
         def write() -> StripeUnit | None:
@@ -217,15 +233,18 @@ class Outbox:
             if place is not None:
                 place.release()
             pieces.clear()
-            self._sendings.discard(sending)
+            del self._sendings[sending]
             if not sending.is_wanted:
                 return
             if isinstance(result, outcome.Error):
                 if self._placing.gave_trouble(disk, result.error) and self._move(unit):
                     self._submit(sending, self._place_if_any(unit.disk))
                     return
-                self.lost.add(unit.number)
+                self.lost |= {unit.number}
                 self._failed(result.error)
+                if unit.number not in self._in_hand:
+                    unit.is_shared = True  # what was sent of it before may still be on its way
+                    unit.recycle()
             elif (row := result.unwrap()) is not None:  # which it is only where it was not wanted
                 self._pool[disk].written += size - start
                 self._note_written(unit, size, row)
@@ -246,11 +265,11 @@ class Outbox:
         known = self.written.get(unit.number)
         if known is None or known.bytes <= row.bytes:
             self.written[unit.number] = row
-        self._unsynced.add(row.disk)
+        self._unsynced |= {row.disk}
         if size < self._stripe_unit:
             return
         if self._budget is None:
-            unit.recycle(self._buffers)
+            unit.recycle()
         elif unit.number not in self._kept:
             self._kept[unit.number] = unit
             self._budget.keep(unit.disk, self._stripe_unit)
@@ -265,7 +284,7 @@ class Outbox:
 
     def _arrive(self, arrived: list[trio.Event]) -> None:
         for event in arrived:
-            self._outstanding.discard(event)
+            self._outstanding.pop(event, None)
             event.set()
 
     def send_elsewhere(self, disk: int) -> int:
@@ -352,6 +371,30 @@ class Outbox:
         disks = {disk for disk, units in kept.items() if units * self._stripe_unit >= least} & self._unsynced
         await self._sync_all({disk for disk in disks if not self._syncing[disk].locked()})
 
+    async def put_down(self, units: list[UnitInHand]) -> None:
+        """Have the disks take all that has come of unfinished units, so that their bytes need not stay in memory."""
+        await self.send([unit for unit in units if not unit.is_sent])
+        await self.settle()
+        if self._budget is not None:
+            await self.sync()
+
+    def has(self, unit: UnitInHand) -> bool:
+        """Tell whether the unit's disk has all that has come, as safely as it has to have full units to let go of them.
+
+        Once that is recorded, `written` and `durable` do not tell of it any more.
+        """
+        if unit.has_gap or not unit.sent or not unit.is_sent or unit.number in self.lost:
+            return False
+        return self.is_free(unit) and (self._budget is None or unit.number not in self.written)
+
+    def has_file(self, disk: int) -> bool:
+        """Tell whether the stream has a member file on a disk, so that a unit can go there without opening one."""
+        return disk in self._members
+
+    def is_free(self, unit: UnitInHand) -> bool:
+        """Tell whether nothing of the unit is on its way."""
+        return unit.number not in self._waiting and all(sending.unit is not unit for sending in self._sendings)
+
     async def _sync_all(self, disks: Collection[int], *, recorded: bool = False) -> None:
         if len(disks) == 1:  # as for a short stream, which is spared a nursery
             (disk,) = disks
@@ -369,7 +412,7 @@ class Outbox:
         async with self._syncing[disk]:
             if disk not in self._unsynced:
                 return
-            self._unsynced.remove(disk)
+            self._unsynced -= {disk}
             rows = [row for row in self.written.values() if row.disk == disk]
             try:
                 await self._pool[disk].syncing.run(self._members[disk].sync)
@@ -387,8 +430,8 @@ class Outbox:
 
     def _lose(self, disk: int) -> None:
         """Give up what a disk has not synced, and what was on its way there: the sync may have told of that, too."""
-        self.lost.update(sending.unit.number for sending in self._on_their_way(disk))
-        self.lost.update(row.unit for row in self.written.values() if row.disk == disk)
+        self.lost |= {sending.unit.number for sending in self._on_their_way(disk)}
+        self.lost |= {row.unit for row in self.written.values() if row.disk == disk}
         for number in self.lost:
             self._let_go(number)
 
@@ -409,7 +452,7 @@ class Outbox:
         """Keep a unit in memory no longer, if it was."""
         if (unit := self._kept.pop(number, None)) is not None and self._budget is not None:
             self._budget.free(unit.disk, self._stripe_unit)
-            unit.recycle(self._buffers)
+            unit.recycle()
 
     async def _evacuate(self, disk: int) -> bool:
         """Write elsewhere what a disk has not synced; tell whether it is all on its way to be synced there.
@@ -423,7 +466,7 @@ class Outbox:
         units: list[UnitInHand] = []
         for row in rows:
             unit = self._find(row.unit) or await self._fetch(row)
-            if unit is None or (unit.disk == disk and not self._move(unit)):
+            if unit is None or unit.away or (unit.disk == disk and not self._move(unit)):
                 return False
             units.append(unit)
         await self.send(units)
@@ -446,8 +489,8 @@ class Outbox:
         except VtlfsError as error:
             log.error("session %d: what disk %d has not synced can't be read back: %s", row.session, row.disk, error)
             return None
-        unit = UnitInHand(row.unit, row.disk, row.slot)
-        unit.put(0, memoryview(data), self._buffers)
+        unit = UnitInHand(row.unit, row.disk, row.slot, self._account)
+        unit.put(0, memoryview(data))
         return unit
 
     async def finish(self, release: dict[str, Any]) -> None:
@@ -463,6 +506,7 @@ class Outbox:
                 while not event.is_set() and not self._pool[disk].hangs:
                     with trio.move_on_after(PATIENCE_SECONDS):
                         await event.wait()
+        self._failed = _tell_nobody  # so that session and outbox do not keep each other alive
 
     def _finish(self, disk: int, member: Member, release: dict[str, Any]) -> trio.Event:
         """Have a member file be closed; return what tells when it is."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from vtlfs.engine.means import Means
+from vtlfs.engine.memory import Account
 from vtlfs.engine.stripe import Dealer
 from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import DiskError
@@ -13,12 +14,15 @@ FEWEST_DISKS = 2  # that must be left, for a stream to go on without the others
 class Placing:
     """Chooses a disk for each stripe unit of one stream, and a slot there. Used in the trio loop."""
 
-    def __init__(self, means: Means, dealer: Dealer) -> None:
+    __slots__ = ("_account", "_dealer", "_kept", "_pool", "_room", "_shunned")
+
+    def __init__(self, means: Means, dealer: Dealer, account: Account) -> None:
+        self._account = account
         self._pool = means.pool
         self._kept = means.kept
         self._dealer = dealer
         self._room = means.direct_below  # with less free on a disk, no unit goes there that another can take just now
-        self._shunned: set[int] = set()  # disks that have failed this stream
+        self._shunned: frozenset[int] = frozenset()  # disks that have failed this stream
 
     def deal(self, number: int) -> UnitInHand:
         """Return a new stripe unit in hand, with its place.
@@ -26,7 +30,8 @@ class Placing:
         A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
         """
         late = self._bad() | self._late()
-        return UnitInHand(number, *self._dealer.deal(number, late if self._has_others(late) else self._to_avoid()))
+        place = self._dealer.deal(number, late if self._has_others(late) else self._to_avoid())
+        return UnitInHand(number, *place, self._account)
 
     def elsewhere(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
         """Give a unit a place on another disk, to be sent there as a whole, if its own is one to avoid.
@@ -52,7 +57,7 @@ class Placing:
         """Note that a disk has failed; tell whether it is worth trying another."""
         if not isinstance(error, DiskError) or not self._pool[disk].note_fault(error):
             return False
-        self._shunned.add(disk)
+        self._shunned |= {disk}
         return True
 
     def _bad(self) -> set[int]:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import outcome
-import trio
 
 from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.engine.loads import Load, LoadCache
+from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.engine.rows import contradiction
 from vtlfs.engine.stripe import cut
 from vtlfs.engine.tracking import Tracking
@@ -14,33 +15,24 @@ from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
 from vtlfs.model import StripeUnit, TapeFile
 
 ROWS_AT_ONCE = 128  # stripe units that are looked up in the database together
-
-
-class _Load:
-    """A stripe unit on its way from its disk."""
-
-    __slots__ = ("arrived", "result")
-
-    def __init__(self) -> None:
-        self.arrived = trio.Event()
-        self.result: outcome.Outcome[bytes] | None = None
-
-    def settle(self, result: "outcome.Outcome[bytes]") -> None:
-        self.result = result
-        self.arrived.set()
+FIRST_ROWS = 8  # ... the first time: who reads no further needs no more
 
 
 class StreamReader:
     """Reads one tape file. Sequential reading has the next units fetched ahead, from all disks at the same time."""
 
-    def __init__(self, tape_file: TapeFile, tracking: Tracking, pool: DiskPool, read_ahead: Callable[[], int]) -> None:
-        """`read_ahead` tells how many units to fetch ahead."""
+    def __init__(
+        self, tape_file: TapeFile, tracking: Tracking, pool: DiskPool, read_ahead: Callable[[], int], cache: LoadCache
+    ) -> None:
+        """`read_ahead` tells how many units to fetch ahead; `cache` counts what is loaded, and may drop it."""
         self._file = tape_file
         self._tracking = tracking
         self._pool = pool
         self._read_ahead = read_ahead
         self._rows: dict[int, StripeUnit] = {}
-        self._loads: dict[int, _Load] = {}  # the most recently used last
+        self._cache = cache
+        self.loads: dict[int, Load] = {}  # the most recently used last
+        self._closed = False
         self._last = -1
         self._told: set[int] = set()  # units that could not be had, and of which somebody has heard
 
@@ -52,7 +44,19 @@ class StreamReader:
             parts.append(memoryview(data)[piece.start : piece.start + piece.size])
         return parts
 
+    def close(self) -> None:
+        """Let go of what was loaded, also of what is on its way."""
+        self._closed = True
+        for load in list(self.loads.values()):
+            self._cache.drop(load)
+
+    def emptied(self) -> None:
+        """Forget where the units lie, which is some 20 KiB: the reader is idle or closed."""
+        self._rows = {}
+
     async def _unit(self, number: int) -> bytes:
+        if number not in self.loads:
+            await self._cache.room(self._file.stripe_unit)
         try:
             load = self._start(number)
         except DamagedUnit as error:
@@ -61,16 +65,20 @@ class StreamReader:
         if number in (self._last, self._last + 1):
             last = (self._file.bytes - 1) // self._file.stripe_unit
             for following in range(number + 1, min(number + ahead, last) + 1):
+                if following not in self.loads and not self._cache.may_read_ahead(self._file.stripe_unit):
+                    break
                 with suppress(DamagedUnit):  # told when it is its turn
                     self._start(following)
         self._last = number
         self._forget(keep=ahead + 2)
         await load.arrived.wait()
+        if self._closed:  # meanwhile
+            self.close()
         if isinstance(load.result, outcome.Value):
             data: bytes = load.result.value
             return data
         assert isinstance(load.result, outcome.Error)
-        self._loads.pop(number, None)
+        self._cache.drop(load)
         raise self._explained(load.result.error, number)
 
     def _explained(self, error: BaseException, number: int) -> VtlfsError:
@@ -93,19 +101,22 @@ class StreamReader:
         self._told.add(number)
         return explained
 
-    def _start(self, number: int) -> _Load:
-        load = self._loads.pop(number, None)
-        if load is None:
-            load = _Load()
-            row = self._row(number)
-            disk = self._disk(row)
+    def _start(self, number: int) -> Load:
+        found = self.loads.pop(number, None)
+        if found is not None:
+            self.loads[number] = found
+            self._cache.touch(found)
+            return found
+        row = self._row(number)
+        disk = self._disk(row)
+        load = Load(number, row.bytes, self)
+        self._cache.begin(load)
 
-            def arrived(result: "outcome.Outcome[bytes]") -> None:
-                disk.read += row.bytes if isinstance(result, outcome.Value) else 0
-                load.settle(result)
+        def arrived(result: "outcome.Outcome[bytes]") -> None:
+            disk.read += row.bytes if isinstance(result, outcome.Value) else 0
+            self._cache.settle(load, result)
 
-            disk.reading.submit(arrived, disk.disk.read, row, self._file.stripe_unit)
-        self._loads[number] = load
+        disk.reading.submit(arrived, disk.disk.read, row, self._file.stripe_unit)
         return load
 
     def _disk(self, row: StripeUnit) -> PooledDisk:
@@ -115,7 +126,8 @@ class StreamReader:
 
     def _row(self, number: int) -> StripeUnit:
         if number not in self._rows:
-            rows = self._tracking.stripe_units(self._file.session, number, ROWS_AT_ONCE)
+            count = ROWS_AT_ONCE if self._rows else FIRST_ROWS
+            rows = self._tracking.stripe_units(self._file.session, number, count)
             self._rows = {row.unit: row for row in rows}
             if number not in self._rows:
                 why = "the tracking database does not know where it lies"
@@ -126,17 +138,25 @@ class StreamReader:
         return row
 
     def _forget(self, keep: int) -> None:
-        for number in list(self._loads)[: max(0, len(self._loads) - keep)]:
-            del self._loads[number]
+        for number in list(self.loads)[: max(0, len(self.loads) - keep)]:
+            self._cache.drop(self.loads[number])
 
 
 class MediumReader:
     """Reads a medium as it stood at one moment: its first `size` bytes, which are whole tape files."""
 
     def __init__(
-        self, barcode: str, size: int, tracking: Tracking, pool: DiskPool, read_ahead: Callable[[], int]
+        self,
+        barcode: str,
+        size: int,
+        tracking: Tracking,
+        pool: DiskPool,
+        read_ahead: Callable[[], int],
+        cache: LoadCache | None = None,
     ) -> None:
+        """`cache` is that of the mount. Without one, a reader has as much in memory as it reads ahead."""
         self.size = size
+        self._cache = LoadCache(MemoryBudget(NO_LIMIT)) if cache is None else cache
         self._barcode = barcode
         self._tracking = tracking
         self._pool = pool
@@ -154,12 +174,19 @@ class MediumReader:
             offset = stop
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def close(self) -> None:
+        """Let go of what was loaded."""
+        if self._current is not None:
+            self._current[1].close()
+            self._current = None
+
     def _stream(self, offset: int) -> tuple[TapeFile, StreamReader]:
         current = self._current
         if current is None or not current[0].start <= offset < current[0].end:
             tape_file = self._tracking.tape_file_at(self._barcode, offset)
             if tape_file is None or tape_file.end > self.size:
                 raise contradiction(f"medium {self._barcode} at byte {offset}")
-            current = (tape_file, StreamReader(tape_file, self._tracking, self._pool, self._read_ahead))
-            self._current = current
+            self.close()
+            reader = StreamReader(tape_file, self._tracking, self._pool, self._read_ahead, self._cache)
+            current = self._current = (tape_file, reader)
         return current

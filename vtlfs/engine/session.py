@@ -16,7 +16,9 @@ from typing import Any
 import trio
 
 from vtlfs import blame
+from vtlfs.engine.lazy_lock import LazyLock
 from vtlfs.engine.means import Means
+from vtlfs.engine.memory import WRITER_BYTES
 from vtlfs.engine.outbox import Outbox
 from vtlfs.engine.stripe import Dealer, Piece, cut
 from vtlfs.engine.tracking import Tracking
@@ -47,6 +49,13 @@ class _HasRivals(Exception):
 class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
+    __slots__ = (
+        *("account", "_allocating", "_announced_at", "_closed", "_complete", "_complete_above", "_error"),
+        *("_flushing", "_limited", "_means", "_next", "_outbox", "_pinned", "_recorded", "_refused"),
+        *("_reserved", "_reserving", "_stripe_unit", "_tail_is_durable", "_units", "barcode", "drive"),
+        *("length", "number", "requests"),
+    )
+
     def __init__(
         self,
         number: int,
@@ -68,18 +77,20 @@ class WriteSession:
         self._means = means
         self._limited = limited
         self._reserved = 0
-        self._reserving = trio.Lock()
-        self._allocating = trio.Lock()
-        self._flushing = trio.Lock()
+        self._reserving = LazyLock()
+        self._allocating = LazyLock()
+        self._flushing = LazyLock()
         self._units: dict[int, UnitInHand] = {}
-        self._outbox = Outbox(number, stripe_unit, dealer, header, means, self._units, self._fail)
+        self.account = means.memory.open(WRITER_BYTES, self)
+        self._outbox = Outbox(number, stripe_unit, dealer, header, means, self.account, self._units, self._fail)
+        self._pinned = 0  # writes that need their stripe units in memory now
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
         # The last recorded unit is unfinished and would survive a power cut. What it grows by is then recorded when it
         # would survive, too, also with sync=none: a row that tells of more than there is makes all of the unit useless.
         self._tail_is_durable = False
         self._complete = 0  # units below this one are full ...
-        self._complete_above: set[int] = set()  # ... and so are these
+        self._complete_above: frozenset[int] = frozenset()  # ... and so are these
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None
         self._closed = False  # a close() has been answered, and nothing has come since
@@ -106,34 +117,44 @@ class WriteSession:
         pieces = list(cut(offset, len(data), self._stripe_unit))
         try:
             await self._make_room(offset + len(data), pieces)
+            self._pinned += 1
+            try:
+                await self._have_in_hand(pieces)
+                full, repeats = self._put(pieces, memoryview(data))
+            finally:
+                self._pinned -= 1
         except VtlfsError as error:
             self._refused = error
             raise
-        view = memoryview(data)
+        self.length = max(self.length, offset + len(data))
+        self._closed = False
+        self.account.touch()
+        await self._outbox.send(full)
+        await self._ease()
+        for piece in repeats:
+            await self._check_same(offset + piece.source, memoryview(data)[piece.source : piece.source + piece.size])
+
+    def _put(self, pieces: list[Piece], view: memoryview) -> tuple[list[UnitInHand], list[Piece]]:
+        """Take in bytes. Return the stripe units that are full now, and the pieces of units that were full before."""
         full: list[UnitInHand] = []
         repeats: list[Piece] = []
         for piece in pieces:
             unit = self._units.get(piece.unit)
             if unit is None:
                 repeats.append(piece)
-            else:
-                unit.put(piece.start, view[piece.source : piece.source + piece.size], self._means.buffers)
-            if unit is not None and unit.coverage.prefix == self._stripe_unit:
+                continue
+            unit.put(piece.start, view[piece.source : piece.source + piece.size])
+            if unit.coverage.prefix == self._stripe_unit:
                 self._note_complete(piece.unit)
                 full.append(self._units.pop(piece.unit))
-        self.length = max(self.length, offset + len(data))
-        self._closed = False
-        await self._outbox.send(full)
-        await self._ease()
-        for piece in repeats:
-            await self._check_same(offset + piece.source, view[piece.source : piece.source + piece.size])
+        return full, repeats
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return the stream's own bytes, wherever they are; fewer at its end."""
         parts: list[bytes] = []
         for piece in cut(offset, max(0, min(size, self.length - offset)), self._stripe_unit):
             unit = self._units.get(piece.unit)
-            if unit is not None:
+            if unit is not None and not unit.away:
                 parts.append(unit.peek(piece.start, piece.size))
             else:
                 whole = await self._read_back(piece.unit)
@@ -193,7 +214,7 @@ class WriteSession:
         Whichever stream and disk comes first makes room: nobody waits for a disk because it is slower than others.
         """
         kept = self._means.kept
-        if kept.is_much and self._outbox.keeps:
+        if (kept.is_much or self._means.memory.is_short) and self._outbox.keeps:
             self._means.relieve_soon(self)
             while kept.is_full:
                 if kept.freed is None:
@@ -227,17 +248,23 @@ class WriteSession:
         if error is None and self._recorded < self.length:
             error = VtlfsError(f"{self.length - self._recorded} bytes of the stream are not recorded: it has a gap")
             self._fail(error)
-        state, name = self._verdict(error, cut_off=cut_off and not self._closed)
+        self._pinned += 1  # nobody is to sync member files that are being closed
+        try:
+            return await self._end(*self._verdict(error, cut_off=cut_off and not self._closed), recorded)
+        finally:
+            self._pinned -= 1
+
+    async def _end(self, state: State, error: str | None, recorded: Callable[[], object]) -> TapeFile | None:
         at = utc_now()
         tape_file = None
         try:
-            tape_file = await self._record_release(state, name, at)
+            tape_file = await self._record_release(state, error, at)
         except SessionEnded as ended:
             log.error("%s", ended)
         else:
-            log.info("session %d: %s", self.number, self._summary(state, name, tape_file))
+            log.info("session %d: %s", self.number, self._summary(state, error, tape_file))
         recorded()
-        await self._finish(state, name, at, tape_file)
+        await self._finish(state, error, at, tape_file)
         return tape_file
 
     async def _record_release(self, state: State, error: str | None, at: str) -> TapeFile | None:
@@ -277,9 +304,19 @@ class WriteSession:
     # --- room -------------------------------------------------------------------------------------------------------
 
     async def _make_room(self, end: int, pieces: list[Piece]) -> None:
-        """Have the medium and the disks promise the room, before a byte is taken."""
+        """Have the medium promise the room, and wait for memory, before a byte is taken."""
         if self._limited and end > self._reserved:
             await self._reserve(end)
+        memory = self._means.memory
+        if memory.is_short:
+            units = [(piece, self._units.get(piece.unit)) for piece in pieces]
+            if not any(unit and unit.has_gap for _, unit in units):  # which the others may be waiting for
+                await memory.room(
+                    sum(unit.needs(piece.start, piece.size) if unit else piece.size for piece, unit in units)
+                )
+
+    async def _have_in_hand(self, pieces: list[Piece]) -> None:
+        """Have the stripe units in memory, and the disks promise the room for them, before a byte is taken."""
         tight: list[UnitInHand] = []
         for piece in pieces:
             unit = self._units.get(piece.unit)
@@ -287,6 +324,10 @@ class WriteSession:
                 unit = self._units[piece.unit] = self._outbox.deal(piece.unit)
             if unit is not None and not unit.allocated and self._is_tight(unit.disk):
                 tight.append(unit)
+            if unit is not None and unit.away:
+                data = await self._read_back(unit.number)
+                if unit.away:  # still
+                    unit.put_back(data)
         if tight:
             async with self._allocating:
                 for unit in tight:
@@ -309,6 +350,40 @@ class WriteSession:
 
     def _is_tight(self, disk: int) -> bool:
         return self._means.pool[disk].disk.free < self._means.direct_below
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+
+    def can_give(self, *, may_open: bool = True) -> bool:
+        """Tell whether something could be had back just now: not while a write, a flush or the release needs it."""
+        if self._pinned or self._flushing.locked():
+            return False
+        return self._outbox.keeps or any(
+            not self._means.pool[unit.disk].stalled and (may_open or self._outbox.has_file(unit.disk))
+            for unit in self._idle_units()
+        )
+
+    async def give_back(self) -> None:
+        """Let go of what is in memory and can be had from a disk again; of small units, of buffers that are too large.
+
+        An unfinished unit goes to its disk as with a flush, and is synced where full ones are kept until then, so that
+        a disk that dies takes nothing along that it would not have taken otherwise. Nothing is recorded. Whatever is
+        written meanwhile stays. What fails befalls the stream as with a flush.
+        """
+        async with self._flushing:
+            units = self._idle_units()
+            if sum(unit.shrink() for unit in units if self._outbox.is_free(unit)):
+                return
+            if units:
+                await self._outbox.put_down(units)
+            else:
+                await self._outbox.relieve(0)
+            for unit in units:
+                if self._outbox.has(unit) and not self._pinned and not unit.away:
+                    unit.put_away()
+
+    def _idle_units(self) -> list[UnitInHand]:
+        """Return the unfinished units of which bytes are in memory, but those with a gap: they can't be sent whole."""
+        return [unit for unit in self._units.values() if not unit.away and unit.coverage.end and not unit.has_gap]
 
     # --- the record -------------------------------------------------------------------------------------------------
 
@@ -368,8 +443,9 @@ class WriteSession:
             release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
         await self._outbox.finish(release)
         for unit in self._units.values():  # the last one, which is seldom full; the garbage collector may come late
-            unit.recycle(self._means.buffers)
+            unit.recycle()
         self._units.clear()
+        self.account.close()
 
     # --- what has been before ---------------------------------------------------------------------------------------
 
@@ -393,9 +469,9 @@ class WriteSession:
         return unit < self._complete or unit in self._complete_above
 
     def _note_complete(self, unit: int) -> None:
-        self._complete_above.add(unit)
+        self._complete_above |= {unit}
         while self._complete in self._complete_above:
-            self._complete_above.remove(self._complete)
+            self._complete_above -= {self._complete}
             self._complete += 1
 
     # --- errors -----------------------------------------------------------------------------------------------------

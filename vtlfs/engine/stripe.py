@@ -31,6 +31,8 @@ def cut(offset: int, size: int, stripe_unit: int) -> Iterator[Piece]:
 class Dealer:
     """Deals the stripe units of one stream over the disks in turn, beginning with disk `first`."""
 
+    __slots__ = ("_disks", "_first", "_slots")
+
     def __init__(self, disks: int, first: int) -> None:
         self._disks = disks
         self._first = first
@@ -52,6 +54,8 @@ class Dealer:
 
 class Coverage:
     """Which bytes of a range have come: sorted, disjoint intervals."""
+
+    __slots__ = ("_ends", "_starts")
 
     def __init__(self) -> None:
         self._starts: list[int] = []

@@ -4,52 +4,44 @@ from bisect import insort
 
 import trio
 
+from vtlfs.engine.memory import SMALLEST_BUFFER, Account
 from vtlfs.engine.stripe import Coverage
 from vtlfs.model import KIB
 
 LARGE_PIECE = 64 * KIB  # from this size on, a piece of a stripe unit is not copied
-
-
-class Buffers:
-    """Spare stripe unit buffers. Using one again saves the kernel the work of finding fresh pages."""
-
-    def __init__(self, size: int, spare: int) -> None:
-        self._size = size
-        self._spare = spare
-        self._free: list[bytearray] = []
-
-    def take(self) -> bytearray:
-        """Return a buffer with arbitrary content."""
-        return self._free.pop() if self._free else bytearray(self._size)
-
-    def give(self, buffer: bytearray) -> None:
-        """Take a buffer back."""
-        if len(self._free) < self._spare:
-            self._free.append(buffer)
+SMALL_UNIT = 64 * KIB  # of which no more has come, is kept in a smaller buffer rather than sent to its disk
 
 
 class UnitInHand:
     """A stripe unit that is being collected.
 
     Large pieces are kept as they came, small ones are copied together: what the kernel gathers arrives in pieces of a
-    mebibyte that begin anywhere, and a copy of every byte costs more than the hash.
+    mebibyte that begin anywhere, and a copy of every byte costs more than the hash. The buffer of a stream's first unit
+    begins small and is doubled; those of the following ones are whole from the beginning.
+
+    A unit that is `away` has no bytes in memory: all that has come is on its disk, and is read back before more comes,
+    for the BLAKE3 in a unit's record is that of all of it.
     """
 
     __slots__ = (
-        *("_buffer", "_pieces", "allocated", "coverage", "disk", "generation"),
+        *("_account", "_buffer", "_held", "_pieces", "allocated", "away", "coverage", "disk", "generation"),
         *("is_shared", "number", "owed", "sent", "slot"),
     )
 
-    def __init__(self, number: int, disk: int, slot: int) -> None:
+    def __init__(self, number: int, disk: int, slot: int, account: Account) -> None:
+        """`account` is the stream's."""
         self.number = number
         self.disk = disk
         self.slot = slot
         self.coverage = Coverage()
         self.allocated = False
+        self.away = False
         self.sent = 0  # bytes that are on the disk or on their way
         self.generation = 0  # how often it was sent
         self.owed: list[trio.Event] = []  # of those who wait for what was on its way to a place that it has left
         self.is_shared = False  # a thread that hangs may still read its bytes
+        self._account = account
+        self._held = 0  # bytes that are on the account
         self._buffer: bytearray | None = None
         self._pieces: list[tuple[int, memoryview]] = []  # by offset, without overlaps; while there is no buffer
 
@@ -64,13 +56,22 @@ class UnitInHand:
         self.allocated = False
         self.sent = self.generation = 0
 
-    def put(self, start: int, data: memoryview, buffers: Buffers) -> None:
-        """Take in bytes at `start` of the unit. `data` must never change."""
-        if self._buffer is None and len(data) >= LARGE_PIECE and not self.coverage.overlaps(start, start + len(data)):
+    def put(self, start: int, data: memoryview) -> None:
+        """Take in bytes at `start` of the unit, which is not away. `data` must never change."""
+        end = start + len(data)
+        if self._takes_whole(start, end):
             insort(self._pieces, (start, data), key=lambda piece: piece[0])
+            self._hold(memoryview(data.obj).nbytes)
         else:
-            self._gather(buffers)[start : start + len(data)] = data
-        self.coverage.add(start, start + len(data))
+            self._gather(end)[start:end] = data
+        self.coverage.add(start, end)
+
+    def needs(self, start: int, size: int) -> int:
+        """Return how many bytes of memory it takes to put so many bytes there."""
+        if self._takes_whole(start, start + size) and not self.away:
+            return size
+        have = 0 if self._buffer is None else len(self._buffer)
+        return max(0, self._capacity(max(start + size, self.coverage.end)) - have)
 
     def pieces(self) -> list[memoryview]:
         """Return what has come without a gap from the beginning. It stays as it is until `recycle`."""
@@ -84,6 +85,11 @@ class UnitInHand:
         """Tell whether all that has come without a gap is on its way."""
         return self.sent == self.coverage.prefix
 
+    @property
+    def has_gap(self) -> bool:
+        """Tell whether bytes are missing before some that have come."""
+        return self.coverage.end > self.coverage.prefix
+
     def peek(self, start: int, size: int) -> bytes:
         """Return bytes that have come, also behind a gap."""
         if self._buffer is not None:
@@ -95,17 +101,70 @@ class UnitInHand:
                 found[low - start : high - start] = data[low - at : high - at]
         return bytes(found)
 
-    def recycle(self, buffers: Buffers) -> None:
-        """Let go of the bytes."""
-        if self._buffer is not None and not self.is_shared:
-            buffers.give(self._buffer)
-        self._buffer, self._pieces = None, []
+    # --- memory -----------------------------------------------------------------------------------------------------
 
-    def _gather(self, buffers: Buffers) -> bytearray:
-        """Return the unit's buffer, with all that has come in it."""
-        if self._buffer is None:
-            self._buffer = buffers.take()
+    def recycle(self) -> None:
+        """Let go of the bytes."""
+        buffer, self._buffer, self._pieces = self._buffer, None, []
+        self._account.give(self._held)
+        self._held = 0
+        if buffer is not None and not self.is_shared:
+            self._account.budget.buffers.give(buffer)
+
+    def put_away(self) -> None:
+        """Let go of the bytes, all of which are on the unit's disk and nowhere on their way."""
+        self.recycle()
+        self.is_shared = False
+        self.away = True
+
+    def put_back(self, data: bytes) -> None:
+        """Take in again the bytes that were put away."""
+        assert self.away
+        assert len(data) == self.coverage.end
+        self.away = False
+        self._gather(len(data))[: len(data)] = data
+
+    def shrink(self) -> bool:
+        """Have no larger buffer than it takes; tell whether that has made room. Nothing may be on its way."""
+        end = self.coverage.end
+        if end > SMALL_UNIT or self._held <= self._size_for(end):
+            return False
+        data = self.peek(0, end)
+        self.recycle()
+        self.is_shared = False
+        self._buffer = bytearray(self._size_for(end))
+        self._buffer[:end] = data
+        self._hold(len(self._buffer))
+        return True
+
+    def _takes_whole(self, start: int, end: int) -> bool:
+        return self._buffer is None and end - start >= LARGE_PIECE and not self.coverage.overlaps(start, end)
+
+    def _gather(self, end: int) -> bytearray:
+        """Return a buffer for bytes up to `end`, with all that has come in it."""
+        old = self._buffer
+        if old is None or len(old) < end:
+            size = self._capacity(max(end, self.coverage.end))
+            buffer = self._buffer = self._account.budget.buffers.take(size)
+            if old is not None:
+                buffer[: len(old)] = old
             for start, data in self._pieces:
-                self._buffer[start : start + len(data)] = data
+                buffer[start : start + len(data)] = data
             self._pieces = []
+            self._hold(size - self._held)
+        assert self._buffer is not None
         return self._buffer
+
+    def _capacity(self, end: int) -> int:
+        """Return the size of the buffer for bytes up to `end`."""
+        return self._size_for(end) if self.number == 0 else self._account.budget.buffers.size
+
+    def _size_for(self, end: int) -> int:
+        size = SMALLEST_BUFFER
+        while size < end:
+            size *= 2
+        return min(size, self._account.budget.buffers.size)
+
+    def _hold(self, more: int) -> None:
+        self._held += more
+        self._account.take(more)

@@ -18,7 +18,7 @@ from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
 from vtlfs.model import KIB, MIB, IoMode, Opener
 
-MAX_EARLY = 64 * MIB  # kept of one handle, of what came too early
+MAX_EARLY = 64 * MIB  # kept of one handle, of what came too early; of all handles, what the memory budget has room for
 
 
 @dataclass(slots=True)
@@ -102,15 +102,22 @@ class WriteHandle:
     def _keep(self, offset: int, data: bytes) -> None:
         if self.refused:
             raise self.refused
-        if len(data) + sum(map(len, self.early.values())) > MAX_EARLY:
+        is_much = len(data) + sum(map(len, self.early.values())) > MAX_EARLY
+        if is_much or not self.session.account.hold_early(len(data)):
             raise NotSequential(offset, self.end)
+        self._drop_early(offset)
         self.early[offset] = data
+
+    def _drop_early(self, offset: int) -> bytes:
+        data = self.early.pop(offset, b"")
+        self.session.account.drop_early(len(data))
+        return data
 
     async def _write_early(self) -> None:
         """Write what was kept for this moment. Its writer believes it written, as with pages."""
         while self.early and (offset := min(self.early)) <= self.end:
             try:
-                await self._write_next(offset, self.early.pop(offset))
+                await self._write_next(offset, self._drop_early(offset))
             except VtlfsError as error:
                 self.session.refuse(error)
                 raise
@@ -135,7 +142,14 @@ class WriteHandle:
         """
         if not self.positions or self.session.length or self.early:
             raise NotPermitted("truncating")
-        self.base, self.before, self.inode.size = 0, None, 0
+        self.close()
+        self.base, self.inode.size = 0, 0
+
+    def close(self) -> None:
+        """Let go of what was loaded of the medium as it stood."""
+        if self.before is not None:
+            self.before.close()
+            self.before = None
 
     async def flush(self) -> None:
         """Keep close()'s promise. Raises what the session raises, and NotSequential where the stream has a gap."""

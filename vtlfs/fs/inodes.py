@@ -10,8 +10,12 @@ from itertools import count
 
 from pyfuse3 import ROOT_INODE, InodeT
 
+from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.session import WriteSession
 from vtlfs.fs.tree import FRESH, ROOT, MediumNode, Node, SessionNode, stable_number
+
+INODE_BYTES = 1024  # what an inode takes, roughly, with its medium
+SESSION_BYTES = 1024  # and the text of one that shows a session
 
 
 @dataclass(slots=True)
@@ -31,9 +35,10 @@ class Inode:
 
 
 class Inodes:
-    """All inodes that the kernel may still name."""
+    """All inodes that the kernel may still name, which are counted in the memory budget."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: MemoryBudget) -> None:
+        self._memory = memory
         root = Inode(ROOT_INODE, ROOT, lookups=1)
         self._inodes: dict[int, Inode] = {ROOT_INODE: root}
         self._fresh = count(FRESH)
@@ -61,11 +66,18 @@ class Inodes:
             inode.lookups -= lookups
             if inode.lookups <= 0:
                 del self._inodes[number]
+                self._memory.hold(-_size(inode.node))
 
     def _count(self, number: InodeT, node: Node) -> Inode:
         inode = self._inodes.get(number)
         if inode is None:
             inode = self._inodes[number] = Inode(number, node)
+            self._memory.hold(_size(node))
         inode.node = node
         inode.lookups += 1
         return inode
+
+
+def _size(node: Node) -> int:
+    """Return what an inode takes. What kind of node a number stands for never changes."""
+    return INODE_BYTES + (SESSION_BYTES if isinstance(node, SessionNode) else 0)

@@ -91,7 +91,7 @@ class Operations(pyfuse3.Operations):
         self._engine = engine
         self._options = options
         self._tree = Tree(engine)
-        self._inodes = Inodes()
+        self._inodes = Inodes(engine.memory)
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, _Listing] = {}
         self._numbers = count(1)
@@ -314,6 +314,7 @@ class Operations(pyfuse3.Operations):
         handle = self._handles.pop(fh)
         match handle:
             case WriteHandle():
+                handle.close()
                 handle.inode.writers.remove(handle.session)
                 self._end_writing(handle.inode)
                 await self._engine.release_writer(handle.session)

@@ -1,0 +1,281 @@
+"""The memory budget: idle streams are put away on their disks and go on whole, whatever befalls them meanwhile."""
+
+import errno
+import random
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from mounting import random_bytes as stream
+from scripted import OPENER, Rig, ScriptedDisk, make_library, rigged, until
+
+from vtlfs.engine import memory
+from vtlfs.engine.memory import MemoryBudget
+from vtlfs.engine.session import WriteSession
+from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.model import KIB, MIB
+
+UNIT = 64 * KIB
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(memory, "WORTH_A_WRITE", UNIT // 2)
+    monkeypatch.setattr(memory, "ROUND_SECONDS", 0.005)
+    monkeypatch.setattr("vtlfs.engine.unit.SMALL_UNIT", 4 * KIB)
+
+
+async def opened(rig: Rig, data: bytes = b"", barcode: str = "T1") -> WriteSession:
+    session = await rig.engine.open_writer(barcode, 0, OPENER)
+    if data:
+        await session.write(0, data)
+    return session
+
+
+async def end(rig: Rig, session: WriteSession, data: bytes) -> None:
+    await session.flush()
+    await rig.engine.release_writer(session)
+    known = rig.known(session)
+    assert (known.state, known.error, known.bytes) == ("released", None, len(data))
+    assert rig.durable(session) == data
+
+
+def budget(rig: Rig) -> MemoryBudget:
+    return rig.engine._means.memory
+
+
+def is_away(session: WriteSession) -> bool:
+    return all(unit.away for unit in session._units.values())
+
+
+@pytest.mark.parametrize("disks", [2, 3])
+@pytest.mark.parametrize("durable_close", [True, False])
+async def test_idle_streams_give_back_and_go_on(tmp_path: Path, disks: int, durable_close: bool):
+    library = make_library(tmp_path, disks=disks, unit=UNIT)
+    async with rigged(library, durable_close=durable_close) as rig:
+        budget(rig).limit = MIB
+        wanted, sessions = [stream(seed, 100_000) for seed in range(40)], []
+        for data in wanted:
+            sessions.append(await opened(rig, data[:50_000]))
+            assert budget(rig).used <= MIB
+        await until(lambda: not budget(rig).is_short, "memory")
+        assert sum(is_away(session) for session in sessions) > 20
+        for session, data in zip(sessions, wanted, strict=True):
+            assert await session.read(49_990, 100) == data[49_990:50_000]
+            for start in range(50_000, 100_000, 10_000):
+                await session.write(start, data[start : start + 10_000])
+            assert budget(rig).used <= MIB
+        for session, data in zip(sessions, wanted, strict=True):
+            await session.fsync()
+            await end(rig, session, data)
+        assert await rig.read("T1") == b"".join(wanted)
+        budget(rig).buffers.drop()
+        rig.engine._cache.drop_idle(-1)
+        assert budget(rig).used == 0
+
+
+async def test_streams_that_hold_little_are_left_alone(tmp_path: Path):
+    async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
+        budget(rig).limit = MIB
+        small = [await opened(rig, b"x") for _ in range(20)]
+        large = [await opened(rig, stream(seed, 50_000)) for seed in range(20)]
+        await until(lambda: not budget(rig).is_short, "memory")
+        assert not any(is_away(session) for session in small)
+        for session in small + large:
+            await rig.engine.release_writer(session)
+
+
+async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path):
+    async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
+        data = stream(1, UNIT + 10)
+        session = await opened(rig, data)
+        await session._outbox.settle()
+        assert session.account.held == UNIT
+        await session.give_back()
+        assert session.account.held == 4 * KIB
+        assert not is_away(session)
+        await session.write(len(data), data)
+        await end(rig, session, data + data)
+
+
+async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Path):
+    disks = [ScriptedDisk(number) for number in range(2)]
+    async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
+        session = await opened(rig, b"a" * 50_000)
+        async with trio.open_nursery() as nursery:
+            disk = disks[session._units[0].disk]
+            with disk.held("write"):
+                nursery.start_soon(session.give_back)
+                await until(lambda: disk.waiting, "the disk's write")
+                await session.write(50_000, b"b" * 10)
+        assert not is_away(session)
+        await end(rig, session, b"a" * 50_000 + b"b" * 10)
+
+
+async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path):
+    disks = [ScriptedDisk(number) for number in range(2)]
+    async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
+        session = await opened(rig, b"a" * 50_000)
+        async with trio.open_nursery() as nursery:
+            disk = disks[session._units[0].disk]
+            with disk.held("write"):
+                nursery.start_soon(session.give_back)
+                await until(lambda: disk.waiting, "the disk's write")
+                nursery.start_soon(end, rig, session, b"a" * 50_000)
+                await trio.testing.wait_all_tasks_blocked()
+        assert disk.count("write") == 1
+
+
+async def test_two_writes_have_a_unit_read_back(tmp_path: Path):
+    disks = [ScriptedDisk(number) for number in range(2)]
+    async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
+        session = await opened(rig, b"a" * 50_000)
+        await session.give_back()
+        assert is_away(session)
+        async with trio.open_nursery() as nursery:
+            disk = disks[session._units[0].disk]
+            with disk.held("read"):
+                nursery.start_soon(session.write, 50_000, b"b" * 10)
+                nursery.start_soon(session.write, 50_010, b"c" * 10)
+                await until(lambda: disk.waiting, "the disk's read")
+                assert not session.can_give()
+        await end(rig, session, b"a" * 50_000 + b"b" * 10 + b"c" * 10)
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path: Path, kind: str):
+    disks = [ScriptedDisk(number) for number in range(3)]
+    async with rigged(make_library(tmp_path, disks=3, unit=UNIT), disks) as rig:
+        session = await opened(rig, b"a" * 50_000)
+        bad = session._units[0].disk
+        disks[bad].fail(kind, errno.EIO)
+        await session.give_back()
+        assert is_away(session)
+        assert session._units[0].disk != bad
+        await session.write(50_000, b"b" * 10)
+        await end(rig, session, b"a" * 50_000 + b"b" * 10)
+
+
+async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path):
+    disks = [ScriptedDisk(number) for number in range(2)]
+    async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
+        session = await opened(rig, b"a" * 50_000)
+        disks[session._units[0].disk].fail("write", errno.EIO)
+        await session.give_back()
+        assert not is_away(session)
+        with pytest.raises(DiskError):
+            await session.write(50_000, b"b")
+        await rig.engine.release_writer(session)
+        assert rig.known(session).error == "EIO"
+        budget(rig).buffers.drop()
+        assert budget(rig).used == 0
+
+
+async def test_a_unit_that_can_not_be_read_back_takes_no_more(tmp_path: Path):
+    async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
+        session = await opened(rig, b"a" * 50_000)
+        await session.flush()
+        await session.give_back()
+        assert is_away(session)
+        [unit] = rig.units(session)
+        rig.disks[unit.disk].damage(unit)
+        with pytest.raises(DamagedUnit):
+            await session.write(50_000, b"b")
+        assert session.length == 50_000
+        await rig.engine.release_writer(session)
+        assert rig.known(session).bytes == 50_000
+
+
+async def test_what_has_a_gap_stays_in_memory(tmp_path: Path):
+    async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(4096, b"b" * 4096)  # as the kernel sends pages
+        await session.give_back()
+        assert not is_away(session)
+        budget(rig).limit = 1
+        with trio.fail_after(0.5):  # which no other stream's memory is waited for, for it may be what that waits for
+            await session.write(0, b"a" * 4096)
+        await end(rig, session, b"a" * 4096 + b"b" * 4096)
+
+
+async def test_writers_wait_for_memory_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.2)
+    disks = [ScriptedDisk(number) for number in range(2)]
+    async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
+        budget(rig).limit = MIB
+        with disks[0].held("write"), disks[1].held("write"):
+            sessions = []
+            for seed in range(14):
+                sessions.append(await opened(rig, stream(seed, 50_000)))
+            late = await rig.engine.open_writer("T1", 0, OPENER)
+            began = trio.current_time()
+            with trio.fail_after(30):
+                await late.write(0, stream(99, 50_000))
+            assert trio.current_time() - began >= 0.2
+        await end(rig, late, stream(99, 50_000))
+        for session in sessions:
+            await rig.engine.release_writer(session)
+
+
+async def write_somehow(session: WriteSession, data: bytes, chance: random.Random) -> None:
+    """Write a stream in blocks of any size, with flushes and reads of its own bytes in between."""
+    while session.length < len(data):
+        at = session.length
+        await session.write(at, data[at : at + chance.choice([1, 500, 4096, 30_000, UNIT, 70_000])])
+        match chance.randrange(6):
+            case 0:
+                await session.flush()
+            case 1:
+                start = chance.randrange(session.length)
+                assert await session.read(start, 5000) == data[start : session.length][:5000]
+        await trio.sleep(chance.random() / 500)
+
+
+async def put_away(sessions: list[WriteSession]) -> None:
+    """Have the streams give back all the time, one after the other."""
+    while True:
+        for session in sessions:
+            if session.can_give():
+                await session.give_back()
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed: int):
+    chance = random.Random(seed)
+    disks = [ScriptedDisk(number) for number in range(2 + seed % 2)]
+    async with rigged(make_library(tmp_path, disks=len(disks), unit=UNIT), disks) as rig:
+        wanted = [stream(100 * seed + number, chance.randrange(1, 6 * UNIT)) for number in range(4)]
+        sessions = [await rig.engine.open_writer("T1", 0, OPENER) for _ in wanted]
+        if len(disks) > 2:
+            disks[1].fail("write", errno.EIO, at=3)
+
+        async with trio.open_nursery() as giving:
+            giving.start_soon(put_away, sessions)
+            async with trio.open_nursery() as nursery:
+                for session, data in zip(sessions, wanted, strict=True):
+                    nursery.start_soon(write_somehow, session, data, chance)
+            giving.cancel_scope.cancel()
+        assert sum(disk.count("read") for disk in disks)
+        for fault in disks[1].faults:
+            fault.happened = True
+        for session, data in zip(sessions, wanted, strict=True):
+            await end(rig, session, data)
+
+
+async def test_without_files_to_open_only_streams_that_have_some_are_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
+        monkeypatch.setattr(memory, "SPARE_FILES", 1 << 40)
+        with_files = [await opened(rig, stream(seed, 40_000)) for seed in range(8)]
+        for session in with_files:
+            await session.flush()
+        budget(rig).limit = MIB
+        without = [await opened(rig, stream(seed, 40_000)) for seed in range(8)]
+        await until(lambda: all(is_away(session) for session in with_files), "memory")
+        assert not any(is_away(session) for session in without)
+        for session in with_files + without:
+            await rig.engine.release_writer(session)

@@ -1,0 +1,50 @@
+"""The memory of a mount is bounded by `[memory] limit`, not by who has files open; and it goes back to the system."""
+
+from pathlib import Path
+
+import pytest
+from crowd import HALF, READ, content, crowd, resident
+from mounting import OnDisks, random_bytes, require_fuse, wait_until
+
+from vtlfs.config import FILE_NAME
+from vtlfs.model import KIB, MIB
+
+SMALL, HALVES, READERS = 700, 250, 550
+MORE = 1000
+EACH = 16 * KIB  # that an open file may cost besides
+OTHER = 24 * MIB  # what malloc has not given back yet, and the database
+
+
+def limited(root: Path, disks: int) -> OnDisks:
+    library = OnDisks(root, disks)
+    settings = library.path / FILE_NAME
+    text = settings.read_text()
+    assert 'limit = "256MiB"' in text
+    settings.write_text(text.replace('limit = "256MiB"', 'limit = "64MiB"'))
+    return library
+
+
+@pytest.mark.parametrize(("disks", "options"), [(2, "sync=none"), (3, "sync=close")])
+@pytest.mark.timeout(120)
+def test_a_crowd_of_idle_files_takes_no_more_than_the_limit(tmp_path: Path, disks: int, options: str):
+    require_fuse()
+    library = limited(tmp_path, disks)
+    with library.mounted(options) as mounted:
+        mounted.medium("T1").write_bytes(random_bytes(1, 8 * MIB))
+        before = resident(mounted.pid)
+        with crowd() as files:
+            files.write(mounted.medium("T2"), SMALL, HALVES)
+            files.read(mounted.medium("T1"), READERS)
+            files.again(files.readers, 5 * MIB)
+            files.go_on(MORE)
+            took = resident(mounted.pid) - before
+            assert took < 64 * MIB + OTHER + (SMALL + HALVES + READERS) * EACH, f"{took / MIB:.0f} MiB"
+        wait_until(lambda: resident(mounted.pid) - before < OTHER, "memory goes back to the system")
+        mounted.medium("T2").stat()  # waits for what was closed
+        lengths = {HALF + MORE: HALVES, 1: SMALL}
+        found = library.tape_files("T2")
+        assert sorted(file.bytes for file in found) == sorted(
+            size for size, count in lengths.items() for _ in range(count)
+        )
+        wanted = sorted(content(number, HALF + MORE) for number in range(HALVES))
+        assert sorted(mounted.file("T2", file.number).read_bytes() for file in found if file.bytes > READ) == wanted

@@ -1,0 +1,27 @@
+"""A lock that takes no memory while nobody holds it: an idle stream has several, and a trio.Lock is half a kilobyte."""
+
+import trio
+
+
+class LazyLock:
+    """As trio.Lock, in an `async with`. Used in the trio loop."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock: trio.Lock | None = None
+
+    def locked(self) -> bool:
+        """Tell whether somebody holds the lock."""
+        return self._lock is not None
+
+    async def __aenter__(self) -> None:
+        if self._lock is None:
+            self._lock = trio.Lock()
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._lock is not None
+        self._lock.release()
+        if not self._lock.locked():  # nobody was waiting, to whom it would have gone
+            self._lock = None

@@ -1,0 +1,125 @@
+"""What the readers of a mount have loaded: one cache for all of them, the least recently used stripe unit goes first.
+
+A reader finds its loads by unit number in a dictionary of its own; the cache counts them all, and takes the oldest out
+of that dictionary, whoever's it is. What is still on its way from a disk can't be dropped: readers wait where that is
+much. Used in the trio loop.
+"""
+
+from collections import OrderedDict
+from typing import Protocol
+
+import outcome
+import trio
+
+from vtlfs.engine.memory import MemoryBudget
+
+IDLE_SECONDS = 5.0  # a load that nobody has used for so long is dropped
+
+
+class Reader(Protocol):
+    """Whoever loads."""
+
+    loads: "dict[int, Load]"
+
+    def emptied(self) -> None:
+        """Take note that nothing is loaded any more: whoever goes on reading begins anew."""
+
+
+class Load:
+    """A stripe unit on its way from its disk, or here."""
+
+    __slots__ = ("arrived", "at", "number", "reader", "result", "size")
+
+    def __init__(self, number: int, size: int, reader: Reader) -> None:
+        self.number = number
+        self.size = size
+        self.reader: Reader | None = reader  # None when it was dropped
+        self.at = 0.0  # when it was last used
+        self.arrived = trio.Event()
+        self.result: outcome.Outcome[bytes] | None = None
+
+
+class LoadCache:
+    """See the module."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        budget.caches.append(self)
+        self._here: OrderedDict[Load, None] = OrderedDict()  # the least recently used first
+        self.readers = 0  # that have something here, or on its way
+        self._bytes = 0  # also of those on their way
+        self._coming = 0  # bytes of these
+        self._less_coming: trio.Event | None = None  # somebody waits until less is on its way
+
+    async def room(self, size: int) -> None:
+        """Wait until a unit of this size may be loaded. One always may."""
+        while self._coming and self._coming + size > self._budget.loaded:
+            if self._less_coming is None:
+                self._less_coming = trio.Event()
+            await self._less_coming.wait()
+
+    def may_read_ahead(self, size: int) -> bool:
+        """Tell whether a unit may be loaded that nobody has asked for yet."""
+        return self._coming + size <= self._budget.read_ahead and not self._budget.is_short
+
+    def begin(self, load: Load) -> None:
+        """Count a load, which goes into its reader's dictionary."""
+        self._bytes += load.size
+        self._coming += load.size
+        self._budget.take(load.size)
+        assert load.reader is not None
+        self.readers += not load.reader.loads
+        load.reader.loads[load.number] = load
+        self._trim()
+
+    def settle(self, load: Load, result: "outcome.Outcome[bytes]") -> None:
+        """Take in what has come of a load."""
+        load.result = result
+        load.arrived.set()
+        self._coming -= load.size
+        if self._less_coming is not None:
+            self._less_coming.set()
+            self._less_coming = None
+        if load.reader is None:
+            self._free(load)
+        else:
+            load.at = trio.current_time()
+            self._here[load] = None
+            self._trim()
+
+    def touch(self, load: Load) -> None:
+        """Note that a load was used just now."""
+        if load in self._here:
+            load.at = trio.current_time()
+            self._here.move_to_end(load)
+
+    def drop(self, load: Load) -> None:
+        """Have a load in its reader's dictionary no longer. Who waits for it still gets it."""
+        reader, load.reader = load.reader, None
+        if reader is not None and reader.loads.get(load.number) is load:
+            del reader.loads[load.number]
+            if not reader.loads:
+                self.readers -= 1
+                reader.emptied()
+        if load in self._here:
+            del self._here[load]
+            self._free(load)
+
+    def drop_idle(self, seconds: float = IDLE_SECONDS) -> None:
+        """Drop what nobody has used for a while."""
+        until = trio.current_time() - seconds
+        while self._here and (oldest := next(iter(self._here))).at < until:
+            self.drop(oldest)
+
+    def _trim(self) -> None:
+        """Drop the least recently used loads, but the very last, until what is left is within the readers' share.
+
+        While memory is short, the share is smaller: to load a unit again costs less than to put a stream away.
+        """
+        most = self._budget.loaded // (4 if self._budget.is_short else 1)
+        while self._bytes > most and len(self._here) > 1:
+            self.drop(next(iter(self._here)))
+
+    def _free(self, load: Load) -> None:
+        self._bytes -= load.size
+        self._budget.give(load.size)
