@@ -274,14 +274,17 @@ def test_without_a_disk_the_library_can_be_mounted_for_reading(lived: Lived):
                     mounted.file(barcode, number).read_bytes()
 
 
-def test_disk_that_comes_back_brings_the_rest(lived: Lived, tmp_path: Path):
+@pytest.mark.parametrize("begins_with", ["nothing", "a copy", "the old one", "the old one, and copies"])
+def test_disk_that_comes_back_brings_the_rest(lived: Lived, tmp_path: Path, begins_with: str):
     before = lived.tables()
     lived.lose()
-    lived.forget_copies()
+    if "cop" not in begins_with:
+        lived.forget_copies()
     shutil.move(lived.disks[1], tmp_path / "away")
     lived.rebuild(1)
     shutil.move(tmp_path / "away", lived.disks[1])
-    lived.lose()
+    if "old" not in begins_with:
+        lived.lose()
     lived.rebuild()
     assert lived.tables()["stripe_unit"] == before["stripe_unit"]
     lived.check()

@@ -11,6 +11,7 @@ from pathlib import Path
 from vtlfs.engine import copies, invariants, tracking
 from vtlfs.engine.connection import TABLES, fresh_tables
 from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.units import UNKNOWN
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.model import DiskRecord, Watermark, check_barcode
 
@@ -30,6 +31,7 @@ class Base:
     number: int
     made_at: str
     commits: int
+    is_whole: bool  # it knows where every stripe unit lies, which after a rebuild without a disk it does not
     is_old: bool = False
 
 
@@ -42,10 +44,20 @@ class Begun:
     notes: list[str]
 
 
-def begin(library: Path, temporary: Path, uuid: str, disks: dict[int, Path], records: Sequence[DiskRecord]) -> Begun:
+def begin(
+    library: Path,
+    temporary: Path,
+    uuid: str,
+    disks: dict[int, Path],
+    records: Sequence[DiskRecord],
+    *,
+    complete: bool,
+) -> Begun:
     """Put the newest database that is in order at `temporary`: the old one or a copy; or else an empty one.
 
-    `records` of the disks are what an empty one begins with. The old one and the copies stay as they are.
+    `records` of the disks are what an empty one begins with. `complete`: all disks are there, so that one which was
+    rebuilt without some of them is taken only where there is no other: a disk that comes back brings what that lacks.
+    The old one and the copies stay as they are.
     """
     refused: list[str] = []
     found: list[tuple[int, int]] = []
@@ -55,35 +67,41 @@ def begin(library: Path, temporary: Path, uuid: str, disks: dict[int, Path], rec
         except OSError as error:
             refused.append(f"disk {disk} ({path}): {copies.DIRECTORY}: {error.strerror}")
     newest = max(found, default=(0, 0))[0]
-    old, notes = _old(library / tracking.FILE_NAME, temporary.with_name(f"{temporary.name}.old"), uuid)
-    base = _newest_copy(temporary, uuid, [(number, disks[disk]) for number, disk in _newest_first(found)], refused)
-    if old is not None and (base is None or old.commits >= base.commits):
-        remove(temporary)
-        temporary.with_name(f"{temporary.name}.old").rename(temporary)
-        base = old
-    remove(temporary.with_name(f"{temporary.name}.old"))
+    kept = temporary.with_name(f"{temporary.name}.old")
+    old, notes = _old(library / tracking.FILE_NAME, kept, uuid)
+    places = [(number, disks[disk]) for number, disk in sorted(found, key=lambda one: (-one[0], one[1]))]
+    for wants_whole in (True, False) if complete else (False,):
+        wrong: list[str] = []
+        base = _newest_copy(temporary, uuid, places, wrong, wants_whole=wants_whole)
+        if old is not None and (old.is_whole or not wants_whole) and (base is None or old.commits >= base.commits):
+            remove(temporary)
+            kept.rename(temporary)
+            base = old
+        if base is not None:
+            break
+    remove(kept)
     if base is None:
         remove(temporary)
         tracking.create(temporary.parent, uuid, records, NO_DRIVES, records[0].added_at, name=temporary.name)
-        refused.append(NO_COPY)
+        wrong.append(NO_COPY)
     _count_on(temporary, newest)
-    return Begun(base, refused, notes)
+    return Begun(base, [*refused, *wrong], notes)
 
 
-def _newest_first(copies_found: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    return sorted(copies_found, key=lambda one: (-one[0], one[1]))
-
-
-def _newest_copy(temporary: Path, uuid: str, found: list[tuple[int, Path]], refused: list[str]) -> Base | None:
+def _newest_copy(
+    temporary: Path, uuid: str, places: list[tuple[int, Path]], refused: list[str], *, wants_whole: bool
+) -> Base | None:
     """Put the first copy that is in order at `temporary`; note what is wrong with those before it."""
-    for number, disk in found:
+    for number, disk in places:
         path = copies.path_of(disk, number)
         try:
             _fetch(disk, number, temporary)
-            made_at, commits = _check(temporary, uuid)
-            return Base(path, number, made_at, commits)
+            made_at, commits, is_whole = _check(temporary, uuid)
         except _REFUSED as error:
             refused.append(f"{path}: not used: {_why(error, temporary)}")
+            continue
+        if is_whole or not wants_whole:
+            return Base(path, number, made_at, commits, is_whole)
     return None
 
 
@@ -98,7 +116,7 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
                 shutil.copyfile(f"{file}{suffix}", f"{temporary}{suffix}")
         with closing(sqlite3.connect(temporary)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")  # folds in the log
-        made_at, commits = _check(temporary, uuid)
+        made_at, commits, is_whole = _check(temporary, uuid)
         with closing(Tracking(temporary.parent, name=temporary.name)) as old:
             for rule in invariants.rules(old):
                 for problem in invariants.broken(old, rule):
@@ -106,10 +124,10 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
     except _REFUSED as error:
         remove(temporary)
         return None, [f"{file}: not used: {_why(error, temporary)}"]
-    return Base(file, 0, made_at, commits, is_old=True), []
+    return Base(file, 0, made_at, commits, is_whole, is_old=True), []
 
 
-_REFUSED = (VtlfsError, OSError, sqlite3.Error)
+_REFUSED = (VtlfsError, OSError, sqlite3.Error, UnicodeDecodeError)  # the last: of a damaged text
 
 
 def _why(error: BaseException, temporary: Path) -> str:
@@ -133,8 +151,11 @@ def _fetch(disk: Path, number: int, temporary: Path) -> None:
         os.close(descriptor)
 
 
-def _check(file: Path, uuid: str) -> tuple[str, int]:
-    """Return when a copy was made, and how many commits it has. Raises LibraryError where it is not in order."""
+def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
+    """Return when a copy was made, how many commits it has, and whether it knows where everything lies.
+
+    Raises LibraryError where it is not in order.
+    """
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         if connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
@@ -149,7 +170,8 @@ def _check(file: Path, uuid: str) -> tuple[str, int]:
         for (barcode,) in copy.execute("SELECT barcode FROM medium"):
             check_barcode(barcode)
         made_at, commits = copy.one("SELECT coalesce(begun_at, created_at), commits FROM copy, library")
-        return str(made_at), int(commits)
+        lacks = copy.first("SELECT 1 FROM stripe_unit WHERE blake3 = ? LIMIT 1", UNKNOWN)
+        return str(made_at), int(commits), lacks is None
 
 
 def _count_on(temporary: Path, newest: int) -> None:
@@ -161,15 +183,17 @@ def _count_on(temporary: Path, newest: int) -> None:
 
 
 class Ended:
-    """Asks which sessions have ended, in a thread of its own, while nobody changes the database."""
+    """Asks which sessions have ended and lack nothing, in a thread of its own, while nobody changes the database."""
 
     def __init__(self, file: Path) -> None:
         self._connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
     def among(self, first: int, last: int) -> set[int]:
-        """Return those of the sessions `first` to `last` that have ended."""
+        """Return those of the sessions `first` to `last` of which the database knows all there is."""
         rows = self._connection.execute(
-            "SELECT id FROM session WHERE id BETWEEN ? AND ? AND state <> 'open'", (first, last)
+            "SELECT id FROM session WHERE id BETWEEN ? AND ? AND state <> 'open'"
+            " AND NOT EXISTS (SELECT 1 FROM stripe_unit WHERE session = id AND blake3 = ?)",
+            (first, last, UNKNOWN),
         )
         return {row[0] for row in rows}
 
@@ -179,10 +203,11 @@ class Ended:
 
 
 def add_disks(database: Tracking, records: Sequence[DiskRecord]) -> None:
-    """Add the disks that the database does not know."""
+    """Add the disks that the database does not know, or knows only to be missing."""
     for disk in records:
         database.execute(
-            "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE"
+            " SET uuid = excluded.uuid, added_at = excluded.added_at WHERE uuid LIKE 'unknown, of disk %'",
             *(disk.number, disk.uuid, disk.path, disk.added_at),
         )
 

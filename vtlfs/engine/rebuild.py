@@ -108,6 +108,7 @@ class _Rebuild:
                 self._uuid,
                 {number: path for number, (path, _) in self._labels.items()},
                 self._records(0),
+                complete=not self._without,
             )
             reached("rebuild.begun")
             with closing(Tracking(self._path, name=TEMPORARY)) as tracking:

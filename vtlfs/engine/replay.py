@@ -21,6 +21,7 @@ SPARE_SNAPSHOTS = 100  # numbers likewise
 MAX_GAP = 1 << 47  # bytes of a medium of which nothing is left; more is not believed
 MAX_GAP_FILES = 1_000_000
 TOLD_EVERY = 500
+NOBODY = Opener("unknown", 0, 0, 0, "?")  # who wrote a tape file of which nothing is left
 
 Progress = Callable[[str, int], None]
 
@@ -90,13 +91,14 @@ class Replay:
         )
         self._tracking.set_drives(drives)
         mount: int | None = None
-        rows = "SELECT session, opening, ending, id IS NOT NULL FROM found LEFT JOIN main.session ON id = session"
-        for done, (session, text, ending, is_known) in enumerate(ask(f"{rows} ORDER BY session")):
+        rows = "SELECT session, opening, ending, state, bytes FROM found LEFT JOIN main.session ON id = session"
+        for done, (session, text, ending, state, size) in enumerate(ask(f"{rows} ORDER BY session")):
             if done % TOLD_EVERY == 0:
                 self._progress("sessions", done)
             opening = opening_of(text)
             length = None if ending is None else (ending_of(ending).bytes or 0)
-            if is_known:
+            if state is not None:
+                length = length if state == State.OPEN else size  # the latter has a tape file of that length already
                 self._units.record(session, opening.stripe_unit, length, opening.disks)
                 continue
             if mount is None:  # it stands for those that nobody knows any more
@@ -112,11 +114,14 @@ class Replay:
     def _add_tape_files(self, barcode: str) -> None:
         """Put the sessions that have ended on their medium, each where it was; then those that left no tape file."""
         rows = self._tracking.execute(
-            "SELECT session, ending FROM found WHERE medium = ? AND ending IS NOT NULL ORDER BY tape_file, session",
+            "SELECT session, ending FROM found WHERE medium = ? AND ending IS NOT NULL AND session NOT IN"
+            " (SELECT id FROM main.session WHERE state <> 'open') ORDER BY tape_file, session",
             barcode,
         )
         for session, text in rows:
             ending = ending_of(text)
+            if ending.tape_file is not None and self._takes_placeholder(session, barcode, ending):
+                continue
             if ending.tape_file is None or self._reach(barcode, ending):
                 self._end(session, ending)
             else:
@@ -142,6 +147,33 @@ class Replay:
                 self._note_guess(session, barcode, number)
             self._end(session, Ending(State.RECOVERED, None, self._at, number, start, length))
             medium = self._tracking.medium(barcode)
+        return True
+
+    def _takes_placeholder(self, session: int, barcode: str, ending: Ending) -> bool:
+        """Put a session where a rebuild without the disk that it is on has kept its place; False where none has."""
+        row = self._tracking.first(
+            "SELECT id FROM tape_file JOIN main.session AS session ON id = session WHERE tape_file.medium = ?"
+            " AND number = ? AND start = ? AND tape_file.bytes = ? AND host = ? AND pid = 0 AND program = ?",
+            *(barcode, ending.tape_file, ending.start, ending.bytes, NOBODY.host, NOBODY.program),
+        )
+        if row is None:
+            return False
+        change, at = self._tracking.execute, ending.released_at
+        change("UPDATE tape_file SET session = ?, released_at = ? WHERE session = ?", session, at, row[0])
+        change("DELETE FROM main.stripe_unit WHERE session = ?", row[0])
+        change("DELETE FROM main.session WHERE id = ?", row[0])
+        change("UPDATE library SET sessions = sessions - 1")
+        change(
+            "UPDATE main.session SET state = ?, error = ?, released_at = ?, requests = coalesce(?, requests),"
+            " tape_file = ? WHERE id = ?",
+            *(str(ending.state), ending.error, at, ending.requests, ending.tape_file, session),
+        )
+        change(
+            "UPDATE medium SET written_at = ? WHERE barcode = ? AND tape_files = ?",
+            at,
+            barcode,
+            (ending.tape_file or 0) + 1,
+        )
         return True
 
     def _fitting(self, barcode: str, count: int, size: int) -> list[tuple[int | None, int]]:
@@ -174,8 +206,7 @@ class Replay:
         """Add a session for a tape file of which nothing is left, so that those behind it stay where they are."""
         session = self._tracking.lease_sessions(1)[0]
         mount = self._tracking.mounts()[-1].id
-        nobody = Opener("unknown", 0, 0, 0, "?")
-        self._tracking.open_session(session, mount, nobody, Access.WRITE, 0, barcode, MAX_STRIPE_UNIT, self._at)
+        self._tracking.open_session(session, mount, NOBODY, Access.WRITE, 0, barcode, MAX_STRIPE_UNIT, self._at)
         disks = int(self._tracking.one("SELECT count(*) FROM disk")[0])
         self._units.record_new(session, MAX_STRIPE_UNIT, size, disks)
         self._placeholders.add(session)

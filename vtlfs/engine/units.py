@@ -33,8 +33,8 @@ class Units:
         execute("DELETE FROM record WHERE session = ? AND trusted", session)
         execute(
             "INSERT INTO record SELECT session, unit, bytes, disk, slot, blake3, 1 FROM main.stripe_unit"
-            " WHERE session = ?",
-            session,
+            " WHERE session = ? AND blake3 <> ?",
+            *(session, UNKNOWN),
         )
         execute("DELETE FROM main.stripe_unit WHERE session = ?", session)
         return self.record_new(session, stripe_unit, length, disks)
