@@ -123,7 +123,9 @@ def live_on(killed: Killed) -> Outcome:
             outcome.named.append(f"rebuild: {failure}")
             outcome.lost = {stream.session: "not rebuilt" for stream in killed.streams}
             return outcome
-        outcome.named += [f"rebuild: {text}" for text in (*rebuilt.findings.damaged, *map(str, rebuilt.findings.lost))]
+        findings = rebuilt.findings
+        told = (*findings.damaged, *findings.ignored, *map(str, findings.lost))
+        outcome.named += [f"rebuild: {text}" for text in told]
         library = rebuilt.library
     for stream in killed.streams:
         read(library, stream, outcome)
@@ -148,8 +150,11 @@ def read(library: Library, stream: Stream, outcome: Outcome) -> None:
     except VtlfsError as error:
         outcome.lost[stream.session] = str(error)
     else:
-        if b"".join(pieces) == stream.content:
+        content = b"".join(pieces)
+        if content == stream.content:
             outcome.right.add(stream.session)
+        elif stream.content.startswith(content):
+            outcome.lost[stream.session] = f"{len(content)} of {len(stream.content)} bytes"
         else:
             outcome.wrong.append(stream.session)
 

@@ -26,6 +26,8 @@ COMPARISONS = {
     ("engine/copies.py", "again_at"),
     ("snap/retention.py", "taken_at"),
     ("snap/retention.py", "newer_at"),
+    ("engine/heap.py", "trimmed_at"),  # a monotonic clock
+    ("engine/memory.py", "_let_in_at"),  # a monotonic clock
     ("engine/session.py", "_announced_at"),  # this and the following are times of a monotonic clock
     ("disks/pool.py", "_tried_at"),
 }

@@ -134,7 +134,7 @@ def _made_by(names: tuple[str, ...]) -> Objects:
 def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
     """Return the error of a database that can't be opened, with what to do about it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if _is_damage(error):
+    if _is_damage(error) or code == sqlite3.SQLITE_ERROR:  # the latter: it has other columns than it is to have
         return LibraryError(f"{path}: {_first_line(error)}; {REMEDY}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return LibraryError(

@@ -87,7 +87,7 @@ class LoadCache:
             self._here[load] = None
             self._trim()
 
-    def touch(self, load: Load) -> None:
+    def note_use(self, load: Load) -> None:
         """Note that a load was used just now."""
         if load in self._here:
             load.at = trio.current_time()

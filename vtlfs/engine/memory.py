@@ -90,7 +90,7 @@ class Account:
             self.budget.early -= size
             self.give(size)
 
-    def touch(self) -> None:
+    def note_use(self) -> None:
         """Note that the stream was written just now."""
         self.at = trio.current_time()
         self.budget.touched(self)
@@ -299,7 +299,7 @@ class MemoryBudget:
             assert account.stream is not None
             await account.stream.give_back()
             if account.is_open and account.held >= held:
-                account.touch()  # so that the others come first
+                account.note_use()  # so that the others come first
         finally:
             self._giving.discard(account)
             self._wake.set()

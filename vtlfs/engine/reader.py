@@ -105,7 +105,7 @@ class StreamReader:
         found = self.loads.pop(number, None)
         if found is not None:
             self.loads[number] = found
-            self._cache.touch(found)
+            self._cache.note_use(found)
             return found
         row = self._row(number)
         disk = self._disk(row)

@@ -237,4 +237,11 @@ class Replay:
             if there < units:
                 lost = Lost(session.medium, session.tape_file or 0, number, session.bytes, units, units - there)
                 self._findings.lost.append(lost)
+        self._findings.tell(
+            ignored=[
+                f"session {session}: a stripe unit that a disk describes is not whole; if no power cut was the cause,"
+                " the stream has lost its end"
+                for session in sorted(self._units.torn)
+            ]
+        )
         self._findings.lost.sort(key=lambda lost: (lost.medium, lost.tape_file))

@@ -128,7 +128,7 @@ class WriteSession:
             raise
         self.length = max(self.length, offset + len(data))
         self._closed = False
-        self.account.touch()
+        self.account.note_use()
         await self._outbox.send(full)
         await self._ease()
         for piece in repeats:

@@ -20,6 +20,7 @@ class Units:
 
     def __init__(self, tracking: Tracking, disks: dict[int, Disk]) -> None:
         self.lacking: set[int] = set()  # sessions of which units are recorded that are nowhere
+        self.torn: set[int] = set()  # sessions without an end, of which a unit is described that is not whole
         self._tracking = tracking
         self._disks = disks
 
@@ -66,6 +67,8 @@ class Units:
             candidates = [(StripeUnit(session, row[0], row[2], row[3], row[1], row[4]), row[5]) for row in group]
             if length is None:
                 unit = self._largest_whole(candidates, stripe_unit) if number == following else None
+                if number == following and unit is not candidates[0][0]:
+                    self.torn.add(session)
                 if unit is None:
                     return
                 yield unit
