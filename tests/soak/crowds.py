@@ -53,6 +53,8 @@ class Crowds:
             wanted += size
             report.count("idle files", opened)
         if self._processes:
+            for mount in self.stage.mounts.values():  # which waits until every stream that was closed is released
+                mount.medium(CROWD_WRITES).stat()
             with closing(Library.open(self.stage.library.path).tracking(read_only=True)) as tracking:
                 written = tracking.medium(CROWD_WRITES).bytes
             report.want(written == wanted, f"a crowd of idle files wrote {wanted} bytes, {written} are there")
