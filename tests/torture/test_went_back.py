@@ -144,11 +144,8 @@ def test_one_disk_that_knows_is_enough(killed: Killed, disk: int):
     for number, path in enumerate(killed.disks):
         if number != disk:
             (path / "vtlfs-disk.mark").write_bytes(os.urandom(4096))
-    marks = [path / "vtlfs-disk.mark" for path in killed.disks]
-    assert all(mark.exists() for mark in marks)
-    told = killed.vtlfs("status", killed.path, status=None)
-    # A mark is written on the first disk that takes it, and on the others soon after: a kill may come in between.
-    assert "is older than the disks" in told or disk != 0
+    # Its mark may lack the last commits, for each waits for one disk only; the log has lost far more than those.
+    assert "is older than the disks" in killed.vtlfs("status", killed.path, status=3)
 
 
 # --- damaged pages and rows -----------------------------------------------------------------------------------------
