@@ -41,7 +41,12 @@ def each(paths: Sequence[Path], ask: Callable[[Path], Any], seconds: float = SEC
 def _start(path: Path, ask: Callable[[Path], Any]) -> tuple[int, int]:
     """Start a child; return its process and where to read its answer."""
     reading, writing = os.pipe()
-    process = os.fork()
+    try:
+        process = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if process:
         os.close(writing)
         return process, reading

@@ -129,10 +129,10 @@ class MarkWriter(Protocol):
     """Raises the marks of all disks of a library."""
 
     def advance(self, mark: Watermark) -> None:
-        """Raise the marks. Returns when one disk has taken it, or none does so soon. Any thread may call it."""
+        """Raise the marks. Returns when one disk has taken it, or none does so soon. Any thread may call it.
 
-    def close(self) -> None:
-        """Make the marks durable, as far as the disks answer soon."""
+        The commit is made, so what fails here is no error of its own: the next mark makes up for it.
+        """
 
 
 class MarkChildren:
@@ -149,10 +149,8 @@ class MarkChildren:
             with suppress(OSError):  # a disk that fails has no mark; the others have
                 write(disk, self._library, mark, durable=True)
 
-        aside.each(self._disks, one)
-
-    def close(self) -> None:
-        """Do nothing: each mark was synced."""
+        with suppress(OSError):  # no process can be started, or no pipe be made
+            aside.each(self._disks, one)
 
 
 class MarkThreads:
@@ -183,8 +181,9 @@ class MarkThreads:
                     threading.Thread(target=self._work, args=(disk,), name=f"mark.{number}", daemon=True)
                     for number, disk in enumerate(self._tried)
                 ]
-                for thread in self._threads:
-                    thread.start()
+                with suppress(RuntimeError):  # no thread can be started: a limit of the process
+                    for thread in self._threads:
+                        thread.start()
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._is_taken(mark.commits), PATIENCE_SECONDS):
                 self._late.update(disk for disk, tried in self._tried.items() if tried < mark.commits)
@@ -196,7 +195,8 @@ class MarkThreads:
             self._changed.notify_all()
         deadline = monotonic() + END_SECONDS
         for thread in self._threads:
-            thread.join(max(0.0, deadline - monotonic()))
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - monotonic()))
 
     def _is_taken(self, commits: int) -> bool:
         """Tell whether a disk has the mark, or every disk has failed to take it or is late anyhow."""

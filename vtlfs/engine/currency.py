@@ -1,6 +1,6 @@
 """Whether a tracking database is the newest that the library has had: what it says against what the disks know.
 
-Three witnesses, each cheap: the high-water marks (how far the database had come when it last acknowledged something),
+Two witnesses, both cheap: the high-water marks (how far the database had come when it last acknowledged something),
 and member files of sessions whose identifiers it says it has never given. A database that is behind them went back: an
 older one was put in its place, or its write-ahead log lost its end. Nothing is written to it then: what it lacks lies
 on the disks, and would be taken for what a dead mount has left over.
