@@ -13,8 +13,12 @@ from mounting import OnDisks, mountpoints, require_fuse
 
 
 def pytest_configure() -> None:
-    """Have programs that tests interrupt be interruptible, also where the tests were started in the background."""
+    """Have programs that tests interrupt be interruptible, also where the tests were started in the background.
+
+    A shell has SIGINT ignored there, and nohup SIGHUP; programs inherit that.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

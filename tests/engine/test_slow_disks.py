@@ -46,6 +46,7 @@ async def test_new_stripe_units_pass_over_a_disk_that_is_behind(tmp_path: Path):
         with rig.disks[1].held("write"), trio.fail_after(60):
             await write(rig, stream, range(UNITS))
             assert rig.engine.pool[1].writing.pending == pool.LATE_WRITES
+        await until(lambda: not rig.engine.pool[1].writing.pending, "the disk has done what was before it")
         await write(rig, stream, range(UNITS, UNITS + 8))
         await stream.flush()
         assert rig.durable(stream) == content(UNITS + 8)
