@@ -29,6 +29,7 @@ from vtlfs.model import GIB, MIB, StripeUnit
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
 TRIAL = ".trial.tmp"
 TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
+DURABLE_DIRECTORIES = 8  # that a disk remembers; more than there are with new streams at the same time
 PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
 
 
@@ -49,7 +50,9 @@ class LocalDisk:
         self._library = library
         self._check = check
         self._behind = WriteBehind()
-        self._durable: set[Path] = set()  # directories whose names this process has made durable
+        # The latest directories whose names this process has made durable. To forget one costs a sync; to keep all,
+        # memory: each is small, and lies among the objects of the thousand sessions of its time.
+        self._durable: tuple[str, ...] = ()
 
     def measure(self) -> None:
         """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk's label is gone."""
@@ -135,6 +138,12 @@ class LocalDisk:
         """Raise OSError where the disk's device is no longer mounted: what is written would lie elsewhere."""
         if self.device and os.stat(self._root).st_dev != self.device:
             raise OSError(errno.ENODEV, "another device is mounted there")
+
+    def _note_durable(self, *directories: Path) -> None:
+        """Remember that the names of directories are durable. Called by any thread; at worst, one is forgotten."""
+        new = tuple(str(path) for path in directories if str(path) not in self._durable)
+        if new:
+            self._durable = (*self._durable, *new)[-DURABLE_DIRECTORIES:]
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -227,7 +236,8 @@ class LocalMember:
                 reached("member.synced")
                 for directory in entries:
                     sync_directory(directory)
-                self._disk._durable.update((self._path.parent, self._path.parent.parent) if entries else ())
+                if entries:
+                    self._disk._note_durable(self._path.parent, self._path.parent.parent)
             except OSError:
                 self._new_entries = entries
                 raise
@@ -264,7 +274,7 @@ class LocalMember:
             self._disk.check_here()
             descriptor = self._make()
             # Another session or mount may have made the directories and not have synced them yet.
-            unsure = [path for path in (directory, directory.parent) if path not in self._disk._durable]
+            unsure = [path for path in (directory, directory.parent) if str(path) not in self._disk._durable]
             self._new_entries = [directory, *(path.parent for path in unsure)]
             self._descriptor = descriptor
         return self._descriptor

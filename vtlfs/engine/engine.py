@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 class ReadSession:
     """A reader's session. It is tracked, but never waits for the database."""
 
+    __slots__ = ("_account", "_reader", "bytes", "drive", "error", "number", "requests", "size")
+
     def __init__(self, number: int, drive: int, reader: MediumReader, account: Account) -> None:
         self.number = number
         self.drive = drive

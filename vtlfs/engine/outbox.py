@@ -21,7 +21,7 @@ from vtlfs.engine.lazy_lock import LazyLock
 from vtlfs.engine.means import Means
 from vtlfs.engine.memory import Account
 from vtlfs.engine.placing import FEWEST_DISKS, Placing
-from vtlfs.engine.stripe import Dealer
+from vtlfs.engine.stripe import NO_NUMBERS, Dealer
 from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import StripeUnit
@@ -75,12 +75,11 @@ class Outbox:
 
         `failed` is called with an error that nothing could be done about.
         """
-        # No sets: an empty one takes 216 bytes, an empty dictionary 64, and all share one empty frozenset.
+        # No sets: an empty one takes 216 bytes, an empty dictionary 64, and all streams share one empty frozenset.
         self.written: dict[int, StripeUnit] = {}  # on a disk, not synced
         self.durable: dict[int, StripeUnit] = {}  # synced
-        self.lost: frozenset[int] = (
-            frozenset()
-        )  # units of which a write has failed, though a later one may have succeeded
+        # Units of which a write has failed, though a later one may have succeeded.
+        self.lost: frozenset[int] = NO_NUMBERS
         self._session = session
         self._stripe_unit = stripe_unit
         self._header = header
@@ -96,7 +95,7 @@ class Outbox:
         self._waiting: dict[int, UnitInHand] = {}  # for a place in a queue
         self._sendings: dict[_Sending, None] = {}
         self._outstanding: dict[trio.Event, None] = {}
-        self._unsynced: frozenset[int] = frozenset()  # disks
+        self._unsynced: frozenset[int] = NO_NUMBERS  # disks
         self._syncing: defaultdict[int, LazyLock] = defaultdict(LazyLock)  # by disk
 
     # --- where a unit goes ------------------------------------------------------------------------------------------
@@ -412,7 +411,7 @@ class Outbox:
         async with self._syncing[disk]:
             if disk not in self._unsynced:
                 return
-            self._unsynced -= {disk}
+            self._unsynced = self._unsynced - {disk} or NO_NUMBERS
             rows = [row for row in self.written.values() if row.disk == disk]
             try:
                 await self._pool[disk].syncing.run(self._members[disk].sync)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from vtlfs.engine.means import Means
 from vtlfs.engine.memory import Account
-from vtlfs.engine.stripe import Dealer
+from vtlfs.engine.stripe import NO_NUMBERS, Dealer
 from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import DiskError
 
@@ -22,7 +22,7 @@ class Placing:
         self._kept = means.kept
         self._dealer = dealer
         self._room = means.direct_below  # with less free on a disk, no unit goes there that another can take just now
-        self._shunned: frozenset[int] = frozenset()  # disks that have failed this stream
+        self._shunned: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
 
     def deal(self, number: int) -> UnitInHand:
         """Return a new stripe unit in hand, with its place.

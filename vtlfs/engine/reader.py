@@ -9,7 +9,7 @@ from vtlfs.disks.pool import DiskPool, PooledDisk
 from vtlfs.engine.loads import Load, LoadCache
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.engine.rows import contradiction
-from vtlfs.engine.stripe import cut
+from vtlfs.engine.stripe import NO_NUMBERS, cut
 from vtlfs.engine.tracking import Tracking
 from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
 from vtlfs.model import StripeUnit, TapeFile
@@ -20,6 +20,11 @@ FIRST_ROWS = 8  # ... the first time: who reads no further needs no more
 
 class StreamReader:
     """Reads one tape file. Sequential reading has the next units fetched ahead, from all disks at the same time."""
+
+    __slots__ = (
+        *("_cache", "_closed", "_file", "_last", "_pool", "_read_ahead", "_rows", "_told", "_tracking"),
+        "loads",
+    )
 
     def __init__(
         self, tape_file: TapeFile, tracking: Tracking, pool: DiskPool, read_ahead: Callable[[], int], cache: LoadCache
@@ -34,7 +39,7 @@ class StreamReader:
         self.loads: dict[int, Load] = {}  # the most recently used last
         self._closed = False
         self._last = -1
-        self._told: set[int] = set()  # units that could not be had, and of which somebody has heard
+        self._told: frozenset[int] = NO_NUMBERS  # units that could not be had, and of which somebody has heard
 
     async def read(self, offset: int, size: int) -> list[memoryview]:
         """Return the tape file's bytes at the offset in pieces; fewer at its end. Raises DamagedUnit, DiskError."""
@@ -98,7 +103,7 @@ class StreamReader:
             case _:
                 return VtlfsError(str(error))
         explained.is_news = number not in self._told
-        self._told.add(number)
+        self._told |= {number}
         return explained
 
     def _start(self, number: int) -> Load:
@@ -144,6 +149,8 @@ class StreamReader:
 
 class MediumReader:
     """Reads a medium as it stood at one moment: its first `size` bytes, which are whole tape files."""
+
+    __slots__ = ("_barcode", "_cache", "_current", "_pool", "_read_ahead", "_tracking", "size")
 
     def __init__(
         self,

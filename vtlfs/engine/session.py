@@ -20,7 +20,7 @@ from vtlfs.engine.lazy_lock import LazyLock
 from vtlfs.engine.means import Means
 from vtlfs.engine.memory import WRITER_BYTES
 from vtlfs.engine.outbox import Outbox
-from vtlfs.engine.stripe import Dealer, Piece, cut
+from vtlfs.engine.stripe import NO_NUMBERS, Dealer, Piece, cut
 from vtlfs.engine.tracking import Tracking
 from vtlfs.engine.unit import UnitInHand
 from vtlfs.errors import (
@@ -90,7 +90,7 @@ class WriteSession:
         # would survive, too, also with sync=none: a row that tells of more than there is makes all of the unit useless.
         self._tail_is_durable = False
         self._complete = 0  # units below this one are full ...
-        self._complete_above: frozenset[int] = frozenset()  # ... and so are these
+        self._complete_above: frozenset[int] = NO_NUMBERS  # ... and so are these
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None
         self._closed = False  # a close() has been answered, and nothing has come since
@@ -471,7 +471,7 @@ class WriteSession:
     def _note_complete(self, unit: int) -> None:
         self._complete_above |= {unit}
         while self._complete in self._complete_above:
-            self._complete_above -= {self._complete}
+            self._complete_above = self._complete_above - {self._complete} or NO_NUMBERS
             self._complete += 1
 
     # --- errors -----------------------------------------------------------------------------------------------------
