@@ -1,7 +1,7 @@
 """What the process that serves a mount keeps of whoever started it, and gives back; docs/operation.md has a table.
 
-A mount lives longer than the shell, the lock or the file system of the one who mounts. Used by the daemon, before there
-is a second thread.
+A mount lives longer than the shell, the lock or the file system of the one who mounts. Used by the program that mounts
+and by the daemon, before there is a second thread.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,7 +35,26 @@ LIMITS = (
 )
 IN_BYTES = ("RLIMIT_FSIZE", "RLIMIT_AS", "RLIMIT_DATA")
 
+ALLOCATOR = "PYTHONMALLOC"
+
 log = logging.getLogger("vtlfs")
+
+
+def use_system_allocator() -> None:
+    """Start the program again, as the same process, with Python's objects allocated by the C library.
+
+    Python's own allocator gives memory back by the mebibyte, and only where no object lives in it: after ten thousand
+    open files, a few small objects here and there keep 60 MiB. glibc's malloc_trim() gives back every free page (see
+    `engine/heap.py`). An allocator that the environment names is respected; without glibc, nothing is done.
+    """
+    if ALLOCATOR in os.environ or not sys.executable or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        return
+    (program, *words), environment = sys.orig_argv, {**os.environ, ALLOCATOR: "malloc"}
+    if words[:1] == ["-I"]:  # which would have Python ignore that variable, too
+        words[:1] = ["-P", "-s"]
+        environment = {name: value for name, value in environment.items() if name[:6] != "PYTHON" or name == ALLOCATOR}
+    with suppress(OSError):  # then with Python's own
+        os.execve(sys.executable, [program, *words], environment)
 
 
 def detach(kept: int) -> None:

@@ -13,6 +13,7 @@ from getopt import GetoptError, gnu_getopt
 
 import click
 
+from vtlfs import process
 from vtlfs.cli import params
 from vtlfs.cli.main import prepare_streams
 from vtlfs.cli.show import printable
@@ -100,4 +101,6 @@ def _options(flags: Flags) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["mount"]:
+        process.use_system_allocator()
     sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from vtlfs import __version__, logs
+from vtlfs import __version__, logs, process
 from vtlfs.cli.params import example
 from vtlfs.cli.show import printable
 from vtlfs.errors import VtlfsError
@@ -91,6 +91,8 @@ def program() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status; `arguments` are by default those that it was started with."""
+    if arguments is None and sys.argv[1:2] == ["mount"]:
+        process.use_system_allocator()
     prepare_streams()
     logs.to_standard_error("warning")
     try:

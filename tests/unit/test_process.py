@@ -1,0 +1,54 @@
+"""The program that mounts starts itself again with the C library's allocator, once, and keeps how it was started."""
+
+import os
+import sys
+
+import pytest
+
+from vtlfs import process
+
+PROGRAM = "/usr/bin/python3"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch):
+    """Return a function that has the program started with words and an environment; it returns what is started then."""
+
+    def start(words: list[str], environment: dict[str, str]) -> list[tuple[str, list[str], dict[str, str]]]:
+        calls: list[tuple[str, list[str], dict[str, str]]] = []
+        monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+        monkeypatch.setattr(os, "environ", environment)
+        monkeypatch.setattr(sys, "orig_argv", ["python", *words])
+        monkeypatch.setattr(sys, "executable", PROGRAM)
+        process.use_system_allocator()
+        return calls
+
+    return start
+
+
+def test_the_program_is_started_again_with_the_same_words_and_environment(started):
+    words = ["-X", "utf8", "/usr/bin/vtlfs", "mount", "-I", "/mnt"]
+    wanted = {"PATH": "/bin", "PYTHONPATH": "/lib", "PYTHONMALLOC": "malloc"}
+    assert started(words, {"PATH": "/bin", "PYTHONPATH": "/lib"}) == [(PROGRAM, ["python", *words], wanted)]
+
+
+def test_an_isolated_program_still_takes_nothing_else_from_the_environment(started):
+    words = ["-I", "-X", "utf8", "-m", "vtlfs.cli.helper", "mount"]
+    ((_, again, environment),) = started(words, {"PATH": "/bin", "PYTHONPATH": "/evil"})
+    assert again == ["python", "-P", "-s", *words[1:]]
+    assert environment == {"PATH": "/bin", "PYTHONMALLOC": "malloc"}
+
+
+@pytest.mark.parametrize("allocator", ["malloc", "pymalloc", "debug"])
+def test_an_allocator_that_was_chosen_stays(started, allocator: str):
+    assert started(["vtlfs", "mount"], {"PYTHONMALLOC": allocator}) == []
+
+
+def test_where_it_cannot_be_started_again_it_goes_on(started, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise OSError
+
+    started([], {"PYTHONMALLOC": "malloc"})  # so that the environment and the words are made up
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "execve", fail)
+    process.use_system_allocator()
