@@ -15,7 +15,8 @@ from vtlfs.logs import FILE as LOG
 AS_SOMEBODY = """
 import os, sys
 from vtlfs.cli.main import main
-os.setgroups([]); os.setgid(4001); os.setuid(4001)
+if os.getuid() == 0:  # not when the program has started itself again
+    os.setgroups([]); os.setgid(4001); os.setuid(4001)
 sys.exit(main())
 """
 

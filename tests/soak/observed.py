@@ -64,6 +64,7 @@ if __name__ == "__main__":
     import vtlfs.daemon
 
     vtlfs.daemon.Operations = Observed
-    os.setsid()  # Ctrl-C is for who runs the soak, who unmounts then
+    if os.getsid(0) != os.getpid():  # else it was started again
+        os.setsid()  # Ctrl-C is for who runs the soak, who unmounts then
     threading.Thread(target=observe, args=[Path(sys.argv.pop(1)) / str(os.getpid())], daemon=True).start()
     sys.exit(main())
