@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from vtlfs.engine import library as libraries
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import MIB, Access, Mount, Opener, State, StripeUnit, utc_now
 from vtlfs.snap import store
 

@@ -23,9 +23,9 @@ import psutil
 from benchmarks import scale_report
 from benchmarks.large_library import make
 from benchmarks.peers import VTLFS, run
-from vtlfs.engine.copies import path_of
+from vtlfs.engine.backup.copies import path_of
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import utc_now
 
 SCRATCH = "SCALE0L9"  # the medium to which a run writes

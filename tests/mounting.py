@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from vtlfs.engine.check import check
-from vtlfs.engine.extract import extract
 from vtlfs.engine.library import Library, create
+from vtlfs.engine.reading.extract import extract
+from vtlfs.engine.scrub.check import check
 from vtlfs.logs import FILE as LOG
 from vtlfs.model import MIB, Session, StripeUnit, TapeFile, expand_barcodes, utc_now
 

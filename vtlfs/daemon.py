@@ -17,7 +17,7 @@ import trio
 
 from vtlfs import logs, mounts, process
 from vtlfs.disks.missing import MissingDisk
-from vtlfs.engine import copying
+from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError

@@ -16,9 +16,9 @@ from shutil import which
 import psutil
 from psutil import Process
 
-from vtlfs.engine import soundness
 from vtlfs.engine.library import Library
 from vtlfs.engine.recover import lock_path
+from vtlfs.engine.scrub import soundness
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions

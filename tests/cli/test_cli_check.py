@@ -8,9 +8,9 @@ from contextlib import closing
 import pytest
 
 from vtlfs.disks.opening import member_path
-from vtlfs.engine import invariants
-from vtlfs.engine.check import check
 from vtlfs.engine.recover import hold_lock
+from vtlfs.engine.scrub.check import check
+from vtlfs.engine.tracking import invariants
 from vtlfs.model import utc_now
 from vtlfs.snap import store
 

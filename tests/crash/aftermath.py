@@ -13,12 +13,12 @@ import trio
 
 from vtlfs.disks import records
 from vtlfs.engine import recover
-from vtlfs.engine.check import check
 from vtlfs.engine.engine import running
-from vtlfs.engine.extract import extract
 from vtlfs.engine.library import Library, create
-from vtlfs.engine.rebuild import rebuild
-from vtlfs.engine.tracking import SessionFilter
+from vtlfs.engine.reading.extract import extract
+from vtlfs.engine.rebuild.rebuild import rebuild
+from vtlfs.engine.scrub.check import check
+from vtlfs.engine.tracking.database import SessionFilter
 from vtlfs.errors import LibraryError
 from vtlfs.model import Mount, Session, utc_now
 from vtlfs.snap import store

@@ -23,10 +23,12 @@ import trio
 from vtlfs import failpoints
 from vtlfs.cli.main import main as vtlfs
 from vtlfs.disks import label, local
-from vtlfs.engine import copying, recover, verify  # noqa: F401, so that every run finds them loaded
+from vtlfs.engine import recover  # noqa: F401, so that every run finds them loaded
+from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
-from vtlfs.engine.session import ANNOUNCED_SECONDS
+from vtlfs.engine.scrub import verify  # noqa: F401, so that every run finds them loaded
+from vtlfs.engine.writing.session import ANNOUNCED_SECONDS
 from vtlfs.model import Mount, Opener, Session, utc_now
 from vtlfs.snap import export, schedule  # noqa: F401
 

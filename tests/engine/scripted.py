@@ -18,9 +18,9 @@ from blake3 import blake3
 from vtlfs.disks.base import Disk
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library, create
-from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.session import WriteSession
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.recorder import Recorder
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
 

@@ -11,8 +11,8 @@ from scripted import OPENER, make_library, rigged, until
 
 from vtlfs import model
 from vtlfs.engine import engine as engine_module
-from vtlfs.engine.announcements import GRAIN_SECONDS, Announcements
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.announcements import GRAIN_SECONDS, Announcements
 from vtlfs.model import State, utc_now
 from vtlfs.snap import store
 

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtlfs import model
-from vtlfs.engine import copies
 from vtlfs.engine import engine as engine_module
-from vtlfs.engine import verification as books
-from vtlfs.engine.check import check
+from vtlfs.engine.backup import copies
 from vtlfs.engine.engine import Engine, running
-from vtlfs.engine.harm import Harm
 from vtlfs.engine.library import Library
-from vtlfs.engine.session import WriteSession
-from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.verify import Verifier
+from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub.check import check
+from vtlfs.engine.scrub.harm import Harm
+from vtlfs.engine.scrub.verify import Verifier
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.model import Mount, utc_now
 from vtlfs.snap import schedule, store
 

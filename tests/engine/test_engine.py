@@ -18,9 +18,9 @@ from vtlfs.disks.local import member_path, slot_offset
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine import recover
 from vtlfs.engine.engine import running
-from vtlfs.engine.extract import extract
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import SessionFilter
+from vtlfs.engine.reading.extract import extract
+from vtlfs.engine.tracking.database import SessionFilter
 from vtlfs.errors import DiskError, NoSuchMedium, NoSuchSession
 from vtlfs.model import Access, Session, utc_now
 

@@ -12,7 +12,7 @@ from scripted import OPENER, Rig, ScriptedDisk, make_library, rigged, until
 
 from vtlfs.engine import memory
 from vtlfs.engine.memory import MemoryBudget
-from vtlfs.engine.session import WriteSession
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import KIB, MIB
 
@@ -24,7 +24,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(memory, "WORTH_A_WRITE", UNIT // 2)
     monkeypatch.setattr(memory, "ROUND_SECONDS", 0.005)
-    monkeypatch.setattr("vtlfs.engine.unit.SMALL_UNIT", 4 * KIB)
+    monkeypatch.setattr("vtlfs.engine.writing.buffer.SMALL_UNIT", 4 * KIB)
 
 
 async def opened(rig: Rig, data: bytes = b"", barcode: str = "T1") -> WriteSession:

@@ -12,8 +12,8 @@ from mounting import random_bytes as stream
 from scripted import OPENER, UNIT, Rig, ScriptedDisk, make_library, rigged, until
 
 from vtlfs.disks import pool
-from vtlfs.engine import outbox
-from vtlfs.engine.session import WriteSession
+from vtlfs.engine.writing import outbox
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
 
 UNITS = 24

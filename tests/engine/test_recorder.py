@@ -12,8 +12,8 @@ import trio.testing
 from scripted import held, make_library
 
 from vtlfs.engine.library import Library
-from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.recorder import Recorder
 from vtlfs.errors import NoSuchMedium, TrackingError, UsageError
 from vtlfs.model import utc_now
 
@@ -127,7 +127,7 @@ async def test_failed_commit_is_told_to_everybody_as_what_it_is(
             raise sqlite_error(sqlite3.SQLITE_FULL)
 
     def begin(_: Tracking) -> None:
-        monkeypatch.setattr("vtlfs.engine.tracking.reached", commit)
+        monkeypatch.setattr("vtlfs.engine.tracking.database.reached", commit)
 
     outcomes = await told(recorder, [begin, add("R1"), add("R2")])
     assert [type(error) for error in outcomes] == [TrackingError] * 3

@@ -13,12 +13,12 @@ import trio.testing
 from scripted import OPENER, UNIT, held, make_library, rigged, until
 
 from vtlfs.engine import engine as engine_module
-from vtlfs.engine import session as session_module
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
-from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.session import WriteSession
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.recorder import Recorder
+from vtlfs.engine.writing import session as session_module
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
 from vtlfs.model import Session, State, TapeFile
 
@@ -52,7 +52,7 @@ async def in_one_commit(engine: Engine, changes: int, monkeypatch: pytest.Monkey
             raise TrackingError("database or disk is full", errno.ENOSPC)
 
     def fail(_: Tracking) -> None:
-        patch.setattr("vtlfs.engine.tracking.reached", full)
+        patch.setattr("vtlfs.engine.tracking.database.reached", full)
 
     with monkeypatch.context() as patch:
         async with trio.open_nursery() as nursery, held(engine._recorder, changes + 1):

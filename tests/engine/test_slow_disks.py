@@ -10,9 +10,9 @@ import trio
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
-from vtlfs.engine import session as sessions
-from vtlfs.engine.means import Kept
-from vtlfs.engine.session import WriteSession
+from vtlfs.engine.writing import session as sessions
+from vtlfs.engine.writing.means import Kept
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
 
 UNITS = 60

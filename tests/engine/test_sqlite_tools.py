@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import sys
-from vtlfs.engine.sqlite_tools import sqlite_utils
+from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
 {before}
 sqlite_utils().Database(memory=True)["rows"].insert({{"id": 1}})
 print("numpy" in sys.modules)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtlfs.engine import tracking as tracking_module
-from vtlfs.engine.history import as_of_sql
-from vtlfs.engine.schema import VERSIONED, migrations
-from vtlfs.engine.tracking import FILE_NAME, SessionFilter, Tracking
+from vtlfs.engine.tracking import database as tracking_module
+from vtlfs.engine.tracking.database import FILE_NAME, SessionFilter, Tracking
+from vtlfs.engine.tracking.history import as_of_sql
+from vtlfs.engine.tracking.schema import VERSIONED, migrations
 from vtlfs.errors import (
     LibraryError,
     MediumFull,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vtlfs.engine import tracking
+from vtlfs.engine.tracking.database import FILE_NAME, create
 from vtlfs.model import DiskRecord
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "tracking.md").read_text()
@@ -17,8 +17,8 @@ QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     disks = [DiskRecord(number, f"uuid-{number}", f"/disk{number}", "t") for number in range(2)]
-    tracking.create(tmp_path, "uuid", disks, 4, "t")
-    connection = sqlite3.connect(tmp_path / tracking.FILE_NAME)
+    create(tmp_path, "uuid", disks, 4, "t")
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
     yield connection
     connection.close()
 

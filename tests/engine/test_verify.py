@@ -20,14 +20,14 @@ from vtlfs.disks.examine import Examiner, Kind
 from vtlfs.disks.local import slot_offset
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine import recover
-from vtlfs.engine import unfinished as unfinished_headers
-from vtlfs.engine import verification as books
-from vtlfs.engine import verify as verifying
-from vtlfs.engine.harm import Harm, Severity
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.unfinished import Unfinished
-from vtlfs.engine.verification import LeftOut, Verification
+from vtlfs.engine.scrub import unfinished as unfinished_headers
+from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub import verify as verifying
+from vtlfs.engine.scrub.harm import Harm, Severity
+from vtlfs.engine.scrub.unfinished import Unfinished
+from vtlfs.engine.scrub.verification import LeftOut, Verification
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, NoSuchMedium, UsageError
 from vtlfs.model import MIB, Access, Session, utc_now
 

@@ -74,7 +74,7 @@ def run(words: list[str]) -> dict[str, Any]:
 
 def look(library: str) -> int:
     """Ask what the terminal UI asks when it shows a library."""
-    from vtlfs.engine.tracking import SessionFilter
+    from vtlfs.engine.tracking.database import SessionFilter
     from vtlfs.tui.source import Source
 
     try:

@@ -16,7 +16,7 @@ from mounting import PROGRAM, OnDisks, random_bytes, require_fuse, wait_until
 from vtlfs.disks.local import slot_offset
 from vtlfs.disks.opening import member_path
 from vtlfs.disks.records import BLOCK
-from vtlfs.engine import copies
+from vtlfs.engine.backup import copies
 from vtlfs.model import MIB
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))

@@ -15,7 +15,7 @@ from mounting import SECONDS, Mounted, OnDisks, require_fuse, shell, wait_until
 
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import SessionFilter
+from vtlfs.engine.tracking.database import SessionFilter
 
 MIB = 1 << 20
 STREAM = Path(__file__).parents[1] / "crash" / "stream.py"

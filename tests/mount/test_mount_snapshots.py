@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from mounting import PROGRAM, PROJECT, Mounted, OnDisks, random_bytes, shell, wait_until
 
-from vtlfs.engine.extract import extract
 from vtlfs.engine.library import Library
+from vtlfs.engine.reading.extract import extract
 from vtlfs.model import KIB, MIB, epoch_ns, utc_now
 from vtlfs.snap import store
 from vtlfs.snap.view import open_view, opened

@@ -16,9 +16,10 @@ from lived import Lived, differing, tables_of
 from mounting import PROJECT, SECONDS, OnDisks
 
 from vtlfs.disks import records
-from vtlfs.engine import copies, invariants
+from vtlfs.engine.backup import copies
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import FILE_NAME, Tracking
+from vtlfs.engine.tracking import invariants
+from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import DiskMissing, LibraryError, NoSuchMedium, UsageError, VtlfsError
 from vtlfs.model import TapeFile
 
@@ -418,10 +419,10 @@ def test_damaged_header_is_made_up_for_by_another_disks(lived: Lived):
 
 DYING = """
 import os, pathlib, sys
-from vtlfs.engine import base, found, rebuild, replay
+from vtlfs.engine.rebuild import seed, found, rebuild, replay
 from vtlfs.cli.main import main
 owner, name, count = {"scan": (found.Found, "take_in", 1), "replay": (replay.Replay, "_note_losses", 1),
-    "finish": (base, "finish", 1), "rename1": (pathlib.Path, "rename", 1), "rename2": (pathlib.Path, "rename", 2),
+    "finish": (seed, "finish", 1), "rename1": (pathlib.Path, "rename", 1), "rename2": (pathlib.Path, "rename", 2),
     "sync": (rebuild, "sync_directory", 2)}[sys.argv[1]]
 real, calls = getattr(owner, name), []
 def dying(*arguments, **more):

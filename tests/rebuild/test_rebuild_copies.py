@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from mounting import OnDisks, shell, wait_until
 
-from vtlfs.engine import copies
+from vtlfs.engine.backup import copies
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError
 
 AT = "2026-01-01T00:00:00.000000Z"

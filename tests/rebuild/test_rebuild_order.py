@@ -8,8 +8,8 @@ import pytest
 from filling import fill, make
 
 from vtlfs import model
-from vtlfs.engine.check import check
-from vtlfs.engine.rebuild import rebuild
+from vtlfs.engine.rebuild.rebuild import rebuild
+from vtlfs.engine.scrub.check import check
 from vtlfs.model import utc_now
 
 DAY = timedelta(days=1)

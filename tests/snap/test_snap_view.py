@@ -13,8 +13,8 @@ from acting import COLUMNS, Actor, Rows, actor, contents, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtlfs.engine.schema import VERSIONED
-from vtlfs.engine.tracking import SessionFilter, Tracking
+from vtlfs.engine.tracking.database import SessionFilter, Tracking
+from vtlfs.engine.tracking.schema import VERSIONED
 from vtlfs.errors import LibraryError, NoSuchMedium, NoSuchSnapshot, NoSuchTapeFile, UsageError
 from vtlfs.model import Session, Snapshot
 from vtlfs.snap import browse, past, store

@@ -13,7 +13,7 @@ from soak.commands import Taken
 from soak.plan import CROWD_READS, CROWD_WRITES, Stage
 from soak.shelf import AT_ONCE, Shelf, Shelves
 from soak.writers import Ledger, Written
-from vtlfs.engine.tracking import SessionFilter
+from vtlfs.engine.tracking.database import SessionFilter
 from vtlfs.model import Access, Session, Snapshot, State
 from vtlfs.snap import store
 

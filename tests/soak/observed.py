@@ -16,9 +16,9 @@ from pathlib import Path
 from vtlfs.cli.main import main
 from vtlfs.disks.local import LocalMember
 from vtlfs.engine.engine import ReadSession
-from vtlfs.engine.reader import MediumReader
-from vtlfs.engine.session import WriteSession
-from vtlfs.engine.unit import UnitInHand
+from vtlfs.engine.reading.reader import MediumReader
+from vtlfs.engine.writing.buffer import UnitInHand
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.fs.operations import Operations
 
 SECONDS = 0.5

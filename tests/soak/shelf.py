@@ -7,7 +7,7 @@ from typing import IO
 from soak.plan import Stage
 from soak.writers import Ledger, Written
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import TapeFile
 
 AT_ONCE = 1 << 20

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from killed import Killed, Stream
 
-from vtlfs.engine import recover, soundness, verification
-from vtlfs.engine.check import check
-from vtlfs.engine.extract import extract
+from vtlfs.engine import recover
 from vtlfs.engine.library import Library
-from vtlfs.engine.rebuild import rebuild
-from vtlfs.engine.tracking import FILE_NAME
-from vtlfs.engine.verify import verify
+from vtlfs.engine.reading.extract import extract
+from vtlfs.engine.rebuild.rebuild import rebuild
+from vtlfs.engine.scrub import soundness, verification
+from vtlfs.engine.scrub.check import check
+from vtlfs.engine.scrub.verify import verify
+from vtlfs.engine.tracking.database import FILE_NAME
 from vtlfs.errors import NoSuchSession, VtlfsError
 from vtlfs.model import utc_now
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mounting import Mounted, OnDisks, random_bytes, shell
 
-from vtlfs.engine.tracking import FILE_NAME
+from vtlfs.engine.tracking.database import FILE_NAME
 from vtlfs.model import KIB
 
 UNIT = 64 * KIB

@@ -13,7 +13,7 @@ from killed import DISKS, EARLY, LATE, Killed, write
 from mounting import shell
 
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import FILE_NAME
+from vtlfs.engine.tracking.database import FILE_NAME
 
 SQLITE_PAGE = 4096
 

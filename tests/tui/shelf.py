@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vtlfs.disks.local import LocalDisk
 from vtlfs.engine.library import Library, create
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
 from vtlfs.snap import store
 

@@ -12,7 +12,7 @@ from shelf import MEDIA, Shelf, at
 from textual.command import CommandList
 from textual.widgets import Input
 
-from vtlfs.engine import extract as engine
+from vtlfs.engine.reading import extract as engine
 from vtlfs.snap import store
 from vtlfs.snap.export import export
 from vtlfs.tui import compare

@@ -14,9 +14,9 @@ from vtlfs import blame, logs
 from vtlfs.disks.lane import Lane
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.disks.pool import DiskPool, PooledDisk
-from vtlfs.engine import admission
-from vtlfs.engine.admission import Admission
-from vtlfs.engine.connection import errno_of, translated
+from vtlfs.engine.tracking.connection import errno_of, translated
+from vtlfs.engine.writing import admission
+from vtlfs.engine.writing.admission import Admission
 from vtlfs.errors import DiskError, NoThread, TooManyStreams
 
 OURS = [errno.EFBIG, errno.EMFILE, errno.EAGAIN, errno.ENFILE, errno.ENOMEM]

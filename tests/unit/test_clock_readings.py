@@ -17,18 +17,18 @@ MODULES = {str(path.relative_to(PRODUCT)): ast.parse(path.read_text()) for path 
 IN_SQL = re.compile(r"\b\w+_at\s*(?:<(?!>)|>|BETWEEN)|\b(?:min|max)\(\w*_at\b|ORDER BY[^()]*\w_at\b", re.IGNORECASE)
 
 SQL_THAT_ORDERS_TIMES = {
-    "engine/copies.py",  # when the next copy is due
-    "engine/schema.py",  # ordinals of libraries from before there were any
+    "engine/backup/copies.py",  # when the next copy is due
+    "engine/tracking/schema.py",  # ordinals of libraries from before there were any
     "snap/browse.py",  # for people
 }
 COMPARISONS = {
-    ("engine/copies.py", "begun_at"),
-    ("engine/copies.py", "again_at"),
+    ("engine/backup/copies.py", "begun_at"),
+    ("engine/backup/copies.py", "again_at"),
     ("snap/retention.py", "taken_at"),
     ("snap/retention.py", "newer_at"),
     ("engine/heap.py", "trimmed_at"),  # a monotonic clock
     ("engine/memory.py", "_let_in_at"),  # a monotonic clock
-    ("engine/session.py", "_announced_at"),  # this and the following are times of a monotonic clock
+    ("engine/writing/session.py", "_announced_at"),  # this and the following are times of a monotonic clock
     ("disks/pool.py", "_tried_at"),
 }
 READINGS_BUT_THAT_OF_MODEL = {

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtlfs.engine import headers
+from vtlfs.disks import headers
 from vtlfs.model import State
 
 GOOD: dict[str, Any] = {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtlfs.engine.throttle import BURST_SECONDS, Throttle
+from vtlfs.engine.scrub.throttle import BURST_SECONDS, Throttle
 
 
 class Clock:

@@ -12,7 +12,7 @@ from vtlfs.cli import params, show
 from vtlfs.errors import DamagedUnit
 
 if TYPE_CHECKING:
-    from vtlfs.engine.check import Report
+    from vtlfs.engine.scrub.check import Report
 
 EXIT_DAMAGED = DamagedUnit.exit_status
 
@@ -27,8 +27,8 @@ def check(library: Path, as_json: bool) -> None:
 
     Exit status: 0 if all is well, though there may be notes; 3 if anything is damaged; 1 if it can't be checked.
     """
-    from vtlfs.engine.check import check as run
     from vtlfs.engine.library import Library
+    from vtlfs.engine.scrub.check import check as run
 
     opened = Library.open(library)
     with _progress() as progress:

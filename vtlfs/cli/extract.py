@@ -11,7 +11,7 @@ from vtlfs.cli.progress import progress
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
-    from vtlfs.engine.tracking import Tracking
+    from vtlfs.engine.tracking.database import Tracking
 
 
 @click.command(
@@ -32,8 +32,8 @@ def extract(library: Path, barcode: str, number: int | None, snapshot: int | Non
     disk; if something fails, nothing is left of it, and an older FILE stays as it was. The library need not be mounted.
     """
     from vtlfs.cli.output import open_output
-    from vtlfs.engine import extract as engine
     from vtlfs.engine.library import Library
+    from vtlfs.engine.reading import extract as engine
 
     opened = Library.open(library)
     opening = None if snapshot is None else partial(_open_view, opened, snapshot)

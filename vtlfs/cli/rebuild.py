@@ -14,7 +14,7 @@ from vtlfs.errors import DamagedUnit
 from vtlfs.model import format_size, utc_now
 
 if TYPE_CHECKING:
-    from vtlfs.engine.rebuild import Rebuilt
+    from vtlfs.engine.rebuild.rebuild import Rebuilt
 
 EXIT_DAMAGED = DamagedUnit.exit_status
 
@@ -52,7 +52,7 @@ def rebuild(library: Path, disks: tuple[Path, ...], without: tuple[int, ...], as
     Exit status: 0 if everything came back that lay on the disks; 3 if something could not, which is told line by line;
     1 or 2 if nothing was done.
     """
-    from vtlfs.engine.rebuild import rebuild as run
+    from vtlfs.engine.rebuild.rebuild import rebuild as run
 
     with _progress() as progress:
         rebuilt = run(library, disks, without, utc_now(), progress)

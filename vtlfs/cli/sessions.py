@@ -13,7 +13,7 @@ from vtlfs.errors import NoSuchDrive
 from vtlfs.model import Session, TapeFile
 
 if TYPE_CHECKING:
-    from vtlfs.engine.tracking import SessionFilter, Tracking
+    from vtlfs.engine.tracking.database import SessionFilter, Tracking
 
 DEFAULT_ROWS = 50  # of the table; a person wants the end of the list
 
@@ -45,7 +45,7 @@ def sessions(
     A session is what one open() of a medium starts and its last close() ends: by whom, and how it ended.
     """
     from vtlfs.engine.library import Library
-    from vtlfs.engine.tracking import SessionFilter
+    from vtlfs.engine.tracking.database import SessionFilter
 
     wanted = SessionFilter(medium, drive, host, open_only, limit)
     with closing(Library.open(library).tracking(read_only=True)) as tracking:

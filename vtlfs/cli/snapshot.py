@@ -101,7 +101,7 @@ def list_snapshots(library: Path, limit: int | None, as_json: bool) -> None:
 def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool) -> None:
     """Show what the library was: disks and their fill, drives, media, mounts, sessions."""
     from vtlfs.engine.library import Library
-    from vtlfs.engine.tracking import SessionFilter
+    from vtlfs.engine.tracking.database import SessionFilter
     from vtlfs.snap import store
     from vtlfs.snap.view import opened
 

@@ -17,8 +17,8 @@ from vtlfs.model import DiskRecord, Drive, Mount, format_size
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
-    from vtlfs.engine.tracking import Counters
-    from vtlfs.engine.verification import Verification
+    from vtlfs.engine.scrub.verification import Verification
+    from vtlfs.engine.tracking.database import Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,8 @@ def status(library: Path, as_json: bool) -> None:
 
 
 def _status(library: "Library") -> Status:
-    from vtlfs.engine.currency import lacking
-    from vtlfs.engine.verification import last_of_all
+    from vtlfs.engine.scrub.verification import last_of_all
+    from vtlfs.engine.tracking.currency import lacking
 
     probes = probe(library.config.uuid, library.config.disks)  # with the marks, before the database is asked
     with closing(library.tracking(read_only=True)) as tracking:

@@ -15,9 +15,9 @@ from vtlfs.errors import UsageError, VtlfsError
 from vtlfs.model import expand_barcodes, format_size, parse_size, utc_now
 
 if TYPE_CHECKING:
-    from vtlfs.engine.harm import Harm
     from vtlfs.engine.library import Library
-    from vtlfs.engine.verification import Verification
+    from vtlfs.engine.scrub.harm import Harm
+    from vtlfs.engine.scrub.verification import Verification
 
 EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED = 3, 4, 5
 
@@ -71,8 +71,8 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
 
     With --resume it counts what was found before, too.
     """
-    from vtlfs.engine import verification as books
     from vtlfs.engine.library import Library
+    from vtlfs.engine.scrub import verification as books
 
     if resume and barcodes:
         raise UsageError("--resume goes on with the media that were named then; leave the barcodes out")
@@ -83,7 +83,7 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
         counts = books.extent(tracking, found)
         name = "verifying" if found.media is None or len(found.media) > 1 else found.media[0]
         with progress(name, counts[2], found.bytes) as advance, _output(as_json, found) as report:
-            from vtlfs.engine.verify import verify as run
+            from vtlfs.engine.scrub.verify import verify as run
 
             stopped = run(opened, tracking, found, report, advance, limit)
     _conclude(opened, found, counts, stopped, quiet=as_json)
@@ -128,7 +128,7 @@ def _conclude(
 
 
 def _status(found: "Verification") -> int:
-    from vtlfs.engine.harm import Severity
+    from vtlfs.engine.scrub.harm import Severity
 
     statuses = (EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED)
     return next(status for severity, status in zip(Severity, statuses, strict=True) if found.harms[severity])
@@ -145,7 +145,7 @@ def _left_out(found: "Verification") -> Iterator[str]:
 
 def _harms(found: "Verification", when: str) -> str:
     """Return how many harms there are, in words."""
-    from vtlfs.engine.harm import Severity
+    from vtlfs.engine.scrub.harm import Severity
 
     words = {
         Severity.DAMAGED: "damaged",

@@ -19,18 +19,18 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import figures, heap, recover
-from vtlfs.engine.admission import Admission
-from vtlfs.engine.announcements import Announcements
 from vtlfs.engine.figures import Figures
 from vtlfs.engine.library import Library
-from vtlfs.engine.loads import LoadCache
-from vtlfs.engine.means import Kept, Means
 from vtlfs.engine.memory import READER_BYTES, Account, MemoryBudget
-from vtlfs.engine.reader import MediumReader
-from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.session import WriteSession
+from vtlfs.engine.reading.loads import LoadCache
+from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.stripe import Dealer
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.recorder import Recorder
+from vtlfs.engine.writing.admission import Admission
+from vtlfs.engine.writing.announcements import Announcements
+from vtlfs.engine.writing.means import Kept, Means
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
 

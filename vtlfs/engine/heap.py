@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import trio
 
-from vtlfs.engine.loads import LoadCache
 from vtlfs.engine.memory import MemoryBudget
+from vtlfs.engine.reading.loads import LoadCache
 from vtlfs.model import MIB
 
 EVERY_SECONDS = 1.0

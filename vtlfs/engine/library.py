@@ -22,8 +22,8 @@ from vtlfs.disks.label import Label
 from vtlfs.disks.local import LocalDisk
 from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
-from vtlfs.engine import currency, tracking
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking import currency, database
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import CatalogueBehind, LibraryError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord
@@ -62,7 +62,7 @@ class Library:
                 return opened
             lacks = currency.lacking(opened.watermark(), seen)
             if lacks is not None and not behind:
-                raise CatalogueBehind(str(self.path / tracking.FILE_NAME), lacks)
+                raise CatalogueBehind(str(self.path / database.FILE_NAME), lacks)
             opened.frozen = lacks is not None
             if opened.frozen:
                 with opened.transaction():
@@ -193,7 +193,7 @@ def _make(path: Path, config: Config, at: str) -> None:
         reached("init.labelled")
         (path / MOUNTS).mkdir()
         reached("init.locks_made")
-        tracking.create(path, config.uuid, records, config.drives, at)
+        database.create(path, config.uuid, records, config.drives, at)
         path.chmod(0o700)
         sync_directory(path)
         (path / configuration.UNFINISHED).rename(path / configuration.FILE_NAME)
@@ -219,7 +219,7 @@ def _undo(path: Path) -> None:
         if (path / MOUNTS).is_dir():
             (path / MOUNTS).rmdir()
         for suffix in ("-wal", "-shm", ""):
-            (path / (tracking.FILE_NAME + suffix)).unlink(missing_ok=True)
+            (path / (database.FILE_NAME + suffix)).unlink(missing_ok=True)
             reached("init.emptied")
         sync_directory(path)
         (path / configuration.UNFINISHED).unlink()  # last, for without it nobody knows what the others are
@@ -230,7 +230,7 @@ def _undo(path: Path) -> None:
 def _check_directory(path: Path) -> bool:
     """Tell whether the directory exists. Raises LibraryError unless it is new, empty or unfinished."""
     is_unfinished = (path / configuration.UNFINISHED).exists()
-    if (path / configuration.FILE_NAME).exists() or ((path / tracking.FILE_NAME).exists() and not is_unfinished):
+    if (path / configuration.FILE_NAME).exists() or ((path / database.FILE_NAME).exists() and not is_unfinished):
         raise LibraryError(f"{path}: there is a library here already")
     if not path.exists() and not path.is_symlink():
         if not path.parent.is_dir():

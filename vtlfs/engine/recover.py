@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vtlfs.disks.base import Disk
 from vtlfs.engine.library import LIVE, MOUNTS, Library
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
 from vtlfs.model import Access, Mount, Session, State, utc_now

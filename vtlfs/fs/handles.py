@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from vtlfs import blame
 from vtlfs.engine.engine import ReadSession
-from vtlfs.engine.reader import MediumReader
-from vtlfs.engine.session import WriteSession
+from vtlfs.engine.reading.reader import MediumReader
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
 from vtlfs.model import KIB, MIB, IoMode, Opener

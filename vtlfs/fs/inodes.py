@@ -11,7 +11,7 @@ from itertools import count
 from pyfuse3 import ROOT_INODE, InodeT
 
 from vtlfs.engine.memory import MemoryBudget
-from vtlfs.engine.session import WriteSession
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.fs.tree import FRESH, ROOT, MediumNode, Node, SessionNode, stable_number
 
 INODE_BYTES = 1024  # what an inode takes, roughly, with its medium

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session, State, format_time
 
 SORTS = ("id", "opened_at", "released_at", "host", "program", "drive", "medium", "state", "bytes")

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
-from vtlfs.engine.history import begun_sql, ended_sql
 from vtlfs.engine.library import Library
-from vtlfs.engine.rows import session_of
-from vtlfs.engine.tracking import SESSION, Tracking
+from vtlfs.engine.tracking.database import SESSION, Tracking
+from vtlfs.engine.tracking.history import begun_sql, ended_sql
+from vtlfs.engine.tracking.rows import session_of
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import store
 from vtlfs.snap.view import opened

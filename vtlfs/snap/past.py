@@ -4,10 +4,10 @@ For the mount, which looks up a name of any snapshot at any time: nothing is ope
 is read is the data of the present, for bytes that have once appeared never change; only lengths are of then.
 """
 
-from vtlfs.engine.history import as_of_sql
-from vtlfs.engine.rows import medium_of
-from vtlfs.engine.schema import VERSIONED
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.history import as_of_sql
+from vtlfs.engine.tracking.rows import medium_of
+from vtlfs.engine.tracking.schema import VERSIONED
 from vtlfs.errors import NoSuchMedium, NoSuchTapeFile
 from vtlfs.model import Medium, TapeFile
 from vtlfs.snap import store

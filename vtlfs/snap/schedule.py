@@ -11,7 +11,7 @@ from datetime import datetime
 import trio
 
 from vtlfs.engine.engine import Engine
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
 from vtlfs.snap import store

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from time import monotonic, sleep
 
-from vtlfs.engine.schema import VERSIONED
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.schema import VERSIONED
 from vtlfs.errors import NoSuchSnapshot, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Snapshot

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from vtlfs.engine.history import as_of_sql
 from vtlfs.engine.library import Library
-from vtlfs.engine.schema import VERSIONED, WRITE_COMMAND
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.history import as_of_sql
+from vtlfs.engine.tracking.schema import VERSIONED, WRITE_COMMAND
 from vtlfs.errors import NoSuchSnapshot
 from vtlfs.snap import store
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import browse
 from vtlfs.snap.diff import Changes, Difference, difference

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import DiskRecord, Medium, Session
 from vtlfs.snap import browse
 from vtlfs.tui import words

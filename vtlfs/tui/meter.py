@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vtlfs.engine import figures
 from vtlfs.engine.figures import Figures
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session
 
 WINDOW_SECONDS = 3.0  # of a session's rate; a kernel hands over what it has cached in bursts

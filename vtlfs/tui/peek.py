@@ -12,8 +12,8 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.library import Library
-from vtlfs.engine.reader import MediumReader
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.reading.reader import MediumReader
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
 from vtlfs.model import format_size
 from vtlfs.tui.source import Target

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vtlfs.engine.library import Library
 from vtlfs.engine.recover import is_alive
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
 from vtlfs.snap import store, view

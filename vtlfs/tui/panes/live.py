@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Session
 from vtlfs.tui import words
 from vtlfs.tui.meter import Meter, Sample, take

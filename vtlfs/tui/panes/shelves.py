@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import DiskRecord, Drive, Medium
 from vtlfs.tui import words
 from vtlfs.tui.panes.pane import Pane

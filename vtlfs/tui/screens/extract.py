@@ -129,7 +129,7 @@ class ReadDialog(Asking, ModalScreen[None]):
             return self._extract(library, write)
 
     def _extract(self, library: Library, write: object) -> int:
-        from vtlfs.engine.extract import extract
+        from vtlfs.engine.reading.extract import extract
 
         to = write if callable(write) else lambda _: None
         opening = _opening(library, self.state)
@@ -190,6 +190,6 @@ def _opening(library: Library, state: int | None):  # type: ignore[no-untyped-de
 
 
 def _size(library: Library, target: Target, state: int | None) -> int:
-    from vtlfs.engine.extract import size_of
+    from vtlfs.engine.reading.extract import size_of
 
     return size_of(library, target.barcode, target.number, _opening(library, state))

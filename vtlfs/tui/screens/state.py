@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import TabbedContent, TabPane
 
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Medium, Session
 from vtlfs.tui import details
 from vtlfs.tui.details import Details

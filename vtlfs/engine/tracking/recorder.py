@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 
 T = TypeVar("T")
 MAX_BATCH = 256

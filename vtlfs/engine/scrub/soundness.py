@@ -10,10 +10,11 @@ import os
 from contextlib import closing
 from pathlib import Path
 
-from vtlfs.engine import currency, invariants, recover
-from vtlfs.engine.connection import REMEDY
+from vtlfs.engine import recover
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import FILE_NAME, Tracking
+from vtlfs.engine.tracking import currency, invariants
+from vtlfs.engine.tracking.connection import REMEDY
+from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import CatalogueBehind, LibraryError
 from vtlfs.model import MIB
 

@@ -16,13 +16,13 @@ from typing import Any
 import trio
 
 from vtlfs import blame
-from vtlfs.engine.lazy_lock import LazyLock
-from vtlfs.engine.means import Means
 from vtlfs.engine.memory import WRITER_BYTES
-from vtlfs.engine.outbox import Outbox
 from vtlfs.engine.stripe import NO_NUMBERS, Dealer, Piece, cut
-from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.unit import UnitInHand
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.buffer import UnitInHand
+from vtlfs.engine.writing.lazy_lock import LazyLock
+from vtlfs.engine.writing.means import Means
+from vtlfs.engine.writing.outbox import Outbox
 from vtlfs.errors import (
     MediumFull,
     NotSequential,

@@ -7,8 +7,8 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.library import Library
-from vtlfs.engine.reader import MediumReader
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.reading.reader import MediumReader
+from vtlfs.engine.tracking.database import Tracking
 
 STEP_UNITS = 1  # stripe units that are handed over together
 AHEAD_UNITS_A_DISK = 3

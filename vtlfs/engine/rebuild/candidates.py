@@ -8,7 +8,7 @@ from itertools import chain, groupby
 from blake3 import blake3
 
 from vtlfs.disks.base import Disk
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import StripeUnit
 

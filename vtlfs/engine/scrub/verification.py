@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vtlfs.engine.harm import Severity
-from vtlfs.engine.rows import number_of, session_of
-from vtlfs.engine.tracking import SESSION, Tracking
+from vtlfs.engine.scrub.harm import Severity
+from vtlfs.engine.tracking.database import SESSION, Tracking
+from vtlfs.engine.tracking.rows import number_of, session_of
 from vtlfs.errors import LibraryError, TrackingError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Session, StripeUnit, TapeFile, check_barcode

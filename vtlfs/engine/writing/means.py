@@ -9,11 +9,11 @@ import trio
 
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import MemoryBudget
-from vtlfs.engine.recorder import Recorder
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.recorder import Recorder
 
 if TYPE_CHECKING:
-    from vtlfs.engine.session import WriteSession
+    from vtlfs.engine.writing.session import WriteSession
 
 
 @dataclass(slots=True)

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from vtlfs.config import MAX_STRIPE_UNIT
 from vtlfs.disks.base import Disk
+from vtlfs.disks.headers import Ending
 from vtlfs.engine import recover
-from vtlfs.engine.found import Findings, Lost, ending_of, opening_of
-from vtlfs.engine.headers import Ending
-from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.units import UNKNOWN, Units
+from vtlfs.engine.rebuild.candidates import UNKNOWN, Units
+from vtlfs.engine.rebuild.found import Findings, Lost, ending_of, opening_of
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Mount, Opener, State
 
 SPARE_SESSIONS = 100_000  # identifiers that are left out, for some that were given are on no disk

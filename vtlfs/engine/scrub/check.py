@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtlfs.disks import inventory, marks, records
+from vtlfs.disks import headers, inventory, marks, records
 from vtlfs.disks import label as labels
 from vtlfs.disks.inventory import Entry
 from vtlfs.disks.opening import SESSIONS_PER_DIRECTORY, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
-from vtlfs.engine import currency, headers, invariants, recover, soundness
-from vtlfs.engine.invariants import Rule
+from vtlfs.engine import recover
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import FILE_NAME, Tracking
+from vtlfs.engine.scrub import soundness
+from vtlfs.engine.tracking import currency, invariants
+from vtlfs.engine.tracking.database import FILE_NAME, Tracking
+from vtlfs.engine.tracking.invariants import Rule
 from vtlfs.errors import LibraryError, TrackingError
 from vtlfs.model import Watermark
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from vtlfs.disks import headers
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.scan import Batch
-from vtlfs.engine import headers
-from vtlfs.engine.headers import Ending, Opening
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session
 
 MAX_TOLD = 1000  # things that were passed over

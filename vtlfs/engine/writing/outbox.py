@@ -17,12 +17,12 @@ import trio
 from vtlfs.disks.base import Member
 from vtlfs.disks.pool import PooledDisk
 from vtlfs.disks.turns import Turns
-from vtlfs.engine.lazy_lock import LazyLock
-from vtlfs.engine.means import Means
 from vtlfs.engine.memory import Account
-from vtlfs.engine.placing import FEWEST_DISKS, Placing
 from vtlfs.engine.stripe import NO_NUMBERS, Dealer
-from vtlfs.engine.unit import UnitInHand
+from vtlfs.engine.writing.buffer import UnitInHand
+from vtlfs.engine.writing.lazy_lock import LazyLock
+from vtlfs.engine.writing.means import Means
+from vtlfs.engine.writing.placing import FEWEST_DISKS, Placing
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import StripeUnit
 

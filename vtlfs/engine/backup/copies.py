@@ -18,8 +18,8 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from vtlfs.engine.connection import errno_of
-from vtlfs.engine.tracking import FILE_NAME, Tracking
+from vtlfs.engine.tracking.connection import errno_of
+from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import DiskError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB

@@ -15,9 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from vtlfs.engine.connection import Connection, check_files, check_tables, set_journal, translated, unusable
-from vtlfs.engine.migrations import has_table
-from vtlfs.engine.rows import (
+from vtlfs.engine.tracking.connection import Connection, check_files, check_tables, set_journal, translated, unusable
+from vtlfs.engine.tracking.migrations import has_table
+from vtlfs.engine.tracking.rows import (
     check_follows,
     contradiction,
     medium_of,
@@ -26,8 +26,8 @@ from vtlfs.engine.rows import (
     stripe_unit_of,
     tape_file_of,
 )
-from vtlfs.engine.schema import migrations
-from vtlfs.engine.sqlite_tools import sqlite_utils
+from vtlfs.engine.tracking.schema import migrations
+from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
 from vtlfs.errors import (
     LibraryError,
     MediumFull,

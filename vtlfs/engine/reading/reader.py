@@ -6,11 +6,11 @@ from contextlib import suppress
 import outcome
 
 from vtlfs.disks.pool import DiskPool, PooledDisk
-from vtlfs.engine.loads import Load, LoadCache
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
-from vtlfs.engine.rows import contradiction
+from vtlfs.engine.reading.loads import Load, LoadCache
 from vtlfs.engine.stripe import NO_NUMBERS, cut
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.rows import contradiction
 from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
 from vtlfs.model import StripeUnit, TapeFile
 

@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vtlfs.engine.schema import VERSIONED
-from vtlfs.engine.tracking import Tracking
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.schema import VERSIONED
 from vtlfs.errors import TrackingError
 
 MOST = 1000  # rows that a rule tells of

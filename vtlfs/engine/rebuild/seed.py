@@ -8,10 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtlfs.engine import copies, invariants, tracking
-from vtlfs.engine.connection import TABLES, fresh_tables
-from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.units import UNKNOWN
+from vtlfs.engine.backup import copies
+from vtlfs.engine.rebuild.candidates import UNKNOWN
+from vtlfs.engine.tracking import database, invariants
+from vtlfs.engine.tracking.connection import TABLES, fresh_tables
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.model import DiskRecord, Watermark, check_barcode
 
@@ -68,7 +69,7 @@ def begin(
             refused.append(f"disk {disk} ({path}): {copies.DIRECTORY}: {error.strerror}")
     newest = max(found, default=(0, 0))[0]
     kept = temporary.with_name(f"{temporary.name}.old")
-    old, notes = _old(library / tracking.FILE_NAME, kept, uuid)
+    old, notes = _old(library / database.FILE_NAME, kept, uuid)
     places = [(number, disks[disk]) for number, disk in sorted(found, key=lambda one: (-one[0], one[1]))]
     for wants_whole in (True, False) if complete else (False,):
         wrong: list[str] = []
@@ -82,7 +83,7 @@ def begin(
     remove(kept)
     if base is None:
         remove(temporary)
-        tracking.create(temporary.parent, uuid, records, NO_DRIVES, records[0].added_at, name=temporary.name)
+        database.create(temporary.parent, uuid, records, NO_DRIVES, records[0].added_at, name=temporary.name)
         wrong.append(NO_COPY)
     _count_on(temporary, newest)
     return Begun(base, [*refused, *wrong], notes)

@@ -13,9 +13,9 @@ import trio
 
 from vtlfs import blame
 from vtlfs.disks.pool import PooledDisk
-from vtlfs.engine import copies
+from vtlfs.engine.backup import copies
 from vtlfs.engine.engine import Engine
-from vtlfs.engine.tracking import FILE_NAME
+from vtlfs.engine.tracking.database import FILE_NAME
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB, utc_now
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from vtlfs.engine.means import Means
 from vtlfs.engine.memory import Account
 from vtlfs.engine.stripe import NO_NUMBERS, Dealer
-from vtlfs.engine.unit import UnitInHand
+from vtlfs.engine.writing.buffer import UnitInHand
+from vtlfs.engine.writing.means import Means
 from vtlfs.errors import DiskError
 
 FEWEST_DISKS = 2  # that must be left, for a stream to go on without the others

@@ -6,8 +6,8 @@ docs/tracking.md describes them for people who query. Times are ISO 8601 in UTC,
 
 import sqlite3
 
-from vtlfs.engine.history import versioning_sql, widening_sql
-from vtlfs.engine.migrations import Migrations
+from vtlfs.engine.tracking.history import versioning_sql, widening_sql
+from vtlfs.engine.tracking.migrations import Migrations
 from vtlfs.failpoints import reached
 
 migrations = Migrations("vtlfs")
@@ -17,7 +17,7 @@ _TABLES = """
 CREATE TABLE library (
     uuid TEXT NOT NULL,              -- the same as in library.toml and on every disk's label
     created_at TEXT NOT NULL,
-    epoch INTEGER NOT NULL,          -- the number that the next snapshot gets; see vtlfs/engine/history.py
+    epoch INTEGER NOT NULL,          -- the number that the next snapshot gets; see vtlfs/engine/tracking/history.py
     next_session INTEGER NOT NULL,   -- the lowest session identifier that no mount has been given
     media INTEGER NOT NULL DEFAULT 0,       -- counters, kept by triggers, so that nothing has to count a large table
     sessions INTEGER NOT NULL DEFAULT 0,
@@ -146,7 +146,7 @@ CREATE TABLE snapshot (
     bytes INTEGER NOT NULL
 ) STRICT;
 
--- The copies of this database on the disks, see vtlfs/engine/copies.py. One row. Not versioned.
+-- The copies of this database on the disks, see vtlfs/engine/backup/copies.py. One row. Not versioned.
 CREATE TABLE copy (
     number INTEGER NOT NULL,         -- of the last one that was begun, from 1; 0: none was
     begun_at TEXT,                   -- when; NULL: never
@@ -278,7 +278,7 @@ def few_of_many(connection: sqlite3.Connection) -> None:
 def counted_commits(connection: sqlite3.Connection) -> None:
     """Count the transactions, so that a database that went back can be told from what the disks know of it.
 
-    `commits` is raised by each transaction that changes something. See vtlfs/engine/currency.py.
+    `commits` is raised by each transaction that changes something. See vtlfs/engine/tracking/currency.py.
     """
     connection.execute("ALTER TABLE library ADD COLUMN commits INTEGER NOT NULL DEFAULT 0")
     reached("create.counted")

@@ -8,7 +8,7 @@ does without.
 import sqlite3
 from collections.abc import Callable
 
-from vtlfs.engine.sqlite_tools import sqlite_utils
+from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
 from vtlfs.failpoints import reached
 
 Migration = Callable[[sqlite3.Connection], None]

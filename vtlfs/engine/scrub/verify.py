@@ -19,13 +19,13 @@ from vtlfs.disks import label as labels
 from vtlfs.disks.examine import CHUNK, Examiner, Finding, Part
 from vtlfs.disks.lane import Lane
 from vtlfs.disks.local import LocalDisk
-from vtlfs.engine import verification as books
-from vtlfs.engine.harm import Gathering, Harm, absent, located, unlisted, unmapped, unread
 from vtlfs.engine.library import Library
-from vtlfs.engine.throttle import Throttle
-from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.unfinished import Unfinished, header_of
-from vtlfs.engine.verification import Verification
+from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub.harm import Gathering, Harm, absent, located, unlisted, unmapped, unread
+from vtlfs.engine.scrub.throttle import Throttle
+from vtlfs.engine.scrub.unfinished import Unfinished, header_of
+from vtlfs.engine.scrub.verification import Verification
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, TrackingError
 from vtlfs.model import Session, TapeFile, utc_now
 

@@ -12,10 +12,10 @@ import trio
 from vtlfs.disks.examine import Examiner, Finding, Part
 from vtlfs.disks.lane import Lane
 from vtlfs.engine import recover
-from vtlfs.engine import verification as books
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import Tracking
-from vtlfs.engine.verification import Verification
+from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub.verification import Verification
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session, TapeFile
 
 MOST = 1000  # that are kept at a time

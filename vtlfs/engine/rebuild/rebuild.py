@@ -21,11 +21,12 @@ from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.label import Label
 from vtlfs.disks.local import LocalDisk
 from vtlfs.disks.scan import Batch, Scan
-from vtlfs.engine import base, preconditions, recover
-from vtlfs.engine.found import Findings, Found
+from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library
-from vtlfs.engine.replay import Progress, Replay
-from vtlfs.engine.tracking import FILE_NAME, Tracking
+from vtlfs.engine.rebuild import preconditions, seed
+from vtlfs.engine.rebuild.found import Findings, Found
+from vtlfs.engine.rebuild.replay import Progress, Replay
+from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB, DiskRecord, Session, Watermark
@@ -42,7 +43,7 @@ class Rebuilt:
     """What has come of it. `base`: what the database began with, None: nothing; `aside`: where the old one is kept."""
 
     library: Library
-    base: base.Base | None
+    base: seed.Base | None
     findings: Findings
     without: tuple[int, ...]
     aside: Path | None
@@ -102,7 +103,7 @@ class _Rebuild:
         """Make the new database, and put it in its place."""
         try:
             self._check_complete(len(self._config.disks) if self._config else 0)
-            begun = base.begin(
+            begun = seed.begin(
                 self._path,
                 self._path / TEMPORARY,
                 self._uuid,
@@ -117,11 +118,11 @@ class _Rebuild:
                 self._check_complete(len(known))
                 with tracking.transaction(durable=False):
                     rebuilt = self._replay(tracking, begun)
-                base.finish(tracking)
+                seed.finish(tracking)
                 config = self._config or self._new_config(tracking)
             aside = self._put_in_place(config)
         finally:
-            base.remove(self._path / TEMPORARY)
+            seed.remove(self._path / TEMPORARY)
         library = Library(self._path, config)
         self._raise_marks(library)
         self._finish_headers(library, rebuilt.findings.recovered)
@@ -156,10 +157,10 @@ class _Rebuild:
 
     # --- from the disks ---------------------------------------------------------------------------------------------
 
-    def _replay(self, tracking: Tracking, begun: base.Begun) -> Rebuilt:
+    def _replay(self, tracking: Tracking, begun: seed.Begun) -> Rebuilt:
         complete = not self._without
         mark = self._mark(tracking)
-        base.count_past(tracking, mark)
+        seed.count_past(tracking, mark)
         disks: dict[int, Disk] = {**self._disks}
         findings = Findings()
         found = Found(tracking, findings)
@@ -179,9 +180,9 @@ class _Rebuild:
             tracking.move_disk(number, str(path))
         if self._config:
             tracking.set_drives(self._config.drives)
-        base.add_disks(tracking, self._records(found.most_disks()))
+        seed.add_disks(tracking, self._records(found.most_disks()))
         Replay(tracking, findings, disks, complete, self._at, self._progress).run()
-        findings.tell(*base.missed(tracking, mark))
+        findings.tell(*seed.missed(tracking, mark))
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
         media, *counts = tracking.one("SELECT media, sessions, tape_files, bytes FROM library")
@@ -206,7 +207,7 @@ class _Rebuild:
 
         def walk(number: int, path: Path) -> None:
             try:
-                with closing(base.Ended(self._path / TEMPORARY)) as ended:
+                with closing(seed.Ended(self._path / TEMPORARY)) as ended:
                     for batch in Scan(number, path, self._uuid).walk(ended.among):
                         hand_over(batch)
                         if given_up.is_set():

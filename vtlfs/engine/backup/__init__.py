@@ -1,0 +1,1 @@
+"""Copies of the tracking database on the disks."""

@@ -1,0 +1,1 @@
+"""A new tracking database from the disks: `vtlfs rebuild`."""

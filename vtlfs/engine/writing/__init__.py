@@ -1,0 +1,1 @@
+"""From a write request to bytes that are durable on the disks and recorded."""
