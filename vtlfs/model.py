@@ -251,9 +251,9 @@ class Opener:
     uid: int
     gid: int
     program: str
-    gathers: bool = False  # a program that writes its output itself, in small blocks; see vtlfs.fs.openers
+    small_writes: bool = False  # a program that writes its output itself, in small blocks; see vtlfs.fs.openers
     block: int | None = None  # bytes that it reads or writes at a time, where that can be told beforehand
-    positions: bool = False  # a file server, which gives every write an offset; see vtlfs.fs.openers
+    sends_offsets: bool = False  # a file server, which gives every write an offset; see vtlfs.fs.openers
 
 
 def wall_clock() -> datetime:

@@ -132,7 +132,7 @@ WITHOUT = {
     "vtlfs/disks/local.py:_write_all": "its callers have one for each of its uses",
     "vtlfs/engine/rebuild/seed.py": "changes a database that is not in its place yet",
     "vtlfs/engine/backup/copies.py:fetch": "writes to a file of its caller's",
-    "vtlfs/engine/figures.py": "live figures mean nothing after a crash",
+    "vtlfs/engine/live.py": "live figures mean nothing after a crash",
     "vtlfs/engine/rebuild/found.py": "changes temporary tables",
     "vtlfs/engine/tracking/history.py": "returns SQL, which schema.py runs",
     "vtlfs/engine/rebuild/replay.py": "changes a database that is not in its place yet",

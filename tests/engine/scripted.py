@@ -18,8 +18,8 @@ from blake3 import blake3
 from vtlfs.disks.base import Disk
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library, create
+from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.recorder import Recorder
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
@@ -265,7 +265,7 @@ async def rigged(
 
 
 @asynccontextmanager
-async def held(recorder: Recorder, changes: int) -> AsyncIterator[None]:
+async def held(recorder: GroupCommitter, changes: int) -> AsyncIterator[None]:
     """Have so many changes that are asked for in the block wait for each other, to be made in one transaction."""
     gate, begun = threading.Event(), trio.Event()
     token = trio.lowlevel.current_trio_token()

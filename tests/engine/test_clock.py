@@ -23,7 +23,7 @@ from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.check import check
-from vtlfs.engine.scrub.harm import Harm
+from vtlfs.engine.scrub.defects import Defect
 from vtlfs.engine.scrub.verify import Verifier
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.session import WriteSession
@@ -82,7 +82,7 @@ class World:
         self.sizes: dict[int, int] = {}
         self.lengths: defaultdict[str, int] = defaultdict(int)
         self.begun: tuple[int, list[int]] | None = None  # a verification, and the sessions that were released by then
-        self.harms: list[Harm] = []
+        self.harms: list[Defect] = []
 
     async def act(self, kind: str, which: int) -> None:
         """Do one step."""

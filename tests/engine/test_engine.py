@@ -298,7 +298,7 @@ async def test_recover_keeps_what_is_recorded_and_trims_the_rest(library: Librar
         await session.write(0, data[: 4 * UNIT + 100])
         await session.flush()
         await session.write(4 * UNIT + 100, data[4 * UNIT + 100 :])
-        await until(lambda: not session._outbox._outstanding, "the writes")
+        await until(lambda: not session._pipeline._outstanding, "the writes")
         monkeypatch.setattr(engine, "_end", trio.lowlevel.checkpoint)  # dead: nobody ends anything
         lock = engine._lock
     os.close(lock)

@@ -6,14 +6,14 @@ from pathlib import Path
 import trio
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
-from vtlfs.engine.engine import ReadSession
+from vtlfs.engine.reading.session import ReadSession
 
 DATA = random.Random(1).randbytes(32 * UNIT)
 
 
 async def readers(rig: Rig, count: int) -> list[ReadSession]:
     await rig.write("T1", DATA, block=10 * UNIT)
-    rig.engine._means.memory.limit = 64 * UNIT  # of which readers may have a quarter
+    rig.engine._context.memory.limit = 64 * UNIT  # of which readers may have a quarter
     return [await rig.engine.open_reader("T1", len(DATA), 0, OPENER) for _ in range(count)]
 
 
@@ -55,7 +55,7 @@ async def test_idle_readers_do_not_count_for_reading_ahead(tmp_path: Path):
 async def test_idle_and_closed_readers_keep_nothing(tmp_path: Path):
     async with rigged(make_library(tmp_path)) as rig:
         idle, closed = await readers(rig, 2)
-        cache, memory = rig.engine._cache, rig.engine._means.memory
+        cache, memory = rig.engine._cache, rig.engine._context.memory
         await idle.read(0, 100)
         await until(lambda: not cache._coming, "what was read ahead")
         cache.drop_idle(-1)

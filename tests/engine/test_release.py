@@ -15,8 +15,8 @@ from scripted import OPENER, UNIT, held, make_library, rigged, until
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
+from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.recorder import Recorder
 from vtlfs.engine.writing import session as session_module
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
@@ -183,7 +183,7 @@ async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
         with pytest.raises(DiskError):
             await session.flush()
         unit.put(10, memoryview(b"y" * 10))
-        await session._outbox.send([unit])  # as a write that was on its way would
+        await session._pipeline.send([unit])  # as a write that was on its way would
         await rig.engine.release_writer(session)
         assert fault.happened
         assert rig.known(session).state == State.FAILED
@@ -217,15 +217,15 @@ async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What a power cut takes of it, recovery does again in the same place. With a rival that could be another one."""
-    original, found = Recorder._commit, []
+    original, found = GroupCommitter._commit, []
 
-    def commit(recorder: Recorder, batch: list[Any]) -> Any:
+    def commit(recorder: GroupCommitter, batch: list[Any]) -> Any:
         results = original(recorder, batch)
         ended = [result.value for result in results if isinstance(getattr(result, "value", None), TapeFile)]
         found.extend((file.number, any(durable for _, durable, _ in batch)) for file in ended)
         return results
 
-    monkeypatch.setattr(Recorder, "_commit", commit)
+    monkeypatch.setattr(GroupCommitter, "_commit", commit)
     async with rigged(make_library(tmp_path)) as rig:
         sessions = [await rig.engine.open_writer(medium, 0, OPENER) for medium in ("T1", "T2", "T1", "T1")]
         alone, elsewhere, rival, last = sessions
@@ -347,16 +347,16 @@ async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
 ):
     """What it announces is over by then, and is announced again."""
-    library, commit = make_library(tmp_path), Recorder._commit
+    library, commit = make_library(tmp_path), GroupCommitter._commit
 
-    def slowly(recorder: Recorder, batch: list[Any]) -> list[Any]:
+    def slowly(recorder: GroupCommitter, batch: list[Any]) -> list[Any]:
         results = commit(recorder, batch)
         if batch[0][1] and slow:
             sleep(engine_module.ELSEWHERE_SECONDS * 1.2)
         return results
 
     slow: list[bool] = []
-    monkeypatch.setattr(Recorder, "_commit", slowly)
+    monkeypatch.setattr(GroupCommitter, "_commit", slowly)
     async with rigged(library) as rig, rigged(library, host="beta") as other:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)

@@ -11,7 +11,7 @@ from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
 from vtlfs.engine.writing import session as sessions
-from vtlfs.engine.writing.means import Kept
+from vtlfs.engine.writing.context import DirtyBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
 
@@ -121,7 +121,7 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
         with rig.disks[first].held("write"), trio.fail_after(60):
             other = await fall_behind(rig, first)
             await stream.write(1, b"x" * (UNIT - 1))
-            (unit,) = {one.unit for one in stream._outbox._on_their_way()}
+            (unit,) = {one.unit for one in stream._pipeline._on_their_way()}
             await stream.flush()
             place = unit.place
             assert unit.disk != first
@@ -129,7 +129,7 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
             for _ in range(2 * pool.LATE_WRITES):
                 second.writing.submit(lambda _: None, quit_waiting.wait)
             try:
-                stream._outbox._send_past()
+                stream._pipeline._send_past()
             finally:
                 quit_waiting.set()
             assert unit.place == place
@@ -149,12 +149,12 @@ async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past
         async with trio.open_nursery() as nursery:
             with rig.disks[first].held("write"), trio.fail_after(60):
                 other = await fall_behind(rig, first)
-                await stream._outbox.send([unit])
+                await stream._pipeline.send([unit])
                 rig.disks[first].free = 0
                 rig.disks[first].fail("allocate", errno.ENOSPC)
                 nursery.start_soon(stream.write, 1, b"x" * (UNIT - 1))
                 await until(lambda: stream._allocating.locked(), "the write waits for room")
-                await stream._outbox.settle()
+                await stream._pipeline.settle()
                 assert unit.disk != first
         await other.flush()
         await stream.flush()
@@ -203,7 +203,7 @@ async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_d
 ):
     monkeypatch.setattr(sessions, "WORTH_A_SYNC", 2 * UNIT)
     async with rigged(make_library(tmp_path, disks=4)) as rig:
-        kept: Kept = rig.engine._means.kept
+        kept: DirtyBudget = rig.engine._context.kept
         kept.limit = 24 * UNIT
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         with rig.disks[1].held("sync"), trio.fail_after(60):
@@ -251,7 +251,7 @@ async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too
         with rig.disks[1].held("write"), trio.fail_after(60):
             await write(rig, stream, range(4, 8))
             assert rig.engine.pool[1].writing.pending == 1
-            await stream.relieve(0)
+            await stream.writeback(0)
             await stream.flush()
         assert fault.happened
         rows = rig.engine.tracking.stripe_units(stream.number, 0, 8)
@@ -265,7 +265,7 @@ async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"a" * 10)
-        outbox, unit = stream._outbox, stream._units[0]
+        pipeline, unit = stream._pipeline, stream._units[0]
         first = unit.disk
         with rig.disks[first].held("sync"), trio.fail_after(60):
             async with trio.open_nursery() as nursery:
@@ -274,12 +274,12 @@ async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by
                 rig.engine.pool[first].note_fault(DiskError(first, "/scripted", OSError(errno.EIO, "gone")))
                 unit.put(10, memoryview(b"b" * 10))
                 stream.length = 20
-                assert outbox._move(unit)
-                await outbox.send([unit])
-                await outbox.settle()
+                assert pipeline._move(unit)
+                await pipeline.send([unit])
+                await pipeline.settle()
                 assert unit.disk != first
-                await outbox._sync_all({unit.disk})
-                assert outbox.durable[0].bytes == 20
+                await pipeline._sync_all({unit.disk})
+                assert pipeline.durable[0].bytes == 20
                 rig.disks[first].let_go()
         await stream.flush()
         assert rig.durable(stream) == b"a" * 10 + b"b" * 10

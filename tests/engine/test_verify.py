@@ -24,7 +24,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import unfinished as unfinished_headers
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub import verify as verifying
-from vtlfs.engine.scrub.harm import Harm, Severity
+from vtlfs.engine.scrub.defects import Defect, Severity
 from vtlfs.engine.scrub.unfinished import Unfinished
 from vtlfs.engine.scrub.verification import LeftOut, Verification
 from vtlfs.engine.tracking.database import Tracking
@@ -43,9 +43,9 @@ def library(tmp_path: Path) -> Library:
     return made
 
 
-def verify(library: Library, *media: str, resume: bool = False) -> tuple[list[Harm], Verification]:
+def verify(library: Library, *media: str, resume: bool = False) -> tuple[list[Defect], Verification]:
     """Verify; return the harms and what was written down."""
-    harms: list[Harm] = []
+    harms: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
         assert verifying.verify(library, tracking, found, harms.append, lambda _: None) is None
@@ -54,7 +54,7 @@ def verify(library: Library, *media: str, resume: bool = False) -> tuple[list[Ha
     return harms, found
 
 
-def the_harm(library: Library) -> Harm:
+def the_harm(library: Library) -> Defect:
     """Verify, and return the one harm that there is."""
     (harm,), found = verify(library)
     assert found.harms == {severity: harm.count * (severity is harm.severity) for severity in Severity}
@@ -81,7 +81,7 @@ def test_flipped_bit_is_located(library: Library):
     unit = placed(library, 3, 1)[2]
     position = flip(member(library, 1, 3), 2, byte=7) - 7
     harm = the_harm(library)
-    assert harm == Harm(
+    assert harm == Defect(
         kind=Kind.FLIPPED,
         why="its BLAKE3 is not the recorded one",
         disk=1,
@@ -421,7 +421,7 @@ def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(verifying, "IN_FLIGHT", 1)
     flip(member(library, 0, 1), 1)
     flip(member(library, 1, 3), 3)
-    harms: list[Harm] = []
+    harms: list[Defect] = []
     seen: list[int] = []
     runs = 0
 
@@ -520,7 +520,7 @@ def test_what_a_clock_said_when_it_was_released_leaves_nothing_out(
 
 
 def test_what_is_released_later_is_left_out_and_named(library: Library):
-    harms: list[Harm] = []
+    harms: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = books.begin(tracking, [], utc_now())
         fill(library, *[("T3", DATA[3])] * 7)

@@ -17,8 +17,8 @@ from vtlfs.fs.inodes import Inode, Inodes
 from vtlfs.fs.tree import MediumNode
 from vtlfs.model import IoMode, Medium, Mount, Opener, utc_now
 
-TAR = Opener("alpha", 1, 0, 0, "tar", gathers=True)
-BASH = replace(TAR, program="bash", gathers=False)
+TAR = Opener("alpha", 1, 0, 0, "tar", small_writes=True)
+BASH = replace(TAR, program="bash", small_writes=False)
 TRUNCATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 MEDIUM = Medium(1, "T1", None, 0, 0, 0, utc_now(), None)
 
@@ -154,7 +154,7 @@ async def test_read_write_handle_has_the_medium_before_its_stream(engine: Engine
 
 async def test_file_server_may_write_in_any_order(engine: Engine):
     handle = await a_handle(engine)
-    handle.positions = True
+    handle.sends_offsets = True
     data = bytes(range(256)) * 100
     for start in (5000, 20_000, 4000, 0, 10_000, 3000):
         await handle.write(start, data[start : start + (5000 if start < 20_000 else 5600)])
@@ -169,7 +169,7 @@ async def test_file_server_may_write_in_any_order(engine: Engine):
 
 async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine):
     handle = await a_handle(engine)
-    handle.positions = True
+    handle.sends_offsets = True
     await handle.write(0, b"a" * 5000)
     await handle.write(5001, b"b")
     with pytest.raises(NotSequential):
@@ -181,7 +181,7 @@ async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine
 
 async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engine: Engine):
     handle = await a_handle(engine, "FULL")
-    handle.positions = True
+    handle.sends_offsets = True
     await handle.write(0, b"a" * 8192)
     for offset in (8192, 12_288, 16_384):
         with pytest.raises(MediumFull):
@@ -194,7 +194,7 @@ async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engin
 
 async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Engine):
     handle = await a_handle(engine, "FULL")
-    handle.positions = True
+    handle.sends_offsets = True
     await handle.write(4096, b"b" * 8192)
     with pytest.raises(MediumFull):
         await handle.write(0, b"a" * 4096)
@@ -208,7 +208,7 @@ async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Eng
 async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vtlfs.fs.handles.MAX_EARLY", 10_000)
     handle = await a_handle(engine)
-    handle.positions = True
+    handle.sends_offsets = True
     await handle.write(1000, b"b" * 10_000)
     with pytest.raises(NotSequential):
         await handle.write(11_000, b"c")
@@ -221,7 +221,7 @@ async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monke
 async def test_file_server_begins_empty_by_a_truncation(engine: Engine):
     before = await close(engine, await _written(engine, b"before"))
     handle = await a_handle(engine)
-    handle.base, handle.before, handle.positions = len(before), engine.medium_reader("T1", len(before)), True
+    handle.base, handle.before, handle.sends_offsets = len(before), engine.medium_reader("T1", len(before)), True
     handle.begin_empty()
     await handle.write(0, b"own")
     assert await handle.read(0, 100) == b"own"

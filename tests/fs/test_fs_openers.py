@@ -36,19 +36,19 @@ def test_process_is_identified(child):
     opener = identify(process.pid, 12, 34, "alpha", "machine")
     assert (opener.host, opener.pid, opener.uid, opener.gid) == ("alpha", process.pid, 12, 34)
     assert opener.program == psutil.Process(process.pid).name()
-    assert not opener.gathers
+    assert not opener.small_writes
 
 
 def test_shell_may_hand_on_what_it_opens(child):
     process = child(["/bin/sh", "-c", "echo; read -r line; true"], {})
-    assert not identify(process.pid, 0, 0, "alpha", "machine").gathers
+    assert not identify(process.pid, 0, 0, "alpha", "machine").small_writes
 
 
 def test_writer_is_known_by_its_executable():
     process = subprocess.Popen(["dd", "of=/dev/null", "status=none"], stdin=subprocess.PIPE)
     while psutil.Process(process.pid).name() != "dd":
         pass
-    assert identify(process.pid, 0, 0, "alpha", "machine").gathers
+    assert identify(process.pid, 0, 0, "alpha", "machine").small_writes
     process.communicate(timeout=20)
 
 
@@ -83,7 +83,7 @@ def test_file_server_is_known_by_its_executable(child, tmp_path):
         shutil.copy2("/bin/dash", program)
         process = child([str(program), "-c", "echo; read -r line; true"], {})
         opener = identify(process.pid, 0, 0, "alpha", "machine")
-        assert (opener.program, opener.positions) == (name, positions)
+        assert (opener.program, opener.sends_offsets) == (name, positions)
 
 
 @pytest.fixture
@@ -130,13 +130,13 @@ def test_process_that_is_gone_or_of_another_container():
     for pid in (0, process.pid):
         opener = identify(pid, 5, 6, None, "machine")
         assert (opener.host, opener.program, opener.pid, opener.uid) == ("machine", "?", pid, 5)
-        assert not opener.gathers
+        assert not opener.small_writes
 
 
 def test_kernel_thread_has_no_executable():
     if not psutil.pid_exists(2) or psutil.Process(2).exe():
         pytest.skip("process 2 is no kernel thread here")
-    assert not identify(2, 0, 0, "alpha", "machine").gathers
+    assert not identify(2, 0, 0, "alpha", "machine").small_writes
 
 
 def test_own_process():

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from vtlfs.cli.main import main
 from vtlfs.disks.local import LocalMember
-from vtlfs.engine.engine import ReadSession
 from vtlfs.engine.reading.reader import MediumReader
-from vtlfs.engine.writing.buffer import UnitInHand
+from vtlfs.engine.reading.session import ReadSession
+from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.fs.operations import Operations
 
 SECONDS = 0.5
-KINDS = (LocalMember, ReadSession, MediumReader, WriteSession, UnitInHand)  # what an idle mount has none of
+KINDS = (LocalMember, ReadSession, MediumReader, WriteSession, StripeBuffer)  # what an idle mount has none of
 
 
 class Observed(Operations):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from shelf import MEDIA, Shelf
 
-from vtlfs.engine.figures import Figures
+from vtlfs.engine.live import LiveStats
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Access, Session, State
 from vtlfs.snap import browse
@@ -69,8 +69,8 @@ def test_rates_are_those_that_the_mounts_tell() -> None:
     meter = Meter(5.0)
     for second in range(11):
         told = {
-            1: Figures(50.0 + second, {1: (second * 100, 1)}, {0: (70 * second, 5 * second), 1: (30 * second, 0)}),
-            2: Figures(90.0 + second, {9: (0, 0)}, {0: (second, 0)}),
+            1: LiveStats(50.0 + second, {1: (second * 100, 1)}, {0: (70 * second, 5 * second), 1: (30 * second, 0)}),
+            2: LiveStats(90.0 + second, {9: (0, 0)}, {0: (second, 0)}),
         }
         meter.add(Sample(float(second), [session(1, second * 100)], told))
     assert meter.session_rate(session(1, 1000)) == 100
@@ -82,8 +82,8 @@ def test_rates_are_those_that_the_mounts_tell() -> None:
 
 def test_a_session_counts_from_its_beginning_and_a_mount_that_says_nothing_more_does_nothing() -> None:
     meter = Meter(5.0)
-    meter.add(Sample(0.0, [], {1: Figures(0.0, {}, {0: (0, 0)})}))
-    told = Figures(1.0, {1: (500, 1)}, {0: (500, 0)})
+    meter.add(Sample(0.0, [], {1: LiveStats(0.0, {}, {0: (0, 0)})}))
+    told = LiveStats(1.0, {1: (500, 1)}, {0: (500, 0)})
     meter.add(Sample(1.0, [session(1, 500)], {1: told}))
     assert meter.session_rate(session(1, 500)) == 500
     meter.add(Sample(2.0, [session(1, 500)], {1: told}))  # looked a moment too early
@@ -101,7 +101,7 @@ def test_figures_of_a_clock_that_began_anew_make_no_rate_until_there_are_two() -
             Sample(
                 at % 1000 + (1000 if at < 1000 else 0),
                 [session(1, size)],
-                {1: Figures(at, {1: (size, 1)}, {0: (size, 0)})},
+                {1: LiveStats(at, {1: (size, 1)}, {0: (size, 0)})},
             )
         )
     assert meter.session_rate(session(1, 60)) == 50

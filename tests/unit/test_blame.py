@@ -11,7 +11,7 @@ import outcome
 import pytest
 
 from vtlfs import blame, logs
-from vtlfs.disks.lane import Lane
+from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.disks.pool import DiskPool, PooledDisk
 from vtlfs.engine.tracking.connection import errno_of, translated
@@ -94,7 +94,7 @@ async def test_no_thread_is_an_error_of_the_job_and_no_disk_hangs(monkeypatch: p
     def cannot(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    lane = Lane("test")
+    lane = DiskExecutor("test")
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", cannot)
         with pytest.raises(NoThread) as told:

@@ -17,7 +17,7 @@ from vtlfs.disks import label as labels
 from vtlfs.disks import local, records
 from vtlfs.disks.local import LocalDisk, LocalMember, member_path, slot_offset
 from vtlfs.disks.records import BLOCK
-from vtlfs.engine.stripe import Dealer
+from vtlfs.engine.stripe import RoundRobin
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import StripeUnit
 
@@ -523,7 +523,7 @@ def test_a_reader_made_from_the_document_reads_what_was_written(
 def write_session(data: st.DataObject, disks: list[LocalDisk], session: int, content: bytes) -> bytes:
     """Write the content as one session, and return what of it counts."""
     members = [disk.member(session, UNIT, HEADER | {"disks": len(disks)}) for disk in disks]
-    dealer = Dealer(len(disks), data.draw(st.integers(0, len(disks) - 1)))
+    dealer = RoundRobin(len(disks), data.draw(st.integers(0, len(disks) - 1)))
     units = list(range(-(-len(content) // UNIT)))
     for unit in data.draw(st.permutations(units)):
         disk, slot = dealer.deal(unit)

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtlfs.engine.stripe import Coverage, Dealer, cut
+from vtlfs.engine.stripe import IntervalSet, RoundRobin, cut
 
 intervals = st.tuples(st.integers(0, 120), st.integers(1, 40)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -32,7 +32,7 @@ def test_cut_of_nothing_is_nothing() -> None:
     assert list(cut(4096, 0, 4096)) == []
 
 
-def covered(coverage: Coverage, model: set[int]) -> None:
+def covered(coverage: IntervalSet, model: set[int]) -> None:
     prefix = next(byte for byte in range(len(model) + 1) if byte not in model)
     assert coverage.prefix == prefix
     assert coverage.end == max(model, default=-1) + 1
@@ -40,7 +40,7 @@ def covered(coverage: Coverage, model: set[int]) -> None:
 
 @given(st.lists(intervals, max_size=40))
 def test_coverage_is_a_set_of_bytes_however_they_come(additions: list[tuple[int, int]]) -> None:
-    coverage, model = Coverage(), set[int]()
+    coverage, model = IntervalSet(), set[int]()
     covered(coverage, model)
     for start, end in additions:
         coverage.add(start, end)
@@ -52,7 +52,7 @@ def test_coverage_is_a_set_of_bytes_however_they_come(additions: list[tuple[int,
 def test_coverage_knows_whether_any_of_a_range_has_come(
     additions: list[tuple[int, int]], asked: tuple[int, int]
 ) -> None:
-    coverage = Coverage()
+    coverage = IntervalSet()
     for start, end in additions:
         coverage.add(start, end)
     come = {byte for start, end in additions for byte in range(start, end)}
@@ -67,7 +67,7 @@ def test_pages_out_of_order_and_repeated_make_a_whole_unit(sizes: list[int], ran
     pages = list(zip(starts, ends, strict=True))
     pages += [(start, start + (end - start + 1) // 2) for start, end in pages]
     random.shuffle(pages)
-    coverage = Coverage()
+    coverage = IntervalSet()
     for start, end in pages:
         coverage.add(start, end)
     assert coverage.prefix == coverage.end == ends[-1]
@@ -75,7 +75,7 @@ def test_pages_out_of_order_and_repeated_make_a_whole_unit(sizes: list[int], ran
 
 @given(st.lists(intervals, max_size=30))
 def test_coverage_does_not_depend_on_the_order(additions: list[tuple[int, int]]) -> None:
-    forwards, backwards = Coverage(), Coverage()
+    forwards, backwards = IntervalSet(), IntervalSet()
     for start, end in additions:
         forwards.add(start, end)
     for start, end in reversed(additions):
@@ -88,7 +88,7 @@ def test_coverage_does_not_depend_on_the_order(additions: list[tuple[int, int]])
 @given(disks=st.integers(1, 9), data=st.data())
 def test_units_in_order_go_to_the_disks_in_turn(disks: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, disks - 1))
-    dealer = Dealer(disks, first)
+    dealer = RoundRobin(disks, first)
     for unit in range(3 * disks):
         disk, slot = dealer.deal(unit)
         assert disk == (first + unit) % disks
@@ -97,7 +97,7 @@ def test_units_in_order_go_to_the_disks_in_turn(disks: int, data: st.DataObject)
 
 @given(disks=st.integers(1, 9), units=st.permutations(range(40)))
 def test_units_in_any_order_get_the_same_disks_and_slots_without_gaps(disks: int, units: list[int]) -> None:
-    dealer, slots = Dealer(disks, 0), dict[int, list[int]]()
+    dealer, slots = RoundRobin(disks, 0), dict[int, list[int]]()
     for unit in units:
         disk, slot = dealer.deal(unit)
         assert disk == unit % disks

@@ -16,7 +16,7 @@ from vtlfs.model import expand_barcodes, format_size, parse_size, utc_now
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
-    from vtlfs.engine.scrub.harm import Harm
+    from vtlfs.engine.scrub.defects import Defect
     from vtlfs.engine.scrub.verification import Verification
 
 EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED = 3, 4, 5
@@ -90,14 +90,14 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
 
 
 @contextmanager
-def _output(as_json: bool, found: "Verification") -> Iterator[Callable[["Harm"], None]]:
+def _output(as_json: bool, found: "Verification") -> Iterator[Callable[["Defect"], None]]:
     """Yield what prints a harm: at once, for there may be many. As JSON, they make up one document in the end."""
     if not as_json:
         yield lambda harm: show.line(str(harm))
         return
     separator = ""
 
-    def one(harm: "Harm") -> None:
+    def one(harm: "Defect") -> None:
         nonlocal separator
         click.echo(f"{separator}\n{json.dumps(harm.as_json())}", nl=False)
         separator = ","
@@ -128,7 +128,7 @@ def _conclude(
 
 
 def _status(found: "Verification") -> int:
-    from vtlfs.engine.scrub.harm import Severity
+    from vtlfs.engine.scrub.defects import Severity
 
     statuses = (EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED)
     return next(status for severity, status in zip(Severity, statuses, strict=True) if found.harms[severity])
@@ -145,7 +145,7 @@ def _left_out(found: "Verification") -> Iterator[str]:
 
 def _harms(found: "Verification", when: str) -> str:
     """Return how many harms there are, in words."""
-    from vtlfs.engine.scrub.harm import Severity
+    from vtlfs.engine.scrub.defects import Severity
 
     words = {
         Severity.DAMAGED: "damaged",

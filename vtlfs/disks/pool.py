@@ -9,8 +9,8 @@ import outcome
 
 from vtlfs import blame
 from vtlfs.disks.base import Disk
-from vtlfs.disks.lane import Lane
-from vtlfs.disks.turns import Turns
+from vtlfs.disks.executor import DiskExecutor
+from vtlfs.disks.semaphore import FairSemaphore
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB
 
@@ -33,11 +33,11 @@ class PooledDisk:
         name = f"disk{disk.number}"
         self.disk = disk
         self.number = disk.number
-        self.writing = Lane(f"{name}.write")
-        self.syncing = Lane(f"{name}.sync", SYNC_THREADS)
-        self.reading = Lane(f"{name}.read", READ_THREADS)
-        self._probing = Lane(f"{name}.probe")
-        self.queue = Turns(queued_units)
+        self.writing = DiskExecutor(f"{name}.write")
+        self.syncing = DiskExecutor(f"{name}.sync", SYNC_THREADS)
+        self.reading = DiskExecutor(f"{name}.read", READ_THREADS)
+        self._probing = DiskExecutor(f"{name}.probe")
+        self.queue = FairSemaphore(queued_units)
         self.written = self.read = 0  # bytes of stripe units, since the mount began; the trio loop's
         self.fault: DiskError | None = None
         self._tried_at = 0.0

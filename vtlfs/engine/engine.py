@@ -6,7 +6,7 @@ engine itself holds which of its sessions are open, and the identifiers that it 
 
 import logging
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,24 +18,24 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import figures, heap, recover
-from vtlfs.engine.figures import Figures
+from vtlfs.engine import heap, live, recover
+from vtlfs.engine.identifiers import SessionIdentifiers
 from vtlfs.engine.library import Library
-from vtlfs.engine.memory import READER_BYTES, Account, MemoryBudget
+from vtlfs.engine.live import LiveStats
+from vtlfs.engine.memory import READER_BYTES, MemoryBudget
 from vtlfs.engine.reading.loads import LoadCache
 from vtlfs.engine.reading.reader import MediumReader
-from vtlfs.engine.stripe import Dealer
+from vtlfs.engine.reading.session import ReadSession
+from vtlfs.engine.stripe import RoundRobin
+from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.recorder import Recorder
 from vtlfs.engine.writing.admission import Admission
 from vtlfs.engine.writing.announcements import Announcements
-from vtlfs.engine.writing.means import Kept, Means
+from vtlfs.engine.writing.context import DirtyBudget, WriteContext
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
 
-LEASE = 1000  # session identifiers that a mount takes at a time
-LEASE_AGAIN = 900  # so many are there for readers while the database is busy: they do not wait for it
 WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
 PROBE_SECONDS = 1.0
 FILL_SECONDS = 30.0
@@ -51,60 +51,27 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class ReadSession:
-    """A reader's session. It is tracked, but never waits for the database."""
-
-    __slots__ = ("_account", "_reader", "bytes", "drive", "error", "number", "requests", "size")
-
-    def __init__(self, number: int, drive: int, reader: MediumReader, account: Account) -> None:
-        self.number = number
-        self.drive = drive
-        self.size = reader.size
-        self.bytes = 0
-        self.requests = 0
-        self.error: VtlfsError | None = None
-        self._reader = reader
-        self._account = account
-
-    def close(self) -> None:
-        """Let go of what was loaded."""
-        self._reader.close()
-        self._account.close()
-
-    async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return the medium's bytes at the offset; fewer only at its end. Raises DamagedUnit, DiskError."""
-        try:
-            data = await self._reader.read(offset, size)
-        except VtlfsError as error:
-            self.error = self.error or error
-            raise
-        self.bytes += len(data)
-        self.requests += 1
-        return data
-
-
 class Engine:
     """See the module. Make one with `running`."""
 
-    def __init__(self, library: Library, mount: Mount, means: Means, lock: int, nursery: trio.Nursery) -> None:
+    def __init__(self, library: Library, mount: Mount, context: WriteContext, lock: int, nursery: trio.Nursery) -> None:
         self.library = library
         self.mount = mount
-        self.pool = means.pool
-        self.tracking = means.tracking
-        self._means = means
-        self.memory = means.memory
-        self._cache = LoadCache(means.memory)
-        self._recorder = means.recorder
+        self.pool = context.pool
+        self.tracking = context.tracking
+        self._context = context
+        self.memory = context.memory
+        self._cache = LoadCache(context.memory)
+        self._recorder = context.recorder
         self._lock = lock
         self._nursery = nursery
         self._at_end: Callable[[Engine], Awaitable[None]] | None = None
         self.is_behind = False  # the tracking database is older than the disks, and only read
-        self._ids: deque[int] = deque()
-        self._leasing = trio.Lock()
+        self._identifiers = SessionIdentifiers(context.recorder, nursery)
         self._writers: dict[int, WriteSession] = {}
         self._readers: dict[int, ReadSession] = {}
         self._by_drive: Counter[int] = Counter()
-        self._admission = Admission(means.pool)
+        self._admission = Admission(context.pool)
         self._settling: dict[str, set[trio.Event]] = {}
         self._announcements = Announcements(ELSEWHERE_SECONDS)
         self._note_announcements()
@@ -128,7 +95,7 @@ class Engine:
         self._admission.admit()
         self._by_drive[drive] += 1
         try:
-            number = await self._take_id()
+            number = await self._identifiers.take()
             await self._recorder.call(
                 lambda tracking: tracking.open_session(
                     number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at
@@ -155,9 +122,9 @@ class Engine:
             number,
             barcode,
             stripe_unit,
-            Dealer(len(self.pool), self._first_disk()),
+            RoundRobin(len(self.pool), self._first_disk()),
             header,
-            self._means,
+            self._context,
             limited=medium.capacity is not None,
         )
         self._writers[number] = session
@@ -170,14 +137,14 @@ class Engine:
     async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
         """Start a session that reads the first `size` bytes of the medium, which must be a length that it has had."""
         self.tracking.check_length(barcode)
-        number = await self._take_id()
+        number = await self._identifiers.take()
         at, stripe_unit = utc_now(), self.library.config.stripe_unit
         self._recorder.post(
             lambda tracking: tracking.open_session(
                 number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
             )
         )
-        account = self._means.memory.open(READER_BYTES)
+        account = self._context.memory.open(READER_BYTES)
         session = ReadSession(number, drive, self.medium_reader(barcode, size), account)
         self._readers[number] = session
         self._by_drive[drive] += 1
@@ -296,11 +263,11 @@ class Engine:
         await self._recorder.call(lambda _: None, durable=False)
         return self.tracking.open_session_ids()
 
-    def figures(self) -> Figures:
+    def figures(self) -> LiveStats:
         """Return how far each open session is, and what the disks have done since the mount began."""
         sessions = {number: (writer.length, writer.requests) for number, writer in self._writers.items()}
         sessions |= {number: (reader.bytes, reader.requests) for number, reader in self._readers.items()}
-        return Figures(monotonic(), sessions, {disk.number: (disk.written, disk.read) for disk in self.pool.disks})
+        return LiveStats(monotonic(), sessions, {disk.number: (disk.written, disk.read) for disk in self.pool.disks})
 
     async def change(self, change: Callable[[Tracking], T]) -> T:
         """Make a change of the tracking database, in one transaction, and return what it returned."""
@@ -319,26 +286,8 @@ class Engine:
 
     def _read_ahead(self) -> int:
         """Return how many units a reader fetches ahead. Idle readers, who have nothing in memory, do not count."""
-        share = self._means.memory.read_ahead // self.library.config.stripe_unit // max(1, self._cache.readers)
+        share = self._context.memory.read_ahead // self.library.config.stripe_unit // max(1, self._cache.readers)
         return min(READ_AHEAD_UNITS_A_DISK * len(self.pool), share)
-
-    async def _take_id(self) -> int:
-        if len(self._ids) <= LEASE_AGAIN and not self._leasing.locked():
-            self._nursery.start_soon(self._lease_ahead)
-        while not self._ids:
-            await self._lease()
-        return self._ids.popleft()
-
-    async def _lease_ahead(self) -> None:
-        try:
-            await self._lease()
-        except VtlfsError as error:
-            log.error("leasing session identifiers: %s; trying again", error)
-
-    async def _lease(self) -> None:
-        async with self._leasing:
-            if len(self._ids) <= LEASE_AGAIN:
-                self._ids.extend(await self._recorder.call(lambda tracking: tracking.lease_sessions(LEASE)))
 
     async def _checkpoints(self) -> None:
         """Make the progress of running streams durable, now and then."""
@@ -347,12 +296,12 @@ class Engine:
             for number in self._writers:
                 self._nursery.start_soon(self._writers[number].checkpoint)
 
-    async def _relieve_all(self, enough: trio.Event) -> None:
+    async def _writeback_all(self, enough: trio.Event) -> None:
         """Have all streams free memory, whatever little it is, until there is enough."""
         while not enough.is_set():
             async with trio.open_nursery() as nursery:
                 for session in self._writers.values():
-                    nursery.start_soon(session.relieve, 0)
+                    nursery.start_soon(session.writeback, 0)
             await trio.sleep(RELIEF_SECONDS)
 
     async def _probes(self) -> None:
@@ -392,15 +341,15 @@ class Engine:
         while True:
             try:
                 self._note_announcements()
-                await self._bury_the_dead()
+                await self._reap_dead_mounts()
             except (VtlfsError, OSError) as error:
                 log.error("closing the books of dead mounts: %s; trying again", error)
             await trio.sleep(WATCH_SECONDS)
 
-    async def _bury_the_dead(self) -> None:
+    async def _reap_dead_mounts(self) -> None:
         for mount in recover.dead_mounts(self.tracking, self.library.path, except_mount=self.mount.id):
             ended = await self._recorder.call(
-                lambda tracking, mount=mount: recover.close_books(tracking, mount, utc_now())  # type: ignore[misc]
+                lambda tracking, mount=mount: recover.recover_mount(tracking, mount, utc_now())  # type: ignore[misc]
             )
             log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
             await trio.to_thread.run_sync(self._trim, ended)
@@ -425,10 +374,10 @@ class Engine:
         await self.cut_off()
         for reader in list(self._readers.values()):
             self.release_reader(reader)
-        unused = range(self._ids[0], self._ids[-1] + 1) if self._ids else range(0)
+        unused = self._identifiers.unused()
 
         def end(tracking: Tracking) -> None:
-            if unused and len(unused) == len(self._ids):
+            if unused:
                 tracking.return_sessions(unused)
             if not tracking.open_sessions_of(self.mount.id):
                 tracking.end_mount(self.mount.id, "unmounted", utc_now())
@@ -480,7 +429,7 @@ async def running(
     reading = library.tracking(read_only=True)
     marks = MarkThreads(library.config.disks, library.config.uuid)
     writing = library.tracking(marks=marks, behind=behind)
-    recorder = Recorder(lambda: writing)
+    recorder = GroupCommitter(lambda: writing)
     stripe_unit = library.config.stripe_unit
     memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found))
     pool = DiskPool(found, stripe_unit, memory.queued)
@@ -490,30 +439,30 @@ async def running(
         number, lock = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
         async with trio.open_nursery() as nursery:
 
-            def relieve_soon(session: WriteSession) -> None:
-                nursery.start_soon(session.relieve)
+            def writeback_soon(session: WriteSession) -> None:
+                nursery.start_soon(session.writeback)
 
-            def relieve_all(enough: trio.Event) -> None:
-                nursery.start_soon(engine._relieve_all, enough)
+            def writeback_all(enough: trio.Event) -> None:
+                nursery.start_soon(engine._writeback_all, enough)
 
-            means = Means(
-                *(pool, recorder, reading, memory, Kept(memory.kept), library.config.direct_below),
-                *(relieve_soon, relieve_all, durable_close),
+            context = WriteContext(
+                *(pool, recorder, reading, memory, DirtyBudget(memory.kept), library.config.direct_below),
+                *(writeback_soon, writeback_all, durable_close),
             )
-            engine = Engine(library, replace(mount, id=number), means, lock, nursery)
+            engine = Engine(library, replace(mount, id=number), context, lock, nursery)
             engine.is_behind = writing.frozen
             engine._at_end = None if writing.frozen else at_end
             tasks = [engine._checkpoints, engine._probes, engine._note_fill]
             if not writing.frozen:
-                await engine._bury_the_dead()
+                await engine._reap_dead_mounts()
                 await engine._tidy_up()
                 tasks.append(engine._watch)
-            await engine._lease()
+            await engine._identifiers.lease()
             nursery.start_soon(memory.run)
             nursery.start_soon(heap.run, memory, engine._cache)
             for task in tasks:
                 nursery.start_soon(task)
-            nursery.start_soon(figures.publish, library.path, number, engine.figures)
+            nursery.start_soon(live.publish, library.path, number, engine.figures)
             try:
                 yield engine
             finally:

@@ -70,7 +70,7 @@ def dead_mounts(tracking: Tracking, library: Path, *, except_mount: int = 0) -> 
     return [mount for mount in tracking.mounts() if mount.id != except_mount and not is_alive(library, mount.id)]
 
 
-def close_books(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
+def recover_mount(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
     """End the sessions of a dead mount: what they made durable becomes tape files. Return the sessions as they are now.
 
     Call it inside a transaction. Those who find the same mount dead at the same time find nothing left to do.
@@ -149,7 +149,7 @@ def recover(library: Library) -> list[Session]:
         ended: list[Session] = []
         for mount in dead_mounts(tracking, library.path):
             with tracking.transaction():
-                ended += close_books(tracking, mount, utc_now())
+                ended += recover_mount(tracking, mount, utc_now())
         before = tracking.recovered_sessions_of(left_locks(tracking, library.path))
         known = {session.id for session in ended}
         try:

@@ -30,7 +30,7 @@ def cut(offset: int, size: int, stripe_unit: int) -> Iterator[Piece]:
         source += length
 
 
-class Dealer:
+class RoundRobin:
     """Deals the stripe units of one stream over the disks in turn, beginning with disk `first`."""
 
     __slots__ = ("_disks", "_first", "_slots")
@@ -54,7 +54,7 @@ class Dealer:
         return disk, slot
 
 
-class Coverage:
+class IntervalSet:
     """Which bytes of a range have come: sorted, disjoint intervals."""
 
     __slots__ = ("_ends", "_starts")

@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass, field
 
 from vtlfs import blame
-from vtlfs.engine.engine import ReadSession
 from vtlfs.engine.reading.reader import MediumReader
+from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
@@ -58,7 +58,7 @@ class WriteHandle:
     append: bool
     base: int = 0
     before: MediumReader | None = None  # the medium as it stood, for a read-write handle
-    positions: bool = False  # of a file server
+    sends_offsets: bool = False  # of a file server
     early: dict[int, bytes] = field(default_factory=dict)  # what came too early, by the kernel's offset
     refused: VtlfsError | None = (
         None  # what befell the last write at the end; those after it that were sent with it too
@@ -73,7 +73,7 @@ class WriteHandle:
         """Take in what the kernel writes. Raises NotSequential, and what the session raises."""
         if self.cached:
             await self._write_cached(offset, data)
-        elif self.positions and not self.append and offset > self.end:
+        elif self.sends_offsets and not self.append and offset > self.end:
             self._keep(offset, data)
         else:
             await self._write_next(offset, data)
@@ -140,7 +140,7 @@ class WriteHandle:
 
         Raises NotPermitted from anybody else, and where something was written.
         """
-        if not self.positions or self.session.length or self.early:
+        if not self.sends_offsets or self.session.length or self.early:
             raise NotPermitted("truncating")
         self.close()
         self.base, self.inode.size = 0, 0
@@ -204,7 +204,7 @@ def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, 
         return False
     if flags & os.O_ACCMODE != os.O_WRONLY or flags & os.O_APPEND or not flags & os.O_TRUNC:
         return False
-    return io is IoMode.CACHED or (opener.gathers and not (risky or _is_large(opener)))
+    return io is IoMode.CACHED or (opener.small_writes and not (risky or _is_large(opener)))
 
 
 def read_through_cache(io: IoMode, inode: Inode, opener: Opener) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from vtlfs.disks.lane import Lane
+from vtlfs.disks.executor import DiskExecutor
 from vtlfs.errors import UsageError
 from vtlfs.fs.connections import remote_address
 from vtlfs.model import Opener, check_host, parse_size
@@ -52,7 +52,7 @@ class Openers:
         self._host = host
         self._machine = machine
         self._known: dict[tuple[Caller, _Program], Opener] = {}
-        self._looking = Lane("identify", THREADS)
+        self._looking = DiskExecutor("identify", THREADS)
 
     async def identify(self, caller: Caller) -> Opener:
         """Return who the caller is.
@@ -138,9 +138,9 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, wr
         uid,
         gid,
         program,
-        gathers=executable in WRITERS,
+        small_writes=executable in WRITERS,
         block=block,
-        positions=(executable or program) in FILE_SERVERS,
+        sends_offsets=(executable or program) in FILE_SERVERS,
     )
 
 

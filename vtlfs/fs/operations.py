@@ -265,8 +265,8 @@ class Operations(pyfuse3.Operations):
         write_only = flags & os.O_ACCMODE == os.O_WRONLY
         if not write_only and not truncated:
             handle.base, handle.before = size, self._engine.medium_reader(barcode, size)
-        handle.positions = opener.positions
-        return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and not opener.positions)
+        handle.sends_offsets = opener.sends_offsets
+        return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and not opener.sends_offsets)
 
     @to_errno
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vtlfs.engine import figures
-from vtlfs.engine.figures import Figures
+from vtlfs.engine import live
+from vtlfs.engine.live import LiveStats
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session
 
@@ -28,12 +28,12 @@ class Sample:
 
     at: float
     sessions: list[Session]
-    mounts: Mapping[int, Figures]
+    mounts: Mapping[int, LiveStats]
 
 
 def take(tracking: Tracking, library: Path, at: float) -> Sample:
     """Look at the database and at the mounts' figures. May block."""
-    found = {mount.id: told for mount in tracking.mounts() if (told := figures.read(library, mount.id)) is not None}
+    found = {mount.id: told for mount in tracking.mounts() if (told := live.read(library, mount.id)) is not None}
     sessions = []
     for number in tracking.open_session_ids():
         session = tracking.session(number)
@@ -50,10 +50,10 @@ class _Track:
     """The latest figures of one mount, and when the newest of them came."""
 
     window: float
-    seen: deque[Figures] = field(default_factory=deque)
+    seen: deque[LiveStats] = field(default_factory=deque)
     came: float = 0.0
 
-    def add(self, told: Figures, at: float) -> None:
+    def add(self, told: LiveStats, at: float) -> None:
         if self.seen and told.at == self.seen[-1].at:
             return
         if self.seen and told.at < self.seen[-1].at:  # of a monotonic clock of another boot: nothing can be counted on
@@ -82,7 +82,7 @@ class _Track:
 
 @dataclass(slots=True)
 class Meter:
-    """Turns samples into rates. `checkpoint`: seconds between two of them."""
+    """FairSemaphore samples into rates. `checkpoint`: seconds between two of them."""
 
     checkpoint: float
     _tracks: dict[int, _Track] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Meter:
         told = dict(sample.mounts)
         for number in {session.mount for session in sample.sessions} - told.keys():
             known = {found.id: (found.bytes, found.requests) for found in sample.sessions if found.mount == number}
-            told[number] = Figures(sample.at, known, {})
+            told[number] = LiveStats(sample.at, known, {})
         for number, figures_ in told.items():
             window = WINDOW_SECONDS if number in sample.mounts else self.checkpoint + MARGIN_SECONDS
             self._tracks.setdefault(number, _Track(window)).add(figures_, sample.at)

@@ -60,7 +60,7 @@ class Replay:
         for (barcode,) in self._tracking.execute("SELECT DISTINCT medium FROM found ORDER BY medium").fetchall():
             self._add_tape_files(barcode)
         for mount in self._tracking.mounts():
-            ended = recover.close_books(self._tracking, mount, self._at)
+            ended = recover.recover_mount(self._tracking, mount, self._at)
             self._findings.recovered += [session for session in ended if session.access is Access.WRITE]
         self._note_losses()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from vtlfs.disks.examine import Examiner, Finding, Part
-from vtlfs.disks.lane import Lane
+from vtlfs.disks.executor import DiskExecutor
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
@@ -45,7 +45,7 @@ class Unfinished:
         """Keep a header that does not say how the session ended."""
         self._books.unfinished.append((disk, session.id))
 
-    async def look_again(self, disk: Examiner, lane: Lane, tell: Tell) -> None:
+    async def look_again(self, disk: Examiner, lane: DiskExecutor, tell: Tell) -> None:
         """Look at a disk's headers until they are finished; tell what is wrong with one that is, or that stays so.
 
         Raises LibraryError where the disk is gone.

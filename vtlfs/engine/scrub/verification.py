@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vtlfs.engine.scrub.harm import Severity
+from vtlfs.engine.scrub.defects import Severity
 from vtlfs.engine.tracking.database import SESSION, Tracking
 from vtlfs.engine.tracking.rows import number_of, session_of
 from vtlfs.errors import LibraryError, TrackingError, UsageError

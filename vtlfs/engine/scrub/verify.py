@@ -17,11 +17,11 @@ import trio
 
 from vtlfs.disks import label as labels
 from vtlfs.disks.examine import CHUNK, Examiner, Finding, Part
-from vtlfs.disks.lane import Lane
+from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.local import LocalDisk
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
-from vtlfs.engine.scrub.harm import Gathering, Harm, absent, located, unlisted, unmapped, unread
+from vtlfs.engine.scrub.defects import Defect, DefectCoalescer, absent, located, unlisted, unmapped, unread
 from vtlfs.engine.scrub.throttle import Throttle
 from vtlfs.engine.scrub.unfinished import Unfinished, header_of
 from vtlfs.engine.scrub.verification import Verification
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MAP = -1  # in the place of a disk's number in `progress`: how far the map itself was looked through
 
-Report = Callable[[Harm], None]
+Report = Callable[[Defect], None]
 Progress = Callable[[int], None]
 
 
@@ -82,7 +82,7 @@ class Verifier:
         self._books = verification
         self._report = report
         self._progress = progress
-        self._gatherings: list[Gathering] = []
+        self._gatherings: list[DefectCoalescer] = []
 
     async def run(self, limit: int | None) -> None:
         """Verify what has not been verified yet, reading at most `limit` bytes a second; None: as fast as it goes.
@@ -145,8 +145,8 @@ class Verifier:
 
     async def _walk(self, disk: Examiner, throttle: Throttle) -> None:
         """Examine one disk from where an earlier run left off."""
-        lane = Lane(f"disk{disk.number}.verify", THREADS)
-        gathering = Gathering()
+        lane = DiskExecutor(f"disk{disk.number}.verify", THREADS)
+        gathering = DefectCoalescer()
         self._gatherings.append(gathering)
         waiting: deque[_Job] = deque()
         tell = partial(self._tell, disk, gathering)
@@ -169,7 +169,7 @@ class Verifier:
         finally:
             lane.close()
 
-    async def _take(self, waiting: deque[_Job], disk: Examiner, gathering: Gathering) -> None:
+    async def _take(self, waiting: deque[_Job], disk: Examiner, gathering: DefectCoalescer) -> None:
         """Wait for the oldest job and take in what came of it. Raises LibraryError where the disk is gone."""
         job = waiting[0]
         await job.done.wait()
@@ -217,7 +217,7 @@ class Verifier:
     # --- what comes of it -------------------------------------------------------------------------------------------
 
     def _tell(
-        self, disk: Examiner, gathering: Gathering, findings: Iterable[Finding], file: TapeFile, session: Session
+        self, disk: Examiner, gathering: DefectCoalescer, findings: Iterable[Finding], file: TapeFile, session: Session
     ) -> None:
         """Count findings, and report those that none is gathered with."""
         for harm in located(findings, file, session, disk.number, disk.path):
@@ -225,11 +225,11 @@ class Verifier:
             for gathered in gathering.add(harm):
                 self._report(gathered)
 
-    def _note(self, harm: Harm) -> None:
+    def _note(self, harm: Defect) -> None:
         self._books.harms[harm.severity] += harm.count
         self._report(harm)
 
-    def _emit(self, gathering: Gathering) -> None:
+    def _emit(self, gathering: DefectCoalescer) -> None:
         for harm in gathering.end():
             self._report(harm)
 

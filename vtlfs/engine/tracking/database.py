@@ -433,7 +433,7 @@ class Tracking:
         )
         reached("tracking.close_announced")
 
-    def has_rivals(self, session: int) -> bool:
+    def has_concurrent_writers(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
         return bool(
             self.first(

@@ -5,14 +5,14 @@ from bisect import insort
 import trio
 
 from vtlfs.engine.memory import SMALLEST_BUFFER, Account
-from vtlfs.engine.stripe import Coverage
+from vtlfs.engine.stripe import IntervalSet
 from vtlfs.model import KIB
 
 LARGE_PIECE = 64 * KIB  # from this size on, a piece of a stripe unit is not copied
 SMALL_UNIT = 64 * KIB  # of which no more has come, is kept in a smaller buffer rather than sent to its disk
 
 
-class UnitInHand:
+class StripeBuffer:
     """A stripe unit that is being collected.
 
     Large pieces are kept as they came, small ones are copied together: what the kernel gathers arrives in pieces of a
@@ -33,7 +33,7 @@ class UnitInHand:
         self.number = number
         self.disk = disk
         self.slot = slot
-        self.coverage = Coverage()
+        self.coverage = IntervalSet()
         self.allocated = False
         self.away = False
         self.sent = 0  # bytes that are on the disk or on their way

@@ -17,12 +17,12 @@ import trio
 
 from vtlfs import blame
 from vtlfs.engine.memory import WRITER_BYTES
-from vtlfs.engine.stripe import NO_NUMBERS, Dealer, Piece, cut
+from vtlfs.engine.stripe import NO_NUMBERS, Piece, RoundRobin, cut
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.writing.buffer import UnitInHand
+from vtlfs.engine.writing.buffer import StripeBuffer
+from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.lazy_lock import LazyLock
-from vtlfs.engine.writing.means import Means
-from vtlfs.engine.writing.outbox import Outbox
+from vtlfs.engine.writing.pipeline import WritePipeline
 from vtlfs.errors import (
     MediumFull,
     NotSequential,
@@ -42,7 +42,7 @@ EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write nee
 log = logging.getLogger(__name__)
 
 
-class _HasRivals(Exception):
+class _HasConcurrentWriters(Exception):
     """Other streams could take the place on the medium of the one that was to be released; nothing was changed."""
 
 
@@ -51,7 +51,7 @@ class WriteSession:
 
     __slots__ = (
         *("account", "_allocating", "_announced_at", "_closed", "_complete", "_complete_above", "_error"),
-        *("_flushing", "_limited", "_means", "_next", "_outbox", "_pinned", "_recorded", "_refused"),
+        *("_flushing", "_limited", "_context", "_next", "_pipeline", "_pinned", "_recorded", "_refused"),
         *("_reserved", "_reserving", "_stripe_unit", "_tail_is_durable", "_units", "barcode", "drive"),
         *("length", "number", "requests"),
     )
@@ -61,9 +61,9 @@ class WriteSession:
         number: int,
         barcode: str,
         stripe_unit: int,
-        dealer: Dealer,
+        dealer: RoundRobin,
         header: dict[str, Any],
-        means: Means,
+        context: WriteContext,
         *,
         limited: bool,
     ) -> None:
@@ -74,15 +74,17 @@ class WriteSession:
         self.length = 0  # end of the last byte that came
         self.requests = 0
         self._stripe_unit = stripe_unit
-        self._means = means
+        self._context = context
         self._limited = limited
         self._reserved = 0
         self._reserving = LazyLock()
         self._allocating = LazyLock()
         self._flushing = LazyLock()
-        self._units: dict[int, UnitInHand] = {}
-        self.account = means.memory.open(WRITER_BYTES, self)
-        self._outbox = Outbox(number, stripe_unit, dealer, header, means, self.account, self._units, self._fail)
+        self._units: dict[int, StripeBuffer] = {}
+        self.account = context.memory.open(WRITER_BYTES, self)
+        self._pipeline = WritePipeline(
+            number, stripe_unit, dealer, header, context, self.account, self._units, self._fail
+        )
         self._pinned = 0  # writes that need their stripe units in memory now
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
@@ -129,14 +131,14 @@ class WriteSession:
         self.length = max(self.length, offset + len(data))
         self._closed = False
         self.account.note_use()
-        await self._outbox.send(full)
-        await self._ease()
+        await self._pipeline.send(full)
+        await self._throttle()
         for piece in repeats:
             await self._check_same(offset + piece.source, memoryview(data)[piece.source : piece.source + piece.size])
 
-    def _put(self, pieces: list[Piece], view: memoryview) -> tuple[list[UnitInHand], list[Piece]]:
+    def _put(self, pieces: list[Piece], view: memoryview) -> tuple[list[StripeBuffer], list[Piece]]:
         """Take in bytes. Return the stripe units that are full now, and the pieces of units that were full before."""
-        full: list[UnitInHand] = []
+        full: list[StripeBuffer] = []
         repeats: list[Piece] = []
         for piece in pieces:
             unit = self._units.get(piece.unit)
@@ -183,48 +185,48 @@ class WriteSession:
         Most programs that sync do so once, and close then: the first sync announces the close().
         """
         await self._flush(announce=self._announced_at < 0)
-        if not self._means.durable_close:
+        if not self._context.durable_close:
             await self._sync_late()
             self._raise_error()
             self._tail_is_durable = self._recorded % self._stripe_unit > 0
 
     async def _flush(self, *, announce: bool = False) -> None:
         async with self._flushing:
-            await self._outbox.send([unit for unit in self._units.values() if not unit.is_sent])
-            durable = self._means.durable_close or self._tail_is_durable
+            await self._pipeline.send([unit for unit in self._units.values() if not unit.is_sent])
+            durable = self._context.durable_close or self._tail_is_durable
             await self._record(durable=durable, announce=announce)
         self._raise_error()
 
     async def checkpoint(self) -> None:
         """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
-        if self._outbox.written and not self._flushing.locked():
+        if self._pipeline.written and not self._flushing.locked():
             async with self._flushing:
                 try:
                     await self._record(durable=True)
                 except VtlfsError as error:
                     log.warning("session %d: checkpoint: %s; trying again", self.number, error)
 
-    async def relieve(self, least: int = WORTH_A_SYNC) -> None:
+    async def writeback(self, least: int = WORTH_A_SYNC) -> None:
         """Free memory by syncing disks for which so much is kept. Errors stay for the writer."""
-        await self._outbox.relieve(least)
+        await self._pipeline.writeback(least)
 
-    async def _ease(self) -> None:
+    async def _throttle(self) -> None:
         """Have what was written synced where much is kept in memory until then; wait where all streams keep too much.
 
         Whichever stream and disk comes first makes room: nobody waits for a disk because it is slower than others.
         """
-        kept = self._means.kept
-        if (kept.is_much or self._means.memory.is_short) and self._outbox.keeps:
-            self._means.relieve_soon(self)
+        kept = self._context.kept
+        if (kept.is_much or self._context.memory.is_short) and self._pipeline.keeps:
+            self._context.writeback_soon(self)
             while kept.is_full:
                 if kept.freed is None:
                     kept.freed = trio.Event()
-                    self._means.relieve_all(kept.freed)
+                    self._context.writeback_all(kept.freed)
                 await kept.freed.wait()
 
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
-        return self._outbox.send_elsewhere(disk)
+        return self._pipeline.send_elsewhere(disk)
 
     async def release(self, *, cut_off: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
         """End the session; what is recorded of it becomes a tape file, which is returned.
@@ -236,7 +238,7 @@ class WriteSession:
         error: VtlfsError | None = None
         try:
             await self.flush()
-            if not self._means.durable_close:
+            if not self._context.durable_close:
                 await self._sync_late()
                 self._raise_error()
         except SessionEnded as ended:
@@ -276,16 +278,16 @@ class WriteSession:
         """
 
         def release(tracking: Tracking) -> TapeFile | None:
-            if not durable and tracking.has_rivals(self.number):
-                raise _HasRivals
+            if not durable and tracking.has_concurrent_writers(self.number):
+                raise _HasConcurrentWriters
             return tracking.release_session(self.number, state, error, at, self.requests)
 
         durable = error is not None or state is not State.RELEASED
         try:
-            return await self._means.recorder.call(release, durable=durable)
-        except _HasRivals:
+            return await self._context.recorder.call(release, durable=durable)
+        except _HasConcurrentWriters:
             durable = True
-            return await self._means.recorder.call(release)
+            return await self._context.recorder.call(release)
 
     def _summary(self, state: State, error: str | None, tape_file: TapeFile | None) -> str:
         kept = "nothing kept"
@@ -307,7 +309,7 @@ class WriteSession:
         """Have the medium promise the room, and wait for memory, before a byte is taken."""
         if self._limited and end > self._reserved:
             await self._reserve(end)
-        memory = self._means.memory
+        memory = self._context.memory
         if memory.is_short:
             units = [(piece, self._units.get(piece.unit)) for piece in pieces]
             if not any(unit and unit.has_gap for _, unit in units):  # which the others may be waiting for
@@ -317,11 +319,11 @@ class WriteSession:
 
     async def _have_in_hand(self, pieces: list[Piece]) -> None:
         """Have the stripe units in memory, and the disks promise the room for them, before a byte is taken."""
-        tight: list[UnitInHand] = []
+        tight: list[StripeBuffer] = []
         for piece in pieces:
             unit = self._units.get(piece.unit)
             if unit is None and not self._is_complete(piece.unit):
-                unit = self._units[piece.unit] = self._outbox.deal(piece.unit)
+                unit = self._units[piece.unit] = self._pipeline.deal(piece.unit)
             if unit is not None and not unit.allocated and self._is_tight(unit.disk):
                 tight.append(unit)
             if unit is not None and unit.away:
@@ -331,7 +333,7 @@ class WriteSession:
         if tight:
             async with self._allocating:
                 for unit in tight:
-                    await self._outbox.allocate(unit)
+                    await self._pipeline.allocate(unit)
 
     async def _reserve(self, end: int) -> None:
         """Reserve more of the medium than a write needs, so that not every write asks the database.
@@ -342,14 +344,14 @@ class WriteSession:
             need = end - self._reserved
             if need <= 0:
                 return
-            left = self._means.tracking.medium(self.barcode).left or 0
+            left = self._context.tracking.medium(self.barcode).left or 0
             ahead = min(RESERVE_AHEAD, left // RESERVE_SHARE) if left >= EXACT_BELOW else 0
-            self._reserved += await self._means.recorder.call(
+            self._reserved += await self._context.recorder.call(
                 lambda tracking: tracking.reserve(self.number, self.barcode, need, max(need, ahead)), durable=False
             )
 
     def _is_tight(self, disk: int) -> bool:
-        return self._means.pool[disk].disk.free < self._means.direct_below
+        return self._context.pool[disk].disk.free < self._context.direct_below
 
     # --- memory -----------------------------------------------------------------------------------------------------
 
@@ -357,8 +359,8 @@ class WriteSession:
         """Tell whether something could be had back just now: not while a write, a flush or the release needs it."""
         if self._pinned or self._flushing.locked():
             return False
-        return self._outbox.keeps or any(
-            not self._means.pool[unit.disk].stalled and (may_open or self._outbox.has_file(unit.disk))
+        return self._pipeline.keeps or any(
+            not self._context.pool[unit.disk].stalled and (may_open or self._pipeline.has_file(unit.disk))
             for unit in self._idle_units()
         )
 
@@ -371,17 +373,17 @@ class WriteSession:
         """
         async with self._flushing:
             units = self._idle_units()
-            if sum(unit.shrink() for unit in units if self._outbox.is_free(unit)):
+            if sum(unit.shrink() for unit in units if self._pipeline.is_free(unit)):
                 return
             if units:
-                await self._outbox.put_down(units)
+                await self._pipeline.put_down(units)
             else:
-                await self._outbox.relieve(0)
+                await self._pipeline.writeback(0)
             for unit in units:
-                if self._outbox.has(unit) and not self._pinned and not unit.away:
+                if self._pipeline.has(unit) and not self._pinned and not unit.away:
                     unit.put_away()
 
-    def _idle_units(self) -> list[UnitInHand]:
+    def _idle_units(self) -> list[StripeBuffer]:
         """Return the unfinished units of which bytes are in memory, but those with a gap: they can't be sent whole."""
         return [unit for unit in self._units.values() if not unit.away and unit.coverage.end and not unit.has_gap]
 
@@ -390,7 +392,7 @@ class WriteSession:
     async def _announce_close(self) -> None:
         """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
         try:
-            await self._means.recorder.call(lambda tracking: tracking.announce(self.number, utc_now()), durable=False)
+            await self._context.recorder.call(lambda tracking: tracking.announce(self.number, utc_now()), durable=False)
         except TrackingError as error:
             log.warning("session %d: %s", self.number, error)
 
@@ -400,15 +402,15 @@ class WriteSession:
         Where a disk has failed, record the units before the first that was to go there. `announce`: and that the
         stream may be about to be released.
         """
-        await self._outbox.settle()
+        await self._pipeline.settle()
         if durable:
-            await self._outbox.sync(recorded=not self._means.durable_close)
+            await self._pipeline.sync(recorded=not self._context.durable_close)
         rows = self._recordable(durable=durable)
         if not rows:
             return
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
         requests, at, now = self.requests, utc_now() if announce else None, trio.current_time()
-        await self._means.recorder.call(
+        await self._context.recorder.call(
             lambda tracking: tracking.record_progress(self.number, rows, length, requests, at), durable=durable
         )
         if announce:
@@ -416,19 +418,19 @@ class WriteSession:
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         self._tail_is_durable = durable and rows[-1].bytes < self._stripe_unit
-        self._outbox.note_recorded(rows)
+        self._pipeline.note_recorded(rows)
 
     async def _sync_late(self) -> None:
         """Make durable what was recorded without waiting for the disks."""
         async with self._flushing:
-            await self._outbox.sync(recorded=True)
-            await self._means.recorder.call(lambda tracking: tracking.sync_log())
+            await self._pipeline.sync(recorded=True)
+            await self._context.recorder.call(lambda tracking: tracking.sync_log())
 
     def _recordable(self, *, durable: bool) -> list[StripeUnit]:
         """Return, of the units that the disks have, those that follow the recorded ones without a gap."""
         rows: list[StripeUnit] = []
         number = self._next
-        while (row := self._outbox.row(number, durable=durable)) is not None:
+        while (row := self._pipeline.row(number, durable=durable)) is not None:
             rows.append(row)
             if row.bytes < self._stripe_unit:
                 break
@@ -441,7 +443,7 @@ class WriteSession:
         release["tape_file"] = None
         if tape_file is not None:
             release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
-        await self._outbox.finish(release)
+        await self._pipeline.finish(release)
         for unit in self._units.values():  # the last one, which is seldom full; the garbage collector may come late
             unit.recycle()
         self._units.clear()
@@ -451,12 +453,12 @@ class WriteSession:
 
     async def _read_back(self, number: int) -> bytes:
         """Return a unit that is no longer in hand."""
-        await self._outbox.settle()
+        await self._pipeline.settle()
         self._raise_error()
-        row = self._outbox.row(number, durable=False)
+        row = self._pipeline.row(number, durable=False)
         if row is None:
-            row = self._means.tracking.stripe_units(self.number, number, 1)[0]
-        disk = self._means.pool[row.disk]
+            row = self._context.tracking.stripe_units(self.number, number, 1)[0]
+        disk = self._context.pool[row.disk]
         disk.read += row.bytes
         return await disk.reading.run(disk.disk.read, row, self._stripe_unit)
 

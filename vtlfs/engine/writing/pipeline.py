@@ -16,13 +16,13 @@ import trio
 
 from vtlfs.disks.base import Member
 from vtlfs.disks.pool import PooledDisk
-from vtlfs.disks.turns import Turns
+from vtlfs.disks.semaphore import FairSemaphore
 from vtlfs.engine.memory import Account
-from vtlfs.engine.stripe import NO_NUMBERS, Dealer
-from vtlfs.engine.writing.buffer import UnitInHand
+from vtlfs.engine.stripe import NO_NUMBERS, RoundRobin
+from vtlfs.engine.writing.buffer import StripeBuffer
+from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.lazy_lock import LazyLock
-from vtlfs.engine.writing.means import Means
-from vtlfs.engine.writing.placing import FEWEST_DISKS, Placing
+from vtlfs.engine.writing.placement import FEWEST_DISKS, Placement
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import StripeUnit
 
@@ -40,7 +40,7 @@ def _tell_nobody(_: BaseException) -> None:
 class _Sending:
     """A stripe unit on its way to a place on a disk, and who is to be told when it has arrived."""
 
-    unit: UnitInHand
+    unit: StripeBuffer
     arrived: list[trio.Event] = field(default_factory=list)
     place: tuple[int, int] = (-1, -1)  # disk and slot
     has_begun: bool = False  # the disk's thread has come to it
@@ -51,12 +51,12 @@ class _Sending:
         return self.unit.place == self.place
 
 
-class Outbox:
+class WritePipeline:
     """See the module. `written` and `durable` are the rows, by unit, that are not recorded yet."""
 
     __slots__ = (
         *("_account", "_budget", "_failed", "_header", "_in_hand", "_kept", "_members", "_outstanding"),
-        *("_placing", "_pool", "_sendings", "_session", "_stripe_unit", "_syncing", "_unsynced"),
+        *("_placement", "_pool", "_sendings", "_session", "_stripe_unit", "_syncing", "_unsynced"),
         *("_waiting", "durable", "lost", "written"),
     )
 
@@ -64,11 +64,11 @@ class Outbox:
         self,
         session: int,
         stripe_unit: int,
-        dealer: Dealer,
+        dealer: RoundRobin,
         header: dict[str, Any],
-        means: Means,
+        context: WriteContext,
         account: Account,
-        in_hand: MutableMapping[int, UnitInHand],
+        in_hand: MutableMapping[int, StripeBuffer],
         failed: Callable[[BaseException], object],
     ) -> None:
         """`header` goes into the member files; `account` has what the stream holds; `in_hand` are its unfinished units.
@@ -83,16 +83,16 @@ class Outbox:
         self._session = session
         self._stripe_unit = stripe_unit
         self._header = header
-        self._pool = means.pool
-        self._placing = Placing(means, dealer, account)
+        self._pool = context.pool
+        self._placement = Placement(context, dealer, account)
         self._account = account
-        keeps = means.durable_close and len(means.pool) > FEWEST_DISKS
-        self._budget = means.kept if keeps else None
+        keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
+        self._budget = context.kept if keeps else None
         self._in_hand = in_hand
         self._failed: Callable[[BaseException], object] = failed
         self._members: dict[int, Member] = {}
-        self._kept: dict[int, UnitInHand] = {}
-        self._waiting: dict[int, UnitInHand] = {}  # for a place in a queue
+        self._kept: dict[int, StripeBuffer] = {}
+        self._waiting: dict[int, StripeBuffer] = {}  # for a place in a queue
         self._sendings: dict[_Sending, None] = {}
         self._outstanding: dict[trio.Event, None] = {}
         self._unsynced: frozenset[int] = NO_NUMBERS  # disks
@@ -100,12 +100,12 @@ class Outbox:
 
     # --- where a unit goes ------------------------------------------------------------------------------------------
 
-    def deal(self, number: int) -> UnitInHand:
+    def deal(self, number: int) -> StripeBuffer:
         """Return a new stripe unit in hand, with its place."""
-        return self._placing.deal(number)
+        return self._placement.deal(number)
 
-    def _move(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
-        """Give the unit another place, as `Placing.elsewhere` does.
+    def _move(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
+        """Give the unit another place, as `Placement.elsewhere` does.
 
         Whoever waits for what is on its way to the old one waits for the next `_submit` of the unit.
         """
@@ -118,9 +118,9 @@ class Outbox:
                 sending.arrived = []
         return True
 
-    def _elsewhere(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
+    def _elsewhere(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
         disk = unit.disk
-        if not self._placing.elsewhere(unit, avoid):
+        if not self._placement.reassign(unit, avoid):
             return False
         if self._budget is not None and self._kept.get(unit.number) is unit:
             self._budget.move(disk, unit.disk, self._stripe_unit)
@@ -128,7 +128,7 @@ class Outbox:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    async def allocate(self, unit: UnitInHand) -> None:
+    async def allocate(self, unit: StripeBuffer) -> None:
         """Have the room for a unit set aside on its disk, or on another where that fails or hangs. Raises DiskError."""
         try:
             while not unit.allocated:
@@ -136,14 +136,14 @@ class Outbox:
                 try:
                     unit.allocated = await self._allocate(unit)
                 except DiskError as error:
-                    is_trouble = self._placing.gave_trouble(disk, error)
+                    is_trouble = self._placement.record_failure(disk, error)
                     if unit.place == place and not (is_trouble and self._move(unit)):
                         raise
         finally:
             if unit.owed:  # a flush waits for what was on its way to the place that the unit has left
                 self._submit(_Sending(unit), self._place_if_any(unit.disk))
 
-    async def _allocate(self, unit: UnitInHand) -> bool:
+    async def _allocate(self, unit: StripeBuffer) -> bool:
         """Wait for the room; False if the unit was given another place meanwhile, perhaps because the disk hangs."""
         disk, answered = self._pool[unit.disk], trio.Event()
         answer: list[outcome.Outcome[None]] = []
@@ -162,7 +162,7 @@ class Outbox:
         answer[0].unwrap()
         return unit.place == place
 
-    async def send(self, units: list[UnitInHand]) -> None:
+    async def send(self, units: list[StripeBuffer]) -> None:
         """Put what has come of these units into their disks' queues. Waits while those are full."""
         announced = [(unit, trio.Event()) for unit in units]
         self._outstanding |= {arrived: None for _, arrived in announced}
@@ -183,14 +183,14 @@ class Outbox:
             else:
                 self._submit(_Sending(unit, [arrived]), disk.queue)
 
-    async def _take_place(self, unit: UnitInHand) -> PooledDisk | None:
+    async def _take_place(self, unit: StripeBuffer) -> PooledDisk | None:
         """Wait for a place in the queue of the unit's disk; if that gets into trouble meanwhile, of another one.
 
         None where somebody else has sent all of the unit by then.
         """
         while not unit.is_sent:
             disk = self._pool[unit.disk]
-            if self._placing.is_bad(unit.disk) and self._move(unit):
+            if self._placement.is_bad(unit.disk) and self._move(unit):
                 continue
             try:
                 disk.queue.acquire_nowait()
@@ -207,12 +207,12 @@ class Outbox:
                 return disk
         return None
 
-    def _pass_over(self, unit: UnitInHand) -> bool:
+    def _pass_over(self, unit: StripeBuffer) -> bool:
         """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
-        crowded = self._placing.crowded()
-        return crowded is not None and not (unit.sent or unit.allocated) and self._elsewhere(unit, crowded)
+        overloaded = self._placement.overloaded()
+        return overloaded is not None and not (unit.sent or unit.allocated) and self._elsewhere(unit, overloaded)
 
-    def _submit(self, sending: _Sending, place: Turns | None) -> None:
+    def _submit(self, sending: _Sending, place: FairSemaphore | None) -> None:
         """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
         unit = sending.unit
         disk, slot = sending.place = unit.place
@@ -236,7 +236,7 @@ class Outbox:
             if not sending.is_wanted:
                 return
             if isinstance(result, outcome.Error):
-                if self._placing.gave_trouble(disk, result.error) and self._move(unit):
+                if self._placement.record_failure(disk, result.error) and self._move(unit):
                     self._submit(sending, self._place_if_any(unit.disk))
                     return
                 self.lost |= {unit.number}
@@ -251,7 +251,7 @@ class Outbox:
 
         self._pool[disk].writing.submit(done, write)
 
-    def _place_if_any(self, disk: int) -> Turns | None:
+    def _place_if_any(self, disk: int) -> FairSemaphore | None:
         """Take a place in a queue; None where there is none just now, for what has had one on a disk that failed."""
         queue = self._pool[disk].queue
         try:
@@ -260,7 +260,7 @@ class Outbox:
             return None
         return queue
 
-    def _note_written(self, unit: UnitInHand, size: int, row: StripeUnit) -> None:
+    def _note_written(self, unit: StripeBuffer, size: int, row: StripeUnit) -> None:
         known = self.written.get(unit.number)
         if known is None or known.bytes <= row.bytes:
             self.written[unit.number] = row
@@ -273,7 +273,7 @@ class Outbox:
             self._kept[unit.number] = unit
             self._budget.keep(unit.disk, self._stripe_unit)
 
-    def _join(self, unit: UnitInHand, arrived: trio.Event) -> None:
+    def _join(self, unit: StripeBuffer, arrived: trio.Event) -> None:
         """Have the event tell when what has come of the unit has arrived, all of which was sent."""
         for sending in self._on_their_way(unit.disk):
             if sending.unit is unit:
@@ -299,10 +299,10 @@ class Outbox:
             unit = sending.unit
             if sending.has_begun or unit.generation > 1 or unit.allocated or unit.disk not in self._pool.behind():
                 continue
-            if (crowded := self._placing.crowded()) is not None:
-                self._redirect(unit, crowded)
+            if (overloaded := self._placement.overloaded()) is not None:
+                self._redirect(unit, overloaded)
 
-    def _redirect(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
+    def _redirect(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
         """Send a unit that is on its way to another disk, as `_move` says."""
         if not self._move(unit, avoid):
             return False
@@ -361,7 +361,7 @@ class Outbox:
                 self._lose(disk)
                 self._failed(VtlfsError(f"disk {disk}: nobody knows whether what was written there was synced"))
 
-    async def relieve(self, least: int) -> None:
+    async def writeback(self, least: int) -> None:
         """Sync those disks for which at least so many bytes are kept. A sync under way is not waited for.
 
         That disturbs no flush: it waits for a sync of the same disk, and for what comes of it.
@@ -370,14 +370,14 @@ class Outbox:
         disks = {disk for disk, units in kept.items() if units * self._stripe_unit >= least} & self._unsynced
         await self._sync_all({disk for disk in disks if not self._syncing[disk].locked()})
 
-    async def put_down(self, units: list[UnitInHand]) -> None:
+    async def put_down(self, units: list[StripeBuffer]) -> None:
         """Have the disks take all that has come of unfinished units, so that their bytes need not stay in memory."""
         await self.send([unit for unit in units if not unit.is_sent])
         await self.settle()
         if self._budget is not None:
             await self.sync()
 
-    def has(self, unit: UnitInHand) -> bool:
+    def has(self, unit: StripeBuffer) -> bool:
         """Tell whether the unit's disk has all that has come, as safely as it has to have full units to let go of them.
 
         Once that is recorded, `written` and `durable` do not tell of it any more.
@@ -390,7 +390,7 @@ class Outbox:
         """Tell whether the stream has a member file on a disk, so that a unit can go there without opening one."""
         return disk in self._members
 
-    def is_free(self, unit: UnitInHand) -> bool:
+    def is_free(self, unit: StripeBuffer) -> bool:
         """Tell whether nothing of the unit is on its way."""
         return unit.number not in self._waiting and all(sending.unit is not unit for sending in self._sendings)
 
@@ -418,7 +418,7 @@ class Outbox:
             except Exception as error:
                 with trio.CancelScope(shield=True):  # the end of the mount waits for what comes of it, too
                     is_elsewhere = (
-                        self._placing.gave_trouble(disk, error) and not recorded and await self._evacuate(disk)
+                        self._placement.record_failure(disk, error) and not recorded and await self._evacuate(disk)
                     )
                 if not is_elsewhere:
                     self._lose(disk)
@@ -462,7 +462,7 @@ class Outbox:
         if self._on_their_way(disk):
             return False
         rows = [row for row in self.written.values() if row.disk == disk]
-        units: list[UnitInHand] = []
+        units: list[StripeBuffer] = []
         for row in rows:
             unit = self._find(row.unit) or await self._fetch(row)
             if unit is None or unit.away or (unit.disk == disk and not self._move(unit)):
@@ -472,7 +472,7 @@ class Outbox:
         await self.settle()
         return all(self.written.get(row.unit) is not row for row in rows)
 
-    def _find(self, number: int) -> UnitInHand | None:
+    def _find(self, number: int) -> StripeBuffer | None:
         """Return a unit that is still in memory: in hand, on its way or kept."""
         on_their_way = {sending.unit.number: sending.unit for sending in self._on_their_way()}
         for place in (self._in_hand, self._waiting, on_their_way, self._kept):
@@ -480,7 +480,7 @@ class Outbox:
                 return unit
         return None
 
-    async def _fetch(self, row: StripeUnit) -> UnitInHand | None:
+    async def _fetch(self, row: StripeUnit) -> StripeBuffer | None:
         """Read back a unit that is no longer in memory: the kernel may still have what it could not sync."""
         disk = self._pool[row.disk]
         try:
@@ -488,7 +488,7 @@ class Outbox:
         except VtlfsError as error:
             log.error("session %d: what disk %d has not synced can't be read back: %s", row.session, row.disk, error)
             return None
-        unit = UnitInHand(row.unit, row.disk, row.slot, self._account)
+        unit = StripeBuffer(row.unit, row.disk, row.slot, self._account)
         unit.put(0, memoryview(data))
         return unit
 
@@ -505,7 +505,7 @@ class Outbox:
                 while not event.is_set() and not self._pool[disk].hangs:
                     with trio.move_on_after(PATIENCE_SECONDS):
                         await event.wait()
-        self._failed = _tell_nobody  # so that session and outbox do not keep each other alive
+        self._failed = _tell_nobody  # so that session and pipeline do not keep each other alive
 
     def _finish(self, disk: int, member: Member, release: dict[str, Any]) -> trio.Event:
         """Have a member file be closed; return what tells when it is."""

@@ -3,7 +3,7 @@
 import trio
 
 
-class Turns:
+class FairSemaphore:
     """A semaphore that is fair to those who ask, not to what they ask for. Used in the trio loop.
 
     A program that writes small blocks through the page cache has hundreds of requests on their way, and one that

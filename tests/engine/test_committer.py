@@ -12,8 +12,8 @@ import trio.testing
 from scripted import held, make_library
 
 from vtlfs.engine.library import Library
+from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.recorder import Recorder
 from vtlfs.errors import NoSuchMedium, TrackingError, UsageError
 from vtlfs.model import utc_now
 
@@ -24,8 +24,8 @@ def library(tmp_path: Path) -> Library:
 
 
 @pytest.fixture
-async def recorder(library: Library) -> AsyncIterator[Recorder]:
-    recorder = Recorder(library.tracking)
+async def recorder(library: Library) -> AsyncIterator[GroupCommitter]:
+    recorder = GroupCommitter(library.tracking)
     yield recorder
     await recorder.close()
 
@@ -46,13 +46,13 @@ def add(barcode: str):
     return lambda tracking: tracking.add_media([barcode], None, utc_now())
 
 
-async def test_change_is_committed_when_call_returns(recorder: Recorder, library: Library):
+async def test_change_is_committed_when_call_returns(recorder: GroupCommitter, library: Library):
     assert await recorder.call(lambda tracking: tracking.lease_sessions(5)) == range(1, 6)
     await recorder.call(add("R1"))
     assert barcodes(library) == ["R1"]
 
 
-async def test_failed_change_is_rolled_back_alone(recorder: Recorder, library: Library):
+async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, library: Library):
     def half(tracking: Tracking) -> None:
         tracking.add_media(["R2"], None, utc_now())
         tracking.add_media(["T1"], None, utc_now())
@@ -73,7 +73,7 @@ async def test_failed_change_is_rolled_back_alone(recorder: Recorder, library: L
     assert [name for name, error in outcomes.items() if error] == ["half"]
 
 
-async def test_error_of_a_change_is_raised_where_it_was_called(recorder: Recorder):
+async def test_error_of_a_change_is_raised_where_it_was_called(recorder: GroupCommitter):
     with pytest.raises(NoSuchMedium):
         await recorder.call(lambda tracking: tracking.medium("NONE"))
     with pytest.raises(ZeroDivisionError):
@@ -82,7 +82,7 @@ async def test_error_of_a_change_is_raised_where_it_was_called(recorder: Recorde
 
 
 async def test_what_waits_together_is_one_durable_commit(
-    recorder: Recorder, library: Library, monkeypatch: pytest.MonkeyPatch
+    recorder: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
 ):
     commits: list[bool] = []
     transaction = Tracking.transaction
@@ -103,7 +103,7 @@ async def test_what_waits_together_is_one_durable_commit(
     assert commits == [False, True]
 
 
-async def told(recorder: Recorder, changes: list[Callable[[Tracking], object]]) -> list[Exception | None]:
+async def told(recorder: GroupCommitter, changes: list[Callable[[Tracking], object]]) -> list[Exception | None]:
     """Have the changes made in one transaction; return what each was told."""
     outcomes: list[Exception | None] = [None] * len(changes)
 
@@ -120,7 +120,7 @@ async def told(recorder: Recorder, changes: list[Callable[[Tracking], object]]) 
 
 
 async def test_failed_commit_is_told_to_everybody_as_what_it_is(
-    recorder: Recorder, library: Library, monkeypatch: pytest.MonkeyPatch
+    recorder: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
 ):
     def commit(name: str) -> None:
         if name == "transaction.commit":
@@ -138,7 +138,7 @@ async def test_failed_commit_is_told_to_everybody_as_what_it_is(
     assert barcodes(library) == ["R4"]
 
 
-async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(recorder: Recorder, library: Library):
+async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(recorder: GroupCommitter, library: Library):
     def lost(tracking: Tracking) -> None:
         tracking.execute("ROLLBACK")  # as SQLite itself does when it finds no room for its pages, among others
         raise TrackingError("database or disk is full", errno.ENOSPC)
@@ -150,7 +150,7 @@ async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(recorder:
     assert barcodes(library) == ["R3"]
 
 
-async def test_changes_are_made_in_the_order_of_the_calls(recorder: Recorder):
+async def test_changes_are_made_in_the_order_of_the_calls(recorder: GroupCommitter):
     seen: list[int] = []
     for number in range(600):
         recorder.post(lambda _, number=number: seen.append(number))
@@ -158,14 +158,14 @@ async def test_changes_are_made_in_the_order_of_the_calls(recorder: Recorder):
     assert seen == list(range(601))
 
 
-async def test_failed_post_is_logged(recorder: Recorder, caplog: pytest.LogCaptureFixture):
+async def test_failed_post_is_logged(recorder: GroupCommitter, caplog: pytest.LogCaptureFixture):
     recorder.post(lambda tracking: tracking.medium("NONE"))
     await recorder.call(lambda _: None)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "NONE" in caplog.text
 
 
-async def test_cancelled_call_waits_for_its_commit(recorder: Recorder, library: Library):
+async def test_cancelled_call_waits_for_its_commit(recorder: GroupCommitter, library: Library):
     with trio.CancelScope() as scope:
         scope.cancel()
         await recorder.call(add("R1"))
@@ -173,18 +173,18 @@ async def test_cancelled_call_waits_for_its_commit(recorder: Recorder, library: 
 
 
 async def test_close_commits_what_was_posted(library: Library):
-    recorder = Recorder(library.tracking)
+    recorder = GroupCommitter(library.tracking)
     for number in range(1, 6):
         recorder.post(add(f"R{number}"))
     await recorder.close()
     assert barcodes(library) == [f"R{number}" for number in range(1, 6)]
 
 
-async def test_two_recorders_take_turns(recorder: Recorder, library: Library):
-    other = Recorder(library.tracking)
+async def test_two_recorders_take_turns(recorder: GroupCommitter, library: Library):
+    other = GroupCommitter(library.tracking)
     leased: list[range] = []
 
-    async def lease(one: Recorder) -> None:
+    async def lease(one: GroupCommitter) -> None:
         for _ in range(30):
             leased.append(await one.call(lambda tracking: tracking.lease_sessions(3)))
 

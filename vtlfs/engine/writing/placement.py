@@ -3,37 +3,37 @@
 from collections.abc import Collection
 
 from vtlfs.engine.memory import Account
-from vtlfs.engine.stripe import NO_NUMBERS, Dealer
-from vtlfs.engine.writing.buffer import UnitInHand
-from vtlfs.engine.writing.means import Means
+from vtlfs.engine.stripe import NO_NUMBERS, RoundRobin
+from vtlfs.engine.writing.buffer import StripeBuffer
+from vtlfs.engine.writing.context import WriteContext
 from vtlfs.errors import DiskError
 
 FEWEST_DISKS = 2  # that must be left, for a stream to go on without the others
 
 
-class Placing:
+class Placement:
     """Chooses a disk for each stripe unit of one stream, and a slot there. Used in the trio loop."""
 
-    __slots__ = ("_account", "_dealer", "_kept", "_pool", "_room", "_shunned")
+    __slots__ = ("_account", "_dealer", "_failed", "_kept", "_pool", "_room")
 
-    def __init__(self, means: Means, dealer: Dealer, account: Account) -> None:
+    def __init__(self, context: WriteContext, dealer: RoundRobin, account: Account) -> None:
         self._account = account
-        self._pool = means.pool
-        self._kept = means.kept
+        self._pool = context.pool
+        self._kept = context.kept
         self._dealer = dealer
-        self._room = means.direct_below  # with less free on a disk, no unit goes there that another can take just now
-        self._shunned: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
+        self._room = context.direct_below  # with less free on a disk, no unit goes there that another can take just now
+        self._failed: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
 
-    def deal(self, number: int) -> UnitInHand:
+    def deal(self, number: int) -> StripeBuffer:
         """Return a new stripe unit in hand, with its place.
 
         A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
         """
         late = self._bad() | self._late()
         place = self._dealer.deal(number, late if self._has_others(late) else self._to_avoid())
-        return UnitInHand(number, *place, self._account)
+        return StripeBuffer(number, *place, self._account)
 
-    def elsewhere(self, unit: UnitInHand, avoid: Collection[int] | None = None) -> bool:
+    def reassign(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
         """Give a unit a place on another disk, to be sent there as a whole, if its own is one to avoid.
 
         These are, if not given, those that are bad. False where it keeps its place, also because too few are left.
@@ -46,18 +46,18 @@ class Placing:
 
     def is_bad(self, disk: int) -> bool:
         """Tell whether a disk has failed this stream, or can't be used just now."""
-        return disk in self._shunned or not self._pool[disk].usable
+        return disk in self._failed or not self._pool[disk].usable
 
-    def crowded(self) -> set[int] | None:
+    def overloaded(self) -> set[int] | None:
         """Return the disks to which nothing should go that another one can take just now; None where too few can."""
-        crowded = self._bad() | self._late() | self._pool.short_of(self._room)
-        return crowded if self._has_others(crowded) else None
+        overloaded = self._bad() | self._late() | self._pool.short_of(self._room)
+        return overloaded if self._has_others(overloaded) else None
 
-    def gave_trouble(self, disk: int, error: BaseException) -> bool:
+    def record_failure(self, disk: int, error: BaseException) -> bool:
         """Note that a disk has failed; tell whether it is worth trying another."""
         if not isinstance(error, DiskError) or not self._pool[disk].note_fault(error):
             return False
-        self._shunned |= {disk}
+        self._failed |= {disk}
         return True
 
     def _bad(self) -> set[int]:

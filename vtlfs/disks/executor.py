@@ -20,7 +20,7 @@ Ts = TypeVarTuple("Ts")
 Done = Callable[["outcome.Outcome[Any]"], None]
 
 
-class Lane:
+class DiskExecutor:
     """Jobs are started in the order in which they were submitted, by `threads` threads. Call from the trio loop."""
 
     def __init__(self, name: str, threads: int = 1) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import outcome
 import trio
 
-from vtlfs.disks.lane import Lane
+from vtlfs.disks.executor import DiskExecutor
 from vtlfs.engine.library import LIVE, MOUNTS
 
 EVERY_SECONDS = 1.0
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class LiveStats:
     """What a mount says of itself. Counters only grow, so that two of them make a rate."""
 
     at: float  # seconds of the machine's monotonic clock: to be compared with other figures of the same mount only
@@ -41,7 +41,7 @@ def path_of(library: Path, mount: int) -> Path:
     return library / MOUNTS / f"{mount}{LIVE}"
 
 
-async def publish(library: Path, mount: int, look: Callable[[], Figures]) -> None:
+async def publish(library: Path, mount: int, look: Callable[[], LiveStats]) -> None:
     """Keep the file up to date until cancelled. What fails is logged once: watching is no reason to stop serving."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -49,7 +49,7 @@ async def publish(library: Path, mount: int, look: Callable[[], Figures]) -> Non
     except OSError as error:
         log.info("live figures: %s", error)
         return
-    lane = Lane("figures")
+    lane = DiskExecutor("figures")
     failed = False
 
     def done(result: "outcome.Outcome[None]") -> None:
@@ -58,7 +58,7 @@ async def publish(library: Path, mount: int, look: Callable[[], Figures]) -> Non
             failed = True
             log.info("live figures: %s", result.error)
 
-    last: Figures | None = None
+    last: LiveStats | None = None
     try:
         while True:
             found = look()
@@ -72,7 +72,7 @@ async def publish(library: Path, mount: int, look: Callable[[], Figures]) -> Non
         lane.close()
 
 
-def read(library: Path, mount: int) -> Figures | None:
+def read(library: Path, mount: int) -> LiveStats | None:
     """Return a mount's latest figures, None where there are none to be had. May block."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     for _ in range(TRIES):
@@ -90,7 +90,7 @@ def read(library: Path, mount: int) -> Figures | None:
     return None
 
 
-def _write(descriptor: int, figures: Figures) -> None:
+def _write(descriptor: int, figures: LiveStats) -> None:
     body = json.dumps({"at": figures.at, "sessions": figures.sessions, "disks": figures.disks}).encode()
     os.pwrite(descriptor, b"%s\n%s\n" % (_check(body), body), 0)  # what was longer before stays behind the second line
 
@@ -99,7 +99,7 @@ def _check(body: bytes) -> bytes:
     return b"%08x" % zlib.crc32(body)
 
 
-def _parsed(body: bytes) -> Figures | None:
+def _parsed(body: bytes) -> LiveStats | None:
     """Return the figures of a JSON text; None where somebody else wrote it."""
     try:
         document = json.loads(body)
@@ -107,6 +107,6 @@ def _parsed(body: bytes) -> Figures | None:
             name: {int(number): (int(pair[0]), int(pair[1])) for number, pair in document[name].items()}
             for name in ("sessions", "disks")
         }
-        return Figures(float(document["at"]), **pairs)
+        return LiveStats(float(document["at"]), **pairs)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         return None

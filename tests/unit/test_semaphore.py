@@ -4,11 +4,11 @@ import pytest
 import trio
 import trio.testing
 
-from vtlfs.disks.turns import Turns
+from vtlfs.disks.semaphore import FairSemaphore
 
 
 async def test_who_asks_once_does_not_wait_for_all_who_asked_before(autojump_clock: trio.testing.MockClock):
-    turns, served = Turns(1), []
+    turns, served = FairSemaphore(1), []
 
     async def ask(who: int) -> None:
         await turns.acquire(who)
@@ -25,7 +25,7 @@ async def test_who_asks_once_does_not_wait_for_all_who_asked_before(autojump_clo
 
 
 async def test_one_who_gives_up_leaves_its_place_to_others(autojump_clock: trio.testing.MockClock):
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     await turns.acquire(1)
     with trio.move_on_after(1) as scope:
         await turns.acquire(2)
@@ -41,7 +41,7 @@ async def test_one_who_gives_up_leaves_its_place_to_others(autojump_clock: trio.
 async def test_one_of_several_that_give_up_does_not_take_the_turn_of_the_others(
     autojump_clock: trio.testing.MockClock,
 ):
-    turns, served = Turns(1), []
+    turns, served = FairSemaphore(1), []
 
     async def ask(patience: float) -> None:
         with trio.move_on_after(patience):
@@ -60,7 +60,7 @@ async def test_one_of_several_that_give_up_does_not_take_the_turn_of_the_others(
 
 
 async def test_one_who_gives_up_and_comes_again_keeps_its_turn(autojump_clock: trio.testing.MockClock):
-    turns, served = Turns(1), []
+    turns, served = FairSemaphore(1), []
 
     async def ask(who: int, patience: float) -> None:
         while who not in served:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _Job = tuple[Callable[[Tracking], Any], bool, Callable[["outcome.Outcome[Any]"], None]]
 
 
-class Recorder:
+class GroupCommitter:
     """Owns a connection and the thread that uses it. Call from the trio loop."""
 
     def __init__(self, open_tracking: Callable[[], Tracking]) -> None:

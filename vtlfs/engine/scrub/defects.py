@@ -31,7 +31,7 @@ _SINGLE = frozenset({Kind.FLIPPED, Kind.STALE, Kind.RECORD})  # each of these is
 
 
 @dataclass(frozen=True, slots=True)
-class Harm:
+class Defect:
     """Something that is not as it should be. Offsets are bytes, from 0.
 
     `units` stripe units are harmed, which lie one behind the other from `slot` on and are numbered from `unit` to
@@ -92,34 +92,34 @@ class Harm:
         return f"{self.kind}: {f'{place} on {disk}' if place else disk}: {self.why}"
 
 
-def absent(disk: int, path: Path | str, why: str) -> Harm:
+def absent(disk: int, path: Path | str, why: str) -> Defect:
     """Return that a disk is not there."""
-    return Harm(Kind.ABSENT, f"{why}; nothing more of it is verified", disk, str(path))
+    return Defect(Kind.ABSENT, f"{why}; nothing more of it is verified", disk, str(path))
 
 
-def unmapped(file: TapeFile, missing: int) -> Harm:
+def unmapped(file: TapeFile, missing: int) -> Defect:
     """Return that the tracking database has lost some of a tape file's map."""
     why = f"the tracking database does not say where {missing} of its {file.bytes} bytes lie"
-    return Harm(Kind.UNMAPPED, why, None, None, None, None, file.medium, file.number, file.session, bytes=missing)
+    return Defect(Kind.UNMAPPED, why, None, None, None, None, file.medium, file.number, file.session, bytes=missing)
 
 
-def unlisted(medium: str, size: int, listed: int) -> Harm:
+def unlisted(medium: str, size: int, listed: int) -> Defect:
     """Return that the tracking database does not have the tape files that a medium's length comes from."""
     why = f"the tracking database has {listed} bytes in its tape files, but it is {size} bytes long"
-    return Harm(Kind.UNMAPPED, why, None, None, medium=medium, bytes=abs(size - listed))
+    return Defect(Kind.UNMAPPED, why, None, None, medium=medium, bytes=abs(size - listed))
 
 
-def unread(missing: int) -> Harm:
+def unread(missing: int) -> Defect:
     """Return that bytes were to be verified, and were not, though nothing was seen to be wrong with them."""
     why = f"{missing} bytes were not read; `vtlfs check` tells what is wrong with the tracking database"
-    return Harm(Kind.UNMAPPED, why, None, None, bytes=abs(missing))
+    return Defect(Kind.UNMAPPED, why, None, None, bytes=abs(missing))
 
 
-def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk: int, root: Path) -> Iterator[Harm]:
+def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk: int, root: Path) -> Iterator[Defect]:
     """Say of findings in a member file which bytes they concern."""
     for finding in findings:
         path = str(member_path(root, session.id))
-        harm = Harm(finding.kind, finding.why, disk, path, None, None, file.medium, file.number, session.id)
+        harm = Defect(finding.kind, finding.why, disk, path, None, None, file.medium, file.number, session.id)
         if (unit := finding.unit) is not None:
             offset = unit.unit * session.stripe_unit
             harm = replace(
@@ -136,13 +136,13 @@ def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk:
         yield harm
 
 
-class Gathering:
+class DefectCoalescer:
     """Gathers harms of one disk that say the same of one stripe unit after the other into one."""
 
     def __init__(self) -> None:
-        self._last: Harm | None = None
+        self._last: Defect | None = None
 
-    def add(self, harm: Harm) -> Iterator[Harm]:
+    def add(self, harm: Defect) -> Iterator[Defect]:
         """Take in the next harm; yield what nothing goes on with any more."""
         last = self._last
         if last is not None and _goes_on(last, harm):
@@ -156,14 +156,14 @@ class Gathering:
         else:
             self._last = harm
 
-    def end(self) -> Iterator[Harm]:
+    def end(self) -> Iterator[Defect]:
         """Yield the harm that is held back, if there is one."""
         last, self._last = self._last, None
         if last is not None:
             yield last
 
 
-def _goes_on(last: Harm, harm: Harm) -> bool:
+def _goes_on(last: Defect, harm: Defect) -> bool:
     """Tell whether both say the same, of stripe units of which one lies behind the other."""
     if last.slot is None or harm.slot != last.slot + last.units:
         return False

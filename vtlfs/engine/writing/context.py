@@ -9,15 +9,15 @@ import trio
 
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import MemoryBudget
+from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.recorder import Recorder
 
 if TYPE_CHECKING:
     from vtlfs.engine.writing.session import WriteSession
 
 
 @dataclass(slots=True)
-class Kept:
+class DirtyBudget:
     """Bytes that all streams of a mount keep in memory after they were written, until they are synced.
 
     A disk that dies takes what it had not synced along. Where there are too few disks to send that elsewhere, nothing
@@ -63,15 +63,15 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class WriteContext:
     """What every write session of a mount works with."""
 
     pool: DiskPool
-    recorder: Recorder
+    recorder: GroupCommitter
     tracking: Tracking  # for reading, in the trio loop
     memory: MemoryBudget
-    kept: Kept
+    kept: DirtyBudget
     direct_below: int
-    relieve_soon: "Callable[[WriteSession], object]"
-    relieve_all: Callable[[trio.Event], object]  # again and again, until the event
+    writeback_soon: "Callable[[WriteSession], object]"
+    writeback_all: Callable[[trio.Event], object]  # again and again, until the event
     durable_close: bool = True

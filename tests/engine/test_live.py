@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
-from vtlfs.engine import figures
-from vtlfs.engine.figures import Figures
+from vtlfs.engine import live
+from vtlfs.engine.live import LiveStats
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
 
 
 async def test_figures_are_those_of_the_open_sessions_and_of_the_disks(tmp_path: Path) -> None:
@@ -32,18 +32,18 @@ async def test_figures_are_those_of_the_open_sessions_and_of_the_disks(tmp_path:
         assert sum(written for written, _ in _found(rig).disks.values()) == 3 * UNIT + 10
         rig.engine.release_reader(reader)
         await until(lambda: not _found(rig).sessions, "no session")
-    assert figures.read(library.path, rig.engine.mount.id) is None
+    assert live.read(library.path, rig.engine.mount.id) is None
 
 
-def _found(rig: Rig) -> Figures:
-    return figures.read(rig.engine.library.path, rig.engine.mount.id) or Figures(0, {}, {})
+def _found(rig: Rig) -> LiveStats:
+    return live.read(rig.engine.library.path, rig.engine.mount.id) or LiveStats(0, {}, {})
 
 
 async def test_a_mount_serves_where_its_figures_cannot_be_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = make_library(tmp_path)
-    figures.path_of(library.path, 1).symlink_to("elsewhere")  # never followed
+    live.path_of(library.path, 1).symlink_to("elsewhere")  # never followed
     with caplog.at_level("INFO"):
         async with rigged(library) as rig:
             await until(lambda: "live figures" in caplog.text, "a word")
@@ -54,16 +54,16 @@ async def test_a_mount_serves_where_its_figures_cannot_be_kept(
 
 def test_a_file_that_is_half_rewritten_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "mounts").mkdir()
-    file = figures.path_of(tmp_path, 1)
+    file = live.path_of(tmp_path, 1)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
     try:
-        long = Figures(1.5, {number: (number, 1) for number in range(50)}, {0: (1, 2)})
-        for expected in (long, Figures(2.5, {7: (10, 2)}, {0: (10, 20), 1: (3, 4)})):
-            figures._write(descriptor, expected)
-            assert figures.read(tmp_path, 1) == expected
+        long = LiveStats(1.5, {number: (number, 1) for number in range(50)}, {0: (1, 2)})
+        for expected in (long, LiveStats(2.5, {7: (10, 2)}, {0: (10, 20), 1: (3, 4)})):
+            live._write(descriptor, expected)
+            assert live.read(tmp_path, 1) == expected
         os.pwrite(descriptor, b"9", 30)
-        assert figures.read(tmp_path, 1) is None
+        assert live.read(tmp_path, 1) is None
     finally:
         os.close(descriptor)
     file.write_bytes(b"")
-    assert figures.read(tmp_path, 1) is None
+    assert live.read(tmp_path, 1) is None

@@ -1,0 +1,37 @@
+"""A read session: one `open()` for reading of a medium as it stood. Used in the trio loop of a mount."""
+
+from vtlfs.engine.memory import Account
+from vtlfs.engine.reading.reader import MediumReader
+from vtlfs.errors import VtlfsError
+
+
+class ReadSession:
+    """A reader's session. It is tracked, but never waits for the database."""
+
+    __slots__ = ("_account", "_reader", "bytes", "drive", "error", "number", "requests", "size")
+
+    def __init__(self, number: int, drive: int, reader: MediumReader, account: Account) -> None:
+        self.number = number
+        self.drive = drive
+        self.size = reader.size
+        self.bytes = 0
+        self.requests = 0
+        self.error: VtlfsError | None = None
+        self._reader = reader
+        self._account = account
+
+    def close(self) -> None:
+        """Let go of what was loaded."""
+        self._reader.close()
+        self._account.close()
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Return the medium's bytes at the offset; fewer only at its end. Raises DamagedUnit, DiskError."""
+        try:
+            data = await self._reader.read(offset, size)
+        except VtlfsError as error:
+            self.error = self.error or error
+            raise
+        self.bytes += len(data)
+        self.requests += 1
+        return data
