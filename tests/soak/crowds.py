@@ -1,5 +1,6 @@
 """The crowd: thousands of files that are open and idle beside the load, in a process for each mount."""
 
+import resource
 import subprocess
 import sys
 from contextlib import closing
@@ -12,6 +13,7 @@ from vtlfs.engine.library import Library
 from vtlfs.model import MIB
 
 IDLE = Path(__file__).with_name("idle.py")
+OTHERS = 100  # streams for which a mount sets descriptors aside for other uses
 END_SECONDS = 600.0  # for a process to close all
 
 
@@ -28,8 +30,9 @@ class Crowds:
         if not count:
             return
         next(iter(self.stage.mounts.values())).medium(CROWD_READS).write_bytes(random_bytes(self.stage.plan.seed, MIB))
+        writers = min(count, self._admitted())
         for mount in self.stage.mounts.values():
-            words = [IDLE, mount.medium(CROWD_WRITES), mount.medium(CROWD_READS), count, count]
+            words = [IDLE, mount.medium(CROWD_WRITES), mount.medium(CROWD_READS), writers, count]
             process = subprocess.Popen(
                 [sys.executable, *map(str, words)],
                 stdin=subprocess.PIPE,
@@ -38,6 +41,11 @@ class Crowds:
                 text=True,
             )
             self._processes.append(process)
+
+    def _admitted(self) -> int:
+        """Return how many writers a mount admits besides the load: each may come to hold two descriptors a disk."""
+        _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return max(0, limit // (2 * len(self.stage.library.disks)) - self.stage.plan.sessions - OTHERS)
 
     def join(self) -> None:
         """Close all files, and want all that was written to be there."""
