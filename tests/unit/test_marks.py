@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,55 +79,29 @@ def test_a_mount_raises_the_marks_of_all_disks(disks: list[Path]):
     assert [marks.read(disk, LIBRARY) for disk in disks] == [at(49), at(49)]
 
 
-class Hanging:
-    """Writing a mark hangs on some disks; what commits have waited for is noted, and shortened."""
+def test_disk_that_hangs_holds_up_one_commit_only(disks: list[Path], monkeypatch: pytest.MonkeyPatch):
+    answers = threading.Event()
+    waited = []
+    write = marks.write
 
-    def __init__(self, disks: list[Path], hanging: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.answers = threading.Event()
-        self.waited: list[float] = []
-        write = marks.write
+    def hanging(disk: Path, *rest: object, **more: object) -> None:
+        answers.wait(30)
+        write(disk, *rest, **more)  # type: ignore[arg-type]
 
-        def hang(disk: Path, *rest: object, **more: object) -> None:
-            if disk in hanging:
-                self.answers.wait(30)
-            write(disk, *rest, **more)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(marks, "write", hang)
-        self.writer = MarkThreads(disks, LIBRARY)
-        wait_for = self.writer._answered.wait_for
-
-        def wait(predicate: Callable[[], bool], seconds: float) -> bool:
-            self.waited.append(seconds)
-            return wait_for(predicate, 5 if set(hanging) != set(disks) and seconds > 0.1 else 0.05)
-
-        monkeypatch.setattr(self.writer._answered, "wait_for", wait)
-
-    def end(self) -> None:
-        """Have the disks answer, and the threads end."""
-        self.answers.set()
-        self.writer.close()
-
-
-def test_disks_that_hang_hold_up_one_commit_only(disks: list[Path], monkeypatch: pytest.MonkeyPatch):
-    hanging = Hanging(disks, disks, monkeypatch)
+    monkeypatch.setattr(marks, "write", hanging)
+    writer = MarkThreads(disks, LIBRARY)
+    wait_for = writer._changed.wait_for
+    monkeypatch.setattr(
+        writer._changed,
+        "wait_for",
+        lambda predicate, timeout=None: (waited.append(timeout), wait_for(predicate, timeout and 0.05))[1],
+    )
     for commits in range(1, 5):
-        hanging.writer.advance(at(commits))
-    assert hanging.waited.count(marks.PATIENCE_SECONDS) == 1
-    assert hanging.writer._late == set(disks)
-    hanging.end()
-    assert [marks.read(disk, LIBRARY) for disk in disks] == [at(4), at(4)]
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_disk_that_hangs_holds_up_no_commit_while_another_answers(
-    disks: list[Path], which: int, monkeypatch: pytest.MonkeyPatch
-):
-    hanging = Hanging(disks, [disks[which]], monkeypatch)
-    for commits in range(1, 5):
-        hanging.writer.advance(at(commits))
-        assert marks.read(disks[1 - which], LIBRARY) == at(commits)
-    assert hanging.waited.count(marks.PATIENCE_SECONDS) <= 1  # until the other disk is the prompt one
-    hanging.end()
+        writer.advance(at(commits))
+    assert len([one for one in waited if one is not None]) == 4
+    assert writer._late == set(disks)
+    answers.set()
+    writer.close()
     assert [marks.read(disk, LIBRARY) for disk in disks] == [at(4), at(4)]
 
 

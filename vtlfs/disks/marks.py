@@ -31,8 +31,6 @@ from vtlfs.model import MAX_SIZE, Watermark
 
 FILE_NAME = "vtlfs-disk.mark"
 PATIENCE_SECONDS = 0.5  # for which a commit waits for the first disk to take its mark
-PROMPT_SECONDS = 0.005  # ... for which it waits for one disk before the others are asked, too
-LATER_SECONDS = 0.02  # between two marks on a disk that no commit waits for
 END_SECONDS = 2.0  # for which the end of a mount waits for the disks to take the last one
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -156,31 +154,25 @@ class MarkChildren:
 
 
 class MarkThreads:
-    """The marks of a mount, which commits all the time: a thread for each disk writes the latest mark that there is.
+    """The marks of a mount, which commits all the time: a thread for each disk writes the latest one there is.
 
-    A commit waits for one disk, the prompt one: the last that was the first to take a mark. Each thread that wakes
-    competes with the trio loop for the interpreter's lock, so the other disks' threads follow, and write at most one
-    mark every LATER_SECONDS. If the prompt disk does not answer soon, all others are woken, and the commit waits for
-    whichever answers first; it waits for none that has failed or hangs. The threads are daemons, and begin with the
-    first mark.
+    A commit waits for the first disk only, and for none that has failed or hangs. The threads are daemons, and begin
+    with the first mark.
     """
 
     def __init__(self, disks: Sequence[Path], library: str) -> None:
         self._library = library
-        self._lock = threading.Lock()
-        self._answered = threading.Condition(self._lock)
-        self._wake = {disk: threading.Condition(self._lock) for disk in disks}
+        self._changed = threading.Condition()
         self._wanted: Watermark | None = None
         self._tried = dict.fromkeys(disks, 0)  # by disk: commits of the last mark that was written there, or failed
         self._late: set[Path] = set()  # disks that a commit has waited for in vain, until they answer
         self._written = 0  # commits of the highest mark that a disk has
-        self._prompt = next(iter(disks), None)
         self._threads: list[threading.Thread] = []
-        self._closing = threading.Event()
+        self._is_closing = False
 
     def advance(self, mark: Watermark) -> None:
         """Raise the marks."""
-        with self._lock:
+        with self._changed:
             if self._wanted is not None and self._wanted.commits >= mark.commits:
                 return
             self._wanted = mark
@@ -192,43 +184,31 @@ class MarkThreads:
                 with suppress(RuntimeError):  # no thread can be started: a limit of the process
                     for thread in self._threads:
                         thread.start()
-            if self._prompt is not None:
-                self._wake[self._prompt].notify()
-            if self._wait(mark.commits, PROMPT_SECONDS):
-                return
-            self._wake_all()
-            if not self._wait(mark.commits, PATIENCE_SECONDS):
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._is_taken(mark.commits), PATIENCE_SECONDS):
                 self._late.update(disk for disk, tried in self._tried.items() if tried < mark.commits)
 
     def close(self) -> None:
         """Have the threads sync the last mark and end; wait for those whose disks answer."""
-        self._closing.set()
-        with self._lock:
-            self._wake_all()
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
         deadline = monotonic() + END_SECONDS
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - monotonic()))
 
-    def _wait(self, commits: int, seconds: float) -> bool:
-        """Wait until a disk has the mark, or every disk has failed to take it or is late anyhow; tell whether."""
-        return self._answered.wait_for(
-            lambda: (
-                self._written >= commits
-                or all(tried >= commits or disk in self._late for disk, tried in self._tried.items())
-            ),
-            seconds,
+    def _is_taken(self, commits: int) -> bool:
+        """Tell whether a disk has the mark, or every disk has failed to take it or is late anyhow."""
+        return self._written >= commits or all(
+            tried >= commits or disk in self._late for disk, tried in self._tried.items()
         )
-
-    def _wake_all(self) -> None:
-        for wake in self._wake.values():
-            wake.notify()
 
     def _work(self, disk: Path) -> None:
         while True:
-            with self._lock:
-                self._wake[disk].wait_for(lambda: self._closing.is_set() or self._is_behind(disk))
-                mark, is_last = self._wanted, self._closing.is_set()
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closing or self._is_behind(disk))
+                mark, is_last = self._wanted, self._is_closing
             if mark is None:
                 return
             is_written = True
@@ -236,20 +216,14 @@ class MarkThreads:
                 write(disk, self._library, mark, durable=is_last)
             except OSError:  # the disk's own trouble, of which its probes tell
                 is_written = False
-            with self._lock:
+            with self._changed:
                 self._tried[disk] = mark.commits
                 self._late.discard(disk)
-                if is_written and self._written < mark.commits:
-                    self._written = mark.commits
-                    self._prompt = disk
-                self._answered.notify_all()
-                is_prompt = self._prompt == disk
-                if is_prompt or not is_written:
-                    self._wake_all()  # those that are behind; the others go on sleeping
+                if is_written:
+                    self._written = max(self._written, mark.commits)
+                self._changed.notify_all()
             if is_last:
                 return
-            if not is_prompt:
-                self._closing.wait(LATER_SECONDS)
 
     def _is_behind(self, disk: Path) -> bool:
         return self._wanted is not None and self._tried[disk] < self._wanted.commits
