@@ -2,7 +2,7 @@
 
 For commands. Not in threads: while one is stuck in a system call that can't be interrupted, its process can't end, and
 whoever started the process waits with it. A child that is stuck is left behind; it holds nothing of ours, and ends when
-the disk answers. A mount, which may wait for its threads at its end, has lanes instead.
+the disk answers. A mount, which may wait for its threads at its end, has executors instead.
 """
 
 import json

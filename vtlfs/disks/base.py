@@ -1,4 +1,4 @@
-"""What the engine asks of a disk. Every method may block and runs in a thread of the disk's own lanes."""
+"""What the engine asks of a disk. Every method may block and runs in a thread of the disk's own executors."""
 
 from typing import Any, Protocol
 

@@ -1,7 +1,7 @@
 """Examining what lies on a disk: whether stripe units are what was written, and what describes them is right too.
 
 Reads past the page cache (O_DIRECT) where the file system lets one: what is examined is the disk, not the memory of the
-machine, and nobody's cached pages have to make room. Called by the threads of one disk's lane.
+machine, and nobody's cached pages have to make room. Called by the threads of one disk's executor.
 """
 
 import errno

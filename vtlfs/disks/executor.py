@@ -1,4 +1,4 @@
-"""A lane: threads that do one kind of a disk's blocking work, and hand the outcome back to the trio loop.
+"""A disk executor: threads that do one kind of a disk's blocking work, and hand the outcome back to the trio loop.
 
 Made for calls by the thousand a second, where trio's own worker threads cost several times as much per call. They are
 daemon threads: one that hangs in a dead disk does not keep the process from ending.

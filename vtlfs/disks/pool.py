@@ -1,4 +1,4 @@
-"""The disks of a running mount: each with its lanes and its bounded queue of stripe units on their way to it."""
+"""The disks of a running mount: each with its executors and its bounded queue of stripe units on their way to it."""
 
 import errno
 import logging

@@ -1,7 +1,8 @@
 """Snapshots that a mount takes by itself, as often as library.toml says, and their thinning.
 
 However many mounts a library has, one of them takes each: all ask inside a transaction of their own whether it is time,
-and the first that finds so takes it. The task runs in the mount's trio loop, the transaction in its recorder's thread.
+and the first that finds so takes it. The task runs in the mount's trio loop, the transaction in the thread of its group
+committer.
 """
 
 import logging

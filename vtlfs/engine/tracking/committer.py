@@ -1,4 +1,4 @@
-"""The recorder: the one thread of a mount that changes the tracking database.
+"""The group committer: the one thread of a mount that changes the tracking database.
 
 Everything that waits at the same moment goes into one commit, so that a hundred sessions that close together share one
 sync of the database. Each call is a savepoint of its own: one that fails takes nothing else with it.

@@ -1,4 +1,4 @@
-"""A stripe unit in hand: what has come of it, in memory, until it is on its disk. Used in the trio loop."""
+"""A stripe buffer: what has come of a stripe unit, in memory, until it is on its disk. Used in the trio loop."""
 
 from bisect import insort
 

@@ -1,6 +1,6 @@
 """The stripe units of one stream on their way to the disks: dealt, sent, synced, and sent elsewhere where a disk fails.
 
-All methods run in the trio loop; the disks' lanes see bytes and member files only. As long as two disks can be used
+All methods run in the trio loop; the disks' executors see bytes and member files only. As long as two disks can be used
 besides, a disk that fails costs the stream nothing: what was on its way there goes to another one, and so does what a
 failed sync leaves in doubt. With fewer, the error is the stream's.
 """

@@ -2,7 +2,7 @@
 
 What arrives is collected into stripe units, in whatever order it comes; a full unit goes to its disk's queue at once. A
 flush sends the unfinished ones too, waits for the disks, syncs them and records where everything lies: durable first,
-then recorded. All methods run in the trio loop; the disks' lanes see bytes and member files only.
+then recorded. All methods run in the trio loop; the disks' executors see bytes and member files only.
 
 After every `await` other writes to the same session may have happened. What is decided without one: which unit a byte
 belongs to, that a unit is full (it leaves `_units` in the same step), and what is in flight (`_outstanding`).
