@@ -1,2 +1,3 @@
-"""The catalogue: what is known of hosts, sessions, media, disks and tape files. SQL stands here, but for that of rebuilding, copies
-and verifications."""
+"""The catalogue: what is known of hosts, sessions, media, disks and tape files. All SQL but that of rebuilding, copies
+and verifications stands here.
+"""
