@@ -232,7 +232,7 @@ class _Stop:
             await self._operations.drain()
         pyfuse3.terminate()
         await trio.sleep(DRAIN_SECONDS)
-        await self._engine.cut_off()
+        await self._engine.abort()
 
     def path(self) -> Path | None:
         """Return where the mount is now; None if it is nowhere any more."""

@@ -71,21 +71,21 @@ async def test_stream_that_goes_on_after_a_close_holds_up_each_other_mount_once(
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
         await session.flush(closing=True)
-        await other.engine.settle("T2")
+        await other.engine.wait_visible("T2")
         assert looks == ["T2"], "that is another medium"
-        await other.engine.settle("T1")
+        await other.engine.wait_visible("T1")
         waited = len(looks)
         assert waited > 2
         for _ in range(3):
-            await other.engine.settle("T1")
+            await other.engine.wait_visible("T1")
         assert len(looks) == waited + 3
         await session.write(10, b"y" * 10)
         await session.flush(closing=True)
-        await rig.engine.settle("T1")
+        await rig.engine.wait_visible("T1")
         assert len(looks) == waited + 4, "in the same mount nobody waits for it"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.engine.release_writer, session)
-            assert (await other.engine.settle("T1")).bytes == 20
+            assert (await other.engine.wait_visible("T1")).bytes == 20
 
 
 async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
@@ -103,7 +103,7 @@ async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
             async with trio.open_nursery() as nursery:
 
                 async def look_up() -> None:
-                    assert (await other.engine.settle("T1")).bytes == 10
+                    assert (await other.engine.wait_visible("T1")).bytes == 10
 
                 nursery.start_soon(look_up)
                 await until(lambda: looks, "the look-up waits")
@@ -124,7 +124,7 @@ async def test_a_mount_does_not_wait_for_what_was_announced_long_before_it_began
         await session.flush(closing=True)
         async with rigged(library, host="beta") as other:
             await trio.sleep(0.06)
-            await other.engine.settle("T1")
+            await other.engine.wait_visible("T1")
             assert looks == ["T1"]
 
 
@@ -144,7 +144,7 @@ async def test_a_snapshot_waits_for_a_stream_that_was_closed_whatever_the_clock_
         def snapshot() -> None:
             with closing(library.tracking()) as tracking:
                 began.set()
-                store.settle(tracking)
+                store.wait_visible(tracking)
                 settled.append(tracking.session(session.number).state)
 
         async with trio.open_nursery() as nursery:
@@ -167,9 +167,9 @@ def test_a_snapshot_does_not_wait_for_ever_nor_for_what_was_never_closed(
         with tracking.transaction():
             mount = tracking.add_mount(model.Mount(0, None, "m", 1, 0, "/mnt", "", "mounted", utc_now(), None))
             tracking.open_session(1, mount, OPENER, model.Access.WRITE, 0, "T1", 4096, utc_now())
-        store.settle(tracking)
+        store.wait_visible(tracking)
         assert pauses == []
         with tracking.transaction():
             tracking.announce(1, utc_now())
-        store.settle(tracking)
+        store.wait_visible(tracking)
         assert pauses

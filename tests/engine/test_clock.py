@@ -111,7 +111,7 @@ class World:
         await self._look_up_in(self.engines[which % 2], MEDIA[which % 3])
 
     async def _look_up_in(self, engine: Engine, barcode: str) -> None:
-        assert (await engine.settle(barcode)).bytes == self.lengths[barcode]
+        assert (await engine.wait_visible(barcode)).bytes == self.lengths[barcode]
 
     async def _snapshot(self, which: int) -> None:
         await self.engines[which % 2].change(lambda t: schedule.take_if_wanted(t, utc_now(), EVERY, KEEP))

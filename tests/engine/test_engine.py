@@ -147,9 +147,9 @@ async def test_settle_waits_for_a_release_that_has_begun(rig: Rig):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.engine.release_writer, session)
         await trio.testing.wait_all_tasks_blocked()
-        await rig.engine.settle("T1")
+        await rig.engine.wait_visible("T1")
         assert rig.engine.tracking.medium("T1").bytes == 4
-        nursery.start_soon(rig.engine.settle, "T2")
+        nursery.start_soon(rig.engine.wait_visible, "T2")
 
 
 async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig):
@@ -161,7 +161,7 @@ async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig):
     order: list[str] = []
 
     async def settle() -> None:
-        order.append(f"settled with {(await rig.engine.settle('T1')).tape_files}")
+        order.append(f"settled with {(await rig.engine.wait_visible('T1')).tape_files}")
 
     async with trio.open_nursery() as nursery, later._flushing:
         async with held(rig.engine._recorder, 1):
@@ -180,7 +180,7 @@ async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig)
         with rig.disks[0].held(), rig.disks[1].held(), trio.fail_after(20):
             nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
-            await rig.engine.settle("T1")
+            await rig.engine.wait_visible("T1")
             assert rig.engine.tracking.medium("T1").bytes == 0
     assert await rig.read("T1") == stream(1, 4 * UNIT)
 
@@ -197,7 +197,7 @@ async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.engine.release_writer, session)
         await trio.testing.wait_all_tasks_blocked()
-        await rig.engine.settle("T1")
+        await rig.engine.wait_visible("T1")
         assert await rig.read("T1") == b"data"
 
 
@@ -214,7 +214,7 @@ async def test_settle_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(
             nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
             with trio.fail_after(20):
-                await rig.engine.settle("T1")
+                await rig.engine.wait_visible("T1")
             rig.disks[0].let_go()
 
 

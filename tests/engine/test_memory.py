@@ -91,7 +91,7 @@ async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path):
     async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
         data = stream(1, UNIT + 10)
         session = await opened(rig, data)
-        await session._pipeline.settle()
+        await session._pipeline.drain()
         assert session.account.held == UNIT
         await session.give_back()
         assert session.account.held == 4 * KIB

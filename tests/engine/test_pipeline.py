@@ -82,27 +82,27 @@ async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypa
         session = await rig.engine.open_writer("T1", 0, OPENER)
         for start in range(0, len(data), 1000):
             await session.write(start, data[start : start + 1000])
-        await session._pipeline.settle()
+        await session._pipeline.drain()
         disks[2].fail("sync", errno.EIO)
         monkeypatch.setattr(disks[2], "read", lambda *_: pytest.fail("it must not be asked"))
         await session.flush()
         await rig.engine.release_writer(session)
         assert all(unit.disk != 2 for unit in rig.units(session))
         await expect_whole(rig, session, data)
-        assert rig.engine._context.kept.bytes == 0
-        assert not any(rig.engine._context.kept.by_disk.values())
+        assert rig.engine._context.dirty.bytes == 0
+        assert not any(rig.engine._context.dirty.by_disk.values())
 
 
 async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3), disks) as rig:
-        kept = rig.engine._context.kept
+        kept = rig.engine._context.dirty
         kept.limit = 6 * UNIT
         session = await rig.engine.open_writer("T1", 0, OPENER)
         data, most = stream(1, 100 * UNIT), 0
         for start in range(0, len(data), UNIT):
             await session.write(start, data[start : start + UNIT])
-            await session._pipeline.settle()
+            await session._pipeline.drain()
             most = max(most, kept.bytes)
         await session.flush()
         await rig.engine.release_writer(session)
@@ -112,7 +112,7 @@ async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: py
 
 async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
-    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
     monkeypatch.setattr(pipeline, "IMPATIENCE_SECONDS", 0.01)
     disks = [ScriptedDisk(number) for number in range(3)]
     data = stream(1, UNITS * UNIT + 9)
@@ -124,7 +124,7 @@ async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Pa
             await session.flush()
             assert disks[1].waiting == 1
             assert all(unit.disk != 1 for unit in rig.units(session))
-            await rig.engine.settle("T1")
+            await rig.engine.wait_visible("T1")
         await rig.engine.release_writer(session)
         await expect_whole(rig, session, data)
 
@@ -132,7 +132,7 @@ async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Pa
 @pytest.mark.parametrize("held", ["write", "finish"])
 async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str):
     monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
-    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
     monkeypatch.setattr(pipeline, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(pipeline, "IMPATIENCE_SECONDS", 0.01)
     disks, library = [ScriptedDisk(number) for number in range(4)], make_library(tmp_path, disks=4)
@@ -141,7 +141,7 @@ async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, monkeyp
             sessions = [await rig.engine.open_writer(f"T{number}", 0, OPENER) for number in (1, 2, 3)]
             for session in sessions:
                 await session.write(0, stream(1, 8 * UNIT))
-                await session._pipeline.settle()
+                await session._pipeline.drain()
             holding.enter_context(disks[1].held(held, "finish"))
             for session in sessions:
                 await session.write(8 * UNIT, stream(2, 8 * UNIT + 9))
@@ -154,7 +154,7 @@ async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, monkeyp
 async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A write that needs room takes the unit away from a disk that hangs; a flush waits for what was sent there."""
     monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
-    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 3600)
+    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 3600)
     monkeypatch.setattr(pipeline, "IMPATIENCE_SECONDS", 0.01)
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3), disks) as rig:
@@ -173,7 +173,7 @@ async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: 
 
 async def test_disk_is_used_again_when_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pool, "TRIAL_SECONDS", 0.0)
-    monkeypatch.setattr("vtlfs.engine.engine.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3), disks) as rig:
         disks[0].fail("write", errno.EIO)

@@ -338,7 +338,7 @@ async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: 
         await session.flush(closing=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.engine.release_writer, session)
-            await other.engine.settle("T1")
+            await other.engine.wait_visible("T1")
             assert other.engine.tracking.medium("T1").bytes == 10
 
 
@@ -372,7 +372,7 @@ async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount
                 await rig.engine.release_writer(session)
 
             nursery.start_soon(release)
-            assert (await other.engine.settle("T1")).bytes == 10
+            assert (await other.engine.wait_visible("T1")).bytes == 10
 
 
 @pytest.mark.parametrize(("seconds", "announced"), [(1e9, 0), (-1.0, 1)])

@@ -410,7 +410,7 @@ async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig):
             await until(lambda: len(finished) == 2 and hung.waiting == 1, "the streams on the good disk")
             await until(lambda: len(rig.files("T1")) == 2, "their tape files")
             assert good.waiting == 0
-            await rig.engine.settle("T1")
+            await rig.engine.wait_visible("T1")
             assert len(await rig.read("T1")) == 200
             held_up = set(range(4)) - set(finished)
             assert all(rig.known(sessions[number]).state == "open" for number in held_up)
@@ -447,7 +447,7 @@ async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig):
         with rig.disks[0].held("finish", "write"), trio.fail_after(20):
             nursery.start_soon(rig.engine.release_writer, session)
             await until(lambda: rig.disks[0].waiting == 1, "the tidying up")
-            await rig.engine.settle("T1")
+            await rig.engine.wait_visible("T1")
             assert rig.engine.tracking.medium("T1").bytes == len(data)
             assert await rig.read("T1") == data
             assert await rig.engine.open_sessions() == []

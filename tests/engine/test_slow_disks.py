@@ -11,7 +11,7 @@ from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks import pool
 from vtlfs.engine.writing import session as sessions
-from vtlfs.engine.writing.context import DirtyBudget
+from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
 
@@ -154,7 +154,7 @@ async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past
                 rig.disks[first].fail("allocate", errno.ENOSPC)
                 nursery.start_soon(stream.write, 1, b"x" * (UNIT - 1))
                 await until(lambda: stream._allocating.locked(), "the write waits for room")
-                await stream._pipeline.settle()
+                await stream._pipeline.drain()
                 assert unit.disk != first
         await other.flush()
         await stream.flush()
@@ -203,7 +203,7 @@ async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_d
 ):
     monkeypatch.setattr(sessions, "WORTH_A_SYNC", 2 * UNIT)
     async with rigged(make_library(tmp_path, disks=4)) as rig:
-        kept: DirtyBudget = rig.engine._context.kept
+        kept: DirtyBudget = rig.engine._context.dirty
         kept.limit = 24 * UNIT
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         with rig.disks[1].held("sync"), trio.fail_after(60):
@@ -276,7 +276,7 @@ async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by
                 stream.length = 20
                 assert pipeline._move(unit)
                 await pipeline.send([unit])
-                await pipeline.settle()
+                await pipeline.drain()
                 assert unit.disk != first
                 await pipeline._sync_all({unit.disk})
                 assert pipeline.durable[0].bytes == 20

@@ -159,7 +159,7 @@ def test_a_stream_that_was_closed_is_in_the_next_snapshot(library: OnDisks, monk
         for count in range(1, 9):
             shell(f"dd if=/dev/zero of={mounted.medium('T1')} bs=64k count={count} status=none")
             with closing(Library.open(library.path).tracking()) as tracking:
-                store.settle(tracking)
+                store.wait_visible(tracking)
                 with tracking.transaction():
                     found = store.take(tracking, utc_now())
             assert (found.tape_files, found.open_sessions) == (count, 0)

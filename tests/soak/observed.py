@@ -40,7 +40,7 @@ class Observed(Operations):
         counts: dict[str, object] = {
             "inodes": len(self._inodes),
             "handles": len(self._handles) + len(self._listings),
-            "sessions": len(engine._writers) + len(engine._readers) + len(engine._settling),
+            "sessions": len(engine._writers) + len(engine._readers) + len(engine._releasing),
             "threads": sorted(thread.name for thread in threading.enumerate()),
         }
         if not counts["sessions"]:  # it takes a while, and is of interest only then

@@ -56,7 +56,7 @@ def take(library: Path, name: str | None, as_json: bool) -> None:
     opened = Library.open(library)
     with closing(opened.tracking()) as tracking:
         found = probe(opened.config.uuid, opened.config.disks)
-        store.settle(tracking)
+        store.wait_visible(tracking)
         with tracking.transaction():
             for disk in found:
                 if disk.number is not None and disk.total is not None and disk.free is not None:

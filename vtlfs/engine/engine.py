@@ -19,6 +19,7 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import heap, live, recover
+from vtlfs.engine.health import Health
 from vtlfs.engine.identifiers import SessionIdentifiers
 from vtlfs.engine.library import Library
 from vtlfs.engine.live import LiveStats
@@ -31,16 +32,13 @@ from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.admission import Admission
 from vtlfs.engine.writing.announcements import Announcements
-from vtlfs.engine.writing.context import DirtyBudget, WriteContext
+from vtlfs.engine.writing.context import WriteContext
+from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
 
-WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
-PROBE_SECONDS = 1.0
-FILL_SECONDS = 30.0
 RETRY_SECONDS = 5.0
-RELIEF_SECONDS = 0.01  # between two rounds of syncs to free memory
 ELSEWHERE_SECONDS = 0.5  # for which a look-up waits for a stream that another mount has just closed
 ELSEWHERE_POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
@@ -72,9 +70,10 @@ class Engine:
         self._readers: dict[int, ReadSession] = {}
         self._by_drive: Counter[int] = Counter()
         self._admission = Admission(context.pool)
-        self._settling: dict[str, set[trio.Event]] = {}
+        self._releasing: dict[str, set[trio.Event]] = {}
         self._announcements = Announcements(ELSEWHERE_SECONDS)
-        self._note_announcements()
+        self._announcements.see(self.tracking.last_announcement(), trio.current_time())  # which are of the past
+        self._health = Health(library, mount.id, context, self._writers, self._announcements)
         self._dealt = mount.id  # so that mounts, too, begin with different disks
 
     # --- opening ----------------------------------------------------------------------------------------------------
@@ -157,21 +156,21 @@ class Engine:
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
-    async def release_writer(self, session: WriteSession, *, cut_off: bool = False) -> None:
-        """End a write session. From the first step on, `settle` waits for it, if its close() may have returned.
+    async def release_writer(self, session: WriteSession, *, abort: bool = False) -> None:
+        """End a write session. From the first step on, `wait_visible` waits for it, if its close() may have returned.
 
         Where the database does not take the release, it is tried again until it does.
         """
         done = trio.Event()
-        waiting = self._settling.setdefault(session.barcode, set())
+        waiting = self._releasing.setdefault(session.barcode, set())
         if session.is_durable or session.has_failed:
             waiting.add(done)
 
         def recorded() -> None:
             done.set()
             waiting.discard(done)
-            if not waiting and self._settling.get(session.barcode) is waiting:
-                del self._settling[session.barcode]
+            if not waiting and self._releasing.get(session.barcode) is waiting:
+                del self._releasing[session.barcode]
 
         async def give_up() -> None:
             """Have nobody wait for what a failed stream has on its way to a disk that hangs."""
@@ -181,10 +180,10 @@ class Engine:
         if session.has_failed:
             self._nursery.start_soon(give_up)
         try:
-            await session.release(cut_off=cut_off, recorded=recorded)
+            await session.release(abort=abort, recorded=recorded)
         except TrackingError as error:
             log.error("session %d: its release was not recorded: %s; trying again", session.number, error)
-            if cut_off:
+            if abort:
                 raise
             self._nursery.start_soon(self._release_again, session)
             return
@@ -211,13 +210,13 @@ class Engine:
         error = None if session.error is None else errno_name(session.error)
         self._recorder.post(lambda tracking: tracking.release_reader(session.number, state, error, at, size, requests))
 
-    async def settle(self, barcode: str) -> Medium:
+    async def wait_visible(self, barcode: str) -> Medium:
         """Wait until the medium shows every stream whose close() has returned, in this mount or in another; return it.
 
         What another mount has on its way is known from the moment of its flush, which is announced under a number. It
         is waited for only briefly, for that close() need not have been the last one. Raises NoSuchMedium.
         """
-        for begun in list(self._settling.get(barcode, ())):  # and not those that begin while it waits
+        for begun in list(self._releasing.get(barcode, ())):  # and not those that begin while it waits
             await begun.wait()
         until: int | None = None  # the last announcement when it began: a later one is of a later close()
         deadline = trio.current_time() + ELSEWHERE_SECONDS
@@ -231,17 +230,13 @@ class Engine:
                 return medium
             await trio.sleep(ELSEWHERE_POLL_SECONDS)
 
-    def _note_announcements(self) -> None:
-        """Have look-ups that come much later not wait for what has been announced by now."""
-        self._announcements.see(self.tracking.last_announcement(), trio.current_time())
-
     async def describe(self, session: int) -> tuple[Session, int]:
         """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession.
 
         Waits until the database knows of what has begun and ended so far.
         """
         if (writer := self._writers.get(session)) is not None:
-            await self.settle(writer.barcode)
+            await self.wait_visible(writer.barcode)
         known = self._known(session)
         is_open = session in self._writers or (known is not None and session in self._readers)
         if not is_open and (known is None or known.mount == self.mount.id):
@@ -258,8 +253,8 @@ class Engine:
 
     async def open_sessions(self) -> list[int]:
         """Return the identifiers of the sessions that are open in any mount; of this one not those that were closed."""
-        for barcode in list(self._settling):
-            await self.settle(barcode)
+        for barcode in list(self._releasing):
+            await self.wait_visible(barcode)
         await self._recorder.call(lambda _: None, durable=False)
         return self.tracking.open_session_ids()
 
@@ -296,82 +291,9 @@ class Engine:
             for number in self._writers:
                 self._nursery.start_soon(self._writers[number].checkpoint)
 
-    async def _writeback_all(self, enough: trio.Event) -> None:
-        """Have all streams free memory, whatever little it is, until there is enough."""
-        while not enough.is_set():
-            async with trio.open_nursery() as nursery:
-                for session in self._writers.values():
-                    nursery.start_soon(session.writeback, 0)
-            await trio.sleep(RELIEF_SECONDS)
-
-    async def _probes(self) -> None:
-        """Look at the disks now and then: their free space, whether they answer, and whether they work again."""
-        noted = {disk.number: disk.fault for disk in self.tracking.disks()}
-        while True:
-            for pooled in self.pool.disks:
-                pooled.probe()
-                if pooled.hangs and (moved := self._send_elsewhere(pooled.number)):
-                    log.info("disk %d: %d stripe units on their way there were sent to others", pooled.number, moved)
-                if pooled.trouble != noted.get(pooled.number):
-                    noted[pooled.number] = pooled.trouble
-                    self._note_fault(pooled.number, pooled.trouble)
-            await trio.sleep(PROBE_SECONDS)
-
-    def _send_elsewhere(self, disk: int) -> int:
-        return sum(session.send_elsewhere(disk) for session in list(self._writers.values()))
-
-    def _note_fault(self, disk: int, fault: str | None) -> None:
-        """Record that a disk can't be used, or can be used again."""
-        at = utc_now()
-        self._recorder.post(lambda tracking: tracking.record_fault(disk, fault, at))
-
-    async def _note_fill(self) -> None:
-        """Record how full the disks are, now and then."""
-        while True:
-            for pooled in self.pool.disks:
-                number, total, free, at = pooled.number, pooled.disk.total, pooled.disk.free, utc_now()
-                if total and not pooled.stalled:
-                    self._recorder.post(
-                        lambda tracking, row=(number, total, free, at): tracking.record_fill(*row)  # type: ignore[misc]
-                    )
-            await trio.sleep(FILL_SECONDS)
-
-    async def _watch(self) -> None:
-        """Close the books of other mounts of this library that died, and keep an eye on those that live."""
-        while True:
-            try:
-                self._note_announcements()
-                await self._reap_dead_mounts()
-            except (VtlfsError, OSError) as error:
-                log.error("closing the books of dead mounts: %s; trying again", error)
-            await trio.sleep(WATCH_SECONDS)
-
-    async def _reap_dead_mounts(self) -> None:
-        for mount in recover.dead_mounts(self.tracking, self.library.path, except_mount=self.mount.id):
-            ended = await self._recorder.call(
-                lambda tracking, mount=mount: recover.recover_mount(tracking, mount, utc_now())  # type: ignore[misc]
-            )
-            log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
-            await trio.to_thread.run_sync(self._trim, ended)
-            recover.drop_lock(self.library.path, mount.id)  # last, so that what a crash leaves undone is found
-
-    async def _tidy_up(self) -> None:
-        """Do what somebody who closed the books of a dead mount did not come to."""
-        left = recover.left_locks(self.tracking, self.library.path)
-        if left:
-            await trio.to_thread.run_sync(self._trim, self.tracking.recovered_sessions_of(left))
-            await self._recorder.call(lambda tracking: recover.remove_locks(tracking, self.library.path))
-
-    def _trim(self, sessions: list[Session]) -> None:
-        tracking = self.library.tracking(read_only=True)
-        try:
-            recover.trim_all(tracking, sessions, [pooled.disk for pooled in self.pool.disks])
-        finally:
-            tracking.close()
-
     async def _end(self) -> None:
         """End what is open, give back what was leased, and record that the mount has ended."""
-        await self.cut_off()
+        await self.abort()
         for reader in list(self._readers.values()):
             self.release_reader(reader)
         unused = self._identifiers.unused()
@@ -387,21 +309,21 @@ class Engine:
             await self._at_end(self)
         recover.drop_lock(self.library.path, self.mount.id, self._lock)
 
-    async def cut_off(self) -> None:
+    async def abort(self) -> None:
         """End all streams that are open, at the same time. Cancelling waits for that."""
         if not self._writers:
             return
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as watching:
-                watching.start_soon(self._probes)  # which have streams go on without a disk that hangs
+                watching.start_soon(self._health.probe_disks)  # which have streams go on without a disk that hangs
                 async with trio.open_nursery() as nursery:
                     for writer in self._writers.values():
-                        nursery.start_soon(self._cut_off, writer)
+                        nursery.start_soon(self._abort, writer)
                 watching.cancel_scope.cancel()
 
-    async def _cut_off(self, writer: WriteSession) -> None:
+    async def _abort(self, writer: WriteSession) -> None:
         try:
-            await self.release_writer(writer, cut_off=True)
+            await self.release_writer(writer, abort=True)
         except VtlfsError as error:
             log.error("session %d: %s; the next mount closes its books", writer.number, error)
 
@@ -438,25 +360,18 @@ async def running(
             await pooled.reading.run(pooled.disk.measure)
         number, lock = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
         async with trio.open_nursery() as nursery:
-
-            def writeback_soon(session: WriteSession) -> None:
-                nursery.start_soon(session.writeback)
-
-            def writeback_all(enough: trio.Event) -> None:
-                nursery.start_soon(engine._writeback_all, enough)
-
-            context = WriteContext(
-                *(pool, recorder, reading, memory, DirtyBudget(memory.kept), library.config.direct_below),
-                *(writeback_soon, writeback_all, durable_close),
-            )
+            dirty = DirtyBudget(memory.kept, nursery)
+            low_space = library.config.direct_below
+            context = WriteContext(pool, recorder, reading, memory, dirty, low_space, durable_close)
             engine = Engine(library, replace(mount, id=number), context, lock, nursery)
             engine.is_behind = writing.frozen
             engine._at_end = None if writing.frozen else at_end
-            tasks = [engine._checkpoints, engine._probes, engine._note_fill]
+            health = engine._health
+            tasks = [engine._checkpoints, health.probe_disks, health.note_fill]
             if not writing.frozen:
-                await engine._reap_dead_mounts()
-                await engine._tidy_up()
-                tasks.append(engine._watch)
+                await health.reap_dead_mounts()
+                await health.tidy_up()
+                tasks.append(health.watch_mounts)
             await engine._identifiers.lease()
             nursery.start_soon(memory.run)
             nursery.start_soon(heap.run, memory, engine._cache)

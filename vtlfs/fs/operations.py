@@ -218,7 +218,7 @@ class Operations(pyfuse3.Operations):
             case MediumNode() if writing:
                 return await self._open_writer(known, known.node, flags, ctx)
             case MediumNode(medium, drive):  # which may have been looked up long ago, with O_PATH
-                medium = await self._engine.settle(medium.barcode)
+                medium = await self._engine.wait_visible(medium.barcode)
                 return await self._open_reader(known, medium.barcode, 0, medium.bytes, drive, ctx)
             case PastMediumNode(_, medium) if not writing:
                 return await self._open_reader(known, medium.barcode, 0, medium.bytes, None, ctx)

@@ -240,7 +240,7 @@ class Tree:
                 return self._drive_entries(drive, after)
             case FilesDirectory(medium):
                 if after == 0:
-                    await self._engine.settle(medium.barcode)
+                    await self._engine.wait_visible(medium.barcode)
                 return _files(medium, tracking.tape_files(medium.barcode, after, PAGE))
             case Directory("snapshots"):
                 return [
@@ -299,10 +299,10 @@ class Tree:
         return LoadedLink(drive, known.loaded, known.loaded_at)
 
     async def _medium(self, barcode: str, drive: int | None) -> MediumNode:
-        return MediumNode(await self._engine.settle(barcode), drive)
+        return MediumNode(await self._engine.wait_visible(barcode), drive)
 
     async def _tape_file(self, medium: Medium, name: str) -> TapeFileNode:
-        await self._engine.settle(medium.barcode)
+        await self._engine.wait_visible(medium.barcode)
         return TapeFileNode(medium, self._tracking.tape_file(medium.barcode, _parse(name, _TAPE_FILE)))
 
     async def _session(self, name: str) -> SessionNode:

@@ -25,7 +25,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def settle(tracking: Tracking) -> None:
+def wait_visible(tracking: Tracking) -> None:
     """Wait until the database shows the end of every stream whose close() has returned. Blocks, in no transaction.
 
     Not for longer than half a second, for a close() need not have been the last one. How long ago it was announced

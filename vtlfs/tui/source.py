@@ -79,7 +79,7 @@ class Source:
         if name is not None:
             store.check_name(name)
         with closing(library.tracking()) as tracking:
-            store.settle(tracking)
+            store.wait_visible(tracking)
             with tracking.transaction():
                 return store.take(tracking, utc_now(), name=name)
 

@@ -24,7 +24,7 @@ class Threads:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
-        def settle(value: T | None, error: BaseException | None) -> None:
+        def set_result(value: T | None, error: BaseException | None) -> None:
             if answer.cancelled():
                 return
             if error is not None:
@@ -41,7 +41,7 @@ class Threads:
                 error = raised
             if not loop.is_closed():
                 try:
-                    loop.call_soon_threadsafe(settle, value, error)
+                    loop.call_soon_threadsafe(set_result, value, error)
                 except RuntimeError:
                     return  # the loop was closed in between: nobody wants the answer any more
 

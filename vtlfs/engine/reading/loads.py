@@ -72,7 +72,7 @@ class LoadCache:
         load.reader.loads[load.number] = load
         self._trim()
 
-    def settle(self, load: Load, result: "outcome.Outcome[bytes]") -> None:
+    def set_result(self, load: Load, result: "outcome.Outcome[bytes]") -> None:
         """Take in what has come of a load."""
         load.result = result
         load.arrived.set()

@@ -119,7 +119,7 @@ class StreamReader:
 
         def arrived(result: "outcome.Outcome[bytes]") -> None:
             disk.read += row.bytes if isinstance(result, outcome.Value) else 0
-            self._cache.settle(load, result)
+            self._cache.set_result(load, result)
 
         disk.reading.submit(arrived, disk.disk.read, row, self._file.stripe_unit)
         return load

@@ -66,7 +66,7 @@ class _Job:
     def bytes(self) -> int:
         return sum(piece.part.bytes for piece in self.pieces)
 
-    def settle(self, result: "outcome.Outcome[list[list[Finding]]]") -> None:
+    def set_result(self, result: "outcome.Outcome[list[list[Finding]]]") -> None:
         self.result = result
         self.done.set()
 
@@ -153,7 +153,7 @@ class Verifier:
         try:
             for job in self._jobs(disk, throttle.rate):
                 await trio.sleep(throttle.take(job.bytes))
-                lane.submit(job.settle, _examine, disk, [piece.part for piece in job.pieces])
+                lane.submit(job.set_result, _examine, disk, [piece.part for piece in job.pieces])
                 waiting.append(job)
                 while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].done.is_set()):
                     await self._take(waiting, disk, gathering)

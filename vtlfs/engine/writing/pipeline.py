@@ -87,7 +87,7 @@ class WritePipeline:
         self._placement = Placement(context, dealer, account)
         self._account = account
         keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
-        self._budget = context.kept if keeps else None
+        self._budget = context.dirty if keeps else None
         self._in_hand = in_hand
         self._failed: Callable[[BaseException], object] = failed
         self._members: dict[int, Member] = {}
@@ -313,7 +313,7 @@ class WritePipeline:
         """Return what is on its way, to one disk or to any, without what was sent elsewhere meanwhile."""
         return [one for one in self._sendings if one.is_wanted and disk in (None, one.place[0])]
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Wait for what is on its way now; where that takes long, only as long as no other disk would be quicker."""
         for arrived in list(self._outstanding):
             while not arrived.is_set():
@@ -373,7 +373,7 @@ class WritePipeline:
     async def put_down(self, units: list[StripeBuffer]) -> None:
         """Have the disks take all that has come of unfinished units, so that their bytes need not stay in memory."""
         await self.send([unit for unit in units if not unit.is_sent])
-        await self.settle()
+        await self.drain()
         if self._budget is not None:
             await self.sync()
 
@@ -469,7 +469,7 @@ class WritePipeline:
                 return False
             units.append(unit)
         await self.send(units)
-        await self.settle()
+        await self.drain()
         return all(self.written.get(row.unit) is not row for row in rows)
 
     def _find(self, number: int) -> StripeBuffer | None:

@@ -14,12 +14,12 @@ FEWEST_DISKS = 2  # that must be left, for a stream to go on without the others
 class Placement:
     """Chooses a disk for each stripe unit of one stream, and a slot there. Used in the trio loop."""
 
-    __slots__ = ("_account", "_dealer", "_failed", "_kept", "_pool", "_room")
+    __slots__ = ("_account", "_dealer", "_dirty", "_failed", "_pool", "_room")
 
     def __init__(self, context: WriteContext, dealer: RoundRobin, account: Account) -> None:
         self._account = account
         self._pool = context.pool
-        self._kept = context.kept
+        self._dirty = context.dirty
         self._dealer = dealer
         self._room = context.direct_below  # with less free on a disk, no unit goes there that another can take just now
         self._failed: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
@@ -64,7 +64,7 @@ class Placement:
         return {pooled.number for pooled in self._pool.disks if self.is_bad(pooled.number)}
 
     def _late(self) -> set[int]:
-        return self._pool.late() | self._kept.unsynced()
+        return self._pool.late() | self._dirty.unsynced()
 
     def _to_avoid(self) -> Collection[int]:
         """Return the disks that are bad; none where too few would be left."""

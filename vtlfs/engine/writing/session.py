@@ -85,6 +85,7 @@ class WriteSession:
         self._pipeline = WritePipeline(
             number, stripe_unit, dealer, header, context, self.account, self._units, self._fail
         )
+        context.dirty.register(self)
         self._pinned = 0  # writes that need their stripe units in memory now
         self._next = 0  # the first unit that is not recorded in full
         self._recorded = 0  # length of the stream that is recorded
@@ -211,27 +212,20 @@ class WriteSession:
         await self._pipeline.writeback(least)
 
     async def _throttle(self) -> None:
-        """Have what was written synced where much is kept in memory until then; wait where all streams keep too much.
-
-        Whichever stream and disk comes first makes room: nobody waits for a disk because it is slower than others.
-        """
-        kept = self._context.kept
-        if (kept.is_much or self._context.memory.is_short) and self._pipeline.keeps:
-            self._context.writeback_soon(self)
-            while kept.is_full:
-                if kept.freed is None:
-                    kept.freed = trio.Event()
-                    self._context.writeback_all(kept.freed)
-                await kept.freed.wait()
+        """Have the stream's disks synced where much is kept in memory until then; wait where all keep too much."""
+        dirty = self._context.dirty
+        if (dirty.is_much or self._context.memory.is_short) and self._pipeline.keeps:
+            dirty.writeback_soon(self)
+            await dirty.wait()
 
     def send_elsewhere(self, disk: int) -> int:
         """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
         return self._pipeline.send_elsewhere(disk)
 
-    async def release(self, *, cut_off: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
+    async def release(self, *, abort: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
         """End the session; what is recorded of it becomes a tape file, which is returned.
 
-        `cut_off`: the mount goes down before the kernel has said that the last descriptor is closed. `recorded` is
+        `abort`: the mount goes down before the kernel has said that the last descriptor is closed. `recorded` is
         called when the tape file is on the medium; what follows is only tidying up, which a disk may hold up. Raises
         TrackingError where the database doesn't take it; then the session is as it was, and can be released again.
         """
@@ -252,7 +246,7 @@ class WriteSession:
             self._fail(error)
         self._pinned += 1  # nobody is to sync member files that are being closed
         try:
-            return await self._end(*self._verdict(error, cut_off=cut_off and not self._closed), recorded)
+            return await self._end(*self._verdict(error, abort=abort and not self._closed), recorded)
         finally:
             self._pinned -= 1
 
@@ -295,10 +289,10 @@ class WriteSession:
             kept = f"{tape_file.bytes} bytes kept as tape file {tape_file.number:04d} of {self.barcode}"
         return f"{state}{f', {error}' if error else ''}: {self.requests} requests, {kept}"
 
-    def _verdict(self, error: VtlfsError | None, *, cut_off: bool) -> tuple[State, str | None]:
+    def _verdict(self, error: VtlfsError | None, *, abort: bool) -> tuple[State, str | None]:
         if error is not None:
             return State.FAILED, errno_name(error)
-        if cut_off:
+        if abort:
             return State.FAILED, "ESHUTDOWN"
         refused = self._refused
         return State.RELEASED, None if refused is None else errno_name(refused)
@@ -402,7 +396,7 @@ class WriteSession:
         Where a disk has failed, record the units before the first that was to go there. `announce`: and that the
         stream may be about to be released.
         """
-        await self._pipeline.settle()
+        await self._pipeline.drain()
         if durable:
             await self._pipeline.sync(recorded=not self._context.durable_close)
         rows = self._recordable(durable=durable)
@@ -448,12 +442,13 @@ class WriteSession:
             unit.recycle()
         self._units.clear()
         self.account.close()
+        self._context.dirty.leave(self)
 
     # --- what has been before ---------------------------------------------------------------------------------------
 
     async def _read_back(self, number: int) -> bytes:
         """Return a unit that is no longer in hand."""
-        await self._pipeline.settle()
+        await self._pipeline.drain()
         self._raise_error()
         row = self._pipeline.row(number, durable=False)
         if row is None:

@@ -1,0 +1,109 @@
+"""What a mount looks after beside its streams: its disks, and other mounts of the library that die.
+
+`probe_disks`, `note_fill` and `watch_mounts` are tasks of the engine, in the trio loop; they never end by themselves.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import trio
+
+from vtlfs.engine import recover
+from vtlfs.engine.library import Library
+from vtlfs.engine.writing.announcements import Announcements
+from vtlfs.engine.writing.context import WriteContext
+from vtlfs.engine.writing.session import WriteSession
+from vtlfs.errors import VtlfsError
+from vtlfs.model import Session, utc_now
+
+WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
+PROBE_SECONDS = 1.0
+FILL_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """See the module."""
+
+    def __init__(
+        self,
+        library: Library,
+        mount: int,
+        context: WriteContext,
+        writers: Mapping[int, WriteSession],
+        announcements: Announcements,
+    ) -> None:
+        """`writers`: the open streams of the mount, which go to other disks when one hangs."""
+        self._library = library
+        self._mount = mount
+        self._pool = context.pool
+        self._tracking = context.tracking
+        self._committer = context.recorder
+        self._writers = writers
+        self._announcements = announcements
+
+    async def probe_disks(self) -> None:
+        """Look at the disks now and then: their free space, whether they answer, and whether they work again."""
+        noted = {disk.number: disk.fault for disk in self._tracking.disks()}
+        while True:
+            for pooled in self._pool.disks:
+                pooled.probe()
+                if pooled.hangs and (moved := self._send_elsewhere(pooled.number)):
+                    log.info("disk %d: %d stripe units on their way there were sent to others", pooled.number, moved)
+                if pooled.trouble != noted.get(pooled.number):
+                    noted[pooled.number] = pooled.trouble
+                    self._note_fault(pooled.number, pooled.trouble)
+            await trio.sleep(PROBE_SECONDS)
+
+    def _send_elsewhere(self, disk: int) -> int:
+        return sum(session.send_elsewhere(disk) for session in list(self._writers.values()))
+
+    def _note_fault(self, disk: int, fault: str | None) -> None:
+        """Record that a disk can't be used, or can be used again."""
+        at = utc_now()
+        self._committer.post(lambda tracking: tracking.record_fault(disk, fault, at))
+
+    async def note_fill(self) -> None:
+        """Record how full the disks are, now and then."""
+        while True:
+            for pooled in self._pool.disks:
+                number, total, free, at = pooled.number, pooled.disk.total, pooled.disk.free, utc_now()
+                if total and not pooled.stalled:
+                    self._committer.post(
+                        lambda tracking, row=(number, total, free, at): tracking.record_fill(*row)  # type: ignore[misc]
+                    )
+            await trio.sleep(FILL_SECONDS)
+
+    async def watch_mounts(self) -> None:
+        """Close the books of other mounts of this library that died, and keep an eye on those that live."""
+        while True:
+            try:
+                self._announcements.see(self._tracking.last_announcement(), trio.current_time())
+                await self.reap_dead_mounts()
+            except (VtlfsError, OSError) as error:
+                log.error("closing the books of dead mounts: %s; trying again", error)
+            await trio.sleep(WATCH_SECONDS)
+
+    async def reap_dead_mounts(self) -> None:
+        for mount in recover.dead_mounts(self._tracking, self._library.path, except_mount=self._mount):
+            ended = await self._committer.call(
+                lambda tracking, mount=mount: recover.recover_mount(tracking, mount, utc_now())  # type: ignore[misc]
+            )
+            log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
+            await trio.to_thread.run_sync(self._trim, ended)
+            recover.drop_lock(self._library.path, mount.id)  # last, so that what a crash leaves undone is found
+
+    async def tidy_up(self) -> None:
+        """Do what somebody who closed the books of a dead mount did not come to."""
+        left = recover.left_locks(self._tracking, self._library.path)
+        if left:
+            await trio.to_thread.run_sync(self._trim, self._tracking.recovered_sessions_of(left))
+            await self._committer.call(lambda tracking: recover.remove_locks(tracking, self._library.path))
+
+    def _trim(self, sessions: list[Session]) -> None:
+        tracking = self._library.tracking(read_only=True)
+        try:
+            recover.trim_all(tracking, sessions, [pooled.disk for pooled in self._pool.disks])
+        finally:
+            tracking.close()
