@@ -218,10 +218,10 @@ class Run:
         await session.release()
         for pooled in engine.pool.disks:
             if pooled.fault is not None:
-                engine._note_fault(pooled.number, pooled.trouble)
+                engine._health._note_fault(pooled.number, pooled.trouble)
                 pooled.disk.try_out()
                 pooled.fault = None
-                engine._note_fault(pooled.number, None)
+                engine._health._note_fault(pooled.number, None)
 
     async def read(self, engine: Engine) -> None:
         """Read a medium."""

@@ -12,6 +12,7 @@ from mounting import OnDisks, shell, wait_until
 
 from vtlfs.engine.backup import copies
 from vtlfs.engine.library import Library
+from vtlfs.engine.tracking import files
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError
 
@@ -144,7 +145,7 @@ def test_copy_that_no_disk_took_is_made_again(tracking: Tracking):
 
 
 def test_copy_is_one_state_while_others_write(unmounted: OnDisks, tracking: Tracking, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(copies, "STEP_PAGES", 1)
+    monkeypatch.setattr(files, "STEP_PAGES", 1)
     steps = []
 
     def write_between() -> bool:

@@ -11,14 +11,13 @@ import errno
 import json
 import os
 import re
-import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from vtlfs.engine.tracking.connection import errno_of
+from vtlfs.engine.tracking import files
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import DiskError
 from vtlfs.failpoints import reached
@@ -26,7 +25,6 @@ from vtlfs.model import MIB
 
 DIRECTORY = "tracking"
 KEPT = 2  # copies on each disk
-STEP_PAGES = 1024  # that are copied between two looks at the clock
 LEFT_FREE = 64 * MIB  # what a copy leaves free on a disk at least: the rest is for streams
 REST = 20  # times as long as a copy took, no other is begun
 
@@ -141,26 +139,19 @@ def make(library: Path, disk: Path, disk_number: int, number: int, stopped: Call
             os.close(descriptor)
     except OSError as error:
         raise DiskError(disk_number, str(disk), error) from error
-    except sqlite3.Error as error:
-        code = errno_of(error, library / FILE_NAME)
-        raise DiskError(disk_number, str(disk), OSError(code, str(error))) from error
 
 
 def _copy(library: Path, target: str, directory: int, stopped: Callable[[], bool]) -> None:
-    def look(status: int, remaining: int, total: int) -> None:
+    def look() -> None:
         if stopped():
             raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
-    source_path = f"{(library / FILE_NAME).as_uri()}?mode=ro"
-    with closing(sqlite3.connect(source_path, uri=True)) as source, closing(sqlite3.connect(target)) as copy:
-        source.execute("BEGIN")  # one state for the whole copy, however much is written meanwhile
-        (pages,), (size,) = (source.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size"))
+    def check_room(size: int) -> None:
         free = os.fstatvfs(directory)
-        if free.f_bavail * free.f_frsize - pages * size < LEFT_FREE:
+        if free.f_bavail * free.f_frsize - size < LEFT_FREE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        copy.execute("PRAGMA synchronous = OFF")
-        source.backup(copy, pages=STEP_PAGES, progress=look)
-        copy.execute("PRAGMA journal_mode = DELETE")  # so that it can be read where nothing can be written
+
+    files.copy(library / FILE_NAME, target, check_room, look)
 
 
 def _sync(name: str, directory: int) -> None:

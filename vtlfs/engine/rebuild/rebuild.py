@@ -24,9 +24,11 @@ from vtlfs.disks.scan import Batch, Scan
 from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.rebuild import preconditions, seed
+from vtlfs.engine.rebuild.candidates import UNKNOWN
 from vtlfs.engine.rebuild.found import Findings, Found
 from vtlfs.engine.rebuild.replay import Progress, Replay
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
+from vtlfs.engine.tracking.files import EndedSessions
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB, DiskRecord, Session, Watermark
@@ -207,7 +209,7 @@ class _Rebuild:
 
         def walk(number: int, path: Path) -> None:
             try:
-                with closing(seed.Ended(self._path / TEMPORARY)) as ended:
+                with closing(EndedSessions(self._path / TEMPORARY, UNKNOWN)) as ended:
                     for batch in Scan(number, path, self._uuid).walk(ended.among):
                         hand_over(batch)
                         if given_up.is_set():

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from vtlfs.engine.backup import copies
 from vtlfs.engine.rebuild.candidates import UNKNOWN
-from vtlfs.engine.tracking import database, invariants
+from vtlfs.engine.tracking import database, files, invariants
 from vtlfs.engine.tracking.connection import TABLES, fresh_tables
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
@@ -85,7 +84,7 @@ def begin(
         remove(temporary)
         database.create(temporary.parent, uuid, records, NO_DRIVES, records[0].added_at, name=temporary.name)
         wrong.append(NO_COPY)
-    _count_on(temporary, newest)
+    files.count_copies_on(temporary, newest)
     return Begun(base, [*refused, *wrong], notes)
 
 
@@ -115,8 +114,7 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
         for suffix in ("", "-wal"):
             if Path(f"{file}{suffix}").is_file():
                 shutil.copyfile(f"{file}{suffix}", f"{temporary}{suffix}")
-        with closing(sqlite3.connect(temporary)) as connection:
-            connection.execute("PRAGMA journal_mode = DELETE")  # folds in the log
+        files.fold_log(temporary)
         made_at, commits, is_whole = _check(temporary, uuid)
         with closing(Tracking(temporary.parent, name=temporary.name)) as old:
             for rule in invariants.rules(old):
@@ -128,7 +126,7 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
     return Base(file, 0, made_at, commits, is_whole, is_old=True), []
 
 
-_REFUSED = (VtlfsError, OSError, sqlite3.Error, UnicodeDecodeError)  # the last: of a damaged text
+_REFUSED = (VtlfsError, OSError, UnicodeDecodeError)  # the last: of a damaged text
 
 
 def _why(error: BaseException, temporary: Path) -> str:
@@ -157,12 +155,7 @@ def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
 
     Raises LibraryError where it is not in order.
     """
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        if connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
-            raise LibraryError("it is damaged")
-        if connection.execute("PRAGMA foreign_key_check").fetchone():
-            raise LibraryError("its tables do not fit together")
+    files.check_integrity(file)
     with closing(Tracking(file.parent, name=file.name)) as copy:
         if copy.library_uuid() != uuid:
             raise LibraryError(f"it is of another library ({copy.library_uuid()})")
@@ -173,34 +166,6 @@ def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
         made_at, commits = copy.one("SELECT coalesce(begun_at, created_at), commits FROM copy, library")
         lacks = copy.first("SELECT 1 FROM stripe_unit WHERE blake3 = ? LIMIT 1", UNKNOWN)
         return str(made_at), int(commits), lacks is None
-
-
-def _count_on(temporary: Path, newest: int) -> None:
-    """Have the next copy be newer than any on the disks, and made soon."""
-    with closing(sqlite3.connect(temporary)) as connection, connection:
-        connection.execute(
-            "UPDATE copy SET number = max(number, ?), begun_at = NULL, again_at = NULL, state = NULL", (newest,)
-        )
-
-
-class Ended:
-    """Asks which sessions have ended and lack nothing, in a thread of its own, while nobody changes the database."""
-
-    def __init__(self, file: Path) -> None:
-        self._connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
-
-    def among(self, first: int, last: int) -> set[int]:
-        """Return those of the sessions `first` to `last` of which the database knows all there is."""
-        rows = self._connection.execute(
-            "SELECT id FROM session WHERE id BETWEEN ? AND ? AND state <> 'open'"
-            " AND NOT EXISTS (SELECT 1 FROM stripe_unit WHERE session = id AND blake3 = ?)",
-            (first, last, UNKNOWN),
-        )
-        return {row[0] for row in rows}
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
 
 
 def add_disks(database: Tracking, records: Sequence[DiskRecord]) -> None:
