@@ -63,6 +63,7 @@ _LIBRARY = {
     "rebuild.named": "the new one has its name; the directory is not synced",
     "lock.directory_made": "the directory of the locks is made for a library that lacks it",
     "lock.made": "the lock of a mount is there",
+    "lock.finished_noted": "... and says up to which tape file the mount's headers are finished",
     "lock.figures_removed": "the live figures of a mount that ended are removed",
     "lock.removed": "... and so is its lock",
     "export.made": "a file for an exported snapshot is made under a temporary name",

@@ -162,8 +162,8 @@ class Aftermath:
         assert (session.tape_file is not None) == (session.bytes > 0)
         for file in self.root.glob(f"disk*/sessions/*/{session.id:012d}.member"):
             header = records.decode(file.read_bytes()[: records.BLOCK])
-            if session.state == "recovered" and header is not None and not self.power_cut:
-                assert header[0]["state"] == "recovered"
+            if header is not None and (session.state == "recovered" or session.tape_file is not None):
+                assert (header[0]["state"], header[0]["tape_file"]) == (session.state, session.tape_file)
         for number, tape_file, start in self.of("released"):
             if number == session.id:
                 # A power cut may take the record of an orderly end, but never the stream's place on the medium.

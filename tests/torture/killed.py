@@ -1,13 +1,17 @@
 """A library whose mount was killed under acknowledged streams, and copies of it to be damaged."""
 
+import itertools
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mounting import Mounted, OnDisks, random_bytes, shell
 
+from vtlfs.disks import records
+from vtlfs.disks.opening import member_path
 from vtlfs.engine.tracking.database import FILE_NAME
 from vtlfs.model import KIB
 
@@ -51,6 +55,24 @@ class Killed(OnDisks):
     def lose_end(self) -> None:
         """Cut the write-ahead log in half."""
         os.truncate(self.log, self.log.stat().st_size // 2)
+
+    def take_ends(self, disks: Sequence[int]) -> int:
+        """Take from the headers of the late streams on these disks how they ended. Return how many that were.
+
+        So they are where a mount is killed before it has written that, or the power fails soon after.
+        """
+        taken = 0
+        for disk, stream in itertools.product(disks, sorted(self.streams, key=lambda stream: stream.session)[EARLY:]):
+            path = member_path(self.disks[disk], stream.session)
+            if path.exists():
+                with path.open("r+b") as file:
+                    header = records.decode(file.read(records.BLOCK))
+                    assert header is not None
+                    if "state" in header[0]:
+                        file.seek(records.place(header[1]))
+                        file.write(bytes(records.RECORD))
+                        taken += 1
+        return taken
 
 
 def make(root: Path) -> list[Stream]:

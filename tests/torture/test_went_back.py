@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -69,6 +69,32 @@ def test_database_that_went_back_is_refused_named_and_mended(killed: Killed, way
     killed.check()
     check_all_there(killed)
     killed.vtlfs("verify", killed.path)
+
+
+@pytest.mark.parametrize("disks", [[0], range(DISKS)], ids=["of one disk", "of all"])
+@pytest.mark.parametrize("way", [*WAYS, "recovered", "mounted"])
+def test_headers_that_were_not_finished_are(killed: Killed, way: str, disks: Sequence[int]):
+    """Whatever the database knows of the streams: it is right, and the disks could not make it anew."""
+    assert killed.take_ends(disks)
+    if way == "recovered":
+        killed.vtlfs("verify", killed.path)  # what recovery is to do is no defect
+        killed.vtlfs("recover", killed.path)
+    elif way == "mounted":
+        with killed.mounted(expects=["died"]):
+            pass
+    else:
+        WAYS[way](killed)
+        killed.vtlfs("rebuild", killed.path, status=None)
+    assert not list((killed.path / "mounts").iterdir())
+    killed.vtlfs("verify", killed.path)
+    check_all_there(killed)
+    before = killed.database.read_bytes()
+    killed.database.unlink()
+    told = killed.vtlfs("rebuild", killed.path, status=None)
+    assert killed.database.read_bytes() != before
+    assert "its end was not known" not in told
+    killed.vtlfs("verify", killed.path)
+    check_all_there(killed)
 
 
 def test_media_that_nobody_wrote_to_and_snapshots_are_named(killed: Killed):

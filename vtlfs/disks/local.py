@@ -256,7 +256,7 @@ class LocalMember:
                 if self._allocated > self._used:
                     os.ftruncate(descriptor, self._used)
                     reached("member.cut")
-                if release is not None:
+                if release is not None and not release.items() <= self._header.items():
                     record = records.encode(self._header | release, self._generation)
                     _write_all(descriptor, [record], records.place(self._generation))
                     reached("member.finished")

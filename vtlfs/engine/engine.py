@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -371,7 +372,7 @@ async def running(
             if not writing.frozen:
                 await health.reap_dead_mounts()
                 await health.tidy_up()
-                tasks.append(health.watch_mounts)
+                tasks += [health.watch_mounts, partial(health.note_finished, lock)]
             await engine._identifiers.lease()
             nursery.start_soon(memory.run)
             nursery.start_soon(heap.run, memory, engine._cache)
@@ -395,7 +396,7 @@ async def running(
 def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, int]:
     """Record the mount, with its lock held before anybody can see it; return its number and the lock."""
     number = tracking.add_mount(mount)
-    lock = recover.hold_lock(library.path, number)
+    lock = recover.hold_lock(library.path, number, tracking.last_ordinal())
     try:
         tracking.set_drives(library.config.drives)
         for disk in disks:

@@ -14,11 +14,12 @@ from vtlfs.engine.writing.announcements import Announcements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import VtlfsError
-from vtlfs.model import Session, utc_now
+from vtlfs.model import utc_now
 
 WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
 PROBE_SECONDS = 1.0
 FILL_SECONDS = 30.0
+WRITTEN_SECONDS = 45.0  # in which the kernel has written what a file was given, with its half minute of waiting
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,17 @@ class Health:
                     )
             await trio.sleep(FILL_SECONDS)
 
+    async def note_finished(self, lock: int) -> None:
+        """Note in the mount's lock, now and then, up to which tape file its headers are finished and durable."""
+        while True:
+            last = self._tracking.last_ordinal()
+            ending = [session for session in self._writers.values() if session.is_ending]
+            while ending:
+                await trio.sleep(PROBE_SECONDS)
+                ending = [session for session in ending if self._writers.get(session.number) is session]
+            await trio.sleep(WRITTEN_SECONDS)
+            recover.note_finished(lock, last)
+
     async def watch_mounts(self) -> None:
         """Close the books of other mounts of this library that died, and keep an eye on those that live."""
         while True:
@@ -91,19 +103,19 @@ class Health:
                 lambda tracking, mount=mount: recover.recover_mount(tracking, mount, utc_now())  # type: ignore[misc]
             )
             log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
-            await trio.to_thread.run_sync(self._trim, ended)
+            await trio.to_thread.run_sync(self._trim, [mount.id])
             recover.drop_lock(self._library.path, mount.id)  # last, so that what a crash leaves undone is found
 
     async def tidy_up(self) -> None:
         """Do what somebody who closed the books of a dead mount did not come to."""
         left = recover.left_locks(self._tracking, self._library.path)
         if left:
-            await trio.to_thread.run_sync(self._trim, self._tracking.recovered_sessions_of(left))
+            await trio.to_thread.run_sync(self._trim, left)
             await self._committer.call(lambda tracking: recover.remove_locks(tracking, self._library.path))
 
-    def _trim(self, sessions: list[Session]) -> None:
+    def _trim(self, mounts: list[int]) -> None:
         tracking = self._library.tracking(read_only=True)
         try:
-            recover.trim_all(tracking, sessions, [pooled.disk for pooled in self._pool.disks])
+            recover.trim_all(tracking, self._library.path, mounts, [pooled.disk for pooled in self._pool.disks])
         finally:
             tracking.close()

@@ -1,13 +1,14 @@
 """Closing the books of mounts that died: which mounts live, and what becomes of the sessions of those that don't.
 
 A live mount holds a lock (flock) on a file of its own in the library. The kernel lets go of it when the process ends,
-however it ends, so that nobody has to guess from process numbers.
+however it ends, so that nobody has to guess from process numbers. The file also says up to which tape file the headers
+of the mount's member files are finished and durable, so that recovery knows which to look at.
 """
 
 import fcntl
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
@@ -18,6 +19,7 @@ from vtlfs.failpoints import reached
 from vtlfs.model import Access, Mount, Session, State, utc_now
 
 LOCK = ".lock"
+ORDINAL_DIGITS = 20
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +28,41 @@ def lock_path(library: Path, mount: int) -> Path:
     return library / MOUNTS / f"{mount}{LOCK}"
 
 
-def hold_lock(library: Path, mount: int) -> int:
-    """Take the lock that shows that this process serves the mount; return its descriptor, to keep open."""
+def hold_lock(library: Path, mount: int, ordinal: int = 0) -> int:
+    """Take the lock that shows that this process serves the mount; return its descriptor, to keep open.
+
+    `ordinal`: of the last tape file before the mount.
+    """
     if not (library / MOUNTS).is_dir():
         (library / MOUNTS).mkdir(mode=0o700, exist_ok=True)
         reached("lock.directory_made")
     descriptor = os.open(lock_path(library, mount), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     reached("lock.made")
     fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
+    note_finished(descriptor, ordinal)
     return descriptor
+
+
+def note_finished(lock: int, ordinal: int) -> None:
+    """Write into a mount's lock that its headers are finished and durable up to this tape file, of all media.
+
+    Not synced: an older figure, or none, has recovery look at more headers than it must.
+    """
+    os.pwrite(lock, f"{ordinal:{ORDINAL_DIGITS}d}\n".encode(), 0)
+    reached("lock.finished_noted")
+
+
+def finished_up_to(library: Path, mount: int) -> int:
+    """Return the ordinal in a mount's lock; 0 where there is none that can be read."""
+    try:
+        descriptor = os.open(lock_path(library, mount), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            said = os.read(descriptor, ORDINAL_DIGITS).strip()
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return 0
+    return int(said) if said.isdigit() else 0
 
 
 def drop_lock(library: Path, mount: int, descriptor: int | None = None) -> None:
@@ -86,6 +114,11 @@ def recover_mount(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
     return ended
 
 
+def owes_headers(library: Path, mount: int) -> bool:
+    """Tell whether recovery is still to finish the headers of a mount that died."""
+    return lock_path(library, mount).exists() and not is_alive(library, mount)
+
+
 def trim(session: Session, start: int | None, slots: dict[int, int], disks: Sequence[Disk]) -> None:
     """Cut off what a dead mount wrote to a session's member files and did not record, and finish their headers.
 
@@ -109,14 +142,20 @@ def trim(session: Session, start: int | None, slots: dict[int, int], disks: Sequ
             log.warning("session %d: trimming its member file: %s", session.id, error)
 
 
-def trim_all(tracking: Tracking, sessions: Sequence[Session], disks: Sequence[Disk]) -> None:
-    """Trim the member files of write sessions whose books were closed. May block."""
-    for session in sessions:
-        if session.access is Access.WRITE:
-            start = None
-            if session.tape_file is not None:
-                start = tracking.tape_file(session.medium, session.tape_file).start
-            trim(session, start, tracking.slots(session.id), disks)
+def trim_all(tracking: Tracking, library: Path, mounts: Iterable[int], disks: Sequence[Disk]) -> None:
+    """Trim the member files of dead mounts whose books were closed. May block.
+
+    They are those of the sessions that the mount left open, and of those that had ended only just before: their headers
+    were not finished, or a power cut took that.
+    """
+    for mount in mounts:
+        for session in tracking.unfinished_sessions_of(mount, finished_up_to(library, mount)):
+            trim(session, start_of(tracking, session), tracking.slots(session.id), disks)
+
+
+def start_of(tracking: Tracking, session: Session) -> int | None:
+    """Return where on its medium a session's tape file begins; None without one."""
+    return None if session.tape_file is None else tracking.tape_file(session.medium, session.tape_file).start
 
 
 def left_locks(tracking: Tracking, library: Path) -> list[int]:
@@ -147,14 +186,13 @@ def recover(library: Library) -> list[Session]:
     tracking = library.tracking()
     try:
         ended: list[Session] = []
-        for mount in dead_mounts(tracking, library.path):
+        dead = dead_mounts(tracking, library.path)
+        for mount in dead:
             with tracking.transaction():
                 ended += recover_mount(tracking, mount, utc_now())
-        before = tracking.recovered_sessions_of(left_locks(tracking, library.path))
-        known = {session.id for session in ended}
+        mounts = {mount.id for mount in dead}.union(left_locks(tracking, library.path))
         try:
-            disks = library.disks()
-            trim_all(tracking, [*ended, *(session for session in before if session.id not in known)], disks)
+            trim_all(tracking, library.path, sorted(mounts), library.disks())
             with tracking.transaction():
                 remove_locks(tracking, library.path)
         except LibraryError as error:

@@ -53,11 +53,15 @@ class Lost:
 
 @dataclass(slots=True)
 class Findings:
-    """What a replay has to tell. `recovered` are the sessions whose end nobody knew."""
+    """What a replay has to tell. `recovered` are the sessions whose end nobody knew.
+
+    `unfinished` are sessions of which one header says how they ended and another does not.
+    """
 
     members: int = 0
     replayed: int = 0
     recovered: list[Session] = field(default_factory=list)
+    unfinished: list[int] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
@@ -110,6 +114,8 @@ class Found:
             if ending is not None and not self._is_likely(session, opening, ending):
                 self._findings.tell([f"session {session}: its header tells of far more than there is"])
                 said = None
+            if said is not None and any(headers.ending(json.loads(text)) is None for text in good):
+                self._findings.unfinished.append(session)
             number = ending.tape_file if ending is not None and said is not None else None
             yield session, opening.medium, opening.opened_at, opening.drive, opening.disks, good[0], said, number
 

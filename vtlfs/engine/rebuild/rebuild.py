@@ -31,7 +31,7 @@ from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.files import EndedSessions
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
-from vtlfs.model import MIB, DiskRecord, Session, Watermark
+from vtlfs.model import MIB, DiskRecord, Watermark
 
 TEMPORARY = f".{FILE_NAME}.rebuild"
 QUEUED_BATCHES = 16
@@ -127,7 +127,7 @@ class _Rebuild:
             seed.remove(self._path / TEMPORARY)
         library = Library(self._path, config)
         self._raise_marks(library)
-        self._finish_headers(library, rebuilt.findings.recovered)
+        self._finish_headers(library, rebuilt.findings)
         return replace(rebuilt, library=library, aside=aside)
 
     def _check_complete(self, count: int) -> None:
@@ -284,20 +284,24 @@ class _Rebuild:
             progress = tracking.watermark()
         marks.MarkChildren(self._there(), self._uuid).advance(progress)
 
-    def _finish_headers(self, library: Library, sessions: list[Session]) -> None:
-        """Write to the disks how sessions ended, as far as this has decided it. Nothing is cut off.
+    def _finish_headers(self, library: Library, findings: Findings) -> None:
+        """Write to the disks how sessions ended, where headers do not say it. Nothing is cut off.
 
-        Not where a disk is missing: when it comes back, it may be known better.
+        They are those whose end this has decided, and those of mounts that died. Not where a disk is missing: when it
+        comes back, it may be known better.
         """
-        if self._without or not sessions:
+        if self._without:
             return
         try:
-            with closing(library.tracking(read_only=True)) as tracking:
-                for session in sessions:
-                    ended = tracking.session(session.id)
-                    start = None
-                    if ended.tape_file is not None:
-                        start = tracking.tape_file(ended.medium, ended.tape_file).start
-                    recover.trim(ended, start, dict.fromkeys(self._disks, WHOLE_FILE), [*self._disks.values()])
+            with closing(library.tracking()) as tracking:
+                numbers = {session.id for session in findings.recovered}.union(findings.unfinished)
+                for mount in recover.left_locks(tracking, self._path):
+                    ordinal = recover.finished_up_to(self._path, mount)
+                    numbers.update(session.id for session in tracking.unfinished_sessions_of(mount, ordinal))
+                for session in map(tracking.session, sorted(numbers)):
+                    whole = dict.fromkeys(self._disks, WHOLE_FILE)
+                    recover.trim(session, recover.start_of(tracking, session), whole, [*self._disks.values()])
+                with tracking.transaction():
+                    recover.remove_locks(tracking, self._path)
         except VtlfsError as error:
             log.warning("headers of member files: %s", error)

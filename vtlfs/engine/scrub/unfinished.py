@@ -1,8 +1,9 @@
 """Headers that do not say yet how their session ended: a verification looks at them again before it tells of them.
 
-A mount writes that after the release was recorded, and recovery after it has closed the books of a dead mount; the
-mount's lock is there until it is written. So while there is a lock, the end may still come. No clock is asked how long
-ago the release was: it may have jumped since. Used in the trio loop of a verification.
+A mount writes that after the release was recorded. If it died before, recovery writes it; the mount's lock is there
+until then. So a header of a mount that lives may be finished any moment, and one of a dead mount with a lock is no
+defect: `vtlfs check` tells of the lock. No clock is asked how long ago the release was: it may have jumped since.
+Used in the trio loop of a verification.
 """
 
 from collections.abc import Callable, Iterable
@@ -56,13 +57,16 @@ class Unfinished:
                 if file is None or session is None or session.id != number:  # nobody but vtlfs is to write its rows
                     self._books.unfinished.remove((disk.number, number))
                     continue
-                may_come = recover.lock_path(self._library.path, session.mount).exists()  # asked before the header is
+                lives = recover.is_alive(self._library.path, session.mount)  # asked before the header is, as the next
+                owed = recover.owes_headers(self._library.path, session.mount)
                 part = Part(session.id, session.stripe_unit, header_of(file, session), (), is_first=True)
                 findings = await lane.run(disk.examine, part)
-                if may_come and trio.current_time() < self._until and any(one.is_unfinished for one in findings):
+                is_unfinished = any(one.is_unfinished for one in findings)
+                if is_unfinished and lives and trio.current_time() < self._until:
                     continue
                 self._books.unfinished.remove((disk.number, number))
-                tell(findings, file, session)
+                if not (is_unfinished and owed):
+                    tell(findings, file, session)
             await trio.sleep(LOOK_SECONDS)
 
 

@@ -530,11 +530,21 @@ class Tracking:
         """Return the sessions of a mount that have not ended, in the order of their identifiers."""
         return self._sessions("WHERE state = 'open' AND mount = ? ORDER BY +id", mount)
 
-    def recovered_sessions_of(self, mounts: Sequence[int]) -> list[Session]:
-        """Return the sessions of mounts that were ended by somebody else."""
+    def unfinished_sessions_of(self, mount: int, ordinal: int) -> list[Session]:
+        """Return the write sessions of a mount whose headers may not say how they ended.
+
+        They were ended by somebody else, or left a tape file behind the one with this ordinal.
+        """
         return self._sessions(
-            "WHERE state = 'recovered' AND mount IN (SELECT value FROM json_each(?)) ORDER BY +id", json.dumps(mounts)
+            "WHERE access = 'write' AND id IN (SELECT id FROM session WHERE state = 'recovered' AND mount = ?1 UNION"
+            " SELECT session FROM tape_file JOIN session ON session.id = session WHERE ordinal > ?2 AND mount = ?1)"
+            " ORDER BY +id",
+            *(mount, ordinal),
         )
+
+    def last_ordinal(self) -> int:
+        """Return the ordinal of the newest tape file of all media; 0 before the first."""
+        return int(self.one("SELECT tape_files FROM library")[0])
 
     def session(self, session: int) -> Session:
         """Return one session. Raises NoSuchSession."""

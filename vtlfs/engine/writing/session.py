@@ -53,7 +53,7 @@ class WriteSession:
         *("account", "_allocating", "_announced_at", "_closed", "_complete", "_complete_above", "_error"),
         *("_flushing", "_limited", "_context", "_next", "_pipeline", "_pinned", "_recorded", "_refused"),
         *("_reserved", "_reserving", "_stripe_unit", "_tail_is_durable", "_units", "barcode", "drive"),
-        *("length", "number", "requests"),
+        *("is_ending", "length", "number", "requests"),
     )
 
     def __init__(
@@ -97,6 +97,7 @@ class WriteSession:
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None
         self._closed = False  # a close() has been answered, and nothing has come since
+        self.is_ending = False  # its release has begun
         self._announced_at = -math.inf  # when other mounts were told of a close(), or of a sync that may come before it
 
     @property
@@ -229,6 +230,7 @@ class WriteSession:
         called when the tape file is on the medium; what follows is only tidying up, which a disk may hold up. Raises
         TrackingError where the database doesn't take it; then the session is as it was, and can be released again.
         """
+        self.is_ending = True
         error: VtlfsError | None = None
         try:
             await self.flush()
