@@ -162,7 +162,9 @@ class Aftermath:
         assert (session.tape_file is not None) == (session.bytes > 0)
         for file in self.root.glob(f"disk*/sessions/*/{session.id:012d}.member"):
             header = records.decode(file.read_bytes()[: records.BLOCK])
-            if header is not None and (session.state == "recovered" or session.tape_file is not None):
+            if self.power_cut or header is None:
+                continue  # it may have taken what a mount that had ended, or a recovery, wrote last
+            if session.state == "recovered" or session.tape_file is not None:
                 assert (header[0]["state"], header[0]["tape_file"]) == (session.state, session.tape_file)
         for number, tape_file, start in self.of("released"):
             if number == session.id:

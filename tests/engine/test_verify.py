@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -251,9 +251,16 @@ def unfinished(library: Library, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     return lambda: file.write_bytes(whole)
 
 
-def with_a_lock(library: Library) -> None:
-    """Have the mount that wrote it all not have come to its end."""
-    recover.lock_path(library.path, 1).touch()
+@pytest.fixture
+def alive(library: Library) -> Iterator[Callable[[], None]]:
+    """Have the mount that wrote it all live; return what has it die, without its headers, as recovery leaves it."""
+    lock = recover.hold_lock(library.path, 1)
+
+    def die() -> None:
+        recover.drop_lock(library.path, 1)
+
+    yield die
+    os.close(lock)
 
 
 def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Library, unfinished: object):
@@ -262,10 +269,9 @@ def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Libr
 
 
 def test_header_that_is_finished_meanwhile_is_right(
-    library: Library, unfinished: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+    library: Library, unfinished: Callable[[], object], alive: object, monkeypatch: pytest.MonkeyPatch
 ):
     """Right after the release, it may just not have been written yet."""
-    with_a_lock(library)
     really, looks = Examiner.examine, []
 
     def look(self: Examiner, part: examine.Part) -> list[examine.Finding]:
@@ -281,18 +287,23 @@ def test_header_that_is_finished_meanwhile_is_right(
 
 
 def test_header_that_stays_unfinished_is_told_after_a_while(
-    library: Library, unfinished: object, monkeypatch: pytest.MonkeyPatch
+    library: Library, unfinished: object, alive: object, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(verifying, "SETTLED_SECONDS", 0.1)
-    with_a_lock(library)
     assert the_harm(library).why == "its header does not say how the session ended"
 
 
+def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object):
+    """The mount has died, and nobody has cleaned up after it: its lock tells so."""
+    os.close(recover.hold_lock(library.path, 1))
+    harms, found = verify(library)
+    assert (harms, found.unfinished) == ([], [])
+
+
 def test_header_is_looked_at_again_after_an_interruption(
-    library: Library, unfinished: object, monkeypatch: pytest.MonkeyPatch
+    library: Library, unfinished: object, alive: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ):
     """Otherwise nothing would be known of it: all its stripe units had been verified."""
-    with_a_lock(library)
     monkeypatch.setattr(verifying, "SAVE_SECONDS", 0.01)
 
     really, sent = books.save, list[signal.Signals]()
@@ -309,7 +320,7 @@ def test_header_is_looked_at_again_after_an_interruption(
         assert verifying.verify(library, tracking, found, lambda _: None, lambda _: None) == signal.SIGTERM
     monkeypatch.setattr(books, "save", really)
     assert found.unfinished == [(0, 1)]
-    recover.lock_path(library.path, 1).unlink()
+    alive()
     harms, found = verify(library, resume=True)
     assert [(harm.kind, harm.session) for harm in harms] == [(Kind.HEADER, 1)]
     assert found.bytes == 3 * LENGTH

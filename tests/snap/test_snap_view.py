@@ -249,7 +249,7 @@ def test_what_commands_and_mounts_ask_first_costs_the_same_however_much_there_is
         tracking.counters,
         tracking.open_sessions_by_drive,
         tracking.mounts,
-        lambda: tracking.unfinished_sessions_of(999, 0),
+        lambda: tracking.unfinished_sessions_of(999, tracking.last_ordinal()),
         lambda: tracking.sessions(SessionFilter(medium="A1", limit=5)),
         lambda: store.snapshots(tracking, 5),
         lambda: store.is_changed(tracking),
