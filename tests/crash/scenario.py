@@ -28,7 +28,7 @@ from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verify  # noqa: F401, so that every run finds them loaded
-from vtlfs.engine.writing.session import ANNOUNCED_SECONDS
+from vtlfs.engine.writing.recording import ANNOUNCED_SECONDS
 from vtlfs.model import Mount, Opener, Session, utc_now
 from vtlfs.snap import export, schedule  # noqa: F401
 

@@ -20,6 +20,7 @@ from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
@@ -290,3 +291,10 @@ async def until(condition: Any, what: str) -> None:
             await trio.sleep(0.001)
         return
     raise AssertionError(f"waited in vain: {what}")
+
+
+def unit_of(session: WriteSession, number: int) -> StripeBuffer:
+    """Return a stripe unit of a session, which is to be there."""
+    unit = session._units.get(number)
+    assert unit is not None
+    return unit

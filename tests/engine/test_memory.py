@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 from mounting import random_bytes as stream
-from scripted import OPENER, Rig, ScriptedDisk, make_library, rigged, until
+from scripted import OPENER, Rig, ScriptedDisk, make_library, rigged, unit_of, until
 
 from vtlfs.engine import memory
 from vtlfs.engine.memory import MemoryBudget
@@ -47,7 +47,7 @@ def budget(rig: Rig) -> MemoryBudget:
 
 
 def is_away(session: WriteSession) -> bool:
-    return all(unit.away for unit in session._units.values())
+    return all(unit.away for unit in session._units.all_in_hand())
 
 
 @pytest.mark.parametrize("disks", [2, 3])
@@ -105,7 +105,7 @@ async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Pa
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
         async with trio.open_nursery() as nursery:
-            disk = disks[session._units[0].disk]
+            disk = disks[unit_of(session, 0).disk]
             with disk.held("write"):
                 nursery.start_soon(session.give_back)
                 await until(lambda: disk.waiting, "the disk's write")
@@ -119,7 +119,7 @@ async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
         async with trio.open_nursery() as nursery:
-            disk = disks[session._units[0].disk]
+            disk = disks[unit_of(session, 0).disk]
             with disk.held("write"):
                 nursery.start_soon(session.give_back)
                 await until(lambda: disk.waiting, "the disk's write")
@@ -135,7 +135,7 @@ async def test_two_writes_have_a_unit_read_back(tmp_path: Path):
         await session.give_back()
         assert is_away(session)
         async with trio.open_nursery() as nursery:
-            disk = disks[session._units[0].disk]
+            disk = disks[unit_of(session, 0).disk]
             with disk.held("read"):
                 nursery.start_soon(session.write, 50_000, b"b" * 10)
                 nursery.start_soon(session.write, 50_010, b"c" * 10)
@@ -149,11 +149,11 @@ async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
-        bad = session._units[0].disk
+        bad = unit_of(session, 0).disk
         disks[bad].fail(kind, errno.EIO)
         await session.give_back()
         assert is_away(session)
-        assert session._units[0].disk != bad
+        assert unit_of(session, 0).disk != bad
         await session.write(50_000, b"b" * 10)
         await end(rig, session, b"a" * 50_000 + b"b" * 10)
 
@@ -162,7 +162,7 @@ async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path):
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
-        disks[session._units[0].disk].fail("write", errno.EIO)
+        disks[unit_of(session, 0).disk].fail("write", errno.EIO)
         await session.give_back()
         assert not is_away(session)
         with pytest.raises(DiskError):

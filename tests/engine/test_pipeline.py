@@ -9,7 +9,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mounting import random_bytes as stream
-from scripted import OPENER, UNIT, Rig, ScriptedDisk, make_library, rigged, until
+from scripted import OPENER, UNIT, Rig, ScriptedDisk, make_library, rigged, unit_of, until
 
 from vtlfs.disks import pool
 from vtlfs.engine.writing import pipeline
@@ -160,7 +160,7 @@ async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: 
     async with rigged(make_library(tmp_path, disks=3), disks) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"a" * 10)
-        disk = disks[session._units[0].disk]
+        disk = disks[unit_of(session, 0).disk]
         with disk.held("write"), trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.flush)

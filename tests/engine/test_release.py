@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from scripted import OPENER, UNIT, held, make_library, rigged, until
+from scripted import OPENER, UNIT, held, make_library, rigged, unit_of, until
 
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.writing import session as session_module
+from vtlfs.engine.writing import recording
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
 from vtlfs.model import Session, State, TapeFile
@@ -178,11 +178,11 @@ async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
-        unit = session._units[0]
+        unit = unit_of(session, 0)
         fault = rig.disks[unit.disk].fail("write", errno.EIO)
         with pytest.raises(DiskError):
             await session.flush()
-        unit.put(10, memoryview(b"y" * 10))
+        session._units.put(unit, 10, memoryview(b"y" * 10))
         await session._pipeline.send([unit])  # as a write that was on its way would
         await rig.engine.release_writer(session)
         assert fault.happened
@@ -241,7 +241,7 @@ async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
         await rig.engine.release_writer(last)
         await rig.engine.release_writer(rival)
         assert found == [(0, False), (1, True), (2, False)]
-        rig.disks[elsewhere._units[0].disk].fail("write", errno.EIO)
+        rig.disks[unit_of(elsewhere, 0).disk].fail("write", errno.EIO)
         await elsewhere.write(1, b"!")
         await rig.engine.release_writer(elsewhere)
         assert rig.known(elsewhere).state == State.FAILED
@@ -380,7 +380,7 @@ async def test_only_the_first_fsync_announces_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, announced: int
 ):
     """It is for the program that syncs and closes: that close() need not be announced once more, unless it is late."""
-    monkeypatch.setattr(session_module, "ANNOUNCED_SECONDS", seconds)
+    monkeypatch.setattr(recording, "ANNOUNCED_SECONDS", seconds)
     noted: list[int] = []
     really = Tracking.announce
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from scripted import OPENER, UNIT, Rig, make_library, rigged, until
+from scripted import OPENER, UNIT, Rig, make_library, rigged, unit_of, until
 
 from vtlfs.disks import pool
 from vtlfs.engine.writing import session as sessions
@@ -58,7 +58,7 @@ async def test_a_unit_that_would_have_to_wait_goes_to_another_disk(tmp_path: Pat
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, bytes(UNIT // 2))
-        disk = rig.engine.pool[stream._units[0].disk]
+        disk = rig.engine.pool[unit_of(stream, 0).disk]
         places = disk.queue.value
         for _ in range(places):
             disk.queue.acquire_nowait()
@@ -96,15 +96,15 @@ async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: 
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, bytes(10))
         await stream.flush()
-        disk = stream._units[0].disk
+        disk = unit_of(stream, 0).disk
         async with trio.open_nursery() as nursery:
             with rig.disks[disk].held("write"), trio.fail_after(60):
                 other = await fall_behind(rig, disk)
                 await stream.write(10, bytes(10))
                 nursery.start_soon(stream.flush)
-                await until(lambda: stream._units[0].generation == 2, "the flush waits for the disk")
+                await until(lambda: unit_of(stream, 0).generation == 2, "the flush waits for the disk")
                 await trio.sleep(0.2)
-                assert stream._units[0].disk == disk
+                assert unit_of(stream, 0).disk == disk
                 assert nursery.child_tasks
         assert rig.durable(stream) == bytes(20)
         await rig.engine.release_writer(other)
@@ -116,12 +116,12 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"x")
-        first = stream._units[0].disk
+        first = unit_of(stream, 0).disk
         quit_waiting = threading.Event()
         with rig.disks[first].held("write"), trio.fail_after(60):
             other = await fall_behind(rig, first)
             await stream.write(1, b"x" * (UNIT - 1))
-            (unit,) = {one.unit for one in stream._pipeline._on_their_way()}
+            (unit,) = {one.unit for one in stream._units.on_their_way()}
             await stream.flush()
             place = unit.place
             assert unit.disk != first
@@ -144,7 +144,7 @@ async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"x")
-        unit = stream._units[0]
+        unit = unit_of(stream, 0)
         first = unit.disk
         async with trio.open_nursery() as nursery:
             with rig.disks[first].held("write"), trio.fail_after(60):
@@ -168,7 +168,7 @@ async def test_a_unit_that_lies_in_part_on_its_disk_waits_for_it(tmp_path: Path)
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, bytes(10))
         await stream.flush()
-        disk = rig.engine.pool[stream._units[0].disk]
+        disk = rig.engine.pool[unit_of(stream, 0).disk]
         places = disk.queue.value
         for _ in range(places):
             disk.queue.acquire_nowait()
@@ -265,21 +265,22 @@ async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"a" * 10)
-        pipeline, unit = stream._pipeline, stream._units[0]
+        pipeline, unit = stream._pipeline, unit_of(stream, 0)
         first = unit.disk
         with rig.disks[first].held("sync"), trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.flush)
                 await until(lambda: rig.disks[first].waiting, "the disk is being synced")
                 rig.engine.pool[first].note_fault(DiskError(first, "/scripted", OSError(errno.EIO, "gone")))
-                unit.put(10, memoryview(b"b" * 10))
+                stream._units.put(unit, 10, memoryview(b"b" * 10))
                 stream.length = 20
-                assert pipeline._move(unit)
+                assert pipeline.reassign(unit)
                 await pipeline.send([unit])
                 await pipeline.drain()
                 assert unit.disk != first
-                await pipeline._sync_all({unit.disk})
-                assert pipeline.durable[0].bytes == 20
+                await stream._durability._sync_all({unit.disk})
+                assert unit.durable is not None
+                assert unit.durable.bytes == 20
                 rig.disks[first].let_go()
         await stream.flush()
         assert rig.durable(stream) == b"a" * 10 + b"b" * 10

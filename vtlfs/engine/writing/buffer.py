@@ -1,15 +1,31 @@
-"""A stripe buffer: what has come of a stripe unit, in memory, until it is on its disk. Used in the trio loop."""
+"""A stripe buffer: the bytes of one stripe unit of a stream, in memory, until they are on the unit's disk.
+
+Used in the trio loop. Its state, and what is known of its place on a disk, is changed by `StripeUnits` only.
+"""
 
 from bisect import insort
+from enum import Enum, auto
 
 import trio
 
 from vtlfs.engine.memory import SMALLEST_BUFFER, Account
 from vtlfs.engine.stripe import IntervalSet
-from vtlfs.model import KIB
+from vtlfs.model import KIB, StripeUnit
 
 LARGE_PIECE = 64 * KIB  # from this size on, a piece of a stripe unit is not copied
 SMALL_UNIT = 64 * KIB  # of which no more has come, is kept in a smaller buffer rather than sent to its disk
+
+
+class UnitState(Enum):
+    """How far the bytes of a stripe unit have come; the table of transitions is in `StripeUnits`."""
+
+    FILLING = auto()
+    QUEUED = auto()
+    WRITING = auto()
+    WRITTEN = auto()
+    DURABLE = auto()
+    RECORDED = auto()
+    LOST = auto()
 
 
 class StripeBuffer:
@@ -20,12 +36,12 @@ class StripeBuffer:
     begins small and is doubled; those of the following ones are whole from the beginning.
 
     A unit that is `away` has no bytes in memory: all that has come is on its disk, and is read back before more comes,
-    for the BLAKE3 in a unit's record is that of all of it.
+    for the BLAKE3 in a unit's record is that of the whole unit.
     """
 
     __slots__ = (
-        *("_account", "_buffer", "_held", "_pieces", "allocated", "away", "coverage", "disk", "generation"),
-        *("is_shared", "number", "owed", "sent", "slot"),
+        *("_account", "_buffer", "_held", "_pieces", "allocated", "away", "coverage", "disk", "durable", "generation"),
+        *("is_kept", "is_shared", "number", "owed", "sent", "slot", "state", "written"),
     )
 
     def __init__(self, number: int, disk: int, slot: int, account: Account) -> None:
@@ -33,6 +49,10 @@ class StripeBuffer:
         self.number = number
         self.disk = disk
         self.slot = slot
+        self.state = UnitState.FILLING
+        self.written: StripeUnit | None = None  # the row of the newest bytes on a disk, not synced and not recorded yet
+        self.durable: StripeUnit | None = None  # the row of the newest bytes that were synced, not recorded yet
+        self.is_kept = False  # full, written, and in memory until its disk is synced
         self.coverage = IntervalSet()
         self.allocated = False
         self.away = False
@@ -112,7 +132,7 @@ class StripeBuffer:
             self._account.budget.buffers.give(buffer)
 
     def put_away(self) -> None:
-        """Let go of the bytes, all of which are on the unit's disk and nowhere on their way."""
+        """Let go of the bytes, all of which are on the unit's disk."""
         self.recycle()
         self.is_shared = False
         self.away = True

@@ -9,20 +9,21 @@ belongs to, that a unit is full (it leaves `_units` in the same step), and what 
 """
 
 import logging
-import math
 from collections.abc import Callable
 from typing import Any
 
-import trio
-
 from vtlfs import blame
 from vtlfs.engine.memory import WRITER_BYTES
-from vtlfs.engine.stripe import NO_NUMBERS, Piece, RoundRobin, cut
-from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.stripe import Piece, RoundRobin, cut
 from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.context import WriteContext
+from vtlfs.engine.writing.durability import Durability
 from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.engine.writing.pipeline import WritePipeline
+from vtlfs.engine.writing.placement import FEWEST_DISKS
+from vtlfs.engine.writing.recording import Recording
+from vtlfs.engine.writing.room import Room
+from vtlfs.engine.writing.units import StripeUnits
 from vtlfs.errors import (
     MediumFull,
     NotSequential,
@@ -31,28 +32,19 @@ from vtlfs.errors import (
     VtlfsError,
     errno_name,
 )
-from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
+from vtlfs.model import MIB, State, TapeFile, utc_now
 
-RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
-RESERVE_SHARE = 64
 WORTH_A_SYNC = 4 * MIB  # of a stream, kept in memory until its disk is synced
-ANNOUNCED_SECONDS = 0.1  # for which a close() need not be announced again; others wait five times as long for its end
-EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
-
-
-class _HasConcurrentWriters(Exception):
-    """Other streams could take the place on the medium of the one that was to be released; nothing was changed."""
 
 
 class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
     __slots__ = (
-        *("account", "_allocating", "_announced_at", "_closed", "_complete", "_complete_above", "_error"),
-        *("_flushing", "_limited", "_context", "_next", "_pipeline", "_pinned", "_recorded", "_refused"),
-        *("_reserved", "_reserving", "_stripe_unit", "_tail_is_durable", "_units", "barcode", "drive"),
+        *("_allocating", "_closed", "_context", "_durability", "_error", "_flushing", "_pinned", "_pipeline"),
+        *("_recording", "_refused", "_room", "_stripe_unit", "_units", "account", "barcode", "drive"),
         *("is_ending", "length", "number", "requests"),
     )
 
@@ -75,35 +67,28 @@ class WriteSession:
         self.requests = 0
         self._stripe_unit = stripe_unit
         self._context = context
-        self._limited = limited
-        self._reserved = 0
-        self._reserving = LazyLock()
+        self._room = Room(number, barcode, context.tracking, context.recorder) if limited else None
         self._allocating = LazyLock()
         self._flushing = LazyLock()
-        self._units: dict[int, StripeBuffer] = {}
         self.account = context.memory.open(WRITER_BYTES, self)
-        self._pipeline = WritePipeline(
-            number, stripe_unit, dealer, header, context, self.account, self._units, self._fail
-        )
+        keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
+        units = StripeUnits(stripe_unit, context.dirty if keeps else None)
+        pipeline = WritePipeline(number, stripe_unit, dealer, header, context, self.account, units, self._fail)
+        self._units = units
+        self._pipeline = pipeline
+        self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._fail)
+        self._recording = Recording(number, stripe_unit, units, context.recorder)
         context.dirty.register(self)
         self._pinned = 0  # writes that need their stripe units in memory now
-        self._next = 0  # the first unit that is not recorded in full
-        self._recorded = 0  # length of the stream that is recorded
-        # The last recorded unit is unfinished and would survive a power cut. What it grows by is then recorded when it
-        # would survive, too, also with sync=none: a row that tells of more than there is makes all of the unit useless.
-        self._tail_is_durable = False
-        self._complete = 0  # units below this one are full ...
-        self._complete_above: frozenset[int] = NO_NUMBERS  # ... and so are these
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None
         self._closed = False  # a close() has been answered, and nothing has come since
         self.is_ending = False  # its release has begun
-        self._announced_at = -math.inf  # when other mounts were told of a close(), or of a sync that may come before it
 
     @property
     def is_durable(self) -> bool:
         """Tell whether everything that came is on the disks and recorded."""
-        return self._error is None and self._recorded == self.length
+        return self._error is None and self._recording.length == self.length
 
     @property
     def has_failed(self) -> bool:
@@ -143,21 +128,18 @@ class WriteSession:
         full: list[StripeBuffer] = []
         repeats: list[Piece] = []
         for piece in pieces:
-            unit = self._units.get(piece.unit)
+            unit = self._units.in_hand(piece.unit)
             if unit is None:
                 repeats.append(piece)
-                continue
-            unit.put(piece.start, view[piece.source : piece.source + piece.size])
-            if unit.coverage.prefix == self._stripe_unit:
-                self._note_complete(piece.unit)
-                full.append(self._units.pop(piece.unit))
+            elif self._units.put(unit, piece.start, view[piece.source : piece.source + piece.size]):
+                full.append(unit)
         return full, repeats
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return the stream's own bytes, wherever they are; fewer at its end."""
         parts: list[bytes] = []
         for piece in cut(offset, max(0, min(size, self.length - offset)), self._stripe_unit):
-            unit = self._units.get(piece.unit)
+            unit = self._units.in_hand(piece.unit)
             if unit is not None and not unit.away:
                 parts.append(unit.peek(piece.start, piece.size))
             else:
@@ -178,30 +160,30 @@ class WriteSession:
         except BaseException:
             self._closed = self._closed and was_closed
             raise
-        if closing and self._recorded and trio.current_time() > self._announced_at + ANNOUNCED_SECONDS:
-            await self._announce_close()
+        if closing:
+            await self._recording.announce_close()
 
     async def fsync(self) -> None:
         """Return when everything that has come would survive a power cut.
 
         Most programs that sync do so once, and close then: the first sync announces the close().
         """
-        await self._flush(announce=self._announced_at < 0)
+        await self._flush(announce=not self._recording.was_announced)
         if not self._context.durable_close:
             await self._sync_late()
             self._raise_error()
-            self._tail_is_durable = self._recorded % self._stripe_unit > 0
+            self._recording.tail_is_durable = self._recording.has_tail
 
     async def _flush(self, *, announce: bool = False) -> None:
         async with self._flushing:
-            await self._pipeline.send([unit for unit in self._units.values() if not unit.is_sent])
-            durable = self._context.durable_close or self._tail_is_durable
+            await self._pipeline.send([unit for unit in self._units.all_in_hand() if not unit.is_sent])
+            durable = self._context.durable_close or self._recording.tail_is_durable
             await self._record(durable=durable, announce=announce)
         self._raise_error()
 
     async def checkpoint(self) -> None:
         """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
-        if self._pipeline.written and not self._flushing.locked():
+        if self._units.has_unsynced and not self._flushing.locked():
             async with self._flushing:
                 try:
                     await self._record(durable=True)
@@ -210,12 +192,12 @@ class WriteSession:
 
     async def writeback(self, least: int = WORTH_A_SYNC) -> None:
         """Free memory by syncing disks for which so much is kept. Errors stay for the writer."""
-        await self._pipeline.writeback(least)
+        await self._durability.writeback(least)
 
     async def _throttle(self) -> None:
         """Have the stream's disks synced where much is kept in memory until then; wait where all keep too much."""
         dirty = self._context.dirty
-        if (dirty.is_much or self._context.memory.is_short) and self._pipeline.keeps:
+        if (dirty.is_much or self._context.memory.is_short) and self._units.has_kept:
             dirty.writeback_soon(self)
             await dirty.wait()
 
@@ -243,8 +225,10 @@ class WriteSession:
             raise
         except VtlfsError as failure:
             error = failure
-        if error is None and self._recorded < self.length:
-            error = VtlfsError(f"{self.length - self._recorded} bytes of the stream are not recorded: it has a gap")
+        if error is None and self._recording.length < self.length:
+            error = VtlfsError(
+                f"{self.length - self._recording.length} bytes of the stream are not recorded: it has a gap"
+            )
             self._fail(error)
         self._pinned += 1  # nobody is to sync member files that are being closed
         try:
@@ -256,7 +240,7 @@ class WriteSession:
         at = utc_now()
         tape_file = None
         try:
-            tape_file = await self._record_release(state, error, at)
+            tape_file = await self._recording.release(state, error, at, self.requests)
         except SessionEnded as ended:
             log.error("%s", ended)
         else:
@@ -264,26 +248,6 @@ class WriteSession:
         recorded()
         await self._finish(state, error, at, tape_file)
         return tape_file
-
-    async def _record_release(self, state: State, error: str | None, at: str) -> TapeFile | None:
-        """Record that the session has ended; return its tape file.
-
-        What is lost of that in a power cut, recovery does again: it gives the stream the same place on the medium, as
-        long as no other stream could take it. So an orderly end waits for a sync of the database only where there is
-        one, and an end with an error always.
-        """
-
-        def release(tracking: Tracking) -> TapeFile | None:
-            if not durable and tracking.has_concurrent_writers(self.number):
-                raise _HasConcurrentWriters
-            return tracking.release_session(self.number, state, error, at, self.requests)
-
-        durable = error is not None or state is not State.RELEASED
-        try:
-            return await self._context.recorder.call(release, durable=durable)
-        except _HasConcurrentWriters:
-            durable = True
-            return await self._context.recorder.call(release)
 
     def _summary(self, state: State, error: str | None, tape_file: TapeFile | None) -> str:
         kept = "nothing kept"
@@ -303,11 +267,11 @@ class WriteSession:
 
     async def _make_room(self, end: int, pieces: list[Piece]) -> None:
         """Have the medium promise the room, and wait for memory, before a byte is taken."""
-        if self._limited and end > self._reserved:
-            await self._reserve(end)
+        if self._room is not None:
+            await self._room.reserve(end)
         memory = self._context.memory
         if memory.is_short:
-            units = [(piece, self._units.get(piece.unit)) for piece in pieces]
+            units = [(piece, self._units.in_hand(piece.unit)) for piece in pieces]
             if not any(unit and unit.has_gap for _, unit in units):  # which the others may be waiting for
                 await memory.room(
                     sum(unit.needs(piece.start, piece.size) if unit else piece.size for piece, unit in units)
@@ -317,9 +281,9 @@ class WriteSession:
         """Have the stripe units in memory, and the disks promise the room for them, before a byte is taken."""
         tight: list[StripeBuffer] = []
         for piece in pieces:
-            unit = self._units.get(piece.unit)
-            if unit is None and not self._is_complete(piece.unit):
-                unit = self._units[piece.unit] = self._pipeline.deal(piece.unit)
+            unit = self._units.in_hand(piece.unit)
+            if unit is None and piece.unit >= self._recording.next and self._units.get(piece.unit) is None:
+                unit = self._pipeline.deal(piece.unit)
             if unit is not None and not unit.allocated and self._is_tight(unit.disk):
                 tight.append(unit)
             if unit is not None and unit.away:
@@ -331,21 +295,6 @@ class WriteSession:
                 for unit in tight:
                     await self._pipeline.allocate(unit)
 
-    async def _reserve(self, end: int) -> None:
-        """Reserve more of the medium than a write needs, so that not every write asks the database.
-
-        The less is left, the less ahead: other sessions want the rest too.
-        """
-        async with self._reserving:
-            need = end - self._reserved
-            if need <= 0:
-                return
-            left = self._context.tracking.medium(self.barcode).left or 0
-            ahead = min(RESERVE_AHEAD, left // RESERVE_SHARE) if left >= EXACT_BELOW else 0
-            self._reserved += await self._context.recorder.call(
-                lambda tracking: tracking.reserve(self.number, self.barcode, need, max(need, ahead)), durable=False
-            )
-
     def _is_tight(self, disk: int) -> bool:
         return self._context.pool[disk].disk.free < self._context.direct_below
 
@@ -355,8 +304,8 @@ class WriteSession:
         """Tell whether something could be had back just now: not while a write, a flush or the release needs it."""
         if self._pinned or self._flushing.locked():
             return False
-        return self._pipeline.keeps or any(
-            not self._context.pool[unit.disk].stalled and (may_open or self._pipeline.has_file(unit.disk))
+        return self._units.has_kept or any(
+            not self._context.pool[unit.disk].stalled and (may_open or unit.disk in self._pipeline.members)
             for unit in self._idle_units()
         )
 
@@ -369,28 +318,29 @@ class WriteSession:
         """
         async with self._flushing:
             units = self._idle_units()
-            if sum(unit.shrink() for unit in units if self._pipeline.is_free(unit)):
+            if sum(unit.shrink() for unit in units if self._units.is_idle(unit)):
                 return
             if units:
-                await self._pipeline.put_down(units)
+                await self._put_down(units)
             else:
-                await self._pipeline.writeback(0)
+                await self._durability.writeback(0)
             for unit in units:
-                if self._pipeline.has(unit) and not self._pinned and not unit.away:
+                is_there = unit.is_sent and self._units.is_idle(unit) and self._units.is_safe(unit)
+                if is_there and not self._pinned and not unit.away:
                     unit.put_away()
+
+    async def _put_down(self, units: list[StripeBuffer]) -> None:
+        """Have the disks take all that has come of unfinished units, so that their bytes need not stay in memory."""
+        await self._pipeline.send([unit for unit in units if not unit.is_sent])
+        await self._pipeline.drain()
+        if self._units.keeps:
+            await self._durability.sync()
 
     def _idle_units(self) -> list[StripeBuffer]:
         """Return the unfinished units of which bytes are in memory, but those with a gap: they can't be sent whole."""
-        return [unit for unit in self._units.values() if not unit.away and unit.coverage.end and not unit.has_gap]
+        return [unit for unit in self._units.all_in_hand() if not unit.away and unit.coverage.end and not unit.has_gap]
 
     # --- the record -------------------------------------------------------------------------------------------------
-
-    async def _announce_close(self) -> None:
-        """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
-        try:
-            await self._context.recorder.call(lambda tracking: tracking.announce(self.number, utc_now()), durable=False)
-        except TrackingError as error:
-            log.warning("session %d: %s", self.number, error)
 
     async def _record(self, *, durable: bool, announce: bool = False) -> None:
         """Wait for what is in flight, sync it and record it. Raises TrackingError, which leaves all as it was.
@@ -400,38 +350,14 @@ class WriteSession:
         """
         await self._pipeline.drain()
         if durable:
-            await self._pipeline.sync(recorded=not self._context.durable_close)
-        rows = self._recordable(durable=durable)
-        if not rows:
-            return
-        length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
-        requests, at, now = self.requests, utc_now() if announce else None, trio.current_time()
-        await self._context.recorder.call(
-            lambda tracking: tracking.record_progress(self.number, rows, length, requests, at), durable=durable
-        )
-        if announce:
-            self._announced_at = now  # which is long ago where the commit has taken long
-        self._recorded = length
-        self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
-        self._tail_is_durable = durable and rows[-1].bytes < self._stripe_unit
-        self._pipeline.note_recorded(rows)
+            await self._durability.sync(recorded=not self._context.durable_close)
+        await self._recording.progress(self.requests, durable=durable, announce=announce)
 
     async def _sync_late(self) -> None:
         """Make durable what was recorded without waiting for the disks."""
         async with self._flushing:
-            await self._pipeline.sync(recorded=True)
-            await self._context.recorder.call(lambda tracking: tracking.sync_log())
-
-    def _recordable(self, *, durable: bool) -> list[StripeUnit]:
-        """Return, of the units that the disks have, those that follow the recorded ones without a gap."""
-        rows: list[StripeUnit] = []
-        number = self._next
-        while (row := self._pipeline.row(number, durable=durable)) is not None:
-            rows.append(row)
-            if row.bytes < self._stripe_unit:
-                break
-            number += 1
-        return rows
+            await self._durability.sync(recorded=True)
+            await self._recording.sync_log()
 
     async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
         """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
@@ -440,8 +366,6 @@ class WriteSession:
         if tape_file is not None:
             release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
         await self._pipeline.finish(release)
-        for unit in self._units.values():  # the last one, which is seldom full; the garbage collector may come late
-            unit.recycle()
         self._units.clear()
         self.account.close()
         self._context.dirty.leave(self)
@@ -452,7 +376,7 @@ class WriteSession:
         """Return a unit that is no longer in hand."""
         await self._pipeline.drain()
         self._raise_error()
-        row = self._pipeline.row(number, durable=False)
+        row = self._units.row(number, durable=False)
         if row is None:
             row = self._context.tracking.stripe_units(self.number, number, 1)[0]
         disk = self._context.pool[row.disk]
@@ -463,15 +387,6 @@ class WriteSession:
         """Raise NotSequential unless the stream has these very bytes at the offset."""
         if await self.read(offset, len(data)) != data:
             raise NotSequential(offset, self.length)
-
-    def _is_complete(self, unit: int) -> bool:
-        return unit < self._complete or unit in self._complete_above
-
-    def _note_complete(self, unit: int) -> None:
-        self._complete_above |= {unit}
-        while self._complete in self._complete_above:
-            self._complete_above = self._complete_above - {self._complete} or NO_NUMBERS
-            self._complete += 1
 
     # --- errors -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,43 @@
+"""The room on a medium with a capacity that one stream has reserved. Used in the trio loop."""
+
+from vtlfs.engine.tracking.committer import GroupCommitter
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.lazy_lock import LazyLock
+from vtlfs.model import MIB
+
+RESERVE_AHEAD = 64 * MIB  # at most; see `Room.reserve`
+RESERVE_SHARE = 64
+EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
+
+
+class Room:
+    """See the module."""
+
+    __slots__ = ("_barcode", "_committer", "_reserved", "_reserving", "_session", "_tracking")
+
+    def __init__(self, session: int, barcode: str, tracking: Tracking, committer: GroupCommitter) -> None:
+        """`tracking` is read in the trio loop."""
+        self._session = session
+        self._barcode = barcode
+        self._tracking = tracking
+        self._committer = committer
+        self._reserved = 0
+        self._reserving = LazyLock()
+
+    async def reserve(self, end: int) -> None:
+        """Have the medium promise the room for the stream up to `end`. Raises MediumFull.
+
+        More is reserved than a write needs, so that not every write asks the database. The less is left, the less
+        ahead: other sessions want the rest too.
+        """
+        if end <= self._reserved:
+            return
+        async with self._reserving:
+            need = end - self._reserved
+            if need <= 0:
+                return
+            left = self._tracking.medium(self._barcode).left or 0
+            ahead = min(RESERVE_AHEAD, left // RESERVE_SHARE) if left >= EXACT_BELOW else 0
+            self._reserved += await self._committer.call(
+                lambda tracking: tracking.reserve(self._session, self._barcode, need, max(need, ahead)), durable=False
+            )
