@@ -476,7 +476,9 @@ async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
                 await until(lambda: rig.engine.pool[1].queue.value == limit, "the other disk to have nothing to do")
                 # On its way to the hung disk is what its queue holds, and one unit for each writer that waits.
                 assert sum(written.values()) <= 2 * (limit + 3)
-                assert rig.disks[0].count("write") == 1
+                await until(
+                    lambda: rig.disks[0].count("write") == 1, "the disk's thread at its first write, and no more"
+                )
         assert set(written.values()) == {60}
         assert await rig.read("T1") == data * 3
 

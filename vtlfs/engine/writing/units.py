@@ -42,12 +42,12 @@ class StripeUnits:
     | transition | states | when, and who tells it | what a failure leaves |
     | --- | --- | --- | --- |
     | `add` | → filling | the first bytes of a unit are to come: `write()` | an empty unit, which is never sent |
-    | `put` | any → filling | bytes have come: `write()` | nothing is taken before there is room for all |
+    | `put` | any → filling | further bytes have come: `write()` | nothing is taken before there is room for all |
     | `queue` | filling → queued | the unit is full, or is flushed: `WritePipeline.send` | `unqueue` |
     | `unqueue` | queued → filling | the task that was to send it has failed | the bytes, for the flush at the end |
     | `submit` | queued → writing | the disk's queue has a place: `WritePipeline` | `reassign`, or `lose` |
     | `arrive` | writing → written | the disk's thread has written the bytes | `reassign`, or `lose` |
-    | `reassign` | queued, writing, written → queued | the disk has failed, hangs or is late | too few disks: `lose` |
+    | `reassign` | queued, writing → queued; others → filling | the disk failed, hangs or is late | no disk: `lose` |
     | `synced` | written → durable | the disk was synced: `Durability` | `reassign`, or `lose` |
     | `recorded` | written, durable → recorded | the commit has the row: `Recording` | as it was; a flush tries again |
     | `lose` | any → lost | no other disk can take the bytes | for good: what follows is never recorded |
@@ -170,7 +170,8 @@ class StripeUnits:
     def put(self, unit: StripeBuffer, start: int, data: memoryview) -> bool:
         """Take in bytes at `start` of a unit that is in hand; tell whether it is full now."""
         unit.put(start, data)
-        self._become(unit, UnitState.FILLING)
+        if not unit.is_sent:  # bytes that came a second time, or behind a gap, change nothing
+            self._become(unit, UnitState.FILLING)
         return self.is_full(unit)
 
     def queue(self, unit: StripeBuffer) -> None:
@@ -218,8 +219,8 @@ class StripeUnits:
         """Note that a unit has left disk `old`, and is to be sent as a whole to another one."""
         if unit.is_kept and self._budget is not None:
             self._budget.move(old, unit.disk, self._stripe_unit)
-        if unit.state is not UnitState.FILLING:  # where it may have grown since it was sent
-            self._become(unit, UnitState.QUEUED)
+        is_on_its_way = unit.state in (UnitState.QUEUED, UnitState.WRITING)
+        self._become(unit, UnitState.QUEUED if is_on_its_way else UnitState.FILLING)
 
     def begin_sync(self, disk: int) -> list[StripeUnit]:
         """Return the rows that a sync of the disk, which begins now, makes durable."""
