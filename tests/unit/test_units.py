@@ -40,6 +40,7 @@ class Stream(RuleBasedStateMachine):
         self.syncs: list[tuple[int, list[StripeUnit], dict[Place, int]]] = []
         self.sendings: list[tuple[Sending, int]] = []  # in the order in which they were submitted; bytes of the unit
         self.lost: set[int] = set()
+        self.committing: list[StripeUnit] = []
 
     # --- what tasks do ----------------------------------------------------------------------------------------------
 
@@ -166,22 +167,28 @@ class Stream(RuleBasedStateMachine):
         self.lost |= {row.unit for row in self.units.unsynced_rows(disk)}
         self.units.lose_disk(disk)
 
+    @precondition(lambda self: not self.committing)
     @rule(durable=st.booleans())
-    def record(self, durable: bool) -> None:
+    def begin_commit(self, durable: bool) -> None:
+        """Hand rows to the group committer. One flush at a time does that."""
         durable = durable or self.keeps
-        rows = self.units.recordable(self.next, durable=durable)
+        rows = self.committing = self.units.recordable(self.next, durable=durable)
         for row in rows:
             assert row.unit not in self.lost
             where = self.durable if durable else self.on_disk
             assert where[row.disk, row.slot] >= row.bytes, "recorded, and not there"
-        if rows:
-            assert [row.unit for row in rows] == list(range(self.next, self.next + len(rows)))
-            assert all(row.bytes == UNIT for row in rows[:-1])
-            length = rows[-1].unit * UNIT + rows[-1].bytes
-            assert self.recorded <= length <= self.length
-            self.recorded = length
-            self.next = length // UNIT
-            self.units.recorded(rows)
+        assert [row.unit for row in rows] == list(range(self.next, self.next + len(rows)))
+        assert all(row.bytes == UNIT for row in rows[:-1])
+
+    @precondition(lambda self: self.committing)
+    @rule()
+    def end_commit(self) -> None:
+        rows, self.committing = self.committing, []
+        length = rows[-1].unit * UNIT + rows[-1].bytes
+        assert self.recorded <= length <= self.length
+        self.recorded = length
+        self.next = length // UNIT
+        self.units.recorded(rows)
 
     @rule()
     def give_back(self) -> None:
@@ -199,6 +206,25 @@ class Stream(RuleBasedStateMachine):
             assert self.budget.bytes == sum(kept.values())
             assert {disk: size for disk, size in self.budget.by_disk.items() if size} == kept
             assert self.units.has_kept == bool(kept)
+
+    @invariant()
+    def states_are_true(self) -> None:
+        for number in range(self.next, -(-self.length // UNIT)):
+            unit = self.units.get(number)
+            assert unit is not None
+            size, on_its_way = unit.coverage.prefix, self.units.sendings_of(unit)
+            if unit.state is UnitState.QUEUED:
+                assert not unit.is_sent
+            elif unit.state is UnitState.WRITING:
+                assert any(sending.is_wanted for sending in on_its_way)
+            elif unit.state is UnitState.WRITTEN:
+                assert unit.written is not None
+                assert unit.written.bytes == self.on_disk[unit.place] == size
+            elif unit.state is UnitState.DURABLE:
+                assert unit.durable is not None
+                assert unit.durable.bytes == self.durable[unit.place] == size
+            elif unit.state is UnitState.RECORDED:
+                assert self.recorded >= number * UNIT + size
 
     @invariant()
     def full_units_are_forgotten_when_they_are_recorded(self) -> None:
@@ -228,7 +254,11 @@ class Stream(RuleBasedStateMachine):
                 self.begin_sync(disk)
             while self.syncs:
                 self.end_sync(None)
-            self.record(durable=True)
+            if self.committing:
+                self.end_commit()
+            self.begin_commit(durable=True)
+            if self.committing:
+                self.end_commit()
         assert self.recorded == self.length if not self.lost else self.recorded >= min(self.lost) * UNIT
         self.units.clear()
         assert self.budget is None or self.budget.bytes == 0

@@ -237,9 +237,9 @@ class StripeUnits:
                 unit.durable = row
             if unit.written is row:
                 unit.written = None
-                self._let_go(unit)
-                if unit.state is UnitState.WRITTEN:
+                if unit.state is UnitState.WRITTEN:  # and not on its way to another disk
                     unit.state = UnitState.DURABLE
+                    self._let_go(unit)
 
     def recorded(self, rows: Iterable[StripeUnit]) -> None:
         """Note that rows are in the tracking database, and forget the units that are recorded in full."""
