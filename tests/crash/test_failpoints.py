@@ -141,7 +141,7 @@ WITHOUT = {
     "vtlfs/engine/rebuild/candidates.py": "changes a database that is not in its place yet",
     "vtlfs/logs.py": "a log is not promised",
     "vtlfs/snap/export.py:_copy": "is in the transaction of `export`",
-    "vtlfs/tui/save.py": "writes files of the user's, not of a library",
+    "vtlfs/tui/output_file.py": "writes files of the user's, not of a library",
 }
 
 

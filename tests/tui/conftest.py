@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from shelf import Shelf, week
+from example_library import ExampleLibrary, week
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
+def example(tmp_path: Path) -> ExampleLibrary:
     """A library with a week's history."""
     return week(tmp_path)

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from shelf import MEDIA, Shelf
+from example_library import MEDIA, ExampleLibrary
 
 from vtlfs.engine.live import LiveStats
 from vtlfs.errors import VtlfsError
@@ -14,28 +14,29 @@ from vtlfs.model import Access, Session, State
 from vtlfs.snap import browse
 from vtlfs.snap.browse import SessionQuery
 from vtlfs.snap.view import open_view
-from vtlfs.tui import save, words
+from vtlfs.tui import format as fmt
+from vtlfs.tui import output_file
 from vtlfs.tui.app import theme_for
-from vtlfs.tui.meter import Meter, Sample
-from vtlfs.tui.peek import hexadecimal
+from vtlfs.tui.preview import hexadecimal
+from vtlfs.tui.rates import Meter, Sample
 from vtlfs.tui.threads import Threads
 from vtlfs.tui.widgets.plot import bars
 
 
 def test_what_steers_a_terminal_is_escaped() -> None:
-    assert words.printable("a\x1b[31mb\n") == "a\\x1b[31mb\\n"
-    assert words.printable(None) == "-"
+    assert fmt.printable("a\x1b[31mb\n") == "a\\x1b[31mb\\n"
+    assert fmt.printable(None) == "-"
 
 
 def test_bars_of_a_fill_show_the_share() -> None:
-    assert words.bar(50, 100) == "█████░░░░░  50%"
-    assert words.bar(1, 10**6).startswith("▏")
-    assert words.bar(5, None) == words.bar(None, 5) == words.bar(5, 0) == "-"
+    assert fmt.bar(50, 100) == "█████░░░░░  50%"
+    assert fmt.bar(1, 10**6).startswith("▏")
+    assert fmt.bar(5, None) == fmt.bar(None, 5) == fmt.bar(5, 0) == "-"
 
 
 def test_gains_have_their_sign() -> None:
-    assert [words.gain(n) for n in (0, 1234, -1)] == ["", "+1,234", "-1"]
-    assert words.gain(-2048, sized=True) == "-2 KiB"
+    assert [fmt.gain(n) for n in (0, 1234, -1)] == ["", "+1,234", "-1"]
+    assert fmt.gain(-2048, sized=True) == "-2 KiB"
 
 
 def test_bars_of_a_plot_are_in_one_scale_and_fill_the_width() -> None:
@@ -117,9 +118,9 @@ def test_without_figures_rates_are_those_between_checkpoints() -> None:
 
 
 @pytest.mark.parametrize("sort", browse.SORTS)
-def test_pages_of_sessions_are_those_of_the_whole(shelf: Shelf, sort: str) -> None:
+def test_pages_of_sessions_are_those_of_the_whole(example: ExampleLibrary, sort: str) -> None:
     for state in (None, 3):
-        with closing(shelf.library.tracking() if state is None else open_view(shelf.library, state)) as tracking:
+        with closing(example.library.tracking() if state is None else open_view(example.library, state)) as tracking:
             query = SessionQuery(sort=sort, descending=False)
             whole = browse.sessions_page(tracking, query, 0, 1000)
             pages = [browse.sessions_page(tracking, query, first, 3) for first in range(0, 18, 3)]
@@ -130,8 +131,8 @@ def test_pages_of_sessions_are_those_of_the_whole(shelf: Shelf, sort: str) -> No
                 assert values == sorted(values)
 
 
-def test_sessions_are_chosen_by_what_is_asked(shelf: Shelf) -> None:
-    with closing(shelf.library.tracking()) as tracking:
+def test_sessions_are_chosen_by_what_is_asked(example: ExampleLibrary) -> None:
+    with closing(example.library.tracking()) as tracking:
 
         def ids(**wanted: object) -> list[int]:
             query = SessionQuery(**wanted)  # type: ignore[arg-type]
@@ -151,8 +152,8 @@ def test_sessions_are_chosen_by_what_is_asked(shelf: Shelf) -> None:
             ids(sort="id; drop")
 
 
-def test_bytes_over_time_are_all_there(shelf: Shelf) -> None:
-    with closing(shelf.library.tracking()) as tracking:
+def test_bytes_over_time_are_all_there(example: ExampleLibrary) -> None:
+    with closing(example.library.tracking()) as tracking:
         for group in browse.GROUPS:
             found = browse.bytes_over_time(tracking, group, 10)
             assert sum(sum(values) for _, values in found.series) == browse.counters(tracking)[2]
@@ -163,32 +164,32 @@ def test_a_new_file_is_there_only_when_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
 
     def half() -> None:
-        with save.new_file(path) as write:
+        with output_file.create(path) as write:
             write(memoryview(b"half"))
             raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
         half()
     assert not list(tmp_path.iterdir())
-    with save.new_file(path) as write:
+    with output_file.create(path) as write:
         write(memoryview(b"whole"))
-    with pytest.raises(VtlfsError, match="exists already"), save.new_file(path) as write:
+    with pytest.raises(VtlfsError, match="exists already"), output_file.create(path) as write:
         write(memoryview(b"another"))
     assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("file", b"whole")]
 
 
-def test_nothing_is_written_into_the_library_or_over_a_file(shelf: Shelf, tmp_path: Path) -> None:
+def test_nothing_is_written_into_the_library_or_over_a_file(example: ExampleLibrary, tmp_path: Path) -> None:
     (tmp_path / "there").touch()
-    (tmp_path / "link").symlink_to(shelf.path)
+    (tmp_path / "link").symlink_to(example.path)
     for name, why in (
         ("", "no file"),
         (str(tmp_path / "there"), "exists already"),
         (str(tmp_path / "no" / "file"), "no such directory"),
         (str(tmp_path / "link" / "file"), "inside the library"),
-        (str(shelf.disks[1] / "file"), "inside the library"),
+        (str(example.disks[1] / "file"), "inside the library"),
     ):
         with pytest.raises(VtlfsError, match=why):
-            save.place(shelf.library, name)
+            output_file.resolve(example.library, name)
 
 
 def test_a_thread_that_hangs_keeps_nobody_from_ending() -> None:

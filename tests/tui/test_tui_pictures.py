@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driving import TABS, Driver, drive
-from shelf import week
+from driver import TABS, Driver, drive
+from example_library import week
 
 SESSIONS = ("enter", "16 sessions; by id")
 
@@ -43,7 +43,7 @@ def short() -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", SCREENS)
 def test_screens_look_as_in_their_pictures(name: str, short: Path) -> None:
-    shelf = week(short)
+    example = week(short)
 
     async def story(d: Driver) -> None:
         await d.sees("gamma", "+61 KiB")  # the plot and the table
@@ -54,4 +54,4 @@ def test_screens_look_as_in_their_pictures(name: str, short: Path) -> None:
                 await d.until(lambda key=key: d.is_tab(TABS[key]) and d.rows, f"tab {key}")  # type: ignore[misc]
         await d.picture(name, short)
 
-    drive(shelf.path, story)
+    drive(example.path, story)

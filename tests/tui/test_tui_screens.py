@@ -7,61 +7,61 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from driving import TABS, Driver, drive
-from shelf import MEDIA, Shelf, at
+from driver import TABS, Driver, drive
+from example_library import MEDIA, ExampleLibrary, at
 from textual.command import CommandList
 from textual.widgets import Input
 
 from vtlfs.engine.reading import extract as engine
 from vtlfs.snap import store
 from vtlfs.snap.export import export
-from vtlfs.tui import compare
+from vtlfs.tui import comparison
 
 
-def snapshots(shelf: Shelf) -> list:
-    with closing(shelf.library.tracking()) as tracking:
+def snapshots(example: ExampleLibrary) -> list:
+    with closing(example.library.tracking()) as tracking:
         return store.snapshots(tracking)
 
 
-def test_the_timeline_has_now_on_top_and_then_the_newest(shelf: Shelf) -> None:
+def test_the_timeline_has_now_on_top_and_then_the_newest(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         assert [row.split()[0] for row in d.rows] == ["now", "5", "4", "3", "2", "1"]
         assert "before the upgrade" in d.rows[1]
         assert "+3 +82 KiB" in d.rows[4]
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_the_plot_is_by_host_and_then_by_medium(shelf: Shelf) -> None:
+def test_the_plot_is_by_host_and_then_by_medium(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.until(lambda: "by host" in d.text() and "gamma" in d.text(), "a plot by host")
         await d.press("h")
         await d.until(lambda: "by medium" in d.text() and "A00003L9" in d.text(), "a plot by medium")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_snapshot_is_taken_with_one_key(shelf: Shelf) -> None:
+def test_a_snapshot_is_taken_with_one_key(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("s")
         await d.until(lambda: d.table.count == 7, "one more snapshot")
         assert "snapshot 6 taken" in d.said
 
-    drive(shelf.path, story)
-    assert [snapshot.id for snapshot in snapshots(shelf)] == [1, 2, 3, 4, 5, 6]
+    drive(example.path, story)
+    assert [snapshot.id for snapshot in snapshots(example)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_snapshot_can_be_given_a_name(shelf: Shelf) -> None:
+def test_a_snapshot_can_be_given_a_name(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("S", screen="Prompt")
         await d.press(*"friday", "enter")
         await d.until(lambda: d.table.count == 7, "one more snapshot")
 
-    drive(shelf.path, story)
-    assert snapshots(shelf)[-1].name == "friday"
+    drive(example.path, story)
+    assert snapshots(example)[-1].name == "friday"
 
 
-def test_a_state_shows_the_library_as_it_stood(shelf: Shelf) -> None:
+def test_a_state_shows_the_library_as_it_stood(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("end", "enter", screen="StateScreen")
         await d.until(lambda: "snapshot 1 of 2026-11-16" in d.text(), "the title")
@@ -75,10 +75,10 @@ def test_a_state_shows_the_library_as_it_stood(shelf: Shelf) -> None:
         await d.press("5")
         assert d.app.screen.pane.NAME == "disks"  # a snapshot has no live tab
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_details_of_every_kind_of_row(shelf: Shelf) -> None:
+def test_details_of_every_kind_of_row(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         for tab, expected in (
@@ -93,21 +93,21 @@ def test_details_of_every_kind_of_row(shelf: Shelf) -> None:
             await d.sees(expected)
             await d.back("StateScreen")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_the_details_of_a_session_show_where_its_stripe_units_lie(shelf: Shelf) -> None:
+def test_the_details_of_a_session_show_where_its_stripe_units_lie(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("enter", screen="DetailsScreen")
-        with closing(shelf.library.tracking()) as tracking:
+        with closing(example.library.tracking()) as tracking:
             unit = tracking.stripe_units(16, 0, 1)[0]
         assert d.rows[0] == f"0 0 0 4096 {unit.blake3.hex()}"
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_sessions_are_searched_filtered_and_sorted(shelf: Shelf) -> None:
+def test_sessions_are_searched_filtered_and_sorted(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("slash", screen="Prompt")
@@ -129,10 +129,10 @@ def test_sessions_are_searched_filtered_and_sorted(shelf: Shelf) -> None:
         await d.press("ctrl+l", "tab", *"1", "tab", "tab", "tab", *"2026-11-18", "tab", *"2026-11-19", "enter")
         await d.until(lambda: d.screen == "StateScreen" and d.table.count == 2, "two days of drive 1")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_heading_sorts_and_a_row_is_chosen_with_the_mouse(shelf: Shelf) -> None:
+def test_a_heading_sorts_and_a_row_is_chosen_with_the_mouse(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.pilot.click("#sessions Table", offset=(75, 0))
@@ -142,20 +142,20 @@ def test_a_heading_sorts_and_a_row_is_chosen_with_the_mouse(shelf: Shelf) -> Non
         await d.pilot.click("#sessions Table", offset=(30, 3), times=2)
         await d.until(lambda: d.screen == "DetailsScreen", "details")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_key_in_the_last_lines_can_be_clicked(shelf: Shelf) -> None:
+def test_a_key_in_the_last_lines_can_be_clicked(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.sees("Compare")
         x = d.text().split("\n")[22].index("Compare")
         await d.pilot.click("Keys", offset=(x, 0))
         await d.until(lambda: d.screen == "Compare", "a comparison")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_two_states_are_compared(shelf: Shelf) -> None:
+def test_two_states_are_compared(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("down", "down", "space", "end")
         await d.go("c", screen="Compare")
@@ -169,13 +169,13 @@ def test_two_states_are_compared(shelf: Shelf) -> None:
         await d.until(lambda: d.table.selected.kind == "medium", "the media")
         await d.go("enter", screen="DetailsScreen")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
 def test_of_very_many_differences_the_first_are_listed_and_all_are_counted(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    example: ExampleLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "MOST_ROWS", 4)
+    monkeypatch.setattr(comparison, "MOST_ROWS", 4)
 
     async def story(d: Driver) -> None:
         await d.press("down", "down", "space", "end")
@@ -185,10 +185,10 @@ def test_of_very_many_differences_the_first_are_listed_and_all_are_counted(
             assert sum(row.startswith(f"+ {kind} ") for row in d.rows) == 5
             assert f"+ {kind} 5 more `vtlfs snapshot diff 1 4`" in d.rows
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_state_is_compared_with_the_one_before_it(shelf: Shelf) -> None:
+def test_a_state_is_compared_with_the_one_before_it(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("c", screen="Compare")
         await d.sees("snapshot 5 and now")
@@ -196,10 +196,10 @@ def test_a_state_is_compared_with_the_one_before_it(shelf: Shelf) -> None:
         await d.press("end", "c")
         await d.until(lambda: "no older snapshot" in d.said, "nothing to compare with")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_tape_file_is_extracted(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_tape_file_is_extracted(example: ExampleLibrary, tmp_path: Path) -> None:
     target = tmp_path / "out" / "later"
     target.parent.mkdir()
 
@@ -212,15 +212,15 @@ def test_a_tape_file_is_extracted(shelf: Shelf, tmp_path: Path) -> None:
         await d.go("e", screen="ExtractDialog")
         await d.press("ctrl+u", *str(target), "enter")
         await d.until(lambda: "exists already" in d.words("#said"), "a refusal")
-        await d.press("ctrl+u", *str(shelf.disks[0] / "x"), "enter")
+        await d.press("ctrl+u", *str(example.disks[0] / "x"), "enter")
         await d.until(lambda: "inside the library" in d.words("#said"), "a refusal")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
     assert target.read_bytes() == b"later " * 10000
     assert [path.name for path in target.parent.iterdir()] == ["later"]
 
 
-def test_a_medium_is_extracted_as_it_stood_at_a_snapshot(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_medium_is_extracted_as_it_stood_at_a_snapshot(example: ExampleLibrary, tmp_path: Path) -> None:
     target = tmp_path / "medium"
 
     async def story(d: Driver) -> None:
@@ -231,12 +231,12 @@ def test_a_medium_is_extracted_as_it_stood_at_a_snapshot(shelf: Shelf, tmp_path:
         await d.press("ctrl+u", *str(target), "enter")
         await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
     assert target.read_bytes() == b"B" * 21000
 
 
 def test_extracting_is_cancelled_and_leaves_nothing(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: ExampleLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract = engine.extract
 
@@ -260,12 +260,12 @@ def test_extracting_is_cancelled_and_leaves_nothing(
         await d.until(lambda: "cancelled; nothing was written" in d.words("#said"), "the end")
         await d.back("StateScreen")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
     assert not list(out.iterdir())
 
 
 def test_leaving_in_the_middle_of_extracting_leaves_nothing(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: ExampleLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract = engine.extract
 
@@ -288,29 +288,29 @@ def test_leaving_in_the_middle_of_extracting_leaves_nothing(
         assert list(out.iterdir())
         await d.press("ctrl+q")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
     go_on.set()
     apps[0].threads.finish(30)
     assert not list(out.iterdir())
 
 
-def test_checksums_are_verified_and_damage_is_told(shelf: Shelf) -> None:
+def test_checksums_are_verified_and_damage_is_told(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("v", screen="VerifyDialog")
         await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
         await d.back("StateScreen")
-        for file in shelf.disks[0].rglob("*"):
+        for file in example.disks[0].rglob("*"):
             if file.is_file() and b"later " in file.read_bytes():
                 file.write_bytes(file.read_bytes().replace(b"later", b"lAter"))
         await d.go("v", screen="VerifyDialog")
         await d.until(lambda: "failed: session 16, stripe unit 0 on disk" in d.words("#said"), "the damage")
         assert d.app.is_running
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_the_first_bytes_and_the_members_of_an_archive_are_seen(shelf: Shelf) -> None:
+def test_the_first_bytes_and_the_members_of_an_archive_are_seen(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("end")
@@ -325,17 +325,17 @@ def test_the_first_bytes_and_the_members_of_an_archive_are_seen(shelf: Shelf) ->
         await d.until(lambda: "no tar archive" in d.words("#said"), "no members")
         assert d.rows[0] == "00000000 6c 61 74 65 72 20 6c 61 74 65 72 20 6c 61 74 65 later later late"
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_the_path_in_the_mount_is_copied_if_there_is_one(shelf: Shelf) -> None:
+def test_the_path_in_the_mount_is_copied_if_there_is_one(example: ExampleLibrary) -> None:
     from vtlfs.engine.recover import hold_lock
 
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("y")
         await d.until(lambda: "not mounted" in d.said, "no mount")
-        hold_lock(shelf.path, shelf.mount)
+        hold_lock(example.path, example.mount)
         await d.press("y")
         await d.until(lambda: d.app.clipboard == "/mnt/vtl/files/A00003L9/0004", "the path")
         await d.back("Timeline")
@@ -345,46 +345,46 @@ def test_the_path_in_the_mount_is_copied_if_there_is_one(shelf: Shelf) -> None:
         await d.press("y")
         await d.until(lambda: d.app.clipboard == "/mnt/vtl/snapshots/1/media/A00001L9", "the snapshot's path")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_an_open_session_has_no_data_yet(shelf: Shelf) -> None:
+def test_an_open_session_has_no_data_yet(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("down", "e")
         await d.until(lambda: "no data that was released" in d.said, "a word")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_now_follows_open_sessions(shelf: Shelf) -> None:
+def test_now_follows_open_sessions(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.tab("5")
         await d.until(lambda: len(d.rows) == 2 and "2 writing" in d.text(), "open sessions")
-        shelf.open(at(6, 1), MEDIA[0], b"new " * 100000, "delta")
+        example.open(at(6, 1), MEDIA[0], b"new " * 100000, "delta")
         await d.until(lambda: len(d.rows) == 3 and "delta" in d.rows[2], "one more")
         await d.press("3")
         await d.until(lambda: d.table.count == 17, "in the table of sessions")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_the_disks_of_now_are_looked_at(shelf: Shelf) -> None:
-    (shelf.disks[1] / "vtlfs-disk.json").unlink(missing_ok=True)
-    shelf.disks[1].rename(shelf.disks[1].with_name("elsewhere"))
+def test_the_disks_of_now_are_looked_at(example: ExampleLibrary) -> None:
+    (example.disks[1] / "vtlfs-disk.json").unlink(missing_ok=True)
+    example.disks[1].rename(example.disks[1].with_name("elsewhere"))
 
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.tab("4")
         await d.until(lambda: d.rows[0].endswith("ok") and "no such directory" in d.rows[1], "their health")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_an_exported_snapshot_is_looked_at_without_its_library(shelf: Shelf, tmp_path: Path) -> None:
+def test_an_exported_snapshot_is_looked_at_without_its_library(example: ExampleLibrary, tmp_path: Path) -> None:
     file = tmp_path / "tuesday.db"
-    export(shelf.library, 5, file)
+    export(example.library, 5, file)
     before = file.read_bytes()
 
     async def story(d: Driver) -> None:
@@ -404,16 +404,16 @@ def test_an_exported_snapshot_is_looked_at_without_its_library(shelf: Shelf, tmp
     assert file.read_bytes() == before
 
 
-def test_an_error_is_shown_and_ends_nothing(shelf: Shelf) -> None:
+def test_an_error_is_shown_and_ends_nothing(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
-        database = shelf.path / "tracking.db"
+        database = example.path / "tracking.db"
         database.rename(database.with_suffix(".away"))
         await d.press("r")
         await d.until(lambda: "the tracking database is missing" in d.said, "the error")
         database.with_suffix(".away").rename(database)
         await d.go("enter", screen="StateScreen")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
 WAYS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -431,7 +431,7 @@ WAYS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_key_is_in_the_last_lines_and_in_the_command_palette(shelf: Shelf, way: str) -> None:
+def test_every_key_is_in_the_last_lines_and_in_the_command_palette(example: ExampleLibrary, way: str) -> None:
     keys, screen = WAYS[way]
 
     async def story(d: Driver) -> None:
@@ -460,10 +460,10 @@ def test_every_key_is_in_the_last_lines_and_in_the_command_palette(shelf: Shelf,
         offered = {command.title for command in d.app.get_system_commands(d.app.screen)}
         assert (shown - {"Commands"} | {"Up", "Down", "Page up", "Page down", "First", "Last"}) <= offered
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_key_is_pressed_by_its_name_in_the_command_palette(shelf: Shelf) -> None:
+def test_a_key_is_pressed_by_its_name_in_the_command_palette(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("ctrl+p")
@@ -474,14 +474,14 @@ def test_a_key_is_pressed_by_its_name_in_the_command_palette(shelf: Shelf) -> No
         await d.press("enter")
         await d.until(lambda: d.screen == "VerifyDialog", "what was chosen")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_snapshot_that_is_pruned_while_it_is_looked_at_is_told(shelf: Shelf) -> None:
+def test_a_snapshot_that_is_pruned_while_it_is_looked_at_is_told(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("end")
         await d.go("enter", screen="StateScreen")
-        with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+        with closing(example.library.tracking()) as tracking, tracking.transaction():
             store.remove(tracking, [1])
         await d.press("2")
         await d.until(lambda: "no snapshot 1;" in d.said, "an error")
@@ -489,10 +489,10 @@ def test_a_snapshot_that_is_pruned_while_it_is_looked_at_is_told(shelf: Shelf) -
         await d.until(lambda: [row.split()[0] for row in d.rows] == ["now", "5", "4", "3", "2"], "those that are left")
         await d.go("enter", screen="StateScreen")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_a_disk_that_is_full_is_told_and_no_part_of_a_file_is_left(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_told_and_no_part_of_a_file_is_left(example: ExampleLibrary, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs wants root")
     small = tmp_path / "small"
@@ -507,13 +507,13 @@ def test_a_disk_that_is_full_is_told_and_no_part_of_a_file_is_left(shelf: Shelf,
         await d.back("StateScreen")
 
     try:
-        drive(shelf.path, story)
+        drive(example.path, story)
         assert not list(small.iterdir())
     finally:
         subprocess.run(["umount", "-l", small], check=True)
 
 
-def test_a_resized_terminal_is_redrawn(shelf: Shelf) -> None:
+def test_a_resized_terminal_is_redrawn(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.pilot.resize_terminal(120, 40)
@@ -523,19 +523,19 @@ def test_a_resized_terminal_is_redrawn(shelf: Shelf) -> None:
         await d.press("end", "enter")
         await d.until(lambda: d.screen == "DetailsScreen", "details")
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_light_and_dark(shelf: Shelf) -> None:
+def test_light_and_dark(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         for theme in ("ansi-light", "ansi-dark"):
             await d.press("t")
             await d.until(lambda theme=theme: d.app.theme == theme, theme)
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(shelf: Shelf) -> None:
+def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("down", "down")
         assert d.table.selected.number == 4
@@ -543,12 +543,12 @@ def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(shelf: Shelf) -> None
         await d.until(lambda: d.table.count == 7, "one more snapshot")
         assert d.table.selected.number == 4
 
-    drive(shelf.path, story)
+    drive(example.path, story)
 
 
-def test_names_that_would_steer_the_terminal_are_only_shown(shelf: Shelf) -> None:
-    shelf.write(at(6, 1), at(6, 2), MEDIA[0], b"x", program="[b]\x1b[2J[/x]")
-    shelf.take(at(6, 3), "[red]name[/blue]")
+def test_names_that_would_steer_the_terminal_are_only_shown(example: ExampleLibrary) -> None:
+    example.write(at(6, 1), at(6, 2), MEDIA[0], b"x", program="[b]\x1b[2J[/x]")
+    example.take(at(6, 3), "[red]name[/blue]")
 
     async def story(d: Driver) -> None:
         await d.sees("[red]name[/blue]")
@@ -557,4 +557,4 @@ def test_names_that_would_steer_the_terminal_are_only_shown(shelf: Shelf) -> Non
         await d.go("enter", screen="DetailsScreen")
         await d.sees("[b]\\x1b[2J[/x], pid 123")
 
-    drive(shelf.path, story)
+    drive(example.path, story)

@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from driving import WRITE
+from driver import WRITE
+from example_library import ExampleLibrary
 from mounting import PROJECT, OnDisks, require_fuse, wait_until
 from rich.console import Console
 from rich.text import Text
-from shelf import Shelf
 from terminal import Terminal
 
 from vtlfs.engine.library import Library
@@ -46,8 +46,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         terminal.close()
 
 
-def test_it_starts_and_ends_in_a_terminal(shelf: Shelf, start: Start) -> None:
-    terminal = start(shelf.path)
+def test_it_starts_and_ends_in_a_terminal(example: ExampleLibrary, start: Start) -> None:
+    terminal = start(example.path)
     terminal.until(lambda text: "before the upgrade" in text, "the timeline")
     terminal.keys("Enter")
     terminal.until(lambda text: "16 sessions" in text, "sessions")
@@ -59,8 +59,8 @@ def test_it_starts_and_ends_in_a_terminal(shelf: Shelf, start: Start) -> None:
     terminal.until(lambda text: "status 0" in text, "the end")
 
 
-def test_it_keeps_to_sixteen_colours_where_there_are_no_more(shelf: Shelf, start: Start) -> None:
-    terminal = start(shelf.path)
+def test_it_keeps_to_sixteen_colours_where_there_are_no_more(example: ExampleLibrary, start: Start) -> None:
+    terminal = start(example.path)
     terminal.until(lambda text: "before the upgrade" in text, "the timeline")
     codes = re.findall(r"\x1b\[([0-9;]*)m", terminal.text(colours=True))
     assert codes
@@ -137,8 +137,8 @@ def _apart(found: re.Match[str]) -> str:
     )
 
 
-def test_without_a_terminal_it_says_so(shelf: Shelf) -> None:
-    words = [sys.executable, "-m", "vtlfs", "tui", str(shelf.path)]
+def test_without_a_terminal_it_says_so(example: ExampleLibrary) -> None:
+    words = [sys.executable, "-m", "vtlfs", "tui", str(example.path)]
     done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=PROJECT, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "wants a terminal" in done.stderr

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import DiskRecord, Medium, Session
 from vtlfs.snap import browse
-from vtlfs.tui import words
+from vtlfs.tui import format as fmt
 from vtlfs.tui.source import Target
 
 UNITS_SHOWN = 200
@@ -36,18 +36,18 @@ def of_session(tracking: Tracking, number: int) -> Details:
     mounts = {mount.id: mount for mount in tracking.mounts(live_only=False)}
     mount = mounts.get(session.mount)
     disks = ", ".join(
-        f"disk {disk}: {words.count(units, 'unit')}, {words.size(size)}"
+        f"disk {disk}: {fmt.count(units, 'unit')}, {fmt.size(size)}"
         for disk, units, size in browse.units_by_disk(tracking, number)
     )
     fields = [
         ("state", f"{session.state}{f', the program was told {session.error}' if session.error else ''}"),
         ("command", f"{session.access} to drive {session.drive}, medium {session.medium}, by host {session.host}"),
         ("program", f"{session.program}, pid {session.pid}, uid {session.uid}, gid {session.gid}"),
-        ("opened", words.time(session.opened_at)),
-        ("released", words.time(session.released_at)),
-        ("bytes", f"{words.size(session.bytes)} ({session.bytes:,}) in {words.count(session.requests, 'request')}"),
+        ("opened", fmt.time(session.opened_at)),
+        ("released", fmt.time(session.released_at)),
+        ("bytes", f"{fmt.size(session.bytes)} ({session.bytes:,}) in {fmt.count(session.requests, 'request')}"),
         ("tape file", "-" if session.tape_file is None else f"{session.tape_file:04d}"),
-        ("striping", f"{words.size(session.stripe_unit)} units, {disks or 'none'}"),
+        ("striping", f"{fmt.size(session.stripe_unit)} units, {disks or 'none'}"),
         ("mount", f"{mount.mountpoint} on {mount.machine}, {mount.state}" if mount else str(session.mount)),
     ]
     units = tracking.stripe_units(number, 0, UNITS_SHOWN)
@@ -67,17 +67,17 @@ def of_medium(tracking: Tracking, barcode: str) -> Details:
     """Return a medium and its tape files. Raises NoSuchMedium."""
     medium: Medium = tracking.medium(barcode)
     fields = [
-        ("capacity", words.size(medium.capacity) if medium.capacity is not None else "no limit"),
-        ("bytes", f"{words.size(medium.bytes)} ({medium.bytes:,})"),
-        ("fill", words.bar(medium.bytes, medium.capacity)),
-        ("reserved", words.size(medium.reserved)),
+        ("capacity", fmt.size(medium.capacity) if medium.capacity is not None else "no limit"),
+        ("bytes", f"{fmt.size(medium.bytes)} ({medium.bytes:,})"),
+        ("fill", fmt.bar(medium.bytes, medium.capacity)),
+        ("reserved", fmt.size(medium.reserved)),
         ("tape files", f"{medium.tape_files:,}"),
-        ("added", words.time(medium.added_at)),
-        ("written", words.time(medium.written_at)),
+        ("added", fmt.time(medium.added_at)),
+        ("written", fmt.time(medium.written_at)),
     ]
     lines = [
         Line(
-            (f"{f.number:04d}", words.time(f.released_at), f.host, words.size(f.bytes), f"{f.start}", f"{f.session}"),
+            (f"{f.number:04d}", fmt.time(f.released_at), f.host, fmt.size(f.bytes), f"{f.start}", f"{f.session}"),
             Target(barcode, f.number),
         )
         for f in tracking.tape_files(barcode)
@@ -91,13 +91,13 @@ def of_drive(tracking: Tracking, number: int) -> Details:
     drive = tracking.drive(number)
     fields = [
         ("loaded", drive.loaded or "-"),
-        ("since", words.time(drive.loaded_at)),
-        ("open", words.count(tracking.open_sessions_by_drive().get(number, 0), "session")),
+        ("since", fmt.time(drive.loaded_at)),
+        ("open", fmt.count(tracking.open_sessions_by_drive().get(number, 0), "session")),
     ]
     found = browse.sessions_page(tracking, browse.SessionQuery(drive=number), 0, 50)
     headings = [("SESSION", 9), ("HOST", 0), ("PROGRAM", 10), ("MEDIUM", 12), ("STATE", 9), ("BYTES", 9)]
     lines = [
-        Line((f"{s.id}", s.host, s.program, s.medium, str(s.state), words.size(s.bytes)), target_of(s)) for s in found
+        Line((f"{s.id}", s.host, s.program, s.medium, str(s.state), fmt.size(s.bytes)), target_of(s)) for s in found
     ]
     return _clean(Details(f"drive {number}: its latest sessions", fields, None, headings, lines))
 
@@ -108,17 +108,17 @@ def of_disk(disk: DiskRecord, health: str) -> Details:
         ("path", disk.path),
         ("health", health),
         ("uuid", disk.uuid),
-        ("added", words.time(disk.added_at)),
-        ("size", words.size(disk.total)),
-        ("free", words.size(disk.free)),
-        ("fill", words.bar(None if disk.free is None else (disk.total or 0) - disk.free, disk.total)),
-        ("looked at", words.time(disk.seen_at)),
+        ("added", fmt.time(disk.added_at)),
+        ("size", fmt.size(disk.total)),
+        ("free", fmt.size(disk.free)),
+        ("fill", fmt.bar(None if disk.free is None else (disk.total or 0) - disk.free, disk.total)),
+        ("looked at", fmt.time(disk.seen_at)),
     ]
     return _clean(Details(f"disk {disk.number}", fields))
 
 
 def _clean(details: Details) -> Details:
     """Return the details with nothing that would steer a terminal."""
-    fields = [(name, words.printable(value)) for name, value in details.fields]
-    lines = [Line(tuple(words.printable(cell) for cell in line.cells), line.target) for line in details.lines]
-    return Details(words.printable(details.title), fields, details.target, details.headings, lines)
+    fields = [(name, fmt.printable(value)) for name, value in details.fields]
+    lines = [Line(tuple(fmt.printable(cell) for cell in line.cells), line.target) for line in details.lines]
+    return Details(fmt.printable(details.title), fields, details.target, details.headings, lines)

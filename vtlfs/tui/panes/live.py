@@ -8,9 +8,9 @@ from textual.app import ComposeResult
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Session
-from vtlfs.tui import words
-from vtlfs.tui.meter import Meter, Sample, take
+from vtlfs.tui import format as fmt
 from vtlfs.tui.panes.pane import Pane
+from vtlfs.tui.rates import Meter, Sample, take
 from vtlfs.tui.source import Source
 from vtlfs.tui.widgets.plot import Plot
 from vtlfs.tui.widgets.table import Column, Table
@@ -25,13 +25,13 @@ class Live(Pane):
     LABEL = "Live"
     COLUMNS: ClassVar[list[Column[Session]]] = [
         Column("ID", 7, lambda s: f"{s.id}", right=True),
-        Column("HOST", 0, lambda s: words.printable(s.host)),
-        Column("PROGRAM", 9, lambda s: words.printable(s.program)),
+        Column("HOST", 0, lambda s: fmt.printable(s.host)),
+        Column("PROGRAM", 9, lambda s: fmt.printable(s.program)),
         Column("DOES", 5, lambda s: str(s.access)),
         Column("DR", 2, lambda s: f"{s.drive}", right=True),
         Column("MEDIUM", 0, lambda s: s.medium),
-        Column("OPENED", 9, lambda s: words.time(s.opened_at)[11:]),
-        Column("BYTES", 9, lambda s: words.size(s.bytes), right=True),
+        Column("OPENED", 9, lambda s: fmt.time(s.opened_at)[11:]),
+        Column("BYTES", 9, lambda s: fmt.size(s.bytes), right=True),
     ]
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Live(Pane):
     def compose(self) -> ComposeResult:
         """Lay it out."""
         rate: Column[Session] = Column(
-            "RATE", RATE_WIDTH, lambda s: words.rate(self._meter.session_rate(s)), right=True, look=lambda _: "good"
+            "RATE", RATE_WIDTH, lambda s: fmt.rate(self._meter.session_rate(s)), right=True, look=lambda _: "good"
         )
         yield Table([*self.COLUMNS, rate], key=lambda session: session.id)
         yield Plot(("WRITTEN", "READ"))
@@ -66,7 +66,7 @@ class Live(Pane):
         for disk in disks:
             rates = self._meter.disk_rates(disk)[-plot.spans :]
             shown = [0.0] * (plot.spans - len(rates)) + [written + read for written, read in rates]
-            rows.append((f"disk {disk}", shown, tuple(words.rate(rate) for rate in rates[-1])))
+            rows.append((f"disk {disk}", shown, tuple(fmt.rate(rate) for rate in rates[-1])))
         plot.plot(self._title(sample), rows, (f"{plot.spans} s ago", "now"))
 
     def _title(self, sample: Sample) -> str:
@@ -75,5 +75,5 @@ class Live(Pane):
             found = [session for session in sample.sessions if session.access is access]
             if found:
                 rate = sum(self._meter.session_rate(session) for session in found)
-                parts.append(f"{len(found):,} {word} {words.size(int(rate))}/s")
+                parts.append(f"{len(found):,} {word} {fmt.size(int(rate))}/s")
         return f"throughput by disk; {', '.join(parts) or 'no open session'}"

@@ -11,7 +11,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session, State
 from vtlfs.snap import browse
 from vtlfs.snap.browse import SessionQuery
-from vtlfs.tui import words
+from vtlfs.tui import format as fmt
 from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.source import Source
 from vtlfs.tui.widgets.table import Column, Table
@@ -28,14 +28,14 @@ class Sessions(Pane):
     LABEL = "Sessions"
     COLUMNS: ClassVar[list[Column[Session]]] = [
         Column("ID", 7, lambda s: f"{s.id}", right=True, name="id"),
-        Column("OPENED", 14, lambda s: words.time(s.opened_at)[2:16], name="opened_at"),
-        Column("HOST", 0, lambda s: words.printable(s.host), name="host"),
-        Column("PROGRAM", 8, lambda s: words.printable(s.program), name="program"),
+        Column("OPENED", 14, lambda s: fmt.time(s.opened_at)[2:16], name="opened_at"),
+        Column("HOST", 0, lambda s: fmt.printable(s.host), name="host"),
+        Column("PROGRAM", 8, lambda s: fmt.printable(s.program), name="program"),
         Column("DOES", 5, lambda s: str(s.access)),
         Column("DR", 2, lambda s: f"{s.drive}", right=True, name="drive"),
         Column("MEDIUM", 0, lambda s: s.medium, name="medium"),
         Column("STATE", 9, lambda s: s.error or str(s.state), name="state", look=lambda s: LOOKS[s.state]),
-        Column("BYTES", 9, lambda s: words.size(s.bytes), right=True, name="bytes"),
+        Column("BYTES", 9, lambda s: fmt.size(s.bytes), right=True, name="bytes"),
     ]
     DEFAULT_CSS = "Sessions Static { height: 1; padding: 0 1; color: $foreground; }"
 
@@ -66,11 +66,11 @@ class Sessions(Pane):
     def _tell(self, count: int) -> None:
         query = self.query_now
         way = "descending" if query.descending else "ascending"
-        parts = [words.count(count, "session"), f"by {query.sort}, {way}"]
+        parts = [fmt.count(count, "session"), f"by {query.sort}, {way}"]
         for name in ("host", "drive", "medium", "state", "since", "until", "text"):
             if (value := getattr(query, name)) is not None:
                 parts.append(f"{name} {value}")
-        self.query_one("#which", Static).update(words.printable("; ".join(parts)))
+        self.query_one("#which", Static).update(fmt.printable("; ".join(parts)))
 
     def on_table_lacks(self, event: Table.Lacks) -> None:
         """Fetch what is seen."""

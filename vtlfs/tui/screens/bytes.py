@@ -7,8 +7,8 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static, TabbedContent, TabPane
 
-from vtlfs.tui import words
-from vtlfs.tui.peek import Peek, hexadecimal
+from vtlfs.tui import format as fmt
+from vtlfs.tui.preview import Peek, hexadecimal
 from vtlfs.tui.screens.page import DataPage
 from vtlfs.tui.source import NOW, Target
 from vtlfs.tui.widgets.table import Column, Table
@@ -47,7 +47,7 @@ class BytesScreen(DataPage):
 
     def on_mount(self) -> None:
         """Read."""
-        from vtlfs.tui.peek import peek
+        from vtlfs.tui.preview import peek
 
         source, target, state = self.browser.source, self._target_, self.state
 
@@ -75,13 +75,13 @@ class BytesScreen(DataPage):
         event.pane.query_one(Table).focus()
 
     def _say(self, message: str) -> None:
-        self.query_one("#said", Static).update(words.printable(message))
+        self.query_one("#said", Static).update(fmt.printable(message))
 
     def _show(self, found: Peek) -> None:
         self.query_one("#bytes", Table).show(hexadecimal(found.first))
         members = found.members or ["no tar archive"]
-        self.query_one("#members", Table).show([words.printable(line) for line in members])
+        self.query_one("#members", Table).show([fmt.printable(line) for line in members])
         what = "no tar archive"
         if found.members is not None:
-            what = f"a tar archive of {'at least ' if found.more else ''}{words.count(len(found.members), 'member')}"
-        self._say(f"{words.size(found.size)}, {what}; the first {words.size(len(found.first))} are shown")
+            what = f"a tar archive of {'at least ' if found.more else ''}{fmt.count(len(found.members), 'member')}"
+        self._say(f"{fmt.size(found.size)}, {what}; the first {fmt.size(len(found.first))} are shown")

@@ -8,8 +8,8 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
-from vtlfs.tui import words
-from vtlfs.tui.compare import Comparison, Row, compare
+from vtlfs.tui import format as fmt
+from vtlfs.tui.comparison import Comparison, Row, compare
 from vtlfs.tui.details import Details
 from vtlfs.tui.screens.page import DataPage
 from vtlfs.tui.source import NOW, Target
@@ -44,9 +44,9 @@ class Compare(DataPage):
         columns: list[Column[Row]] = [
             Column("", 1, lambda row: row.sign, look=lambda row: LOOKS.get(row.sign, "")),
             Column("WHAT", 9, lambda row: row.kind),
-            Column("WHICH", 14, lambda row: words.printable(row.name)),
-            Column(f"SNAPSHOT {self._earlier}", 0, lambda row: words.printable(row.before)),
-            Column(later, 0, lambda row: words.printable(row.after)),
+            Column("WHICH", 14, lambda row: fmt.printable(row.name)),
+            Column(f"SNAPSHOT {self._earlier}", 0, lambda row: fmt.printable(row.before)),
+            Column(later, 0, lambda row: fmt.printable(row.after)),
             Column("MORE", 10, lambda row: row.more, right=True, look=lambda _: "good"),
         ]
         yield Static("comparing", id="sums", markup=False)

@@ -14,8 +14,9 @@ from textual.widgets import Input, Label, ProgressBar
 from textual.worker import WorkType
 
 from vtlfs.engine.library import Library
-from vtlfs.tui import save, words
-from vtlfs.tui.asking import Asking
+from vtlfs.tui import format as fmt
+from vtlfs.tui import output_file
+from vtlfs.tui.screens.worker_screen import WorkerScreen
 from vtlfs.tui.source import NOW, Target
 from vtlfs.tui.widgets.keys import Keys
 
@@ -26,7 +27,7 @@ class Cancelled(Exception):
     """The person wants no more of it."""
 
 
-class ReadDialog(Asking, ModalScreen[None]):
+class ReadDialog(WorkerScreen, ModalScreen[None]):
     """A progress bar. Escape cancels while it reads, and closes the dialog after that."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "stop", "Cancel/close")]
@@ -81,7 +82,7 @@ class ReadDialog(Asking, ModalScreen[None]):
     def say(self, message: str) -> None:
         """Say how it stands, if there still is somebody who sees it."""
         if self.is_whole:
-            self.query_one("#said", Label).update(words.printable(message))
+            self.query_one("#said", Label).update(fmt.printable(message))
 
     def action_stop(self) -> None:
         """Cancel, or close."""
@@ -116,7 +117,7 @@ class ReadDialog(Asking, ModalScreen[None]):
             if self.is_whole:
                 self.query_one(ProgressBar).update(total=max(1, size), progress=max(1, size))
             to = f", written to {path}" if path else ""
-            self.say(f"{words.size(size)}: every stripe unit is as it was written{to}")
+            self.say(f"{fmt.size(size)}: every stripe unit is as it was written{to}")
         finally:
             self.running = False
 
@@ -125,7 +126,7 @@ class ReadDialog(Asking, ModalScreen[None]):
         self._total = _size(library, self.data, self.state)
         if path is None:
             return self._extract(library, None)
-        with save.new_file(path) as write:
+        with output_file.create(path) as write:
             return self._extract(library, write)
 
     def _extract(self, library: Library, write: object) -> int:
@@ -145,7 +146,7 @@ class ReadDialog(Asking, ModalScreen[None]):
             self.query_one(ProgressBar).update(total=self._total, progress=self.done)
             if not self._stop.is_set():
                 speed = self.done / max(0.001, monotonic() - self._began)
-                self.say(f"{words.size(self.done)} of {words.size(self._total)}, {words.rate(speed)}")
+                self.say(f"{fmt.size(self.done)} of {fmt.size(self._total)}, {fmt.rate(speed)}")
 
 
 class VerifyDialog(ReadDialog):
@@ -176,7 +177,7 @@ class ExtractDialog(ReadDialog):
         if self.running:
             return
         try:
-            path = save.place(self.browser.source.require("extracting"), event.value.strip())
+            path = output_file.resolve(self.browser.source.require("extracting"), event.value.strip())
         except Exception as error:
             self.say(str(error))
         else:

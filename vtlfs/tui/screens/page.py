@@ -9,13 +9,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from vtlfs.errors import VtlfsError
-from vtlfs.tui.asking import Asking
+from vtlfs.tui.format import printable
+from vtlfs.tui.screens.worker_screen import WorkerScreen
 from vtlfs.tui.source import NOW, Target
 from vtlfs.tui.widgets.keys import Keys
-from vtlfs.tui.words import printable
 
 
-class Page(Asking):
+class Page(WorkerScreen):
     """A whole window: a title above, the keys below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -12,11 +12,11 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Medium, Session
 from vtlfs.tui import details
 from vtlfs.tui.details import Details
+from vtlfs.tui.format import time
 from vtlfs.tui.panes import DiskRow, Disks, DriveRow, Drives, Live, Media, Pane, Sessions
 from vtlfs.tui.screens.page import DataPage
 from vtlfs.tui.source import NOW, Target
 from vtlfs.tui.widgets.table import Table
-from vtlfs.tui.words import time
 
 REFRESH_SECONDS = 1.0
 SHARE = 10  # of the time, at most one part in so many is spent with looking again

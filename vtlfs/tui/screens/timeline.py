@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from vtlfs.model import Snapshot, utc_now
 from vtlfs.snap import browse
-from vtlfs.tui import words
+from vtlfs.tui import format as fmt
 from vtlfs.tui.screens.page import Page
 from vtlfs.tui.source import NOW, Source
 from vtlfs.tui.widgets.plot import Plot
@@ -38,11 +38,11 @@ class Moment:
 
 COLUMNS: list[Column[Moment]] = [
     Column("ID", 5, lambda m: m.label, right=True),
-    Column("TIME", 17, lambda m: words.minute(m.time)),
-    Column("NAME", 0, lambda m: words.printable(m.name)),
-    Column("SESSIONS", 8, lambda m: words.gain(m.more_sessions), right=True, look=lambda _: "good"),
-    Column("MORE", 10, lambda m: words.gain(m.more_bytes, sized=True), right=True, look=lambda _: "good"),
-    Column("BYTES", 9, lambda m: words.size(m.bytes), right=True),
+    Column("TIME", 17, lambda m: fmt.minute(m.time)),
+    Column("NAME", 0, lambda m: fmt.printable(m.name)),
+    Column("SESSIONS", 8, lambda m: fmt.gain(m.more_sessions), right=True, look=lambda _: "good"),
+    Column("MORE", 10, lambda m: fmt.gain(m.more_bytes, sized=True), right=True, look=lambda _: "good"),
+    Column("BYTES", 9, lambda m: fmt.size(m.bytes), right=True),
     Column("OPEN", 4, lambda m: f"{m.open_sessions:,}" if m.open_sessions else "", right=True, look=lambda _: "warn"),
 ]
 
@@ -98,7 +98,7 @@ class Timeline(Page):
 
         def show(rows: list[Moment]) -> None:
             self.table.show(rows)
-            self.retitle(f"{words.count(len(rows) - 1, 'snapshot')}: {source.path}")
+            self.retitle(f"{fmt.count(len(rows) - 1, 'snapshot')}: {source.path}")
 
         self.ask(lambda: moments(source), show, "moments")
 
@@ -110,8 +110,8 @@ class Timeline(Page):
                 return browse.bytes_over_time(tracking, group, SPANS)
 
         def show(found: browse.OverTime) -> None:
-            rows = [(words.printable(name), values, (words.size(sum(values)),)) for name, values in found.series]
-            ends = (words.time(found.start), words.time(found.end))
+            rows = [(fmt.printable(name), values, (fmt.size(sum(values)),)) for name, values in found.series]
+            ends = (fmt.time(found.start), fmt.time(found.end))
             self.query_one(Plot).plot(f"bytes over time, by {group}", rows, ends)
 
         self.ask(question, show, "plot")

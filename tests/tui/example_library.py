@@ -21,7 +21,7 @@ def at(day: int, hour: int, minute: int = 0) -> str:
     return f"2026-11-{15 + day:02d}T{hour:02d}:{minute:02d}:00.000000Z"
 
 
-class Shelf:
+class ExampleLibrary:
     """The library, and the means to go on with its history."""
 
     def __init__(self, root: Path) -> None:
@@ -87,17 +87,17 @@ def archive(*members: tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def week(root: Path) -> Shelf:
+def week(root: Path) -> ExampleLibrary:
     """Return a library with 15 sessions and 5 snapshots; two sessions are open."""
-    shelf = Shelf(root)
-    shelf.write(at(1, 1), at(1, 2), MEDIA[0], archive(("home/notes", b"remember the milk\n" * 500)))
+    example = ExampleLibrary(root)
+    example.write(at(1, 1), at(1, 2), MEDIA[0], archive(("home/notes", b"remember the milk\n" * 500)))
     for day in range(1, 5):
         for number, host in enumerate(HOSTS):
             data = bytes([64 + number]) * ((number + 1) * day * 7000)
-            shelf.write(at(day, 3 + number), at(day, 3 + number, 30), MEDIA[number], data, host, drive=number)
-        shelf.take(at(day, 12), scheduled=True)
-    shelf.open(at(5, 1), MEDIA[0], b"still going on " * 3000, "beta", program="mbuffer")
-    shelf.open(at(5, 2), MEDIA[1], b"x" * 50000, "gamma", drive=1)
-    shelf.take(at(5, 3), "before the upgrade")
-    shelf.write(at(5, 4), at(5, 5), MEDIA[2], b"later " * 10000, "alpha", program="pg_dump")
-    return shelf
+            example.write(at(day, 3 + number), at(day, 3 + number, 30), MEDIA[number], data, host, drive=number)
+        example.take(at(day, 12), scheduled=True)
+    example.open(at(5, 1), MEDIA[0], b"still going on " * 3000, "beta", program="mbuffer")
+    example.open(at(5, 2), MEDIA[1], b"x" * 50000, "gamma", drive=1)
+    example.take(at(5, 3), "before the upgrade")
+    example.write(at(5, 4), at(5, 5), MEDIA[2], b"later " * 10000, "alpha", program="pg_dump")
+    return example

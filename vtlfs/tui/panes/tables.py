@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import DiskRecord, Drive, Medium
-from vtlfs.tui import words
+from vtlfs.tui import format as fmt
 from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.source import NOW, Source
 from vtlfs.tui.widgets.table import Column, Table
@@ -51,8 +51,8 @@ class Drives(Pane):
     LABEL = "Drives"
     COLUMNS: ClassVar[list[Column[DriveRow]]] = [
         Column("DRIVE", 6, lambda r: str(r.drive.number), right=True),
-        Column("LOADED", 0, lambda r: words.printable(r.drive.loaded)),
-        Column("SINCE", 20, lambda r: words.time(r.drive.loaded_at)),
+        Column("LOADED", 0, lambda r: fmt.printable(r.drive.loaded)),
+        Column("SINCE", 20, lambda r: fmt.time(r.drive.loaded_at)),
         Column("OPEN SESSIONS", 14, lambda r: str(r.open_sessions), right=True),
     ]
 
@@ -75,10 +75,10 @@ class Media(Pane):
     COLUMNS: ClassVar[list[Column[Medium]]] = [
         Column("MEDIUM", 0, lambda m: m.barcode),
         Column("FILES", 7, lambda m: f"{m.tape_files:,}", right=True),
-        Column("BYTES", 9, lambda m: words.size(m.bytes), right=True),
-        Column("CAPACITY", 9, lambda m: words.size(m.capacity), right=True),
-        Column("FILL", 15, lambda m: words.bar(m.bytes, m.capacity)),
-        Column("WRITTEN", 20, lambda m: words.time(m.written_at)),
+        Column("BYTES", 9, lambda m: fmt.size(m.bytes), right=True),
+        Column("CAPACITY", 9, lambda m: fmt.size(m.capacity), right=True),
+        Column("FILL", 15, lambda m: fmt.bar(m.bytes, m.capacity)),
+        Column("WRITTEN", 20, lambda m: fmt.time(m.written_at)),
     ]
 
     def compose(self) -> ComposeResult:
@@ -98,11 +98,11 @@ class Disks(Pane):
     LABEL = "Disks"
     COLUMNS: ClassVar[list[Column[DiskRow]]] = [
         Column("DISK", 4, lambda r: str(r.disk.number), right=True),
-        Column("PATH", 0, lambda r: words.printable(r.disk.path)),
-        Column("FREE", 9, lambda r: words.size(r.disk.free), right=True),
-        Column("TOTAL", 9, lambda r: words.size(r.disk.total), right=True),
-        Column("FILL", 15, lambda r: words.bar(r.used, r.disk.total)),
-        Column("HEALTH", 14, lambda r: words.printable(r.health), look=lambda r: _look(r.health)),
+        Column("PATH", 0, lambda r: fmt.printable(r.disk.path)),
+        Column("FREE", 9, lambda r: fmt.size(r.disk.free), right=True),
+        Column("TOTAL", 9, lambda r: fmt.size(r.disk.total), right=True),
+        Column("FILL", 15, lambda r: fmt.bar(r.used, r.disk.total)),
+        Column("HEALTH", 14, lambda r: fmt.printable(r.health), look=lambda r: _look(r.health)),
     ]
     _found: dict[int, tuple[int | None, int | None, str]]
     _looked = float("-inf")

@@ -10,7 +10,7 @@ from vtlfs.engine.library import Library
 from vtlfs.errors import VtlfsError
 
 
-def place(library: Library, name: str) -> Path:
+def resolve(library: Library, name: str) -> Path:
     """Return the path of a new file. Raises VtlfsError where there is one, or where it could harm the library."""
     if not name:
         raise VtlfsError("an empty name is no file")
@@ -26,7 +26,7 @@ def place(library: Library, name: str) -> Path:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Callable[[memoryview], None]]:
+def create(path: Path) -> Iterator[Callable[[memoryview], None]]:
     """Yield what writes to the file, which gets its name when the block has ended well; otherwise nothing is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

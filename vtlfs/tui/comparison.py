@@ -11,7 +11,8 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import browse
 from vtlfs.snap.diff import Changes, Difference, difference
-from vtlfs.tui import details, words
+from vtlfs.tui import details
+from vtlfs.tui import format as fmt
 from vtlfs.tui.details import Details
 from vtlfs.tui.source import Source, Target
 
@@ -107,13 +108,13 @@ def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]] = (), rest
 
 
 def _summary(found: Difference) -> str:
-    sessions = f"{words.count(found.sessions.count_came, 'session')} came, {found.sessions.count_changed:,} went on"
-    size = words.size(sum(found.bytes_by_host.values()))
-    return f"{sessions}; {words.count(found.count_tape_files, 'tape file')} came with {size}"
+    sessions = f"{fmt.count(found.sessions.count_came, 'session')} came, {found.sessions.count_changed:,} went on"
+    size = fmt.size(sum(found.bytes_by_host.values()))
+    return f"{sessions}; {fmt.count(found.count_tape_files, 'tape file')} came with {size}"
 
 
 def _sum(kind: str, name: object, size: int) -> Row:
-    return Row("", kind, str(name), "", "", words.gain(size, sized=True))
+    return Row("", kind, str(name), "", "", fmt.gain(size, sized=True))
 
 
 def _largest(sizes: "Counter[Any]") -> list[tuple[Any, int]]:
@@ -122,13 +123,13 @@ def _largest(sizes: "Counter[Any]") -> list[tuple[Any, int]]:
 
 def _total(what: str, before: int, after: int) -> Row:
     if what == "bytes":
-        return Row("", "library", what, words.size(before), words.size(after), words.gain(after - before, sized=True))
-    return Row("", "library", what, f"{before:,}", f"{after:,}", words.gain(after - before))
+        return Row("", "library", what, fmt.size(before), fmt.size(after), fmt.gain(after - before, sized=True))
+    return Row("", "library", what, f"{before:,}", f"{after:,}", fmt.gain(after - before))
 
 
 def _tape_file(tape_file: TapeFile) -> Row:
     target = Target(tape_file.medium, tape_file.number)
-    size = words.gain(tape_file.bytes, sized=True)
+    size = fmt.gain(tape_file.bytes, sized=True)
     show = partial(_of_session, tape_file.session)
     return Row("+", "tape file", str(target), "", f"of {tape_file.host}", size, target, show)
 
@@ -138,7 +139,7 @@ def _medium(sign: str, before: Medium | None, after: Medium | None) -> Row:
     assert medium is not None
 
     def text(found: Medium | None) -> str:
-        return "" if found is None else f"{words.size(found.bytes)}, {words.count(found.tape_files, 'file')}"
+        return "" if found is None else f"{fmt.size(found.bytes)}, {fmt.count(found.tape_files, 'file')}"
 
     more = _gain(before.bytes if before else 0, after.bytes if after else 0)
     target = Target(medium.barcode, None) if after else None
@@ -153,7 +154,7 @@ def _session(sign: str, before: Session | None, after: Session | None) -> Row:
     def text(found: Session | None) -> str:
         if found is None:
             return ""
-        return f"{found.host} {words.size(found.bytes)} {found.state}"
+        return f"{found.host} {fmt.size(found.bytes)} {found.state}"
 
     more = _gain(before.bytes if before else 0, after.bytes if after else 0)
     target = details.target_of(session) if after else None
@@ -182,7 +183,7 @@ def _disk(sign: str, before: DiskRecord | None, after: DiskRecord | None) -> Row
     def text(disk: DiskRecord | None) -> str:
         if disk is None or disk.free is None or not disk.total:
             return "" if disk is None else "-"
-        return f"{words.size(disk.free)} free, {1 - disk.free / disk.total:.0%} full"
+        return f"{fmt.size(disk.free)} free, {1 - disk.free / disk.total:.0%} full"
 
     disk = after or before
     assert disk is not None
@@ -193,4 +194,4 @@ def _disk(sign: str, before: DiskRecord | None, after: DiskRecord | None) -> Row
 
 
 def _gain(before: int | None, after: int | None) -> str:
-    return words.gain((after or 0) - (before or 0), sized=True)
+    return fmt.gain((after or 0) - (before or 0), sized=True)

@@ -1,4 +1,4 @@
-"""Asking questions that take time without holding up the window; what goes wrong is shown and ends nothing."""
+"""WorkerScreen questions that take time without holding up the window; what goes wrong is shown and ends nothing."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from textual.screen import Screen
 from textual.worker import WorkType
 
 from vtlfs.errors import VtlfsError
-from vtlfs.tui.words import printable
+from vtlfs.tui.format import printable
 
 if TYPE_CHECKING:
     from vtlfs.tui.app import Browser
@@ -17,7 +17,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Asking(Screen[Any]):
+class WorkerScreen(Screen[Any]):
     """A screen that asks in threads. Of the questions of one group only the last one's answer is used."""
 
     @property
