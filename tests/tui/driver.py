@@ -1,4 +1,4 @@
-"""Driving the application by its keys, in an asyncio loop of its own."""
+"""Drives the application by its keys, in an asyncio loop of its own."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ def drive(
     """Start the application on a library or a file, and have the story drive it."""
 
     async def run() -> None:
-        app = Watched(Source.open(path), theme)
+        app = RecordingBrowser(Source.open(path), theme)
         async with app.run_test(size=size) as pilot:
             driver = Driver(app, pilot)
             await driver.until(lambda: driver.table.count and driver.table.has_focus, "a timeline")
@@ -37,29 +37,30 @@ def drive(
     asyncio.run(run())
 
 
-class Watched(Browser):
-    """The application, which remembers what it has told: a notification goes after some seconds."""
+class RecordingBrowser(Browser):
+    """The application, which records its notifications, since they vanish after seconds; it animates nothing."""
 
     def __init__(self, source: Source, theme: str) -> None:
         super().__init__(source, theme)
-        self.told: list[str] = []
+        self.animation_level = "none"
+        self.recorded: list[str] = []
 
-    def notify(self, message: str, **more: Any) -> None:
-        """Tell and remember."""
-        self.told.append(message)
-        super().notify(message, **more)
+    def notify(self, message: str, **options: Any) -> None:
+        """Record the message and show it."""
+        self.recorded.append(message)
+        super().notify(message, **options)
 
 
 class Driver:
-    """The application and who sits before it."""
+    """The application and the person before it."""
 
-    def __init__(self, app: Watched, pilot: Pilot[Any]) -> None:
+    def __init__(self, app: RecordingBrowser, pilot: Pilot[Any]) -> None:
         self.app = app
         self.pilot = pilot
 
     @property
     def table(self) -> Table[Any]:
-        """The table that has the keys, or the first."""
+        """The focused table, or the first one."""
         focused = self.app.screen.focused
         return focused if isinstance(focused, Table) else self.app.screen.query(Table).first()
 
@@ -70,15 +71,15 @@ class Driver:
 
     @property
     def rows(self) -> list[str]:
-        """Every row that the table knows, as it is shown, with single spaces."""
+        """Every row that the table has, as it is shown, with single spaces."""
         table = self.table
         found = (table.row(index) for index in range(table.count))
         return [" ".join(" ".join(c.cell(r) for c in table.columns).split()) for r in found if r is not None]
 
     @property
-    def said(self) -> str:
-        """All notifications."""
-        return "\n".join(self.app.told)
+    def notifications(self) -> str:
+        """All notifications so far."""
+        return "\n".join(self.app.recorded)
 
     def text(self) -> str:
         """The screen as characters."""
@@ -86,8 +87,8 @@ class Driver:
             "".join(segment.text for segment in strip).rstrip() for strip in self.app.screen._compositor.render_strips()
         )
 
-    def words(self, selector: str) -> str:
-        """What a label shows."""
+    def label(self, selector: str) -> str:
+        """The text of a label."""
         return str(self.app.screen.query_one(selector, (Static, Label)).render())  # type: ignore[call-overload]
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
@@ -100,18 +101,27 @@ class Driver:
                     return
             except Exception as error:  # such as a screen that is not there yet
                 what = f"{what} ({error!r})" if "(" not in what else what
-            assert time.monotonic() < deadline, f"waited in vain: {what}\n{self.text()}\n{self.said}"
+            assert time.monotonic() < deadline, f"waited in vain: {what}\n{self.text()}\n{self.notifications}"
 
     async def press(self, *keys: str) -> None:
         """Press keys."""
         await self.pilot.press(*keys)
 
+    def paste(self, text: str, selector: str = "Input:focus") -> None:
+        """Replace the content of an input at once."""
+        self.app.screen.query_one(selector, Input).value = text
+
+    async def enter(self, text: str) -> None:
+        """Replace the content of the focused input, and press enter."""
+        self.paste(text)
+        await self.press("enter")
+
     async def go(self, *keys: str, screen: str) -> None:
-        """Press keys and wait for a screen with something in its table, or for a dialog that takes letters."""
+        """Press keys, and wait for a screen with rows in its table, or for a dialog with a focused input."""
         await self.press(*keys)
         await self.until(lambda: self.screen == screen and self.app.screen.is_mounted, screen)
         if self.app.screen.query(Input):
-            await self.until(lambda: isinstance(self.app.screen.focused, Input), f"letters in {screen}")
+            await self.until(lambda: isinstance(self.app.screen.focused, Input), f"an input in {screen}")
         if self.app.screen.query(Table):
             await self.until(lambda: self.table.count and self.table.row(0) is not None, f"rows in {screen}")
 
@@ -126,26 +136,27 @@ class Driver:
         await self.until(lambda: self.is_tab(TABS[key]) and self.rows, f"tab {key}")
 
     def is_tab(self, name: str) -> bool:
-        """Tell whether this tab of a state is seen, and has the keys."""
+        """Tell whether this tab of a state is visible, and its table focused."""
         screen = self.app.screen
         assert isinstance(screen, StateScreen)
         return name == screen.pane.NAME and screen.focused is screen.pane.query_one(Table)
 
-    async def sees(self, *words: str) -> None:
-        """Wait until all these words are seen."""
-        await self.until(lambda: all(word in self.text() for word in words), " and ".join(words))
+    async def sees(self, *texts: str) -> None:
+        """Wait until all these texts are visible."""
+        await self.until(lambda: all(text in self.text() for text in texts), " and ".join(texts))
 
     async def picture(self, name: str, root: Path) -> None:
-        """Wait until what is seen is as in a picture in characters; what is never the same is put away first."""
+        """Wait until the screen is as in a picture in characters, but for the library's path and the time."""
         file = PICTURES / f"{name}.txt"
         if os.environ.get(WRITE):
-            await self.pilot.pause(2.0)
+            await self.pilot.pause()
             file.parent.mkdir(exist_ok=True)
-            file.write_text(self._still(root))
+            file.write_text(self._normalised_text(root))
+        expected = file.read_text()
         what = f"as in {file.name} (write pictures anew with {WRITE}=1)"
-        await self.until(lambda: self._still(root) == file.read_text(), what)
+        await self.until(lambda: self._normalised_text(root) == expected, what)
 
-    def _still(self, root: Path) -> str:
-        seen = self.text().replace(str(root), "/tmp/vtl--------") + "\n"
-        seen = re.sub(r"now 20\d\d-\d\d-\d\d \d\d:\d\dZ", "now 2026-11-22 12:00Z", seen)
-        return "\n".join(line.rstrip() for line in seen.split("\n"))
+    def _normalised_text(self, root: Path) -> str:
+        text = self.text().replace(str(root), "/tmp/vtl--------") + "\n"
+        text = re.sub(r"now 20\d\d-\d\d-\d\d \d\d:\d\dZ", "now 2026-11-22 12:00Z", text)
+        return "\n".join(line.rstrip() for line in text.split("\n"))

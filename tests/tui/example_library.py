@@ -1,9 +1,10 @@
-"""A library with a week's history, always the same, on two real disks; its books are filled without a mount."""
+"""A library with a week's history, always the same, on two real disks. It is filled without a mount."""
 
 import io
 import tarfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from vtlfs.disks.local import LocalDisk
 from vtlfs.engine.library import Library, create
@@ -22,9 +23,10 @@ def at(day: int, hour: int, minute: int = 0) -> str:
 
 
 class ExampleLibrary:
-    """The library, and the means to go on with its history."""
+    """The library, and methods that add to its history."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.disks = [root / "disk0", root / "disk1"]
         for disk in self.disks:
             disk.mkdir()
@@ -40,13 +42,13 @@ class ExampleLibrary:
             self.mount = tracking.add_mount(mount)
 
     def open(
-        self, time: str, barcode: str, data: bytes, host: str = "alpha", *, drive: int = 0, program: str = "tar"
+        self, opened: str, barcode: str, data: bytes, host: str = "alpha", *, drive: int = 0, program: str = "tar"
     ) -> int:
-        """Have a session open that has made `data` durable."""
+        """Open a session, and make `data` durable in it. Return its identifier."""
         with closing(self.library.tracking()) as tracking, tracking.transaction():
             session = tracking.lease_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
-            tracking.open_session(session, self.mount, opener, Access.WRITE, drive, barcode, UNIT, time)
+            tracking.open_session(session, self.mount, opener, Access.WRITE, drive, barcode, UNIT, opened)
             self._record(tracking, session, data)
         return session
 
@@ -63,20 +65,20 @@ class ExampleLibrary:
             member.finish(None)
         tracking.record_progress(session, units, len(data), max(1, len(data) // 10240))
 
-    def write(self, opened: str, released: str, barcode: str, data: bytes, host: str = "alpha", **more: object) -> int:
-        """Have a session write `data` and be released."""
-        session = self.open(opened, barcode, data, host, **more)  # type: ignore[arg-type]
+    def write(self, opened: str, released: str, barcode: str, data: bytes, host: str = "alpha", **options: Any) -> int:
+        """Write `data` in a session, and release it. Return its identifier."""
+        session = self.open(opened, barcode, data, host, **options)
         with closing(self.library.tracking()) as tracking, tracking.transaction():
             tracking.release_session(session, State.RELEASED, None, released)
         return session
 
-    def take(self, time: str, name: str | None = None, *, scheduled: bool = False) -> Snapshot:
+    def take_snapshot(self, at: str, name: str | None = None, *, scheduled: bool = False) -> Snapshot:
         """Take a snapshot."""
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            return store.take(tracking, time, name=name, scheduled=scheduled)
+            return store.take(tracking, at, name=name, scheduled=scheduled)
 
 
-def archive(*members: tuple[str, bytes]) -> bytes:
+def tar_archive(*members: tuple[str, bytes]) -> bytes:
     """Return a tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -87,17 +89,17 @@ def archive(*members: tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def week(root: Path) -> ExampleLibrary:
-    """Return a library with 15 sessions and 5 snapshots; two sessions are open."""
+def build_week(root: Path) -> ExampleLibrary:
+    """Return a library with 16 sessions and 5 snapshots. Two sessions are open, one is newer than the last snapshot."""
     example = ExampleLibrary(root)
-    example.write(at(1, 1), at(1, 2), MEDIA[0], archive(("home/notes", b"remember the milk\n" * 500)))
+    example.write(at(1, 1), at(1, 2), MEDIA[0], tar_archive(("home/notes", b"remember the milk\n" * 500)))
     for day in range(1, 5):
         for number, host in enumerate(HOSTS):
             data = bytes([64 + number]) * ((number + 1) * day * 7000)
             example.write(at(day, 3 + number), at(day, 3 + number, 30), MEDIA[number], data, host, drive=number)
-        example.take(at(day, 12), scheduled=True)
+        example.take_snapshot(at(day, 12), scheduled=True)
     example.open(at(5, 1), MEDIA[0], b"still going on " * 3000, "beta", program="mbuffer")
     example.open(at(5, 2), MEDIA[1], b"x" * 50000, "gamma", drive=1)
-    example.take(at(5, 3), "before the upgrade")
+    example.take_snapshot(at(5, 3), "before the upgrade")
     example.write(at(5, 4), at(5, 5), MEDIA[2], b"later " * 10000, "alpha", program="pg_dump")
     return example

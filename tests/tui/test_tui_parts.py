@@ -17,9 +17,9 @@ from vtlfs.snap.view import open_view
 from vtlfs.tui import format as fmt
 from vtlfs.tui import output_file
 from vtlfs.tui.app import theme_for
-from vtlfs.tui.preview import hexadecimal
-from vtlfs.tui.rates import Meter, Sample
-from vtlfs.tui.threads import Threads
+from vtlfs.tui.preview import hex_dump
+from vtlfs.tui.rates import RateMeter, Sample
+from vtlfs.tui.threads import DaemonThreads
 from vtlfs.tui.widgets.plot import bars
 
 
@@ -35,8 +35,8 @@ def test_bars_of_a_fill_show_the_share() -> None:
 
 
 def test_gains_have_their_sign() -> None:
-    assert [fmt.gain(n) for n in (0, 1234, -1)] == ["", "+1,234", "-1"]
-    assert fmt.gain(-2048, sized=True) == "-2 KiB"
+    assert [fmt.delta(n) for n in (0, 1234, -1)] == ["", "+1,234", "-1"]
+    assert fmt.delta(-2048, in_bytes=True) == "-2 KiB"
 
 
 def test_bars_of_a_plot_are_in_one_scale_and_fill_the_width() -> None:
@@ -48,7 +48,7 @@ def test_bars_of_a_plot_are_in_one_scale_and_fill_the_width() -> None:
 
 
 def test_bytes_are_shown_in_hexadecimal_and_as_text() -> None:
-    first, second = hexadecimal(b"0123456789abcdef\x00z")
+    first, second = hex_dump(b"0123456789abcdef\x00z")
     assert first == "00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  0123456789abcdef"
     assert second.split() == ["00000010", "00", "7a", ".z"]
 
@@ -67,7 +67,7 @@ def session(number: int, size: int, mount: int = 1) -> Session:
 
 
 def test_rates_are_those_that_the_mounts_tell() -> None:
-    meter = Meter(5.0)
+    meter = RateMeter(5.0)
     for second in range(11):
         told = {
             1: LiveStats(50.0 + second, {1: (second * 100, 1)}, {0: (70 * second, 5 * second), 1: (30 * second, 0)}),
@@ -82,7 +82,7 @@ def test_rates_are_those_that_the_mounts_tell() -> None:
 
 
 def test_a_session_counts_from_its_beginning_and_a_mount_that_says_nothing_more_does_nothing() -> None:
-    meter = Meter(5.0)
+    meter = RateMeter(5.0)
     meter.add(Sample(0.0, [], {1: LiveStats(0.0, {}, {0: (0, 0)})}))
     told = LiveStats(1.0, {1: (500, 1)}, {0: (500, 0)})
     meter.add(Sample(1.0, [session(1, 500)], {1: told}))
@@ -96,7 +96,7 @@ def test_a_session_counts_from_its_beginning_and_a_mount_that_says_nothing_more_
 
 def test_figures_of_a_clock_that_began_anew_make_no_rate_until_there_are_two() -> None:
     """As after the machine was started again: a monotonic clock counts from its start."""
-    meter = Meter(5.0)
+    meter = RateMeter(5.0)
     for at, size in ((5000.0, 100), (5001.0, 200), (1.0, 10), (2.0, 60)):
         meter.add(
             Sample(
@@ -110,7 +110,7 @@ def test_figures_of_a_clock_that_began_anew_make_no_rate_until_there_are_two() -
 
 
 def test_without_figures_rates_are_those_between_checkpoints() -> None:
-    meter = Meter(5.0)
+    meter = RateMeter(5.0)
     for second in range(16):
         meter.add(Sample(float(second), [session(1, second // 5 * 600)], {}))
     assert 100 <= meter.session_rate(session(1, 1800)) <= 200
@@ -182,7 +182,7 @@ def test_nothing_is_written_into_the_library_or_over_a_file(example: ExampleLibr
     (tmp_path / "there").touch()
     (tmp_path / "link").symlink_to(example.path)
     for name, why in (
-        ("", "no file"),
+        ("", "enter the name"),
         (str(tmp_path / "there"), "exists already"),
         (str(tmp_path / "no" / "file"), "no such directory"),
         (str(tmp_path / "link" / "file"), "inside the library"),
@@ -193,16 +193,16 @@ def test_nothing_is_written_into_the_library_or_over_a_file(example: ExampleLibr
 
 
 def test_a_thread_that_hangs_keeps_nobody_from_ending() -> None:
-    threads = Threads()
+    threads = DaemonThreads()
 
     async def ask() -> None:
         assert await threads.run(lambda: 5) == 5
         with pytest.raises(ValueError, match="no"):
             await threads.run(lambda: int("no"))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(threads.run(lambda: time.sleep(30), tidy=True), 0.05)
+            await asyncio.wait_for(threads.run(lambda: time.sleep(30), join=True), 0.05)
 
     began = time.monotonic()
     asyncio.run(ask())
-    threads.finish(0.05)
+    threads.join(0.05)
     assert time.monotonic() - began < 5

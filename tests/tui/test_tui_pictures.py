@@ -4,17 +4,13 @@ Characters, not SVG: pytest-textual-snapshot needs syrupy 4, which holds pytest 
 a theme, which a new version of Textual may change.
 """
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from driver import TABS, Driver, drive
-from example_library import week
+from example_library import ExampleLibrary
 
 SESSIONS = ("enter", "16 sessions; by id")
 
-# For each picture the keys, and after each what has to be seen before the next one is pressed.
+# For each picture its keys, and after each key a text that has to be visible before the next key is pressed.
 SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "timeline": (),
     "now-drives": (SESSIONS, ("1", "OPEN SESSIONS")),
@@ -24,27 +20,17 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "live": (SESSIONS, ("5", "throughput")),
     "session": (SESSIONS, ("enter", "BLAKE3")),
     "medium": (SESSIONS, ("2", "A00003L9"), ("enter", "RELEASED")),
-    "compare": (("down", ""), ("c", "2 sessions came")),
+    "compare": (("down", ""), ("c", "2 sessions added")),
     "filter": (SESSIONS, ("f", "that day included")),
     "search": (SESSIONS, ("slash", "Search host")),
-    "verified": (SESSIONS, ("v", "every stripe unit is")),
+    "verified": (SESSIONS, ("v", "every stripe unit matches")),
     "bytes": (SESSIONS, ("end", ""), ("b", "a tar archive")),
     "members": (SESSIONS, ("end", ""), ("b", "a tar archive"), ("tab", "home/notes")),
 }
 
 
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory whose name has always the same length, and fits into the window."""
-    with tempfile.TemporaryDirectory(prefix="vtl", dir="/tmp") as name:
-        assert len(name) == len("/tmp/vtl--------")
-        yield Path(name)
-
-
 @pytest.mark.parametrize("name", SCREENS)
-def test_screens_look_as_in_their_pictures(name: str, short: Path) -> None:
-    example = week(short)
-
+def test_screens_look_as_in_their_pictures(name: str, example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.sees("gamma", "+61 KiB")  # the plot and the table
         for key, word in SCREENS[name]:
@@ -52,6 +38,6 @@ def test_screens_look_as_in_their_pictures(name: str, short: Path) -> None:
             await d.sees(word)
             if key in TABS:
                 await d.until(lambda key=key: d.is_tab(TABS[key]) and d.rows, f"tab {key}")  # type: ignore[misc]
-        await d.picture(name, short)
+        await d.picture(name, example.root)
 
     drive(example.path, story)

@@ -45,7 +45,7 @@ def test_a_snapshot_is_taken_with_one_key(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("s")
         await d.until(lambda: d.table.count == 7, "one more snapshot")
-        assert "snapshot 6 taken" in d.said
+        assert "snapshot 6 taken" in d.notifications
 
     drive(example.path, story)
     assert [snapshot.id for snapshot in snapshots(example)] == [1, 2, 3, 4, 5, 6]
@@ -53,7 +53,7 @@ def test_a_snapshot_is_taken_with_one_key(example: ExampleLibrary) -> None:
 
 def test_a_snapshot_can_be_given_a_name(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
-        await d.go("S", screen="Prompt")
+        await d.go("S", screen="PromptDialog")
         await d.press(*"friday", "enter")
         await d.until(lambda: d.table.count == 7, "one more snapshot")
 
@@ -110,11 +110,11 @@ def test_the_details_of_a_session_show_where_its_stripe_units_lie(example: Examp
 def test_sessions_are_searched_filtered_and_sorted(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
-        await d.go("slash", screen="Prompt")
-        await d.press(*"beta", "enter")
+        await d.go("slash", screen="PromptDialog")
+        await d.enter("beta")
         await d.until(lambda: d.table.count == 5, "sessions of beta")
-        await d.go("slash", screen="Prompt")
-        await d.press("ctrl+u", "enter")
+        await d.go("slash", screen="PromptDialog")
+        await d.enter("")
         await d.until(lambda: d.table.count == 16, "all sessions")
         await d.press("o")
         await d.until(lambda: "by opened_at, descending" in d.text(), "sorted")
@@ -126,7 +126,10 @@ def test_sessions_are_searched_filtered_and_sorted(example: ExampleLibrary) -> N
         await d.press("ctrl+l", *"open", "enter")
         await d.until(lambda: d.screen == "StateScreen" and d.table.count == 2, "open sessions")
         await d.go("f", screen="FilterDialog")
-        await d.press("ctrl+l", "tab", *"1", "tab", "tab", "tab", *"2026-11-18", "tab", *"2026-11-19", "enter")
+        await d.press("ctrl+l")
+        for name, value in (("drive", "1"), ("since", "2026-11-18"), ("until", "2026-11-19")):
+            d.paste(value, f"#{name}")
+        await d.press("enter")
         await d.until(lambda: d.screen == "StateScreen" and d.table.count == 2, "two days of drive 1")
 
     drive(example.path, story)
@@ -149,8 +152,8 @@ def test_a_key_in_the_last_lines_can_be_clicked(example: ExampleLibrary) -> None
     async def story(d: Driver) -> None:
         await d.sees("Compare")
         x = d.text().split("\n")[22].index("Compare")
-        await d.pilot.click("Keys", offset=(x, 0))
-        await d.until(lambda: d.screen == "Compare", "a comparison")
+        await d.pilot.click("KeyBar", offset=(x, 0))
+        await d.until(lambda: d.screen == "CompareScreen", "a comparison")
 
     drive(example.path, story)
 
@@ -158,15 +161,15 @@ def test_a_key_in_the_last_lines_can_be_clicked(example: ExampleLibrary) -> None
 def test_two_states_are_compared(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("down", "down", "space", "end")
-        await d.go("c", screen="Compare")
-        await d.until(lambda: "9 sessions came, 0 went on; 9 tape files came with 369 KiB" in d.text(), "the sums")
+        await d.go("c", screen="CompareScreen")
+        await d.until(lambda: "9 sessions added, 0 changed; 9 tape files added with 369 KiB" in d.text(), "the sums")
         assert "snapshot 1 and snapshot 4" in d.text()
         assert "library bytes 61 KiB 430 KiB +369 KiB" in d.rows
         assert "by host gamma +185 KiB" in d.rows
         assert "~ medium A00001L9 26.8 KiB, 2 files 88.4 KiB, 5 files +61.5 KiB" in d.rows
         assert any(row.startswith("+ session 13 gamma 82 KiB released") for row in d.rows)
         await d.press("n", "n", "n")
-        await d.until(lambda: d.table.selected.kind == "medium", "the media")
+        await d.until(lambda: d.table.selected_row.kind == "medium", "the media")
         await d.go("enter", screen="DetailsScreen")
 
     drive(example.path, story)
@@ -175,12 +178,12 @@ def test_two_states_are_compared(example: ExampleLibrary) -> None:
 def test_of_very_many_differences_the_first_are_listed_and_all_are_counted(
     example: ExampleLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "MOST_ROWS", 4)
+    monkeypatch.setattr(comparison, "MAX_ROWS", 4)
 
     async def story(d: Driver) -> None:
         await d.press("down", "down", "space", "end")
-        await d.go("c", screen="Compare")
-        await d.sees("9 sessions came, 0 went on; 9 tape files came with 369 KiB")
+        await d.go("c", screen="CompareScreen")
+        await d.sees("9 sessions added, 0 changed; 9 tape files added with 369 KiB")
         for kind in ("session", "tape file"):
             assert sum(row.startswith(f"+ {kind} ") for row in d.rows) == 5
             assert f"+ {kind} 5 more `vtlfs snapshot diff 1 4`" in d.rows
@@ -190,11 +193,11 @@ def test_of_very_many_differences_the_first_are_listed_and_all_are_counted(
 
 def test_a_state_is_compared_with_the_one_before_it(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
-        await d.go("c", screen="Compare")
+        await d.go("c", screen="CompareScreen")
         await d.sees("snapshot 5 and now")
-        await d.back("Timeline")
+        await d.back("TimelineScreen")
         await d.press("end", "c")
-        await d.until(lambda: "no older snapshot" in d.said, "nothing to compare with")
+        await d.until(lambda: "no older snapshot" in d.notifications, "nothing to compare with")
 
     drive(example.path, story)
 
@@ -206,14 +209,14 @@ def test_a_tape_file_is_extracted(example: ExampleLibrary, tmp_path: Path) -> No
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("e", screen="ExtractDialog")
-        await d.press("ctrl+u", *str(target), "enter")
-        await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
+        await d.enter(str(target))
+        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
         await d.back("StateScreen")
         await d.go("e", screen="ExtractDialog")
-        await d.press("ctrl+u", *str(target), "enter")
-        await d.until(lambda: "exists already" in d.words("#said"), "a refusal")
-        await d.press("ctrl+u", *str(example.disks[0] / "x"), "enter")
-        await d.until(lambda: "inside the library" in d.words("#said"), "a refusal")
+        await d.enter(str(target))
+        await d.until(lambda: "exists already" in d.label("#status"), "a refusal")
+        await d.enter(str(example.disks[0] / "x"))
+        await d.until(lambda: "inside the library" in d.label("#status"), "a refusal")
 
     drive(example.path, story)
     assert target.read_bytes() == b"later " * 10000
@@ -228,8 +231,8 @@ def test_a_medium_is_extracted_as_it_stood_at_a_snapshot(example: ExampleLibrary
         await d.tab("2")
         await d.press("down", "down")
         await d.go("e", screen="ExtractDialog")
-        await d.press("ctrl+u", *str(target), "enter")
-        await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
+        await d.enter(str(target))
+        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
 
     drive(example.path, story)
     assert target.read_bytes() == b"B" * 21000
@@ -252,12 +255,12 @@ def test_extracting_is_cancelled_and_leaves_nothing(
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("e", screen="ExtractDialog")
-        await d.press("ctrl+u", *str(out / "zeros"), "enter")
-        await d.until(lambda: d.app.screen.done, "progress")
+        await d.enter(str(out / "zeros"))
+        await d.until(lambda: d.app.screen.bytes_done, "progress")
         await d.press("escape")
-        await d.until(lambda: d.words("#said") == "cancelling", "a word")
+        await d.until(lambda: d.label("#status") == "cancelling", "a word")
         go_on.set()
-        await d.until(lambda: "cancelled; nothing was written" in d.words("#said"), "the end")
+        await d.until(lambda: "cancelled; nothing was written" in d.label("#status"), "the end")
         await d.back("StateScreen")
 
     drive(example.path, story)
@@ -283,14 +286,14 @@ def test_leaving_in_the_middle_of_extracting_leaves_nothing(
         apps.append(d.app)
         await d.go("enter", screen="StateScreen")
         await d.go("e", screen="ExtractDialog")
-        await d.press("ctrl+u", *str(out / "half"), "enter")
-        await d.until(lambda: d.app.screen.done, "progress")
+        await d.enter(str(out / "half"))
+        await d.until(lambda: d.app.screen.bytes_done, "progress")
         assert list(out.iterdir())
         await d.press("ctrl+q")
 
     drive(example.path, story)
     go_on.set()
-    apps[0].threads.finish(30)
+    apps[0].threads.join(30)
     assert not list(out.iterdir())
 
 
@@ -298,13 +301,13 @@ def test_checksums_are_verified_and_damage_is_told(example: ExampleLibrary) -> N
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("v", screen="VerifyDialog")
-        await d.until(lambda: "every stripe unit is as it was written" in d.words("#said"), "the end")
+        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
         await d.back("StateScreen")
         for file in example.disks[0].rglob("*"):
             if file.is_file() and b"later " in file.read_bytes():
                 file.write_bytes(file.read_bytes().replace(b"later", b"lAter"))
         await d.go("v", screen="VerifyDialog")
-        await d.until(lambda: "failed: session 16, stripe unit 0 on disk" in d.words("#said"), "the damage")
+        await d.until(lambda: "failed: session 16, stripe unit 0 on disk" in d.label("#status"), "the damage")
         assert d.app.is_running
 
     drive(example.path, story)
@@ -314,15 +317,15 @@ def test_the_first_bytes_and_the_members_of_an_archive_are_seen(example: Example
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("end")
-        await d.go("b", screen="BytesScreen")
-        await d.until(lambda: "a tar archive of 1 member" in d.words("#said"), "members")
+        await d.go("b", screen="PreviewScreen")
+        await d.until(lambda: "a tar archive of 1 member" in d.label("#status"), "members")
         assert d.rows[0].endswith("home/notes......")
         await d.press("tab")
         await d.until(lambda: d.rows == ["- 8.79 KiB home/notes"], "the list")
         await d.back("StateScreen")
         await d.press("home")
-        await d.go("b", screen="BytesScreen")
-        await d.until(lambda: "no tar archive" in d.words("#said"), "no members")
+        await d.go("b", screen="PreviewScreen")
+        await d.until(lambda: "no tar archive" in d.label("#status"), "no members")
         assert d.rows[0] == "00000000 6c 61 74 65 72 20 6c 61 74 65 72 20 6c 61 74 65 later later late"
 
     drive(example.path, story)
@@ -334,11 +337,11 @@ def test_the_path_in_the_mount_is_copied_if_there_is_one(example: ExampleLibrary
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("y")
-        await d.until(lambda: "not mounted" in d.said, "no mount")
+        await d.until(lambda: "not mounted" in d.notifications, "no mount")
         hold_lock(example.path, example.mount)
         await d.press("y")
         await d.until(lambda: d.app.clipboard == "/mnt/vtl/files/A00003L9/0004", "the path")
-        await d.back("Timeline")
+        await d.back("TimelineScreen")
         await d.press("end")
         await d.go("enter", screen="StateScreen")
         await d.tab("2")
@@ -352,7 +355,7 @@ def test_an_open_session_has_no_data_yet(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("down", "e")
-        await d.until(lambda: "no data that was released" in d.said, "a word")
+        await d.until(lambda: "no stored data" in d.notifications, "a word")
 
     drive(example.path, story)
 
@@ -390,15 +393,15 @@ def test_an_exported_snapshot_is_looked_at_without_its_library(example: ExampleL
     async def story(d: Driver) -> None:
         assert d.rows[0].startswith("this 2026-11-20 03:00Z tuesday.db")
         await d.press("s")
-        await d.until(lambda: "not with an exported snapshot" in d.said, "no snapshot of a snapshot")
+        await d.until(lambda: "not with an exported snapshot" in d.notifications, "no snapshot of a snapshot")
         await d.press("down", "enter")
-        await d.until(lambda: "snapshot 5: not with" in d.said, "no other state")
+        await d.until(lambda: "snapshot 5: not with" in d.notifications, "no other state")
         await d.press("home")
         await d.go("enter", screen="StateScreen")
         assert len(d.rows) == 15
         await d.go("enter", screen="DetailsScreen")
         await d.press("e")
-        await d.until(lambda: "extracting: not with" in d.said, "no data")
+        await d.until(lambda: "extracting: not with" in d.notifications, "no data")
 
     drive(file, story)
     assert file.read_bytes() == before
@@ -409,7 +412,7 @@ def test_an_error_is_shown_and_ends_nothing(example: ExampleLibrary) -> None:
         database = example.path / "tracking.db"
         database.rename(database.with_suffix(".away"))
         await d.press("r")
-        await d.until(lambda: "the tracking database is missing" in d.said, "the error")
+        await d.until(lambda: "the tracking database is missing" in d.notifications, "the error")
         database.with_suffix(".away").rename(database)
         await d.go("enter", screen="StateScreen")
 
@@ -417,7 +420,7 @@ def test_an_error_is_shown_and_ends_nothing(example: ExampleLibrary) -> None:
 
 
 WAYS: dict[str, tuple[tuple[str, ...], str]] = {
-    "timeline": ((), "Timeline"),
+    "timeline": ((), "TimelineScreen"),
     "drives": (("enter", "1"), "StateScreen"),
     "media": (("enter", "2"), "StateScreen"),
     "sessions": (("enter",), "StateScreen"),
@@ -425,8 +428,8 @@ WAYS: dict[str, tuple[tuple[str, ...], str]] = {
     "live": (("enter", "5"), "StateScreen"),
     "a snapshot": (("end", "enter"), "StateScreen"),
     "details": (("enter", "enter"), "DetailsScreen"),
-    "comparison": (("c",), "Compare"),
-    "bytes": (("enter", "b"), "BytesScreen"),
+    "comparison": (("c",), "CompareScreen"),
+    "bytes": (("enter", "b"), "PreviewScreen"),
 }
 
 
@@ -468,7 +471,7 @@ def test_a_key_is_pressed_by_its_name_in_the_command_palette(example: ExampleLib
         await d.go("enter", screen="StateScreen")
         await d.press("ctrl+p")
         await d.until(lambda: d.screen == "CommandPalette" and isinstance(d.app.screen.focused, Input), "the palette")
-        await d.press(*"verify")
+        d.paste("verify")
         found = d.app.screen.query_one(CommandList)
         await d.until(lambda: found.highlighted == 0 and "Verify" in str(found.get_option_at_index(0).prompt), "it")
         await d.press("enter")
@@ -484,8 +487,8 @@ def test_a_snapshot_that_is_pruned_while_it_is_looked_at_is_told(example: Exampl
         with closing(example.library.tracking()) as tracking, tracking.transaction():
             store.remove(tracking, [1])
         await d.press("2")
-        await d.until(lambda: "no snapshot 1;" in d.said, "an error")
-        await d.back("Timeline")
+        await d.until(lambda: "no snapshot 1;" in d.notifications, "an error")
+        await d.back("TimelineScreen")
         await d.until(lambda: [row.split()[0] for row in d.rows] == ["now", "5", "4", "3", "2"], "those that are left")
         await d.go("enter", screen="StateScreen")
 
@@ -502,8 +505,8 @@ def test_a_disk_that_is_full_is_told_and_no_part_of_a_file_is_left(example: Exam
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("e", screen="ExtractDialog")
-        await d.press("ctrl+u", *str(small / "later"), "enter")
-        await d.until(lambda: "No space left on device" in d.words("#said"), "the reason")
+        await d.enter(str(small / "later"))
+        await d.until(lambda: "No space left on device" in d.label("#status"), "the reason")
         await d.back("StateScreen")
 
     try:
@@ -538,17 +541,17 @@ def test_light_and_dark(example: ExampleLibrary) -> None:
 def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("down", "down")
-        assert d.table.selected.number == 4
+        assert d.table.selected_row.state == 4
         await d.press("s")
         await d.until(lambda: d.table.count == 7, "one more snapshot")
-        assert d.table.selected.number == 4
+        assert d.table.selected_row.state == 4
 
     drive(example.path, story)
 
 
 def test_names_that_would_steer_the_terminal_are_only_shown(example: ExampleLibrary) -> None:
     example.write(at(6, 1), at(6, 2), MEDIA[0], b"x", program="[b]\x1b[2J[/x]")
-    example.take(at(6, 3), "[red]name[/blue]")
+    example.take_snapshot(at(6, 3), "[red]name[/blue]")
 
     async def story(d: Driver) -> None:
         await d.sees("[red]name[/blue]")

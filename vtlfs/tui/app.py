@@ -1,31 +1,50 @@
-"""The application: its first screen, its keys, and how it looks on the terminal at hand."""
+"""The application: it opens every screen and dialog, for the messages that the pages post.
+
+Textual runs it in the main thread, in one event loop; blocking work goes to `DaemonThreads`.
+"""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from vtlfs.tui.screens.timeline import Timeline
+from vtlfs.tui.format import printable
+from vtlfs.tui.screens.compare import CompareScreen
+from vtlfs.tui.screens.details import DetailsScreen
+from vtlfs.tui.screens.filter import FilterDialog
+from vtlfs.tui.screens.page import DataPage, Page
+from vtlfs.tui.screens.preview import PreviewScreen
+from vtlfs.tui.screens.prompt import PromptDialog
+from vtlfs.tui.screens.read_dialogs import ExtractDialog, VerifyDialog
+from vtlfs.tui.screens.state import StateScreen
+from vtlfs.tui.screens.timeline import TimelineScreen
 from vtlfs.tui.source import Source
-from vtlfs.tui.threads import Threads
+from vtlfs.tui.threads import DaemonThreads
 from vtlfs.tui.widgets.table import Table
 
-PATIENCE_SECONDS = 5.0  # at the end, for a file that is half written to be removed
-LIGHT_BACKGROUNDS = {"7", "15"}  # the colours of COLORFGBG that are light
+CLEANUP_SECONDS = 5.0  # at the end, for a thread to remove the file that it has not completed
+LIGHT_BACKGROUNDS = {"7", "15"}  # colours in COLORFGBG
+OPPOSITE_THEMES = {
+    "textual-dark": "textual-light",
+    "textual-light": "textual-dark",
+    "ansi-dark": "ansi-light",
+    "ansi-light": "ansi-dark",
+}
 
 
 class Browser(App[None]):
-    """Looks at a library, or at an exported snapshot."""
+    """Shows a library, or an exported snapshot."""
 
     TITLE = "vtlfs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
-        Binding("t", "other_theme", "Light/dark"),
+        Binding("t", "toggle_theme", "Light/dark"),
         Binding("ctrl+p", "command_palette", "Commands", priority=True),
     ]
     CSS = """
@@ -38,41 +57,109 @@ class Browser(App[None]):
     def __init__(self, source: Source, theme: str | None = None) -> None:
         super().__init__()
         self.source = source
-        self.threads = Threads()
+        self.threads = DaemonThreads()
         self.theme = theme or theme_for(os.environ)
 
     def on_mount(self) -> None:
         """Begin with the timeline."""
-        self.push_screen(Timeline())
+        self.push_screen(TimelineScreen(self.source, self.threads))
 
-    def action_other_theme(self) -> None:
+    @on(TimelineScreen.OpenState)
+    def open_state(self, event: TimelineScreen.OpenState) -> None:
+        """Open one state of the library."""
+        self.push_screen(StateScreen(self.source, self.threads, event.state, event.taken_at))
+
+    @on(TimelineScreen.CompareStates)
+    def compare_states(self, event: TimelineScreen.CompareStates) -> None:
+        """Open the comparison of two states."""
+        self.push_screen(CompareScreen(self.source, self.threads, event.earlier, event.later))
+
+    @on(DataPage.ShowDetails)
+    def show_details(self, event: DataPage.ShowDetails) -> None:
+        """Open the details of a row, unless the person has left the page while they were loaded."""
+        page = event.page
+        if page.is_current:
+            self.push_screen(DetailsScreen(self.source, self.threads, event.details, page.state, page.state_name))
+
+    @on(DataPage.ShowPreview)
+    def show_preview(self, event: DataPage.ShowPreview) -> None:
+        """Open the preview of stored data."""
+        self.push_screen(PreviewScreen(self.source, self.threads, event.target, event.state))
+
+    @on(DataPage.Extract)
+    def extract(self, event: DataPage.Extract) -> None:
+        """Ask for a file, then extract stored data to it."""
+        self.push_screen(ExtractDialog(self.source, self.threads, event.target, event.state))
+
+    @on(DataPage.Verify)
+    def verify(self, event: DataPage.Verify) -> None:
+        """Verify stored data."""
+        self.push_screen(VerifyDialog(self.source, self.threads, event.target, event.state))
+
+    @on(DataPage.CopyPath)
+    def copy_path(self, event: DataPage.CopyPath) -> None:
+        """Copy a path through the terminal, and show it."""
+        self.copy_to_clipboard(event.path)
+        self.notify(printable(event.path), title="Copied", markup=False)
+
+    @on(Page.NameSnapshot)
+    def name_snapshot(self, event: Page.NameSnapshot) -> None:
+        """Ask for the name of a snapshot, then have the page take it."""
+
+        def take(name: str | None) -> None:
+            if name:
+                event.page.take_snapshot(name)
+
+        self.push_screen(PromptDialog("Take a snapshot", "Its name"), take)
+
+    @on(StateScreen.SearchSessions)
+    def search_sessions(self, event: StateScreen.SearchSessions) -> None:
+        """Ask for a text, then have the pane search for it."""
+
+        def search(text: str | None) -> None:
+            if text is not None:
+                event.pane.search(text)
+
+        title = "Search host, program, medium or session; empty for all"
+        self.push_screen(PromptDialog(title, "text", event.pane.session_query.text or ""), search)
+
+    @on(StateScreen.FilterSessions)
+    def filter_sessions(self, event: StateScreen.FilterSessions) -> None:
+        """Ask for a query, then have the pane show its sessions."""
+        pane = event.pane
+        self.push_screen(
+            FilterDialog(pane.session_query), lambda query: None if query is None else pane.change_query(query)
+        )
+
+    def action_toggle_theme(self) -> None:
         """Change between dark and light."""
-        pairs = {"textual-dark": "textual-light", "ansi-dark": "ansi-light"}
-        pairs |= {light: dark for dark, light in pairs.items()}
-        self.theme = pairs.get(self.theme, "textual-dark")
+        self.theme = OPPOSITE_THEMES.get(self.theme, "textual-dark")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Offer every key's action in the command palette, beside Textual's own."""
+        """Offer every key's action in the command palette, beside Textual's own commands."""
         yield from super().get_system_commands(screen)
         for key, active in screen.active_bindings.items():
             binding = active.binding
-            is_ours = binding.show or isinstance(active.node, Table)  # not Textual's own for moving the focus
+            is_ours = binding.show or isinstance(active.node, Table)  # leaves out Textual's keys for moving the focus
             if active.enabled and is_ours and binding.description and binding.action != "command_palette":
                 run = partial(self.run_action, binding.action, default_namespace=active.node)
                 yield SystemCommand(binding.description, f"the key {self.get_key_display(binding)} ({key})", run)
 
 
-def theme_for(environment: "os._Environ[str] | dict[str, str]") -> str:
-    """Return the theme that suits the terminal: its own colours where it has few, light where it says it is light."""
-    light = environment.get("COLORFGBG", "").rpartition(";")[2] in LIGHT_BACKGROUNDS
-    many = environment.get("COLORTERM") in ("truecolor", "24bit") or "256" in environment.get("TERM", "")
-    return f"{'textual' if many else 'ansi'}-{'light' if light else 'dark'}"
+def theme_for(environment: Mapping[str, str]) -> str:
+    """Return the theme that suits the terminal.
+
+    A terminal with few colours gets its own 16; one that says that its background is light gets a light theme.
+    """
+    has_light_background = environment.get("COLORFGBG", "").rpartition(";")[2] in LIGHT_BACKGROUNDS
+    has_many_colours = environment.get("COLORTERM") in ("truecolor", "24bit") or "256" in environment.get("TERM", "")
+    return f"{'textual' if has_many_colours else 'ansi'}-{'light' if has_light_background else 'dark'}"
 
 
 def run(path: Path, theme: str | None = None) -> None:
-    """Run the application until its end. Raises LibraryError where there is nothing to look at."""
+    """Run the application until the person quits. Raises LibraryError if the path can't be opened."""
     browser = Browser(Source.open(path), theme)
     try:
         browser.run()
     finally:
-        browser.threads.finish(PATIENCE_SECONDS)
+        browser.threads.join(CLEANUP_SECONDS)

@@ -1,10 +1,12 @@
-"""A difference as rows of a table."""
+"""The comparison of two states, as rows of a table: totals first, then each difference.
+
+Worker threads call `compare`, which may block; the compare screen reads the rows.
+"""
 
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vtlfs.engine.tracking.database import Tracking
@@ -16,34 +18,37 @@ from vtlfs.tui import format as fmt
 from vtlfs.tui.details import Details
 from vtlfs.tui.source import Source, Target
 
-MOST_ROWS = 10_000  # of each kind: what is held in memory
+MAX_ROWS = 10_000  # of each kind, since all differences are held in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line. `sign`: + came, - went, ~ changed, nothing for a sum."""
+    """One line. `sign`: + added, - removed, ~ changed, empty for a total.
+
+    `details` queries what the details screen shows of the row, in the later state.
+    """
 
     sign: str
     kind: str
     name: str
     before: str
     after: str
-    more: str = ""
+    change: str = ""
     target: Target | None = None
     details: Callable[[Tracking], Details] | None = None
 
 
 class Rows(Sequence[Row]):
-    """All rows; each is made when it is looked at."""
+    """All rows, in sections of one kind and sign. Each row is built when the table draws it."""
 
-    def __init__(self, parts: Iterable[tuple[Sequence[Any], Callable[[Any], Row]]]) -> None:
-        """Each part: what is different, and what makes a row of one of these."""
-        self._parts = [part for part in parts if part[0]]
+    def __init__(self, sections: Iterable[tuple[Sequence[Any], Callable[[Any], Row]]]) -> None:
+        """Each section is a sequence of differences, and the function that builds a row from one of them."""
+        self._sections = [section for section in sections if section[0]]
         self.starts: list[int] = []
         self._count = 0
-        for things, _ in self._parts:
+        for items, _ in self._sections:
             self.starts.append(self._count)
-            self._count += len(things)
+            self._count += len(items)
 
     def __len__(self) -> int:
         return self._count
@@ -51,123 +56,124 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        part = bisect_right(self.starts, index) - 1
-        things, row = self._parts[part]
-        return row(things[index - self.starts[part]])
+        section = bisect_right(self.starts, index) - 1
+        items, build = self._sections[section]
+        return build(items[index - self.starts[section]])
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Rows, and a line that sums them up."""
+    """The rows, and a line that sums them up."""
 
     rows: Rows
     summary: str
 
 
 def compare(source: Source, earlier: int, later: int | None) -> Comparison:
-    """Compare two states. May block, for as long as there are differences. Raises VtlfsError."""
-    library = source.require("comparing")
-    found = difference(library, earlier, later, limit=MOST_ROWS)
+    """Compare two states. Blocks for longer the more differences there are. Raises VtlfsError."""
+    library = source.require_library("comparing")
+    found = difference(library, earlier, later, limit=MAX_ROWS)
     with source.tracking(earlier) as tracking:
         before = browse.counters(tracking)
     with source.tracking(later) as tracking:
         after = browse.counters(tracking)
-    totals = zip(("media", "sessions", "bytes"), before, after, strict=True)
-    return Comparison(
-        rows_of(found, list(totals), f"`vtlfs snapshot diff {earlier} {later or 'now'}`"), _summary(found)
-    )
+    totals = list(zip(("media", "sessions", "bytes"), before, after, strict=True))
+    command = f"`vtlfs snapshot diff {earlier} {later or 'now'}`"
+    return Comparison(rows_of(found, totals, command), _summary(found))
 
 
-def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]] = (), rest: str = "") -> Rows:
-    """Return the totals and sums first, then what is different, kind by kind, the longest lists last.
+def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]], command: str) -> Rows:
+    """Return the totals first, then the differences, kind by kind, the kinds that grow longest last.
 
-    `rest`: where to find what a list has no room for.
+    `command` is what the person can run to see the differences for which a section has no room.
     """
-    parts: list[tuple[Sequence[Any], Callable[[Any], Row]]] = [
+    sections: list[tuple[Sequence[Any], Callable[[Any], Row]]] = [
         (totals, lambda total: _total(*total)),
-        (_largest(found.bytes_by_host), lambda sum_: _sum("by host", *sum_)),
-        (_largest(found.bytes_by_drive), lambda sum_: _sum("by drive", *sum_)),
+        (_largest_first(found.bytes_by_host), lambda item: _bytes_added("by host", *item)),
+        (_largest_first(found.bytes_by_drive), lambda item: _bytes_added("by drive", *item)),
     ]
 
-    def add(kind: str, sign: str, things: Sequence[Any], count: int, make: Callable[[Any], Row]) -> None:
-        parts.append((things, make))
-        if hidden := count - len(things):
-            parts.append(([hidden], lambda more: Row(sign, kind, f"{more:,} more", "", rest)))
+    def add(kind: str, sign: str, items: Sequence[Any], count: int, build: Callable[[Any], Row]) -> None:
+        sections.append((items, build))
+        if hidden := count - len(items):
+            sections.append(([hidden], lambda more: Row(sign, kind, f"{more:,} more", "", command)))
 
-    def add_all(kind: str, changes: Changes[Any], make: Callable[[str, Any, Any], Row]) -> None:
-        add(kind, "~", changes.changed, changes.count_changed, lambda change: make("~", change.before, change.after))
-        add(kind, "+", changes.came, changes.count_came, lambda thing: make("+", None, thing))
-        add(kind, "-", changes.went, changes.count_went, lambda thing: make("-", thing, None))
+    def add_all(kind: str, changes: Changes[Any], build: Callable[[str, Any, Any], Row]) -> None:
+        add(kind, "~", changes.changed, changes.count_changed, lambda change: build("~", change.before, change.after))
+        add(kind, "+", changes.came, changes.count_came, lambda item: build("+", None, item))
+        add(kind, "-", changes.went, changes.count_went, lambda item: build("-", item, None))
 
     add_all("medium", found.media, _medium)
     add_all("disk", found.disks, _disk)
     add_all("drive", found.drives, _drive)
     add_all("session", found.sessions, _session)
     add("tape file", "+", found.tape_files, found.count_tape_files, _tape_file)
-    return Rows(parts)
+    return Rows(sections)
 
 
 def _summary(found: Difference) -> str:
-    sessions = f"{fmt.count(found.sessions.count_came, 'session')} came, {found.sessions.count_changed:,} went on"
+    sessions = f"{fmt.count(found.sessions.count_came, 'session')} added, {found.sessions.count_changed:,} changed"
     size = fmt.size(sum(found.bytes_by_host.values()))
-    return f"{sessions}; {fmt.count(found.count_tape_files, 'tape file')} came with {size}"
+    return f"{sessions}; {fmt.count(found.count_tape_files, 'tape file')} added with {size}"
 
 
-def _sum(kind: str, name: object, size: int) -> Row:
-    return Row("", kind, str(name), "", "", fmt.gain(size, sized=True))
-
-
-def _largest(sizes: "Counter[Any]") -> list[tuple[Any, int]]:
+def _largest_first(sizes: "Counter[Any]") -> list[tuple[Any, int]]:
     return sorted(sizes.items(), key=lambda item: (-item[1], str(item[0])))
 
 
-def _total(what: str, before: int, after: int) -> Row:
-    if what == "bytes":
-        return Row("", "library", what, fmt.size(before), fmt.size(after), fmt.gain(after - before, sized=True))
-    return Row("", "library", what, f"{before:,}", f"{after:,}", fmt.gain(after - before))
+def _bytes_added(kind: str, name: object, size: int) -> Row:
+    return Row("", kind, str(name), "", "", fmt.delta(size, in_bytes=True))
+
+
+def _total(name: str, before: int, after: int) -> Row:
+    if name == "bytes":
+        return Row("", "library", name, fmt.size(before), fmt.size(after), fmt.delta(after - before, in_bytes=True))
+    return Row("", "library", name, f"{before:,}", f"{after:,}", fmt.delta(after - before))
 
 
 def _tape_file(tape_file: TapeFile) -> Row:
     target = Target(tape_file.medium, tape_file.number)
-    size = fmt.gain(tape_file.bytes, sized=True)
-    show = partial(_of_session, tape_file.session)
-    return Row("+", "tape file", str(target), "", f"of {tape_file.host}", size, target, show)
+    size = fmt.delta(tape_file.bytes, in_bytes=True)
+    return Row(
+        *("+", "tape file", str(target), "", f"of {tape_file.host}", size, target),
+        lambda tracking: details.of_session(tracking, tape_file.session),
+    )
 
 
 def _medium(sign: str, before: Medium | None, after: Medium | None) -> Row:
     medium = after or before
     assert medium is not None
 
-    def text(found: Medium | None) -> str:
-        return "" if found is None else f"{fmt.size(found.bytes)}, {fmt.count(found.tape_files, 'file')}"
+    def text(state: Medium | None) -> str:
+        return "" if state is None else f"{fmt.size(state.bytes)}, {fmt.count(state.tape_files, 'file')}"
 
-    more = _gain(before.bytes if before else 0, after.bytes if after else 0)
-    target = Target(medium.barcode, None) if after else None
-    show = partial(_of_medium, medium.barcode) if after else None
-    return Row(sign, "medium", medium.barcode, text(before), text(after), more, target, show)
+    change = _growth(before.bytes if before else 0, after.bytes if after else 0)
+    row = Row(sign, "medium", medium.barcode, text(before), text(after), change)
+    if after is None:
+        return row
+    return replace(
+        row,
+        target=Target(after.barcode, None),
+        details=lambda tracking: details.of_medium(tracking, after.barcode),
+    )
 
 
 def _session(sign: str, before: Session | None, after: Session | None) -> Row:
     session = after or before
     assert session is not None
 
-    def text(found: Session | None) -> str:
-        if found is None:
-            return ""
-        return f"{found.host} {fmt.size(found.bytes)} {found.state}"
+    def text(state: Session | None) -> str:
+        return "" if state is None else f"{state.host} {fmt.size(state.bytes)} {state.state}"
 
-    more = _gain(before.bytes if before else 0, after.bytes if after else 0)
-    target = details.target_of(session) if after else None
-    show = partial(_of_session, session.id) if after else None
-    return Row(sign, "session", str(session.id), text(before), text(after), more, target, show)
-
-
-def _of_session(number: int, tracking: Tracking) -> Details:
-    return details.of_session(tracking, number)
-
-
-def _of_medium(barcode: str, tracking: Tracking) -> Details:
-    return details.of_medium(tracking, barcode)
+    change = _growth(before.bytes if before else 0, after.bytes if after else 0)
+    row = Row(sign, "session", str(session.id), text(before), text(after), change)
+    if after is None:
+        return row
+    return replace(
+        row,
+        target=details.target_of(after),
+        details=lambda tracking: details.of_session(tracking, after.id),
+    )
 
 
 def _drive(sign: str, before: Drive | None, after: Drive | None) -> Row:
@@ -187,11 +193,11 @@ def _disk(sign: str, before: DiskRecord | None, after: DiskRecord | None) -> Row
 
     disk = after or before
     assert disk is not None
-    taken = ""
+    used = ""
     if before is not None and after is not None and before.free is not None and after.free is not None:
-        taken = _gain(after.free, before.free)
-    return Row(sign, "disk", str(disk.number), text(before), text(after), taken)
+        used = _growth(after.free, before.free)  # a disk's use grows by what its free space shrinks
+    return Row(sign, "disk", str(disk.number), text(before), text(after), used)
 
 
-def _gain(before: int | None, after: int | None) -> str:
-    return fmt.gain((after or 0) - (before or 0), sized=True)
+def _growth(before: int, after: int) -> str:
+    return fmt.delta(after - before, in_bytes=True)

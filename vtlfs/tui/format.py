@@ -1,42 +1,42 @@
-"""How values look in the window. Pure."""
+"""Values as texts for the terminal UI: sizes, times, rates and bars for people. Pure functions."""
 
 from vtlfs.model import format_size
 
-BAR = 10  # columns of a bar that shows how full something is
+BAR_COLUMNS = 10
 
 
 def printable(value: object) -> str:
-    """Return the value's text with everything escaped that would steer a terminal; None is a dash."""
+    """Return the value as text, with every character escaped that would steer a terminal; a dash for None."""
     if value is None:
         return "-"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def time(value: str | None) -> str:
-    """Return a time of the product to the second."""
+    """Return a time of the tracking database, to the second."""
     return "-" if value is None else f"{value[:10]} {value[11:19]}Z"
 
 
 def minute(value: str | None) -> str:
-    """Return a time of the product to the minute."""
+    """Return a time of the tracking database, to the minute."""
     return "-" if value is None else f"{value[:10]} {value[11:16]}Z"
 
 
 def size(value: int | None) -> str:
-    """Return a size for people."""
+    """Return bytes in a binary unit."""
     return "-" if value is None else format_size(value)
 
 
 def rate(value: float) -> str:
-    """Return bytes per second for people."""
+    """Return bytes per second in a binary unit; a dash for none."""
     return f"{format_size(int(value))}/s" if value else "-"
 
 
-def gain(value: int, *, sized: bool = False) -> str:
-    """Return a difference with its sign, empty for none."""
+def delta(value: int, *, in_bytes: bool = False) -> str:
+    """Return a difference with its sign; an empty text for zero."""
     if value == 0:
         return ""
-    shown = format_size(abs(value)) if sized else f"{abs(value):,}"
+    shown = format_size(abs(value)) if in_bytes else f"{abs(value):,}"
     return f"{'+' if value > 0 else '-'}{shown}"
 
 
@@ -46,11 +46,11 @@ def count(number: int, noun: str) -> str:
 
 
 def bar(part: int | None, whole: int | None) -> str:
-    """Return a bar and the percentage; a dash where there is no whole."""
+    """Return a bar that shows how full something is, and the percentage; a dash if the whole is unknown or zero."""
     if not whole or part is None:
         return "-"
     share = min(1.0, max(0.0, part / whole))
-    full = round(share * BAR)
-    if part and not full:
-        return f"▏{' ' * (BAR - 1)} {share:4.0%}"
-    return f"{'█' * full}{'░' * (BAR - full)} {share:4.0%}"
+    full = round(share * BAR_COLUMNS)
+    if part and not full:  # a little is not the same as nothing
+        return f"▏{' ' * (BAR_COLUMNS - 1)} {share:4.0%}"
+    return f"{'█' * full}{'░' * (BAR_COLUMNS - full)} {share:4.0%}"

@@ -1,4 +1,7 @@
-"""A file that is there only when it is whole, and never in place of another, nor in the library itself."""
+"""The file to which the UI extracts. It appears only when it is complete, replaces no file, and is outside the library.
+
+The extract dialog checks the name with `resolve`, in the event loop; its worker thread writes within `create`.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,23 +14,26 @@ from vtlfs.errors import VtlfsError
 
 
 def resolve(library: Library, name: str) -> Path:
-    """Return the path of a new file. Raises VtlfsError where there is one, or where it could harm the library."""
+    """Return the path of a new file. Raises VtlfsError if the file exists, or if it would be inside the library."""
     if not name:
-        raise VtlfsError("an empty name is no file")
+        raise VtlfsError("enter the name of a new file")
     path = Path(os.path.realpath(os.path.expanduser(name)))
     if os.path.lexists(path):
-        raise VtlfsError(f"{path}: exists already; extract to a new file")
+        raise _exists(path)
     if not path.parent.is_dir():
         raise VtlfsError(f"{path.parent}: no such directory")
     for forbidden in (library.path, *library.config.disks):
         if path.is_relative_to(os.path.realpath(forbidden)):
-            raise VtlfsError(f"{path}: is inside the library ({forbidden}); extract to a place outside")
+            raise VtlfsError(f"{path}: is inside the library ({forbidden}); extract to a file outside")
     return path
 
 
 @contextmanager
 def create(path: Path) -> Iterator[Callable[[memoryview], None]]:
-    """Yield what writes to the file, which gets its name when the block has ended well; otherwise nothing is left."""
+    """Yield a function that appends to a temporary file, which gets its name if the block ends without an error.
+
+    After an error nothing is left. Raises VtlfsError if another file has taken the name in the meantime.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
@@ -41,12 +47,16 @@ def create(path: Path) -> Iterator[Callable[[memoryview], None]]:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            raise VtlfsError(f"{path}: exists already; extract to a new file") from None
+            raise _exists(path) from None
         except OSError:  # a file system without hard links
             if os.path.lexists(path):
-                raise VtlfsError(f"{path}: exists already; extract to a new file") from None
+                raise _exists(path) from None
             temporary.rename(path)
         sync_directory(path.parent)
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
+
+
+def _exists(path: Path) -> VtlfsError:
+    return VtlfsError(f"{path}: exists already; extract to a new file")

@@ -1,7 +1,9 @@
-"""How fast open sessions and disks are, from what the mounts write down every second. Without a clock.
+"""Rates of open sessions and of disks, from the live figures that each mount writes down every second.
 
-Nothing is asked of a mount itself, so a live view can't disturb a stream, nor hang with a mount that hangs. Of a mount
-without figures there is what it recorded at its checkpoints: rates of its sessions, over a longer time, and no disks.
+The live pane takes a sample in a worker thread, and adds it to its `RateMeter` in the event loop. The mount itself is
+never asked, so a live view can neither disturb a stream nor hang with the mount. If a mount's figures can't be read,
+the checkpoints in the tracking database take their place: they give rates of sessions, over a longer time, and none of
+disks.
 """
 
 from collections import deque
@@ -14,105 +16,118 @@ from vtlfs.engine.live import LiveStats
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session
 
-WINDOW_SECONDS = 3.0  # of a session's rate; a kernel hands over what it has cached in bursts
-MARGIN_SECONDS = 1.0  # by which a window is longer than the time between two checkpoints
-STALE_SECONDS = 2.5  # after which a mount that has said nothing new is taken to do nothing
-KEPT = 600  # seconds of throughput
+WINDOW_SECONDS = 3.0  # over which a session's rate is averaged: a kernel writes back its page cache in bursts
+MARGIN_SECONDS = 1.0  # added to the time between two checkpoints, so that every window spans at least one
+STALE_SECONDS = 2.5  # a mount whose figures have not changed for so long is shown as idle
+HISTORY_SECONDS = 600  # for which the rates of a disk are kept
 
-Rates = tuple[float, float]  # bytes per second that are written and read
+DiskRate = tuple[float, float]  # bytes per second, written and read
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was found at a time: the open sessions, and the figures of each mount that has them."""
+    """The open sessions, and the figures of each mount, at `at`: seconds of a monotonic clock."""
 
     at: float
     sessions: list[Session]
     mounts: Mapping[int, LiveStats]
 
 
-def take(tracking: Tracking, library: Path, at: float) -> Sample:
-    """Look at the database and at the mounts' figures. May block."""
-    found = {mount.id: told for mount in tracking.mounts() if (told := live.read(library, mount.id)) is not None}
+def take_sample(tracking: Tracking, library: Path, at: float) -> Sample:
+    """Read the open sessions from the tracking database, and the figures of all mounts. May block."""
+    mounts = {mount.id: stats for mount in tracking.mounts() if (stats := live.read(library, mount.id)) is not None}
     sessions = []
     for number in tracking.open_session_ids():
         session = tracking.session(number)
-        told = found.get(session.mount)
-        if told is not None and number in told.sessions:
-            size, requests = told.sessions[number]
+        stats = mounts.get(session.mount)
+        if stats is not None and number in stats.sessions:
+            size, requests = stats.sessions[number]
             session = replace(session, bytes=size, requests=requests)
         sessions.append(session)
-    return Sample(at, sessions, found)
+    return Sample(at, sessions, mounts)
 
 
 @dataclass(slots=True)
-class _Track:
-    """The latest figures of one mount, and when the newest of them came."""
+class _MountHistory:
+    """The figures of one mount within the window, oldest first, and when the newest of them were seen."""
 
     window: float
-    seen: deque[LiveStats] = field(default_factory=deque)
-    came: float = 0.0
+    stats: deque[LiveStats] = field(default_factory=deque)
+    changed_at: float = 0.0
 
-    def add(self, told: LiveStats, at: float) -> None:
-        if self.seen and told.at == self.seen[-1].at:
+    def add(self, newest: LiveStats, at: float) -> None:
+        if self.stats and newest.at == self.stats[-1].at:
             return
-        if self.seen and told.at < self.seen[-1].at:  # of a monotonic clock of another boot: nothing can be counted on
-            self.seen.clear()
-        self.seen.append(told)
-        self.came = at
-        while len(self.seen) > 2 and self.seen[1].at <= told.at - self.window:
-            self.seen.popleft()
+        if self.stats and newest.at < self.stats[-1].at:  # the machine was rebooted: its clock and counters began anew
+            self.stats.clear()
+        self.stats.append(newest)
+        self.changed_at = at
+        while len(self.stats) > 2 and self.stats[1].at <= newest.at - self.window:
+            self.stats.popleft()
 
     def session_rate(self, number: int) -> float:
-        first, last = self.seen[0], self.seen[-1]
+        first, last = self.stats[0], self.stats[-1]
         span = last.at - first.at
         return max(0, last.sessions.get(number, (0, 0))[0] - first.sessions.get(number, (0, 0))[0]) / (span or 1)
 
-    def disk_rates(self) -> dict[int, Rates]:
-        """Return what each disk did between the two newest figures."""
-        if len(self.seen) < 2:
+    def disk_rates(self) -> dict[int, DiskRate]:
+        """Return the rates of each disk between the two newest figures."""
+        if len(self.stats) < 2:
             return {}
-        before, last = self.seen[-2], self.seen[-1]
+        before, last = self.stats[-2], self.stats[-1]
+        span = last.at - before.at
         rates = {}
         for disk, (written, read) in last.disks.items():
             old_written, old_read = before.disks.get(disk, (0, 0))
-            rates[disk] = ((written - old_written) / (last.at - before.at), (read - old_read) / (last.at - before.at))
+            rates[disk] = ((written - old_written) / span, (read - old_read) / span)
         return rates
 
 
 @dataclass(slots=True)
-class Meter:
-    """FairSemaphore samples into rates. `checkpoint`: seconds between two of them."""
+class RateMeter:
+    """Turns samples into rates. `checkpoint_seconds` is the time between two checkpoints of a mount."""
 
-    checkpoint: float
-    _tracks: dict[int, _Track] = field(default_factory=dict)
-    _disks: dict[int, deque[Rates]] = field(default_factory=dict)
+    checkpoint_seconds: float
+    _mounts: dict[int, _MountHistory] = field(default_factory=dict)
+    _disks: dict[int, deque[DiskRate]] = field(default_factory=dict)
     _stale: set[int] = field(default_factory=set)
 
     def add(self, sample: Sample) -> None:
-        """Take in the newest sample."""
-        told = dict(sample.mounts)
-        for number in {session.mount for session in sample.sessions} - told.keys():
-            known = {found.id: (found.bytes, found.requests) for found in sample.sessions if found.mount == number}
-            told[number] = LiveStats(sample.at, known, {})
-        for number, figures_ in told.items():
-            window = WINDOW_SECONDS if number in sample.mounts else self.checkpoint + MARGIN_SECONDS
-            self._tracks.setdefault(number, _Track(window)).add(figures_, sample.at)
-        self._tracks = {number: track for number, track in self._tracks.items() if number in told}
-        self._stale = {number for number, track in self._tracks.items() if sample.at - track.came > STALE_SECONDS}
-        sums: dict[int, Rates] = {}
-        for number in self._tracks.keys() - self._stale:
-            for disk, (written, read) in self._tracks[number].disk_rates().items():
+        """Add the newest sample."""
+        stats = dict(sample.mounts) | self._stats_from_checkpoints(sample)
+        for mount, newest in stats.items():
+            window = WINDOW_SECONDS if mount in sample.mounts else self.checkpoint_seconds + MARGIN_SECONDS
+            self._mounts.setdefault(mount, _MountHistory(window)).add(newest, sample.at)
+        self._mounts = {mount: history for mount, history in self._mounts.items() if mount in stats}
+        self._stale = {
+            mount for mount, history in self._mounts.items() if sample.at - history.changed_at > STALE_SECONDS
+        }
+        self._add_disk_rates()
+
+    @staticmethod
+    def _stats_from_checkpoints(sample: Sample) -> dict[int, LiveStats]:
+        """Return figures of the mounts that have open sessions and no live figures."""
+        stats = {}
+        for mount in {session.mount for session in sample.sessions} - sample.mounts.keys():
+            sessions = {found.id: (found.bytes, found.requests) for found in sample.sessions if found.mount == mount}
+            stats[mount] = LiveStats(sample.at, sessions, {})
+        return stats
+
+    def _add_disk_rates(self) -> None:
+        """Append to each disk's history the sum of what all mounts do with that disk."""
+        sums: dict[int, DiskRate] = {}
+        for mount in self._mounts.keys() - self._stale:
+            for disk, (written, read) in self._mounts[mount].disk_rates().items():
                 before = sums.get(disk, (0.0, 0.0))
                 sums[disk] = (before[0] + written, before[1] + read)
         for disk in sums.keys() | self._disks.keys():
-            self._disks.setdefault(disk, deque(maxlen=KEPT)).append(sums.get(disk, (0.0, 0.0)))
+            self._disks.setdefault(disk, deque(maxlen=HISTORY_SECONDS)).append(sums.get(disk, (0.0, 0.0)))
 
     def session_rate(self, session: Session) -> float:
         """Return the session's bytes per second."""
-        track = self._tracks.get(session.mount)
-        return 0.0 if track is None or session.mount in self._stale else track.session_rate(session.id)
+        history = self._mounts.get(session.mount)
+        return 0.0 if history is None or session.mount in self._stale else history.session_rate(session.id)
 
-    def disk_rates(self, disk: int) -> list[Rates]:
-        """Return what the disk did in each second, the oldest first; at least one."""
+    def disk_rates(self, disk: int) -> list[DiskRate]:
+        """Return the rates of the disk in each second, the oldest first; at least one."""
         return list(self._disks.get(disk, ())) or [(0.0, 0.0)]

@@ -1,11 +1,13 @@
-"""What the UI looks at: a library, or an exported snapshot that is a file of its own. Its methods may block.
+"""What the UI shows: a library, or an exported snapshot, which is a single file.
 
-Called from worker threads; each call opens the tracking database for itself, so nothing is shared between them.
+Worker threads call these methods, and each may block. Each call opens the tracking database for itself, so that threads
+share no connection.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vtlfs.engine.library import Library
@@ -15,19 +17,19 @@ from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
 from vtlfs.snap import store, view
 
-NOW = None  # the number of the present, where snapshots have theirs
+NOW = None  # the present, in place of a snapshot's number
 
 
 class NotInAnExport(VtlfsError):
-    """An exported snapshot has neither disks nor other states."""
+    """An exported snapshot has no disks and no other states."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: not with an exported snapshot; open the library that it comes from")
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"{operation}: not with an exported snapshot; open the library that it comes from")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Data of a state: a tape file, or the whole medium where `number` is None."""
+    """Stored data of one state: a tape file, or the whole medium if `number` is None."""
 
     barcode: str
     number: int | None
@@ -38,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A library; or an exported file, where `library` is None."""
+    """A library; or an exported snapshot, if `library` is None."""
 
     path: Path
     library: Library | None
@@ -50,9 +52,14 @@ class Source:
         with source.tracking():
             return source
 
+    @property
+    def is_export(self) -> bool:
+        """Whether this is an exported snapshot."""
+        return self.library is None
+
     @contextmanager
     def tracking(self, state: int | None = NOW) -> Iterator[Tracking]:
-        """Open the tracking database as it stood at a snapshot, or as it is. Raises VtlfsError."""
+        """Open the tracking database as it stood at a snapshot, or as it is now. Raises VtlfsError."""
         if self.library is not None:
             with view.opened(self.library, state) as tracking:
                 yield tracking
@@ -62,20 +69,29 @@ class Source:
         with closing(Tracking(self.path.parent, read_only=True, name=self.path.name)) as tracking:
             yield tracking
 
-    def require(self, what: str) -> Library:
-        """Return the library. Raises NotInAnExport."""
+    def require_library(self, operation: str) -> Library:
+        """Return the library. Raises NotInAnExport, which names the operation."""
         if self.library is None:
-            raise NotInAnExport(what)
+            raise NotInAnExport(operation)
         return self.library
+
+    def tracking_opener(self, state: int | None) -> Callable[[], Tracking]:
+        """Return a function that opens the tracking database of a state, for a reader that closes it itself.
+
+        `tracking()` is no alternative: it holds one read transaction for as long as it is open, and so keeps the
+        write-ahead log from being folded in while a medium is read from end to end. Raises NotInAnExport.
+        """
+        library = self.require_library("reading")
+        return partial(library.tracking, read_only=True) if state is NOW else partial(view.open_view, library, state)
 
     def snapshots(self) -> list[Snapshot]:
         """Return the snapshots, the newest first."""
         with self.tracking() as tracking:
             return store.snapshots(tracking)[::-1]
 
-    def take(self, name: str | None) -> Snapshot:
-        """Take a snapshot: the one thing that the UI changes. Raises VtlfsError."""
-        library = self.require("taking a snapshot")
+    def take_snapshot(self, name: str | None) -> Snapshot:
+        """Take a snapshot, the only change that the UI makes. Raises VtlfsError."""
+        library = self.require_library("taking a snapshot")
         if name is not None:
             store.check_name(name)
         with closing(library.tracking()) as tracking:
@@ -83,13 +99,13 @@ class Source:
             with tracking.transaction():
                 return store.take(tracking, utc_now(), name=name)
 
-    def shown_at(self, target: Target, state: int | None) -> str:
-        """Return the path under which a mount shows the data. Raises VtlfsError without a mount."""
-        library = self.require("a path in the mount")
+    def mount_path(self, target: Target, state: int | None) -> str:
+        """Return the path of the data in the library's newest live mount. Raises VtlfsError if there is no mount."""
+        library = self.require_library("a path in the mount")
         with self.tracking() as tracking:
             mounts = [mount for mount in tracking.mounts() if is_alive(library.path, mount.id)]
         if not mounts:
-            raise VtlfsError("the library is not mounted; `vtlfs mount` it, then there is a path")
+            raise VtlfsError("the library is not mounted, so the data has no path; run `vtlfs mount` first")
         root = Path(mounts[-1].mountpoint)
         if state is not NOW:
             root = root / "snapshots" / str(state)

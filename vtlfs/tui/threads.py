@@ -1,7 +1,7 @@
-"""Threads that answer questions, and that don't keep the program from ending.
+"""Daemon threads that run blocking jobs for the event loop without keeping the program from ending.
 
-Not asyncio's own pool: its threads are waited for at the end, for ever where a disk hangs, and a few that hang would
-leave none for the next question.
+The screens await them. asyncio's own pool is no alternative: the interpreter waits for its threads at exit, for ever if
+a disk hangs, and a few threads that hang would leave none for the next job.
 """
 
 import asyncio
@@ -13,46 +13,49 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Threads:
-    """Starts a thread for each question. Belongs to the thread of the event loop."""
+class DaemonThreads:
+    """Starts one thread for each job. Only the thread of the event loop may use this object."""
 
     def __init__(self) -> None:
-        self._tidy: list[Thread] = []
+        self._to_join: list[Thread] = []
 
-    async def run(self, question: Callable[[], T], *, tidy: bool = False) -> T:
-        """Return or raise what the question does. `tidy`: it has something to put away, see `finish`."""
+    async def run(self, job: Callable[[], T], *, join: bool = False) -> T:
+        """Return what the job returns, or raise what it raises.
+
+        With `join`, the job has something to clean up, and `join()` waits for it at the end of the program.
+        """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
+        result: asyncio.Future[T] = loop.create_future()
 
         def set_result(value: T | None, error: BaseException | None) -> None:
-            if answer.cancelled():
+            if result.cancelled():
                 return
             if error is not None:
-                answer.set_exception(error)
+                result.set_exception(error)
             else:
-                answer.set_result(value)  # type: ignore[arg-type]
+                result.set_result(value)  # type: ignore[arg-type]
 
         def work() -> None:
             value: T | None = None
             error: BaseException | None = None
             try:
-                value = question()
+                value = job()
             except BaseException as raised:
                 error = raised
             if not loop.is_closed():
                 try:
                     loop.call_soon_threadsafe(set_result, value, error)
                 except RuntimeError:
-                    return  # the loop was closed in between: nobody wants the answer any more
+                    return  # the loop was closed after the check above: nobody awaits the result any more
 
         thread = Thread(target=work, daemon=True)
-        if tidy:
-            self._tidy.append(thread)
+        if join:
+            self._to_join.append(thread)
         thread.start()
-        return await answer
+        return await result
 
-    def finish(self, seconds: float) -> None:
-        """Wait for the threads that have something to put away, so long at most."""
+    def join(self, seconds: float) -> None:
+        """Wait for the jobs that were started with `join`, for so many seconds in all at most."""
         deadline = monotonic() + seconds
-        for thread in self._tidy:
+        for thread in self._to_join:
             thread.join(max(0.0, deadline - monotonic()))

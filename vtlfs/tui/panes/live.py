@@ -1,4 +1,4 @@
-"""What goes on now: open sessions with their rates, and how much each disk writes and reads."""
+"""The live pane: open sessions with their rates, and how much each disk writes and reads."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -10,7 +10,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Session
 from vtlfs.tui import format as fmt
 from vtlfs.tui.panes.pane import Pane
-from vtlfs.tui.rates import Meter, Sample, take
+from vtlfs.tui.rates import RateMeter, Sample, take_sample
 from vtlfs.tui.source import Source
 from vtlfs.tui.widgets.plot import Plot
 from vtlfs.tui.widgets.table import Column, Table
@@ -19,7 +19,7 @@ RATE_WIDTH = 11
 
 
 class Live(Pane):
-    """A table of open sessions, and a plot."""
+    """A table of open sessions, and a plot of the disks."""
 
     NAME = "live"
     LABEL = "Live"
@@ -36,44 +36,44 @@ class Live(Pane):
 
     def __init__(self) -> None:
         super().__init__()
-        self._meter = Meter(0.0)
+        self._meter = RateMeter(checkpoint_seconds=0.0)
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
+        """Yield the table and the plot."""
         rate: Column[Session] = Column(
-            "RATE", RATE_WIDTH, lambda s: fmt.rate(self._meter.session_rate(s)), right=True, look=lambda _: "good"
+            "RATE", RATE_WIDTH, lambda s: fmt.rate(self._meter.session_rate(s)), right=True, style=lambda _: "good"
         )
         yield Table([*self.COLUMNS, rate], key=lambda session: session.id)
         yield Plot(("WRITTEN", "READ"))
 
-    def look(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
-        """Take a sample."""
-        library = source.require("a live view")
-        sample = take(tracking, library.path, monotonic())
+    def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
+        """Take a sample of all mounts."""
+        library = source.require_library("a live view")
+        sample = take_sample(tracking, library.path, monotonic())
         disks = [disk.number for disk in tracking.disks()]
 
         def show() -> None:
-            self._meter.checkpoint = library.config.checkpoint
+            self._meter.checkpoint_seconds = library.config.checkpoint
             self._meter.add(sample)
             self.query_one(Table).show(sample.sessions)
-            self._plot(sample, disks)
+            self._show_plot(sample, disks)
 
         return show
 
-    def _plot(self, sample: Sample, disks: list[int]) -> None:
-        rows = []
+    def _show_plot(self, sample: Sample, disks: list[int]) -> None:
+        series = []
         plot = self.query_one(Plot)
         for disk in disks:
-            rates = self._meter.disk_rates(disk)[-plot.spans :]
-            shown = [0.0] * (plot.spans - len(rates)) + [written + read for written, read in rates]
-            rows.append((f"disk {disk}", shown, tuple(fmt.rate(rate) for rate in rates[-1])))
-        plot.plot(self._title(sample), rows, (f"{plot.spans} s ago", "now"))
+            rates = self._meter.disk_rates(disk)[-plot.bars_per_row :]
+            sums = [0.0] * (plot.bars_per_row - len(rates)) + [written + read for written, read in rates]
+            series.append((f"disk {disk}", sums, tuple(fmt.rate(rate) for rate in rates[-1])))
+        plot.show(self._plot_title(sample), series, (f"{plot.bars_per_row} s ago", "now"))
 
-    def _title(self, sample: Sample) -> str:
+    def _plot_title(self, sample: Sample) -> str:
         parts = []
-        for access, word in ((Access.WRITE, "writing"), (Access.READ, "reading")):
-            found = [session for session in sample.sessions if session.access is access]
-            if found:
-                rate = sum(self._meter.session_rate(session) for session in found)
-                parts.append(f"{len(found):,} {word} {fmt.size(int(rate))}/s")
+        for access, verb in ((Access.WRITE, "writing"), (Access.READ, "reading")):
+            sessions = [session for session in sample.sessions if session.access is access]
+            if sessions:
+                rate = sum(self._meter.session_rate(session) for session in sessions)
+                parts.append(f"{len(sessions):,} {verb} {fmt.size(int(rate))}/s")
         return f"throughput by disk; {', '.join(parts) or 'no open session'}"

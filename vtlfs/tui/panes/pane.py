@@ -1,4 +1,4 @@
-"""What the panes have in common."""
+"""The base of all panes: a pane loads in a worker thread and shows in the event loop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,18 +12,21 @@ from vtlfs.tui.source import Source
 
 
 class Pane(Vertical):
-    """A table, and perhaps more. The screen calls `look` in a thread, and what that returns in the window."""
+    """A tab's content: a table, and perhaps more. The state screen loads it when it is seen."""
 
     NAME: ClassVar[str]
     LABEL: ClassVar[str]
     DEFAULT_CSS = "Pane { height: 1fr; }"
 
     @dataclass
-    class Wants(Message):
-        """The pane has something to look for."""
+    class LoadRequested(Message):
+        """The pane needs other rows than those it has."""
 
         pane: "Pane"
 
-    def look(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
-        """Ask the database; return what shows the answer. Touches no widget itself."""
+    def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
+        """Query the database, and return the function that shows the result.
+
+        Runs in a worker thread, so it touches no widget; the returned function runs in the event loop.
+        """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The sessions of a state, however many: only those that are seen are fetched."""
+"""The pane of sessions, however many there are: only those around the visible rows are loaded."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +16,13 @@ from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.source import Source
 from vtlfs.tui.widgets.table import Column, Table
 
-PAGE = 100  # sessions that are fetched together
+PAGE = 100  # sessions loaded before and behind the row that is needed
 
-LOOKS = {State.OPEN: "warn", State.FAILED: "bad", State.RECOVERED: "warn", State.RELEASED: ""}
+STATE_STYLES = {State.OPEN: "warn", State.FAILED: "bad", State.RECOVERED: "warn", State.RELEASED: ""}
 
 
 class Sessions(Pane):
-    """A line that says which, and the table."""
+    """A line that says which sessions are shown, and the table."""
 
     NAME = "sessions"
     LABEL = "Sessions"
@@ -34,75 +34,75 @@ class Sessions(Pane):
         Column("DOES", 5, lambda s: str(s.access)),
         Column("DR", 2, lambda s: f"{s.drive}", right=True, name="drive"),
         Column("MEDIUM", 0, lambda s: s.medium, name="medium"),
-        Column("STATE", 9, lambda s: s.error or str(s.state), name="state", look=lambda s: LOOKS[s.state]),
+        Column("STATE", 9, lambda s: s.error or str(s.state), name="state", style=lambda s: STATE_STYLES[s.state]),
         Column("BYTES", 9, lambda s: fmt.size(s.bytes), right=True, name="bytes"),
     ]
     DEFAULT_CSS = "Sessions Static { height: 1; padding: 0 1; color: $foreground; }"
 
     def __init__(self) -> None:
         super().__init__()
-        self.query_now = SessionQuery()
-        self._around = 0
+        self.session_query = SessionQuery()
+        self._needed_index = 0  # of a row, around which the sessions are loaded
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
-        yield Static("", id="which", markup=False)
+        """Yield the line and the table."""
+        yield Static("", id="summary", markup=False)
         yield Table(self.COLUMNS, key=lambda session: session.id)
 
-    def look(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
-        """Ask for the sessions that are seen, and how many there are."""
-        query, first = self.query_now, max(0, self._around - PAGE)
-        found = browse.sessions_page(tracking, query, first, 2 * PAGE)
+    def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
+        """Load the sessions around the needed row, and count all sessions of the query."""
+        query, first = self.session_query, max(0, self._needed_index - PAGE)
+        sessions = browse.sessions_page(tracking, query, first, 2 * PAGE)
         count = browse.count_sessions(tracking, query)
-        rows = dict(enumerate(found, first))
+        rows = dict(enumerate(sessions, first))
 
         def show() -> None:
-            if query == self.query_now:
-                self.query_one(Table).show_some(rows, count)
-                self._tell(count)
+            if query == self.session_query:  # else it was changed while the thread was querying
+                self.query_one(Table).show_part(rows, count)
+                self._show_summary(count)
 
         return show
 
-    def _tell(self, count: int) -> None:
-        query = self.query_now
-        way = "descending" if query.descending else "ascending"
-        parts = [fmt.count(count, "session"), f"by {query.sort}, {way}"]
+    def _show_summary(self, count: int) -> None:
+        query = self.session_query
+        order = "descending" if query.descending else "ascending"
+        parts = [fmt.count(count, "session"), f"by {query.sort}, {order}"]
         for name in ("host", "drive", "medium", "state", "since", "until", "text"):
             if (value := getattr(query, name)) is not None:
                 parts.append(f"{name} {value}")
-        self.query_one("#which", Static).update(fmt.printable("; ".join(parts)))
+        self.query_one("#summary", Static).update(fmt.printable("; ".join(parts)))
 
-    def on_table_lacks(self, event: Table.Lacks) -> None:
-        """Fetch what is seen."""
+    def on_table_row_missing(self, event: Table.RowMissing) -> None:
+        """Have the sessions around the missing row loaded, unless they are on their way."""
         event.stop()
-        if event.index not in range(max(0, self._around - PAGE), self._around + PAGE):
-            self._around = event.index
-            self.post_message(self.Wants(self))
+        if event.index not in range(max(0, self._needed_index - PAGE), self._needed_index + PAGE):
+            self._needed_index = event.index
+            self.post_message(self.LoadRequested(self))
 
-    def change(self, query: SessionQuery) -> None:
-        """Show other sessions, or in another order, from the first on."""
-        self.query_now = query
-        self._around = 0
-        self.query_one(Table).forget()
-        self.post_message(self.Wants(self))
+    def change_query(self, query: SessionQuery) -> None:
+        """Show other sessions, or the same in another order, from the first on."""
+        self.session_query = query
+        self._needed_index = 0
+        self.query_one(Table).clear()
+        self.post_message(self.LoadRequested(self))
 
     def search(self, text: str) -> None:
-        """Look for a text; an empty one ends that."""
-        self.change(replace(self.query_now, text=text or None))
+        """Show the sessions that contain a text; all sessions if the text is empty."""
+        self.change_query(replace(self.session_query, text=text or None))
 
-    def sort_next(self) -> None:
-        """Sort by the next column."""
-        at = browse.SORTS.index(self.query_now.sort)
-        self.change(replace(self.query_now, sort=browse.SORTS[(at + 1) % len(browse.SORTS)]))
+    def sort_by_next_column(self) -> None:
+        """Sort by the column behind the one that the table is sorted by."""
+        index = browse.SORTS.index(self.session_query.sort)
+        self.change_query(replace(self.session_query, sort=browse.SORTS[(index + 1) % len(browse.SORTS)]))
 
     def reverse(self) -> None:
-        """Sort the other way."""
-        self.change(replace(self.query_now, descending=not self.query_now.descending))
+        """Reverse the order."""
+        self.change_query(replace(self.session_query, descending=not self.session_query.descending))
 
     def on_table_heading_pressed(self, event: Table.HeadingPressed) -> None:
-        """Sort by a column, and at the second press the other way."""
+        """Sort by a column; if the table is sorted by it already, reverse the order."""
         event.stop()
-        if event.name == self.query_now.sort:
+        if event.name == self.session_query.sort:
             self.reverse()
         else:
-            self.change(replace(self.query_now, sort=event.name))
+            self.change_query(replace(self.session_query, sort=event.name))

@@ -1,13 +1,13 @@
-"""Drives, media and disks: tables that are short enough to be fetched as a whole."""
+"""The panes of drives, media and disks: tables short enough to be loaded whole."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 
@@ -18,9 +18,9 @@ from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.source import NOW, Source
 from vtlfs.tui.widgets.table import Column, Table
 
-PROBE_SECONDS = 10.0  # between two looks at the disks themselves
+PROBE_SECONDS = 10.0  # between two probes of the disks
 PROBE_TIMEOUT = 15.0
-RECORDED = "as recorded"
+RECORDED = "as recorded"  # the health of a disk that was not probed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class DriveRow:
 
 @dataclass(frozen=True, slots=True)
 class DiskRow:
-    """A disk and what is the matter with it."""
+    """A disk and its health: `ok`, a problem, or `RECORDED`."""
 
     disk: DiskRecord
     health: str
 
     @property
     def used(self) -> int | None:
-        """Bytes that are taken, of the whole file system."""
+        """Bytes in use on the whole file system."""
         return None if self.disk.free is None or self.disk.total is None else self.disk.total - self.disk.free
 
 
@@ -57,11 +57,11 @@ class Drives(Pane):
     ]
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
+        """Yield the table."""
         yield Table(self.COLUMNS, key=lambda row: row.drive.number)
 
-    def look(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
-        """Ask for the drives."""
+    def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
+        """Load all drives."""
         open_sessions = tracking.open_sessions_by_drive()
         rows = [DriveRow(drive, open_sessions.get(drive.number, 0)) for drive in tracking.drives()]
         return lambda: self.query_one(Table).show(rows)
@@ -82,17 +82,25 @@ class Media(Pane):
     ]
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
+        """Yield the table."""
         yield Table(self.COLUMNS, key=lambda medium: medium.barcode)
 
-    def look(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
-        """Ask for the media."""
+    def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
+        """Load all media."""
         rows = tracking.media()
         return lambda: self.query_one(Table).show(rows)
 
 
+class Probe(NamedTuple):
+    """What a probe has found of a disk."""
+
+    total: int | None
+    free: int | None
+    health: str
+
+
 class Disks(Pane):
-    """The disks. Of now their health is looked at, of a snapshot it is what was recorded."""
+    """The disks. Now, they are probed; in a snapshot, they are shown as recorded."""
 
     NAME = "disks"
     LABEL = "Disks"
@@ -102,42 +110,49 @@ class Disks(Pane):
         Column("FREE", 9, lambda r: fmt.size(r.disk.free), right=True),
         Column("TOTAL", 9, lambda r: fmt.size(r.disk.total), right=True),
         Column("FILL", 15, lambda r: fmt.bar(r.used, r.disk.total)),
-        Column("HEALTH", 14, lambda r: fmt.printable(r.health), look=lambda r: _look(r.health)),
+        Column("HEALTH", 14, lambda r: fmt.printable(r.health), style=lambda r: _health_style(r.health)),
     ]
-    _found: dict[int, tuple[int | None, int | None, str]]
-    _looked = float("-inf")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._probes: dict[int, Probe] = {}
+        self._probed_at = float("-inf")
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
-        self._found = {}
+        """Yield the table."""
         yield Table(self.COLUMNS, key=lambda row: row.disk.number)
 
-    def look(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
-        """Ask for the disks, and of now look at them, but not every second."""
-        if state is NOW and source.library is not None and monotonic() - self._looked > PROBE_SECONDS:
-            self._found = probe(source.path)
-            self._looked = monotonic()
+    def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
+        """Load the disks. Now, probe them too, if the last probe is old enough."""
+        probes, probed_at = self._probes, self._probed_at
+        if state is NOW and not source.is_export and monotonic() - probed_at > PROBE_SECONDS:
+            probes = probe_disks(source.path)
+            probed_at = monotonic()
         rows = []
         for disk in tracking.disks():
-            total, free, health = self._found.get(disk.number, (disk.total, disk.free, RECORDED))
-            seen = DiskRecord(disk.number, disk.uuid, disk.path, disk.added_at, total, free, disk.seen_at)
-            rows.append(DiskRow(seen, health))
-        return lambda: self.query_one(Table).show(rows)
+            total, free, health = probes.get(disk.number, Probe(disk.total, disk.free, RECORDED))
+            rows.append(DiskRow(replace(disk, total=total, free=free), health))
+
+        def show() -> None:
+            self._probes, self._probed_at = probes, probed_at
+            self.query_one(Table).show(rows)
+
+        return show
 
 
-def probe(library: Path) -> dict[int, tuple[int | None, int | None, str]]:
-    """Look at the disks: by number their size, what is free, and what is the matter. Does not wait for one that hangs.
+def probe_disks(library: Path) -> dict[int, Probe]:
+    """Return size, free space and health of each disk by its number; nothing if that takes too long.
 
-    `vtlfs status` does it in a process of its own, for a thread that waits for a dead disk could never be ended.
+    `vtlfs status` probes in a process of its own, which can be killed: a thread that waits for a hung disk can't.
     """
-    words_ = [sys.executable, "-m", "vtlfs", "status", "--json", str(library)]
+    command = [sys.executable, "-m", "vtlfs", "status", "--json", str(library)]
     try:
-        done = subprocess.run(words_, capture_output=True, timeout=PROBE_TIMEOUT, check=True, stdin=subprocess.DEVNULL)
-        found = json.loads(done.stdout)["disks"]
+        done = subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT, check=True, stdin=subprocess.DEVNULL)
+        disks = json.loads(done.stdout)["disks"]
     except (subprocess.SubprocessError, ValueError, KeyError):
         return {}
-    return {disk["number"]: (disk["total"], disk["free"], disk["problem"] or "ok") for disk in found}
+    return {disk["number"]: Probe(disk["total"], disk["free"], disk["problem"] or "ok") for disk in disks}
 
 
-def _look(health: str) -> str:
+def _health_style(health: str) -> str:
     return {"ok": "good", RECORDED: "dim"}.get(health, "bad")

@@ -1,1 +1,1 @@
-"""The screens of the terminal UI, and its dialogs."""
+"""The screens of the terminal UI, and its dialogs. No screen knows another: the application opens them."""

@@ -1,112 +1,98 @@
-"""Two states side by side: what came, what went, what grew."""
+"""The comparison of two states, side by side."""
 
 from collections.abc import Iterable
 from time import monotonic
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
 from vtlfs.tui import format as fmt
 from vtlfs.tui.comparison import Comparison, Row, compare
-from vtlfs.tui.details import Details
 from vtlfs.tui.screens.page import DataPage
-from vtlfs.tui.source import NOW, Target
+from vtlfs.tui.source import NOW, Source, Target
+from vtlfs.tui.threads import DaemonThreads
 from vtlfs.tui.widgets.table import Column, Table
 
-LOOKS = {"+": "good", "-": "bad", "~": "warn"}
+SIGN_STYLES = {"+": "good", "-": "bad", "~": "warn"}
 
 
-class Compare(DataPage):
-    """A table with the earlier state on the left and the later on the right."""
+class CompareScreen(DataPage):
+    """A table with the earlier state on the left and the later state on the right. Data is that of the later state."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back"),
         Binding("n", "next_kind", "Next kind"),
     ]
-    DEFAULT_CSS = "Compare #sums { height: 1; padding: 0 1; }"
+    DEFAULT_CSS = "CompareScreen #summary { height: 1; padding: 0 1; }"
+    _timer: Timer
 
-    def __init__(self, earlier: int, later: int | None) -> None:
-        super().__init__()
+    def __init__(self, source: Source, threads: DaemonThreads, earlier: int, later: int | None) -> None:
+        super().__init__(source, threads)
         self.state = later
         self._earlier = earlier
-        self._starts: list[int] = []
+        self._section_starts: list[int] = []
 
     def heading(self) -> str:
         """Return the title."""
-        later = "now" if self.state is NOW else f"snapshot {self.state}"
-        return f"snapshot {self._earlier} and {later}: {self.browser.source.path}"
+        return f"snapshot {self._earlier} and {self.state_name}: {self.source.path}"
 
     def body(self) -> Iterable[Widget]:
-        """Return the table."""
+        """Return summary and table."""
         later = "NOW" if self.state is NOW else f"SNAPSHOT {self.state}"
         columns: list[Column[Row]] = [
-            Column("", 1, lambda row: row.sign, look=lambda row: LOOKS.get(row.sign, "")),
+            Column("", 1, lambda row: row.sign, style=lambda row: SIGN_STYLES.get(row.sign, "")),
             Column("WHAT", 9, lambda row: row.kind),
             Column("WHICH", 14, lambda row: fmt.printable(row.name)),
             Column(f"SNAPSHOT {self._earlier}", 0, lambda row: fmt.printable(row.before)),
             Column(later, 0, lambda row: fmt.printable(row.after)),
-            Column("MORE", 10, lambda row: row.more, right=True, look=lambda _: "good"),
+            Column("MORE", 10, lambda row: row.change, right=True, style=lambda _: "good"),
         ]
-        yield Static("comparing", id="sums", markup=False)
-        yield Table(columns, name="rows")
+        yield Static("comparing", id="summary", markup=False)
+        yield Table(columns)
+
+    @property
+    def table(self) -> "Table[Row]":
+        """The table."""
+        return self.query_one(Table)
 
     def on_mount(self) -> None:
-        """Compare."""
-        source, earlier, later = self.browser.source, self._earlier, self.state
-        self.query_one("#rows", Table).focus()
+        """Compare in a thread, and show for how long it has been going on."""
+        self.table.focus()
         began = monotonic()
-        waiting = self.set_interval(1.0, lambda: self._say(f"comparing, {monotonic() - began:.0f} s"))
+        self._timer = self.set_interval(1.0, lambda: self._show_status(f"comparing, {monotonic() - began:.0f} s"))
+        source, earlier, later = self.source, self._earlier, self.state
+        self.run_query(lambda: compare(source, earlier, later), self._show, "compare", self._show_failure)
 
-        def show(found: Comparison) -> None:
-            waiting.stop()
-            self._show(found)
+    def _show(self, comparison: Comparison) -> None:
+        self._timer.stop()
+        self._section_starts = comparison.rows.starts
+        self.table.show(comparison.rows)
+        self._show_status(comparison.summary)
 
-        def failed() -> None:
-            waiting.stop()
-            self._say("could not be compared")
+    def _show_failure(self) -> None:
+        self._timer.stop()
+        self._show_status("comparing failed")
 
-        self.ask(lambda: compare(source, earlier, later), show, "compare", failed)
-
-    def _show(self, found: Comparison) -> None:
-        self._starts = found.rows.starts
-        self.query_one("#rows", Table).show(found.rows)
-        self._say(found.summary)
-
-    def _say(self, message: str) -> None:
-        if self.is_whole:
-            self.query_one("#sums", Static).update(message)
+    def _show_status(self, message: str) -> None:
+        if self.is_ready:
+            self.query_one("#summary", Static).update(message)
 
     def target(self) -> Target | None:
-        """Return the data of the row in the later state."""
-        row = self.query_one("#rows", Table).selected
-        return row.target if isinstance(row, Row) else None
+        """Return the stored data of the row, in the later state."""
+        row = self.table.selected_row
+        return None if row is None else row.target
 
-    def on_table_chosen(self, event: Table.Chosen) -> None:
-        """Show the row's details."""
+    def on_table_row_selected(self, event: Table.RowSelected) -> None:
+        """Show the details of the row, if it is a session, a medium or a tape file of the later state."""
         event.stop()
-        self.action_details()
-
-    def action_details(self) -> None:
-        """Show the details of the session or medium, in the later state."""
-        row = self.query_one("#rows", Table).selected
-        if not isinstance(row, Row) or row.details is None:
-            return
-        source, state, details = self.browser.source, self.state, row.details
-
-        def question() -> Details:
-            with source.tracking(state) as tracking:
-                return details(tracking)
-
-        def show(found: Details) -> None:
-            from vtlfs.tui.screens.details import DetailsScreen
-
-            self.push(DetailsScreen(found, state, "now" if state is NOW else f"snapshot {state}"))
-
-        self.ask(question, show, "details")
+        row = self.table.selected_row
+        if row is not None and row.details is not None:
+            self.load_details(row.details)
 
     def action_next_kind(self) -> None:
-        """Go to the first row of the next kind, after the last one to the first row of all."""
-        table = self.query_one("#rows", Table)
-        table.cursor = next((start for start in self._starts if start > table.cursor), 0)
+        """Move the cursor to the first row of the next kind; from the last kind, to the first row."""
+        table = self.table
+        table.cursor = next((start for start in self._section_starts if start > table.cursor), 0)

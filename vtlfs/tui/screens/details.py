@@ -1,4 +1,4 @@
-"""The details of one row."""
+"""The details of one session, medium, drive or disk."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -8,14 +8,15 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from vtlfs.tui.details import Details, Line
+from vtlfs.tui.details import Details, DetailsRow
 from vtlfs.tui.screens.page import DataPage
-from vtlfs.tui.source import Target
+from vtlfs.tui.source import Source, Target
+from vtlfs.tui.threads import DaemonThreads
 from vtlfs.tui.widgets.table import Column, Table
 
 
 class DetailsScreen(DataPage):
-    """Fields above, and a table below. What is done, is done with the table's row, if that has data."""
+    """Fields above, and a table below. They were loaded before the screen was opened."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "Back")]
     DEFAULT_CSS = """
@@ -23,38 +24,40 @@ class DetailsScreen(DataPage):
     DetailsScreen Table { height: 1fr; border-top: solid $primary; }
     """
 
-    def __init__(self, details: Details, state: int | None, where: str) -> None:
-        super().__init__()
+    def __init__(
+        self, source: Source, threads: DaemonThreads, details: Details, state: int | None, state_name: str
+    ) -> None:
+        super().__init__(source, threads)
         self.state = state
         self._details = details
-        self._where = where
+        self._state_name = state_name
 
     def heading(self) -> str:
         """Return the title."""
-        return f"{self._details.title}, {self._where}"
+        return f"{self._details.title}, {self._state_name}"
 
     def body(self) -> Iterable[Widget]:
         """Return fields and table."""
-        shown = "\n".join(f"{name:<10} {value}" for name, value in self._details.fields)
-        yield VerticalScroll(Static(shown, markup=False), id="fields")
-        if self._details.headings:
-            yield Table([_column(at, *heading) for at, heading in enumerate(self._details.headings)], name="lines")
+        fields = "\n".join(f"{name:<10} {value}" for name, value in self._details.fields)
+        yield VerticalScroll(Static(fields, markup=False), id="fields")
+        if self._details.columns:
+            yield Table([_column(index, *column) for index, column in enumerate(self._details.columns)])
 
     def on_mount(self) -> None:
         """Fill the table."""
-        if self._details.headings:
-            table = self.query_one("#lines", Table)
-            table.show(self._details.lines)
+        if self._details.columns:
+            table = self.query_one(Table)
+            table.show(self._details.rows)
             table.focus()
 
     def target(self) -> Target | None:
-        """Return the table's row if it has data, else what the details are of."""
-        if self._details.headings:
-            line = self.query_one("#lines", Table).selected
-            if isinstance(line, Line) and line.target is not None:
-                return line.target
+        """Return the stored data of the table's row; if the row has none, that of the whole session or medium."""
+        if self._details.columns:
+            row = self.query_one(Table).selected_row
+            if isinstance(row, DetailsRow) and row.target is not None:
+                return row.target
         return self._details.target
 
 
-def _column(at: int, heading: str, width: int) -> Column[Line]:
-    return Column(heading, width, lambda line: line.cells[at])
+def _column(index: int, heading: str, width: int) -> Column[DetailsRow]:
+    return Column(heading, width, lambda row: row.cells[index])

@@ -1,4 +1,4 @@
-"""A dialog that asks which sessions to show."""
+"""A dialog that asks by which values to filter the sessions."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,9 +11,9 @@ from textual.widgets import Input, Label
 
 from vtlfs.model import State
 from vtlfs.snap.browse import SessionQuery
-from vtlfs.tui.widgets.keys import Keys
+from vtlfs.tui.widgets.key_bar import KeyBar
 
-FIELDS = {
+EXAMPLES = {  # of each field, shown while the field is empty
     "host": "alpha",
     "drive": "0",
     "medium": "A00001L9",
@@ -24,12 +24,12 @@ FIELDS = {
 
 
 class FilterDialog(ModalScreen[SessionQuery | None]):
-    """Asks for one line a field; an empty one does not restrict. None when it was cancelled."""
+    """Asks for one line for each field; an empty field does not restrict. The result is None if the person cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Cancel"),
         Binding("enter", "apply", "Apply", priority=True),
-        Binding("ctrl+l", "empty", "All sessions"),
+        Binding("ctrl+l", "clear", "All sessions"),
     ]
     DEFAULT_CSS = """
     FilterDialog { align: center middle; }
@@ -44,31 +44,31 @@ class FilterDialog(ModalScreen[SessionQuery | None]):
         self._query = query
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
+        """Yield fields and keys."""
         with Vertical():
             yield Label("Which sessions")
             with Grid():
-                for name, example in FIELDS.items():
+                for name, example in EXAMPLES.items():
                     value = getattr(self._query, name)
                     yield Label(name)
                     yield Input("" if value is None else str(value), placeholder=example, id=name, compact=True)
             yield Label("", id="problem", markup=False)
-        yield Keys()
+        yield KeyBar()
 
     def action_apply(self) -> None:
-        """Return what was asked for, or say what is wrong."""
-        found: dict[str, Any] = {name: self.query_one(f"#{name}", Input).value.strip() or None for name in FIELDS}
-        drive, state = found.pop("drive"), found["state"]
+        """Return the query, or say which field is wrong."""
+        values: dict[str, Any] = {name: self.query_one(f"#{name}", Input).value.strip() or None for name in EXAMPLES}
+        drive, state = values.pop("drive"), values["state"]
         if drive is not None and not (drive.isascii() and drive.isdigit() and len(drive) < 10):
-            self._refuse("drive", f"{drive!r} is no drive's number")
+            self._refuse("drive", f"{drive!r} is not the number of a drive")
         elif state is not None and state not in list(State):
             self._refuse("state", f"a state is one of {', '.join(State)}")
         else:
-            self.dismiss(replace(self._query, drive=None if drive is None else int(drive), **found))
+            self.dismiss(replace(self._query, drive=None if drive is None else int(drive), **values))
 
-    def action_empty(self) -> None:
+    def action_clear(self) -> None:
         """Empty all fields."""
-        for name in FIELDS:
+        for name in EXAMPLES:
             self.query_one(f"#{name}", Input).value = ""
 
     def _refuse(self, name: str, why: str) -> None:

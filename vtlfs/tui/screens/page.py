@@ -1,121 +1,177 @@
-"""What the screens have in common: a title, a footer, and what can be done with the data under the cursor."""
+"""The base of all whole-window screens: a title, the keys, and the actions that every page has.
 
-from collections.abc import Iterable
+A page opens no other screen: it posts one of the messages below, and the application opens the screen.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
+from vtlfs.model import Snapshot
+from vtlfs.tui.details import Details
 from vtlfs.tui.format import printable
 from vtlfs.tui.screens.worker_screen import WorkerScreen
 from vtlfs.tui.source import NOW, Target
-from vtlfs.tui.widgets.keys import Keys
+from vtlfs.tui.widgets.key_bar import KeyBar
 
 
 class Page(WorkerScreen):
-    """A whole window: a title above, the keys below."""
+    """A whole window: a title above, the keys below. Every page can take a snapshot."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "take", "Snapshot"),
-        Binding("S", "take_named", "Named snapshot"),
+        Binding("s", "take_snapshot", "Snapshot"),
+        Binding("S", "name_snapshot", "Named snapshot"),
     ]
-    state: int | None = NOW
+
+    @dataclass
+    class NameSnapshot(Message):
+        """The person wants to take a snapshot with a name; `page` takes it once the name is known."""
+
+        page: "Page"
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
+        """Yield title, body and keys."""
         yield Static(printable(self.heading()), classes="title", markup=False)
         yield from self.body()
-        yield Keys()
+        yield KeyBar()
 
     def heading(self) -> str:
         """Return the title."""
-        return str(self.browser.source.path)
+        return str(self.source.path)
 
     def body(self) -> Iterable[Widget]:
-        """Return what is between title and keys."""
+        """Return the widgets between title and keys."""
         return ()
 
-    def retitle(self, words: str) -> None:
+    def set_heading(self, text: str) -> None:
         """Change the title."""
-        self.query_one(".title", Static).update(printable(words))
+        self.query_one(".title", Static).update(printable(text))
 
-    def action_take(self) -> None:
+    def action_take_snapshot(self) -> None:
         """Take a snapshot without a name."""
-        self._take(None)
+        self.take_snapshot(None)
 
-    def action_take_named(self) -> None:
+    def action_name_snapshot(self) -> None:
         """Ask for a name, then take a snapshot."""
-        from vtlfs.tui.screens.prompt import Prompt
+        self.post_message(self.NameSnapshot(self))
 
-        self.app.push_screen(Prompt("Take a snapshot", "Its name"), lambda name: self._take(name) if name else None)
+    def take_snapshot(self, name: str | None) -> None:
+        """Take a snapshot in a thread."""
 
-    def _take(self, name: str | None) -> None:
-        def taken(snapshot: object) -> None:
-            self.notify(f"snapshot {getattr(snapshot, 'id', '')} taken")
-            self.after_taking()
+        def taken(snapshot: Snapshot) -> None:
+            self.notify(f"snapshot {snapshot.id} taken")
+            self.after_snapshot()
 
-        self.ask(lambda: self.browser.source.take(name), taken, "take")
+        self.run_query(lambda: self.source.take_snapshot(name), taken, "snapshot")
 
-    def after_taking(self) -> None:
-        """Do what is to be done when there is one more snapshot."""
+    def after_snapshot(self) -> None:
+        """Show the new snapshot, on a page that lists snapshots."""
 
 
 class DataPage(Page):
-    """A page where something is under the cursor that has data: a session, a tape file, a medium."""
+    """A page of one state, with a row under the cursor that may have stored data: a session, a tape file, a medium."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "extract", "Extract"),
-        Binding("b", "bytes", "Bytes"),
+        Binding("b", "show_preview", "Bytes"),
         Binding("v", "verify", "Verify"),
         Binding("y", "copy_path", "Copy path"),
     ]
+    state: int | None = NOW
+
+    @dataclass
+    class Extract(Message):
+        """The person wants to extract the target to a file."""
+
+        target: Target
+        state: int | None
+
+    @dataclass
+    class Verify(Message):
+        """The person wants to verify every stripe unit of the target."""
+
+        target: Target
+        state: int | None
+
+    @dataclass
+    class ShowPreview(Message):
+        """The person wants to see the first bytes of the target."""
+
+        target: Target
+        state: int | None
+
+    @dataclass
+    class ShowDetails(Message):
+        """Details that the person has asked for are loaded."""
+
+        page: "DataPage"
+        details: Details
+
+    @dataclass
+    class CopyPath(Message):
+        """A path that the person wants in the clipboard is known."""
+
+        path: str
+
+    @property
+    def state_name(self) -> str:
+        """The state, as the titles call it."""
+        return "now" if self.state is NOW else f"snapshot {self.state}"
 
     def target(self) -> Target | None:
-        """Return the data under the cursor, None where there is none."""
+        """Return the stored data of the row under the cursor; None if it has none."""
         return None
 
-    def _target(self, what: str) -> Target | None:
-        """Return what to work with, or say why there is nothing."""
+    def _target_for(self, operation: str) -> Target | None:
+        """Return the target of an operation; None, and a message to the person, if there is none."""
         try:
-            self.browser.source.require(what)
+            self.source.require_library(operation)
         except VtlfsError as error:
-            self.complain(error)
+            self.show_error(error)
             return None
         target = self.target()
         if target is None:
-            self.notify("this row has no data that was released; choose a tape file, a medium or a session that wrote")
+            self.notify("this row has no stored data; choose a medium, a tape file, or a released session that wrote")
         return target
 
     def action_extract(self) -> None:
-        """Ask for a file, then extract to it."""
-        if (target := self._target("extracting")) is not None:
-            from vtlfs.tui.screens.extract import ExtractDialog
-
-            self.app.push_screen(ExtractDialog(target, self.state))
+        """Extract the target to a file."""
+        if (target := self._target_for("extracting")) is not None:
+            self.post_message(self.Extract(target, self.state))
 
     def action_verify(self) -> None:
-        """Check every stripe unit."""
-        if (target := self._target("verifying")) is not None:
-            from vtlfs.tui.screens.extract import VerifyDialog
+        """Verify every stripe unit of the target."""
+        if (target := self._target_for("verifying")) is not None:
+            self.post_message(self.Verify(target, self.state))
 
-            self.app.push_screen(VerifyDialog(target, self.state))
-
-    def action_bytes(self) -> None:
-        """Look at the first bytes."""
-        if (target := self._target("looking at bytes")) is not None:
-            from vtlfs.tui.screens.bytes import BytesScreen
-
-            self.app.push_screen(BytesScreen(target, self.state))
+    def action_show_preview(self) -> None:
+        """Show the first bytes of the target."""
+        if (target := self._target_for("looking at bytes")) is not None:
+            self.post_message(self.ShowPreview(target, self.state))
 
     def action_copy_path(self) -> None:
-        """Copy the path under which the mount shows the data."""
-        if (target := self._target("a path in the mount")) is not None:
+        """Copy the path under which a mount shows the target."""
+        if (target := self._target_for("a path in the mount")) is not None:
+            self.run_query(
+                lambda: self.source.mount_path(target, self.state),
+                lambda path: self.post_message(self.CopyPath(path)),
+                "path",
+            )
 
-            def copy(path: str) -> None:
-                self.app.copy_to_clipboard(path)
-                self.notify(printable(path), title="Copied", markup=False)
+    def load_details(self, query: Callable[[Tracking], Details]) -> None:
+        """Query details of this page's state in a thread, then have them shown."""
+        source, state = self.source, self.state
 
-            self.ask(lambda: self.browser.source.shown_at(target, self.state), copy, "path")
+        def load() -> Details:
+            with source.tracking(state) as tracking:
+                return query(tracking)
+
+        self.run_query(load, lambda details: self.post_message(self.ShowDetails(self, details)), "details")

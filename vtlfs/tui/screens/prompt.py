@@ -8,30 +8,31 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
-from vtlfs.tui.widgets.keys import Keys
+from vtlfs.tui.widgets.key_bar import KeyBar
 
 
-class Prompt(ModalScreen[str | None]):
-    """Asks for a line; None when it was cancelled."""
+class PromptDialog(ModalScreen[str | None]):
+    """Asks for a line. The result is None if the person cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
     DEFAULT_CSS = """
-    Prompt { align: center middle; }
-    Prompt > Vertical { width: 70; max-width: 95%; height: auto; padding: 1 2; background: $panel;
+    PromptDialog { align: center middle; }
+    PromptDialog > Vertical { width: 70; max-width: 95%; height: auto; padding: 1 2; background: $panel;
         border: solid $primary; }
     """
 
-    def __init__(self, title: str, placeholder: str, value: str = "") -> None:
+    def __init__(self, heading: str, placeholder: str, value: str = "") -> None:
         super().__init__()
-        self._words = (title, placeholder, value)
+        self._heading = heading
+        self._placeholder = placeholder
+        self._value = value
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
-        title, placeholder, value = self._words
+        """Yield heading, line and keys."""
         with Vertical():
-            yield Label(title, markup=False)
-            yield Input(value, placeholder=placeholder)
-        yield Keys()
+            yield Label(self._heading, markup=False)
+            yield Input(self._value, placeholder=self._placeholder)
+        yield KeyBar()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Return the line."""

@@ -1,29 +1,37 @@
-"""One state of the library, a snapshot or now: its drives, media, sessions and disks, and what goes on now."""
+"""One state of the library, a snapshot or now: its drives, media, sessions and disks, and the live view of now."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from time import monotonic
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import TabbedContent, TabPane
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Medium, Session
 from vtlfs.tui import details
+from vtlfs.tui import format as fmt
 from vtlfs.tui.details import Details
-from vtlfs.tui.format import time
-from vtlfs.tui.panes import DiskRow, Disks, DriveRow, Drives, Live, Media, Pane, Sessions
+from vtlfs.tui.panes.live import Live
+from vtlfs.tui.panes.pane import Pane
+from vtlfs.tui.panes.sessions import Sessions
+from vtlfs.tui.panes.tables import DiskRow, Disks, DriveRow, Drives, Media
 from vtlfs.tui.screens.page import DataPage
-from vtlfs.tui.source import NOW, Target
+from vtlfs.tui.source import NOW, Source, Target
+from vtlfs.tui.threads import DaemonThreads
 from vtlfs.tui.widgets.table import Table
 
 REFRESH_SECONDS = 1.0
-SHARE = 10  # of the time, at most one part in so many is spent with looking again
+IDLE_FACTOR = 10  # a load is followed by so many times its duration without one: a large library is not kept busy
+RETRY_SECONDS = 10.0  # after a load that failed
+LOAD_SECONDS = 60.0  # for which a load is awaited before the next begins
 
 
 class StateScreen(DataPage):
-    """Tabs, each with a table; now has one more, and looks again each second."""
+    """Tabs with a pane each. The visible pane of now is loaded again every second."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back"),
@@ -41,122 +49,121 @@ class StateScreen(DataPage):
     StateScreen TabbedContent { height: 1fr; }
     StateScreen TabPane { padding: 0; }
     """
+    FIRST_TAB = Sessions.NAME
 
-    def __init__(self, state: int | None, at: str, tab: str = "sessions") -> None:
-        super().__init__()
+    @dataclass
+    class SearchSessions(Message):
+        """The person wants to search; `pane` does it once the text is known."""
+
+        pane: Sessions
+
+    @dataclass
+    class FilterSessions(Message):
+        """The person wants to filter; `pane` does it once the query is known."""
+
+        pane: Sessions
+
+    def __init__(self, source: Source, threads: DaemonThreads, state: int | None, taken_at: str) -> None:
+        super().__init__(source, threads)
         self.state = state
-        self._at = at
-        self._first_tab = tab
-        self._wait_until = 0.0
+        self._taken_at = taken_at
+        self._next_load_at = 0.0
 
     @property
-    def where(self) -> str:
-        """What to call the state."""
+    def state_name(self) -> str:
+        """The state, as the titles call it."""
         if self.state is not NOW:
-            return f"snapshot {self.state} of {time(self._at)}"
-        return "now" if self.browser.source.library is not None else "exported snapshot"
+            return f"snapshot {self.state} of {fmt.time(self._taken_at)}"
+        return "exported snapshot" if self.source.is_export else "now"
 
     def heading(self) -> str:
         """Return the title."""
-        return f"{self.where}: {self.browser.source.path}"
+        return f"{self.state_name}: {self.source.path}"
 
     def body(self) -> Iterable[Widget]:
         """Return the tabs."""
         panes: list[Pane] = [Drives(), Media(), Sessions(), Disks()]
-        if self.live:
+        if self.is_live:
             panes.append(Live())
-        with TabbedContent(initial=self._first_tab):
+        with TabbedContent(initial=self.FIRST_TAB):
             for number, pane in enumerate(panes, 1):
                 yield TabPane(f"{number} {pane.LABEL}", pane, id=pane.NAME)
 
     @property
-    def live(self) -> bool:
-        """Tell whether this state goes on changing."""
-        return self.state is NOW and self.browser.source.library is not None
+    def is_live(self) -> bool:
+        """Whether this state goes on changing."""
+        return self.state is NOW and not self.source.is_export
 
     @property
     def pane(self) -> Pane:
-        """What is seen."""
-        active = self.query_one(TabbedContent).active or self._first_tab
+        """The visible pane."""
+        active = self.query_one(TabbedContent).active or self.FIRST_TAB
         return self.query_one(f"#{active}", TabPane).query_one(Pane)
 
     def on_mount(self) -> None:
-        """Look again from time to time, if there can be anything new."""
-        if self.live:
-            self.every(REFRESH_SECONDS, self._again)
+        """Load the visible pane periodically, if the state changes."""
+        if self.is_live:
+            self.refresh_every(REFRESH_SECONDS, self._refresh_pane)
 
-    def _again(self) -> None:
-        if monotonic() >= self._wait_until:
-            self.fetch(self.pane)
+    def _refresh_pane(self) -> None:
+        if monotonic() >= self._next_load_at:
+            self.load_pane(self.pane)
 
-    def fetch(self, pane: Pane) -> None:
-        """Ask for what the pane shows, and show it."""
-        source, state = self.browser.source, self.state
+    def load_pane(self, pane: Pane) -> None:
+        """Load a pane in a thread, then have it show the result."""
+        source, state = self.source, self.state
         began = monotonic()
 
-        def question() -> Callable[[], None]:
+        def load() -> Callable[[], None]:
             with source.tracking(state) as tracking:
-                return pane.look(tracking, source, state)
+                return pane.load(tracking, source, state)
 
-        def show(answer: Callable[[], None]) -> None:
-            self._wait_until = monotonic() + SHARE * (monotonic() - began)
-            answer()
+        def loaded(show: Callable[[], None]) -> None:
+            self._next_load_at = monotonic() + IDLE_FACTOR * (monotonic() - began)
+            show()
 
-        self._wait_until = monotonic() + 60  # no second question before there is an answer
-        self.ask(question, show, f"pane-{pane.NAME}", lambda: setattr(self, "_wait_until", monotonic() + SHARE))
+        def failed() -> None:
+            self._next_load_at = monotonic() + RETRY_SECONDS
+
+        self._next_load_at = monotonic() + LOAD_SECONDS
+        self.run_query(load, loaded, f"pane-{pane.NAME}", failed)
 
     def on_tabbed_content_tab_activated(self) -> None:
-        """Fill the pane that comes to be seen."""
-        if not self.is_whole:
+        """Focus and load the pane that has become visible."""
+        if not self.is_ready:
             return
         self.pane.query_one(Table).focus()
-        self.fetch(self.pane)
+        self.load_pane(self.pane)
         self.refresh_bindings()
 
-    def on_pane_wants(self, event: Pane.Wants) -> None:
-        """Fetch what a pane finds that it lacks."""
+    def on_pane_load_requested(self, event: Pane.LoadRequested) -> None:
+        """Load a pane that needs other rows."""
         event.stop()
-        self.fetch(event.pane)
+        self.load_pane(event.pane)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer searching, filtering and sorting where there are sessions."""
-        if not self.is_whole:  # asked while the screen is put up or taken down
+        """Offer searching, filtering and sorting only for sessions, and the live tab only if there is one."""
+        if not self.is_ready:  # Textual asks while the screen is being mounted or removed, too
             return True
         if action in ("search", "filter", "sort", "reverse"):
             return isinstance(self.pane, Sessions)
-        if parameters == ("live",):
-            return self.live
+        if parameters == (Live.NAME,):
+            return self.is_live
         return True
 
     def target(self) -> Target | None:
-        """Return the data of the row under the cursor."""
-        row = self.pane.query_one(Table).selected
+        """Return the stored data of the row under the cursor."""
+        row = self.pane.query_one(Table).selected_row
         if isinstance(row, Session):
             return details.target_of(row)
         return Target(row.barcode, None) if isinstance(row, Medium) else None
 
-    def on_table_chosen(self, event: Table.Chosen) -> None:
+    def on_table_row_selected(self, event: Table.RowSelected) -> None:
         """Show the details of the row."""
         event.stop()
-        self.action_details()
-
-    def action_details(self) -> None:
-        """Show the details of the row under the cursor."""
-        row = self.pane.query_one(Table).selected
-        if row is None:
-            return
-        source, state = self.browser.source, self.state
-
-        def question() -> Details:
-            with source.tracking(state) as tracking:
-                return _details(tracking, row)
-
-        def show(found: Details) -> None:
-            from vtlfs.tui.screens.details import DetailsScreen
-
-            self.push(DetailsScreen(found, state, self.where))
-
-        self.ask(question, show, "details")
+        row = self.pane.query_one(Table).selected_row
+        if row is not None:
+            self.load_details(lambda tracking: _details_of(row, tracking))
 
     def action_tab(self, name: str) -> None:
         """Go to a tab."""
@@ -164,30 +171,23 @@ class StateScreen(DataPage):
             self.query_one(TabbedContent).active = name
 
     def action_search(self) -> None:
-        """Ask for a text to look for."""
-        from vtlfs.tui.screens.prompt import Prompt
-
-        sessions = self.query_one(Sessions)
-        prompt = Prompt("Search host, program, medium or session; empty for all", "text", sessions.query_now.text or "")
-        self.app.push_screen(prompt, lambda text: None if text is None else sessions.search(text))
+        """Ask for a text, then search for it."""
+        self.post_message(self.SearchSessions(self.query_one(Sessions)))
 
     def action_filter(self) -> None:
-        """Ask which sessions to show."""
-        from vtlfs.tui.screens.filter import FilterDialog
-
-        sessions = self.query_one(Sessions)
-        self.app.push_screen(FilterDialog(sessions.query_now), lambda q: None if q is None else sessions.change(q))
+        """Ask for a query, then show its sessions."""
+        self.post_message(self.FilterSessions(self.query_one(Sessions)))
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        self.query_one(Sessions).sort_next()
+        self.query_one(Sessions).sort_by_next_column()
 
     def action_reverse(self) -> None:
-        """Sort the other way."""
+        """Reverse the order."""
         self.query_one(Sessions).reverse()
 
 
-def _details(tracking: Tracking, row: object) -> Details:
+def _details_of(row: object, tracking: Tracking) -> Details:
     if isinstance(row, Session):
         return details.of_session(tracking, row.id)
     if isinstance(row, Medium):

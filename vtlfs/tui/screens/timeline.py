@@ -1,4 +1,4 @@
-"""The timeline: every snapshot, the newest first, and now above them all."""
+"""The timeline, the first screen: now, and below it every snapshot, the newest first."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,49 +6,51 @@ from itertools import pairwise
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widget import Widget
 
+from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
 from vtlfs.snap import browse
 from vtlfs.tui import format as fmt
 from vtlfs.tui.screens.page import Page
 from vtlfs.tui.source import NOW, Source
-from vtlfs.tui.widgets.plot import Plot
+from vtlfs.tui.threads import DaemonThreads
+from vtlfs.tui.widgets.plot import Plot, Series
 from vtlfs.tui.widgets.table import Column, Table
 
-SPANS = 120  # of the plot; what is seen is put together from them
+SPANS = 120  # into which the plot's time is divided; each bar shows the largest of its spans
 REFRESH_SECONDS = 5.0
+UNMARKED = -1  # no state's number: `NOW` is None, and snapshots count from 1
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A row: a state, and what had changed since the one before. `number` is None for now, and for an exported one."""
+class TimelineRow:
+    """A state, and what was added since the state before. `state` is NOW for an exported snapshot, too."""
 
-    number: int | None
-    time: str
+    state: int | None
+    label: str
+    taken_at: str
     name: str
-    sessions: int
     open_sessions: int
     bytes: int
-    more_sessions: int
-    more_media: int
-    more_bytes: int
-    label: str
+    added_sessions: int
+    added_bytes: int
 
 
-COLUMNS: list[Column[Moment]] = [
-    Column("ID", 5, lambda m: m.label, right=True),
-    Column("TIME", 17, lambda m: fmt.minute(m.time)),
-    Column("NAME", 0, lambda m: fmt.printable(m.name)),
-    Column("SESSIONS", 8, lambda m: fmt.gain(m.more_sessions), right=True, look=lambda _: "good"),
-    Column("MORE", 10, lambda m: fmt.gain(m.more_bytes, sized=True), right=True, look=lambda _: "good"),
-    Column("BYTES", 9, lambda m: fmt.size(m.bytes), right=True),
-    Column("OPEN", 4, lambda m: f"{m.open_sessions:,}" if m.open_sessions else "", right=True, look=lambda _: "warn"),
+COLUMNS: list[Column[TimelineRow]] = [
+    Column("ID", 5, lambda r: r.label, right=True),
+    Column("TIME", 17, lambda r: fmt.minute(r.taken_at)),
+    Column("NAME", 0, lambda r: fmt.printable(r.name)),
+    Column("SESSIONS", 8, lambda r: fmt.delta(r.added_sessions), right=True, style=lambda _: "good"),
+    Column("MORE", 10, lambda r: fmt.delta(r.added_bytes, in_bytes=True), right=True, style=lambda _: "good"),
+    Column("BYTES", 9, lambda r: fmt.size(r.bytes), right=True),
+    Column("OPEN", 4, lambda r: f"{r.open_sessions:,}" if r.open_sessions else "", right=True, style=lambda _: "warn"),
 ]
 
 
-class Timeline(Page):
-    """Where the application begins."""
+class TimelineScreen(Page):
+    """A table of all states, and a plot of the bytes over time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark"),
@@ -56,146 +58,157 @@ class Timeline(Page):
         Binding("h", "other_plot", "Hosts/media"),
         Binding("r", "reload", "Reload"),
     ]
-    _marked: int | None = -1
-    _group = "host"
+
+    @dataclass
+    class OpenState(Message):
+        """The person wants to see a state."""
+
+        state: int | None
+        taken_at: str
+
+    @dataclass
+    class CompareStates(Message):
+        """The person wants to compare two states; only the later one can be now."""
+
+        earlier: int
+        later: int | None
+
+    def __init__(self, source: Source, threads: DaemonThreads) -> None:
+        super().__init__(source, threads)
+        self._marked: int | None = UNMARKED
+        self._plot_group = "host"
 
     def heading(self) -> str:
         """Return the title."""
-        return f"timeline: {self.browser.source.path}"
+        return f"timeline: {self.source.path}"
 
     def body(self) -> Iterable[Widget]:
         """Return table and plot."""
-        mark: Column[Moment] = Column("", 1, lambda m: "*" if m.number == self._marked else "", look=lambda _: "warn")
-        yield Table([mark, *COLUMNS], key=lambda m: m.number, name="moments")
+        mark: Column[TimelineRow] = Column(
+            "", 1, lambda r: "*" if r.state == self._marked else "", style=lambda _: "warn"
+        )
+        yield Table([mark, *COLUMNS], key=lambda row: row.state)
         yield Plot(("BYTES",))
 
     @property
-    def table(self) -> "Table[Moment]":
+    def table(self) -> "Table[TimelineRow]":
         """The table."""
-        return self.query_one("#moments", Table)
+        return self.query_one(Table)
 
     def on_mount(self) -> None:
-        """Fetch what is shown, and look again from time to time."""
+        """Load table and plot, and load the table periodically."""
         self.table.focus()
         self.action_reload()
-        self.every(REFRESH_SECONDS, self._fetch)
+        self.refresh_every(REFRESH_SECONDS, self._load_table)
 
     def on_screen_resume(self) -> None:
-        """Look again after another screen."""
-        self._fetch()
+        """Load the table again when the person comes back from another screen."""
+        self._load_table()
 
-    def after_taking(self) -> None:
+    def after_snapshot(self) -> None:
         """Show the new snapshot."""
-        self._fetch()
+        self._load_table()
 
     def action_reload(self) -> None:
-        """Fetch everything anew."""
-        self._fetch()
-        self._fetch_plot()
+        """Load table and plot again."""
+        self._load_table()
+        self._load_plot()
 
-    def _fetch(self) -> None:
-        source = self.browser.source
+    def _load_table(self) -> None:
+        source = self.source
 
-        def show(rows: list[Moment]) -> None:
+        def show(rows: list[TimelineRow]) -> None:
             self.table.show(rows)
-            self.retitle(f"{fmt.count(len(rows) - 1, 'snapshot')}: {source.path}")
+            self.set_heading(f"{fmt.count(len(rows) - 1, 'snapshot')}: {source.path}")
 
-        self.ask(lambda: moments(source), show, "moments")
+        self.run_query(lambda: timeline_rows(source), show, "table")
 
-    def _fetch_plot(self) -> None:
-        source, group = self.browser.source, self._group
+    def _load_plot(self) -> None:
+        source, group = self.source, self._plot_group
 
-        def question() -> browse.OverTime:
+        def query() -> browse.OverTime:
             with source.tracking() as tracking:
                 return browse.bytes_over_time(tracking, group, SPANS)
 
         def show(found: browse.OverTime) -> None:
-            rows = [(fmt.printable(name), values, (fmt.size(sum(values)),)) for name, values in found.series]
-            ends = (fmt.time(found.start), fmt.time(found.end))
-            self.query_one(Plot).plot(f"bytes over time, by {group}", rows, ends)
+            series: list[Series] = [
+                (fmt.printable(name), values, (fmt.size(sum(values)),)) for name, values in found.series
+            ]
+            axis_ends = (fmt.time(found.start), fmt.time(found.end))
+            self.query_one(Plot).show(f"bytes over time, by {group}", series, axis_ends)
 
-        self.ask(question, show, "plot")
+        self.run_query(query, show, "plot")
 
-    def on_table_chosen(self, event: Table.Chosen) -> None:
-        """Open the state."""
+    def on_table_row_selected(self, event: Table.RowSelected) -> None:
+        """Open the state under the cursor. An exported snapshot lists other snapshots, but can't open them."""
         event.stop()
-        self.action_open()
-
-    def action_open(self) -> None:
-        """Open the state under the cursor."""
-        if (moment := self.table.selected) is not None:
-            from vtlfs.tui.screens.state import StateScreen
-
-            try:
-                if moment.number is not NOW:
-                    self.browser.source.require(f"snapshot {moment.number}")
-            except Exception as error:
-                self.complain(error)
-                return
-            self.app.push_screen(StateScreen(moment.number, moment.time))
+        row = self.table.selected_row
+        if row is None:
+            return
+        try:
+            if row.state is not NOW:
+                self.source.require_library(f"snapshot {row.state}")
+        except VtlfsError as error:
+            self.show_error(error)
+        else:
+            self.post_message(self.OpenState(row.state, row.taken_at))
 
     def action_mark(self) -> None:
-        """Remember the row for a comparison, or forget it."""
-        if (moment := self.table.selected) is not None:
-            self._marked = -1 if self._marked == moment.number else moment.number
+        """Mark the row for a comparison; if it is marked already, remove the mark."""
+        if (row := self.table.selected_row) is not None:
+            self._marked = UNMARKED if self._marked == row.state else row.state
             self.table.refresh()
 
     def action_compare(self) -> None:
-        """Compare the row with the marked one, or else with the snapshot before it."""
-        moment = self.table.selected
-        if moment is None:
+        """Compare the row with the marked row; if there is none, with the snapshot before it."""
+        row = self.table.selected_row
+        if row is None:
             return
         other = self._marked
-        if other == -1 or other == moment.number:
-            below = self.table.row(self.table.cursor + 1)
-            if below is None:
-                self.notify("there is no older snapshot to compare with; mark another with the space bar")
+        if other == UNMARKED or other == row.state:
+            before = self.table.row(self.table.cursor + 1)
+            if before is None:
+                self.notify("there is no older snapshot to compare with; mark another state with the space bar first")
                 return
-            other = below.number
-        from vtlfs.tui.screens.compare import Compare
-
-        earlier, later = _in_order(other, moment.number)
-        self.app.push_screen(Compare(earlier, later))
+            other = before.state
+        self.post_message(self.CompareStates(*_in_order(other, row.state)))
 
     def action_other_plot(self) -> None:
-        """Plot by the other of host and medium."""
-        self._group = "medium" if self._group == "host" else "host"
-        self._fetch_plot()
+        """Change the plot between hosts and media."""
+        self._plot_group = "medium" if self._plot_group == "host" else "host"
+        self._load_plot()
 
 
 def _in_order(a: int | None, b: int | None) -> tuple[int, int | None]:
-    """Return two states in their order in time; only one can be now."""
-    if a is None or (b is not None and b < a):
+    """Return two states, the earlier first; now is later than every snapshot."""
+    if a is NOW or (b is not NOW and b < a):
         a, b = b, a
     assert a is not None
     return a, b
 
 
-def moments(source: Source) -> list[Moment]:
-    """Return all states, now first. May block."""
+def timeline_rows(source: Source) -> list[TimelineRow]:
+    """Return a row for each state, now first. May block."""
     with source.tracking() as tracking:
         media, sessions, size = browse.counters(tracking)
         open_sessions = len(tracking.open_session_ids())
-    found = source.snapshots()
-    is_export = source.library is None
-    name, label = (source.path.name, "this") if is_export else ("now", "now")
-    at = found[0].taken_at if is_export and found else utc_now()
-    present = Snapshot(0, name, at, False, media, sessions, open_sessions, 0, size)
+    snapshots = source.snapshots()
+    name, label = (source.path.name, "this") if source.is_export else ("now", "now")
+    taken_at = snapshots[0].taken_at if source.is_export and snapshots else utc_now()
+    present = Snapshot(0, name, taken_at, False, media, sessions, open_sessions, 0, size)
     rows = []
-    for later, before in pairwise([present, *found, None]):
+    for later, before in pairwise([present, *snapshots, None]):
         assert later is not None
         rows.append(
-            Moment(
-                NOW if later is present else later.id,
-                later.taken_at,
-                later.name or ("scheduled" if later.scheduled else ""),
-                later.sessions,
-                later.open_sessions,
-                later.bytes,
-                later.sessions - (before.sessions if before else 0),
-                later.media - (before.media if before else 0),
-                later.bytes - (before.bytes if before else 0),
-                label if later is present else str(later.id),
+            TimelineRow(
+                state=NOW if later is present else later.id,
+                label=label if later is present else str(later.id),
+                taken_at=later.taken_at,
+                name=later.name or ("scheduled" if later.scheduled else ""),
+                open_sessions=later.open_sessions,
+                bytes=later.bytes,
+                added_sessions=later.sessions - (before.sessions if before else 0),
+                added_bytes=later.bytes - (before.bytes if before else 0),
             )
         )
     return rows

@@ -1,78 +1,70 @@
-"""WorkerScreen questions that take time without holding up the window; what goes wrong is shown and ends nothing."""
+"""The base of all screens that query a library: queries run in threads, so the window never waits for one."""
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from textual.screen import Screen
 from textual.worker import WorkType
 
 from vtlfs.errors import VtlfsError
 from vtlfs.tui.format import printable
-
-if TYPE_CHECKING:
-    from vtlfs.tui.app import Browser
+from vtlfs.tui.source import Source
+from vtlfs.tui.threads import DaemonThreads
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class WorkerScreen(Screen[Any]):
-    """A screen that asks in threads. Of the questions of one group only the last one's answer is used."""
+    """A screen that runs queries in threads. An error is shown, and leaves the screen as it was."""
+
+    def __init__(self, source: Source, threads: DaemonThreads) -> None:
+        super().__init__()
+        self.source = source
+        self.threads = threads
 
     @property
-    def browser(self) -> "Browser":
-        """The application."""
-        from vtlfs.tui.app import Browser
-
-        assert isinstance(self.app, Browser)
-        return self.app
-
-    @property
-    def is_whole(self) -> bool:
-        """Tell whether the screen has its widgets. While it is taken down, timers and answers still come."""
+    def is_ready(self) -> bool:
+        """Whether the screen has its widgets. Timers and results still come while the screen is being removed."""
         return self.is_mounted and self.is_attached and self.display
 
-    def ask(
+    def run_query(
         self,
-        question: Callable[[], T],
-        answered: Callable[[T], object],
+        query: Callable[[], T],
+        on_result: Callable[[T], object],
         group: str,
-        failed: Callable[[], object] | None = None,
+        on_error: Callable[[], object] | None = None,
     ) -> None:
-        """Have a thread answer the question, and then call `answered` here with it; `failed` after an error.
+        """Run `query` in a thread, then `on_result` with its result, or `on_error`, in the event loop.
 
-        Neither is called when the screen has gone meanwhile.
+        A new query replaces an older one of the same group, whose result is then ignored. No function is called if the
+        screen has been removed in the meantime.
         """
 
         async def run() -> None:
             try:
-                answer = await self.browser.threads.run(question)
-                if self.is_whole:
-                    answered(answer)
-            except Exception as error:  # whatever it is, the window goes on
-                if self.is_whole:
-                    self.complain(error)
-                    if failed is not None:
-                        failed()
+                result = await self.threads.run(query)
+                if self.is_ready:
+                    on_result(result)
+            except Exception as error:  # whatever it is, the program goes on
+                if self.is_ready:
+                    self.show_error(error)
+                    if on_error is not None:
+                        on_error()
 
-        # the function, not its coroutine: a worker that is cancelled before it began would leave that unawaited
+        # the function, not its coroutine: a worker that is cancelled before it starts never awaits its coroutine
         work: WorkType[None] = run
         self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
 
-    def every(self, seconds: float, action: Callable[[], object]) -> None:
-        """Call `action` again and again, while this is the screen that is seen."""
-        self.set_interval(seconds, lambda: action() if self.is_whole and self.is_current else None)
+    def refresh_every(self, seconds: float, refresh: Callable[[], object]) -> None:
+        """Call `refresh` periodically, while this is the screen on top."""
+        self.set_interval(seconds, lambda: refresh() if self.is_ready and self.is_current else None)
 
-    def push(self, screen: Screen[Any]) -> None:
-        """Show an answer that is a screen, unless the person has gone elsewhere meanwhile."""
-        if self.is_current:
-            self.app.push_screen(screen)
-
-    def complain(self, error: Exception) -> None:
-        """Show an error."""
-        expected = isinstance(error, (VtlfsError, OSError))
-        words = str(error) if expected else f"unexpected {type(error).__name__}: {error}"
-        if not expected:
-            log.error("unexpected", exc_info=error)
-        self.notify(printable(words), title="Error", severity="error", timeout=10, markup=False)
+    def show_error(self, error: Exception) -> None:
+        """Show an error; log its traceback if it is not one that can be expected."""
+        is_expected = isinstance(error, (VtlfsError, OSError))
+        message = str(error) if is_expected else f"unexpected {type(error).__name__}: {error}"
+        if not is_expected:
+            log.error("unexpected error in the terminal UI", exc_info=error)
+        self.notify(printable(message), title="Error", severity="error", timeout=10, markup=False)

@@ -1,1 +1,1 @@
-"""What the screens are made of."""
+"""Widgets that know nothing of libraries: a table, a plot, and the bar of keys."""

@@ -1,7 +1,7 @@
-"""A plot in a few lines of text: for each name a row of bars over time, all in the same scale.
+"""A plot in a few lines of text: for each name a row of bars over time, all rows in the same scale.
 
-Drawn here, in block characters: Textual's Sparkline scales each line by itself, so that two hosts can't be compared,
-and textual-plotext, the wrapper of a plotting library, has had no release since 2024 and holds plotext at version 5.
+Two libraries are no alternatives: Textual's Sparkline scales each line by itself, so two rows can't be compared, and
+textual-plotext has had no release since 2024 and holds plotext at version 5.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ LEVELS = " ▁▂▃▄▅▆▇█"
 NAME_WIDTH = 12
 NOTE_WIDTH = 11
 
-Series = Sequence[tuple[str, Sequence[float], tuple[str, ...]]]
+Series = tuple[str, Sequence[float], tuple[str, ...]]  # a name, its values over time, and a note for each heading
 
 
 class Plot(Widget):
-    """A title, a row of bars for each name, as many as fit, and the ends of the axis of time.
+    """A title, a row of bars for each name, as many rows as fit, and the two ends of the time axis.
 
-    At the end of each row are notes, as many as there are headings for them.
+    Behind the bars of a row are its notes, one for each of the headings.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--bars", "plot--axis"}
@@ -37,62 +37,67 @@ class Plot(Widget):
     def __init__(self, headings: Sequence[str]) -> None:
         super().__init__()
         self._headings = tuple(headings)
-        self._series: list[tuple[str, list[float], tuple[str, ...]]] = []
-        self._ends = ("", "")
-        self._instead = "reading"
+        self._series: list[Series] = []
+        self._axis_ends = ("", "")
+        self._placeholder = "loading"
 
     @property
-    def spans(self) -> int:
+    def bars_per_row(self) -> int:
         """How many bars fit into a row."""
         notes = len(self._headings) * (NOTE_WIDTH + 1)
         return max(8, self.content_size.width - NAME_WIDTH - 1 - notes)
 
-    def plot(self, title: str, series: Series, ends: tuple[str, str]) -> None:
-        """Show series of a name, numbers and what is written at the end of the row; the ends are of the axis."""
+    def show(self, title: str, series: Sequence[Series], axis_ends: tuple[str, str]) -> None:
+        """Show these series, and what stands at the two ends of the time axis."""
         self.border_title = title
-        is_as_high = len(series) == len(self._series)
+        is_same_height = len(series) == len(self._series)
         self._series = [(name, list(values), notes) for name, values, notes in series]
-        self._ends = ends
-        self._instead = "nothing yet"
-        self.refresh(layout=not is_as_high)
+        self._axis_ends = axis_ends
+        self._placeholder = "no data yet"
+        self.refresh(layout=not is_same_height)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Return how many lines there are, with the axis."""
+        """Return the number of lines, with the axis."""
         return len(self._series) + 1
 
     def render(self) -> Text:
-        """Draw it."""
+        """Draw the rows that fit, and the axis."""
         if not self._series:
-            return Text(self._instead, style="dim")
+            return Text(self._placeholder, style="dim")
         top = max((max(values, default=0) for _, values, _ in self._series), default=0)
         rows = max(1, self.content_size.height - 1)
         shown = Text(no_wrap=True, overflow="crop")
         for name, values, notes in self._series[:rows]:
             shown.append(f"{set_cell_size(name, NAME_WIDTH)} ")
-            shown.append(bars(values, self.spans, top), self.get_component_rich_style("plot--bars", partial=True))
-            shown.append(f"{_notes(notes)}\n")
-        first, last = self._ends
+            shown.append(
+                bars(values, self.bars_per_row, top), self.get_component_rich_style("plot--bars", partial=True)
+            )
+            shown.append(f"{_aligned(notes)}\n")
+        first, last = self._axis_ends
         hidden = len(self._series) - rows
         more = f"and {hidden} more" if hidden > 0 else ""
-        gap = max(1, self.spans - len(first) - len(last))
-        axis = f"{more:{NAME_WIDTH}} {first}{' ' * gap}{last}{_notes(self._headings)}"
+        gap = max(1, self.bars_per_row - len(first) - len(last))
+        axis = f"{more:{NAME_WIDTH}} {first}{' ' * gap}{last}{_aligned(self._headings)}"
         shown.append(axis, self.get_component_rich_style("plot--axis", partial=True))
         return shown
 
 
-def _notes(notes: Sequence[str]) -> str:
+def _aligned(notes: Sequence[str]) -> str:
     return "".join(f" {note:>{NOTE_WIDTH}}" for note in notes)
 
 
 def bars(values: Sequence[float], width: int, top: float) -> str:
-    """Return bars of one line for numbers from 0 to `top`, put together or spread so that they fill the width."""
+    """Return one bar for each of `width` columns, in a scale from 0 to `top`.
+
+    With more values than columns a bar shows the largest of its values; with fewer, a value takes several columns.
+    """
     if not values or width < 1:
         return " " * max(0, width)
-    found = []
-    for place in range(width):
-        first = place * len(values) // width
-        last = max(first + 1, (place + 1) * len(values) // width)
+    levels = []
+    for column in range(width):
+        first = column * len(values) // width
+        last = max(first + 1, (column + 1) * len(values) // width)
         value = max(values[first:last])
         level = 0 if top <= 0 or value <= 0 else max(1, round(value / top * (len(LEVELS) - 1)))
-        found.append(LEVELS[level])
-    return "".join(found)
+        levels.append(LEVELS[level])
+    return "".join(levels)

@@ -1,7 +1,7 @@
-"""A table that draws only what is seen, so that a million rows cost what a screenful does.
+"""A table that formats only the visible rows, so that a million rows cost as much as a screenful.
 
-Textual's DataTable wants a second and more to take in 10,000 rows, and all of them at once. This one is given a number
-of rows, asks for those that it lacks, and makes a cell's text when the cell is drawn.
+Textual's DataTable is no alternative: it takes all rows at once, and more than a second for 10,000. This table is told
+how many rows there are, posts `RowMissing` for a visible row that it does not have, and formats a cell only to draw it.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -21,23 +21,28 @@ from textual.strip import Strip
 
 T = TypeVar("T")
 GAP = 1
-LACKING = "…"
+PLACEHOLDER = "…"  # drawn for a row that is on its way
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
-    """A column. `width` 0 takes what is left; `name` is for `HeadingPressed`; `look` names a style of the cell."""
+    """A column of rows of type `T`.
+
+    `width` is in terminal columns; 0 takes the space that is left. `right` aligns the cells. `name` is what
+    `HeadingPressed` tells; a column without one does not react. `style` returns the name of a cell's style:
+    `good`, `bad`, `warn`, `dim` or nothing.
+    """
 
     heading: str
     width: int
     cell: Callable[[T], str]
     right: bool = False
     name: str = ""
-    look: Callable[[T], str] | None = None
+    style: Callable[[T], str] | None = None
 
 
 class Table(ScrollView, Generic[T], can_focus=True):
-    """Rows under headings, with a cursor that is a whole row."""
+    """Rows under headings. The cursor is a whole row. All its methods run in the event loop."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -46,7 +51,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False),
         Binding("home", "jump(0)", "First", show=False),
         Binding("end", "jump(-1)", "Last", show=False),
-        Binding("enter", "choose", "Open"),
+        Binding("enter", "select", "Open"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"table--{name}" for name in ("heading", "cursor", "blurred", "good", "bad", "warn", "dim", "row")
@@ -67,8 +72,8 @@ class Table(ScrollView, Generic[T], can_focus=True):
     cursor = reactive(0)
 
     @dataclass
-    class Chosen(Message):
-        """Enter, or a second click, on a row."""
+    class RowSelected(Message):
+        """The person has pressed enter, or clicked twice, on a row."""
 
         table: "Table[object]"
         row: object
@@ -79,8 +84,8 @@ class Table(ScrollView, Generic[T], can_focus=True):
             return self.table
 
     @dataclass
-    class Lacks(Message):
-        """A row is seen that the table has not been given."""
+    class RowMissing(Message):
+        """A row is visible that the table does not have."""
 
         table: "Table[object]"
         index: int
@@ -92,7 +97,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
 
     @dataclass
     class HeadingPressed(Message):
-        """A click on a heading."""
+        """The person has clicked the heading of a column that has a name."""
 
         table: "Table[object]"
         name: str
@@ -102,64 +107,62 @@ class Table(ScrollView, Generic[T], can_focus=True):
             """The table."""
             return self.table
 
-    def __init__(
-        self, columns: Sequence[Column[T]], *, key: Callable[[T], Hashable] | None = None, name: str | None = None
-    ) -> None:
-        """`key` tells rows apart, so that the cursor stays on its row when rows come before it."""
-        super().__init__(id=name)
+    def __init__(self, columns: Sequence[Column[T]], *, key: Callable[[T], Hashable] | None = None) -> None:
+        """With `key`, the cursor stays on the row of the same key when other rows are inserted before it."""
+        super().__init__()
         self.columns = list(columns)
         self._key = key
         self._rows: Mapping[int, T] = {}
         self.count = 0
 
     def show(self, rows: Sequence[T]) -> None:
-        """Have these rows, each asked for when it is seen, and the cursor on the row that it was on."""
-        self._have(_Numbered(rows), len(rows))
+        """Show these rows, and keep the cursor on its row. Each row is fetched from the sequence when it is drawn."""
+        self._set_rows(_ByIndex(rows), len(rows))
 
-    def show_some(self, rows: dict[int, T], count: int) -> None:
-        """Have `count` rows, of which these are known by their indexes, and the cursor on the row that it was on."""
-        self._have(rows, count)
+    def show_part(self, rows: dict[int, T], count: int) -> None:
+        """Show `count` rows, of which only `rows` are known, by index; keep the cursor on its row."""
+        self._set_rows(rows, count)
 
-    def _have(self, rows: Mapping[int, T], count: int) -> None:
-        before = self.selected
+    def _set_rows(self, rows: Mapping[int, T], count: int) -> None:
+        before = self.selected_row
         self._rows = rows
         self.count = count
         self._resize()
-        self.cursor = max(0, min(self._find(before), count - 1))
+        self.cursor = max(0, min(self._index_of(before), count - 1))
         self.refresh()
 
-    def forget(self) -> None:
-        """Have no row for the time being, and the cursor on the first that comes."""
+    def clear(self) -> None:
+        """Remove all rows, and put the cursor on the first of those that come next."""
         self._rows = {}
         self.count = self.cursor = 0
         self.refresh()
 
-    def _find(self, before: T | None) -> int:
-        """Return where a row is now, the cursor's place if it is nowhere."""
+    def _index_of(self, before: T | None) -> int:
+        """Return the index of the row with the same key; the cursor's index if there is none."""
         if self._key is None or before is None:
             return self.cursor
-        wanted, here = self._key(before), self._rows.get(self.cursor)
-        if here is not None and self._key(here) == wanted:
+        key, current = self._key(before), self._rows.get(self.cursor)
+        if current is not None and self._key(current) == key:  # as a rule: no need to look through all rows
             return self.cursor
-        return next((index for index, row in self._rows.items() if self._key(row) == wanted), self.cursor)
+        return next((index for index, row in self._rows.items() if self._key(row) == key), self.cursor)
 
     @property
-    def selected(self) -> T | None:
-        """The row under the cursor."""
+    def selected_row(self) -> T | None:
+        """The row under the cursor; None if the table does not have it."""
         return self._rows.get(self.cursor)
 
     def row(self, index: int) -> T | None:
-        """Return a row, None where there is none or it has not been given."""
+        """Return a row; None if there is no such row or the table does not have it."""
         return self._rows.get(index)
 
     def watch_cursor(self) -> None:
-        """Keep the cursor in sight."""
-        seen = max(1, self.size.height - 1)
+        """Scroll so that the cursor is visible."""
+        visible = max(1, self.size.height - 1)
         top = round(self.scroll_target_y)
         if self.cursor < top:
             self.scroll_to(y=self.cursor, animate=False, force=True)
-        elif self.cursor >= top + seen:
-            self.scroll_to(y=self.cursor - seen + 1, animate=False, force=True)
+        elif self.cursor >= top + visible:
+            self.scroll_to(y=self.cursor - visible + 1, animate=False, force=True)
         self.refresh()
 
     def on_resize(self) -> None:
@@ -172,20 +175,20 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.cursor = max(0, min(self.count - 1, self.cursor + rows))
 
     def action_page(self, pages: int) -> None:
-        """Move the cursor by what is seen."""
+        """Move the cursor by a screenful."""
         self.action_move(pages * max(1, self.size.height - 2))
 
     def action_jump(self, index: int) -> None:
         """Move the cursor to the first row, or to the last."""
         self.cursor = index if index >= 0 else max(0, self.count - 1)
 
-    def action_choose(self) -> None:
-        """Choose the row under the cursor."""
-        if self.selected is not None:
-            self.post_message(self.Chosen(self, self.selected))  # type: ignore[arg-type]
+    def action_select(self) -> None:
+        """Tell that the person has selected the row under the cursor."""
+        if self.selected_row is not None:
+            self.post_message(self.RowSelected(self, self.selected_row))  # type: ignore[arg-type]
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor where the mouse is; on the cursor's row, choose it."""
+        """Put the cursor on the row under the mouse; a double click selects the row."""
         event.stop()
         if event.y == 0:
             self._press_heading(event.x + round(self.scroll_x))
@@ -194,7 +197,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         if index >= self.count:
             return
         if index == self.cursor and event.chain > 1:
-            self.action_choose()
+            self.action_select()
         self.cursor = index
 
     def _press_heading(self, x: int) -> None:
@@ -208,12 +211,10 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.virtual_size = Size(sum(self._widths()) + GAP * (len(self.columns) - 1), self.count + 1)
 
     def _widths(self) -> list[int]:
-        taken = sum(column.width + GAP for column in self.columns) - GAP
-        open_ones = [column for column in self.columns if not column.width]
-        left = max(0, self.scrollable_content_region.width - taken)
-        return [
-            column.width or max(4, cell_len(column.heading), left // max(1, len(open_ones))) for column in self.columns
-        ]
+        fixed = sum(column.width + GAP for column in self.columns) - GAP
+        flexible = sum(not column.width for column in self.columns)
+        left = max(0, self.scrollable_content_region.width - fixed)
+        return [column.width or max(4, cell_len(column.heading), left // max(1, flexible)) for column in self.columns]
 
     def render_line(self, y: int) -> Strip:
         """Draw one line: the headings, or a row."""
@@ -239,18 +240,18 @@ class Table(ScrollView, Generic[T], can_focus=True):
         style = self._row_style(index)
         row = self._rows.get(index)
         if row is None:
-            self.post_message(self.Lacks(self, index))  # type: ignore[arg-type]
-            return Strip([Segment(LACKING, style)])
+            self.post_message(self.RowMissing(self, index))  # type: ignore[arg-type]
+            return Strip([Segment(PLACEHOLDER, style)])
         segments = []
         for column, width in zip(self.columns, self._widths(), strict=True):
-            look = column.look(row) if column.look is not None and index != self.cursor else ""
-            shown = style + self.get_component_rich_style(f"table--{look}", partial=True) if look else style
-            segments.append(Segment(_fit(column.cell(row), width, column.right), shown))
+            name = column.style(row) if column.style is not None and index != self.cursor else ""
+            cell_style = style + self.get_component_rich_style(f"table--{name}", partial=True) if name else style
+            segments.append(Segment(_fit(column.cell(row), width, column.right), cell_style))
         return Strip(segments)
 
 
-class _Numbered(Mapping[int, T]):
-    """A sequence by its indexes."""
+class _ByIndex(Mapping[int, T]):
+    """A sequence as a mapping from indexes to rows."""
 
     def __init__(self, rows: Sequence[T]) -> None:
         self._rows = rows
@@ -268,6 +269,7 @@ class _Numbered(Mapping[int, T]):
 
 
 def _fit(text: str, width: int, right: bool) -> str:
+    """Return the text in exactly `width` terminal columns, and the gap; wide characters take two."""
     if cell_len(text) > width:
         text = set_cell_size(text, width - 1) + "…" if width > 1 else "…"
     elif right:

@@ -1,4 +1,4 @@
-"""The keys, on as many lines as they need: Textual's Footer has one, and 80 columns are not enough for every key."""
+"""The keys, in the last lines of a screen. Textual's Footer has one line, too little for all keys in 80 columns."""
 
 from rich.text import Text
 from textual import events
@@ -8,19 +8,19 @@ from textual.widget import Widget
 GAP = 2
 
 
-class Keys(Widget):
-    """Every key of the screen and what it does; a click on one presses it."""
+class KeyBar(Widget):
+    """Every key of the screen and what it does, in as many lines as they need. A click on a key presses it."""
 
     DEFAULT_CSS = """
-    Keys { dock: bottom; width: 100%; height: auto; background: $footer-background; color: $footer-foreground; }
+    KeyBar { dock: bottom; width: 100%; height: auto; background: $footer-background; color: $footer-foreground; }
     """
 
     def on_mount(self) -> None:
-        """Follow the screen's keys."""
+        """Draw the bar again whenever the screen's keys change."""
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh(layout=True))
 
     def _lines(self, width: int) -> list[list[tuple[str, str, str]]]:
-        """Return key, how it is shown, and description, line by line."""
+        """Return each line's keys: name, displayed name, description."""
         lines: list[list[tuple[str, str, str]]] = [[]]
         used = 0
         for active in self.screen.active_bindings.values():
@@ -39,11 +39,11 @@ class Keys(Widget):
         return lines
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Return how many lines there are."""
+        """Return the number of lines."""
         return len(self._lines(width))
 
     def render(self) -> Text:
-        """Draw them."""
+        """Draw the keys."""
         shown = Text(no_wrap=True)
         for number, line in enumerate(self._lines(self.size.width)):
             shown.append("\n" if number else "")
@@ -55,9 +55,9 @@ class Keys(Widget):
     def on_click(self, event: events.Click) -> None:
         """Press the key under the mouse."""
         lines = self._lines(self.size.width)
-        at = 0
+        start = 0
         for key, display, description in lines[event.y] if event.y < len(lines) else []:
             size = len(display) + 1 + len(description)
-            if at <= event.x < at + size:
+            if start <= event.x < start + size:
                 self.app.simulate_key(key)
-            at += size + GAP
+            start += size + GAP

@@ -1,0 +1,186 @@
+"""Dialogs that read a tape file or a medium from end to end: one extracts it to a file, one verifies it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, ProgressBar
+from textual.worker import WorkType
+
+from vtlfs.engine.reading import extract
+from vtlfs.tui import format as fmt
+from vtlfs.tui import output_file
+from vtlfs.tui.screens.worker_screen import WorkerScreen
+from vtlfs.tui.source import NOW, Source, Target
+from vtlfs.tui.threads import DaemonThreads
+from vtlfs.tui.widgets.key_bar import KeyBar
+
+PROGRESS_SECONDS = 0.1  # between two updates of the progress bar
+
+
+class ReadCancelled(Exception):
+    """The person has cancelled."""
+
+
+class ReadDialog(WorkerScreen, ModalScreen[None]):
+    """Reads the target in a thread, and shows the progress. Escape cancels while it reads, and closes it otherwise."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel_or_close", "Cancel/close")]
+    DEFAULT_CSS = """
+    ReadDialog { align: center middle; background: $background 60%; }
+    ReadDialog > Vertical { width: 70; max-width: 95%; height: auto; padding: 1 2; background: $panel;
+        border: solid $primary; }
+    ReadDialog ProgressBar { margin: 1 0 0 0; width: auto; display: none; }
+    ReadDialog ProgressBar Bar { width: 56; }
+    ReadDialog #status { margin: 1 0 0 0; }
+    ReadDialog Label { width: 100%; height: auto; }
+    """
+
+    def __init__(self, source: Source, threads: DaemonThreads, target: Target, state: int | None) -> None:
+        super().__init__(source, threads)
+        self.target = target
+        self.state = state
+        self.bytes_done = 0  # written by the thread, like _total; each is one int, so the event loop may read it
+        self._total = 0
+        self._began = 0.0
+        self._cancel = Event()
+        self.is_reading = False
+
+    def heading(self) -> str:
+        """Return the title."""
+        raise NotImplementedError
+
+    @property
+    def target_name(self) -> str:
+        """The target, with its state if that is a snapshot."""
+        return f"{self.target}{'' if self.state is NOW else f' of snapshot {self.state}'}"
+
+    def compose(self) -> ComposeResult:
+        """Yield title, input, progress, status and keys."""
+        with Vertical():
+            yield Label(self.heading(), markup=False)
+            yield from self.compose_input()
+            yield ProgressBar(total=None, show_eta=False)
+            yield Label("", id="status", markup=False)
+        yield KeyBar()
+
+    def compose_input(self) -> ComposeResult:
+        """Yield what the person has to enter before the dialog reads."""
+        yield from ()
+
+    def on_mount(self) -> None:
+        """Update the progress periodically."""
+        self.refresh_every(PROGRESS_SECONDS, self._show_progress)
+
+    def on_unmount(self) -> None:
+        """Have the thread end when the dialog does."""
+        self._cancel.set()
+
+    def show_status(self, message: str) -> None:
+        """Show a message, unless the dialog has been closed."""
+        if self.is_ready:
+            self.query_one("#status", Label).update(fmt.printable(message))
+
+    def action_cancel_or_close(self) -> None:
+        """Cancel reading; if nothing is being read, close the dialog."""
+        if self.is_reading:
+            self._cancel.set()
+            self.show_status("cancelling")
+        else:
+            self.dismiss()
+
+    def start(self, path: Path | None) -> None:
+        """Start to read: to a new file, or only to verify."""
+        self.is_reading = True
+        self._cancel.clear()
+        self.query_one(ProgressBar).display = True
+        self.bytes_done, self._began = 0, monotonic()
+        work: WorkType[None] = partial(self._run, path)
+        self.run_worker(work, exclusive=True, exit_on_error=False)
+
+    async def _run(self, path: Path | None) -> None:
+        try:
+            size = await self.threads.run(lambda: self._read(path), join=True)
+        except ReadCancelled:
+            self.show_status("cancelled; nothing was written" if path else "cancelled")
+        except Exception as error:
+            self.show_error(error)
+            self.show_status(f"failed: {error}")
+        else:
+            if self.is_ready:
+                self.query_one(ProgressBar).update(total=max(1, size), progress=max(1, size))
+            written = f", written to {path}" if path else ""
+            self.show_status(f"{fmt.size(size)}: every stripe unit matches its checksum{written}")
+        finally:
+            self.is_reading = False
+
+    def _read(self, path: Path | None) -> int:
+        """Read the target; return its size. Runs in a thread."""
+        library, opener = self.source.require_library("reading"), self.source.tracking_opener(self.state)
+        barcode, number = self.target.barcode, self.target.number
+        self._total = extract.size_of(library, barcode, number, opener)
+
+        def read_to(write: Callable[[memoryview], object]) -> int:
+            return extract.extract(library, barcode, number, write, self._advance, opener)
+
+        if path is None:
+            return read_to(lambda _: None)
+        with output_file.create(path) as write:
+            return read_to(write)
+
+    def _advance(self, size: int) -> None:
+        """Count the bytes, and stop the thread if the person has cancelled."""
+        self.bytes_done += size
+        if self._cancel.is_set():
+            raise ReadCancelled
+
+    def _show_progress(self) -> None:
+        if self.is_reading and self._total:
+            self.query_one(ProgressBar).update(total=self._total, progress=self.bytes_done)
+            if not self._cancel.is_set():
+                rate = self.bytes_done / max(0.001, monotonic() - self._began)
+                self.show_status(f"{fmt.size(self.bytes_done)} of {fmt.size(self._total)}, {fmt.rate(rate)}")
+
+
+class VerifyDialog(ReadDialog):
+    """Verifies every stripe unit of the target. It starts when the dialog opens."""
+
+    def heading(self) -> str:
+        """Return the title."""
+        return f"Verify {self.target_name}"
+
+    def on_mount(self) -> None:
+        """Start to verify. Textual calls the `on_mount` of `ReadDialog` too."""
+        self.start(None)
+
+
+class ExtractDialog(ReadDialog):
+    """Asks for a new file, then extracts the target to it."""
+
+    def heading(self) -> str:
+        """Return the title."""
+        return f"Extract {self.target_name} to a new file"
+
+    def compose_input(self) -> ComposeResult:
+        """Yield the line for the file, with a name that tells what the file holds."""
+        number = "" if self.target.number is None else f"-{self.target.number:04d}"
+        state = "" if self.state is NOW else f"-snapshot{self.state}"
+        yield Input(str(Path.cwd() / f"{self.target.barcode}{number}{state}"), placeholder="file")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Start to extract, if the file can be created."""
+        if self.is_reading:
+            return
+        try:
+            path = output_file.resolve(self.source.require_library("extracting"), event.value.strip())
+        except Exception as error:
+            self.show_status(str(error))
+        else:
+            self.start(path)
