@@ -77,6 +77,11 @@ class Driver:
         return [" ".join(" ".join(c.cell(r) for c in table.columns).split()) for r in found if r is not None]
 
     @property
+    def selected(self) -> Any:
+        """The row under the cursor."""
+        return self.table.selected_row
+
+    @property
     def notifications(self) -> str:
         """All notifications so far."""
         return "\n".join(self.app.recorded)
@@ -125,6 +130,13 @@ class Driver:
         if self.app.screen.query(Table):
             await self.until(lambda: self.table.count and self.table.row(0) is not None, f"rows in {screen}")
 
+    async def leave(self, key: str) -> None:
+        """Press a key, and wait for another screen with rows in its table."""
+        before = self.screen
+        await self.press(key)
+        await self.until(lambda: self.screen != before and self.app.screen.is_mounted, f"another screen after {key}")
+        await self.until(lambda: self.table.row(0) is not None, f"rows after {key}")
+
     async def back(self, screen: str) -> None:
         """Go back to a screen."""
         await self.press("escape")
@@ -133,6 +145,10 @@ class Driver:
     async def tab(self, key: str) -> None:
         """Go to a tab of a state, and wait for its rows."""
         await self.press(key)
+        await self.sees_tab(key)
+
+    async def sees_tab(self, key: str) -> None:
+        """Wait until a tab of a state is visible, with rows."""
         await self.until(lambda: self.is_tab(TABS[key]) and self.rows, f"tab {key}")
 
     def is_tab(self, name: str) -> bool:

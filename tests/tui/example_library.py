@@ -36,8 +36,8 @@ class ExampleLibrary:
             tracking.add_media(MEDIA[:2], None, at(0, 0))
             tracking.add_media(MEDIA[2:], 1 << 20, at(0, 0))
             tracking.load(1, MEDIA[0], at(0, 1))
-            for disk in range(2):
-                tracking.record_fill(disk, 1 << 30, (1 << 30) - (disk + 1) * (200 << 20), at(0, 2))
+            for number in range(2):
+                tracking.record_fill(number, 1 << 30, (1 << 30) - (number + 1) * (200 << 20), at(0, 2))
             mount = Mount(0, "alpha", "machine", 4711, 0, "/mnt/vtl", "", "mounted", at(0, 1), None)
             self.mount = tracking.add_mount(mount)
 

@@ -1,4 +1,4 @@
-"""The parts that need no window: words, bars, rates, pages of sessions, new files."""
+"""The parts that need no window: texts, bars, rates, pages of sessions, output files, threads."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from example_library import MEDIA, ExampleLibrary
 
+from vtlfs import tui
 from vtlfs.engine.live import LiveStats
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Access, Session, State
@@ -76,8 +77,9 @@ def test_rates_are_those_that_the_mounts_tell() -> None:
         meter.add(Sample(float(second), [session(1, second * 100)], told))
     assert meter.session_rate(session(1, 1000)) == 100
     assert meter.session_rate(session(9, 0, mount=2)) == meter.session_rate(session(3, 0, mount=3)) == 0
-    assert meter.disk_rates(0) == [(pytest.approx(71), pytest.approx(5))] * 10
-    assert meter.disk_rates(1)[-1] == (pytest.approx(30), 0)
+    assert len(meter.disk_rates(0)) == 10
+    assert all(rate == pytest.approx((71, 5)) for rate in meter.disk_rates(0))
+    assert meter.disk_rates(1)[-1] == pytest.approx((30, 0))
     assert meter.disk_rates(2) == [(0, 0)]
 
 
@@ -206,3 +208,10 @@ def test_a_thread_that_hangs_keeps_nobody_from_ending() -> None:
     asyncio.run(ask())
     threads.join(0.05)
     assert time.monotonic() - began < 5
+
+
+def test_pages_reach_the_application_by_messages_alone() -> None:
+    package = Path(tui.__file__).parent
+    pages = [path for room in ("screens", "panes") for path in (package / room).glob("*.py")]
+    assert len(pages) > 10
+    assert [path.name for path in pages if "self.app" in path.read_text()] == []

@@ -37,7 +37,7 @@ def test_screens_look_as_in_their_pictures(name: str, example: ExampleLibrary) -
             await d.press(key)
             await d.sees(word)
             if key in TABS:
-                await d.until(lambda key=key: d.is_tab(TABS[key]) and d.rows, f"tab {key}")  # type: ignore[misc]
+                await d.sees_tab(key)
         await d.picture(name, example.root)
 
     drive(example.path, story)

@@ -1,24 +1,19 @@
-"""Every screen and every key, driven with Textual's pilot."""
+"""What the screens show: timeline, states, details, comparisons, an exported snapshot, errors."""
 
-import os
-import subprocess
 from contextlib import closing
 from pathlib import Path
-from threading import Event
 
 import pytest
-from driver import TABS, Driver, drive
+from driver import Driver, drive
 from example_library import MEDIA, ExampleLibrary, at
-from textual.command import CommandList
-from textual.widgets import Input
 
-from vtlfs.engine.reading import extract as engine
+from vtlfs.model import Snapshot
 from vtlfs.snap import store
 from vtlfs.snap.export import export
 from vtlfs.tui import comparison
 
 
-def snapshots(example: ExampleLibrary) -> list:
+def snapshots(example: ExampleLibrary) -> list[Snapshot]:
     with closing(example.library.tracking()) as tracking:
         return store.snapshots(tracking)
 
@@ -73,7 +68,7 @@ def test_a_state_shows_the_library_as_it_stood(example: ExampleLibrary) -> None:
         await d.tab("4")
         await d.until(lambda: "as recorded" in d.rows[0], "disks")
         await d.press("5")
-        assert d.app.screen.pane.NAME == "disks"  # a snapshot has no live tab
+        assert d.is_tab("disks")  # a snapshot has no live tab
 
     drive(example.path, story)
 
@@ -135,29 +130,6 @@ def test_sessions_are_searched_filtered_and_sorted(example: ExampleLibrary) -> N
     drive(example.path, story)
 
 
-def test_a_heading_sorts_and_a_row_is_chosen_with_the_mouse(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.pilot.click("#sessions Table", offset=(75, 0))
-        await d.until(lambda: "by bytes, descending" in d.text() and d.rows[0].startswith("13 "), "sorted by bytes")
-        await d.pilot.click("#sessions Table", offset=(30, 3))
-        await d.until(lambda: d.table.cursor == 2, "the third row")
-        await d.pilot.click("#sessions Table", offset=(30, 3), times=2)
-        await d.until(lambda: d.screen == "DetailsScreen", "details")
-
-    drive(example.path, story)
-
-
-def test_a_key_in_the_last_lines_can_be_clicked(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        await d.sees("Compare")
-        x = d.text().split("\n")[22].index("Compare")
-        await d.pilot.click("KeyBar", offset=(x, 0))
-        await d.until(lambda: d.screen == "CompareScreen", "a comparison")
-
-    drive(example.path, story)
-
-
 def test_two_states_are_compared(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("down", "down", "space", "end")
@@ -169,7 +141,7 @@ def test_two_states_are_compared(example: ExampleLibrary) -> None:
         assert "~ medium A00001L9 26.8 KiB, 2 files 88.4 KiB, 5 files +61.5 KiB" in d.rows
         assert any(row.startswith("+ session 13 gamma 82 KiB released") for row in d.rows)
         await d.press("n", "n", "n")
-        await d.until(lambda: d.table.selected_row.kind == "medium", "the media")
+        await d.until(lambda: d.selected.kind == "medium", "the media")
         await d.go("enter", screen="DetailsScreen")
 
     drive(example.path, story)
@@ -198,164 +170,6 @@ def test_a_state_is_compared_with_the_one_before_it(example: ExampleLibrary) -> 
         await d.back("TimelineScreen")
         await d.press("end", "c")
         await d.until(lambda: "no older snapshot" in d.notifications, "nothing to compare with")
-
-    drive(example.path, story)
-
-
-def test_a_tape_file_is_extracted(example: ExampleLibrary, tmp_path: Path) -> None:
-    target = tmp_path / "out" / "later"
-    target.parent.mkdir()
-
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.go("e", screen="ExtractDialog")
-        await d.enter(str(target))
-        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
-        await d.back("StateScreen")
-        await d.go("e", screen="ExtractDialog")
-        await d.enter(str(target))
-        await d.until(lambda: "exists already" in d.label("#status"), "a refusal")
-        await d.enter(str(example.disks[0] / "x"))
-        await d.until(lambda: "inside the library" in d.label("#status"), "a refusal")
-
-    drive(example.path, story)
-    assert target.read_bytes() == b"later " * 10000
-    assert [path.name for path in target.parent.iterdir()] == ["later"]
-
-
-def test_a_medium_is_extracted_as_it_stood_at_a_snapshot(example: ExampleLibrary, tmp_path: Path) -> None:
-    target = tmp_path / "medium"
-
-    async def story(d: Driver) -> None:
-        await d.go("end", "enter", screen="StateScreen")
-        await d.tab("2")
-        await d.press("down", "down")
-        await d.go("e", screen="ExtractDialog")
-        await d.enter(str(target))
-        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
-
-    drive(example.path, story)
-    assert target.read_bytes() == b"B" * 21000
-
-
-def test_extracting_is_cancelled_and_leaves_nothing(
-    example: ExampleLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    extract = engine.extract
-
-    go_on = Event()
-
-    def held(library, barcode, number, write, progress, opening) -> int:
-        return extract(library, barcode, number, write, lambda size: (progress(size), go_on.wait(30)), opening)
-
-    monkeypatch.setattr(engine, "extract", held)
-    out = tmp_path / "out"
-    out.mkdir()
-
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.go("e", screen="ExtractDialog")
-        await d.enter(str(out / "zeros"))
-        await d.until(lambda: d.app.screen.bytes_done, "progress")
-        await d.press("escape")
-        await d.until(lambda: d.label("#status") == "cancelling", "a word")
-        go_on.set()
-        await d.until(lambda: "cancelled; nothing was written" in d.label("#status"), "the end")
-        await d.back("StateScreen")
-
-    drive(example.path, story)
-    assert not list(out.iterdir())
-
-
-def test_leaving_in_the_middle_of_extracting_leaves_nothing(
-    example: ExampleLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    extract = engine.extract
-
-    go_on = Event()
-
-    def held(library, barcode, number, write, progress, opening) -> int:
-        return extract(library, barcode, number, write, lambda size: (progress(size), go_on.wait(30)), opening)
-
-    monkeypatch.setattr(engine, "extract", held)
-    out = tmp_path / "out"
-    out.mkdir()
-    apps = []
-
-    async def story(d: Driver) -> None:
-        apps.append(d.app)
-        await d.go("enter", screen="StateScreen")
-        await d.go("e", screen="ExtractDialog")
-        await d.enter(str(out / "half"))
-        await d.until(lambda: d.app.screen.bytes_done, "progress")
-        assert list(out.iterdir())
-        await d.press("ctrl+q")
-
-    drive(example.path, story)
-    go_on.set()
-    apps[0].threads.join(30)
-    assert not list(out.iterdir())
-
-
-def test_checksums_are_verified_and_damage_is_told(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.go("v", screen="VerifyDialog")
-        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
-        await d.back("StateScreen")
-        for file in example.disks[0].rglob("*"):
-            if file.is_file() and b"later " in file.read_bytes():
-                file.write_bytes(file.read_bytes().replace(b"later", b"lAter"))
-        await d.go("v", screen="VerifyDialog")
-        await d.until(lambda: "failed: session 16, stripe unit 0 on disk" in d.label("#status"), "the damage")
-        assert d.app.is_running
-
-    drive(example.path, story)
-
-
-def test_the_first_bytes_and_the_members_of_an_archive_are_seen(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.press("end")
-        await d.go("b", screen="PreviewScreen")
-        await d.until(lambda: "a tar archive of 1 member" in d.label("#status"), "members")
-        assert d.rows[0].endswith("home/notes......")
-        await d.press("tab")
-        await d.until(lambda: d.rows == ["- 8.79 KiB home/notes"], "the list")
-        await d.back("StateScreen")
-        await d.press("home")
-        await d.go("b", screen="PreviewScreen")
-        await d.until(lambda: "no tar archive" in d.label("#status"), "no members")
-        assert d.rows[0] == "00000000 6c 61 74 65 72 20 6c 61 74 65 72 20 6c 61 74 65 later later late"
-
-    drive(example.path, story)
-
-
-def test_the_path_in_the_mount_is_copied_if_there_is_one(example: ExampleLibrary) -> None:
-    from vtlfs.engine.recover import hold_lock
-
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.press("y")
-        await d.until(lambda: "not mounted" in d.notifications, "no mount")
-        hold_lock(example.path, example.mount)
-        await d.press("y")
-        await d.until(lambda: d.app.clipboard == "/mnt/vtl/files/A00003L9/0004", "the path")
-        await d.back("TimelineScreen")
-        await d.press("end")
-        await d.go("enter", screen="StateScreen")
-        await d.tab("2")
-        await d.press("y")
-        await d.until(lambda: d.app.clipboard == "/mnt/vtl/snapshots/1/media/A00001L9", "the snapshot's path")
-
-    drive(example.path, story)
-
-
-def test_an_open_session_has_no_data_yet(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.press("down", "e")
-        await d.until(lambda: "no stored data" in d.notifications, "a word")
 
     drive(example.path, story)
 
@@ -419,67 +233,6 @@ def test_an_error_is_shown_and_ends_nothing(example: ExampleLibrary) -> None:
     drive(example.path, story)
 
 
-WAYS: dict[str, tuple[tuple[str, ...], str]] = {
-    "timeline": ((), "TimelineScreen"),
-    "drives": (("enter", "1"), "StateScreen"),
-    "media": (("enter", "2"), "StateScreen"),
-    "sessions": (("enter",), "StateScreen"),
-    "disks": (("enter", "4"), "StateScreen"),
-    "live": (("enter", "5"), "StateScreen"),
-    "a snapshot": (("end", "enter"), "StateScreen"),
-    "details": (("enter", "enter"), "DetailsScreen"),
-    "comparison": (("c",), "CompareScreen"),
-    "bytes": (("enter", "b"), "PreviewScreen"),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_every_key_is_in_the_last_lines_and_in_the_command_palette(example: ExampleLibrary, way: str) -> None:
-    keys, screen = WAYS[way]
-
-    async def story(d: Driver) -> None:
-        for key in keys:
-            if key == "end":
-                await d.press(key)
-            elif key in TABS:
-                await d.tab(key)
-            else:
-                before = d.screen
-                await d.press(key)
-                await d.until(lambda before=before: d.screen != before and d.app.screen.is_mounted, f"after {key}")
-                await d.until(lambda: d.table.row(0) is not None, "rows")
-        assert d.screen == screen
-        declared = {
-            binding.description: binding.key
-            for kind in type(d.app.screen).mro()
-            if kind.__module__.startswith("vtlfs.")
-            for binding in kind.__dict__.get("BINDINGS", ())
-            if binding.show
-        }
-        usable = {active.binding.description for active in d.app.screen.active_bindings.values() if active.enabled}
-        shown = usable & declared.keys() | {"Open", "Quit", "Light/dark", "Commands"}
-        assert len(shown) >= 8
-        await d.sees(*shown)
-        offered = {command.title for command in d.app.get_system_commands(d.app.screen)}
-        assert (shown - {"Commands"} | {"Up", "Down", "Page up", "Page down", "First", "Last"}) <= offered
-
-    drive(example.path, story)
-
-
-def test_a_key_is_pressed_by_its_name_in_the_command_palette(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.press("ctrl+p")
-        await d.until(lambda: d.screen == "CommandPalette" and isinstance(d.app.screen.focused, Input), "the palette")
-        d.paste("verify")
-        found = d.app.screen.query_one(CommandList)
-        await d.until(lambda: found.highlighted == 0 and "Verify" in str(found.get_option_at_index(0).prompt), "it")
-        await d.press("enter")
-        await d.until(lambda: d.screen == "VerifyDialog", "what was chosen")
-
-    drive(example.path, story)
-
-
 def test_a_snapshot_that_is_pruned_while_it_is_looked_at_is_told(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("end")
@@ -495,56 +248,13 @@ def test_a_snapshot_that_is_pruned_while_it_is_looked_at_is_told(example: Exampl
     drive(example.path, story)
 
 
-def test_a_disk_that_is_full_is_told_and_no_part_of_a_file_is_left(example: ExampleLibrary, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs wants root")
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", small], check=True)
-
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.go("e", screen="ExtractDialog")
-        await d.enter(str(small / "later"))
-        await d.until(lambda: "No space left on device" in d.label("#status"), "the reason")
-        await d.back("StateScreen")
-
-    try:
-        drive(example.path, story)
-        assert not list(small.iterdir())
-    finally:
-        subprocess.run(["umount", "-l", small], check=True)
-
-
-def test_a_resized_terminal_is_redrawn(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        await d.go("enter", screen="StateScreen")
-        await d.pilot.resize_terminal(120, 40)
-        await d.until(lambda: len(d.text().split("\n")) == 40, "the new size")
-        await d.pilot.resize_terminal(40, 12)
-        await d.until(lambda: len(d.text().split("\n")) == 12, "a small size")
-        await d.press("end", "enter")
-        await d.until(lambda: d.screen == "DetailsScreen", "details")
-
-    drive(example.path, story)
-
-
-def test_light_and_dark(example: ExampleLibrary) -> None:
-    async def story(d: Driver) -> None:
-        for theme in ("ansi-light", "ansi-dark"):
-            await d.press("t")
-            await d.until(lambda theme=theme: d.app.theme == theme, theme)
-
-    drive(example.path, story)
-
-
 def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("down", "down")
-        assert d.table.selected_row.state == 4
+        assert d.selected.state == 4
         await d.press("s")
         await d.until(lambda: d.table.count == 7, "one more snapshot")
-        assert d.table.selected_row.state == 4
+        assert d.selected.state == 4
 
     drive(example.path, story)
 

@@ -57,7 +57,7 @@ class Sessions(Pane):
         rows = dict(enumerate(sessions, first))
 
         def show() -> None:
-            if query == self.session_query:  # else it was changed while the thread was querying
+            if query == self.session_query:  # the person may have changed the query while the thread ran
                 self.query_one(Table).show_part(rows, count)
                 self._show_summary(count)
 

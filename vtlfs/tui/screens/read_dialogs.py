@@ -30,7 +30,10 @@ class ReadCancelled(Exception):
 
 
 class ReadDialog(WorkerScreen, ModalScreen[None]):
-    """Reads the target in a thread, and shows the progress. Escape cancels while it reads, and closes it otherwise."""
+    """Reads the target in a thread, and shows the progress.
+
+    Escape cancels the reading; once nothing is being read, escape closes the dialog.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel_or_close", "Cancel/close")]
     DEFAULT_CSS = """
