@@ -122,7 +122,7 @@ def test_leaving_in_the_middle_of_extracting_leaves_nothing(
     assert not list(out.iterdir())
 
 
-def test_checksums_are_verified_and_damage_is_told(example: ExampleLibrary) -> None:
+def test_checksums_are_verified_and_damage_is_shown(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("v", screen="VerifyDialog")
@@ -176,7 +176,7 @@ def test_the_path_in_the_mount_is_copied_if_there_is_one(example: ExampleLibrary
     drive(example.path, story)
 
 
-def test_an_open_session_has_no_data_yet(example: ExampleLibrary) -> None:
+def test_an_open_session_has_no_stored_data_yet(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("down", "e")
@@ -185,7 +185,7 @@ def test_an_open_session_has_no_data_yet(example: ExampleLibrary) -> None:
     drive(example.path, story)
 
 
-def test_a_disk_that_is_full_is_told_and_no_part_of_a_file_is_left(example: ExampleLibrary, tmp_path: Path) -> None:
+def test_a_full_disk_gives_an_error_and_leaves_no_part_of_a_file(example: ExampleLibrary, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs wants root")
     small = tmp_path / "small"

@@ -24,7 +24,7 @@ from vtlfs.tui.threads import DaemonThreads
 from vtlfs.tui.widgets.plot import bars
 
 
-def test_what_steers_a_terminal_is_escaped() -> None:
+def test_control_characters_are_escaped() -> None:
     assert fmt.printable("a\x1b[31mb\n") == "a\\x1b[31mb\\n"
     assert fmt.printable(None) == "-"
 

@@ -187,7 +187,7 @@ def test_now_follows_open_sessions(example: ExampleLibrary) -> None:
     drive(example.path, story)
 
 
-def test_the_disks_of_now_are_looked_at(example: ExampleLibrary) -> None:
+def test_the_disks_of_now_are_probed(example: ExampleLibrary) -> None:
     (example.disks[1] / "vtlfs-disk.json").unlink(missing_ok=True)
     example.disks[1].rename(example.disks[1].with_name("elsewhere"))
 
@@ -199,7 +199,7 @@ def test_the_disks_of_now_are_looked_at(example: ExampleLibrary) -> None:
     drive(example.path, story)
 
 
-def test_an_exported_snapshot_is_looked_at_without_its_library(example: ExampleLibrary, tmp_path: Path) -> None:
+def test_an_exported_snapshot_is_shown_without_its_library(example: ExampleLibrary, tmp_path: Path) -> None:
     file = tmp_path / "tuesday.db"
     export(example.library, 5, file)
     before = file.read_bytes()
@@ -233,7 +233,7 @@ def test_an_error_is_shown_and_ends_nothing(example: ExampleLibrary) -> None:
     drive(example.path, story)
 
 
-def test_a_snapshot_that_is_pruned_while_it_is_looked_at_is_told(example: ExampleLibrary) -> None:
+def test_a_snapshot_that_is_pruned_while_it_is_shown_gives_an_error(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("end")
         await d.go("enter", screen="StateScreen")
@@ -259,7 +259,7 @@ def test_the_cursor_stays_on_its_row_when_a_snapshot_comes(example: ExampleLibra
     drive(example.path, story)
 
 
-def test_names_that_would_steer_the_terminal_are_only_shown(example: ExampleLibrary) -> None:
+def test_names_with_control_characters_are_shown_escaped(example: ExampleLibrary) -> None:
     example.write(at(6, 1), at(6, 2), MEDIA[0], b"x", program="[b]\x1b[2J[/x]")
     example.take_snapshot(at(6, 3), "[red]name[/blue]")
 

@@ -1,10 +1,11 @@
 """The pane of sessions, however many there are: only those around the visible rows are loaded."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.message import Message
 from textual.widgets import Static
 
 from vtlfs.engine.tracking.database import Tracking
@@ -38,6 +39,18 @@ class Sessions(Pane):
         Column("BYTES", 9, lambda s: fmt.size(s.bytes), right=True, name="bytes"),
     ]
     DEFAULT_CSS = "Sessions Static { height: 1; padding: 0 1; color: $foreground; }"
+
+    @dataclass
+    class SearchRequested(Message):
+        """The person wants to search; `pane` does it once the text is known."""
+
+        pane: "Sessions"
+
+    @dataclass
+    class FilterRequested(Message):
+        """The person wants to filter; `pane` does it once the query is known."""
+
+        pane: "Sessions"
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,6 +98,14 @@ class Sessions(Pane):
         self._needed_index = 0
         self.query_one(Table).clear()
         self.post_message(self.LoadRequested(self))
+
+    def request_search(self) -> None:
+        """Have the person asked for a text."""
+        self.post_message(self.SearchRequested(self))
+
+    def request_filter(self) -> None:
+        """Have the person asked for a query."""
+        self.post_message(self.FilterRequested(self))
 
     def search(self, text: str) -> None:
         """Show the sessions that contain a text; all sessions if the text is empty."""

@@ -1,12 +1,10 @@
 """One state of the library, a snapshot or now: its drives, media, sessions and disks, and the live view of now."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from time import monotonic
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import TabbedContent, TabPane
 
@@ -50,18 +48,6 @@ class StateScreen(DataPage):
     StateScreen TabPane { padding: 0; }
     """
     FIRST_TAB = Sessions.NAME
-
-    @dataclass
-    class SearchSessions(Message):
-        """The person wants to search; `pane` does it once the text is known."""
-
-        pane: Sessions
-
-    @dataclass
-    class FilterSessions(Message):
-        """The person wants to filter; `pane` does it once the query is known."""
-
-        pane: Sessions
 
     def __init__(self, source: Source, threads: DaemonThreads, state: int | None, taken_at: str) -> None:
         super().__init__(source, threads)
@@ -172,11 +158,11 @@ class StateScreen(DataPage):
 
     def action_search(self) -> None:
         """Ask for a text, then search for it."""
-        self.post_message(self.SearchSessions(self.query_one(Sessions)))
+        self.query_one(Sessions).request_search()
 
     def action_filter(self) -> None:
         """Ask for a query, then show its sessions."""
-        self.post_message(self.FilterSessions(self.query_one(Sessions)))
+        self.query_one(Sessions).request_filter()
 
     def action_sort(self) -> None:
         """Sort by the next column."""
