@@ -53,7 +53,7 @@ class _MountHistory:
 
     window: float
     stats: deque[LiveStats] = field(default_factory=deque)
-    changed_at: float = 0.0
+    last_change: float = 0.0  # monotonic, as `Sample.at`
 
     def add(self, newest: LiveStats, at: float) -> None:
         if self.stats and newest.at == self.stats[-1].at:
@@ -61,7 +61,7 @@ class _MountHistory:
         if self.stats and newest.at < self.stats[-1].at:  # the machine was rebooted: its clock and counters began anew
             self.stats.clear()
         self.stats.append(newest)
-        self.changed_at = at
+        self.last_change = at
         while len(self.stats) > 2 and self.stats[1].at <= newest.at - self.window:
             self.stats.popleft()
 
@@ -100,7 +100,7 @@ class RateMeter:
             self._mounts.setdefault(mount, _MountHistory(window)).add(newest, sample.at)
         self._mounts = {mount: history for mount, history in self._mounts.items() if mount in stats}
         self._stale = {
-            mount for mount, history in self._mounts.items() if sample.at - history.changed_at > STALE_SECONDS
+            mount for mount, history in self._mounts.items() if sample.at - history.last_change > STALE_SECONDS
         }
         self._add_disk_rates()
 

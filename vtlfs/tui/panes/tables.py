@@ -116,7 +116,7 @@ class Disks(Pane):
     def __init__(self) -> None:
         super().__init__()
         self._probes: dict[int, Probe] = {}
-        self._probed_at = float("-inf")
+        self._last_probe = float("-inf")  # monotonic
 
     def compose(self) -> ComposeResult:
         """Yield the table."""
@@ -124,17 +124,17 @@ class Disks(Pane):
 
     def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Load the disks. Now, probe them too, if the last probe is old enough."""
-        probes, probed_at = self._probes, self._probed_at
-        if state is NOW and not source.is_export and monotonic() - probed_at > PROBE_SECONDS:
+        probes, last_probe = self._probes, self._last_probe
+        if state is NOW and not source.is_export and monotonic() - last_probe > PROBE_SECONDS:
             probes = probe_disks(source.path)
-            probed_at = monotonic()
+            last_probe = monotonic()
         rows = []
         for disk in tracking.disks():
             total, free, health = probes.get(disk.number, Probe(disk.total, disk.free, RECORDED))
             rows.append(DiskRow(replace(disk, total=total, free=free), health))
 
         def show() -> None:
-            self._probes, self._probed_at = probes, probed_at
+            self._probes, self._last_probe = probes, last_probe
             self.query_one(Table).show(rows)
 
         return show

@@ -53,7 +53,7 @@ class StateScreen(DataPage):
         super().__init__(source, threads)
         self.state = state
         self._taken_at = taken_at
-        self._next_load_at = 0.0
+        self._next_load = 0.0  # monotonic
 
     @property
     def state_name(self) -> str:
@@ -92,7 +92,7 @@ class StateScreen(DataPage):
             self.refresh_every(REFRESH_SECONDS, self._refresh_pane)
 
     def _refresh_pane(self) -> None:
-        if monotonic() >= self._next_load_at:
+        if monotonic() >= self._next_load:
             self.load_pane(self.pane)
 
     def load_pane(self, pane: Pane) -> None:
@@ -105,13 +105,13 @@ class StateScreen(DataPage):
                 return pane.load(tracking, source, state)
 
         def loaded(show: Callable[[], None]) -> None:
-            self._next_load_at = monotonic() + IDLE_FACTOR * (monotonic() - began)
+            self._next_load = monotonic() + IDLE_FACTOR * (monotonic() - began)
             show()
 
         def failed() -> None:
-            self._next_load_at = monotonic() + RETRY_SECONDS
+            self._next_load = monotonic() + RETRY_SECONDS
 
-        self._next_load_at = monotonic() + LOAD_SECONDS
+        self._next_load = monotonic() + LOAD_SECONDS
         self.run_query(load, loaded, f"pane-{pane.NAME}", failed)
 
     def on_tabbed_content_tab_activated(self) -> None:
