@@ -20,7 +20,7 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "live": (SESSIONS, ("5", "throughput")),
     "session": (SESSIONS, ("enter", "BLAKE3")),
     "medium": (SESSIONS, ("2", "A00003L9"), ("enter", "RELEASED")),
-    "compare": (("down", ""), ("c", "2 sessions added")),
+    "compare": (("down", ""), ("c", "2 sessions came")),
     "filter": (SESSIONS, ("f", "that day included")),
     "search": (SESSIONS, ("slash", "Search host")),
     "verified": (SESSIONS, ("v", "every stripe unit matches")),

@@ -134,7 +134,7 @@ def test_two_states_are_compared(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("down", "down", "space", "end")
         await d.go("c", screen="CompareScreen")
-        await d.until(lambda: "9 sessions added, 0 changed; 9 tape files added with 369 KiB" in d.text(), "the sums")
+        await d.until(lambda: "9 sessions came, 0 changed; 9 tape files came with 369 KiB" in d.text(), "the sums")
         assert "snapshot 1 and snapshot 4" in d.text()
         assert "library bytes 61 KiB 430 KiB +369 KiB" in d.rows
         assert "by host gamma +185 KiB" in d.rows
@@ -155,7 +155,7 @@ def test_of_very_many_differences_the_first_are_listed_and_all_are_counted(
     async def story(d: Driver) -> None:
         await d.press("down", "down", "space", "end")
         await d.go("c", screen="CompareScreen")
-        await d.sees("9 sessions added, 0 changed; 9 tape files added with 369 KiB")
+        await d.sees("9 sessions came, 0 changed; 9 tape files came with 369 KiB")
         for kind in ("session", "tape file"):
             assert sum(row.startswith(f"+ {kind} ") for row in d.rows) == 5
             assert f"+ {kind} 5 more `vtlfs snapshot diff 1 4`" in d.rows

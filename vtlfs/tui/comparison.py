@@ -23,7 +23,7 @@ MAX_ROWS = 10_000  # of each kind, since all differences are held in memory
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line. `sign`: + added, - removed, ~ changed, empty for a total.
+    """One line. `sign`: + came, - went, ~ changed, empty for a total.
 
     `details` queries what the details screen shows of the row, in the later state.
     """
@@ -89,8 +89,8 @@ def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]], command: 
     """
     sections: list[tuple[Sequence[Any], Callable[[Any], Row]]] = [
         (totals, lambda total: _total(*total)),
-        (_largest_first(found.bytes_by_host), lambda item: _bytes_added("by host", *item)),
-        (_largest_first(found.bytes_by_drive), lambda item: _bytes_added("by drive", *item)),
+        (_largest_first(found.bytes_by_host), lambda item: _bytes_came("by host", *item)),
+        (_largest_first(found.bytes_by_drive), lambda item: _bytes_came("by drive", *item)),
     ]
 
     def add(kind: str, sign: str, items: Sequence[Any], count: int, build: Callable[[Any], Row]) -> None:
@@ -112,16 +112,16 @@ def rows_of(found: Difference, totals: Sequence[tuple[str, int, int]], command: 
 
 
 def _summary(found: Difference) -> str:
-    sessions = f"{fmt.count(found.sessions.count_came, 'session')} added, {found.sessions.count_changed:,} changed"
+    sessions = f"{fmt.count(found.sessions.count_came, 'session')} came, {found.sessions.count_changed:,} changed"
     size = fmt.size(sum(found.bytes_by_host.values()))
-    return f"{sessions}; {fmt.count(found.count_tape_files, 'tape file')} added with {size}"
+    return f"{sessions}; {fmt.count(found.count_tape_files, 'tape file')} came with {size}"
 
 
 def _largest_first(sizes: "Counter[Any]") -> list[tuple[Any, int]]:
     return sorted(sizes.items(), key=lambda item: (-item[1], str(item[0])))
 
 
-def _bytes_added(kind: str, name: object, size: int) -> Row:
+def _bytes_came(kind: str, name: object, size: int) -> Row:
     return Row("", kind, str(name), "", "", fmt.delta(size, in_bytes=True))
 
 
