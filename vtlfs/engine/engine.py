@@ -41,7 +41,7 @@ PROBE_SECONDS = 1.0
 FILL_SECONDS = 30.0
 RETRY_SECONDS = 5.0
 RELIEF_SECONDS = 0.01  # between two rounds of syncs to free memory
-ELSEWHERE_SECONDS = 0.5  # for which a look-up waits for a stream that another mount has just closed
+ELSEWHERE_SECONDS = 5.0  # for which a look-up waits at most for a stream that another mount has just closed
 ELSEWHERE_POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
 READ_AHEAD_UNITS_A_DISK = 2
@@ -214,8 +214,9 @@ class Engine:
     async def settle(self, barcode: str) -> Medium:
         """Wait until the medium shows every stream whose close() has returned, in this mount or in another; return it.
 
-        What another mount has on its way is known from the moment of its flush, which is announced under a number. It
-        is waited for only briefly, for that close() need not have been the last one. Raises NoSuchMedium.
+        What another mount has on its way is known from the moment of its flush, which is announced under a number. That
+        close() need not have been the last one: then the other mount soon withdraws what it has announced. One that
+        is hung or stopped does neither, and is not waited for for ever. Raises NoSuchMedium.
         """
         for begun in list(self._settling.get(barcode, ())):  # and not those that begin while it waits
             await begun.wait()
@@ -452,7 +453,7 @@ async def running(
             engine = Engine(library, replace(mount, id=number), context, lock, nursery)
             engine.is_behind = writing.frozen
             engine._at_end = None if writing.frozen else at_end
-            tasks = [engine._checkpoints, engine._probes, engine._note_fill]
+            tasks = [engine._checkpoints, engine._probes, engine._note_fill, context.closing.run]
             if not writing.frozen:
                 await engine._reap_dead_mounts()
                 await engine._tidy_up()

@@ -461,6 +461,11 @@ class Tracking:
         )
         reached("tracking.close_announced")
 
+    def withdraw(self, session: int) -> None:
+        """Record that the close() of the session that was announced was not its last."""
+        self.execute("UPDATE session SET announced = NULL WHERE id = ? AND state = 'open'", session)
+        reached("tracking.close_withdrawn")
+
     def has_concurrent_writers(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
         return bool(

@@ -11,6 +11,7 @@ from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.announcements import Closing
 
 if TYPE_CHECKING:
     from vtlfs.engine.writing.session import WriteSession
@@ -75,3 +76,4 @@ class WriteContext:
     writeback_soon: "Callable[[WriteSession], object]"
     writeback_all: Callable[[trio.Event], object]  # again and again, until the event
     durable_close: bool = True
+    closing: Closing = field(default_factory=Closing)

@@ -36,7 +36,7 @@ from vtlfs.model import MIB, State, StripeUnit, TapeFile, utc_now
 RESERVE_AHEAD = 64 * MIB  # at most; see `_reserve`
 RESERVE_SHARE = 64
 WORTH_A_SYNC = 4 * MIB  # of a stream, kept in memory until its disk is synced
-ANNOUNCED_SECONDS = 0.1  # for which a close() need not be announced again; others wait five times as long for its end
+ANNOUNCED_SECONDS = 0.1  # for which a close() need not be announced again, if what was announced holds
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,8 @@ class WriteSession:
             raise
         self.length = max(self.length, offset + len(data))
         self._closed = False
+        if self._context.closing.has(self):
+            self.withdraw()
         self.account.note_use()
         await self._pipeline.send(full)
         await self._throttle()
@@ -176,8 +178,11 @@ class WriteSession:
         except BaseException:
             self._closed = self._closed and was_closed
             raise
-        if closing and self._recorded and trio.current_time() > self._announced_at + ANNOUNCED_SECONDS:
-            await self._announce_close()
+        if closing and self._recorded:
+            if trio.current_time() > self._announced_at + ANNOUNCED_SECONDS:
+                await self._announce_close()
+            elif self._context.closing.has(self):
+                self._context.closing.begin(self)
 
     async def fsync(self) -> None:
         """Return when everything that has come would survive a power cut.
@@ -236,6 +241,7 @@ class WriteSession:
         TrackingError where the database doesn't take it; then the session is as it was, and can be released again.
         """
         error: VtlfsError | None = None
+        self._context.closing.end(self)  # what was announced stays so until the release is recorded
         try:
             await self.flush()
             if not self._context.durable_close:
@@ -395,6 +401,15 @@ class WriteSession:
             await self._context.recorder.call(lambda tracking: tracking.announce(self.number, utc_now()), durable=False)
         except TrackingError as error:
             log.warning("session %d: %s", self.number, error)
+        else:
+            self._context.closing.begin(self)
+
+    def withdraw(self) -> None:
+        """Have other mounts no longer wait for the release: the stream goes on."""
+        self._context.closing.end(self)
+        self._announced_at = 0.0  # long ago
+        number = self.number
+        self._context.recorder.post(lambda tracking: tracking.withdraw(number))
 
     async def _record(self, *, durable: bool, announce: bool = False) -> None:
         """Wait for what is in flight, sync it and record it. Raises TrackingError, which leaves all as it was.
@@ -415,6 +430,7 @@ class WriteSession:
         )
         if announce:
             self._announced_at = now  # which is long ago where the commit has taken long
+            self._context.closing.begin(self)
         self._recorded = length
         self._next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         self._tail_is_durable = durable and rows[-1].bytes < self._stripe_unit
