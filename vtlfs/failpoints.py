@@ -94,6 +94,7 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.session_opened": "a session is recorded",
     "tracking.progress_recorded": "stripe units of a session are recorded",
     "tracking.close_announced": "an announcement of a close() is recorded",
+    "tracking.close_withdrawn": "... and withdrawn, for the stream has gone on",
     "tracking.session_released": "a session is ended, and its tape file is on the medium",
     "tracking.reader_released": "a session that read is ended",
     "tracking.snapshot_taken": "a snapshot is taken",

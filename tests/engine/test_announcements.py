@@ -12,6 +12,7 @@ from scripted import OPENER, make_library, rigged, until
 from vtlfs import model
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing import announcements
 from vtlfs.engine.writing.announcements import GRAIN_SECONDS, Announcements
 from vtlfs.model import State, utc_now
 from vtlfs.snap import store
@@ -126,6 +127,69 @@ async def test_a_mount_does_not_wait_for_what_was_announced_long_before_it_began
             await trio.sleep(0.06)
             await other.engine.wait_visible("T1")
             assert looks == ["T1"]
+
+
+async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As on a busy machine, where a commit of another mount's can take a second."""
+    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
+    looks = count_looks(monkeypatch)
+    library = make_library(tmp_path)
+    with trio.fail_after(20):
+        async with rigged(library) as rig, rigged(library, host="beta") as other:
+            going_on, session = [await rig.engine.open_writer(name, 0, OPENER) for name in ("T2", "T1")]
+            for stream in (going_on, session):
+                await stream.write(0, b"x" * 10)
+                await stream.flush(closing=True)
+            async with trio.open_nursery() as nursery:
+                with closing(library.tracking()) as busy, busy.transaction():  # so that nobody else can commit
+                    nursery.start_soon(rig.engine.release_writer, session)
+                    nursery.start_soon(see, other.engine, 10)
+                    await until(lambda: looks, "the look-up waits")
+                    await until(lambda: not rig.engine._context.closing.has(going_on), "a close() that is long ago")
+            await rig.engine.release_writer(going_on)
+
+
+async def see(engine: engine_module.Engine, size: int) -> None:
+    """Want a look-up to find so many bytes on the medium."""
+    assert (await engine.settle("T1")).bytes == size
+
+
+async def test_an_announcement_is_withdrawn_where_no_release_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
+    library = make_library(tmp_path)
+    with trio.fail_after(20):
+        async with rigged(library) as rig, rigged(library, host="beta") as other:
+            session = await rig.engine.open_writer("T1", 0, OPENER)
+            await session.write(0, b"x" * 10)
+            await session.flush(closing=True)
+            await see(other.engine, 0)
+            await session.flush(closing=True)
+            await see(other.engine, 0)
+            await rig.engine.release_writer(session)
+            await see(other.engine, 10)
+
+
+@pytest.mark.parametrize("syncs", [False, True])
+async def test_an_announcement_is_withdrawn_with_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
+):
+    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
+    monkeypatch.setattr(announcements, "ROUND_SECONDS", 30.0)
+    looks = count_looks(monkeypatch)
+    library = make_library(tmp_path)
+    with trio.fail_after(20):
+        async with rigged(library) as rig, rigged(library, host="beta") as other:
+            session = await rig.engine.open_writer("T1", 0, OPENER)
+            await session.write(0, b"x" * 10)
+            await (session.fsync() if syncs else session.flush(closing=True))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(see, other.engine, 0)
+                await until(lambda: looks, "the look-up waits")
+                await session.write(10, b"y")
+            await session.flush(closing=True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rig.engine.release_writer, session)
+                await see(other.engine, 11)
 
 
 @pytest.mark.parametrize("years", [-30, 30])

@@ -356,6 +356,7 @@ async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount
         return results
 
     slow: list[bool] = []
+    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.5)
     monkeypatch.setattr(GroupCommitter, "_commit", slowly)
     async with rigged(library) as rig, rigged(library, host="beta") as other:
         session = await rig.engine.open_writer("T1", 0, OPENER)

@@ -6,11 +6,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mounting import OnDisks, Tape, random_bytes, shell
+from mounting import SECONDS, OnDisks, Tape, random_bytes, shell
+
+from vtlfs.engine.library import Library
 
 WRITER = Path(__file__).resolve().parents[1] / "writer.py"
 BLOCKS = [511, 4095, 4096, 10240, 65536, (1 << 20) + 1]
@@ -108,6 +113,22 @@ def test_sessions_of_another_mount_are_seen(library: OnDisks, tmp_path: Path):
         assert alpha.medium("T1").read_bytes() == b"from betafrom alpha"
         assert beta.medium("T1").read_bytes() == b"from betafrom alpha"
         assert beta.file("T1", 1).read_bytes() == b"from alpha"
+
+
+def test_a_stream_is_seen_by_another_mount_however_long_its_release_takes(library: OnDisks, tmp_path: Path):
+    """Somebody's transaction keeps the database busy right after the close(), as a commit on a slow device does."""
+    with (
+        library.mounted("host=alpha") as alpha,
+        library.mounted("host=beta", at=tmp_path / "other") as beta,
+        closing(Library.open(library.path).tracking()) as busy,
+        ThreadPoolExecutor() as pool,
+    ):
+        for count in range(1, 4):
+            alpha.medium("T1").write_bytes(b"x" * 1000)
+            with busy.transaction():
+                seen = pool.submit(beta.medium("T1").stat)
+                time.sleep(0.7)
+            assert seen.result(SECONDS).st_size == 1000 * count
 
 
 def test_bytes_that_have_appeared_never_move(tape: Tape):

@@ -117,7 +117,10 @@ def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
 
 @pytest.mark.parametrize("flush", [False, True], ids=["nothing more", "journal flushed"])
 def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_path: Path, flush: bool):
-    """Once the file system of the library goes first, and once those of the disks."""
+    """Once the file system of the library goes first, and once those of the disks, under a mount that goes on.
+
+    ext4 and xfs let an fsync() succeed now and then while they are shut down; the mount has to find that out.
+    """
     library = OnDisks(tmp_path, [device.path for device in devices[1:]])
     assert library.path == devices[0].path
     archive = tmp_path / "archive"
@@ -128,7 +131,6 @@ def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_pat
         shell(f"dd if={archive} of={mounted.medium('T3')} bs=10k status=none")  # acknowledged by close()
         shell(f"tar -C {tmp_path} -cf {mounted.medium('T4')} archive && tar -df {mounted.medium('T4')} -C {tmp_path}")
         writers = start_writers(mounted, tmp_path)
-        promised = [writer.read() for writer in writers]  # now: xfs may let an fsync() succeed while it is shut down
         for device in devices[::-1] if flush else devices:
             device.cut_power(flush=flush)
         mounted.kill()
@@ -144,18 +146,19 @@ def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_pat
     assert library.extract("T3") == whole
     (tmp_path / "T4").write_bytes(library.extract("T4"))
     shell(f"tar -df {tmp_path}/T4 -C {tmp_path}")
-    check_streams(library, writers, promised)
+    check_streams(library, writers)
     with library.mounted(at=mountpoint) as mounted:
         mounted.medium("T1").write_bytes(b"after")
         assert mounted.medium("T1").read_bytes().endswith(b"after")
         assert mounted.medium("T3").read_bytes() == whole
 
 
-def check_streams(library: OnDisks, writers: list[Writer], promised: list[list[int]]) -> None:
-    """Want of every stream a true beginning, with all that was acknowledged before the power was cut."""
+def check_streams(library: OnDisks, writers: list[Writer]) -> None:
+    """Want of every stream a true beginning, with all that was ever acknowledged."""
     with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
         known = {session.id: session for session in tracking.sessions(SessionFilter())}
-    for writer, (number, *acknowledged) in zip(writers, promised, strict=True):
+    for writer in writers:
+        number, *acknowledged = writer.read()
         session = known[number]
         assert session.state != "open"
         assert session.bytes >= max(acknowledged)

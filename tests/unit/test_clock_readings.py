@@ -28,7 +28,7 @@ COMPARISONS = {
     ("snap/retention.py", "newer_at"),
     ("engine/heap.py", "trimmed_at"),  # a monotonic clock
     ("engine/memory.py", "_let_in_at"),  # a monotonic clock
-    ("engine/writing/session.py", "_announced_at"),  # this and the following are times of a monotonic clock
+    ("engine/writing/recording.py", "_announced_at"),  # this and the following are times of a monotonic clock
     ("disks/pool.py", "_tried_at"),
 }
 READINGS_BUT_THAT_OF_MODEL = {

@@ -19,7 +19,7 @@ from blake3 import blake3
 from vtlfs.disks import behind, records
 from vtlfs.disks import label as labels
 from vtlfs.disks.behind import WriteBehind
-from vtlfs.disks.durable import sync_directory
+from vtlfs.disks.durable import check_synced, sync_directory
 from vtlfs.disks.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened, read_small
 from vtlfs.disks.records import BLOCK
 from vtlfs.errors import DamagedUnit, DiskError, LibraryError
@@ -236,6 +236,7 @@ class LocalMember:
                 reached("member.synced")
                 for directory in entries:
                     sync_directory(directory)
+                check_synced(self._descriptor)
                 if entries:
                     self._disk._note_durable(self._path.parent, self._path.parent.parent)
             except OSError:

@@ -40,7 +40,7 @@ from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
 
 RETRY_SECONDS = 5.0
-ELSEWHERE_SECONDS = 0.5  # for which a look-up waits for a stream that another mount has just closed
+ELSEWHERE_SECONDS = 5.0  # for which a look-up waits at most for a stream that another mount has just closed
 ELSEWHERE_POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
 READ_AHEAD_UNITS_A_DISK = 2
@@ -214,8 +214,9 @@ class Engine:
     async def wait_visible(self, barcode: str) -> Medium:
         """Wait until the medium shows every stream whose close() has returned, in this mount or in another; return it.
 
-        What another mount has on its way is known from the moment of its flush, which is announced under a number. It
-        is waited for only briefly, for that close() need not have been the last one. Raises NoSuchMedium.
+        What another mount has on its way is known from the moment of its flush, which is announced under a number. That
+        close() need not have been the last one: then the other mount soon withdraws the announcement. A mount that
+        hangs does neither, so nobody waits for it for ever. Raises NoSuchMedium.
         """
         for begun in list(self._releasing.get(barcode, ())):  # and not those that begin while it waits
             await begun.wait()
@@ -368,7 +369,7 @@ async def running(
             engine.is_behind = writing.frozen
             engine._at_end = None if writing.frozen else at_end
             health = engine._health
-            tasks = [engine._checkpoints, health.probe_disks, health.note_fill]
+            tasks = [engine._checkpoints, context.closing.run, health.probe_disks, health.note_fill]
             if not writing.frozen:
                 await health.reap_dead_mounts()
                 await health.tidy_up()

@@ -10,7 +10,7 @@ from vtlfs.failpoints import reached
 from vtlfs.model import Snapshot
 
 MAX_NAME = 200
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 5.0
 SETTLE_POLL_SECONDS = 0.005
 COLUMNS = "id, name, taken_at, scheduled, media, sessions, open_sessions, tape_files, bytes"
 
@@ -28,8 +28,8 @@ def check_name(name: str) -> str:
 def wait_visible(tracking: Tracking) -> None:
     """Wait until the database shows the end of every stream whose close() has returned. Blocks, in no transaction.
 
-    Not for longer than half a second, for a close() need not have been the last one. How long ago it was announced
-    only a clock that may have jumped would tell, so a stream that goes on after one costs each snapshot that time.
+    A close() need not have been the last one: then its mount soon withdraws what it has announced. A mount that is hung
+    or stopped doesn't, and each snapshot waits for it that long.
     """
     last, deadline = tracking.last_announcement(), monotonic() + SETTLE_SECONDS
     while tracking.is_closing(last) and monotonic() < deadline:

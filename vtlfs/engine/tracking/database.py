@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+from vtlfs import blame
+from vtlfs.disks.durable import check_synced
 from vtlfs.engine.tracking.connection import Connection, check_files, check_tables, set_journal, translated, unusable
 from vtlfs.engine.tracking.migrations import has_table
 from vtlfs.engine.tracking.rows import (
@@ -131,11 +133,15 @@ class Tracking:
         self._connection = connection
         self._path = path
         self._durable = True
+        self._log: int | None = None  # a descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None
         self.frozen = False
 
     def close(self) -> None:
         """Close the connection."""
+        log, self._log = self._log, None
+        if log is not None:
+            os.close(log)
         self._connection.close()
 
     @contextmanager
@@ -164,6 +170,8 @@ class Tracking:
                 self._connection.rollback()
                 raise
             reached("transaction.committed")
+            if durable:
+                self._check_log()
             if durable and watermark is not None and self.on_commit is not None:
                 self.on_commit(watermark)
         except sqlite3.DatabaseError as error:
@@ -173,6 +181,26 @@ class Tracking:
     def in_transaction(self) -> bool:
         """Tell whether a transaction is under way."""
         return self._connection.in_transaction
+
+    def _check_log(self) -> None:
+        """Raise TrackingError unless a commit that has just been synced can be believed.
+
+        The descriptor is kept, since one may be hard to get later. Closing it costs SQLite no lock: those are on other
+        files.
+        """
+        try:
+            if self._log is None:
+                self._log = os.open(self._log_path, os.O_RDONLY | os.O_CLOEXEC)
+            check_synced(self._log)
+        except FileNotFoundError:  # without one, as for a database that is thrown away where it fails
+            pass
+        except OSError as error:
+            if not blame.is_limit(error.errno or errno.EIO):
+                raise TrackingError(f"{self._log_path}: {error.strerror}", error.errno or errno.EIO) from error
+
+    @property
+    def _log_path(self) -> str:
+        return f"{os.path.realpath(self._path)}-wal"  # where SQLite has it
 
     def _count_commit(self) -> Watermark | None:
         if self.frozen:
@@ -433,6 +461,11 @@ class Tracking:
         )
         reached("tracking.close_announced")
 
+    def withdraw(self, session: int) -> None:
+        """Record that the close() of the session that was announced was not its last."""
+        self.execute("UPDATE session SET announced = NULL WHERE id = ? AND state = 'open'", session)
+        reached("tracking.close_withdrawn")
+
     def has_concurrent_writers(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
         return bool(
@@ -471,14 +504,15 @@ class Tracking:
     def sync_log(self) -> None:
         """Make durable what earlier transactions have committed without waiting for it. Raises TrackingError."""
         try:
-            descriptor = os.open(f"{self._path}-wal", os.O_RDONLY)
+            descriptor = os.open(self._log_path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
+                reached("log.synced")
+                check_synced(descriptor)
             finally:
                 os.close(descriptor)
-            reached("log.synced")
         except OSError as error:
-            raise TrackingError(f"{self._path}-wal: {error.strerror}", error.errno or errno.EIO) from error
+            raise TrackingError(f"{self._log_path}: {error.strerror}", error.errno or errno.EIO) from error
 
     def release_session(
         self, session: int, state: State, error: str | None, at: str, requests: int | None = None

@@ -1,11 +1,12 @@
 """What every write session of a mount works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.announcements import Closing
 from vtlfs.engine.writing.dirty import DirtyBudget
 
 
@@ -20,3 +21,4 @@ class WriteContext:
     dirty: DirtyBudget
     direct_below: int
     durable_close: bool = True
+    closing: Closing = field(default_factory=Closing)

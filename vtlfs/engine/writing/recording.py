@@ -11,11 +11,12 @@ import trio
 
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.announcements import Closing
 from vtlfs.engine.writing.units import StripeUnits
 from vtlfs.errors import TrackingError
 from vtlfs.model import State, TapeFile, utc_now
 
-ANNOUNCED_SECONDS = 0.1  # for which a close() need not be announced again; others wait five times as long for its end
+ANNOUNCED_SECONDS = 0.1  # for which a close() need not be announced again, if the announcement holds
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +29,18 @@ class Recording:
     """See the module. One write session has one; `length` is that of the stream as it is recorded."""
 
     __slots__ = (
-        "_announced_at",
-        "_committer",
-        "_session",
-        "_stripe_unit",
-        "_units",
-        "length",
-        "next",
-        "tail_is_durable",
+        *("_announced_at", "_closing", "_committer", "_session", "_stripe_unit", "_units"),
+        *("length", "next", "tail_is_durable"),
     )
 
-    def __init__(self, session: int, stripe_unit: int, units: StripeUnits, committer: GroupCommitter) -> None:
+    def __init__(
+        self, session: int, stripe_unit: int, units: StripeUnits, committer: GroupCommitter, closing: Closing
+    ) -> None:
         self._session = session
         self._stripe_unit = stripe_unit
         self._units = units
         self._committer = committer
+        self._closing = closing
         self._announced_at = -math.inf  # when other mounts were told of a close(), or of a sync that may come before it
         self.length = 0
         self.next = 0  # the first stripe unit that is not recorded in full
@@ -70,6 +68,7 @@ class Recording:
         )
         if announce:
             self._announced_at = now  # which is long ago where the commit has taken long
+            self._closing.begin(self)
         self.length = length
         self.next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         self.tail_is_durable = durable and self.has_tail
@@ -82,12 +81,34 @@ class Recording:
 
     async def announce_close(self) -> None:
         """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
-        if not self.length or trio.current_time() <= self._announced_at + ANNOUNCED_SECONDS:
+        if not self.length:
+            return
+        if trio.current_time() <= self._announced_at + ANNOUNCED_SECONDS:
+            if self._closing.has(self):
+                self._closing.begin(self)
             return
         try:
             await self._committer.call(lambda tracking: tracking.announce(self._session, utc_now()), durable=False)
         except TrackingError as error:
             log.warning("session %d: %s", self._session, error)
+        else:
+            self._closing.begin(self)
+
+    def go_on(self) -> None:
+        """Withdraw what was announced, if it was: the stream is written further."""
+        if self._closing.has(self):
+            self.withdraw()
+
+    def withdraw(self) -> None:
+        """Have other mounts no longer wait for the release."""
+        self._closing.end(self)
+        self._announced_at = 0.0  # long ago
+        session = self._session
+        self._committer.post(lambda tracking: tracking.withdraw(session))
+
+    def begin_release(self) -> None:
+        """Let the announcement stand until the release is recorded."""
+        self._closing.end(self)
 
     async def sync_log(self) -> None:
         """Make durable what was recorded without waiting for the disk of the database."""

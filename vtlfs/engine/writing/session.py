@@ -77,7 +77,7 @@ class WriteSession:
         self._units = units
         self._pipeline = pipeline
         self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._fail)
-        self._recording = Recording(number, stripe_unit, units, context.recorder)
+        self._recording = Recording(number, stripe_unit, units, context.recorder, context.closing)
         context.dirty.register(self)
         self._pinned = 0  # writes that need their stripe units in memory now
         self._error: VtlfsError | None = None
@@ -117,6 +117,7 @@ class WriteSession:
             raise
         self.length = max(self.length, offset + len(data))
         self._closed = False
+        self._recording.go_on()
         self.account.note_use()
         await self._pipeline.send(full)
         await self._throttle()
@@ -213,6 +214,7 @@ class WriteSession:
         TrackingError where the database doesn't take it; then the session is as it was, and can be released again.
         """
         self.is_ending = True
+        self._recording.begin_release()
         error: VtlfsError | None = None
         try:
             await self.flush()
