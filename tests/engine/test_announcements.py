@@ -151,7 +151,7 @@ async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, mon
 
 async def see(engine: engine_module.Engine, size: int) -> None:
     """Want a look-up to find so many bytes on the medium."""
-    assert (await engine.settle("T1")).bytes == size
+    assert (await engine.wait_visible("T1")).bytes == size
 
 
 async def test_an_announcement_is_withdrawn_where_no_release_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
