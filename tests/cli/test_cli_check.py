@@ -233,7 +233,7 @@ def test_disk_that_is_not_there(filled):
     filled.disks[1].mkdir()
     lines = found(filled, damaged=True)
     assert [line.split(";")[0] for line in lines] == [
-        f"damage: disk {filled.disks[1]}: it has no label of this library",
+        f"damage: disk {filled.disks[1]}: not labelled",
         "damage: disk 1: it is not there",
     ]
 
@@ -242,7 +242,7 @@ def test_same_disk_twice(filled):
     label = filled.disks[0] / "vtlfs-disk.json"
     (filled.disks[1] / "vtlfs-disk.json").write_bytes(label.read_bytes())
     lines = found(filled, damaged=True)
-    assert f"damage: disk {filled.disks[1]}: it is disk 0, and so is {filled.disks[0]}" in lines[0]
+    assert f"damage: disk {filled.disks[1]}: is disk 0, and so is {filled.disks[0]}" in lines[0]
 
 
 def test_many_findings_of_one_kind_are_counted(filled, run):

@@ -129,6 +129,7 @@ WITHOUT = {
     "vtlfs/daemon.py:_serve_in_background": "writes to a pipe",
     "vtlfs/daemon.py:_tune": "sets the kernel's limits",
     "vtlfs/disks/aside.py:_start": "writes to a pipe",
+    "vtlfs/disks/discovery.py:reopen": "undoes what a library that was not finished has changed",
     "vtlfs/disks/local.py:_write_all": "its callers have one for each of its uses",
     "vtlfs/engine/rebuild/seed.py": "changes a database that is not in its place yet",
     "vtlfs/engine/backup/copies.py:fetch": "writes to a file of its caller's",

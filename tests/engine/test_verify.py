@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from filling import OPENER, UNIT, fill, flip, flip_at, make, member
 
 from vtlfs import model
 from vtlfs.disks import examine
+from vtlfs.disks.discovery import Discovery
 from vtlfs.disks.examine import Examiner, Kind
 from vtlfs.disks.local import slot_offset
 from vtlfs.disks.records import BLOCK
@@ -381,16 +382,15 @@ def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(library:
 
 def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkeypatch: pytest.MonkeyPatch):
     disk = library.config.disks[1]
-    really = verifying._number
+    really = verifying.discover
 
-    def and_then_gone(path: Path, uuid: str) -> int:
-        number = really(path, uuid)
-        if path == disk:
-            disk.rename(disk.with_name("away"))
-            disk.mkdir()
-        return number
+    def and_then_gone(paths: Sequence[Path], uuid: str) -> Discovery:
+        found = really(paths, uuid)
+        disk.rename(disk.with_name("away"))
+        disk.mkdir()
+        return found
 
-    monkeypatch.setattr(verifying, "_number", and_then_gone)
+    monkeypatch.setattr(verifying, "discover", and_then_gone)
     harm = the_harm(library)
     assert (harm.kind, harm.disk, harm.path) == (Kind.ABSENT, 1, str(disk))
     assert "its label is gone; is the device still mounted there?" in harm.why

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from os import W_OK, X_OK, access, statvfs
+from os import statvfs
 from pathlib import Path
 from typing import Any
 
 from vtlfs.disks import aside, marks
-from vtlfs.disks import label as labels
-from vtlfs.errors import VtlfsError
+from vtlfs.disks.discovery import NoDisk, disk_at
 from vtlfs.model import Watermark
 
 
@@ -43,24 +42,17 @@ def _probe(said: dict[str, Any]) -> Probe:
 
 
 def _look(library: str, path: Path) -> Probe:
+    """Look at one disk; in a child process."""
+    problem = None
     try:
-        if not path.is_dir():
-            return Probe(str(path), problem="not a directory" if path.exists() else "no such directory")
-        label = labels.read(path)
+        label = disk_at(path, library, writable=True)
+    except NoDisk as error:
+        if error.label is None or error.label.library != library:
+            return Probe(str(path), problem=error.why)
+        label, problem = error.label, error.why
+    try:
         status = statvfs(path)
-    except VtlfsError as error:
-        return Probe(str(path), problem=str(error))
     except OSError as error:
         return Probe(str(path), problem=error.strerror)
-    problem = None
-    if label is None:
-        problem = "not labelled; is the right device mounted there?"
-    elif label.library != library:
-        problem = f"belongs to another library ({label.library})"
-    elif not access(path, W_OK | X_OK):
-        problem = "not writable"
-    number = label.number if label is not None and label.library == library else None
-    if number is None:
-        return Probe(str(path), problem=problem)
     free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-    return Probe(str(path), number, free, total, problem, marks.read(path, library))
+    return Probe(str(path), label.number, free, total, problem, marks.read(path, library))

@@ -5,7 +5,6 @@ Making one and opening one; everything that runs starts from a `Library`.
 
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from uuid import uuid4
 
 from vtlfs import config as configuration
 from vtlfs.config import Config
-from vtlfs.disks import label as labels
+from vtlfs.disks import discovery
 from vtlfs.disks import marks as high_water
 from vtlfs.disks.base import Disk
+from vtlfs.disks.discovery import discover
 from vtlfs.disks.durable import sync_directory, write_file
-from vtlfs.disks.label import Label
 from vtlfs.disks.local import LocalDisk
 from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
@@ -80,35 +79,18 @@ class Library:
 
         Raises LibraryError where one is missing or not ours.
         """
-        found: dict[int, LocalDisk] = {}
-        for path in self.config.disks:
-            label = self._label_of(path)
-            if label.number in found:
-                raise LibraryError(f"disk {path}: is disk {label.number}, and so is {found[label.number].path}")
-            if not os.access(path, os.W_OK | os.X_OK):
-                raise LibraryError(f"disk {path}: not writable")
-            found[label.number] = LocalDisk(label.number, path, self.config.uuid, check=check)
-        self._check_complete(set(found))
-        return [found[number] for number in sorted(found)]
+        found = discover(self.config.disks, self.config.uuid, writable=True)
+        if found.lost:
+            raise found.lost[0]
+        self._check_complete(set(found.places))
+        return [*found.disks(check=check).values()]
 
     def disks_to_read(self, *, check: bool = True) -> list[Disk]:
         """Return the disks by number, where nothing is to be written: in the place of one that is missing, its lack."""
-        found: dict[int, Disk] = {}
-        for path in self.config.disks:
-            with suppress(LibraryError):
-                number = self._label_of(path).number
-                found.setdefault(number, LocalDisk(number, path, self.config.uuid, check=check))
+        found = discover(self.config.disks, self.config.uuid).disks(check=check)
         with closing(self.tracking(read_only=True)) as tracking:
             known = tracking.disks()
         return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in known]
-
-    def _label_of(self, path: Path) -> Label:
-        label = label_of(path)
-        if label is None:
-            raise LibraryError(f"disk {path}: not labelled; is the right device mounted there?")
-        if label.library != self.config.uuid:
-            raise LibraryError(f"disk {path}: belongs to another library ({label.library})")
-        return label
 
     def _check_complete(self, found: set[int]) -> None:
         tracking = self.tracking(read_only=True)
@@ -144,7 +126,7 @@ def create(
             _undo(path)
             config = Config(
                 str(uuid4()),
-                tuple(_check_disks(disks)),
+                tuple(discovery.check_new(disks)),
                 drives,
                 stripe_unit,
                 snapshot_every=configuration.NEW_EVERY if snapshots else None,
@@ -189,7 +171,7 @@ def _make(path: Path, config: Config, at: str) -> None:
         sync_directory(path.parent)  # labels are to be found by what this says, whatever happens
         reached("init.announced")
         for record in records:
-            _label(record, config.uuid, closed)
+            discovery.label_new(record, config.uuid, closed)
         reached("init.labelled")
         (path / MOUNTS).mkdir()
         reached("init.locks_made")
@@ -200,8 +182,7 @@ def _make(path: Path, config: Config, at: str) -> None:
         reached("init.named")
         sync_directory(path)
     except BaseException:
-        for disk, mode in closed.items():
-            disk.chmod(mode)
+        discovery.reopen(closed)
         _undo(path)
         raise
     finally:
@@ -212,10 +193,7 @@ def _undo(path: Path) -> None:
     """Take away what there is of a library that was not finished: its labels, and then its files."""
     if (path / configuration.UNFINISHED).exists():
         unfinished = configuration.load(path, configuration.UNFINISHED)
-        for disk in unfinished.disks:
-            label = labels.read(disk)
-            if label is not None and label.library == unfinished.uuid:
-                labels.remove(disk)
+        discovery.unlabel(unfinished.disks, unfinished.uuid)
         if (path / MOUNTS).is_dir():
             (path / MOUNTS).rmdir()
         for suffix in ("-wal", "-shm", ""):
@@ -245,60 +223,3 @@ def _check_directory(path: Path) -> bool:
 
 def _is_empty(directory: Path) -> bool:
     return all(entry.name == "lost+found" or entry.match(_TEMPORARY) for entry in directory.iterdir())
-
-
-def _check_disks(disks: list[Path]) -> list[Path]:
-    """Return the disks' absolute paths. Raises UsageError or LibraryError where one won't do."""
-    if len(disks) < 2:
-        raise UsageError("a library has two or more disks; give --disk once for each")
-    seen: dict[tuple[int, int], Path] = {}
-    paths = []
-    for disk in disks:
-        label = label_of(disk)
-        status = disk.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            raise UsageError(f"disk {disk}: the same as {seen[status.st_dev, status.st_ino]}")
-        if label is not None:
-            raise LibraryError(f"disk {disk}: belongs to another library ({label.library})")
-        if not os.access(disk, os.W_OK | os.X_OK):
-            raise LibraryError(f"disk {disk}: not writable")
-        seen[status.st_dev, status.st_ino] = disk
-        paths.append(_utf8(Path(os.path.realpath(disk))))
-    return paths
-
-
-def _utf8(disk: Path) -> Path:
-    """Return the path if library.toml and the tracking database can name it, else raise UsageError."""
-    try:
-        str(disk).encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"disk {str(disk)!a}: its name is not UTF-8; give it another") from None
-    return disk
-
-
-def label_of(disk: Path) -> Label | None:
-    """Return the label of the disk, None without one. Raises LibraryError where the directory is not to be had."""
-    try:
-        if not disk.is_dir():
-            raise LibraryError(f"disk {disk}: {'not a directory' if disk.exists() else 'no such directory'}")
-        return labels.read(disk)
-    except OSError as error:
-        raise LibraryError(f"disk {disk}: {error.strerror}") from None
-
-
-def _label(record: DiskRecord, library: str, closed: dict[Path, int]) -> None:
-    """Label a disk. If nothing else is in it, it becomes its owner's only, and its old mode is noted in `closed`."""
-    disk = Path(record.path)
-    try:
-        status = disk.stat()
-        is_ours = status.st_uid == os.geteuid() and _is_empty(disk)
-        labels.write(disk, Label(library, record.uuid, record.number, record.added_at))
-        if is_ours:
-            closed[disk] = stat.S_IMODE(status.st_mode)
-            disk.chmod(0o700)
-            reached("init.disk_closed")
-            sync_directory(disk)
-    except FileExistsError:
-        raise LibraryError(f"disk {disk}: somebody else has just labelled it") from None
-    except OSError as error:
-        raise LibraryError(f"disk {disk}: {error.strerror}") from None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vtlfs.config import FILE_NAME as CONFIGURATION
 from vtlfs.config import Config, ConfigError
-from vtlfs.disks.label import Label
+from vtlfs.disks.discovery import Discovery, discover
 from vtlfs.engine import recover
-from vtlfs.engine.library import MOUNTS, Library, label_of
+from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.errors import LibraryError, UsageError
 
 
@@ -24,30 +24,22 @@ def configuration_of(path: Path) -> Config | None:
         raise LibraryError(f"{error}; mend it, or move it away and a new one is made") from None
 
 
-def labels(config: Config | None, given: Sequence[Path], without: Sequence[int]) -> dict[int, tuple[Path, Label]]:
-    """Return the disks there are, by number. Raises UsageError, or LibraryError where they are not one library's."""
+def find_disks(config: Config | None, given: Sequence[Path], without: Sequence[int]) -> Discovery:
+    """Return the disks that there are. Raises UsageError, or LibraryError where they are not one library's."""
     if not given and config is None:
         raise UsageError("there is no library.toml that says where the disks are; give --disk once for each")
-    found: dict[int, tuple[Path, Label]] = {}
-    for disk in [Path(os.path.realpath(disk)) for disk in given or (config.disks if config else ())]:
-        try:
-            label = label_of(disk)
-            if label is None:
-                raise LibraryError(f"disk {disk}: not labelled; is the right device mounted there?")
-        except LibraryError as error:
-            if given or not without:
-                raise LibraryError(f"{error}; without it: --without-disk N") from None
-            continue
-        uuid = config.uuid if config else next(iter(found.values()))[1].library if found else label.library
-        if label.library != uuid:
-            raise LibraryError(f"disk {disk}: belongs to another library ({label.library}, not {uuid})")
-        if label.number in found:
-            raise LibraryError(f"disk {disk}: is disk {label.number}, and so is {found[label.number][0]}")
-        found[label.number] = (disk, label)
-    if not found:
+    paths = given or (config.disks if config else ())
+    found = discover((Path(os.path.realpath(path)) for path in paths), config.uuid if config else None)
+    for lost in found.lost:
+        if lost.label is not None:
+            raise lost
+        if given or not without:
+            raise LibraryError(f"{lost}; without it: --without-disk N")
+    if not found.places:
         raise LibraryError("none of the disks is there; a tracking database is rebuilt from what lies on them")
-    if there := sorted(set(without) & set(found)):
-        raise UsageError(f"disk {there[0]} is there ({found[there[0]][0]}), and --without-disk says that it is not")
+    if there := sorted(set(without) & set(found.places)):
+        path = found.places[there[0]].path
+        raise UsageError(f"disk {there[0]} is there ({path}), and --without-disk says that it is not")
     return found
 
 

@@ -17,9 +17,8 @@ from vtlfs import config as configuration
 from vtlfs.config import Config
 from vtlfs.disks import marks
 from vtlfs.disks.base import Disk
+from vtlfs.disks.discovery import Discovery
 from vtlfs.disks.durable import sync_directory, write_file
-from vtlfs.disks.label import Label
-from vtlfs.disks.local import LocalDisk
 from vtlfs.disks.scan import Batch, Scan
 from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library
@@ -65,41 +64,39 @@ def rebuild(
     """
     path = Path(os.path.abspath(path))
     config = preconditions.configuration_of(path)
-    labels = preconditions.labels(config, disks, without)
-    uuid = config.uuid if config else next(iter(labels.values()))[1].library
+    found = preconditions.find_disks(config, disks, without)
     made = not path.exists()
     if made:
         path.mkdir(mode=0o700)
         reached("rebuild.directory_made")
     try:
         with preconditions.alone(path):
-            return _Rebuild(path, config, uuid, labels, tuple(sorted(without)), at, progress).run()
+            return _Rebuild(path, config, found, tuple(sorted(without)), at, progress).run()
     finally:
         if made and not any(path.iterdir()):
             path.rmdir()
 
 
 class _Rebuild:
-    """One rebuild. `labels` are the disks that there are, by number."""
+    """One rebuild. `found` are the disks that there are."""
 
     def __init__(
         self,
         path: Path,
         config: Config | None,
-        uuid: str,
-        labels: dict[int, tuple[Path, Label]],
+        found: Discovery,
         without: tuple[int, ...],
         at: str,
         progress: Progress,
     ) -> None:
         self._path = path
         self._config = config
-        self._uuid = uuid
-        self._labels = labels
+        self._uuid = found.library
+        self._places = found.places
         self._without = without
         self._at = at
         self._progress = progress
-        self._disks = {number: LocalDisk(number, path, uuid) for number, (path, _) in labels.items()}
+        self._disks = found.disks()
 
     def run(self) -> Rebuilt:
         """Make the new database, and put it in its place."""
@@ -109,7 +106,7 @@ class _Rebuild:
                 self._path,
                 self._path / TEMPORARY,
                 self._uuid,
-                {number: path for number, (path, _) in self._labels.items()},
+                {number: place.path for number, place in self._places.items()},
                 self._records(0),
                 complete=not self._without,
             )
@@ -132,7 +129,7 @@ class _Rebuild:
 
     def _check_complete(self, count: int) -> None:
         """Raise LibraryError where the library has so many disks and one of them is missing unsaid."""
-        missing = sorted(set(range(count)) - set(self._labels) - set(self._without))
+        missing = sorted(set(range(count)) - set(self._places) - set(self._without))
         if missing:
             raise LibraryError(
                 f"disk {missing[0]} is missing; give its directory with --disk, or --without-disk {missing[0]} to go"
@@ -141,21 +138,22 @@ class _Rebuild:
 
     def _records(self, count: int) -> list[DiskRecord]:
         """Return the rows of at least so many disks."""
-        numbers = range(max(count, max([*self._labels, *self._without]) + 1))
+        numbers = range(max(count, max([*self._places, *self._without]) + 1))
         return [self._record(number) for number in numbers]
 
     def _record(self, number: int) -> DiskRecord:
-        if number in self._labels:
-            path, label = self._labels[number]
-            return DiskRecord(number, label.disk, str(path), label.created_at)
+        if (place := self._places.get(number)) is not None:
+            return DiskRecord(number, place.label.disk, str(place.path), place.label.created_at)
         paths = [path for path in (self._config.disks if self._config else ()) if path not in self._there()]
-        lost = [one for one in self._without if one not in self._labels]
+        lost = [one for one in self._without if one not in self._places]
         at = lost.index(number) if number in lost else len(paths)
         where = str(paths[at]) if at < len(paths) else f"/missing/disk{number}"
-        return DiskRecord(number, f"unknown, of disk {number}", where, next(iter(self._labels.values()))[1].created_at)
+        return DiskRecord(
+            number, f"unknown, of disk {number}", where, next(iter(self._places.values())).label.created_at
+        )
 
     def _there(self) -> list[Path]:
-        return [path for path, _ in self._labels.values()]
+        return [place.path for place in self._places.values()]
 
     # --- from the disks ---------------------------------------------------------------------------------------------
 
@@ -171,15 +169,15 @@ class _Rebuild:
             found.take_in(batch)
             self._progress("member files", findings.members)
         found.merge()
-        for session, disk, stripe_unit in found.headless():
-            for batch in Scan(disk, self._labels[disk][0], self._uuid).member(session, stripe_unit):
+        for session, number, stripe_unit in found.headless():
+            for batch in Scan(number, self._places[number].path, self._uuid).member(session, stripe_unit):
                 found.take_in(batch)
         self._check_complete(found.most_disks())
         found.leave_out_strangers()
         if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
             findings.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
-        for number, (path, _) in self._labels.items():
-            tracking.move_disk(number, str(path))
+        for number, disk in self._disks.items():
+            tracking.move_disk(number, disk.path)
         if self._config:
             tracking.set_drives(self._config.drives)
         seed.add_disks(tracking, self._records(found.most_disks()))
@@ -218,10 +216,10 @@ class _Rebuild:
             except Exception as error:
                 hand_over(LibraryError(f"disk {number} ({path}): {error}"))
 
-        for number, (path, _) in self._labels.items():
-            threading.Thread(target=walk, args=(number, path), name=f"scan{number}", daemon=True).start()
+        for number, place in self._places.items():
+            threading.Thread(target=walk, args=(number, place.path), name=f"scan{number}", daemon=True).start()
         try:
-            running = len(self._labels)
+            running = len(self._places)
             while running:
                 item = found.get()
                 if isinstance(item, Exception):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtlfs.disks import headers, inventory, marks, records
-from vtlfs.disks import label as labels
+from vtlfs.disks.discovery import discover
 from vtlfs.disks.inventory import Entry
 from vtlfs.disks.opening import SESSIONS_PER_DIRECTORY, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
@@ -25,7 +25,7 @@ from vtlfs.engine.scrub import soundness
 from vtlfs.engine.tracking import currency, invariants
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.invariants import Rule
-from vtlfs.errors import LibraryError, TrackingError
+from vtlfs.errors import TrackingError
 from vtlfs.model import Watermark
 
 SHOWN = 20  # of findings of one kind; the others are counted
@@ -166,23 +166,18 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
 def _labelled(library: Library, tracking: Tracking, report: Report) -> list[_Disk]:
     """Return the disks that are where they should be."""
     known = {disk.number: disk.uuid for disk in tracking.disks()}
-    found: dict[int, _Disk] = {}
-    for path in library.config.disks:
-        try:
-            label = labels.read(path)
-        except LibraryError as error:
-            report.add("label", str(error), "see to it that the right device is mounted there and sound")
-            continue
-        if label is None or label.library != library.config.uuid or known.get(label.number) != label.disk:
-            report.add("label", f"disk {path}: it has no label of this library", "is the right device mounted there?")
-        elif label.number in found:
-            problem = f"disk {path}: it is disk {label.number}, and so is {found[label.number].path}"
-            report.add("label", problem, "one is a copy: name the other disk in library.toml")
-        else:
-            found[label.number] = _Disk(label.number, path)
-    for number in sorted(set(known) - set(found)):
+    found = discover(library.config.disks, library.config.uuid)
+    for lost in found.lost:
+        report.add("label", str(lost), "have library.toml lead to the disk, and the right device mounted there, sound")
+    right = {number for number, place in found.places.items() if known.get(number) == place.label.disk}
+    for number in sorted(found.places.keys() - right):
+        problem = (
+            f"disk {found.places[number].path}: is labelled as disk {number}, and the tracking database has another"
+        )
+        report.add("label", problem, "is the right device mounted there?")
+    for number in sorted(known.keys() - right):
         report.add("missing", f"disk {number}: it is not there", "mount it, and have library.toml lead to it")
-    return [found[number] for number in sorted(found)]
+    return [_Disk(number, found.places[number].path) for number in sorted(right)]
 
 
 def _check_files(tracking: Tracking, disks: list[_Disk], report: Report, progress: Callable[[float], object]) -> None:

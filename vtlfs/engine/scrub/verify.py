@@ -10,15 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import outcome
 import trio
 
-from vtlfs.disks import label as labels
+from vtlfs.disks.discovery import discover
 from vtlfs.disks.examine import CHUNK, Examiner, Finding, Part
 from vtlfs.disks.executor import DiskExecutor
-from vtlfs.disks.local import LocalDisk
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.defects import Defect, DefectCoalescer, absent, located, unlisted, unmapped, unread
@@ -106,15 +104,10 @@ class Verifier:
 
     def _disks(self) -> list[Examiner]:
         """Return the disks that are there, and report those that are not."""
-        found: dict[int, Examiner] = {}
-        lost: dict[str, str] = {}
         uuid = self._library.config.uuid
-        for path in self._library.config.disks:
-            try:
-                number = _number(path, uuid)
-                found[number] = Examiner(LocalDisk(number, path, uuid), uuid)
-            except LibraryError as error:
-                lost[str(path)] = str(error)
+        discovery = discover(self._library.config.disks, uuid)
+        found = {number: Examiner(disk, uuid) for number, disk in discovery.disks().items()}
+        lost = {str(error.path): error.why for error in discovery.lost}
         for record in self._tracking.disks():
             if record.number not in found:
                 path_of_old = record.path if record.path in lost else next(iter(lost), record.path)
@@ -292,16 +285,3 @@ async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
 
 def _examine(disk: Examiner, parts: list[Part]) -> list[list[Finding]]:
     return [disk.examine(part) for part in parts]
-
-
-def _number(path: Path, library: str) -> int:
-    """Return the number of the disk at this path. Raises LibraryError where it is not there or not ours."""
-    try:
-        label = labels.read(path) if path.is_dir() else None
-    except OSError as error:
-        raise LibraryError(error.strerror) from None
-    if label is None:
-        raise LibraryError("not labelled; is the right device mounted there?" if path.exists() else "no such directory")
-    if label.library != library:
-        raise LibraryError(f"belongs to another library ({label.library})")
-    return label.number
