@@ -6,8 +6,8 @@ from pathlib import Path
 
 import trio
 
-from vtlfs.disks.local import member_path, slot_offset
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks.local.opening import member_path
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.engine import running
 from vtlfs.engine.library import Library, create
 from vtlfs.model import Mount, Opener, utc_now

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.library import create
 from vtlfs.model import Access, Mount, Opener, Session, State, utc_now
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from vtlfs.disks.opening import member_path
+from vtlfs.disks.local.opening import member_path
 from vtlfs.engine.recover import hold_lock
 from vtlfs.engine.scrub.check import check
 from vtlfs.engine.tracking import invariants

@@ -18,7 +18,7 @@ MORE = random.Random(6).randbytes(8192)
 HANGING = """
 import sys, time
 from vtlfs.cli.main import main
-from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.local.disk import LocalDisk
 read = LocalDisk.read
 LocalDisk.read = lambda disk, unit, size: time.sleep(1000) if unit.unit == 5 else read(disk, unit, size)
 sys.exit(main())

@@ -11,7 +11,7 @@ import sys
 import pytest
 from filling import UNIT, fill, flip, make, member
 
-from vtlfs.disks import marks
+from vtlfs.disks.local import marks
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine.library import Library
 

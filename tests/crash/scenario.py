@@ -22,7 +22,8 @@ import trio
 
 from vtlfs import failpoints
 from vtlfs.cli.main import main as vtlfs
-from vtlfs.disks import label, local
+from vtlfs.disks.local import label
+from vtlfs.disks.local import member as local
 from vtlfs.engine import recover  # noqa: F401, so that every run finds them loaded
 from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine, running

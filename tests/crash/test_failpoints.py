@@ -124,13 +124,13 @@ OF_OS = {"fsync", "fdatasync", "write", "replace", "remove"}  # which other thin
 CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE (?!TEMP)|DROP|ALTER|COMMIT\b)")
 # Functions that need none, and why.
 WITHOUT = {
-    "vtlfs/cli/install.py": "changes the system, not a library",
+    "vtlfs/cli/commands/install.py": "changes the system, not a library",
     "vtlfs/cli/output.py": "writes files of the user's, not of a library",
     "vtlfs/daemon.py:_serve_in_background": "writes to a pipe",
     "vtlfs/daemon.py:_tune": "sets the kernel's limits",
     "vtlfs/disks/aside.py:_start": "writes to a pipe",
     "vtlfs/disks/discovery.py:reopen": "undoes what a library that was not finished has changed",
-    "vtlfs/disks/local.py:_write_all": "its callers have one for each of its uses",
+    "vtlfs/disks/local/member.py:_write_all": "its callers have one for each of its uses",
     "vtlfs/engine/rebuild/seed.py": "changes a database that is not in its place yet",
     "vtlfs/engine/backup/copies.py:fetch": "writes to a file of its caller's",
     "vtlfs/engine/live.py": "live figures mean nothing after a crash",

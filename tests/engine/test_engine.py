@@ -14,7 +14,8 @@ import trio.lowlevel
 import trio.testing
 from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, held, make_library, rigged, until
 
-from vtlfs.disks.local import member_path, slot_offset
+from vtlfs.disks.local.opening import member_path
+from vtlfs.disks.records import slot_offset
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine import recover
 from vtlfs.engine.engine import running

@@ -15,11 +15,10 @@ import pytest
 from filling import OPENER, UNIT, fill, flip, flip_at, make, member
 
 from vtlfs import model
-from vtlfs.disks import examine
 from vtlfs.disks.discovery import Discovery
-from vtlfs.disks.examine import Examiner, Kind
-from vtlfs.disks.local import slot_offset
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks.local import examine
+from vtlfs.disks.local.examine import Examiner, Kind
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import unfinished as unfinished_headers

@@ -13,9 +13,8 @@ import pytest
 from filling import flip_at
 from mounting import PROGRAM, OnDisks, random_bytes, require_fuse, wait_until
 
-from vtlfs.disks.local import slot_offset
-from vtlfs.disks.opening import member_path
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks.local.opening import member_path
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.backup import copies
 from vtlfs.model import MIB
 

@@ -12,8 +12,8 @@ import pytest
 from filling import flip_at
 from mounting import Mounted, OnDisks, random_bytes, shell, wait_until
 
-from vtlfs.disks.local import member_path, slot_offset
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks.local.opening import member_path
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.library import Library
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from typing import Any
 
 from mounting import OnDisks, random_bytes
 
-from vtlfs.disks.opening import member_path
+from vtlfs.disks.local.opening import member_path
 from vtlfs.engine.rebuild.rebuild import Rebuilt, rebuild
 from vtlfs.engine.tracking.database import FILE_NAME
 from vtlfs.model import KIB, utc_now

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from vtlfs.cli.main import main
-from vtlfs.disks.local import LocalMember
+from vtlfs.disks.local.member import LocalMember
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.writing.buffer import StripeBuffer

@@ -11,7 +11,7 @@ from pathlib import Path
 from mounting import Mounted, OnDisks, random_bytes, shell
 
 from vtlfs.disks import records
-from vtlfs.disks.opening import member_path
+from vtlfs.disks.local.opening import member_path
 from vtlfs.engine.tracking.database import FILE_NAME
 from vtlfs.model import KIB
 

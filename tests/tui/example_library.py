@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit

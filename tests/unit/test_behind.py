@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vtlfs.disks.behind import MOST_BEHIND, WriteBehind
-from vtlfs.disks.local import LocalDisk, member_path
+from vtlfs.disks.local.behind import MOST_BEHIND, WriteBehind
+from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.disks.local.opening import member_path
 from vtlfs.model import MIB
 
 LIBRARY = "11111111-2222-3333-4444-555555555555"

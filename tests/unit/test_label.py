@@ -8,8 +8,8 @@ from typing import Any
 import format_reader
 import pytest
 
-from vtlfs.disks import label as labels
-from vtlfs.disks.label import FILE_NAME, Label
+from vtlfs.disks.local import label as labels
+from vtlfs.disks.local.label import FILE_NAME, Label
 from vtlfs.errors import LibraryError
 
 LABEL = Label("library-uuid", "disk-uuid", 1, "2026-01-31T09:30:00.000000Z")

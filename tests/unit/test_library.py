@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from vtlfs import config as configuration
-from vtlfs.disks import label as labels
-from vtlfs.disks.label import Label
+from vtlfs.disks.local import label as labels
+from vtlfs.disks.local.label import Label
 from vtlfs.engine.library import Library, create
 from vtlfs.errors import LibraryError, UsageError, VtlfsError
 from vtlfs.model import MIB, DiskRecord

@@ -13,10 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtlfs.disks import label as labels
-from vtlfs.disks import local, records
-from vtlfs.disks.local import LocalDisk, LocalMember, member_path, slot_offset
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks import records
+from vtlfs.disks.local import label as labels
+from vtlfs.disks.local import member as members
+from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.disks.local.member import LocalMember
+from vtlfs.disks.local.opening import member_path
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.stripe import RoundRobin
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import StripeUnit
@@ -472,13 +475,13 @@ def test_every_session_syncs_all_directories_that_may_be_new(
 ) -> None:
     """A second session must not count on the first one's sync, which may not have come yet."""
     synced: list[Path] = []
-    real = local.sync_directory
+    real = members.sync_directory
 
     def spy(path: Path) -> None:
         synced.append(path)
         real(path)
 
-    monkeypatch.setattr(local, "sync_directory", spy)
+    monkeypatch.setattr(members, "sync_directory", spy)
     first, second = member_of(disk, 1), member_of(disk, 2)
     put(first, 0, 0, b"x")
     put(second, 0, 0, b"x")

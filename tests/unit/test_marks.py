@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vtlfs.disks import aside, label, marks
-from vtlfs.disks.label import Label
+from vtlfs.disks import aside
+from vtlfs.disks.local import label, marks
+from vtlfs.disks.local.label import Label
 from vtlfs.disks.marks import MarkChildren, MarkThreads
 from vtlfs.model import Watermark
 

@@ -39,7 +39,7 @@ COMMANDS = {
     "install": "install",
     "uninstall": "install",
 }
-"""The modules beside this one where the commands are, in the order of their use."""
+"""The modules of `vtlfs.cli.commands` where the commands are, in the order of their use."""
 
 
 class Program(click.Group):
@@ -53,7 +53,7 @@ class Program(click.Group):
         """Return the command of this name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"vtlfs.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        command: click.Command = getattr(import_module(f"vtlfs.cli.commands.{COMMANDS[cmd_name]}"), cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> None:

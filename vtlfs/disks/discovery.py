@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vtlfs.disks import label as labels
 from vtlfs.disks.durable import sync_directory
-from vtlfs.disks.label import Label
-from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.local import label as labels
+from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.disks.local.label import Label
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord

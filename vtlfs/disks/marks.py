@@ -1,127 +1,31 @@
 """High-water marks: on each disk, how far the tracking database had come when it last acknowledged something.
 
-    DISK/vtlfs-disk.mark
-
 A tracking database that went back (an older one was put in its place; its write-ahead log lost its end) is in order by
 itself: SQLite drops what follows a damage without a word. The disks know better. A mark is written after each durable
 commit, and before anybody is told of it. It is not synced: a process that is killed leaves it to the kernel. A power
 cut may leave an older mark, never one that tells of more than there was, for the commit was synced before.
-docs/format.md specifies the file.
+`local/marks.py` has the file.
 """
 
-import errno
-import fcntl
-import os
-import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
-from vtlfs.disks import aside, records
-from vtlfs.disks import label as labels
-from vtlfs.disks.durable import sync_directory
-from vtlfs.disks.records import BLOCK
-from vtlfs.errors import LibraryError
-from vtlfs.failpoints import reached
-from vtlfs.model import MAX_SIZE, Watermark
+from vtlfs.disks import aside
+from vtlfs.disks.local import marks as files
+from vtlfs.model import Watermark
 
-FILE_NAME = "vtlfs-disk.mark"
 PATIENCE_SECONDS = 0.5  # for which a commit waits for the first disk to take its mark
 END_SECONDS = 2.0  # for which the end of a mount waits for the disks to take the last one
-
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-# --- the file -------------------------------------------------------------------------------------------------------
-
-
-def read(disk: Path, library: str) -> Watermark | None:
-    """Return the mark on a disk; None where there is none of this library, or none that can be read. May block."""
-    try:
-        descriptor = _open(disk, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        return _newest(os.pread(descriptor, BLOCK, 0), library)[0]
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def write(disk: Path, library: str, mark: Watermark, *, durable: bool = False) -> None:
-    """Raise the mark on a disk, if it is lower. May block. Raises OSError, also where the disk is not that library's.
-
-    Several processes may do so at the same time: the highest mark stays. `durable`: it survives a power cut.
-    """
-    try:
-        descriptor = _open(disk, os.O_RDWR)
-        is_new = False
-    except FileNotFoundError:
-        _check_label(disk, library)  # what is written would lie below the place where the disk is to be mounted
-        descriptor = _open(disk, os.O_RDWR | os.O_CREAT)
-        is_new = True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        known, generation = _newest(os.pread(descriptor, BLOCK, 0), library)
-        if known is None or known.commits < mark.commits:
-            document = {"library": library, **asdict(mark)}
-            os.pwrite(descriptor, records.encode(document, generation), records.place(generation))
-            reached("mark.written")
-        if durable:
-            os.fsync(descriptor)
-            reached("mark.synced")
-    finally:
-        os.close(descriptor)
-    if durable or is_new:
-        sync_directory(disk)
-
-
-def _open(disk: Path, flags: int) -> int:
-    descriptor = os.open(disk / FILE_NAME, flags | _FLAGS, 0o600)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "another file is in the place of the disk's mark")
-    return descriptor
-
-
-def _check_label(disk: Path, library: str) -> None:
-    try:
-        label = labels.read(disk)
-    except LibraryError:
-        label = None
-    if label is None or label.library != library:
-        raise OSError(errno.ENODEV, "its label is not there; is the right device mounted?")
-
-
-def _newest(block: bytes, library: str) -> tuple[Watermark | None, int]:
-    """Return what a mark's block says, and the generation that the next record gets."""
-    found = records.decode_all(block)
-    generation = found[0][1] + 1 if found else 0
-    for document, _ in found:
-        with suppress(KeyError, TypeError):
-            if document["library"] == library:
-                return Watermark(*(_number(document[name]) for name in Watermark.__slots__)), generation
-    return None, generation
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_SIZE:
-        raise TypeError
-    return value
-
-
-# --- all disks of a library -----------------------------------------------------------------------------------------
 
 
 def read_all(disks: Sequence[Path], library: str) -> list[Watermark]:
     """Return the marks on those disks that answer and have one."""
-    answers = aside.each(disks, lambda disk: (mark := read(disk, library)) and asdict(mark))
+    answers = aside.each(disks, lambda disk: (mark := files.read(disk, library)) and asdict(mark))
     return [Watermark(**answer.value) for answer in answers if answer.value is not None]
 
 
@@ -147,7 +51,7 @@ class MarkChildren:
 
         def one(disk: Path) -> None:
             with suppress(OSError):  # a disk that fails has no mark; the others have
-                write(disk, self._library, mark, durable=True)
+                files.write(disk, self._library, mark, durable=True)
 
         with suppress(OSError):  # no process can be started, or no pipe be made
             aside.each(self._disks, one)
@@ -213,7 +117,7 @@ class MarkThreads:
                 return
             is_written = True
             try:
-                write(disk, self._library, mark, durable=is_last)
+                files.write(disk, self._library, mark, durable=is_last)
             except OSError:  # the disk's own trouble, of which its probes tell
                 is_written = False
             with self._changed:

@@ -21,6 +21,11 @@ MAX_JSON = RECORD - _HEAD.size
 _KEYED = struct.Struct("<IIQ")
 
 
+def slot_offset(slot: int, stripe_unit: int) -> int:
+    """Return the offset of a slot's record block; the unit's bytes follow that block."""
+    return BLOCK + slot * (BLOCK + stripe_unit)
+
+
 def encode(document: dict[str, Any], generation: int) -> bytes:
     """Return one record of RECORD bytes. Raises ValueError where the document is too large."""
     # A name that is not UTF-8 has lone surrogates; "backslashreplace" makes them their JSON escapes.

@@ -18,7 +18,7 @@ from vtlfs.disks import marks as high_water
 from vtlfs.disks.base import Disk
 from vtlfs.disks.discovery import discover
 from vtlfs.disks.durable import sync_directory, write_file
-from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine.tracking import currency, database

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from vtlfs.disks import headers
 from vtlfs.disks.headers import Ending, Opening
-from vtlfs.disks.scan import Batch
+from vtlfs.disks.local.scan import Batch
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session
 

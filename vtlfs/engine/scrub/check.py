@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtlfs.disks import headers, inventory, marks, records
+from vtlfs.disks import headers, marks, records
 from vtlfs.disks.discovery import discover
-from vtlfs.disks.inventory import Entry
-from vtlfs.disks.opening import SESSIONS_PER_DIRECTORY, NotAFile, member_path, opened
+from vtlfs.disks.local import inventory
+from vtlfs.disks.local.inventory import Entry
+from vtlfs.disks.local.opening import SESSIONS_PER_DIRECTORY, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library

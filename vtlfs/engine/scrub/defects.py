@@ -6,10 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from vtlfs.disks.examine import Finding, Kind
-from vtlfs.disks.local import slot_offset
-from vtlfs.disks.opening import member_path
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks.local.examine import Finding, Kind
+from vtlfs.disks.local.opening import member_path
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.model import Session, TapeFile
 
 

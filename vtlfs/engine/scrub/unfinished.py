@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from vtlfs.disks.examine import Examiner, Finding, Part
 from vtlfs.disks.executor import DiskExecutor
+from vtlfs.disks.local.examine import Examiner, Finding, Part
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books

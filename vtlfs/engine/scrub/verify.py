@@ -15,8 +15,8 @@ import outcome
 import trio
 
 from vtlfs.disks.discovery import discover
-from vtlfs.disks.examine import CHUNK, Examiner, Finding, Part
 from vtlfs.disks.executor import DiskExecutor
+from vtlfs.disks.local.examine import CHUNK, Examiner, Finding, Part
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.defects import Defect, DefectCoalescer, absent, located, unlisted, unmapped, unread

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vtlfs.disks import inventory
+from vtlfs.disks.local import inventory
 from vtlfs.model import Watermark, format_size
 
 _COUNTED: tuple[tuple[str, str, str], ...] = (

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from vtlfs.config import MAX_STRIPE_UNIT
-from vtlfs.disks.label import MAX_DISKS
+from vtlfs.disks.headers import MAX_DISKS
 from vtlfs.errors import TrackingError
 from vtlfs.model import BARCODE, MAX_SESSION, MAX_SIZE, Access, Medium, Session, State, StripeUnit, TapeFile
 

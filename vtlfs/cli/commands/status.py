@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.cli.probe import Probe, probe
 from vtlfs.cli.show import Column
+from vtlfs.disks.probe import Probe, probe
 from vtlfs.errors import CatalogueBehind
 from vtlfs.model import DiskRecord, Drive, Mount, format_size
 

@@ -6,8 +6,9 @@ from os import statvfs
 from pathlib import Path
 from typing import Any
 
-from vtlfs.disks import aside, marks
+from vtlfs.disks import aside
 from vtlfs.disks.discovery import NoDisk, disk_at
+from vtlfs.disks.local import marks
 from vtlfs.model import Watermark
 
 

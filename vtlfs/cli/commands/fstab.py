@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from vtlfs.cli import install, params, show
+from vtlfs.cli import params, show
+from vtlfs.cli.commands import install
 
 # Boot goes on without the library. Mounted after the local disks and the network, unmounted before they go.
 USUAL = ("nofail", "_netdev")

@@ -18,11 +18,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from vtlfs.disks import label as labels
 from vtlfs.disks import records
-from vtlfs.disks.local import LocalDisk, slot_offset
-from vtlfs.disks.opening import GONE, NotAFile, opened
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks.local import label as labels
+from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.disks.local.opening import GONE, NotAFile, opened
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.errors import LibraryError
 from vtlfs.model import MIB, StripeUnit
 

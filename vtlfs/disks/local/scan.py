@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vtlfs.disks import records
-from vtlfs.disks.local import slot_offset
-from vtlfs.disks.opening import SESSIONS, SESSIONS_PER_DIRECTORY
-from vtlfs.disks.records import BLOCK
+from vtlfs.disks.local.opening import SESSIONS, SESSIONS_PER_DIRECTORY
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.model import KIB, MAX_SESSION, MIB, Digest
 
 BATCH_RECORDS = 2000

@@ -44,7 +44,7 @@ SCRIPTS = {  # umount(8) goes by the type that the kernel knows
     "mount.fuse.vtlfs": BEGINNING + MOUNT,
     "umount.fuse.vtlfs": BEGINNING + UMOUNT,
 }
-HELPER = os.path.abspath(os.path.join(os.path.dirname(__file__), "helper.py"))  # what the scripts start
+HELPER = str(Path(__file__).absolute().parents[1] / "helper.py")  # what the scripts start
 DIRECTORY = Path("/sbin")  # where mount(8) looks
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.cli.probe import probe
 from vtlfs.cli.show import Column
+from vtlfs.disks.probe import probe
 from vtlfs.errors import LibraryError
 from vtlfs.model import DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, format_size, utc_now
 

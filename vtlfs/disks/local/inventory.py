@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtlfs.disks.opening import SESSIONS, SESSIONS_PER_DIRECTORY, NotAFile, entered, member_path
+from vtlfs.disks.local.opening import SESSIONS, SESSIONS_PER_DIRECTORY, NotAFile, entered, member_path
 
 _GROUP = re.compile(r"[0-9]{6,}")
 _MEMBER = re.compile(r"([0-9]{12,})\.member")

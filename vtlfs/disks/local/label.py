@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vtlfs.disks.durable import sync_directory, write_file
-from vtlfs.disks.opening import NotAFile, read_small
+from vtlfs.disks.headers import MAX_DISKS
+from vtlfs.disks.local.opening import NotAFile, read_small
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 
 FILE_NAME = "vtlfs-disk.json"
 FORMAT = 1
-MAX_DISKS = 1000
 
 
 @dataclass(frozen=True, slots=True)

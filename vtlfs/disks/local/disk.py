@@ -1,0 +1,113 @@
+"""A disk that is a directory of a local file system. docs/format.md specifies what lies in it.
+
+    DISK/vtlfs-disk.json                         the label
+    DISK/sessions/000000/000000000017.member     session 17's member file
+
+A member file is a header block, then slots: each a record block and the bytes of one stripe unit.
+"""
+
+import errno
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from vtlfs.disks import records
+from vtlfs.disks.local.directory import Directory
+from vtlfs.disks.local.member import LocalMember
+from vtlfs.disks.local.opening import GONE, NotAFile, opened
+from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.failpoints import reached
+from vtlfs.model import MIB, StripeUnit
+
+TRIAL = ".trial.tmp"
+TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
+
+
+class LocalDisk(Directory):
+    """A directory as a disk."""
+
+    def __init__(self, number: int, path: Path, library: str, *, check: bool = True) -> None:
+        """`library` is the library's UUID, which goes into every record. `check`: compare BLAKE3s on reading."""
+        super().__init__(number, path, library)
+        self._check = check
+
+    def measure(self) -> None:
+        """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk's label is gone."""
+        with self.errors():
+            self.check_label()
+            self.device = os.stat(self.root).st_dev
+            self.note_space(os.statvfs(self.root))
+
+    def try_out(self) -> None:
+        """Write, sync and remove a file. Raises DiskError."""
+        self.measure()
+        path = self.root / TRIAL
+        with self.errors():
+            path.unlink(missing_ok=True)  # what a crash or somebody else has left
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _most(TRIAL_BYTES))
+                os.pwrite(descriptor, bytes(BLOCK), 0)
+                os.fsync(descriptor)
+                reached("trial.made")
+            finally:
+                os.close(descriptor)
+                path.unlink(missing_ok=True)
+                reached("trial.removed")
+
+    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "LocalMember":
+        """Return a new member file for the session, not yet made."""
+        identity = {"library": self.library, "disk": self.number, "session": session}
+        return LocalMember(self, session, stripe_unit, identity | header)
+
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> "LocalMember | None":
+        """Return a session's member file after a crash, of which `slots` slots count; None without one.
+
+        A file that says that it is another one is left alone, and so is one that says nothing and has another name too.
+        """
+        with self.errors():
+            try:
+                with opened(self.root, session, os.O_RDWR) as found:
+                    header = records.decode(os.pread(found, BLOCK, 0))
+                    is_other = not self._is_of(session, header[0]) if header else os.fstat(found).st_nlink > 1
+                    if is_other:
+                        raise OSError(errno.EINVAL, "another file is in the place of a member file")
+                    descriptor = os.dup(found)
+            except FileNotFoundError:
+                return None
+            except NotAFile as error:
+                raise OSError(errno.ELOOP, str(error)) from None
+        member = LocalMember(self, session, stripe_unit, header[0] if header else {})
+        member.adopt(descriptor, slots, header[1] + 1 if header else 0)
+        return member
+
+    def _is_of(self, session: int, header: dict[str, Any]) -> bool:
+        said = tuple(header.get(key) for key in ("library", "disk", "session"))
+        return said == (self.library, self.number, session)
+
+    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
+        """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
+        try:
+            with self.errors(), opened(self.root, unit.session) as descriptor:
+                data = os.pread(descriptor, unit.bytes, slot_offset(unit.slot, stripe_unit) + BLOCK)
+        except NotAFile as error:
+            raise DamagedUnit(unit.session, unit.unit, self.number, str(error)) from None
+        except DiskError as error:
+            if error.errno in GONE:
+                raise DamagedUnit(unit.session, unit.unit, self.number, "its member file is gone") from None
+            raise
+        if len(data) < unit.bytes:
+            raise DamagedUnit(unit.session, unit.unit, self.number, f"{len(data)} bytes are left of {unit.bytes}")
+        if self._check and blake3(data).digest() != unit.blake3:
+            raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
+        return data
+
+
+def _most(size: int) -> int:
+    """Return how much of so many bytes this process may put into a file: its limit says nothing about the disk."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return size if limit == resource.RLIM_INFINITY else max(BLOCK, min(size, limit))

@@ -1,0 +1,195 @@
+"""A session's member file in a local directory, while it is written. The disk's writing and syncing threads use it."""
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from vtlfs.disks import records
+from vtlfs.disks.durable import check_synced, sync_directory
+from vtlfs.disks.local import behind
+from vtlfs.disks.local.directory import Directory
+from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
+from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.failpoints import reached
+from vtlfs.model import GIB, StripeUnit
+
+MAX_PIECES = os.sysconf("SC_IOV_MAX")
+PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
+
+
+class LocalMember:
+    """A member file that is being written."""
+
+    def __init__(self, disk: Directory, session: int, stripe_unit: int, header: dict[str, Any]) -> None:
+        self._disk = disk
+        self._path = member_path(Path(disk.path), session)
+        self._session = session
+        self._stripe_unit = stripe_unit
+        self._header = header
+        self._identity = {key: header.get(key) for key in ("library", "disk", "session")}
+        self._descriptor: int | None = None
+        self._watching: int | None = None  # a descriptor of its own, see `behind.drop`
+        self._generation = 1  # of the header, for `finish`
+        self._new_entries: list[Path] = []  # directories with entries that are not durable yet
+        self._used = BLOCK  # length of the file that counts
+        self._allocated = 0
+
+    def adopt(self, descriptor: int, slots: int, generation: int) -> None:
+        """Go on with a file that exists, of which `slots` slots count."""
+        self._descriptor = descriptor
+        self._generation = generation
+        self._used = slot_offset(slots, self._stripe_unit)
+        self._allocated = max(self._used, os.fstat(descriptor).st_size)
+
+    def allocate(self, slot: int) -> None:
+        """Have the file system set aside the room for a slot."""
+        with self._disk.errors():
+            descriptor = self._open()
+            offset = slot_offset(slot, self._stripe_unit)
+            self._allocated = max(self._allocated, offset + BLOCK + self._stripe_unit)  # in part, also where it fails
+            os.posix_fallocate(descriptor, offset, BLOCK + self._stripe_unit)
+        reached("slot.allocated")
+
+    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
+        """Write the bytes of a stripe unit from `start` on, and its record."""
+        hasher = blake3()
+        for piece in pieces:
+            hasher.update(piece)
+        digest, size = hasher.digest(), sum(len(piece) for piece in pieces)
+        place = {"unit": unit, "bytes": size, "blake3": digest.hex()}
+        record = records.encode(self._identity | place, generation)
+        offset = slot_offset(slot, self._stripe_unit)
+        with self._disk.errors():
+            descriptor = self._open()
+            if start == 0:
+                _write_all(descriptor, [record.ljust(BLOCK, b"\0"), *pieces], offset)
+                reached("unit.written")
+            else:
+                _write_all(descriptor, _from(pieces, start), offset + BLOCK + start)
+                reached("unit.grown")
+                _write_all(descriptor, [record], offset + records.place(generation))
+                reached("unit.described")
+            if size == self._stripe_unit:
+                self._disk.behind.written(self, slot, descriptor, offset, BLOCK + size)
+            if self._disk.free < PLENTY:
+                self._disk.note_space(os.fstatvfs(descriptor))
+        self._used = max(self._used, offset + BLOCK + size)
+        return StripeUnit(self._session, unit, self._disk.number, slot, size, digest)
+
+    def drop(self, slot: int) -> None:
+        """Wait until a slot is on the device, and drop it from memory."""
+        if self._watching is None:
+            try:
+                self._watching = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:  # too many open files, or no /proc: then the slot stays in memory, which is no harm
+                return
+        behind.drop(self._watching, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
+
+    def sync(self) -> None:
+        """Make durable what has been written, and the file's name."""
+        with self._disk.errors():
+            if self._descriptor is None:
+                return
+            entries, self._new_entries = self._new_entries, []
+            try:
+                (os.fsync if entries else os.fdatasync)(self._descriptor)
+                reached("member.synced")
+                for directory in entries:
+                    sync_directory(directory)
+                check_synced(self._descriptor)
+                if entries:
+                    self._disk.note_durable(self._path.parent, self._path.parent.parent)
+            except OSError:
+                self._new_entries = entries
+                raise
+
+    def finish(self, release: dict[str, Any] | None) -> None:
+        """Cut off what does not count, add to the header how the session ended, and close.
+
+        The header is not synced: the tracking database has it, and the kernel writes it within its half minute.
+        """
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        self._disk.behind.forget(self)
+        try:
+            with self._disk.errors():
+                if self._allocated > self._used:
+                    os.ftruncate(descriptor, self._used)
+                    reached("member.cut")
+                if release is not None and not release.items() <= self._header.items():
+                    record = records.encode(self._header | release, self._generation)
+                    _write_all(descriptor, [record], records.place(self._generation))
+                    reached("member.finished")
+        finally:
+            os.close(descriptor)
+            watching, self._watching = self._watching, None
+            if watching is not None:
+                with suppress(OSError):  # nothing was written by way of it
+                    os.close(watching)
+
+    def _open(self) -> int:
+        """Return the file's descriptor; make the file and its header the first time."""
+        if self._descriptor is None:
+            directory = self._path.parent
+            self._disk.check_here()
+            descriptor = self._make()
+            # Another session or mount may have made the directories and not have synced them yet.
+            unsure = [path for path in (directory, directory.parent) if str(path) not in self._disk.durable]
+            self._new_entries = [directory, *(path.parent for path in unsure)]
+            self._descriptor = descriptor
+        return self._descriptor
+
+    def _make(self) -> int:
+        """Make the file with its header, where no symbolic link leads elsewhere; return its descriptor."""
+        root, names = Path(self._disk.path), (SESSIONS, self._path.parent.name)
+        try:
+            try:
+                with entered(root, *names) as directory:
+                    return self._make_in(directory)
+            except FileNotFoundError:
+                for depth, new in enumerate(names):
+                    with entered(root, *names[:depth]) as within, suppress(FileExistsError):
+                        os.mkdir(new, 0o700, dir_fd=within)
+                        reached("member.directory_made")
+            with entered(root, *names) as directory:
+                return self._make_in(directory)
+        except NotAFile as error:
+            raise OSError(errno.ELOOP, str(error)) from None
+
+    def _make_in(self, directory: int) -> int:
+        name, flags = self._path.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+        reached("member.made")
+        try:
+            _write_all(descriptor, [records.encode(self._header, 0).ljust(BLOCK, b"\0")], 0)
+        except OSError:
+            os.close(descriptor)
+            os.unlink(name, dir_fd=directory)
+            reached("member.given_up")
+            raise
+        reached("member.described")
+        return descriptor
+
+
+def _from(pieces: list[memoryview], start: int) -> list[memoryview]:
+    """Return the pieces without their first `start` bytes."""
+    rest = []
+    for piece in pieces:
+        rest.append(piece[min(start, len(piece)) :])
+        start = max(0, start - len(piece))
+    return rest
+
+
+def _write_all(descriptor: int, pieces: Sequence[bytes | memoryview], offset: int) -> None:
+    """Write the pieces one after the other at the offset, however many calls it takes."""
+    rest = [memoryview(piece) for piece in pieces if piece]
+    while rest:
+        written = os.pwritev(descriptor, rest[:MAX_PIECES], offset)
+        offset += written
+        rest = [piece for piece in _from(rest, written) if piece]
