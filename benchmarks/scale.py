@@ -23,7 +23,7 @@ import psutil
 from benchmarks import scale_report
 from benchmarks.large_library import make
 from benchmarks.peers import VTLFS, run
-from vtlfs.engine.backup.copies import path_of
+from vtlfs.disks.local.copies import path_of
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import utc_now

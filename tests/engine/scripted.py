@@ -8,12 +8,12 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trio
-from blake3 import blake3
+from memory_disk import MemoryDisk, MemoryMember
 
 from vtlfs.disks.base import Disk
 from vtlfs.engine.engine import Engine, running
@@ -22,7 +22,7 @@ from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.session import WriteSession
-from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.errors import DiskError
 from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
 
 UNIT = 4096
@@ -40,27 +40,18 @@ class Fault:
     happened: bool = False
 
 
-@dataclass
-class ScriptedDisk:
-    """A disk in memory; see the module."""
+class ScriptedDisk(MemoryDisk):
+    """A disk in memory; see the module. `calls`: kind, session, and unit or slot of each operation."""
 
-    number: int
-    path: str = "/scripted"
-    free: int = 1 << 40
-    total: int = 1 << 41
-    device: int = 0
-    faults: list[Fault] = field(default_factory=list)
-    calls: list[tuple[str, int, int]] = field(default_factory=list)  # kind, session, unit or slot
-    finished: dict[int, dict[str, Any] | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._slots: dict[tuple[int, int], bytes] = {}  # what a read returns
-        self._durable: dict[tuple[int, int], bytes] = {}  # what a power cut leaves
+    def __init__(self, number: int, *, free: int = 1 << 40, device: int = 0) -> None:
+        super().__init__(number, "/scripted")
+        self.free = free
+        self.device = device
+        self.faults: list[Fault] = []
+        self.calls: list[tuple[str, int, int]] = []
         self._condition = threading.Condition()
         self._held: set[str] = set()
         self._waiting = 0
-
-    # --- the script -------------------------------------------------------------------------------------------------
 
     def fail(self, kind: str, error: int, at: int = 1) -> Fault:
         """Have an operation fail."""
@@ -98,11 +89,13 @@ class ScriptedDisk:
         """Return what a power cut would leave of a recorded stripe unit."""
         return self._durable.get((unit.session, unit.slot), b"")[: unit.bytes]
 
-    def damage(self, unit: StripeUnit) -> None:
-        """Turn a bit of what is stored."""
-        stored = bytearray(self._slots[unit.session, unit.slot])
-        stored[unit.bytes // 2] ^= 1
-        self._slots[unit.session, unit.slot] = bytes(stored)
+    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> MemoryMember:
+        """Return a new member."""
+        assert header["disks"] >= 2
+        return super().member(session, stripe_unit, header)
+
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> None:
+        """Return None: the tests of recovery have real disks."""
 
     def _begin(self, kind: str, session: int, which: int) -> None:
         with self._condition:
@@ -116,81 +109,6 @@ class ScriptedDisk:
                     if fault.at == 0:
                         fault.happened = True
                         raise DiskError(self.number, self.path, OSError(fault.error, os.strerror(fault.error)))
-
-    # --- Disk -------------------------------------------------------------------------------------------------------
-
-    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "ScriptedMember":
-        """Return a new member file."""
-        assert header["disks"] >= 2
-        return ScriptedMember(self, session, stripe_unit)
-
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> None:
-        """Return None: the tests of recovery have real disks."""
-
-    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
-        """Read a stripe unit and check it."""
-        self._begin("read", unit.session, unit.unit)
-        data = self._slots.get((unit.session, unit.slot), b"")[: unit.bytes]
-        if blake3(data).digest() != unit.blake3:
-            raise DamagedUnit(unit.session, unit.unit, self.number, "damaged by the script")
-        return data
-
-    def measure(self) -> None:
-        """Do nothing: `free` is what the test says."""
-
-    def try_out(self) -> None:
-        """Be well again, unless the script says otherwise."""
-        self._begin("try_out", 0, 0)
-
-
-class ScriptedMember:
-    """A member file of a scripted disk. It wants what disks/base.py promises."""
-
-    def __init__(self, disk: ScriptedDisk, session: int, stripe_unit: int) -> None:
-        self._disk = disk
-        self._session = session
-        self._stripe_unit = stripe_unit
-        self._units: dict[int, tuple[int, int]] = {}  # slot: unit, generation
-        self._unsynced: set[int] = set()
-        self._thread: int | None = None
-
-    def allocate(self, slot: int) -> None:
-        """Set aside the room for a slot."""
-        self._disk._begin("allocate", self._session, slot)
-
-    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
-        """Write the bytes of a stripe unit from `start` on."""
-        data = b"".join(pieces)
-        self._check(unit, slot, data, start, generation)
-        self._disk._begin("write", self._session, unit)
-        assert b"".join(pieces) == data, "the bytes have changed while the disk was at work"
-        key = (self._session, slot)
-        self._disk._slots[key] = self._disk._slots.get(key, b"")[:start] + data[start:]
-        self._unsynced.add(slot)
-        return StripeUnit(self._session, unit, self._disk.number, slot, len(data), blake3(data).digest())
-
-    def _check(self, unit: int, slot: int, data: bytes, start: int, generation: int) -> None:
-        self._thread = self._thread or threading.get_ident()
-        assert threading.get_ident() == self._thread, "one thread writes"
-        assert 0 <= start < len(data) <= self._stripe_unit or start == len(data) > 0
-        known, last = self._units.get(slot, (unit, -1))
-        assert known == unit, "a slot holds one unit"
-        assert generation == last + 1
-        assert (start == 0) == (generation == 0)
-        self._units[slot] = unit, generation
-
-    def sync(self) -> None:
-        """Make durable what was written; when it fails, that never becomes durable."""
-        slots, self._unsynced = self._unsynced, set()
-        written = {slot: self._disk._slots[self._session, slot] for slot in slots}
-        self._disk._begin("sync", self._session, 0)
-        for slot, data in written.items():
-            self._disk._durable[self._session, slot] = data
-
-    def finish(self, release: dict[str, Any] | None) -> None:
-        """Note how the session ended."""
-        self._disk._begin("finish", self._session, 0)
-        self._disk.finished[self._session] = release
 
 
 # --- engines --------------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ import pytest
 from filling import OPENER, UNIT, fill, flip, flip_at, make, member
 
 from vtlfs import model
+from vtlfs.disks.contents import Finding, Kind, Part
 from vtlfs.disks.discovery import Discovery
 from vtlfs.disks.local import examine
-from vtlfs.disks.local.examine import Examiner, Kind
+from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
@@ -274,7 +275,7 @@ def test_header_that_is_finished_meanwhile_is_right(
     """Right after the release, it may just not have been written yet."""
     really, looks = Examiner.examine, []
 
-    def look(self: Examiner, part: examine.Part) -> list[examine.Finding]:
+    def look(self: Examiner, part: Part) -> list[Finding]:
         found = really(self, part)
         looks.extend(one for one in found if one.is_unfinished)
         if len(looks) == 3:
@@ -392,7 +393,7 @@ def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkey
     monkeypatch.setattr(verifying, "discover", and_then_gone)
     harm = the_harm(library)
     assert (harm.kind, harm.disk, harm.path) == (Kind.ABSENT, 1, str(disk))
-    assert "its label is gone; is the device still mounted there?" in harm.why
+    assert "its label is not there; is the right device mounted?" in harm.why
 
 
 @pytest.mark.parametrize("part", ["data", "record", "header"])

@@ -13,9 +13,9 @@ import pytest
 from filling import flip_at
 from mounting import PROGRAM, OnDisks, random_bytes, require_fuse, wait_until
 
+from vtlfs.disks.local import copies as on_disk
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import BLOCK, slot_offset
-from vtlfs.engine.backup import copies
 from vtlfs.model import MIB
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -129,7 +129,7 @@ def test_snapshots_and_copies_go_on_when_a_clock_that_was_ahead_is_put_right(clo
         file.write('[snapshots]\nevery = "1s"\n')
 
     def both() -> tuple[int, int]:
-        copied = [number for disk in clocked.disks for number in copies.numbers(disk)]
+        copied = [number for disk in clocked.disks for number in on_disk.numbers(disk)]
         return max(copied, default=0), len(clocked.snapshots())
 
     with clocked.mounted() as mounted:

@@ -16,7 +16,7 @@ from lived import Lived, differing, tables_of
 from mounting import PROJECT, SECONDS, OnDisks
 
 from vtlfs.disks import records
-from vtlfs.engine.backup import copies
+from vtlfs.disks.local import copies as on_disk
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import invariants
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
@@ -110,7 +110,7 @@ def test_library_goes_on_after_a_rebuild(lived: Lived):
         assert mounted.medium("T1").read_bytes() == b"".join(lived.written["T1", number] for number in range(4))
         assert sorted(os.listdir(mounted.path / "snapshots")) == ["1", "2"]
         assert os.readlink(mounted.path / "drives" / "2" / "loaded") == "T2"
-    assert copies.numbers(lived.disks[0]) == [3, 2]
+    assert on_disk.numbers(lived.disks[0]) == [3, 2]
     lived.vtlfs("snapshot", "take", lived.path)
     assert lived.tables()["snapshot"][-1]["id"] > 2 + 1
 
@@ -186,14 +186,14 @@ def test_disks_that_have_moved_are_told(lived: Lived, tmp_path: Path):
 def test_newest_copy_that_is_in_order_is_taken(lived: Lived):
     lived.lose()
     for disk in lived.disks[:2]:
-        path = copies.path_of(disk, 2)
+        path = on_disk.path_of(disk, 2)
         path.write_bytes(path.read_bytes()[:20_000] + os.urandom(20_000))
     rebuilt = lived.rebuild()
     assert rebuilt.base is not None
-    assert rebuilt.base.path == copies.path_of(lived.disks[2], 2)
+    assert rebuilt.base.where == str(on_disk.path_of(lived.disks[2], 2))
     assert len(rebuilt.findings.damaged) == 2
     lived.lose()
-    with closing(sqlite3.connect(copies.path_of(lived.disks[2], 2))) as copy:
+    with closing(sqlite3.connect(on_disk.path_of(lived.disks[2], 2))) as copy:
         copy.execute("CREATE TRIGGER harmful AFTER INSERT ON session BEGIN DELETE FROM snapshot; END")
         copy.commit()
     rebuilt = lived.rebuild()

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from mounting import OnDisks, shell, wait_until
 
+from vtlfs.disks.local import copies as on_disk
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.backup import copies
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import files
@@ -37,6 +39,10 @@ def claim(tracking: Tracking, at: str, **more: bool) -> int | None:
         return copies.claim(tracking, at, EVERY, **more)
 
 
+def first_disk(library: OnDisks) -> LocalDisk:
+    return LocalDisk(0, library.disks[0], "its library")
+
+
 def written_and_ended(root: Path) -> OnDisks:
     """Return a library whose only mount has written, and ended before a copy was due by the clock, after 10 s."""
     for attempt in range(5):
@@ -44,7 +50,7 @@ def written_and_ended(root: Path) -> OnDisks:
         library = OnDisks(place)
         with library.mounted() as mounted:
             mounted.medium("T1").write_bytes(b"data")
-            early = [copies.numbers(disk) for disk in library.disks]
+            early = [on_disk.numbers(disk) for disk in library.disks]
         if not any(early):
             return library
     raise AssertionError("each mount took so long that a copy was due before its end")
@@ -53,8 +59,8 @@ def written_and_ended(root: Path) -> OnDisks:
 def test_end_of_a_mount_leaves_a_copy_on_every_disk(tmp_path: Path):
     library = written_and_ended(tmp_path)
     for disk in library.disks:
-        assert copies.numbers(disk) == [1]
-        path = copies.path_of(disk, 1)
+        assert on_disk.numbers(disk) == [1]
+        path = on_disk.path_of(disk, 1)
         assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as copy:
             assert copy.execute("SELECT medium, bytes, state FROM session").fetchall() == [("T1", 4, "released")]
@@ -63,14 +69,14 @@ def test_end_of_a_mount_leaves_a_copy_on_every_disk(tmp_path: Path):
         assert os.listdir(path.parent) == [path.name]
     with library.mounted():
         pass
-    assert copies.numbers(library.disks[0]) == [1]  # nothing has changed
+    assert on_disk.numbers(library.disks[0]) == [1]  # nothing has changed
 
 
 def test_the_last_two_copies_are_kept(library: OnDisks):
     for _ in range(4):
         with library.mounted() as mounted:
             mounted.medium("T1").write_bytes(b"data")
-    assert [copies.numbers(disk) for disk in library.disks] == [[4, 3], [4, 3]]
+    assert [on_disk.numbers(disk) for disk in library.disks] == [[4, 3], [4, 3]]
 
 
 def test_a_running_mount_makes_copies(library: OnDisks):
@@ -79,10 +85,10 @@ def test_a_running_mount_makes_copies(library: OnDisks):
     with library.mounted() as mounted:
         with open(mounted.medium("T1"), "wb") as stream:
             stream.write(b"data")
-            wait_until(lambda: copies.numbers(library.disks[0]), "a copy while a stream runs")
+            wait_until(lambda: on_disk.numbers(library.disks[0]), "a copy while a stream runs")
         mounted.kill()
         library.vtlfs("umount", mounted.path)
-    with closing(sqlite3.connect(copies.path_of(library.disks[0], copies.numbers(library.disks[0])[0]))) as copy:
+    with closing(sqlite3.connect(on_disk.path_of(library.disks[0], on_disk.numbers(library.disks[0])[0]))) as copy:
         assert copy.execute("SELECT medium FROM session").fetchall() == [("T1",)]
 
 
@@ -154,20 +160,20 @@ def test_copy_is_one_state_while_others_write(unmounted: OnDisks, tracking: Trac
         steps.append(1)
         return False
 
-    copies.make(unmounted.path, unmounted.disks[0], 0, 1, write_between)
+    copies.make(unmounted.path, first_disk(unmounted), 1, write_between)
     assert len(steps) > 10
-    with closing(sqlite3.connect(copies.path_of(unmounted.disks[0], 1))) as copy:
+    with closing(sqlite3.connect(on_disk.path_of(unmounted.disks[0], 1))) as copy:
         assert copy.execute("SELECT count(*) FROM medium").fetchone() == (9,)
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_copy_that_is_stopped_or_has_no_room_leaves_nothing(unmounted: OnDisks, monkeypatch: pytest.MonkeyPatch):
-    copies.make(unmounted.path, unmounted.disks[0], 0, 1)
+    copies.make(unmounted.path, first_disk(unmounted), 1)
     with pytest.raises(DiskError, match="canceled"):
-        copies.make(unmounted.path, unmounted.disks[0], 0, 2, lambda: True)
-    monkeypatch.setattr(copies, "LEFT_FREE", 1 << 60)
+        copies.make(unmounted.path, first_disk(unmounted), 2, lambda: True)
+    monkeypatch.setattr(on_disk, "LEFT_FREE", 1 << 60)
     with pytest.raises(DiskError, match="No space left"):
-        copies.make(unmounted.path, unmounted.disks[0], 0, 3)
+        copies.make(unmounted.path, first_disk(unmounted), 3)
     assert os.listdir(unmounted.disks[0] / "tracking") == ["000000000001.db"]
 
 
@@ -177,13 +183,13 @@ def test_links_on_a_disk_are_not_followed(unmounted: OnDisks, tmp_path: Path):
     link = unmounted.disks[0] / "tracking"
     link.symlink_to(elsewhere)
     with pytest.raises(DiskError):
-        copies.make(unmounted.path, unmounted.disks[0], 0, 1)
+        copies.make(unmounted.path, first_disk(unmounted), 1)
     link.unlink()
     link.mkdir()
     (elsewhere / "victim").write_bytes(b"mine")
     (link / ".000000000001.db.tmp").symlink_to(elsewhere / "victim")
     (link / "000000000001.db").symlink_to(elsewhere / "victim")
-    copies.make(unmounted.path, unmounted.disks[0], 0, 1)
+    copies.make(unmounted.path, first_disk(unmounted), 1)
     assert (elsewhere / "victim").read_bytes() == b"mine"
     assert os.listdir(elsewhere) == ["victim"]
     assert not (link / "000000000001.db").is_symlink()
@@ -199,7 +205,7 @@ def test_no_copy_is_put_below_a_disk_that_is_no_longer_mounted(library: OnDisks,
     finally:
         subprocess.run(["umount", "-l", below], check=False, capture_output=True)
     assert os.listdir(below) == []
-    assert copies.numbers(library.disks[1]) == [1]
+    assert on_disk.numbers(library.disks[1]) == [1]
 
 
 def test_a_disk_that_fails_does_not_hurt_the_mount(library: OnDisks):
@@ -207,4 +213,4 @@ def test_a_disk_that_fails_does_not_hurt_the_mount(library: OnDisks):
     with library.mounted(expects=["copying the tracking database: disk 0"]) as mounted:
         mounted.medium("T1").write_bytes(b"data")
         assert mounted.medium("T1").read_bytes() == b"data"
-    assert copies.numbers(library.disks[1]) == [1]
+    assert on_disk.numbers(library.disks[1]) == [1]

@@ -9,6 +9,7 @@ import pytest
 
 from vtlfs.disks import aside
 from vtlfs.disks.local import label, marks
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.label import Label
 from vtlfs.disks.marks import MarkChildren, MarkThreads
 from vtlfs.model import Watermark
@@ -29,6 +30,10 @@ def disks(tmp_path: Path) -> list[Path]:
         disk.mkdir()
         label.write(disk, Label(LIBRARY, f"disk {number}", number, "2026-01-01T00:00:00.000000Z"))
     return found
+
+
+def opened(disks: list[Path]) -> list[LocalDisk]:
+    return [LocalDisk(number, disk, LIBRARY) for number, disk in enumerate(disks)]
 
 
 def test_mark_only_rises(disks: list[Path]):
@@ -72,7 +77,7 @@ def test_links_are_not_written_through(disks: list[Path], tmp_path: Path):
 
 
 def test_a_mount_raises_the_marks_of_all_disks(disks: list[Path]):
-    writer = MarkThreads(disks, LIBRARY)
+    writer = MarkThreads(opened(disks))
     for commits in range(1, 50):
         writer.advance(at(commits))
         assert at(commits) in [marks.read(disk, LIBRARY) for disk in disks]
@@ -90,7 +95,7 @@ def test_disk_that_hangs_holds_up_one_commit_only(disks: list[Path], monkeypatch
         write(disk, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(marks, "write", hanging)
-    writer = MarkThreads(disks, LIBRARY)
+    writer = MarkThreads(opened(disks))
     wait_for = writer._changed.wait_for
     monkeypatch.setattr(
         writer._changed,
@@ -100,7 +105,7 @@ def test_disk_that_hangs_holds_up_one_commit_only(disks: list[Path], monkeypatch
     for commits in range(1, 5):
         writer.advance(at(commits))
     assert len([one for one in waited if one is not None]) == 4
-    assert writer._late == set(disks)
+    assert writer._late == {0, 1}
     answers.set()
     writer.close()
     assert [marks.read(disk, LIBRARY) for disk in disks] == [at(4), at(4)]
@@ -118,7 +123,7 @@ def test_commit_that_was_made_does_not_fail_for_want_of_threads_or_processes(
     monkeypatch.setattr(aside.os, "fork", refused)
     MarkChildren(disks, LIBRARY).advance(at(1))
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    writer = MarkThreads(disks, LIBRARY)
+    writer = MarkThreads(opened(disks))
     writer.advance(at(1))
     writer.advance(at(2))
     writer.close()

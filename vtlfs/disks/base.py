@@ -1,12 +1,26 @@
-"""What the engine asks of a disk. Every method may block and runs in a thread of the disk's own executors."""
+"""The storage port: what the engine asks of a disk, in terms of members and stripe units, not of files.
 
+`vtlfs.disks.local` is a directory as a disk, `vtlfs.disks.missing` the place of a disk that is not there; the tests
+have one in memory, and `tests/unit/test_disk_contract.py` is run over all of them. Every method may block: a mount
+calls them in threads of the disk's own executors, a command also in its own.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from vtlfs.model import StripeUnit
+from vtlfs.disks.contents import Batch, Finding, Listing, Part
+from vtlfs.disks.headers import Header
+from vtlfs.model import StripeUnit, Watermark
+
+CheckRoom = Callable[[int], None]
+Fill = Callable[[str, CheckRoom], None]
+"""Writes a copy of the catalogue into the empty file that it is given the name of, which need not be on the disk.
+
+Before, it calls the function that it is given with the copy's size: that raises OSError where there is no room."""
 
 
 class Member(Protocol):
-    """The file on one disk that holds one session's stripe units on that disk, while it is written.
+    """What one session has on one disk, its stripe units and what describes them, while it is written.
 
     The methods but `sync` are called by one thread, one after the other. All raise DiskError with the disk's errno.
     """
@@ -28,27 +42,90 @@ class Member(Protocol):
 
 
 class Disk(Protocol):
-    """A place for member files."""
+    """A place for members, for copies of the catalogue and for a high-water mark.
+
+    What the disk can't do raises DiskError with its errno; DiskMissing where it is not there at all.
+    """
 
     number: int
     path: str
+    """Where it is: for messages, and for people. Nobody outside this package makes a path of it."""
     free: int
     """Bytes that were free when last looked at."""
     total: int
     device: int
     """Number of the device that the disk is on, which it may share with others."""
 
+    # --- writing and reading ----------------------------------------------------------------------------------------
+
     def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> Member:
-        """Return a new member file for the session. It is made by the first `allocate` or `write`."""
+        """Return a new member for the session. It is made by the first `allocate` or `write`."""
 
     def reopen(self, session: int, stripe_unit: int, slots: int) -> Member | None:
-        """Return a session's member file after a crash, of which `slots` slots count, to `finish` it; None without."""
+        """Return a session's member after a crash, of which `slots` slots count, to `finish` it; None without one."""
 
     def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
-        """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
+        """Read a stripe unit and check it. Raises DamagedUnit."""
+
+    def remove(self, session: int) -> None:
+        """Remove a session's member durably, if there is one."""
+
+    # --- looking at what is there -----------------------------------------------------------------------------------
+
+    def where(self, session: int) -> str:
+        """Return in words where a session's member lies; it need not be there."""
+
+    def groups(self) -> tuple[set[int], list[str]]:
+        """Return the groups of sessions of which there may be members, and where things lie that are none."""
+
+    def members(self, group: int) -> Listing:
+        """Return the members of a group of sessions, by names and sizes: none is opened."""
+
+    def sessions_from(self, first: int) -> set[int]:
+        """Return which sessions from number `first` on have a member, by names alone."""
+
+    def header(self, session: int) -> Header | None:
+        """Return what a session's member says of itself; None where there is none, or it can't be read."""
+
+    def scan(self, known: Callable[[int, int], set[int]]) -> Iterator[Batch]:
+        """Yield all that is there, headers and records, a group of sessions at a time or less.
+
+        `known(first, last)` returns the sessions among these of which nothing but the presence is wanted.
+        """
+
+    def scan_member(self, session: int, stripe_unit: int) -> Iterator[Batch]:
+        """Yield the records of one member whose header can't be read."""
+
+    def examine(self, part: Part) -> list[Finding]:
+        """Read part of a member, past all caches, and return what is wrong with it. Several threads may call it."""
+
+    # --- copies of the catalogue, and the high-water mark -----------------------------------------------------------
+
+    def copies(self) -> list[int]:
+        """Return the numbers of the copies of the catalogue, the newest first."""
+
+    def put_copy(self, number: int, fill: Fill) -> None:
+        """Keep a copy of the catalogue when it is whole and durable, and remove those before the last two.
+
+        An OSError that `fill` raises is raised as DiskError, and nothing is left of the copy.
+        """
+
+    def read_copy(self, number: int) -> Iterator[bytes]:
+        """Yield the bytes of a copy, piece by piece."""
+
+    def where_copy(self, number: int) -> str:
+        """Return in words where a copy lies; it need not be there."""
+
+    def mark(self) -> Watermark | None:
+        """Return the disk's high-water mark; None without one of this library that can be read."""
+
+    def raise_mark(self, mark: Watermark, *, durable: bool = False) -> None:
+        """Raise the high-water mark, if it is lower. `durable`: it survives a power cut."""
+
+    # --- health -----------------------------------------------------------------------------------------------------
 
     def measure(self) -> None:
         """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk is gone."""
 
     def try_out(self) -> None:
-        """Write, sync and remove a file, to see whether the disk works again. Raises DiskError."""
+        """Write, sync and remove something, to see whether the disk works again."""

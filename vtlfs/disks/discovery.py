@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vtlfs.disks.base import Disk
 from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.disk import LocalDisk
@@ -45,7 +46,7 @@ class Discovery:
     places: dict[int, Place] = field(default_factory=dict)
     lost: list[NoDisk] = field(default_factory=list)
 
-    def disks(self, *, check: bool = True) -> dict[int, LocalDisk]:
+    def disks(self, *, check: bool = True) -> dict[int, Disk]:
         """Return the disks, by number in its order. `check`: they compare BLAKE3s on reading."""
         return {
             number: LocalDisk(number, self.places[number].path, self.library, check=check)

@@ -42,6 +42,23 @@ class Ending:
     requests: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a header says: whose it is, and of the session what can be believed."""
+
+    library: object
+    disk: object
+    session: object
+    opening: Opening | None
+    ending: Ending | None
+
+
+def read(header: dict[str, Any]) -> Header:
+    """Return what a header says."""
+    library, disk, session = (header.get(key) for key in ("library", "disk", "session"))
+    return Header(library, disk, session, opening(header), ending(header))
+
+
 def opening(header: dict[str, Any]) -> Opening | None:
     """Return what the header says of the session's beginning; None where that can't be."""
     try:

@@ -16,7 +16,9 @@ from time import monotonic
 from typing import Protocol
 
 from vtlfs.disks import aside
+from vtlfs.disks.base import Disk
 from vtlfs.disks.local import marks as files
+from vtlfs.errors import VtlfsError
 from vtlfs.model import Watermark
 
 PATIENCE_SECONDS = 0.5  # for which a commit waits for the first disk to take its mark
@@ -64,12 +66,13 @@ class MarkThreads:
     with the first mark.
     """
 
-    def __init__(self, disks: Sequence[Path], library: str) -> None:
-        self._library = library
+    def __init__(self, disks: Sequence[Disk]) -> None:
+        self._disks = disks
         self._changed = threading.Condition()
         self._wanted: Watermark | None = None
-        self._tried = dict.fromkeys(disks, 0)  # by disk: commits of the last mark that was written there, or failed
-        self._late: set[Path] = set()  # disks that a commit has waited for in vain, until they answer
+        # By the disk's number: commits of the last mark that was written there, or failed.
+        self._tried = {disk.number: 0 for disk in disks}
+        self._late: set[int] = set()  # disks that a commit has waited for in vain, until they answer
         self._written = 0  # commits of the highest mark that a disk has
         self._threads: list[threading.Thread] = []
         self._is_closing = False
@@ -82,8 +85,8 @@ class MarkThreads:
             self._wanted = mark
             if not self._threads:
                 self._threads = [
-                    threading.Thread(target=self._work, args=(disk,), name=f"mark.{number}", daemon=True)
-                    for number, disk in enumerate(self._tried)
+                    threading.Thread(target=self._work, args=(disk,), name=f"mark.{disk.number}", daemon=True)
+                    for disk in self._disks
                 ]
                 with suppress(RuntimeError):  # no thread can be started: a limit of the process
                     for thread in self._threads:
@@ -108,26 +111,26 @@ class MarkThreads:
             tried >= commits or disk in self._late for disk, tried in self._tried.items()
         )
 
-    def _work(self, disk: Path) -> None:
+    def _work(self, disk: Disk) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closing or self._is_behind(disk))
+                self._changed.wait_for(lambda: self._is_closing or self._is_behind(disk.number))
                 mark, is_last = self._wanted, self._is_closing
             if mark is None:
                 return
             is_written = True
             try:
-                files.write(disk, self._library, mark, durable=is_last)
-            except OSError:  # the disk's own trouble, of which its probes tell
+                disk.raise_mark(mark, durable=is_last)
+            except VtlfsError:  # the disk's own trouble, of which its probes tell
                 is_written = False
             with self._changed:
-                self._tried[disk] = mark.commits
-                self._late.discard(disk)
+                self._tried[disk.number] = mark.commits
+                self._late.discard(disk.number)
                 if is_written:
                     self._written = max(self._written, mark.commits)
                 self._changed.notify_all()
             if is_last:
                 return
 
-    def _is_behind(self, disk: Path) -> bool:
+    def _is_behind(self, disk: int) -> bool:
         return self._wanted is not None and self._tried[disk] < self._wanted.commits

@@ -351,7 +351,7 @@ async def running(
     """
     found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
     reading = library.tracking(read_only=True)
-    marks = MarkThreads(library.config.disks, library.config.uuid)
+    marks = MarkThreads(found)
     writing = library.tracking(marks=marks, behind=behind)
     recorder = GroupCommitter(lambda: writing)
     stripe_unit = library.config.stripe_unit

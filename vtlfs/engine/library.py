@@ -18,7 +18,6 @@ from vtlfs.disks import marks as high_water
 from vtlfs.disks.base import Disk
 from vtlfs.disks.discovery import discover
 from vtlfs.disks.durable import sync_directory, write_file
-from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine.tracking import currency, database
@@ -74,7 +73,7 @@ class Library:
             raise
         return opened
 
-    def disks(self, *, check: bool = True) -> list[LocalDisk]:
+    def disks(self, *, check: bool = True) -> list[Disk]:
         """Return the disks by number, found by their labels; `check`: they compare BLAKE3s on reading.
 
         Raises LibraryError where one is missing or not ours.

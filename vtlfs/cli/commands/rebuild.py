@@ -81,7 +81,8 @@ def _print(rebuilt: "Rebuilt") -> None:
         show.line(f"the old database is kept as {rebuilt.aside}")
     origin = "from member files only"
     if rebuilt.base is not None:
-        begun = "the old one" if rebuilt.base.is_old else f"{rebuilt.base.path} of {show.seconds(rebuilt.base.made_at)}"
+        copy = f"{rebuilt.base.where} of {show.seconds(rebuilt.base.made_at)}"
+        begun = "the old one" if rebuilt.base.is_old else copy
         origin = f"{begun}, and {show.count(findings.replayed, 'session')} from member files"
     counts = [(rebuilt.media, "medium", "media"), (rebuilt.sessions, "session", "sessions")]
     what = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in counts)
@@ -97,7 +98,7 @@ def _document(rebuilt: "Rebuilt") -> dict[str, Any]:
     return {
         "library": str(rebuilt.library.path),
         "began_with": "nothing" if base is None else "old" if base.is_old else "copy",
-        "copy": None if copy is None else {"path": str(copy.path), "number": copy.number, "made_at": copy.made_at},
+        "copy": None if copy is None else {"path": copy.where, "number": copy.number, "made_at": copy.made_at},
         "without_disks": list(rebuilt.without),
         "aside": None if rebuilt.aside is None else str(rebuilt.aside),
         "media": rebuilt.media,

@@ -12,7 +12,6 @@ import click
 
 from vtlfs.cli import params, show
 from vtlfs.cli.show import Column
-from vtlfs.disks.probe import probe
 from vtlfs.errors import LibraryError
 from vtlfs.model import DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, format_size, utc_now
 
@@ -48,6 +47,7 @@ def _now_argument(word: str) -> int | None:
 @params.json_option
 def take(library: Path, name: str | None, as_json: bool) -> None:
     """Take a snapshot: at once, at no cost, whatever is being written."""
+    from vtlfs.disks.probe import probe
     from vtlfs.engine.library import Library
     from vtlfs.snap import store
 

@@ -11,11 +11,11 @@ import click
 
 from vtlfs.cli import params, show
 from vtlfs.cli.show import Column
-from vtlfs.disks.probe import Probe, probe
 from vtlfs.errors import CatalogueBehind
 from vtlfs.model import DiskRecord, Drive, Mount, format_size
 
 if TYPE_CHECKING:
+    from vtlfs.disks.probe import Probe
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub.verification import Verification
     from vtlfs.engine.tracking.database import Counters
@@ -44,7 +44,7 @@ class Status:
     """What there is to say of a library. `open_sessions` are counted by drive."""
 
     library: "Library"
-    disks: list[tuple[DiskRecord, Probe]]
+    disks: "list[tuple[DiskRecord, Probe]]"
     drives: list[Drive]
     open_sessions: dict[int, int]
     mounts: list[MountedBy]
@@ -141,6 +141,7 @@ def status(library: Path, as_json: bool) -> None:
 
 
 def _status(library: "Library") -> Status:
+    from vtlfs.disks.probe import probe
     from vtlfs.engine.scrub.verification import last_of_all
     from vtlfs.engine.tracking.currency import lacking
 
@@ -163,8 +164,10 @@ def _went_back(library: "Library", lacks: str) -> str:
     return f"the tracking database is older than the disks: it lacks {lacks}; {rebuild} takes that in"
 
 
-def _matched(records: list[DiskRecord], probes: list[Probe]) -> list[tuple[DiskRecord, Probe]]:
+def _matched(records: list[DiskRecord], probes: "list[Probe]") -> "list[tuple[DiskRecord, Probe]]":
     """Pair the disks with what was found: by their labels, and where there is none by their place in library.toml."""
+    from vtlfs.disks.probe import Probe
+
     by_number = {found.number: found for found in probes if found.number is not None}
     nameless = [found for found in probes if found.number is None]
     pairs = []
@@ -196,7 +199,7 @@ def _verified(last: "Verification") -> str:
     return f"{show.seconds(last.ended_at)}: {', '.join(found) or 'all was as it should be'}"
 
 
-def _disk_document(record: DiskRecord, found: Probe) -> dict[str, object]:
+def _disk_document(record: DiskRecord, found: "Probe") -> dict[str, object]:
     return {
         "number": record.number,
         "path": found.path,
@@ -209,7 +212,7 @@ def _disk_document(record: DiskRecord, found: Probe) -> dict[str, object]:
     }
 
 
-def _disk_table(disks: list[tuple[DiskRecord, Probe]]) -> None:
+def _disk_table(disks: "list[tuple[DiskRecord, Probe]]") -> None:
     columns = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True)]
     columns += [Column("TOTAL", figures=True), Column("STATE")]
     rows = [

@@ -9,19 +9,27 @@ A member file is a header block, then slots: each a record block and the bytes o
 import errno
 import os
 import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
-from vtlfs.disks import records
+from vtlfs.disks import headers, records
+from vtlfs.disks.base import Fill
+from vtlfs.disks.contents import Batch, Finding, Listing, Part
+from vtlfs.disks.headers import Header
+from vtlfs.disks.local import copies, inventory, marks
 from vtlfs.disks.local.directory import Directory
+from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.local.member import LocalMember
-from vtlfs.disks.local.opening import GONE, NotAFile, opened
+from vtlfs.disks.local.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened
+from vtlfs.disks.local.scan import Scan
 from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.failpoints import reached
-from vtlfs.model import MIB, StripeUnit
+from vtlfs.model import MIB, StripeUnit, Watermark
 
 TRIAL = ".trial.tmp"
 TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
@@ -34,6 +42,7 @@ class LocalDisk(Directory):
         """`library` is the library's UUID, which goes into every record. `check`: compare BLAKE3s on reading."""
         super().__init__(number, path, library)
         self._check = check
+        self._examiner = Examiner(self)
 
     def measure(self) -> None:
         """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk's label is gone."""
@@ -105,6 +114,105 @@ class LocalDisk(Directory):
         if self._check and blake3(data).digest() != unit.blake3:
             raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
         return data
+
+    def remove(self, session: int) -> None:
+        """Remove a session's member file durably, if there is one. Raises DiskError."""
+        path = member_path(self.root, session)
+        try:
+            with self.errors(), suppress(FileNotFoundError), self._group_of(path) as directory:
+                os.unlink(path.name, dir_fd=directory)
+                os.fsync(directory)
+        except NotAFile as error:
+            raise DiskError(self.number, self.path, OSError(errno.ELOOP, str(error))) from None
+
+    def _group_of(self, path: Path) -> AbstractContextManager[int]:
+        return entered(self.root, SESSIONS, path.parent.name, flags=os.O_RDONLY)
+
+    # --- looking at what is there -----------------------------------------------------------------------------------
+
+    def where(self, session: int) -> str:
+        """Return the path of a session's member file."""
+        return str(member_path(self.root, session))
+
+    def groups(self) -> tuple[set[int], list[str]]:
+        """Return the groups of sessions that have a directory, and the paths beside those. Raises DiskError."""
+        with self._errors_at():
+            return inventory.groups(self.root)
+
+    def members(self, group: int) -> Listing:
+        """Return the member files of a group of sessions. Raises DiskError."""
+        with self._errors_at():
+            return inventory.members(self.root, group)
+
+    def sessions_from(self, first: int) -> set[int]:
+        """Return which sessions from number `first` on have a member file. Raises DiskError."""
+        with self._errors_at():
+            return inventory.sessions_from(self.root, first)
+
+    def header(self, session: int) -> Header | None:
+        """Return what a session's member file says of itself; None where that can't be had. Raises DiskError."""
+        try:
+            with self.errors(), opened(self.root, session) as descriptor:
+                found = records.decode(os.pread(descriptor, BLOCK, 0))
+        except NotAFile:
+            return None
+        except DiskError as error:
+            if error.errno in GONE:
+                return None
+            raise
+        return headers.read(found[0]) if found else None
+
+    def scan(self, known: Callable[[int, int], set[int]]) -> Iterator[Batch]:
+        """Yield all that is there. Raises DiskError."""
+        with self.errors():
+            yield from Scan(self.number, self.root, self.library).walk(known)
+
+    def scan_member(self, session: int, stripe_unit: int) -> Iterator[Batch]:
+        """Yield the records of one member file. Raises DiskError."""
+        with self.errors():
+            yield from Scan(self.number, self.root, self.library).member(session, stripe_unit)
+
+    def examine(self, part: Part) -> list[Finding]:
+        """Read part of a member file and return what is wrong with it. Raises DiskError where the disk is gone."""
+        return self._examiner.examine(part)
+
+    @contextmanager
+    def _errors_at(self) -> Iterator[None]:
+        """Have an OSError in the block be a DiskError that names the directory it comes from."""
+        try:
+            yield
+        except OSError as error:
+            raise DiskError(self.number, str(error.filename or self.path), error) from error
+
+    # --- copies of the catalogue, and the high-water mark -----------------------------------------------------------
+
+    def copies(self) -> list[int]:
+        """Return the numbers of the copies, the newest first. Raises DiskError."""
+        with self.errors():
+            return copies.numbers(self.root)
+
+    def put_copy(self, number: int, fill: Fill) -> None:
+        """Keep a copy, and remove those before the last two. Raises DiskError."""
+        with self.errors():
+            copies.put(self.root, number, fill)
+
+    def read_copy(self, number: int) -> Iterator[bytes]:
+        """Yield the bytes of a copy. Raises DiskError."""
+        with self.errors():
+            yield from copies.read(self.root, number)
+
+    def where_copy(self, number: int) -> str:
+        """Return the path of a copy."""
+        return str(copies.path_of(self.root, number))
+
+    def mark(self) -> Watermark | None:
+        """Return the high-water mark; None without one of this library that can be read."""
+        return marks.read(self.root, self.library)
+
+    def raise_mark(self, mark: Watermark, *, durable: bool = False) -> None:
+        """Raise the high-water mark, if it is lower. Raises DiskError."""
+        with self.errors():
+            marks.write(self.root, self.library, mark, durable=durable)
 
 
 def _most(size: int) -> int:

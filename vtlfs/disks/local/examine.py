@@ -10,8 +10,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -19,86 +18,33 @@ from typing import Any
 from blake3 import blake3
 
 from vtlfs.disks import records
-from vtlfs.disks.local import label as labels
-from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.disks.contents import NO_ENDING, Finding, Kind, Part
+from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import GONE, NotAFile, opened
 from vtlfs.disks.records import BLOCK, slot_offset
-from vtlfs.errors import LibraryError
 from vtlfs.model import MIB, StripeUnit
 
 CHUNK = 2 * MIB  # that are read with one call
-NO_ENDING = "its header does not say how the session ended"
-
-
-class Kind(StrEnum):
-    """What is the matter with a stripe unit, a member file or a disk."""
-
-    FLIPPED = "flipped"  # the bytes are not those that were written
-    TRUNCATED = "truncated"  # the file ends before them
-    MISSING = "missing"  # the file is not there
-    REPLACED = "replaced"  # something that is no regular file is in its place
-    SWAPPED = "swapped"  # what lies there belongs to another session, disk or stripe unit
-    FOREIGN = "foreign"  # what lies there belongs to another library
-    STALE = "stale"  # an older version of what should be there, right in itself
-    UNMAPPED = "unmapped"  # the tracking database does not say where the bytes lie
-    UNREADABLE = "unreadable"  # the disk reports an error
-    ABSENT = "absent"  # the disk is not there at all
-    HEADER = "header"  # the bytes are right; the member file's header is not
-    RECORD = "record"  # the bytes are right; the stripe unit's record is not
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some stripe units of one session on one disk, by slot. `header`: what the member file's header is to say.
-
-    `is_first`: these are the session's first ones on the disk, and the header is to be examined with them.
-    """
-
-    session: int
-    stripe_unit: int
-    header: dict[str, Any]
-    units: tuple[StripeUnit, ...]
-    is_first: bool
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the stripe units."""
-        return sum(unit.bytes for unit in self.units)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is the matter with one stripe unit; or, where `unit` is None, with the member file's header."""
-
-    kind: Kind
-    unit: StripeUnit | None
-    why: str
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Tell whether a header does not say how the session ended, as is right until its mount has written that."""
-        return self.kind is Kind.HEADER and self.why == NO_ENDING
 
 
 class Examiner:
     """Examines the member files of one disk. Several threads may call it at the same time."""
 
-    def __init__(self, disk: LocalDisk, library: str) -> None:
-        self.number = disk.number
-        self.path = Path(disk.path)
-        self._library = library
+    def __init__(self, disk: Directory) -> None:
+        self._disk = disk
         self._buffers: SimpleQueue[mmap.mmap] = SimpleQueue()  # that nobody uses
 
     def examine(self, part: Part) -> list[Finding]:
-        """Read the part and return what is wrong with it. Raises LibraryError where the whole disk is gone."""
+        """Read the part and return what is wrong with it. Raises DiskError where the whole disk is gone."""
         buffer = self._buffer(max(CHUNK, BLOCK + part.stripe_unit))
         try:
             findings = self._examine(part, _Buffer(buffer))
         finally:
             self._buffers.put(buffer)
         if any(finding.kind in (Kind.MISSING, Kind.UNREADABLE) for finding in findings):
-            self.check_presence()
-        return findings
+            with self._disk.errors():
+                self._disk.check_label()
+        return [_located(finding, part.stripe_unit) for finding in findings]
 
     def _buffer(self, size: int) -> mmap.mmap:
         """Return memory that nobody uses; sessions may have stripe units of different sizes."""
@@ -108,24 +54,25 @@ class Examiner:
             return mmap.mmap(-1, size)
         return found if len(found) >= size else mmap.mmap(-1, size)
 
-    def check_presence(self) -> None:
-        """Raise LibraryError unless the disk is where it was."""
-        label = labels.read(self.path)
-        if label is None:
-            raise LibraryError("its label is gone; is the device still mounted there?")
-        if (label.library, label.number) != (self._library, self.number):
-            raise LibraryError(f"is now disk {label.number} of library {label.library}")
-
     def _examine(self, part: Part, buffer: "_Buffer") -> list[Finding]:
         try:
-            with _unbuffered(self.path, part.session) as descriptor:
-                return list(_Member(descriptor, part, self._library, self.number, buffer).findings())
+            with _unbuffered(self._disk.root, part.session) as descriptor:
+                member = _Member(descriptor, part, self._disk.library, self._disk.number, buffer)
+                return list(member.findings())
         except NotAFile as error:
             return _of_all(part, Kind.REPLACED, str(error))
         except OSError as error:
             kind = Kind.MISSING if error.errno in GONE else Kind.UNREADABLE
             why = "its member file is gone" if kind is Kind.MISSING else _strerror(error)
             return _of_all(part, kind, why)
+
+
+def _located(finding: Finding, stripe_unit: int) -> Finding:
+    """Say where in the member file the bytes of a finding lie: those of a record, or of a stripe unit."""
+    if finding.unit is None:
+        return finding
+    record = slot_offset(finding.unit.slot, stripe_unit)
+    return replace(finding, position=record if finding.kind is Kind.RECORD else record + BLOCK)
 
 
 def _of_all(part: Part, kind: Kind, why: str) -> list[Finding]:

@@ -6,37 +6,20 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from vtlfs.disks.local.opening import SESSIONS, SESSIONS_PER_DIRECTORY, NotAFile, entered, member_path
+from vtlfs.disks.contents import SESSIONS_PER_GROUP, Entry, Listing
+from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
 
 _GROUP = re.compile(r"[0-9]{6,}")
 _MEMBER = re.compile(r"([0-9]{12,})\.member")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A directory's entry that has the name of a member file. `is_file`: a regular one, and no symbolic link."""
-
-    size: int
-    is_file: bool
-    is_private: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The member files in one directory, by session, and the names there that are none."""
-
-    members: dict[int, Entry]
-    strange: list[str]
-
-
 def groups(disk: Path) -> tuple[set[int], list[str]]:
-    """Return the numbers of the disk's directories of member files, and the names beside them that are none.
+    """Return the numbers of the disk's directories of member files, and what lies beside them that is none.
 
-    Directory G has sessions G * SESSIONS_PER_DIRECTORY and on. Raises OSError.
+    Directory G has sessions G * SESSIONS_PER_GROUP and on. Raises OSError.
     """
     numbers, strange = set(), []
     with _listed(disk, SESSIONS) as entries:
@@ -45,19 +28,19 @@ def groups(disk: Path) -> tuple[set[int], list[str]]:
             if _GROUP.fullmatch(name) and f"{int(name):06d}" == name and entry.is_dir(follow_symlinks=False):
                 numbers.add(int(name))
             else:
-                strange.append(f"{SESSIONS}/{name}")
+                strange.append(str(disk / SESSIONS / name))
     return numbers, sorted(strange)
 
 
 def members(disk: Path, group: int) -> Listing:
     """Return what is in one of these directories; nothing where there is none. Raises OSError."""
-    directory = member_path(disk, group * SESSIONS_PER_DIRECTORY).parent
+    directory = member_path(disk, group * SESSIONS_PER_GROUP).parent
     found = Listing({}, [])
     with _listed(disk, SESSIONS, directory.name) as entries:
         for entry in entries:
             session = _session(entry.name, group)
             if session is None:
-                found.strange.append(f"{SESSIONS}/{directory.name}/{entry.name}")
+                found.strange.append(str(directory / entry.name))
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -72,8 +55,8 @@ def sessions_from(disk: Path, first: int) -> set[int]:
     """Return which sessions from number `first` on have a member file on the disk, by names alone. Raises OSError."""
     numbers, _ = groups(disk)
     found: set[int] = set()
-    for group in sorted(number for number in numbers if number >= first // SESSIONS_PER_DIRECTORY):
-        directory = member_path(disk, group * SESSIONS_PER_DIRECTORY).parent
+    for group in sorted(number for number in numbers if number >= first // SESSIONS_PER_GROUP):
+        directory = member_path(disk, group * SESSIONS_PER_GROUP).parent
         with _listed(disk, SESSIONS, directory.name) as entries:
             sessions = {_session(entry.name, group) for entry in entries}
         found.update(session for session in sessions if session is not None and session >= first)
@@ -84,7 +67,7 @@ def _session(name: str, group: int) -> int | None:
     """Return whose member file has this name in directory `group`; None: it is no such name."""
     match = _MEMBER.fullmatch(name)
     session = int(match[1]) if match else -1
-    return session if session // SESSIONS_PER_DIRECTORY == group and f"{session:012d}.member" == name else None
+    return session if session // SESSIONS_PER_GROUP == group and f"{session:012d}.member" == name else None
 
 
 @contextmanager

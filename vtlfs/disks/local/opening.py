@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vtlfs.disks.contents import SESSIONS_PER_GROUP
+
 SESSIONS = "sessions"
-SESSIONS_PER_DIRECTORY = 1000
 MAX_SMALL = 1 << 16  # bytes of a small file
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -32,7 +33,7 @@ class NotAFile(Exception):
 
 def member_path(disk: Path, session: int) -> Path:
     """Return where a session's member file lies on a disk."""
-    return disk / SESSIONS / f"{session // SESSIONS_PER_DIRECTORY:06d}" / f"{session:012d}.member"
+    return disk / SESSIONS / f"{session // SESSIONS_PER_GROUP:06d}" / f"{session:012d}.member"
 
 
 def read_small(file: Path, *, follow: bool = False, most: int = MAX_SMALL) -> bytes:

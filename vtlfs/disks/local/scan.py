@@ -10,47 +10,20 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vtlfs.disks import records
-from vtlfs.disks.local.opening import SESSIONS, SESSIONS_PER_DIRECTORY
+from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Record
+from vtlfs.disks.local.opening import SESSIONS
 from vtlfs.disks.records import BLOCK, slot_offset
-from vtlfs.model import KIB, MAX_SESSION, MIB, Digest
+from vtlfs.model import KIB, MAX_SESSION, MIB
 
 BATCH_RECORDS = 2000
 
 _DIRECTORY = re.compile(r"[0-9]{6,18}")
 _MEMBER = re.compile(r"([0-9]{12,21})\.member")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of a slot: `bytes` bytes of a stripe unit are there, or were once."""
-
-    session: int
-    unit: int
-    slot: int
-    blake3: Digest
-    bytes: int
-
-
-@dataclass(slots=True)
-class Batch:
-    """What was found since the batch before.
-
-    `present`: sessions that have a member file; `headers`: what those say that were read, None where a header can't be
-    read; `ignored`: what is no part of the library; `damaged`: what is, and can't be read.
-    """
-
-    disk: int
-    present: list[int] = field(default_factory=list)
-    headers: list[tuple[int, dict[str, Any] | None]] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
 
 
 class Scan:
@@ -83,7 +56,7 @@ class Scan:
 
     def member(self, session: int, stripe_unit: int) -> Iterator[Batch]:
         """Yield the records of one member file whose header can't be read."""
-        directory = f"{session // SESSIONS_PER_DIRECTORY:06d}"
+        directory = f"{session // SESSIONS_PER_GROUP:06d}"
         root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with _entered(SESSIONS, root) as sessions, _entered(directory, sessions) as opened:
@@ -101,14 +74,14 @@ class Scan:
         if name != f"{number:06d}":
             self._batch.ignored.append(f"{self._name(name)}: not a directory of member files")
             return
-        first = number * SESSIONS_PER_DIRECTORY
+        first = number * SESSIONS_PER_GROUP
         try:
             with _entered(name, sessions) as directory:
-                enough = known(first, first + SESSIONS_PER_DIRECTORY - 1)
+                enough = known(first, first + SESSIONS_PER_GROUP - 1)
                 for entry in sorted(os.listdir(directory)):
                     match = _MEMBER.fullmatch(entry)
                     session = int(match[1]) if match else -1
-                    if entry != f"{session:012d}.member" or not 0 < session - first + 1 <= SESSIONS_PER_DIRECTORY:
+                    if entry != f"{session:012d}.member" or not 0 < session - first + 1 <= SESSIONS_PER_GROUP:
                         self._batch.ignored.append(f"{self._name(name, entry)}: not a member file")
                     elif session in enough:
                         self._batch.present.append(session)
@@ -121,7 +94,7 @@ class Scan:
         yield self._take()
 
     def _file(self, entry: str, directory: int, session: int) -> Iterator[Batch]:
-        where = self._name(f"{session // SESSIONS_PER_DIRECTORY:06d}", entry)
+        where = self._name(f"{session // SESSIONS_PER_GROUP:06d}", entry)
         try:
             descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         except OSError as error:

@@ -7,7 +7,6 @@ runs in the mount's trio loop, each copy in a thread of its own that a hanging d
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import trio
 
@@ -81,11 +80,10 @@ async def _to_disk(engine: Engine, pooled: PooledDisk, number: int, seconds: flo
     if pooled.stalled or not pooled.usable or not pooled.disk.total:
         return False
     stop = threading.Event()
-    path = Path(pooled.disk.path)
 
     def make() -> None:
         pooled.disk.measure()  # is it still this disk that is mounted there?
-        copies.make(engine.library.path, path, pooled.number, number, stop.is_set)
+        copies.make(engine.library.path, pooled.disk, number, stop.is_set)
 
     try:
         with trio.move_on_after(seconds) as patience:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from vtlfs.disks import headers
+from vtlfs.disks.contents import Batch
 from vtlfs.disks.headers import Ending, Opening
-from vtlfs.disks.local.scan import Batch
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session
 

@@ -17,9 +17,9 @@ from vtlfs import config as configuration
 from vtlfs.config import Config
 from vtlfs.disks import marks
 from vtlfs.disks.base import Disk
+from vtlfs.disks.contents import Batch
 from vtlfs.disks.discovery import Discovery
 from vtlfs.disks.durable import sync_directory, write_file
-from vtlfs.disks.local.scan import Batch, Scan
 from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.rebuild import preconditions, seed
@@ -28,7 +28,7 @@ from vtlfs.engine.rebuild.found import Findings, Found
 from vtlfs.engine.rebuild.replay import Progress, Replay
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.files import EndedSessions
-from vtlfs.errors import LibraryError, VtlfsError
+from vtlfs.errors import DiskError, LibraryError, VtlfsError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB, DiskRecord, Watermark
 
@@ -106,7 +106,7 @@ class _Rebuild:
                 self._path,
                 self._path / TEMPORARY,
                 self._uuid,
-                {number: place.path for number, place in self._places.items()},
+                self._disks,
                 self._records(0),
                 complete=not self._without,
             )
@@ -161,7 +161,6 @@ class _Rebuild:
         complete = not self._without
         mark = self._mark(tracking)
         seed.count_past(tracking, mark)
-        disks: dict[int, Disk] = {**self._disks}
         findings = Findings()
         found = Found(tracking, findings)
         findings.tell(begun.refused, begun.notes)
@@ -170,7 +169,7 @@ class _Rebuild:
             self._progress("member files", findings.members)
         found.merge()
         for session, number, stripe_unit in found.headless():
-            for batch in Scan(number, self._places[number].path, self._uuid).member(session, stripe_unit):
+            for batch in self._disks[number].scan_member(session, stripe_unit):
                 found.take_in(batch)
         self._check_complete(found.most_disks())
         found.leave_out_strangers()
@@ -181,7 +180,7 @@ class _Rebuild:
         if self._config:
             tracking.set_drives(self._config.drives)
         seed.add_disks(tracking, self._records(found.most_disks()))
-        Replay(tracking, findings, disks, complete, self._at, self._progress).run()
+        Replay(tracking, findings, self._disks, complete, self._at, self._progress).run()
         findings.tell(*seed.missed(tracking, mark))
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
@@ -195,7 +194,7 @@ class _Rebuild:
         return max([tracking.watermark(), *found], key=lambda mark: mark.commits)
 
     def _scanned(self) -> Iterator[Batch]:
-        """Walk over all disks at once, a thread for each, and yield what they find. Raises LibraryError."""
+        """Walk over all disks at once, a thread for each, and yield what they find. Raises VtlfsError."""
         found: queue.Queue[Batch | Exception | None] = queue.Queue(QUEUED_BATCHES)
         given_up = threading.Event()
 
@@ -205,21 +204,23 @@ class _Rebuild:
                     found.put(item, timeout=0.1)
                     return
 
-        def walk(number: int, path: Path) -> None:
+        def walk(disk: Disk) -> None:
             try:
                 with closing(EndedSessions(self._path / TEMPORARY, UNKNOWN)) as ended:
-                    for batch in Scan(number, path, self._uuid).walk(ended.among):
+                    for batch in disk.scan(ended.among):
                         hand_over(batch)
                         if given_up.is_set():
                             return
                 hand_over(None)
+            except DiskError as error:
+                hand_over(error)
             except Exception as error:
-                hand_over(LibraryError(f"disk {number} ({path}): {error}"))
+                hand_over(LibraryError(f"disk {disk.number} ({disk.path}): {error}"))
 
-        for number, place in self._places.items():
-            threading.Thread(target=walk, args=(number, place.path), name=f"scan{number}", daemon=True).start()
+        for number, disk in self._disks.items():
+            threading.Thread(target=walk, args=(disk,), name=f"scan{number}", daemon=True).start()
         try:
-            running = len(self._places)
+            running = len(self._disks)
             while running:
                 item = found.get()
                 if isinstance(item, Exception):

@@ -2,17 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtlfs.engine.backup import copies
+from vtlfs.disks.base import Disk
 from vtlfs.engine.rebuild.candidates import UNKNOWN
 from vtlfs.engine.tracking import database, files, invariants
 from vtlfs.engine.tracking.connection import TABLES, fresh_tables
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.errors import LibraryError, VtlfsError
+from vtlfs.errors import DiskError, LibraryError, VtlfsError
 from vtlfs.model import DiskRecord, Watermark, check_barcode
 
 NO_COPY = (
@@ -27,7 +27,7 @@ SPARE_COMMITS = 1000  # for those that a disk which is not there may know of
 class Base:
     """What a database was begun with: the old one, or a copy, with its number and when it was made."""
 
-    path: Path
+    where: str
     number: int
     made_at: str
     commits: int
@@ -48,7 +48,7 @@ def begin(
     library: Path,
     temporary: Path,
     uuid: str,
-    disks: dict[int, Path],
+    disks: Mapping[int, Disk],
     records: Sequence[DiskRecord],
     *,
     complete: bool,
@@ -61,11 +61,11 @@ def begin(
     """
     refused: list[str] = []
     found: list[tuple[int, int]] = []
-    for disk, path in disks.items():
+    for disk in disks.values():
         try:
-            found += [(number, disk) for number in copies.numbers(path)]
-        except OSError as error:
-            refused.append(f"disk {disk} ({path}): {copies.DIRECTORY}: {error.strerror}")
+            found += [(number, disk.number) for number in disk.copies()]
+        except DiskError as error:
+            refused.append(f"{error}; its copies are not used")
     newest = max(found, default=(0, 0))[0]
     kept = temporary.with_name(f"{temporary.name}.old")
     old, notes = _old(library / database.FILE_NAME, kept, uuid)
@@ -89,19 +89,19 @@ def begin(
 
 
 def _newest_copy(
-    temporary: Path, uuid: str, places: list[tuple[int, Path]], refused: list[str], *, wants_whole: bool
+    temporary: Path, uuid: str, places: list[tuple[int, Disk]], refused: list[str], *, wants_whole: bool
 ) -> Base | None:
     """Put the first copy that is in order at `temporary`; note what is wrong with those before it."""
     for number, disk in places:
-        path = copies.path_of(disk, number)
+        where = disk.where_copy(number)
         try:
             _fetch(disk, number, temporary)
             made_at, commits, is_whole = _check(temporary, uuid)
         except _REFUSED as error:
-            refused.append(f"{path}: not used: {_why(error, temporary)}")
+            refused.append(f"{where}: not used: {_why(error, temporary)}")
             continue
         if is_whole or not wants_whole:
-            return Base(path, number, made_at, commits, is_whole)
+            return Base(where, number, made_at, commits, is_whole)
     return None
 
 
@@ -123,7 +123,7 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
     except _REFUSED as error:
         remove(temporary)
         return None, [f"{file}: not used: {_why(error, temporary)}"]
-    return Base(file, 0, made_at, commits, is_whole, is_old=True), []
+    return Base(str(file), 0, made_at, commits, is_whole, is_old=True), []
 
 
 _REFUSED = (VtlfsError, OSError, UnicodeDecodeError)  # the last: of a damaged text
@@ -141,13 +141,12 @@ def remove(temporary: Path) -> None:
         temporary.with_name(f"{temporary.name}{suffix}").unlink(missing_ok=True)
 
 
-def _fetch(disk: Path, number: int, temporary: Path) -> None:
+def _fetch(disk: Disk, number: int, temporary: Path) -> None:
     remove(temporary)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        copies.fetch(disk, number, descriptor)
-    finally:
-        os.close(descriptor)
+    with open(descriptor, "wb") as target:
+        for piece in disk.read_copy(number):
+            target.write(piece)
 
 
 def _check(file: Path, uuid: str) -> tuple[str, int, bool]:

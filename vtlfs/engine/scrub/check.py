@@ -5,20 +5,17 @@ written meanwhile raises no false alarm: files are looked at after what was reco
 below that; whether the database knows a session is asked after its file was seen.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from vtlfs.disks import headers, marks, records
+from vtlfs.disks import marks
+from vtlfs.disks.base import Disk
+from vtlfs.disks.contents import SESSIONS_PER_GROUP, Entry, Listing
 from vtlfs.disks.discovery import discover
-from vtlfs.disks.local import inventory
-from vtlfs.disks.local.inventory import Entry
-from vtlfs.disks.local.opening import SESSIONS_PER_DIRECTORY, NotAFile, member_path, opened
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
@@ -26,7 +23,7 @@ from vtlfs.engine.scrub import soundness
 from vtlfs.engine.tracking import currency, invariants
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.invariants import Rule
-from vtlfs.errors import TrackingError
+from vtlfs.errors import DiskError, TrackingError
 from vtlfs.model import Watermark
 
 SHOWN = 20  # of findings of one kind; the others are counted
@@ -80,12 +77,6 @@ class Report:
         ]
         counts = {name: getattr(self, name) for name in ("sessions", "tape_files", "files", "disks")}
         return {"damaged": self.damaged, "checked": counts, "findings": findings, "more": dict(self.more)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Disk:
-    number: int
-    path: Path
 
 
 def check(library: Library, progress: Callable[[float], object] = lambda _: None) -> Report:
@@ -164,7 +155,7 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
 # --- the disks ------------------------------------------------------------------------------------------------------
 
 
-def _labelled(library: Library, tracking: Tracking, report: Report) -> list[_Disk]:
+def _labelled(library: Library, tracking: Tracking, report: Report) -> list[Disk]:
     """Return the disks that are where they should be."""
     known = {disk.number: disk.uuid for disk in tracking.disks()}
     found = discover(library.config.disks, library.config.uuid)
@@ -178,64 +169,62 @@ def _labelled(library: Library, tracking: Tracking, report: Report) -> list[_Dis
         report.add("label", problem, "is the right device mounted there?")
     for number in sorted(known.keys() - right):
         report.add("missing", f"disk {number}: it is not there", "mount it, and have library.toml lead to it")
-    return [_Disk(number, found.places[number].path) for number in sorted(right)]
+    return [disk for number, disk in found.disks().items() if number in right]
 
 
-def _check_files(tracking: Tracking, disks: list[_Disk], report: Report, progress: Callable[[float], object]) -> None:
+def _check_files(tracking: Tracking, disks: list[Disk], report: Report, progress: Callable[[float], object]) -> None:
     """Compare the member files with what is recorded of them, a directory of each disk at a time."""
-    groups = invariants.groups(tracking, SESSIONS_PER_DIRECTORY)
+    groups = invariants.groups(tracking, SESSIONS_PER_GROUP)
     groups = groups.union(*(_groups(disk, report) for disk in disks))
     with ThreadPoolExecutor(max(1, len(disks))) as pool:
         for done, group in enumerate(sorted(groups), 1):
-            first = group * SESSIONS_PER_DIRECTORY
-            end = first + SESSIONS_PER_DIRECTORY - 1
+            first = group * SESSIONS_PER_GROUP
+            end = first + SESSIONS_PER_GROUP - 1
             lengths = invariants.lengths(tracking, first, end, BLOCK)
             listings = list(pool.map(lambda disk, group=group: _members(disk, group), disks))
             known = invariants.known(tracking, first, end)
             given = invariants.next_session(tracking)
             for disk, listing in zip(disks, listings, strict=True):
-                if isinstance(listing, OSError):
-                    _unreadable(disk, listing, report)
+                if isinstance(listing, DiskError):
+                    _unreadable(listing, report)
                     continue
                 report.files += len(listing.members)
-                _strange(disk, listing.strange, report)
+                _strange(listing.strange, report)
                 _compare(disk, lengths.get(disk.number, {}), listing.members, report)
                 _strays(disk, listing.members.keys() - known, given, report)
             progress(done / len(groups))
 
 
-def _groups(disk: _Disk, report: Report) -> set[int]:
+def _groups(disk: Disk, report: Report) -> set[int]:
     try:
-        numbers, strange = inventory.groups(disk.path)
-    except OSError as error:
-        _unreadable(disk, error, report)
+        numbers, strange = disk.groups()
+    except DiskError as error:
+        _unreadable(error, report)
         return set()
-    _strange(disk, strange, report)
+    _strange(strange, report)
     return numbers
 
 
-def _members(disk: _Disk, group: int) -> inventory.Listing | OSError:
+def _members(disk: Disk, group: int) -> Listing | DiskError:
     try:
-        return inventory.members(disk.path, group)
-    except OSError as error:
+        return disk.members(group)
+    except DiskError as error:
         return error
 
 
-def _compare(disk: _Disk, lengths: dict[int, int], members: dict[int, Entry], report: Report) -> None:
+def _compare(disk: Disk, lengths: dict[int, int], members: dict[int, Entry], report: Report) -> None:
     """Compare the files of one directory with the lengths that they have at least."""
     for session, length in lengths.items():
         entry = members.get(session)
         if entry is None:
-            path = member_path(disk.path, session)
-            report.add("gone", f"{path}: gone, with stripe units of session {session}", _restore(disk))
+            report.add("gone", f"{disk.where(session)}: gone, with stripe units of session {session}", _restore(disk))
         elif entry.is_file and entry.size < length:
-            path = member_path(disk.path, session)
-            problem = f"{path}: {entry.size} bytes are left of {length} of session {session}"
+            problem = f"{disk.where(session)}: {entry.size} bytes are left of {length} of session {session}"
             report.add("short", problem, _restore(disk))
     for session, entry in members.items():
         if entry.is_file and entry.is_private:
             continue
-        path = member_path(disk.path, session)
+        path = disk.where(session)
         if not entry.is_file:
             report.add("no file", f"{path}: not a regular file", _restore(disk))
         else:
@@ -243,9 +232,9 @@ def _compare(disk: _Disk, lengths: dict[int, int], members: dict[int, Entry], re
             report.add("mode", problem, "`chmod 600` it", damage=False)
 
 
-def _strays(disk: _Disk, sessions: Iterable[int], given: int, report: Report) -> None:
+def _strays(disk: Disk, sessions: Iterable[int], given: int, report: Report) -> None:
     for session in sorted(sessions):
-        problem = f"{member_path(disk.path, session)}: the tracking database does not know session {session}"
+        problem = f"{disk.where(session)}: the tracking database does not know session {session}"
         if session >= given or _is_whole(disk, session):
             advice = f"{FILE_NAME} is older than the disks; `vtlfs rebuild` takes in what it lacks"
             report.add("newer", problem, advice)
@@ -254,26 +243,23 @@ def _strays(disk: _Disk, sessions: Iterable[int], given: int, report: Report) ->
             report.add("stray", problem, advice, damage=False)
 
 
-def _is_whole(disk: _Disk, session: int) -> bool:
+def _is_whole(disk: Disk, session: int) -> bool:
     """Tell whether a member file says how its session ended, and which tape file it left: that was acknowledged."""
     try:
-        with opened(disk.path, session) as descriptor:
-            found = records.decode(os.pread(descriptor, BLOCK, 0))
-    except (OSError, NotAFile):
+        said = disk.header(session)
+    except DiskError:
         return False
-    said = headers.ending(found[0]) if found else None
-    return said is not None and said.tape_file is not None
+    return said is not None and said.ending is not None and said.ending.tape_file is not None
 
 
-def _strange(disk: _Disk, names: Iterable[str], report: Report) -> None:
-    for name in names:
-        report.add("strange", f"{disk.path / name}: not a member file", "vtlfs did not make it", damage=False)
+def _strange(places: Iterable[str], report: Report) -> None:
+    for place in places:
+        report.add("strange", f"{place}: not a member file", "vtlfs did not make it", damage=False)
 
 
-def _unreadable(disk: _Disk, error: OSError, report: Report) -> None:
-    problem = f"disk {disk.number} ({error.filename or disk.path}): {error.strerror}"
-    report.add("disk", problem, "see to it that the device is sound")
+def _unreadable(error: DiskError, report: Report) -> None:
+    report.add("disk", str(error), "see to it that the device is sound")
 
 
-def _restore(disk: _Disk) -> str:
+def _restore(disk: Disk) -> str:
     return f"restore it from a copy of disk {disk.number}; what lies on it can't be read"

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from vtlfs.disks.local.examine import Finding, Kind
-from vtlfs.disks.local.opening import member_path
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.base import Disk
+from vtlfs.disks.contents import Finding, Kind
 from vtlfs.model import Session, TapeFile
 
 
@@ -91,9 +89,9 @@ class Defect:
         return f"{self.kind}: {f'{place} on {disk}' if place else disk}: {self.why}"
 
 
-def absent(disk: int, path: Path | str, why: str) -> Defect:
+def absent(disk: int, path: str, why: str) -> Defect:
     """Return that a disk is not there."""
-    return Defect(Kind.ABSENT, f"{why}; nothing more of it is verified", disk, str(path))
+    return Defect(Kind.ABSENT, f"{why}; nothing more of it is verified", disk, path)
 
 
 def unmapped(file: TapeFile, missing: int) -> Defect:
@@ -114,17 +112,17 @@ def unread(missing: int) -> Defect:
     return Defect(Kind.UNMAPPED, why, None, None, bytes=abs(missing))
 
 
-def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk: int, root: Path) -> Iterator[Defect]:
+def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk: Disk) -> Iterator[Defect]:
     """Say of findings in a member file which bytes they concern."""
+    where = disk.where(session.id)
     for finding in findings:
-        path = str(member_path(root, session.id))
-        harm = Defect(finding.kind, finding.why, disk, path, None, None, file.medium, file.number, session.id)
+        harm = Defect(finding.kind, finding.why, disk.number, where, None, None, file.medium, file.number, session.id)
         if (unit := finding.unit) is not None:
             offset = unit.unit * session.stripe_unit
             harm = replace(
                 harm,
                 slot=unit.slot,
-                position=slot_offset(unit.slot, session.stripe_unit) + (0 if finding.kind is Kind.RECORD else BLOCK),
+                position=finding.position,
                 unit=unit.unit,
                 last_unit=unit.unit,
                 units=1,

@@ -31,7 +31,7 @@ def check_before_mount(library: Library, *, read_only: bool) -> None:
     with closing(library.tracking(behind=read_only)) as tracking:
         if tracking.frozen:
             log.warning("%s: is older than the disks; what it lacks is not shown", library.path / FILE_NAME)
-        strangers = currency.never_given(library.config.disks, lambda: tracking.watermark().next_session)
+        strangers = currency.never_given(library.disks_to_read(), lambda: tracking.watermark().next_session)
         if strangers is not None and not read_only:
             raise CatalogueBehind(str(library.path / FILE_NAME), strangers)
         died = bool(recover.dead_mounts(tracking, library.path))

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from vtlfs.disks.base import Disk
+from vtlfs.disks.contents import Finding, Part
 from vtlfs.disks.executor import DiskExecutor
-from vtlfs.disks.local.examine import Examiner, Finding, Part
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
@@ -46,10 +47,10 @@ class Unfinished:
         """Keep a header that does not say how the session ended."""
         self._books.unfinished.append((disk, session.id))
 
-    async def look_again(self, disk: Examiner, lane: DiskExecutor, tell: Tell) -> None:
+    async def look_again(self, disk: Disk, lane: DiskExecutor, tell: Tell) -> None:
         """Look at a disk's headers until they are finished; tell what is wrong with one that is, or that stays so.
 
-        Raises LibraryError where the disk is gone.
+        Raises DiskError where the disk is gone.
         """
         while left := [session for number, session in self._books.unfinished if number == disk.number]:
             for number in left:

@@ -14,9 +14,10 @@ from functools import partial
 import outcome
 import trio
 
+from vtlfs.disks.base import Disk
+from vtlfs.disks.contents import Finding, Part
 from vtlfs.disks.discovery import discover
 from vtlfs.disks.executor import DiskExecutor
-from vtlfs.disks.local.examine import CHUNK, Examiner, Finding, Part
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.defects import Defect, DefectCoalescer, absent, located, unlisted, unmapped, unread
@@ -24,9 +25,10 @@ from vtlfs.engine.scrub.throttle import Throttle
 from vtlfs.engine.scrub.unfinished import Unfinished, header_of
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.errors import LibraryError, TrackingError
-from vtlfs.model import Session, TapeFile, utc_now
+from vtlfs.errors import DiskError, TrackingError
+from vtlfs.model import MIB, Session, TapeFile, utc_now
 
+CHUNK = 2 * MIB  # of stripe units that one job goes through
 THREADS = 4  # a disk: some compare while others read
 IN_FLIGHT = 8  # jobs a disk
 PARTS_A_JOB = 64
@@ -102,11 +104,10 @@ class Verifier:
         finally:
             self._save()
 
-    def _disks(self) -> list[Examiner]:
+    def _disks(self) -> list[Disk]:
         """Return the disks that are there, and report those that are not."""
-        uuid = self._library.config.uuid
-        discovery = discover(self._library.config.disks, uuid)
-        found = {number: Examiner(disk, uuid) for number, disk in discovery.disks().items()}
+        discovery = discover(self._library.config.disks, self._library.config.uuid)
+        found = discovery.disks()
         lost = {str(error.path): error.why for error in discovery.lost}
         for record in self._tracking.disks():
             if record.number not in found:
@@ -136,7 +137,7 @@ class Verifier:
 
     # --- one disk ---------------------------------------------------------------------------------------------------
 
-    async def _walk(self, disk: Examiner, throttle: Throttle) -> None:
+    async def _walk(self, disk: Disk, throttle: Throttle) -> None:
         """Examine one disk from where an earlier run left off."""
         lane = DiskExecutor(f"disk{disk.number}.verify", THREADS)
         gathering = DefectCoalescer()
@@ -156,14 +157,14 @@ class Verifier:
                 await self._take(waiting, disk, gathering)
             await self._unfinished.look_again(disk, lane, tell)
             self._emit(gathering)
-        except LibraryError as error:
+        except DiskError as error:
             self._emit(gathering)
-            self._note(absent(disk.number, disk.path, str(error)))
+            self._note(absent(disk.number, disk.path, error.reason))
         finally:
             lane.close()
 
-    async def _take(self, waiting: deque[_Job], disk: Examiner, gathering: DefectCoalescer) -> None:
-        """Wait for the oldest job and take in what came of it. Raises LibraryError where the disk is gone."""
+    async def _take(self, waiting: deque[_Job], disk: Disk, gathering: DefectCoalescer) -> None:
+        """Wait for the oldest job and take in what came of it. Raises DiskError where the disk is gone."""
         job = waiting[0]
         await job.done.wait()
         assert job.result is not None
@@ -179,7 +180,7 @@ class Verifier:
         self._books.bytes += job.bytes
         self._progress(job.bytes)
 
-    def _jobs(self, disk: Examiner, rate: int | None) -> Iterator[_Job]:
+    def _jobs(self, disk: Disk, rate: int | None) -> Iterator[_Job]:
         """Yield all that is left to do on a disk, in the order in which it lies there."""
         most = CHUNK if rate is None else max(1, min(CHUNK, rate // STEPS_A_SECOND))
         pieces: list[_Piece] = []
@@ -210,10 +211,10 @@ class Verifier:
     # --- what comes of it -------------------------------------------------------------------------------------------
 
     def _tell(
-        self, disk: Examiner, gathering: DefectCoalescer, findings: Iterable[Finding], file: TapeFile, session: Session
+        self, disk: Disk, gathering: DefectCoalescer, findings: Iterable[Finding], file: TapeFile, session: Session
     ) -> None:
         """Count findings, and report those that none is gathered with."""
-        for harm in located(findings, file, session, disk.number, disk.path):
+        for harm in located(findings, file, session, disk):
             self._books.harms[harm.severity] += harm.count
             for gathered in gathering.add(harm):
                 self._report(gathered)
@@ -283,5 +284,5 @@ async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
     return caught[0] if caught else None
 
 
-def _examine(disk: Examiner, parts: list[Part]) -> list[list[Finding]]:
+def _examine(disk: Disk, parts: list[Part]) -> list[list[Finding]]:
     return [disk.examine(part) for part in parts]

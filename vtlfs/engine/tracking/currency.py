@@ -6,11 +6,11 @@ older one was put in its place, or its write-ahead log lost its end. Nothing is 
 on the disks, and would be taken for what a dead mount has left over.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 
-from vtlfs.disks.local import inventory
+from vtlfs.disks.base import Disk
+from vtlfs.errors import DiskError, DiskMissing
 from vtlfs.model import Watermark, format_size
 
 _COUNTED: tuple[tuple[str, str, str], ...] = (
@@ -42,7 +42,7 @@ def lacking(have: Watermark, marks: Iterable[Watermark]) -> str | None:
     return f"{counted}, with {', '.join(parts)}" if parts else counted
 
 
-def never_given(disks: Sequence[Path], next_session: Callable[[], int]) -> str | None:
+def never_given(disks: Iterable[Disk], next_session: Callable[[], int]) -> str | None:
     """Return in words which member files are of identifiers that the database has not given; None without any.
 
     `next_session` asks the database, after the disks were looked at. May block. A disk that can't be read says nothing.
@@ -50,8 +50,8 @@ def never_given(disks: Sequence[Path], next_session: Callable[[], int]) -> str |
     given = next_session()
     found: set[int] = set()
     for disk in disks:
-        with suppress(OSError):
-            found.update(inventory.sessions_from(disk, given))
+        with suppress(DiskError, DiskMissing):
+            found.update(disk.sessions_from(given))
     strangers = sorted(session for session in found if session >= next_session()) if found else []
     if not strangers:
         return None

@@ -1,0 +1,288 @@
+"""A disk in memory, which keeps the contract of `vtlfs.disks.base.Disk` (tests/unit/test_disk_contract.py).
+
+`ScriptedDisk` of tests/engine adds faults. `_begin` is called at the beginning of each operation that writes, reads or
+syncs; what a failed sync was to make durable never becomes so, as with real disks.
+"""
+
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from vtlfs.disks import headers
+from vtlfs.disks.base import Fill
+from vtlfs.disks.contents import (
+    NO_ENDING,
+    SESSIONS_PER_GROUP,
+    Batch,
+    Entry,
+    Finding,
+    Kind,
+    Listing,
+    Part,
+    Record,
+)
+from vtlfs.disks.headers import Header
+from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.model import StripeUnit, Watermark
+
+KEPT = 2  # copies
+
+
+class MemoryDisk:
+    """See the module."""
+
+    def __init__(self, number: int, path: str = "/memory", *, library: str = "library") -> None:
+        self.number = number
+        self.path = path
+        self.free = 1 << 40
+        self.total = 1 << 41
+        self.device = 0
+        self.finished: dict[int, dict[str, Any] | None] = {}
+        self._library = library
+        self._slots: dict[tuple[int, int], bytes] = {}  # by session and slot: what a read returns
+        self._durable: dict[tuple[int, int], bytes] = {}  # what a power cut leaves
+        self._records: dict[tuple[int, int], StripeUnit] = {}
+        self._headers: dict[int, dict[str, Any]] = {}
+        self._stripe_units: dict[int, int] = {}
+        self._copies: dict[int, bytes] = {}
+        self._mark: Watermark | None = None
+
+    def damage(self, unit: StripeUnit) -> None:
+        """Turn a bit of what is stored."""
+        stored = bytearray(self._slots[unit.session, unit.slot])
+        stored[unit.bytes // 2] ^= 1
+        self._slots[unit.session, unit.slot] = bytes(stored)
+
+    def _begin(self, kind: str, session: int, which: int) -> None:
+        """Be told that an operation begins; may raise DiskError."""
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DiskError(self.number, self.path, error) from error
+
+    # --- writing and reading ----------------------------------------------------------------------------------------
+
+    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "MemoryMember":
+        """Return a new member."""
+        return MemoryMember(self, session, stripe_unit, header)
+
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> "MemoryMember | None":
+        """Return a session's member after a crash; None without one."""
+        if session not in self._headers:
+            return None
+        for place in [place for place in self._slots if place[0] == session and place[1] >= slots]:
+            del self._slots[place], self._records[place]
+        return MemoryMember(self, session, stripe_unit, self._headers[session], made=True)
+
+    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
+        """Read a stripe unit and check it."""
+        self._begin("read", unit.session, unit.unit)
+        if unit.session not in self._headers:
+            raise DamagedUnit(unit.session, unit.unit, self.number, "its member is gone")
+        data = self._slots.get((unit.session, unit.slot), b"")[: unit.bytes]
+        if blake3(data).digest() != unit.blake3:
+            raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
+        return data
+
+    def remove(self, session: int) -> None:
+        """Remove a session's member."""
+        self._headers.pop(session, None)
+        for place in [place for place in self._slots if place[0] == session]:
+            del self._slots[place], self._records[place]
+
+    # --- looking at what is there -----------------------------------------------------------------------------------
+
+    def where(self, session: int) -> str:
+        """Return where a member lies."""
+        return f"{self.path}/{session}"
+
+    def groups(self) -> tuple[set[int], list[str]]:
+        """Return the groups of sessions that have members."""
+        return {session // SESSIONS_PER_GROUP for session in self._headers}, []
+
+    def members(self, group: int) -> Listing:
+        """Return the members of a group of sessions."""
+        sessions = [session for session in self._headers if session // SESSIONS_PER_GROUP == group]
+        return Listing({session: Entry(self._size(session), True, True) for session in sessions}, [])
+
+    def _size(self, session: int) -> int:
+        unit = self._stripe_units[session]
+        ends = [slot_offset(place[1], unit) + BLOCK + len(self._slots[place]) for place in self._of(session)]
+        return max(ends, default=BLOCK)
+
+    def _of(self, session: int) -> list[tuple[int, int]]:
+        return sorted(place for place in self._slots if place[0] == session)
+
+    def sessions_from(self, first: int) -> set[int]:
+        """Return which sessions have members."""
+        return {session for session in self._headers if session >= first}
+
+    def header(self, session: int) -> Header | None:
+        """Return what a member says of itself."""
+        said = self._headers.get(session)
+        return None if said is None else headers.read(said)
+
+    def scan(self, known: Callable[[int, int], set[int]]) -> Iterator[Batch]:
+        """Yield all that is there."""
+        for group in sorted(self.groups()[0]):
+            batch, first = Batch(self.number), group * SESSIONS_PER_GROUP
+            enough = known(first, first + SESSIONS_PER_GROUP - 1)
+            for session in sorted(self.members(group).members):
+                batch.present.append(session)
+                if session not in enough:
+                    batch.headers.append((session, self._headers[session]))
+                    batch.records += self._found(session)
+            yield batch
+
+    def _found(self, session: int) -> list[Record]:
+        units = [self._records[place] for place in self._of(session)]
+        return [Record(session, unit.unit, unit.slot, unit.blake3, unit.bytes) for unit in units]
+
+    def scan_member(self, session: int, stripe_unit: int) -> Iterator[Batch]:
+        """Yield the records of one member."""
+        yield Batch(self.number, records=self._found(session))
+
+    def examine(self, part: Part) -> list[Finding]:
+        """Look at part of a member."""
+        said = self._headers.get(part.session)
+        if said is None:
+            return [Finding(Kind.MISSING, unit, "its member is gone") for unit in part.units]
+        found = []
+        if part.is_first and "state" not in said:
+            found.append(Finding(Kind.HEADER, None, NO_ENDING))
+        for unit in part.units:
+            data = self._slots.get((unit.session, unit.slot), b"")[: unit.bytes]
+            position = slot_offset(unit.slot, part.stripe_unit) + BLOCK
+            if len(data) < unit.bytes:
+                found.append(Finding(Kind.TRUNCATED, unit, "it ends too early", position))
+            elif blake3(data).digest() != unit.blake3:
+                found.append(Finding(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one", position))
+        return found
+
+    # --- copies, the mark, health -----------------------------------------------------------------------------------
+
+    def copies(self) -> list[int]:
+        """Return the numbers of the copies."""
+        return sorted(self._copies, reverse=True)
+
+    def put_copy(self, number: int, fill: Fill) -> None:
+        """Keep a copy, and the one before."""
+        with self._errors(), tempfile.TemporaryDirectory() as place:
+            file = Path(place, "copy")
+            file.touch()
+            fill(str(file), self._check_room)
+            self._copies[number] = file.read_bytes()
+        for old in self.copies()[KEPT:]:
+            del self._copies[old]
+
+    def _check_room(self, size: int) -> None:
+        if size > self.free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def read_copy(self, number: int) -> Iterator[bytes]:
+        """Yield the bytes of a copy."""
+        with self._errors():
+            if number not in self._copies:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            yield self._copies[number]
+
+    def where_copy(self, number: int) -> str:
+        """Return where a copy lies."""
+        return f"{self.path}/copy {number}"
+
+    def mark(self) -> Watermark | None:
+        """Return the high-water mark."""
+        return self._mark
+
+    def raise_mark(self, mark: Watermark, *, durable: bool = False) -> None:
+        """Raise the high-water mark."""
+        if self._mark is None or self._mark.commits < mark.commits:
+            self._mark = mark
+
+    def measure(self) -> None:
+        """Do nothing: `free` is what the test says."""
+
+    def try_out(self) -> None:
+        """Be well again, unless `_begin` says otherwise."""
+        self._begin("try_out", 0, 0)
+
+
+class MemoryMember:
+    """A member of a disk in memory. It wants what disks/base.py promises."""
+
+    def __init__(
+        self, disk: MemoryDisk, session: int, stripe_unit: int, header: dict[str, Any], *, made: bool = False
+    ) -> None:
+        self._disk = disk
+        self._session = session
+        self._stripe_unit = stripe_unit
+        self._header = header
+        self._is_made = made
+        self._units: dict[int, tuple[int, int]] = {}  # slot: unit, generation
+        self._unsynced: set[int] = set()
+        self._thread: int | None = None
+
+    def allocate(self, slot: int) -> None:
+        """Set aside the room for a slot."""
+        self._disk._begin("allocate", self._session, slot)
+        self._make()
+
+    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
+        """Write the bytes of a stripe unit from `start` on."""
+        data = b"".join(pieces)
+        self._check(unit, slot, data, start, generation)
+        self._disk._begin("write", self._session, unit)
+        assert b"".join(pieces) == data, "the bytes have changed while the disk was at work"
+        self._make()
+        key = (self._session, slot)
+        written = StripeUnit(self._session, unit, self._disk.number, slot, len(data), blake3(data).digest())
+        self._disk._slots[key] = self._disk._slots.get(key, b"")[:start] + data[start:]
+        self._disk._records[key] = written
+        self._unsynced.add(slot)
+        return written
+
+    def _make(self) -> None:
+        if self._is_made:
+            return
+        if self._session in self._disk._headers:
+            raise DiskError(self._disk.number, self._disk.path, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
+        identity = {"library": self._disk._library, "disk": self._disk.number, "session": self._session}
+        self._disk._headers[self._session] = identity | self._header
+        self._disk._stripe_units[self._session] = self._stripe_unit
+        self._is_made = True
+
+    def _check(self, unit: int, slot: int, data: bytes, start: int, generation: int) -> None:
+        self._thread = self._thread or threading.get_ident()
+        assert threading.get_ident() == self._thread, "one thread writes"
+        assert 0 <= start < len(data) <= self._stripe_unit or start == len(data) > 0
+        known, last = self._units.get(slot, (unit, -1))
+        assert known == unit, "a slot holds one unit"
+        assert generation == last + 1
+        assert (start == 0) == (generation == 0)
+        self._units[slot] = unit, generation
+
+    def sync(self) -> None:
+        """Make durable what was written; when it fails, that never becomes durable."""
+        slots, self._unsynced = self._unsynced, set()
+        written = {slot: self._disk._slots[self._session, slot] for slot in slots}
+        self._disk._begin("sync", self._session, 0)
+        for slot, data in written.items():
+            self._disk._durable[self._session, slot] = data
+
+    def finish(self, release: dict[str, Any] | None) -> None:
+        """Note how the session ended."""
+        self._disk._begin("finish", self._session, 0)
+        self._disk.finished[self._session] = release
+        if self._is_made and release is not None:
+            self._disk._headers[self._session] = self._disk._headers[self._session] | release
