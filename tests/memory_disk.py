@@ -28,8 +28,8 @@ from vtlfs.disks.contents import (
     Part,
     Record,
 )
-from vtlfs.disks.headers import Header
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.headers import Ending, Header, Opening
+from vtlfs.disks.records import BLOCK, Owner, slot_offset
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import StripeUnit, Watermark
 
@@ -45,7 +45,7 @@ class MemoryDisk:
         self.free = 1 << 40
         self.total = 1 << 41
         self.device = 0
-        self.finished: dict[int, dict[str, Any] | None] = {}
+        self.finished: dict[int, Ending | None] = {}
         self._library = library
         self._slots: dict[tuple[int, int], bytes] = {}  # by session and slot: what a read returns
         self._durable: dict[tuple[int, int], bytes] = {}  # what a power cut leaves
@@ -73,9 +73,9 @@ class MemoryDisk:
 
     # --- writing and reading ----------------------------------------------------------------------------------------
 
-    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "MemoryMember":
+    def member(self, session: int, stripe_unit: int, opening: Opening) -> "MemoryMember":
         """Return a new member."""
-        return MemoryMember(self, session, stripe_unit, header)
+        return MemoryMember(self, session, stripe_unit, headers.document(opening))
 
     def reopen(self, session: int, stripe_unit: int, slots: int) -> "MemoryMember | None":
         """Return a session's member after a crash; None without one."""
@@ -257,7 +257,7 @@ class MemoryMember:
             return
         if self._session in self._disk._headers:
             raise DiskError(self._disk.number, self._disk.path, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
-        identity = {"library": self._disk._library, "disk": self._disk.number, "session": self._session}
+        identity = Owner(self._disk._library, self._disk.number, self._session).document()
         self._disk._headers[self._session] = identity | self._header
         self._disk._stripe_units[self._session] = self._stripe_unit
         self._is_made = True
@@ -280,9 +280,9 @@ class MemoryMember:
         for slot, data in written.items():
             self._disk._durable[self._session, slot] = data
 
-    def finish(self, release: dict[str, Any] | None) -> None:
+    def finish(self, ending: Ending | None) -> None:
         """Note how the session ended."""
         self._disk._begin("finish", self._session, 0)
-        self._disk.finished[self._session] = release
-        if self._is_made and release is not None:
-            self._disk._headers[self._session] = self._disk._headers[self._session] | release
+        self._disk.finished[self._session] = ending
+        if self._is_made and ending is not None:
+            self._disk._headers[self._session] |= headers.document_of_end(ending)

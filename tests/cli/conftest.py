@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vtlfs.disks.headers import Opening
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.library import create
 from vtlfs.model import Access, Mount, Opener, Session, State, utc_now
@@ -18,6 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "vtlfs"]
 WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 UNIT = 4096
+OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT, 2)  # of all sessions
 MACHINE = "machine"
 
 
@@ -70,7 +72,7 @@ class Shelf:
 
     def _stripe(self, session: int, data: bytes) -> list:
         disks = [LocalDisk(number, path, self.library.config.uuid) for number, path in enumerate(self.disks)]
-        members = [disk.member(session, UNIT, {}) for disk in disks]
+        members = [disk.member(session, UNIT, OPENING) for disk in disks]
         units = []
         for unit, start in enumerate(range(0, len(data), UNIT)):
             piece = memoryview(data[start : start + UNIT])

@@ -16,6 +16,7 @@ import trio
 from memory_disk import MemoryDisk, MemoryMember
 
 from vtlfs.disks.base import Disk
+from vtlfs.disks.headers import Opening
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.committer import GroupCommitter
@@ -89,10 +90,10 @@ class ScriptedDisk(MemoryDisk):
         """Return what a power cut would leave of a recorded stripe unit."""
         return self._durable.get((unit.session, unit.slot), b"")[: unit.bytes]
 
-    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> MemoryMember:
+    def member(self, session: int, stripe_unit: int, opening: Opening) -> MemoryMember:
         """Return a new member."""
-        assert header["disks"] >= 2
-        return super().member(session, stripe_unit, header)
+        assert opening.disks >= 2
+        return super().member(session, stripe_unit, opening)
 
     def reopen(self, session: int, stripe_unit: int, slots: int) -> None:
         """Return None: the tests of recovery have real disks."""

@@ -137,7 +137,7 @@ async def test_stream_in_order_is_striped_and_comes_back(rig: Rig, block: int):
     assert [unit.slot for unit in units] == [n // 2 for n in range(len(units))]
     known = rig.known(session)
     assert (known.requests, known.bytes, known.disks) == (-(-len(data) // block), len(data), (0, 1))
-    assert all(disk.finished[session.number]["bytes"] == len(data) for disk in rig.disks)
+    assert all(disk.finished[session.number].bytes == len(data) for disk in rig.disks)
 
 
 async def test_large_pieces_that_begin_anywhere(tmp_path: Path):

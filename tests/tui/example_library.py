@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from vtlfs.disks.headers import Opening
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.database import Tracking
@@ -13,6 +14,7 @@ from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
 from vtlfs.snap import store
 
 UNIT = 4096
+OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT, 2)  # of all sessions
 HOSTS = ("alpha", "beta", "gamma")
 MEDIA = ("A00001L9", "A00002L9", "A00003L9")
 
@@ -54,7 +56,7 @@ class ExampleLibrary:
 
     def _record(self, tracking: Tracking, session: int, data: bytes) -> None:
         members = [
-            LocalDisk(number, path, self.library.config.uuid).member(session, UNIT, {})
+            LocalDisk(number, path, self.library.config.uuid).member(session, UNIT, OPENING)
             for number, path in enumerate(self.disks)
         ]
         units: list[StripeUnit] = []

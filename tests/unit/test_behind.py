@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from vtlfs.disks.headers import Opening
 from vtlfs.disks.local.behind import MOST_BEHIND, WriteBehind
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.opening import member_path
-from vtlfs.model import MIB
+from vtlfs.model import MIB, Opener
 
+OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", MIB, 2)
 LIBRARY = "11111111-2222-3333-4444-555555555555"
 
 
@@ -61,7 +63,7 @@ def test_a_member_file_that_is_closed_is_forgotten(descriptor: int):
 def test_what_was_written_leaves_the_page_cache(tmp_path: Path):
     if subprocess.run(["stat", "-fc", "%T", tmp_path], capture_output=True, text=True, check=True).stdout == "tmpfs\n":
         pytest.skip("a tmpfs is nothing but page cache")
-    member = LocalDisk(0, tmp_path, LIBRARY).member(1, MIB, {})
+    member = LocalDisk(0, tmp_path, LIBRARY).member(1, MIB, OPENING)
     for slot in range(64):
         member.write(slot, slot, [memoryview(bytes(MIB))], 0, 0)
     path = member_path(tmp_path, 1)
@@ -76,7 +78,7 @@ def test_closing_a_member_file_leaves_no_descriptor(tmp_path: Path):
     disk = LocalDisk(0, tmp_path, LIBRARY)
     before = len(os.listdir("/proc/self/fd"))
     for session in (1, 2):
-        member = disk.member(session, MIB, {})
+        member = disk.member(session, MIB, OPENING)
         for slot in range(8):
             member.write(slot, slot, [memoryview(bytes(MIB))], 0, 0)
         member.finish(None)

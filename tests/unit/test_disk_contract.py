@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -17,38 +16,20 @@ from memory_disk import MemoryDisk
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Finding, Kind, Part
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.label import Label
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.errors import DamagedUnit, DiskError, DiskMissing
-from vtlfs.model import State, StripeUnit, Watermark
+from vtlfs.model import Opener, State, StripeUnit, Watermark
 
 UNIT = 4096
 LIBRARY = "11111111-2222-3333-4444-555555555555"
 AT = "2026-01-31T09:30:00.000000Z"
-HEADER: dict[str, Any] = {
-    "medium": "A00001L9",
-    "drive": 0,
-    "host": "alpha",
-    "pid": 7,
-    "uid": 0,
-    "gid": 0,
-    "program": "tar",
-    "opened_at": AT,
-    "stripe_unit": UNIT,
-    "disks": 2,
-}
-RELEASE: dict[str, Any] = {
-    "state": "released",
-    "error": None,
-    "released_at": AT,
-    "requests": 3,
-    "tape_file": 0,
-    "start": 0,
-    "bytes": UNIT,
-}
+OPENING = Opening("A00001L9", 0, Opener("alpha", 7, 0, 0, "tar"), AT, UNIT, 2)
+ENDING = Ending(State.RELEASED, None, AT, 0, 0, UNIT, 3)
 MARK = Watermark(5, 2, 3, 4, 5, 6, 7, 8)
 
 
@@ -83,18 +64,17 @@ def disk(kit: Kit) -> Disk:
     return kit.disk
 
 
-def write(disk: Disk, session: int, *contents: bytes, release: dict[str, Any] | None = RELEASE) -> list[StripeUnit]:
+def write(disk: Disk, session: int, *contents: bytes, ending: Ending | None = ENDING) -> list[StripeUnit]:
     """Have a session write stripe units, one into each slot, and end."""
-    member = disk.member(session, UNIT, HEADER)
+    member = disk.member(session, UNIT, OPENING)
     units = [member.write(2 * slot, slot, [memoryview(data)], 0, 0) for slot, data in enumerate(contents)]
     member.sync()
-    member.finish(release)
+    member.finish(ending)
     return units
 
 
 def part(session: int, units: list[StripeUnit]) -> Part:
-    header = {key: value for key, value in (HEADER | RELEASE).items() if key not in ("disks", "requests")}
-    return Part(session, UNIT, header, tuple(units), is_first=True)
+    return Part(session, UNIT, OPENING, ENDING, tuple(units), is_first=True)
 
 
 def scanned(disk: Disk, known: Callable[[int, int], set[int]] = lambda first, last: set()) -> Batch:
@@ -117,7 +97,7 @@ def test_stripe_unit_that_was_written_is_read(disk: Disk):
 
 
 def test_stripe_unit_grows_and_every_length_stays_readable(disk: Disk):
-    member, content = disk.member(1, UNIT, HEADER), os.urandom(300)
+    member, content = disk.member(1, UNIT, OPENING), os.urandom(300)
     first = member.write(0, 0, [memoryview(content)[:100]], 0, 0)
     second = member.write(0, 0, [memoryview(content)[:50], memoryview(content)[50:]], 100, 1)
     member.sync()
@@ -141,20 +121,20 @@ def test_stripe_unit_of_a_member_that_is_not_there_is_damage(disk: Disk):
 
 
 def test_session_that_writes_nothing_has_no_member(disk: Disk):
-    member = disk.member(1, UNIT, HEADER)
+    member = disk.member(1, UNIT, OPENING)
     member.sync()
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert disk.sessions_from(0) == set()
     assert disk.header(1) is None
     assert disk.reopen(1, UNIT, 0) is None
 
 
 def test_room_that_was_set_aside_makes_a_member(disk: Disk):
-    member = disk.member(1, UNIT, HEADER)
+    member = disk.member(1, UNIT, OPENING)
     member.allocate(0)
     assert disk.sessions_from(0) == {1}
     unit = member.write(0, 0, [memoryview(b"x" * 10)], 0, 0)
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert disk.read(unit, UNIT) == b"x" * 10
     assert disk.members(0).members[1].size == slot_offset(0, UNIT) + BLOCK + 10
 
@@ -162,16 +142,16 @@ def test_room_that_was_set_aside_makes_a_member(disk: Disk):
 def test_member_is_never_written_over(disk: Disk):
     (unit,) = write(disk, 1, b"x" * 10)
     with pytest.raises(DiskError) as refused:
-        disk.member(1, UNIT, HEADER).write(0, 0, [memoryview(b"y" * 10)], 0, 0)
+        disk.member(1, UNIT, OPENING).write(0, 0, [memoryview(b"y" * 10)], 0, 0)
     assert refused.value.errno == errno.EEXIST
     assert disk.read(unit, UNIT) == b"x" * 10
 
 
 def test_reopened_member_loses_what_does_not_count_and_gets_its_ending(disk: Disk):
-    units = write(disk, 1, b"a" * UNIT, b"b" * UNIT, release=None)
+    units = write(disk, 1, b"a" * UNIT, b"b" * UNIT, ending=None)
     again = disk.reopen(1, UNIT, 1)
     assert again is not None
-    again.finish(RELEASE | {"state": "recovered"})
+    again.finish(replace(ENDING, state=State.RECOVERED))
     assert disk.read(units[0], UNIT) == b"a" * UNIT
     with pytest.raises(DamagedUnit):
         disk.read(units[1], UNIT)
@@ -219,12 +199,12 @@ def test_members_are_listed_by_groups(disk: Disk):
 
 
 def test_header_says_who_wrote_and_how_it_ended(disk: Disk):
-    write(disk, 1, b"x", release=None)
+    write(disk, 1, b"x", ending=None)
     header = disk.header(1)
     assert header is not None
     assert (header.library, header.disk, header.session, header.ending) == (LIBRARY, 0, 1, None)
     assert header.opening is not None
-    assert (header.opening.medium, header.opening.opener.host, header.opening.disks) == ("A00001L9", "alpha", 2)
+    assert header.opening == OPENING
     write(disk, 2, b"x")
     header = disk.header(2)
     assert header is not None
@@ -296,7 +276,7 @@ def test_examination_finds_a_member_that_is_gone(disk: Disk):
 
 
 def test_examination_finds_a_header_that_is_not_finished(disk: Disk):
-    units = write(disk, 1, b"a", release=None)
+    units = write(disk, 1, b"a", ending=None)
     (finding,) = disk.examine(part(1, units))
     assert finding.is_unfinished
     assert disk.examine(replace(part(1, units), is_first=False)) == []
@@ -374,7 +354,7 @@ def test_disk_measures_itself_and_can_be_tried_out(disk: Disk):
 # --- the missing disk -------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, Callable[[Disk], object]] = {
-    "member": lambda disk: disk.member(1, UNIT, HEADER),
+    "member": lambda disk: disk.member(1, UNIT, OPENING),
     "read": lambda disk: disk.read(StripeUnit(1, 0, 1, 0, 1, bytes(32)), UNIT),
     "remove": lambda disk: disk.remove(1),
     "groups": lambda disk: disk.groups(),

@@ -1,13 +1,15 @@
 """What member files say of themselves is not believed unseen."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vtlfs.disks import headers
-from vtlfs.model import State
+from vtlfs.model import Opener, State
 
+AT = "2026-01-31T09:30:00.000000Z"
 GOOD: dict[str, Any] = {
     "medium": "T1",
     "drive": 0,
@@ -42,6 +44,36 @@ def test_headers_of_a_session_agree():
     assert (opening.medium, opening.opener.host, opening.stripe_unit) == ("T1", "alpha", 65536)
     assert ending == headers.Ending(State.RELEASED, None, "2026-01-31T09:31:00.000000Z", 3, 10, 20, 4)
     assert strangers == []
+
+
+numbers = st.integers(0, 1 << 40)
+texts = st.text(min_size=1, max_size=20)
+endings = st.builds(
+    headers.Ending,
+    state=st.sampled_from([State.RELEASED, State.FAILED, State.RECOVERED]),
+    error=st.none() | st.sampled_from(["ENOSPC", "EIO"]),
+    released_at=st.just(AT),
+    tape_file=numbers,
+    start=numbers,
+    bytes=numbers.map(lambda number: number + 1),
+    requests=st.none() | numbers,
+)
+nothing_left = endings.map(lambda ending: replace(ending, tape_file=None, start=None, bytes=None))
+openings = st.builds(
+    headers.Opening,
+    medium=st.just("T1"),
+    drive=st.integers(0, 7),
+    opener=st.builds(Opener, texts, numbers, numbers, numbers, texts),
+    opened_at=st.just(AT),
+    stripe_unit=st.sampled_from([4096, 1 << 20]),
+    disks=st.integers(1, 9),
+)
+
+
+@given(opening=openings, ending=st.none() | endings | nothing_left)
+def test_what_is_written_into_a_header_is_read(opening: headers.Opening, ending: headers.Ending | None):
+    said = headers.read({"library": "l", "disk": 1, "session": 2} | headers.document(opening, ending))
+    assert said == headers.Header("l", 1, 2, opening, ending)
 
 
 def test_header_of_another_session_is_a_stranger():

@@ -5,8 +5,8 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import format_reader
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtlfs.disks import records
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local import member as members
 from vtlfs.disks.local.disk import LocalDisk
@@ -22,10 +23,11 @@ from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.stripe import RoundRobin
 from vtlfs.errors import DamagedUnit, DiskError
-from vtlfs.model import StripeUnit
+from vtlfs.model import Opener, State, StripeUnit
 
 UNIT = 4096
 LIBRARY = "11111111-2222-3333-4444-555555555555"
+OPENING = Opening("A00001L9", 0, Opener("alpha", 7, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT, 1)
 HEADER = {
     "medium": "A00001L9",
     "drive": 0,
@@ -38,6 +40,7 @@ HEADER = {
     "stripe_unit": UNIT,
     "disks": 1,
 }
+ENDING = Ending(State.RELEASED, None, "2026-01-31T09:31:00.000000Z", 0, 0, UNIT + 10)
 RELEASE = {
     "state": "released",
     "error": None,
@@ -53,8 +56,8 @@ def disk(tmp_path: Path) -> LocalDisk:
     return LocalDisk(0, tmp_path, LIBRARY)
 
 
-def member_of(disk: LocalDisk, session: int, **header: Any) -> LocalMember:
-    return disk.member(session, UNIT, HEADER | header)
+def member_of(disk: LocalDisk, session: int) -> LocalMember:
+    return disk.member(session, UNIT, OPENING)
 
 
 def put(member: LocalMember, unit: int, slot: int, data: bytes, start: int = 0, generation: int = 0) -> StripeUnit:
@@ -95,7 +98,7 @@ def test_only_the_owner_may_look(disk: LocalDisk) -> None:
 def test_a_session_that_writes_nothing_has_no_member_file(disk: LocalDisk) -> None:
     member = member_of(disk, 1)
     member.sync()
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert os.listdir(disk.path) == []
 
 
@@ -161,7 +164,7 @@ def test_finish_gives_back_what_was_allocated_and_not_used(disk: LocalDisk) -> N
         member.allocate(slot)
     assert path_of(disk, 1).stat().st_size == slot_offset(4, UNIT)
     row = put(member, 0, 0, b"x" * 10)
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert path_of(disk, 1).stat().st_size == slot_offset(0, UNIT) + BLOCK + 10
     assert disk.read(row, UNIT) == b"x" * 10
 
@@ -179,16 +182,16 @@ def test_the_header_says_who_wrote_and_how_it_ended(disk: LocalDisk) -> None:
     put(member, 0, 0, b"x")
     identity = {"library": LIBRARY, "disk": 0, "session": 1}
     assert format_reader.header(path_of(disk, 1)) == identity | HEADER
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert format_reader.header(path_of(disk, 1)) == identity | HEADER | RELEASE
 
 
 def test_finish_twice_is_finish_once(disk: LocalDisk) -> None:
     member = member_of(disk, 1)
     put(member, 0, 0, b"x")
-    member.finish(RELEASE)
+    member.finish(ENDING)
     content = path_of(disk, 1).read_bytes()
-    member.finish(RELEASE | {"state": "failed"})
+    member.finish(replace(ENDING, state=State.FAILED))
     assert path_of(disk, 1).read_bytes() == content
 
 
@@ -198,10 +201,10 @@ def test_no_descriptor_is_left_open(disk: LocalDisk) -> None:
     row = put(member, 0, 0, b"x" * 10)
     member.sync()
     disk.read(row, UNIT)
-    member.finish(RELEASE)
+    member.finish(ENDING)
     again = disk.reopen(1, UNIT, 1)
     assert again is not None
-    again.finish(RELEASE)
+    again.finish(ENDING)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -214,7 +217,7 @@ def test_a_reopened_member_is_cut_behind_the_slots_that_count(disk: LocalDisk) -
     del member
     again = disk.reopen(1, UNIT, 2)
     assert again is not None
-    again.finish(RELEASE | {"state": "recovered"})
+    again.finish(replace(ENDING, state=State.RECOVERED))
     assert path_of(disk, 1).stat().st_size == slot_offset(2, UNIT)
     assert [disk.read(row, UNIT)[:1] for row in rows[:2]] == [b"\0", b"\1"]
     header = format_reader.header(path_of(disk, 1))
@@ -240,7 +243,7 @@ def test_the_books_can_be_closed_twice(disk: LocalDisk) -> None:
     for state in ("recovered", "released", "failed"):
         again = disk.reopen(1, UNIT, 1)
         assert again is not None
-        again.finish(RELEASE | {"state": state})
+        again.finish(replace(ENDING, state=State(state)))
         header = format_reader.header(path_of(disk, 1))
         assert header is not None
         assert header["state"] == state
@@ -256,7 +259,7 @@ def test_a_member_whose_header_is_damaged_is_reopened_all_the_same(disk: LocalDi
         file.write(bytes(BLOCK))
     again = disk.reopen(1, UNIT, 1)
     assert again is not None
-    again.finish(RELEASE)
+    again.finish(ENDING)
     assert disk.read(row, UNIT) == b"x" * 10
 
 
@@ -435,7 +438,7 @@ def test_a_full_disk_is_enospc_and_what_was_written_stays(small_disk: Path) -> N
         write_for_ever()
     assert caught.value.errno == errno.ENOSPC
     assert len(rows) > 100
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert [disk.read(row, UNIT)[0] for row in rows] == [row.unit % 256 for row in rows]
 
 
@@ -450,7 +453,7 @@ def test_what_was_allocated_can_be_written_on_a_full_disk(small_disk: Path, fill
     assert caught.value.errno == errno.ENOSPC
     rows = [put(member, unit, unit, b"x" * UNIT) for unit in range(8)]
     member.sync()
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert all(disk.read(row, UNIT) == b"x" * UNIT for row in rows)
 
 
@@ -461,7 +464,7 @@ def test_a_session_that_finds_the_disk_full_leaves_no_file(small_disk: Path, fil
     member = member_of(disk, 2)
     with pytest.raises(DiskError):
         put(member, 0, 0, b"y")
-    member.finish(RELEASE)
+    member.finish(ENDING)
     assert not path_of(disk, 2).exists()
     (small_disk / "filler").unlink()
     put(member_of(disk, 2), 0, 0, b"y")
@@ -515,8 +518,8 @@ def test_a_reader_made_from_the_document_reads_what_was_written(
         content = data.draw(st.binary(min_size=1, max_size=64)).ljust(size, b"%d" % number)[:size]
         session = 998 + number
         acknowledged = write_session(data, disks, session, content)
-        release = RELEASE | {"tape_file": number, "start": start, "bytes": len(acknowledged)}
-        finish_session(disks, session, release)
+        ending = replace(ENDING, tape_file=number, start=start, bytes=len(acknowledged))
+        finish_session(disks, session, ending)
         streams.append(acknowledged)
         start += len(acknowledged)
         assert format_reader.stream([Path(disk.path) for disk in disks], session) == acknowledged
@@ -525,7 +528,7 @@ def test_a_reader_made_from_the_document_reads_what_was_written(
 
 def write_session(data: st.DataObject, disks: list[LocalDisk], session: int, content: bytes) -> bytes:
     """Write the content as one session, and return what of it counts."""
-    members = [disk.member(session, UNIT, HEADER | {"disks": len(disks)}) for disk in disks]
+    members = [disk.member(session, UNIT, replace(OPENING, disks=len(disks))) for disk in disks]
     dealer = RoundRobin(len(disks), data.draw(st.integers(0, len(disks) - 1)))
     units = list(range(-(-len(content) // UNIT)))
     for unit in data.draw(st.permutations(units)):
@@ -540,14 +543,14 @@ def write_session(data: st.DataObject, disks: list[LocalDisk], session: int, con
     return content[: data.draw(st.integers(max(1, len(content) - 10), len(content)))]
 
 
-def finish_session(disks: list[LocalDisk], session: int, release: dict[str, Any]) -> None:
+def finish_session(disks: list[LocalDisk], session: int, ending: Ending) -> None:
     for disk in disks:
         path = path_of(disk, session)
         if path.exists():
             slots = -(-(path.stat().st_size - BLOCK) // (BLOCK + UNIT))
             member = disk.reopen(session, UNIT, slots)
             assert member is not None
-            member.finish(release)
+            member.finish(ending)
 
 
 def test_the_longest_header_fits_into_a_record() -> None:

@@ -6,10 +6,10 @@ calls them in threads of the disk's own executors, a command also in its own.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from vtlfs.disks.contents import Batch, Finding, Listing, Part
-from vtlfs.disks.headers import Header
+from vtlfs.disks.headers import Ending, Header, Opening
 from vtlfs.model import StripeUnit, Watermark
 
 CheckRoom = Callable[[int], None]
@@ -37,8 +37,11 @@ class Member(Protocol):
     def sync(self) -> None:
         """Make durable what `write` has written."""
 
-    def finish(self, release: dict[str, Any] | None) -> None:
-        """Give back what was allocated and not used, add to the header how the session ended, and close."""
+    def finish(self, ending: Ending | None) -> None:
+        """Give back what was allocated and not used, add to the header how the session ended, and close.
+
+        `ending`: None: nobody knows yet.
+        """
 
 
 class Disk(Protocol):
@@ -58,8 +61,8 @@ class Disk(Protocol):
 
     # --- writing and reading ----------------------------------------------------------------------------------------
 
-    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> Member:
-        """Return a new member for the session. It is made by the first `allocate` or `write`."""
+    def member(self, session: int, stripe_unit: int, opening: Opening) -> Member:
+        """Return a new member for the session, with this header. It is made by the first `allocate` or `write`."""
 
     def reopen(self, session: int, stripe_unit: int, slots: int) -> Member | None:
         """Return a session's member after a crash, of which `slots` slots count, to `finish` it; None without one."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.model import Digest, StripeUnit
 
 SESSIONS_PER_GROUP = 1000  # whose member files are listed together: group G has those from G * 1000 on
@@ -85,14 +86,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some stripe units of one session on one disk, by slot. `header`: what the member file's header is to say.
+    """Some stripe units of one session on one disk, by slot. `opening`, `ending`: what the header is to say.
 
     `is_first`: these are the session's first ones on the disk, and the header is to be examined with them.
     """
 
     session: int
     stripe_unit: int
-    header: dict[str, Any]
+    opening: Opening
+    ending: Ending
     units: tuple[StripeUnit, ...]
     is_first: bool
 

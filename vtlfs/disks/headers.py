@@ -1,4 +1,7 @@
-"""What the headers of a session's member files say, checked: nothing that lies on a disk is believed unseen. Pure."""
+"""What the header of a member says: its codec. docs/format.md specifies it. Pure.
+
+Reading checks: nothing that lies on a disk is believed unseen.
+"""
 
 import re
 from collections.abc import Iterable
@@ -19,7 +22,10 @@ _ENDED = (State.RELEASED, State.FAILED, State.RECOVERED)
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a header says from the beginning: who opened what. `disks`: over how many the stream is dealt."""
+    """What a header says from the beginning: who opened what.
+
+    `disks`: over how many the stream is dealt; 0: nobody knows, and it is neither written nor compared.
+    """
 
     medium: str
     drive: int
@@ -31,7 +37,10 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What a header says at the end. `tape_file`, `start` and `bytes` are None where the session left none."""
+    """What a header says at the end. `tape_file`, `start` and `bytes` are None where the session left none.
+
+    `requests`: None: nobody knows, and it is neither written nor compared.
+    """
 
     state: State
     error: str | None
@@ -51,6 +60,37 @@ class Header:
     session: object
     opening: Opening | None
     ending: Ending | None
+
+
+OF_THE_END = frozenset({"state", "error", "released_at", "requests", "tape_file", "start", "bytes"})
+
+
+def document(opening: Opening, ending: Ending | None = None) -> dict[str, Any]:
+    """Return what is written into a header, beside whose it is."""
+    opener = opening.opener
+    said: dict[str, Any] = {
+        "medium": opening.medium,
+        "drive": opening.drive,
+        "host": opener.host,
+        "pid": opener.pid,
+        "uid": opener.uid,
+        "gid": opener.gid,
+        "program": opener.program,
+        "opened_at": opening.opened_at,
+        "stripe_unit": opening.stripe_unit,
+    }
+    if opening.disks:
+        said["disks"] = opening.disks
+    return said if ending is None else said | document_of_end(ending)
+
+
+def document_of_end(ending: Ending) -> dict[str, Any]:
+    """Return what is added to a header when the session ends."""
+    said: dict[str, Any] = {"state": str(ending.state), "error": ending.error, "released_at": ending.released_at}
+    if ending.requests is not None:
+        said["requests"] = ending.requests
+    said["tape_file"] = ending.tape_file
+    return said if ending.tape_file is None else said | {"start": ending.start, "bytes": ending.bytes}
 
 
 def read(header: dict[str, Any]) -> Header:

@@ -1,10 +1,11 @@
 """The place of a disk that is not there, in a library whose other disks are to be read."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from vtlfs.disks.base import Fill
 from vtlfs.disks.contents import Part
+from vtlfs.disks.headers import Opening
 from vtlfs.errors import DiskMissing
 from vtlfs.model import StripeUnit, Watermark
 
@@ -21,7 +22,7 @@ class MissingDisk:
     def _refuse(self) -> NoReturn:
         raise DiskMissing(self.number, self.path)
 
-    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> NoReturn:
+    def member(self, session: int, stripe_unit: int, opening: Opening) -> NoReturn:
         """Raise DiskMissing."""
         self._refuse()
 

@@ -6,10 +6,14 @@ specifies it.
 """
 
 import json
+import re
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 from blake3 import blake3
+
+from vtlfs.model import MAX_SESSION, Digest
 
 BLOCK = 4096
 RECORD = BLOCK // 2
@@ -18,7 +22,51 @@ VERSION = 1
 
 _HEAD = struct.Struct("<8sIIQ8x32s")  # magic, version, length of the JSON, generation, reserved, BLAKE3 of the rest
 MAX_JSON = RECORD - _HEAD.size
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _KEYED = struct.Struct("<IIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a member is: each of its records says so."""
+
+    library: str
+    disk: int
+    session: int
+
+    def document(self) -> dict[str, Any]:
+        """Return what of it is written into each record."""
+        return {"library": self.library, "disk": self.disk, "session": self.session}
+
+    def owns(self, document: dict[str, Any]) -> bool:
+        """Tell whether a header or a record says that it belongs there."""
+        said = tuple(document.get(key) for key in ("library", "disk", "session"))
+        return said == (self.library, self.disk, self.session)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """What a record says of a stripe unit, beside whose it is: `bytes` bytes of it are there, or were once."""
+
+    unit: int
+    bytes: int
+    blake3: Digest
+
+    def document(self) -> dict[str, Any]:
+        """Return what of it is written."""
+        return {"unit": self.unit, "bytes": self.bytes, "blake3": self.blake3.hex()}
+
+    @classmethod
+    def read(cls, document: dict[str, Any], stripe_unit: int) -> "UnitRecord | None":
+        """Return what a record says; None where that can't be."""
+        unit, size, digest = (document.get(key) for key in ("unit", "bytes", "blake3"))
+        if type(unit) is not int or not 0 <= unit < MAX_SESSION:
+            return None
+        if type(size) is not int or not 0 < size <= stripe_unit:
+            return None
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            return None
+        return cls(unit, size, bytes.fromhex(digest))
 
 
 def slot_offset(slot: int, stripe_unit: int) -> int:

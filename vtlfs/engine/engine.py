@@ -17,6 +17,7 @@ from typing import TypeVar
 import trio
 
 from vtlfs.disks.base import Disk
+from vtlfs.disks.headers import Opening
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import heap, live, recover
@@ -106,24 +107,13 @@ class Engine:
             self._by_drive[drive] -= 1
             self._admission.leave()
             raise
-        header = {
-            "medium": barcode,
-            "drive": drive,
-            "host": opener.host,
-            "pid": opener.pid,
-            "uid": opener.uid,
-            "gid": opener.gid,
-            "program": opener.program,
-            "opened_at": at,
-            "stripe_unit": stripe_unit,
-            "disks": len(self.pool),
-        }
+        opening = Opening(barcode, drive, opener, at, stripe_unit, len(self.pool))
         session = WriteSession(
             number,
             barcode,
             stripe_unit,
             RoundRobin(len(self.pool), self._first_disk()),
-            header,
+            opening,
             self._context,
             limited=medium.capacity is not None,
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
+from vtlfs.disks.headers import Ending
 from vtlfs.engine.library import LIVE, MOUNTS, Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
@@ -124,20 +125,14 @@ def trim(session: Session, start: int | None, slots: dict[int, int], disks: Sequ
 
     May block. `slots`: the recorded slots on each disk. What fails is logged: it costs space, not data.
     """
-    release = {
-        "state": str(session.state),
-        "error": session.error,
-        "released_at": session.released_at,
-        "requests": session.requests,
-        "tape_file": session.tape_file,
-    }
-    if session.tape_file is not None:
-        release |= {"start": start, "bytes": session.bytes}
+    assert session.released_at is not None  # it has ended
+    size = None if session.tape_file is None else session.bytes
+    ending = Ending(session.state, session.error, session.released_at, session.tape_file, start, size, session.requests)
     for disk in disks:
         try:
             member = disk.reopen(session.id, session.stripe_unit, slots.get(disk.number, 0))
             if member is not None:
-                member.finish(release)
+                member.finish(ending)
         except (VtlfsError, ValueError) as error:
             log.warning("session %d: trimming its member file: %s", session.id, error)
 

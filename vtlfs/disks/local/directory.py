@@ -12,6 +12,7 @@ from pathlib import Path
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.behind import WriteBehind
 from vtlfs.disks.local.opening import NotAFile, read_small
+from vtlfs.disks.records import Owner
 from vtlfs.errors import DiskError, LibraryError
 
 DURABLE_DIRECTORIES = 8  # that a disk remembers; more than there are with new streams at the same time
@@ -30,6 +31,10 @@ class Directory:
         # The latest directories whose names this process has made durable. To forget one costs a sync; to keep all,
         # memory: each is small, and lies among the objects of the thousand sessions of its time.
         self.durable: tuple[str, ...] = ()
+
+    def owner(self, session: int) -> Owner:
+        """Return whose a session's member file on this disk is."""
+        return Owner(self.library, self.number, session)
 
     def check_label(self) -> None:
         """Raise OSError where the disk's label is not there."""

@@ -12,14 +12,13 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from blake3 import blake3
 
 from vtlfs.disks import headers, records
 from vtlfs.disks.base import Fill
 from vtlfs.disks.contents import Batch, Finding, Listing, Part
-from vtlfs.disks.headers import Header
+from vtlfs.disks.headers import Header, Opening
 from vtlfs.disks.local import copies, inventory, marks
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.examine import Examiner
@@ -68,12 +67,12 @@ class LocalDisk(Directory):
                 path.unlink(missing_ok=True)
                 reached("trial.removed")
 
-    def member(self, session: int, stripe_unit: int, header: dict[str, Any]) -> "LocalMember":
+    def member(self, session: int, stripe_unit: int, opening: Opening) -> LocalMember:
         """Return a new member file for the session, not yet made."""
-        identity = {"library": self.library, "disk": self.number, "session": session}
-        return LocalMember(self, session, stripe_unit, identity | header)
+        header = self.owner(session).document() | headers.document(opening)
+        return LocalMember(self, session, stripe_unit, header)
 
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> "LocalMember | None":
+    def reopen(self, session: int, stripe_unit: int, slots: int) -> LocalMember | None:
         """Return a session's member file after a crash, of which `slots` slots count; None without one.
 
         A file that says that it is another one is left alone, and so is one that says nothing and has another name too.
@@ -82,7 +81,7 @@ class LocalDisk(Directory):
             try:
                 with opened(self.root, session, os.O_RDWR) as found:
                     header = records.decode(os.pread(found, BLOCK, 0))
-                    is_other = not self._is_of(session, header[0]) if header else os.fstat(found).st_nlink > 1
+                    is_other = not self.owner(session).owns(header[0]) if header else os.fstat(found).st_nlink > 1
                     if is_other:
                         raise OSError(errno.EINVAL, "another file is in the place of a member file")
                     descriptor = os.dup(found)
@@ -93,10 +92,6 @@ class LocalDisk(Directory):
         member = LocalMember(self, session, stripe_unit, header[0] if header else {})
         member.adopt(descriptor, slots, header[1] + 1 if header else 0)
         return member
-
-    def _is_of(self, session: int, header: dict[str, Any]) -> bool:
-        said = tuple(header.get(key) for key in ("library", "disk", "session"))
-        return said == (self.library, self.number, session)
 
     def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
         """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""

@@ -17,11 +17,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from vtlfs.disks import records
+from vtlfs.disks import headers, records
 from vtlfs.disks.contents import NO_ENDING, Finding, Kind, Part
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import GONE, NotAFile, opened
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK, Owner, UnitRecord, slot_offset
 from vtlfs.model import MIB, StripeUnit
 
 CHUNK = 2 * MIB  # that are read with one call
@@ -57,7 +57,7 @@ class Examiner:
     def _examine(self, part: Part, buffer: "_Buffer") -> list[Finding]:
         try:
             with _unbuffered(self._disk.root, part.session) as descriptor:
-                member = _Member(descriptor, part, self._disk.library, self._disk.number, buffer)
+                member = _Member(descriptor, part, self._disk.owner(part.session), buffer)
                 return list(member.findings())
         except NotAFile as error:
             return _of_all(part, Kind.REPLACED, str(error))
@@ -108,10 +108,10 @@ class _Buffer:
 class _Member:
     """One open member file, of which a part is examined."""
 
-    def __init__(self, descriptor: int, part: Part, library: str, disk: int, buffer: _Buffer) -> None:
+    def __init__(self, descriptor: int, part: Part, owner: Owner, buffer: _Buffer) -> None:
         self._descriptor = descriptor
         self._part = part
-        self._identity = {"library": library, "disk": disk, "session": part.session}
+        self._owner = owner
         self._buffer = buffer
         self._belongs: tuple[Kind, str] | None = None  # what is known of a whole file that is not the right one
 
@@ -130,8 +130,9 @@ class _Member:
     def _header_is_wrong(self, header: dict[str, Any] | None) -> str | None:
         if header is None:
             return "its header is damaged"
-        for key, wanted in (self._identity | self._part.header).items():
-            if key not in header and key in _OF_THE_END:
+        right = self._owner.document() | headers.document(self._part.opening, self._part.ending)
+        for key, wanted in right.items():
+            if key not in header and key in headers.OF_THE_END:
                 return NO_ENDING
             if (said := _text(header.get(key))) != wanted:
                 return f"its header says {key} {said!r} where the tracking database has {wanted!r}"
@@ -139,9 +140,9 @@ class _Member:
 
     def _elsewhere(self, said: dict[str, Any]) -> tuple[Kind, str] | None:
         """Return where a header or record says that it belongs, None if that is here."""
-        if said.get("library") != self._identity["library"]:
+        if said.get("library") != self._owner.library:
             return Kind.FOREIGN, f"what lies there belongs to library {said.get('library')}"
-        if (said.get("session"), said.get("disk")) != (self._identity["session"], self._identity["disk"]):
+        if (said.get("session"), said.get("disk")) != (self._owner.session, self._owner.disk):
             return Kind.SWAPPED, f"what lies there belongs to session {said.get('session')} on disk {said.get('disk')}"
         return None
 
@@ -207,7 +208,7 @@ class _Member:
     def _record_is_wrong(self, unit: StripeUnit, record: dict[str, Any] | None) -> str | None:
         if record is None:
             return "its record is damaged"
-        wanted = self._identity | {"unit": unit.unit, "bytes": unit.bytes, "blake3": unit.blake3.hex()}
+        wanted = self._owner.document() | UnitRecord(unit.unit, unit.bytes, unit.blake3).document()
         if type(record.get("bytes")) is int and record["bytes"] > unit.bytes:
             # It grew after it was recorded, and a crash came before that was, so it was never acknowledged.
             del wanted["bytes"], wanted["blake3"]
@@ -215,9 +216,6 @@ class _Member:
             if record.get(key) != value:
                 return f"its record says {key} {record.get(key)!r} where the tracking database has {value!r}"
         return None
-
-
-_OF_THE_END = frozenset({"state", "error", "released_at", "tape_file", "start", "bytes"})
 
 
 def _describes(record: dict[str, Any], data: memoryview) -> bool:

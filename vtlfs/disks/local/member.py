@@ -9,12 +9,13 @@ from typing import Any
 
 from blake3 import blake3
 
-from vtlfs.disks import records
+from vtlfs.disks import headers, records
 from vtlfs.disks.durable import check_synced, sync_directory
+from vtlfs.disks.headers import Ending
 from vtlfs.disks.local import behind
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK, UnitRecord, slot_offset
 from vtlfs.failpoints import reached
 from vtlfs.model import GIB, StripeUnit
 
@@ -26,12 +27,13 @@ class LocalMember:
     """A member file that is being written."""
 
     def __init__(self, disk: Directory, session: int, stripe_unit: int, header: dict[str, Any]) -> None:
+        """`header`: what the file's header says, or is to say, whose it is included."""
         self._disk = disk
         self._path = member_path(Path(disk.path), session)
         self._session = session
         self._stripe_unit = stripe_unit
         self._header = header
-        self._identity = {key: header.get(key) for key in ("library", "disk", "session")}
+        self._owner = disk.owner(session).document()
         self._descriptor: int | None = None
         self._watching: int | None = None  # a descriptor of its own, see `behind.drop`
         self._generation = 1  # of the header, for `finish`
@@ -61,8 +63,7 @@ class LocalMember:
         for piece in pieces:
             hasher.update(piece)
         digest, size = hasher.digest(), sum(len(piece) for piece in pieces)
-        place = {"unit": unit, "bytes": size, "blake3": digest.hex()}
-        record = records.encode(self._identity | place, generation)
+        record = records.encode(self._owner | UnitRecord(unit, size, digest).document(), generation)
         offset = slot_offset(slot, self._stripe_unit)
         with self._disk.errors():
             descriptor = self._open()
@@ -108,7 +109,7 @@ class LocalMember:
                 self._new_entries = entries
                 raise
 
-    def finish(self, release: dict[str, Any] | None) -> None:
+    def finish(self, ending: Ending | None) -> None:
         """Cut off what does not count, add to the header how the session ended, and close.
 
         The header is not synced: the tracking database has it, and the kernel writes it within its half minute.
@@ -122,8 +123,9 @@ class LocalMember:
                 if self._allocated > self._used:
                     os.ftruncate(descriptor, self._used)
                     reached("member.cut")
-                if release is not None and not release.items() <= self._header.items():
-                    record = records.encode(self._header | release, self._generation)
+                said = {} if ending is None else headers.document_of_end(ending)
+                if not said.items() <= self._header.items():
+                    record = records.encode(self._header | said, self._generation)
                     _write_all(descriptor, [record], records.place(self._generation))
                     reached("member.finished")
         finally:

@@ -16,14 +16,13 @@ from typing import Any
 from vtlfs.disks import records
 from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Record
 from vtlfs.disks.local.opening import SESSIONS
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK, Owner, UnitRecord, slot_offset
 from vtlfs.model import KIB, MAX_SESSION, MIB
 
 BATCH_RECORDS = 2000
 
 _DIRECTORY = re.compile(r"[0-9]{6,18}")
 _MEMBER = re.compile(r"([0-9]{12,21})\.member")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Scan:
@@ -109,7 +108,7 @@ class Scan:
                 return
             found = records.decode(os.pread(descriptor, BLOCK, 0))
             header = found[0] if found else None
-            if header is not None and not self._is_ours(header, session):
+            if header is not None and not self._owner(session).owns(header):
                 self._batch.ignored.append(f"{where}: belongs to something else")
                 return
             if header is None and os.fstat(descriptor).st_size <= BLOCK:
@@ -149,18 +148,11 @@ class Scan:
                 yield self._take()
 
     def _record(self, document: dict[str, Any], session: int, slot: int, stripe_unit: int) -> Record | None:
-        unit, size, digest = (document.get(key) for key in ("unit", "bytes", "blake3"))
-        if not self._is_ours(document, session) or type(unit) is not int or not 0 <= unit < MAX_SESSION:
-            return None
-        if type(size) is not int or not 0 < size <= stripe_unit:
-            return None
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            return None
-        return Record(session, unit, slot, bytes.fromhex(digest), size)
+        said = UnitRecord.read(document, stripe_unit) if self._owner(session).owns(document) else None
+        return None if said is None else Record(session, said.unit, slot, said.blake3, said.bytes)
 
-    def _is_ours(self, document: dict[str, Any], session: int) -> bool:
-        said = tuple(document.get(key) for key in ("library", "disk", "session"))
-        return said == (self._library, self.number, session)
+    def _owner(self, session: int) -> Owner:
+        return Owner(self._library, self.number, session)
 
     def _take(self) -> Batch:
         batch, self._batch = self._batch, Batch(self.number)

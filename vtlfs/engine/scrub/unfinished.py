@@ -13,12 +13,13 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Finding, Part
 from vtlfs.disks.executor import DiskExecutor
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import Session, TapeFile
+from vtlfs.model import Opener, Session, TapeFile
 
 MOST = 1000  # that are kept at a time
 LOOK_SECONDS = 0.2
@@ -60,7 +61,7 @@ class Unfinished:
                     continue
                 lives = recover.is_alive(self._library.path, session.mount)  # asked before the header is, as the next
                 owed = recover.owes_headers(self._library.path, session.mount)
-                part = Part(session.id, session.stripe_unit, header_of(file, session), (), is_first=True)
+                part = Part(session.id, session.stripe_unit, *header_of(file, session), (), is_first=True)
                 findings = await lane.run(disk.examine, part)
                 is_unfinished = any(one.is_unfinished for one in findings)
                 if is_unfinished and lives and trio.current_time() < self._until:
@@ -71,22 +72,10 @@ class Unfinished:
             await trio.sleep(LOOK_SECONDS)
 
 
-def header_of(file: TapeFile, session: Session) -> dict[str, object]:
+def header_of(file: TapeFile, session: Session) -> tuple[Opening, Ending]:
     """Return what the headers of a session's member files are to say."""
-    return {
-        "medium": session.medium,
-        "drive": session.drive,
-        "host": session.host,
-        "pid": session.pid,
-        "uid": session.uid,
-        "gid": session.gid,
-        "program": session.program,
-        "opened_at": session.opened_at,
-        "stripe_unit": session.stripe_unit,
-        "state": str(session.state),
-        "error": session.error,
-        "released_at": session.released_at,
-        "tape_file": session.tape_file,
-        "start": file.start,
-        "bytes": file.bytes,
-    }
+    assert session.released_at is not None  # it has a tape file
+    opener = Opener(session.host, session.pid, session.uid, session.gid, session.program)
+    opening = Opening(session.medium, session.drive, opener, session.opened_at, session.stripe_unit, 0)
+    end = (session.state, session.error, session.released_at, session.tape_file, file.start, file.bytes)
+    return opening, Ending(*end)

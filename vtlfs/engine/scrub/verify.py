@@ -204,7 +204,7 @@ class Verifier:
                 after = -1
             header = header_of(file, session)
             for units in books.stripe_units(self._tracking, disk, session.id, after, most // session.stripe_unit):
-                part = Part(session.id, session.stripe_unit, header, units, after < 0)
+                part = Part(session.id, session.stripe_unit, *header, units, after < 0)
                 yield _Piece(part, file, session)
                 after = max(unit.unit for unit in units)
 

@@ -7,12 +7,12 @@ error is the stream's. How far each unit has come is in `StripeUnits`; disks are
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Any
 
 import outcome
 import trio
 
 from vtlfs.disks.base import Member
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.pool import PooledDisk
 from vtlfs.disks.semaphore import FairSemaphore
 from vtlfs.engine.memory import Account
@@ -38,7 +38,7 @@ class WritePipeline:
     """See the module. One write session has one."""
 
     __slots__ = (
-        *("_failed", "_header", "_outstanding", "_pool", "_session", "_stripe_unit", "_units"),
+        *("_failed", "_opening", "_outstanding", "_pool", "_session", "_stripe_unit", "_units"),
         *("members", "placement"),
     )
 
@@ -47,19 +47,19 @@ class WritePipeline:
         session: int,
         stripe_unit: int,
         dealer: RoundRobin,
-        header: dict[str, Any],
+        opening: Opening,
         context: WriteContext,
         account: Account,
         units: StripeUnits,
         failed: Callable[[BaseException], object],
     ) -> None:
-        """`header` goes into the member files; `account` has what the stream holds in memory.
+        """`opening` goes into the headers; `account` has what the stream holds in memory.
 
         `failed` is called with an error that nothing could be done about.
         """
         self._session = session
         self._stripe_unit = stripe_unit
-        self._header = header
+        self._opening = opening
         self._pool = context.pool
         self._units = units
         self._failed: Callable[[BaseException], object] = failed
@@ -278,12 +278,12 @@ class WritePipeline:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    async def finish(self, release: dict[str, Any]) -> None:
+    async def finish(self, ending: Ending) -> None:
         """Close the member files. What fails here is logged: the data is durable, and the database knows of it.
 
         A disk that hangs closes its own when it answers; nobody waits for that.
         """
-        finished = {disk: self._finish(disk, member, release) for disk, member in self.members.items()}
+        finished = {disk: self._finish(disk, member, ending) for disk, member in self.members.items()}
         with trio.CancelScope(shield=True):
             for disk, event in finished.items():
                 while not event.is_set() and not self._pool[disk].hangs:
@@ -291,7 +291,7 @@ class WritePipeline:
                         await event.wait()
         self._failed = _tell_nobody  # so that session and pipeline do not keep each other alive
 
-    def _finish(self, disk: int, member: Member, release: dict[str, Any]) -> trio.Event:
+    def _finish(self, disk: int, member: Member, ending: Ending) -> trio.Event:
         """Have a member file be closed; return what tells when it is."""
         finished = trio.Event()
 
@@ -302,11 +302,11 @@ class WritePipeline:
                 trace = None if isinstance(failure, DiskError) else failure
                 log.warning("session %d: closing its member file: %s", self._session, failure, exc_info=trace)
 
-        self._pool[disk].writing.submit(done, member.finish, release)
+        self._pool[disk].writing.submit(done, member.finish, ending)
         return finished
 
     def member(self, disk: int) -> Member:
         """Return the stream's member file on a disk, which is made when the first bytes go there."""
         if disk not in self.members:
-            self.members[disk] = self._pool[disk].disk.member(self._session, self._stripe_unit, self._header)
+            self.members[disk] = self._pool[disk].disk.member(self._session, self._stripe_unit, self._opening)
         return self.members[disk]

@@ -10,9 +10,9 @@ belongs to, that a unit is full (it leaves `_units` in the same step), and what 
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from vtlfs import blame
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.memory import WRITER_BYTES
 from vtlfs.engine.stripe import Piece, RoundRobin, cut
 from vtlfs.engine.writing.buffer import StripeBuffer
@@ -54,15 +54,15 @@ class WriteSession:
         barcode: str,
         stripe_unit: int,
         dealer: RoundRobin,
-        header: dict[str, Any],
+        opening: Opening,
         context: WriteContext,
         *,
         limited: bool,
     ) -> None:
-        """`header` goes into the member files; `limited`: the medium has a capacity."""
+        """`opening` goes into the headers; `limited`: the medium has a capacity."""
         self.number = number
         self.barcode = barcode
-        self.drive = int(header.get("drive", 0))
+        self.drive = opening.drive
         self.length = 0  # end of the last byte that came
         self.requests = 0
         self._stripe_unit = stripe_unit
@@ -73,7 +73,7 @@ class WriteSession:
         self.account = context.memory.open(WRITER_BYTES, self)
         keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
         units = StripeUnits(stripe_unit, context.dirty if keeps else None)
-        pipeline = WritePipeline(number, stripe_unit, dealer, header, context, self.account, units, self._fail)
+        pipeline = WritePipeline(number, stripe_unit, dealer, opening, context, self.account, units, self._fail)
         self._units = units
         self._pipeline = pipeline
         self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._fail)
@@ -363,11 +363,10 @@ class WriteSession:
 
     async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
         """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
-        release: dict[str, Any] = {"state": str(state), "error": error, "released_at": at, "requests": self.requests}
-        release["tape_file"] = None
+        number = start = size = None
         if tape_file is not None:
-            release |= {"tape_file": tape_file.number, "start": tape_file.start, "bytes": tape_file.bytes}
-        await self._pipeline.finish(release)
+            number, start, size = tape_file.number, tape_file.start, tape_file.bytes
+        await self._pipeline.finish(Ending(state, error, at, number, start, size, self.requests))
         self._units.clear()
         self.account.close()
         self._context.dirty.leave(self)
