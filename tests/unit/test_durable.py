@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtlfs.disks.durable import sync_directory, write_file
+from vtlfs.durable import sync_directory, write_file
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from vtlfs.disks.durable import sync_directory
+from vtlfs.durable import sync_directory
 from vtlfs.errors import UsageError, VtlfsError
 
 STANDARD_OUTPUT = "standard output"

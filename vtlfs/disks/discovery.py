@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
-from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.label import Label
+from vtlfs.durable import sync_directory
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord

@@ -17,9 +17,9 @@ from vtlfs.disks import discovery
 from vtlfs.disks import marks as high_water
 from vtlfs.disks.base import Disk
 from vtlfs.disks.discovery import discover
-from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
+from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine.tracking import currency, database
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import CatalogueBehind, LibraryError, UsageError

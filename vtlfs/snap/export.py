@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from vtlfs.disks.durable import sync_directory
+from vtlfs.durable import sync_directory
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.schema import WRITE_COMMAND

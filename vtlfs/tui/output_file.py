@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vtlfs.disks.durable import sync_directory
+from vtlfs.durable import sync_directory
 from vtlfs.engine.library import Library
 from vtlfs.errors import VtlfsError
 

@@ -12,7 +12,7 @@ from shlex import quote
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.disks.durable import sync_directory, write_file
+from vtlfs.durable import sync_directory, write_file
 from vtlfs.errors import UsageError, VtlfsError
 
 MARK = b"#!/bin/sh\n# Written by `vtlfs install`"  # how each of our scripts begins

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vtlfs.disks.durable import sync_directory, write_file
 from vtlfs.disks.headers import MAX_DISKS
 from vtlfs.disks.local.opening import NotAFile, read_small
+from vtlfs.durable import sync_directory, write_file
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 

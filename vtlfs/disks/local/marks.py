@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vtlfs.disks import records
-from vtlfs.disks.durable import sync_directory
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.records import BLOCK
+from vtlfs.durable import sync_directory
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 from vtlfs.model import MAX_SIZE, Watermark

@@ -10,12 +10,12 @@ from typing import Any
 from blake3 import blake3
 
 from vtlfs.disks import headers, records
-from vtlfs.disks.durable import check_synced, sync_directory
 from vtlfs.disks.headers import Ending
 from vtlfs.disks.local import behind
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
 from vtlfs.disks.records import BLOCK, UnitRecord, slot_offset
+from vtlfs.durable import check_synced, sync_directory
 from vtlfs.failpoints import reached
 from vtlfs.model import GIB, StripeUnit
 

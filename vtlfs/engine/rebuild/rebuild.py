@@ -19,7 +19,7 @@ from vtlfs.disks import marks
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Batch
 from vtlfs.disks.discovery import Discovery
-from vtlfs.disks.durable import sync_directory, write_file
+from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.rebuild import preconditions, seed

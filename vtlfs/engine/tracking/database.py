@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vtlfs import blame
-from vtlfs.disks.durable import check_synced
+from vtlfs.durable import check_synced
 from vtlfs.engine.tracking.connection import Connection, check_files, check_tables, set_journal, translated, unusable
 from vtlfs.engine.tracking.migrations import has_table
 from vtlfs.engine.tracking.rows import (

@@ -1,6 +1,6 @@
 """Durable or not: whether a sync can be believed, and small files of which a power cut leaves the old or the new one.
 
-Those are written as temporary file, fsync, rename, fsync.
+Those are written as temporary file, fsync, rename, fsync. Any thread may call what is here, and it may block.
 """
 
 import os
