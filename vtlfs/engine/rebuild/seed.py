@@ -132,6 +132,8 @@ _REFUSED = (VtlfsError, OSError, UnicodeDecodeError)  # the last: of a damaged t
 def _why(error: BaseException, temporary: Path) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, DiskError):  # the place is told already
+        return error.reason
     return str(error).removeprefix(f"{temporary}: ")
 
 
