@@ -21,7 +21,7 @@ from vtlfs.disks import headers, records
 from vtlfs.disks.contents import NO_ENDING, Finding, Kind, Part
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import GONE, NotAFile, opened
-from vtlfs.disks.records import BLOCK, Owner, UnitRecord, slot_offset
+from vtlfs.disks.records import BLOCK, Owner, slot_offset
 from vtlfs.model import MIB, StripeUnit
 
 CHUNK = 2 * MIB  # that are read with one call
@@ -208,7 +208,7 @@ class _Member:
     def _record_is_wrong(self, unit: StripeUnit, record: dict[str, Any] | None) -> str | None:
         if record is None:
             return "its record is damaged"
-        wanted = self._owner.document() | UnitRecord(unit.unit, unit.bytes, unit.blake3).document()
+        wanted = self._owner.document() | records.unit_document(unit.unit, unit.bytes, unit.blake3)
         if type(record.get("bytes")) is int and record["bytes"] > unit.bytes:
             # It grew after it was recorded, and a crash came before that was, so it was never acknowledged.
             del wanted["bytes"], wanted["blake3"]

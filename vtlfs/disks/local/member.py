@@ -14,7 +14,7 @@ from vtlfs.disks.headers import Ending
 from vtlfs.disks.local import behind
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
-from vtlfs.disks.records import BLOCK, UnitRecord, slot_offset
+from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.durable import check_synced, sync_directory
 from vtlfs.failpoints import reached
 from vtlfs.model import GIB, StripeUnit
@@ -63,7 +63,7 @@ class LocalMember:
         for piece in pieces:
             hasher.update(piece)
         digest, size = hasher.digest(), sum(len(piece) for piece in pieces)
-        record = records.encode(self._owner | UnitRecord(unit, size, digest).document(), generation)
+        record = records.encode(self._owner | records.unit_document(unit, size, digest), generation)
         offset = slot_offset(slot, self._stripe_unit)
         with self._disk.errors():
             descriptor = self._open()
