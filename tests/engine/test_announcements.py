@@ -145,7 +145,9 @@ async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, mon
                     nursery.start_soon(rig.engine.release_writer, session)
                     nursery.start_soon(see, other.engine, 10)
                     await until(lambda: looks, "the look-up waits")
-                    await until(lambda: not rig.engine._context.closing.has(going_on._recording), "a close() that is long ago")
+                    await until(
+                        lambda: not rig.engine._context.closing.has(going_on._recording), "a close() that is long ago"
+                    )
             await rig.engine.release_writer(going_on)
 
 

@@ -15,10 +15,11 @@ import pytest
 from scripted import make_library
 
 from vtlfs import failpoints
-from vtlfs.disks.local import LocalDisk
+from vtlfs.disks.headers import Opening
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.tracking.database import Watermark
 from vtlfs.errors import DiskError, TrackingError
-from vtlfs.model import MIB
+from vtlfs.model import MIB, Opener
 
 
 @pytest.fixture(params=["ext4", "xfs"])
@@ -54,7 +55,8 @@ def shut_down_at(device: Path) -> Iterator[Callable[[str], None]]:
 
 
 def test_a_sync_during_which_the_disk_was_shut_down_is_not_believed(device: Path, shut_down_at: Callable[[str], None]):
-    member = LocalDisk(0, device, "11111111-2222-3333-4444-555555555555").member(1, 4096, {})
+    opening = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", 4096, 2)
+    member = LocalDisk(0, device, "11111111-2222-3333-4444-555555555555").member(1, 4096, opening)
     member.write(0, 0, [memoryview(b"first")], 0, 0)
     member.sync()
     member.write(1, 1, [memoryview(b"second")], 0, 0)
