@@ -136,7 +136,7 @@ WITHOUT = {
     "vtlfs/engine/rebuild/found.py": "changes temporary tables",
     "vtlfs/engine/tracking/history.py": "returns SQL, which schema.py runs",
     "vtlfs/engine/rebuild/replay.py": "changes a database that is not in its place yet",
-    "vtlfs/engine/tracking/database.py:_count_commit": "is in a transaction, whose commit has one",
+    "vtlfs/engine/tracking/repositories/library_row.py:count_commit": "is in a transaction, whose commit has one",
     "vtlfs/engine/tracking/files.py:count_copies_on": "changes a database that is not in its place yet",
     "vtlfs/engine/rebuild/candidates.py": "changes a database that is not in its place yet",
     "vtlfs/logs.py": "a log is not promised",

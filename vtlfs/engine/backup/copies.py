@@ -55,10 +55,10 @@ def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> 
     One is due when something has changed since the last, and that was long enough ago by the clock, see `_is_time`.
     `early`: however long ago it was.
     """
-    number, begun_at, again_at, state = tracking.one("SELECT number, begun_at, again_at, state FROM copy")
+    number, begun_at, again_at, state = tracking.sql.one("SELECT number, begun_at, again_at, state FROM copy")
     if not (_is_time(begun_at, at, again_at) or early) or state == (now := _state(tracking)):
         return None
-    tracking.execute(
+    tracking.sql.execute(
         "UPDATE copy SET number = ?, begun_at = ?, again_at = ?, state = ?", number + 1, at, _later(at, every), now
     )
     reached("tracking.copy_claimed")
@@ -67,7 +67,7 @@ def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> 
 
 def is_wanted(tracking: Tracking, at: str) -> bool:
     """Tell whether `claim` is worth a transaction."""
-    begun_at, again_at, state = tracking.one("SELECT begun_at, again_at, state FROM copy")
+    begun_at, again_at, state = tracking.sql.one("SELECT begun_at, again_at, state FROM copy")
     return _is_time(begun_at, at, again_at) and state != _state(tracking)
 
 
@@ -78,9 +78,9 @@ def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:
     counted from the time at which the copy was begun: what the clock says now may be years ahead of that, and when it
     was put right nothing would be copied for years.
     """
-    (begun_at,) = tracking.one("SELECT begun_at FROM copy")
+    (begun_at,) = tracking.sql.one("SELECT begun_at FROM copy")
     if begun_at is not None:
-        tracking.execute(
+        tracking.sql.execute(
             "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
             *(_later(begun_at, (1 + REST) * took), made, number),
         )
@@ -97,7 +97,7 @@ def _is_time(begun_at: str | None, at: str, again_at: str | None) -> bool:
 
 
 def _state(tracking: Tracking) -> str:
-    return json.dumps(tracking.one(_STATE))
+    return json.dumps(tracking.sql.one(_STATE))
 
 
 def _later(at: str, seconds: float) -> str:

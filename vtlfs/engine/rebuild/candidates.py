@@ -30,7 +30,7 @@ class Units:
         What the database had recorded of it is among the candidates. `disks`: over how many it was dealt. Return how
         many bytes it has.
         """
-        execute = self._tracking.execute
+        execute = self._tracking.sql.execute
         execute("DELETE FROM record WHERE session = ? AND trusted", session)
         execute(
             "INSERT INTO record SELECT session, unit, bytes, disk, slot, blake3, 1 FROM main.stripe_unit"
@@ -48,16 +48,16 @@ class Units:
         size, used = 0, set()
         for unit in chosen:
             place = (unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3)
-            self._tracking.execute("INSERT INTO main.stripe_unit VALUES (?, ?, ?, ?, ?, ?)", session, *place)
+            self._tracking.sql.execute("INSERT INTO main.stripe_unit VALUES (?, ?, ?, ?, ?, ?)", session, *place)
             size = unit.unit * stripe_unit + unit.bytes
             used.add(unit.disk)
         known = json.dumps(sorted(used), separators=(",", ":"))
-        self._tracking.execute("UPDATE main.session SET bytes = ?, disks = ? WHERE id = ?", size, known, session)
+        self._tracking.sql.execute("UPDATE main.session SET bytes = ?, disks = ? WHERE id = ?", size, known, session)
         return size
 
     def _chosen(self, session: int, stripe_unit: int, length: int | None) -> Iterator[StripeUnit]:
         """Yield the units of a stream in order, those that are missing left out where its length is known."""
-        rows = self._tracking.execute(
+        rows = self._tracking.sql.execute(
             "SELECT unit, bytes, disk, slot, blake3, trusted FROM record WHERE session = ?"
             " ORDER BY unit, bytes DESC, trusted DESC, disk, slot",
             session,
@@ -126,9 +126,11 @@ class Units:
 
     def _dealt(self, session: int, disks: int) -> "Dealt":
         """Return where units were dealt to of which nothing is left, and slots there that no other unit has."""
-        first = self._tracking.first("SELECT disk - unit FROM record WHERE session = ? LIMIT 1", session)
+        first = self._tracking.sql.first("SELECT disk - unit FROM record WHERE session = ? LIMIT 1", session)
         slots = dict(
-            self._tracking.execute("SELECT disk, max(slot) + 1 FROM record WHERE session = ? GROUP BY disk", session)
+            self._tracking.sql.execute(
+                "SELECT disk, max(slot) + 1 FROM record WHERE session = ? GROUP BY disk", session
+            )
         )
         missing = min(set(range(disks)) - set(self._disks), default=0)
         return Dealt(max(disks, 1), first[0] if first else missing, slots)

@@ -80,11 +80,11 @@ class Found:
         self._tracking = tracking
         self._findings = findings
         for statement in _TABLES.split(";"):
-            tracking.execute(statement)
+            tracking.sql.execute(statement)
 
     def take_in(self, batch: Batch) -> None:
         """Keep what was found on a disk."""
-        disk, add = batch.disk, self._tracking.execute_many
+        disk, add = batch.disk, self._tracking.sql.execute_many
         add("INSERT OR IGNORE INTO present VALUES (?, ?)", ((session, disk) for session in batch.present))
         texts = ((session, disk, None if said is None else json.dumps(said)) for session, said in batch.headers)
         add("INSERT INTO header VALUES (?, ?, ?)", texts)
@@ -95,8 +95,8 @@ class Found:
 
     def merge(self) -> None:
         """Find out what the headers of each session agree on, when all disks were taken in."""
-        rows = self._tracking.execute("SELECT session, disk, document FROM header ORDER BY session, disk")
-        self._tracking.execute_many("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._agreed(rows))
+        rows = self._tracking.sql.execute("SELECT session, disk, document FROM header ORDER BY session, disk")
+        self._tracking.sql.execute_many("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._agreed(rows))
 
     def _agreed(self, rows: Iterable[tuple[int, int, str | None]]) -> Iterator[tuple[object, ...]]:
         for session, group in groupby(rows, key=lambda row: row[0]):
@@ -104,8 +104,8 @@ class Found:
             opening, ending, strangers = headers.agreed((disk, json.loads(text)) for disk, text in texts.items())
             for disk in strangers:
                 self._findings.tell([f"disk {disk}: session {session}: its header is not right; it is left out"])
-                self._tracking.execute("DELETE FROM record WHERE session = ? AND disk = ?", session, disk)
-                self._tracking.execute("DELETE FROM present WHERE session = ? AND disk = ?", session, disk)
+                self._tracking.sql.execute("DELETE FROM record WHERE session = ? AND disk = ?", session, disk)
+                self._tracking.sql.execute("DELETE FROM present WHERE session = ? AND disk = ?", session, disk)
             if opening is None:
                 self._findings.tell([f"session {session}: no disk has a header that says whose it is"])
                 continue
@@ -124,32 +124,32 @@ class Found:
         units = -(-(ending.bytes or 0) // opening.stripe_unit)
         if units <= MAX_UNSEEN:
             return True
-        known = self._tracking.one("SELECT count(DISTINCT unit) FROM record WHERE session = ?", session)[0]
+        known = self._tracking.sql.one("SELECT count(DISTINCT unit) FROM record WHERE session = ?", session)[0]
         return bool(units <= MAX_UNSEEN + 4 * known)
 
     def headless(self) -> list[tuple[int, int, int]]:
         """Return session, disk and stripe unit of member files without a header, where another disk has one."""
-        rows = self._tracking.execute(
+        rows = self._tracking.sql.execute(
             "SELECT session, disk, opening FROM header JOIN found USING (session) WHERE document IS NULL"
         )
         return [(session, disk, opening_of(text).stripe_unit) for session, disk, text in rows.fetchall()]
 
     def most_disks(self) -> int:
         """Return over how many disks the streams were dealt, as far as headers tell; 0 where there are none."""
-        return int(self._tracking.one("SELECT coalesce(max(disks), 0) FROM found")[0])
+        return int(self._tracking.sql.one("SELECT coalesce(max(disks), 0) FROM found")[0])
 
     def leave_out_strangers(self) -> None:
         """Leave out sessions of which the database says something else than their headers do.
 
         Their times are compared as names are: both were written from the same one, whatever clock it came from.
         """
-        strangers = self._tracking.execute(
+        strangers = self._tracking.sql.execute(
             "SELECT session FROM found JOIN main.session ON id = session"
             " WHERE (access, session.medium, session.opened_at) <> ('write', found.medium, found.opened_at)"
         ).fetchall()
         for (session,) in strangers:
             self._findings.tell([f"session {session}: the copy of the tracking database says something else of it"])
-            self._tracking.execute("DELETE FROM found WHERE session = ?", session)
+            self._tracking.sql.execute("DELETE FROM found WHERE session = ?", session)
 
 
 def opening_of(text: str) -> Opening:

@@ -115,8 +115,8 @@ class _Rebuild:
             )
             reached("rebuild.begun")
             with closing(Tracking(self._path, name=TEMPORARY)) as tracking:
-                tracking.execute("PRAGMA journal_mode = OFF")  # what fails is thrown away
-                known = {disk.number: disk for disk in tracking.disks()}
+                tracking.sql.execute("PRAGMA journal_mode = OFF")  # what fails is thrown away
+                known = {disk.number: disk for disk in tracking.disks.all()}
                 self._check_complete(len(known))
                 with tracking.transaction(durable=False):
                     rebuilt = self._replay(tracking, begun)
@@ -179,22 +179,22 @@ class _Rebuild:
         if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
             findings.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
         for number, (path, _) in self._labels.items():
-            tracking.move_disk(number, str(path))
+            tracking.disks.move(number, str(path))
         if self._config:
-            tracking.set_drives(self._config.drives)
+            tracking.drives.ensure(self._config.drives)
         seed.add_disks(tracking, self._records(found.most_disks()))
         Replay(tracking, findings, disks, complete, self._at, self._progress).run()
         findings.tell(*seed.missed(tracking, mark))
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
-        media, *counts = tracking.one("SELECT media, sessions, tape_files, bytes FROM library")
+        media, *counts = tracking.sql.one("SELECT media, sessions, tape_files, bytes FROM library")
         return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, findings, self._without, None,
                        media, *counts)  # fmt: skip
 
     def _mark(self, tracking: Tracking) -> Watermark:
         """Return the highest mark on the disks; without one, how far the base had come."""
         found = marks.read_all(self._there(), self._uuid)
-        return max([tracking.watermark(), *found], key=lambda mark: mark.commits)
+        return max([tracking.library.watermark(), *found], key=lambda mark: mark.commits)
 
     def _scanned(self) -> Iterator[Batch]:
         """Walk over all disks at once, a thread for each, and yield what they find. Raises LibraryError."""
@@ -237,11 +237,11 @@ class _Rebuild:
 
     def _new_config(self, tracking: Tracking) -> Config:
         """Return a configuration as `vtlfs init` makes it, with what is known of this library."""
-        unit = tracking.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
+        unit = tracking.sql.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
         return Config(
             self._uuid,
-            tuple(Path(disk.path) for disk in tracking.disks()),
-            max(configuration.NEW_DRIVES, len(tracking.drives())),
+            tuple(Path(disk.path) for disk in tracking.disks.all()),
+            max(configuration.NEW_DRIVES, len(tracking.drives.all())),
             unit[0] if unit else MIB,
             snapshot_every=configuration.NEW_EVERY,
             snapshot_keep=configuration.NEW_KEEP,
@@ -281,7 +281,7 @@ class _Rebuild:
     def _raise_marks(self, library: Library) -> None:
         """Have the disks know that the new database is the newest: it is durable, and so are the marks then."""
         with closing(library.tracking(read_only=True)) as tracking:
-            progress = tracking.watermark()
+            progress = tracking.library.watermark()
         marks.MarkChildren(self._there(), self._uuid).advance(progress)
 
     def _finish_headers(self, library: Library, findings: Findings) -> None:
@@ -297,8 +297,8 @@ class _Rebuild:
                 numbers = {session.id for session in findings.recovered}.union(findings.unfinished)
                 for mount in recover.left_locks(tracking, self._path):
                     ordinal = recover.finished_up_to(self._path, mount)
-                    numbers.update(session.id for session in tracking.unfinished_sessions_of(mount, ordinal))
-                for session in map(tracking.session, sorted(numbers)):
+                    numbers.update(session.id for session in tracking.sessions.unfinished_of(mount, ordinal))
+                for session in map(tracking.sessions.get, sorted(numbers)):
                     whole = dict.fromkeys(self._disks, WHOLE_FILE)
                     recover.trim(session, recover.start_of(tracking, session), whole, [*self._disks.values()])
                 with tracking.transaction():

@@ -108,7 +108,7 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
 
 def _check_age(library: Library, tracking: Tracking, seen: list[Watermark], report: Report) -> None:
     """Compare the database with the disks' high-water marks, and look at its file."""
-    if (lacks := currency.lacking(tracking.watermark(), seen)) is not None:
+    if (lacks := currency.lacking(tracking.library.watermark(), seen)) is not None:
         report.add("behind", f"{FILE_NAME} is older than the disks: it lacks {lacks}", _REBUILD)
     if (problem := soundness.cut_short(library.path)) is not None:
         report.add("cut short", f"{FILE_NAME}: {problem}", _REBUILD)
@@ -151,8 +151,8 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
     """Look for mounts that died, and for locks that nobody needs."""
     dead = {mount.id for mount in recover.dead_mounts(tracking, library.path)}
     # One that has just ended in order had said so before it gave up its lock.
-    for mount in (mount for mount in tracking.mounts() if mount.id in dead):
-        left = len(tracking.open_sessions_of(mount.id))
+    for mount in (mount for mount in tracking.mounts.live() if mount.id in dead):
+        left = len(tracking.sessions.open_of(mount.id))
         problem = f"mount {mount.id} (pid {mount.pid}) died and left {left} sessions open"
         report.add("died", problem, "`vtlfs recover` or the next mount closes their books", damage=False)
     for number in recover.left_locks(tracking, library.path):
@@ -165,7 +165,7 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
 
 def _labelled(library: Library, tracking: Tracking, report: Report) -> list[_Disk]:
     """Return the disks that are where they should be."""
-    known = {disk.number: disk.uuid for disk in tracking.disks()}
+    known = {disk.number: disk.uuid for disk in tracking.disks.all()}
     found: dict[int, _Disk] = {}
     for path in library.config.disks:
         try:

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vtlfs.engine.scrub.defects import Severity
-from vtlfs.engine.tracking.database import SESSION, Tracking
-from vtlfs.engine.tracking.rows import number_of, session_of
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.rows import SESSION, number_of, session_of
 from vtlfs.errors import LibraryError, TrackingError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Session, StripeUnit, TapeFile, check_barcode
@@ -98,13 +98,13 @@ def alone(library: Path) -> Iterator[None]:
 def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
     """Start a verification of some media, or of all if none is named. Raises NoSuchMedium."""
     for barcode in media:
-        tracking.medium(barcode)
+        tracking.media.get(barcode)
     # Not what the library counts: no tape file that is there may be left out, were the counter wrong.
-    last = number_of(tracking.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")[0], "ordinal")
+    last = number_of(tracking.sql.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")[0], "ordinal")
     begun = Verification(None, at, None, sorted(set(media)) or None, last)
     try:
         with tracking.transaction(durable=False):
-            cursor = tracking.execute(
+            cursor = tracking.sql.execute(
                 "INSERT INTO verification (started_at, media, last) VALUES (?, ?, ?)",
                 *(at, begun.media and json.dumps(begun.media), last),
             )
@@ -117,7 +117,7 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
 
 def resume(tracking: Tracking) -> Verification:
     """Return the last verification, to go on with it. Raises UsageError where it has come to its end."""
-    row = tracking.first(f"SELECT {_COLUMNS} FROM verification ORDER BY id DESC LIMIT 1")
+    row = tracking.sql.first(f"SELECT {_COLUMNS} FROM verification ORDER BY id DESC LIMIT 1")
     found = None if row is None else _verification(row)
     if found is None or found.ended_at is not None:
         raise UsageError("no verification was interrupted; leave --resume out to begin one")
@@ -126,7 +126,7 @@ def resume(tracking: Tracking) -> Verification:
 
 def last_of_all(tracking: Tracking) -> Verification | None:
     """Return the last verification of all media that has come to its end."""
-    row = tracking.first(
+    row = tracking.sql.first(
         f"SELECT {_COLUMNS} FROM verification WHERE media IS NULL AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1"
     )
     return None if row is None else _verification(row)
@@ -138,7 +138,7 @@ def save(tracking: Tracking, verification: Verification) -> None:
         return
     counts = verification.harms
     with tracking.transaction(durable=verification.ended_at is not None):
-        tracking.execute(
+        tracking.sql.execute(
             "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
             " unreadable = ?, undescribed = ? WHERE id = ?",
             *(verification.ended_at, json.dumps(verification.progress), json.dumps(verification.unfinished)),
@@ -152,7 +152,7 @@ def save(tracking: Tracking, verification: Verification) -> None:
 def extent(tracking: Tracking, verification: Verification) -> tuple[int, int, int]:
     """Return how many media with tape files, tape files and bytes are to be verified."""
     where, values = _wanted(verification)
-    row = tracking.one(
+    row = tracking.sql.one(
         f"SELECT count(DISTINCT medium), count(*), coalesce(sum(bytes), 0) FROM tape_file WHERE {where}", *values
     )
     return row[0], row[1], row[2]
@@ -161,7 +161,7 @@ def extent(tracking: Tracking, verification: Verification) -> tuple[int, int, in
 def unlisted(tracking: Tracking, verification: Verification) -> list[tuple[str, int, int]]:
     """Return the media whose length is not that of their tape files, the length, and that of the tape files."""
     among, values = _among(verification, "barcode")
-    return tracking.execute(
+    return tracking.sql.execute(
         "SELECT barcode, medium.bytes, coalesce(listed, 0) FROM medium LEFT JOIN"
         " (SELECT medium, sum(bytes) AS listed FROM tape_file GROUP BY medium) AS files ON files.medium = barcode"
         f" WHERE medium.bytes <> coalesce(listed, 0) AND {among} ORDER BY barcode",
@@ -172,7 +172,7 @@ def unlisted(tracking: Tracking, verification: Verification) -> list[tuple[str, 
 def left_out(tracking: Tracking, verification: Verification) -> tuple[int, list[LeftOut]]:
     """Return how many streams are not verified, and the first of them: those that are open, or came too late."""
     among, values = _among(verification, "medium")
-    rows = tracking.execute(
+    rows = tracking.sql.execute(
         "SELECT count(*) OVER (), session, medium, tape_file FROM"
         " (SELECT id AS session, medium, NULL AS tape_file FROM session WHERE state = 'open' AND access = 'write'"
         f" AND {among} UNION ALL SELECT session, medium, number FROM tape_file WHERE ordinal > ? AND {among})"
@@ -186,7 +186,7 @@ def tape_files(tracking: Tracking, verification: Verification, session: int) -> 
     """Yield what is to be verified in the order of the sessions, from this one on."""
     where, values = _wanted(verification)
     while True:
-        rows = tracking.execute(
+        rows = tracking.sql.execute(
             f"SELECT tape_file.medium, number, start, tape_file.bytes, {_SESSION}"
             " FROM tape_file CROSS JOIN session ON session.id = tape_file.session"
             f" WHERE tape_file.session >= ? AND {where} ORDER BY tape_file.session LIMIT ?",
@@ -209,7 +209,7 @@ def stripe_units(
 ) -> Iterator[tuple[StripeUnit, ...]]:
     """Yield a session's stripe units on a disk behind number `after`, in groups of `size`, or of 1; each by slot."""
     size = max(1, min(size, UNITS_AT_ONCE))
-    while units := tracking.stripe_units_on(disk, session, after, UNITS_AT_ONCE):
+    while units := tracking.stripe_units.on_disk(disk, session, after, UNITS_AT_ONCE):
         for start in range(0, len(units), size):
             yield tuple(sorted(units[start : start + size], key=lambda unit: unit.slot))
         if len(units) < UNITS_AT_ONCE:
@@ -219,7 +219,7 @@ def stripe_units(
 
 def mapped(tracking: Tracking, session: Session) -> int:
     """Return of how many bytes of a session's stream the database knows the place, on disks that the session has."""
-    row = tracking.one(
+    row = tracking.sql.one(
         "SELECT coalesce(sum(bytes), 0) FROM stripe_unit WHERE session = ?"
         " AND disk IN (SELECT value FROM json_each(?))",
         *(session.id, json.dumps(session.disks)),

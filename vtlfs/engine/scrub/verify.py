@@ -115,7 +115,7 @@ class Verifier:
                 found[number] = Examiner(LocalDisk(number, path, uuid), uuid)
             except LibraryError as error:
                 lost[str(path)] = str(error)
-        for record in self._tracking.disks():
+        for record in self._tracking.disks.all():
             if record.number not in found:
                 path_of_old = record.path if record.path in lost else next(iter(lost), record.path)
                 why = lost.pop(path_of_old, "no path in library.toml leads to it")
