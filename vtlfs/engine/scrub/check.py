@@ -95,7 +95,8 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
         _check_age(library, tracking, seen, report)
         if not _check_database(library, tracking, report, lambda part: progress(part / 2)):
             return report
-        report.sessions, report.tape_files = invariants.counters(tracking)
+        counted = tracking.library.counters()
+        report.sessions, report.tape_files = counted.sessions, counted.tape_files
         _check_mounts(library, tracking, report)
         disks = _labelled(library, tracking, report)
         report.disks = len(disks)
@@ -187,16 +188,16 @@ def _labelled(library: Library, tracking: Tracking, report: Report) -> list[_Dis
 
 def _check_files(tracking: Tracking, disks: list[_Disk], report: Report, progress: Callable[[float], object]) -> None:
     """Compare the member files with what is recorded of them, a directory of each disk at a time."""
-    groups = invariants.groups(tracking, SESSIONS_PER_DIRECTORY)
+    groups = tracking.sessions.groups(SESSIONS_PER_DIRECTORY)
     groups = groups.union(*(_groups(disk, report) for disk in disks))
     with ThreadPoolExecutor(max(1, len(disks))) as pool:
         for done, group in enumerate(sorted(groups), 1):
             first = group * SESSIONS_PER_DIRECTORY
             end = first + SESSIONS_PER_DIRECTORY - 1
-            lengths = invariants.lengths(tracking, first, end, BLOCK)
+            lengths = tracking.stripe_units.member_lengths(first, end, BLOCK)
             listings = list(pool.map(lambda disk, group=group: _members(disk, group), disks))
-            known = invariants.known(tracking, first, end)
-            given = invariants.next_session(tracking)
+            known = tracking.sessions.known(first, end)
+            given = tracking.library.next_session()
             for disk, listing in zip(disks, listings, strict=True):
                 if isinstance(listing, OSError):
                     _unreadable(disk, listing, report)

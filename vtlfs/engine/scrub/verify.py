@@ -129,7 +129,7 @@ class Verifier:
             for medium, size, listed in books.unlisted(self._tracking, self._books):
                 self._note(unlisted(medium, size, listed))
         for file, session in books.tape_files(self._tracking, self._books, begin):
-            known = books.mapped(self._tracking, session)
+            known = self._tracking.stripe_units.mapped_bytes(session)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
             self._books.progress[MAP] = (session.id + 1, 0)

@@ -24,6 +24,7 @@ from vtlfs.engine.tracking.repositories.mounts import Mounts
 from vtlfs.engine.tracking.repositories.sessions import Sessions
 from vtlfs.engine.tracking.repositories.stripe_units import StripeUnits
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
+from vtlfs.engine.tracking.repositories.verifications import Verifications
 from vtlfs.engine.tracking.schema import migrations
 from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
 from vtlfs.engine.tracking.statements import Statements
@@ -80,6 +81,7 @@ class Tracking:
         self.sessions = Sessions(self.sql)
         self.tape_files = TapeFiles(self.sql, self.media)
         self.stripe_units = StripeUnits(self.sql)
+        self.verifications = Verifications(self.sql)
         self._durable = True
         self._log: int | None = None  # a descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None

@@ -192,6 +192,14 @@ class Sessions(Repository):
             *(mount, ordinal),
         )
 
+    def known(self, first: int, last: int) -> set[int]:
+        """Return which of the sessions `first` to `last` are recorded."""
+        return {row[0] for row in self._sql.execute("SELECT id FROM session WHERE id BETWEEN ? AND ?", first, last)}
+
+    def groups(self, size: int) -> set[int]:
+        """Return the groups of `size` identifiers of which a session is recorded: identifiers divided by `size`."""
+        return {row[0] for row in self._sql.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
+
     def has_concurrent_writers(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
         return bool(

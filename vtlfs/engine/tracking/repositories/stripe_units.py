@@ -1,8 +1,10 @@
 """Stripe units: where each piece of a session's stream lies, and its BLAKE3."""
 
+import json
+
 from vtlfs.engine.tracking.rows import STRIPE_UNIT, stripe_unit_of
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import StripeUnit
+from vtlfs.model import Session, StripeUnit
 
 
 class StripeUnits(Repository):
@@ -29,3 +31,27 @@ class StripeUnits(Repository):
         return dict(
             self._sql.execute("SELECT disk, max(slot) + 1 FROM stripe_unit WHERE session = ? GROUP BY disk", session)
         )
+
+    def mapped_bytes(self, session: Session) -> int:
+        """Return of how many bytes of a session's stream the place is recorded, on disks that the session has."""
+        row = self._sql.one(
+            "SELECT coalesce(sum(bytes), 0) FROM stripe_unit WHERE session = ?"
+            " AND disk IN (SELECT value FROM json_each(?))",
+            *(session.id, json.dumps(session.disks)),
+        )
+        return int(row[0])
+
+    def member_lengths(self, first: int, last: int, block: int) -> dict[int, dict[int, int]]:
+        """Return for each disk the least length of the member files of sessions `first` to `last`, by session.
+
+        `block`: the size of the header and of each record.
+        """
+        found: dict[int, dict[int, int]] = {}
+        rows = self._sql.execute(
+            "SELECT session, disk, max(slot * (stripe_unit + ?1) + 2 * ?1 + stripe_unit.bytes) FROM stripe_unit"
+            " JOIN session ON id = session WHERE session BETWEEN ?2 AND ?3 GROUP BY session, disk",
+            *(block, first, last),
+        )
+        for session, disk, length in rows:
+            found.setdefault(disk, {})[session] = length
+        return found
