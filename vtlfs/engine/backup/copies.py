@@ -8,7 +8,6 @@ when it is whole and durable.
 """
 
 import errno
-import json
 import os
 import re
 import stat
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from vtlfs.engine.tracking import files
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
+from vtlfs.engine.tracking.repositories.copies import LastCopy
 from vtlfs.errors import DiskError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB
@@ -30,15 +30,6 @@ REST = 20  # times as long as a copy took, no other is begun
 
 _NAME = re.compile(r"[0-9]{12,18}\.db")
 _TEMPORARY = re.compile(r"\.[0-9]{12,18}\.db\.tmp(-journal)?")
-
-# What tells one state of the library from another. That somebody mounts it is no change, as it is none for a snapshot.
-_STATE = """
-    SELECT epoch, media, sessions, tape_files, bytes,
-           (SELECT count(*) || ' ' || total(id) FROM snapshot),
-           (SELECT count(*) || ' ' || total(id) || ' ' || total(bytes) FROM session WHERE state = 'open'),
-           (SELECT group_concat(number || ' ' || coalesce(loaded || ' ' || loaded_at, '')) FROM drive)
-    FROM library
-"""
 
 
 def path_of(disk: Path, number: int) -> Path:
@@ -55,20 +46,17 @@ def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> 
     One is due when something has changed since the last, and that was long enough ago by the clock, see `_is_time`.
     `early`: however long ago it was.
     """
-    number, begun_at, again_at, state = tracking.sql.one("SELECT number, begun_at, again_at, state FROM copy")
-    if not (_is_time(begun_at, at, again_at) or early) or state == (now := _state(tracking)):
+    last = tracking.copies.last()
+    if not (_is_time(last, at) or early) or last.state == (now := tracking.copies.library_state()):
         return None
-    tracking.sql.execute(
-        "UPDATE copy SET number = ?, begun_at = ?, again_at = ?, state = ?", number + 1, at, _later(at, every), now
-    )
-    reached("tracking.copy_claimed")
-    return int(number) + 1
+    tracking.copies.begin(last.number + 1, at, _later(at, every), now)
+    return last.number + 1
 
 
 def is_wanted(tracking: Tracking, at: str) -> bool:
     """Tell whether `claim` is worth a transaction."""
-    begun_at, again_at, state = tracking.sql.one("SELECT begun_at, again_at, state FROM copy")
-    return _is_time(begun_at, at, again_at) and state != _state(tracking)
+    last = tracking.copies.last()
+    return _is_time(last, at) and last.state != tracking.copies.library_state()
 
 
 def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:
@@ -78,26 +66,18 @@ def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:
     counted from the time at which the copy was begun: what the clock says now may be years ahead of that, and when it
     was put right nothing would be copied for years.
     """
-    (begun_at,) = tracking.sql.one("SELECT begun_at FROM copy")
+    begun_at = tracking.copies.last().begun_at
     if begun_at is not None:
-        tracking.sql.execute(
-            "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
-            *(_later(begun_at, (1 + REST) * took), made, number),
-        )
-    reached("tracking.copy_noted")
+        tracking.copies.end(number, _later(begun_at, (1 + REST) * took), made=made)
 
 
-def _is_time(begun_at: str | None, at: str, again_at: str | None) -> bool:
+def _is_time(last: LastCopy, at: str) -> bool:
     """Tell whether a copy may be begun at the time `at`: after the wait since the last one, or before that began.
 
     A clock that jumps does little harm. Ahead of the wait, or behind the last beginning, one copy comes too early; to
     within the wait, the next one comes by that much later, and never by more than the wait is long.
     """
-    return begun_at is None or again_at is None or not begun_at <= at < again_at
-
-
-def _state(tracking: Tracking) -> str:
-    return json.dumps(tracking.sql.one(_STATE))
+    return last.begun_at is None or last.again_at is None or not last.begun_at <= at < last.again_at
 
 
 def _later(at: str, seconds: float) -> str:

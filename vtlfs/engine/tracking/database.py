@@ -16,6 +16,7 @@ from vtlfs import blame
 from vtlfs.disks.durable import check_synced
 from vtlfs.engine.tracking.connection import Connection, check_files, check_tables, set_journal, translated, unusable
 from vtlfs.engine.tracking.migrations import has_table
+from vtlfs.engine.tracking.repositories.copies import Copies
 from vtlfs.engine.tracking.repositories.disks import Disks
 from vtlfs.engine.tracking.repositories.drives import Drives
 from vtlfs.engine.tracking.repositories.library_row import LibraryRow
@@ -82,6 +83,7 @@ class Tracking:
         self.tape_files = TapeFiles(self.sql, self.media)
         self.stripe_units = StripeUnits(self.sql)
         self.verifications = Verifications(self.sql)
+        self.copies = Copies(self.sql)
         self._durable = True
         self._log: int | None = None  # a descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None
