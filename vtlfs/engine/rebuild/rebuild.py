@@ -24,7 +24,6 @@ from vtlfs.disks.scan import Batch, Scan
 from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.rebuild import preconditions, seed
-from vtlfs.engine.rebuild.candidates import UNKNOWN
 from vtlfs.engine.rebuild.found import Findings, Found
 from vtlfs.engine.rebuild.replay import Progress, Replay
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
@@ -35,6 +34,7 @@ from vtlfs.model import MIB, DiskRecord, Watermark
 
 TEMPORARY = f".{FILE_NAME}.rebuild"
 QUEUED_BATCHES = 16
+SPARE_COMMITS = 1000  # that are left out, for those that a disk which is not there may know of
 WHOLE_FILE = 1 << 32  # slots: more than any member file has
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class _Rebuild:
             )
             reached("rebuild.begun")
             with closing(Tracking(self._path, name=TEMPORARY)) as tracking:
-                tracking.sql.execute("PRAGMA journal_mode = OFF")  # what fails is thrown away
+                tracking.set_journal_mode("OFF")  # what fails is thrown away
                 known = {disk.number: disk for disk in tracking.disks.all()}
                 self._check_complete(len(known))
                 with tracking.transaction(durable=False):
@@ -162,10 +162,10 @@ class _Rebuild:
     def _replay(self, tracking: Tracking, begun: seed.Begun) -> Rebuilt:
         complete = not self._without
         mark = self._mark(tracking)
-        seed.count_past(tracking, mark)
+        tracking.rebuilding.count_past(mark, SPARE_COMMITS)
         disks: dict[int, Disk] = {**self._disks}
         findings = Findings()
-        found = Found(tracking, findings)
+        found = Found(tracking.scanned, findings)
         findings.tell(begun.refused, begun.notes)
         for batch in self._scanned():
             found.take_in(batch)
@@ -174,7 +174,7 @@ class _Rebuild:
         for session, disk, stripe_unit in found.headless():
             for batch in Scan(disk, self._labels[disk][0], self._uuid).member(session, stripe_unit):
                 found.take_in(batch)
-        self._check_complete(found.most_disks())
+        self._check_complete(most_disks := tracking.scanned.most_disks())
         found.leave_out_strangers()
         if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
             findings.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
@@ -182,14 +182,14 @@ class _Rebuild:
             tracking.disks.move(number, str(path))
         if self._config:
             tracking.drives.ensure(self._config.drives)
-        seed.add_disks(tracking, self._records(found.most_disks()))
+        tracking.rebuilding.add_disks(self._records(most_disks))
         Replay(tracking, findings, disks, complete, self._at, self._progress).run()
         findings.tell(*seed.missed(tracking, mark))
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
-        media, *counts = tracking.sql.one("SELECT media, sessions, tape_files, bytes FROM library")
+        have = tracking.library.counters()
         return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, findings, self._without, None,
-                       media, *counts)  # fmt: skip
+                       have.media, have.sessions, have.tape_files, have.bytes)  # fmt: skip
 
     def _mark(self, tracking: Tracking) -> Watermark:
         """Return the highest mark on the disks; without one, how far the base had come."""
@@ -209,7 +209,7 @@ class _Rebuild:
 
         def walk(number: int, path: Path) -> None:
             try:
-                with closing(EndedSessions(self._path / TEMPORARY, UNKNOWN)) as ended:
+                with closing(EndedSessions(self._path / TEMPORARY)) as ended:
                     for batch in Scan(number, path, self._uuid).walk(ended.among):
                         hand_over(batch)
                         if given_up.is_set():
@@ -237,12 +237,12 @@ class _Rebuild:
 
     def _new_config(self, tracking: Tracking) -> Config:
         """Return a configuration as `vtlfs init` makes it, with what is known of this library."""
-        unit = tracking.sql.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
+        unit = tracking.sessions.last_stripe_unit()
         return Config(
             self._uuid,
             tuple(Path(disk.path) for disk in tracking.disks.all()),
             max(configuration.NEW_DRIVES, len(tracking.drives.all())),
-            unit[0] if unit else MIB,
+            unit or MIB,
             snapshot_every=configuration.NEW_EVERY,
             snapshot_keep=configuration.NEW_KEEP,
         )

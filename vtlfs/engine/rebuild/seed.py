@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtlfs.engine.backup import copies
-from vtlfs.engine.rebuild.candidates import UNKNOWN
 from vtlfs.engine.tracking import database, files, invariants
-from vtlfs.engine.tracking.connection import TABLES, fresh_tables
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.model import DiskRecord, Watermark, check_barcode
@@ -20,7 +18,6 @@ NO_COPY = (
     " that read, mounts and snapshots can't come back"
 )
 NO_DRIVES = 0
-SPARE_COMMITS = 1000  # for those that a disk which is not there may know of
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,31 +156,12 @@ def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
     with closing(Tracking(file.parent, name=file.name)) as copy:
         if copy.library.uuid() != uuid:
             raise LibraryError(f"it is of another library ({copy.library.uuid()})")
-        if copy.sql.execute(TABLES).fetchall() != fresh_tables():
+        if not copy.is_as_made():
             raise LibraryError("its tables are not those of this vtlfs")
-        for (barcode,) in copy.sql.execute("SELECT barcode FROM medium"):
+        for barcode in copy.media.barcodes():
             check_barcode(barcode)
-        made_at, commits = copy.sql.one("SELECT coalesce(begun_at, created_at), commits FROM copy, library")
-        lacks = copy.sql.first("SELECT 1 FROM stripe_unit WHERE blake3 = ? LIMIT 1", UNKNOWN)
-        return str(made_at), int(commits), lacks is None
-
-
-def add_disks(database: Tracking, records: Sequence[DiskRecord]) -> None:
-    """Add the disks that the database does not know, or knows only to be missing."""
-    for disk in records:
-        database.sql.execute(
-            "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE"
-            " SET uuid = excluded.uuid, added_at = excluded.added_at WHERE uuid LIKE 'unknown, of disk %'",
-            *(disk.number, disk.uuid, disk.path, disk.added_at),
-        )
-
-
-def count_past(database: Tracking, mark: Watermark) -> None:
-    """Have the database count on from where the disks know that the library was: no number is given twice."""
-    database.sql.execute(
-        "UPDATE library SET commits = max(commits, ?) + ?, next_session = max(next_session, ?), epoch = max(epoch, ?)",
-        *(mark.commits, SPARE_COMMITS, mark.next_session, mark.epoch),
-    )
+        made_at, commits = copy.copies.age()
+        return made_at, commits, not copy.stripe_units.has_unknown()
 
 
 def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
@@ -204,6 +182,6 @@ def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
 
 def finish(database: Tracking) -> None:
     """Look once more whether all of it fits together, and give it the form that mounts want. Raises LibraryError."""
-    if database.sql.first("PRAGMA foreign_key_check"):
+    if not database.is_consistent():
         raise LibraryError("the rebuilt tracking database does not fit together; nothing was changed")
-    database.sql.execute("PRAGMA journal_mode = WAL")
+    database.set_journal_mode("WAL")

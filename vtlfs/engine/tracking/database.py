@@ -14,7 +14,16 @@ from typing import cast
 
 from vtlfs import blame
 from vtlfs.disks.durable import check_synced
-from vtlfs.engine.tracking.connection import Connection, check_files, check_tables, set_journal, translated, unusable
+from vtlfs.engine.tracking.connection import (
+    TABLES,
+    Connection,
+    check_files,
+    check_tables,
+    fresh_tables,
+    set_journal,
+    translated,
+    unusable,
+)
 from vtlfs.engine.tracking.migrations import has_table
 from vtlfs.engine.tracking.repositories.copies import Copies
 from vtlfs.engine.tracking.repositories.disks import Disks
@@ -22,6 +31,8 @@ from vtlfs.engine.tracking.repositories.drives import Drives
 from vtlfs.engine.tracking.repositories.library_row import LibraryRow
 from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.repositories.mounts import Mounts
+from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
+from vtlfs.engine.tracking.repositories.scanned import Scanned
 from vtlfs.engine.tracking.repositories.sessions import Sessions
 from vtlfs.engine.tracking.repositories.stripe_units import StripeUnits
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
@@ -84,6 +95,8 @@ class Tracking:
         self.stripe_units = StripeUnits(self.sql)
         self.verifications = Verifications(self.sql)
         self.copies = Copies(self.sql)
+        self.scanned = Scanned(self.sql)
+        self.rebuilding = Rebuilding(self.sql)
         self._durable = True
         self._log: int | None = None  # a descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None
@@ -167,6 +180,18 @@ class Tracking:
     def journal_mode(self) -> str:
         """Return how SQLite keeps a transaction whole: `wal` in a library that is in order."""
         return str(self.sql.one("PRAGMA journal_mode")[0])
+
+    def set_journal_mode(self, mode: str) -> None:
+        """Have SQLite keep transactions whole in another way: `WAL`, or `OFF` where what fails is thrown away."""
+        self.sql.execute(f"PRAGMA journal_mode = {mode}")
+
+    def is_as_made(self) -> bool:
+        """Tell whether the tables, indexes and triggers are those that vtlfs makes, and there are no others."""
+        return self.sql.execute(TABLES).fetchall() == fresh_tables()
+
+    def is_consistent(self) -> bool:
+        """Tell whether every row that another one names is there."""
+        return self.sql.first("PRAGMA foreign_key_check") is None
 
     def sync_log(self) -> None:
         """Make durable what earlier transactions have committed without waiting for it. Raises TrackingError."""

@@ -14,6 +14,7 @@ from vtlfs.model import BARCODE, MAX_SESSION, MAX_SIZE, Access, Medium, Session,
 
 MAX_SLOT = 1 << 40
 DIGEST_BYTES = 32
+UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of a stripe unit of which a rebuild has found nothing
 
 MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at"
 SESSION = (

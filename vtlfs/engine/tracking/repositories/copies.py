@@ -33,6 +33,11 @@ class Copies(Repository):
         """Return the copy that was begun last."""
         return LastCopy(*self._sql.one("SELECT number, begun_at, again_at, state FROM copy"))
 
+    def age(self) -> tuple[str, int]:
+        """Return when a copy was begun, or the library made, and how many commits the database has had."""
+        made_at, commits = self._sql.one("SELECT coalesce(begun_at, created_at), commits FROM copy, library")
+        return str(made_at), int(commits)
+
     def library_state(self) -> str:
         """Return what the library is like now, to be compared with the state that a copy has."""
         return json.dumps(self._sql.one(_STATE))

@@ -51,6 +51,10 @@ class Media(Repository):
         """Return the media in the order of their barcodes."""
         return [medium_of(row) for row in self._sql.execute(f"SELECT {MEDIUM} FROM medium ORDER BY barcode")]
 
+    def barcodes(self) -> list[str]:
+        """Return the barcodes of all media, unchecked."""
+        return [row[0] for row in self._sql.execute("SELECT barcode FROM medium")]
+
     def after(self, number: int, limit: int) -> list[Medium]:
         """Return the media that were added after the one with the id `number`, in that order: the first `limit`."""
         rows = self._sql.execute(f"SELECT {MEDIUM} FROM medium WHERE id > ? ORDER BY id LIMIT ?", number, limit)

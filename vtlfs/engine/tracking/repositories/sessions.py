@@ -200,6 +200,11 @@ class Sessions(Repository):
         """Return the groups of `size` identifiers of which a session is recorded: identifiers divided by `size`."""
         return {row[0] for row in self._sql.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
 
+    def last_stripe_unit(self) -> int | None:
+        """Return the size of the stripe units of the last session that writes; None without one."""
+        row = self._sql.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
+        return None if row is None else int(row[0])
+
     def has_concurrent_writers(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
         return bool(

@@ -2,7 +2,7 @@
 
 import json
 
-from vtlfs.engine.tracking.rows import STRIPE_UNIT, stripe_unit_of
+from vtlfs.engine.tracking.rows import STRIPE_UNIT, UNKNOWN_BLAKE3, stripe_unit_of
 from vtlfs.engine.tracking.statements import Repository
 from vtlfs.model import Session, StripeUnit
 
@@ -31,6 +31,10 @@ class StripeUnits(Repository):
         return dict(
             self._sql.execute("SELECT disk, max(slot) + 1 FROM stripe_unit WHERE session = ? GROUP BY disk", session)
         )
+
+    def has_unknown(self) -> bool:
+        """Tell whether there is a stripe unit of which a rebuild has found nothing."""
+        return self._sql.first("SELECT 1 FROM stripe_unit WHERE blake3 = ? LIMIT 1", UNKNOWN_BLAKE3) is not None
 
     def mapped_bytes(self, session: Session) -> int:
         """Return of how many bytes of a session's stream the place is recorded, on disks that the session has."""
