@@ -133,7 +133,7 @@ WITHOUT = {
     "vtlfs/engine/rebuild/seed.py": "changes a database that is not in its place yet",
     "vtlfs/engine/backup/copies.py:fetch": "writes to a file of its caller's",
     "vtlfs/engine/live.py": "live figures mean nothing after a crash",
-    "vtlfs/engine/tracking/history.py": "returns SQL, which schema.py runs",
+    "vtlfs/engine/tracking/history.py": "returns SQL, which schema/steps.py runs",
     "vtlfs/engine/tracking/repositories/rebuilding.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/scanned.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/library_row.py:count_commit": "is in a transaction, whose commit has one",

@@ -16,7 +16,8 @@ from vtlfs.engine.tracking import database as tracking_module
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.history import as_of_sql
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
-from vtlfs.engine.tracking.schema import VERSIONED, migrations
+from vtlfs.engine.tracking.schema.steps import migrations
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import (
     LibraryError,
     MediumFull,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
 from vtlfs.snap import store
 

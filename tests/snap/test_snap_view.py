@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import LibraryError, NoSuchMedium, NoSuchSnapshot, NoSuchTapeFile, UsageError
 from vtlfs.model import Session, Snapshot
 from vtlfs.snap import browse, past, store

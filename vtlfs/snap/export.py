@@ -10,7 +10,7 @@ from pathlib import Path
 from vtlfs.disks.durable import sync_directory
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema import WRITE_COMMAND
+from vtlfs.engine.tracking.schema.tables import WRITE_COMMAND
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 from vtlfs.snap import store

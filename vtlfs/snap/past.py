@@ -7,7 +7,7 @@ is read is the data of the present, for bytes that have once appeared never chan
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import as_of_sql
 from vtlfs.engine.tracking.rows import medium_of
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import NoSuchMedium, NoSuchTapeFile
 from vtlfs.model import Medium, TapeFile
 from vtlfs.snap import store

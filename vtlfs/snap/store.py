@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from time import monotonic, sleep
 
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import NoSuchSnapshot, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Snapshot

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import as_of_sql
-from vtlfs.engine.tracking.schema import VERSIONED, WRITE_COMMAND
+from vtlfs.engine.tracking.schema.tables import VERSIONED, WRITE_COMMAND
 from vtlfs.errors import NoSuchSnapshot
 from vtlfs.snap import store
 

@@ -24,7 +24,6 @@ from vtlfs.engine.tracking.connection import (
     translated,
     unusable,
 )
-from vtlfs.engine.tracking.migrations import has_table
 from vtlfs.engine.tracking.repositories.copies import Copies
 from vtlfs.engine.tracking.repositories.disks import Disks
 from vtlfs.engine.tracking.repositories.drives import Drives
@@ -37,7 +36,8 @@ from vtlfs.engine.tracking.repositories.sessions import Sessions
 from vtlfs.engine.tracking.repositories.stripe_units import StripeUnits
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
 from vtlfs.engine.tracking.repositories.verifications import Verifications
-from vtlfs.engine.tracking.schema import migrations
+from vtlfs.engine.tracking.schema.migrations import has_table
+from vtlfs.engine.tracking.schema.steps import migrations
 from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
 from vtlfs.engine.tracking.statements import Statements
 from vtlfs.errors import LibraryError, TrackingError
