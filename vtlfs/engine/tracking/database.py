@@ -9,8 +9,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from vtlfs import blame
 from vtlfs.disks.durable import check_synced
@@ -30,12 +31,9 @@ from vtlfs.engine.tracking.repositories.drives import Drives
 from vtlfs.engine.tracking.repositories.library_row import LibraryRow
 from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.repositories.mounts import Mounts
-from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
-from vtlfs.engine.tracking.repositories.scanned import Scanned
 from vtlfs.engine.tracking.repositories.sessions import Sessions
 from vtlfs.engine.tracking.repositories.stripe_units import StripeUnits
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
-from vtlfs.engine.tracking.repositories.verifications import Verifications
 from vtlfs.engine.tracking.schema.migrations import has_table
 from vtlfs.engine.tracking.schema.steps import migrations
 from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
@@ -43,6 +41,11 @@ from vtlfs.engine.tracking.statements import Statements
 from vtlfs.errors import LibraryError, TrackingError
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord, Watermark
+
+if TYPE_CHECKING:
+    from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
+    from vtlfs.engine.tracking.repositories.scanned import Scanned
+    from vtlfs.engine.tracking.repositories.verifications import Verifications
 
 FILE_NAME = "tracking.db"
 BUSY_SECONDS = 60.0
@@ -93,14 +96,34 @@ class Tracking:
         self.sessions = Sessions(self.sql)
         self.tape_files = TapeFiles(self.sql, self.media)
         self.stripe_units = StripeUnits(self.sql)
-        self.verifications = Verifications(self.sql)
         self.copies = Copies(self.sql)
-        self.scanned = Scanned(self.sql)
-        self.rebuilding = Rebuilding(self.sql)
         self._durable = True
         self._log: int | None = None  # a descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None
         self.frozen = False
+
+    # Of each of these only one or two commands know, so the others are spared the time to load them.
+
+    @cached_property
+    def verifications(self) -> "Verifications":
+        """The repository of verifications."""
+        from vtlfs.engine.tracking.repositories.verifications import Verifications
+
+        return Verifications(self.sql)
+
+    @cached_property
+    def scanned(self) -> "Scanned":
+        """What a rebuild has found on the disks."""
+        from vtlfs.engine.tracking.repositories.scanned import Scanned
+
+        return Scanned(self.sql)
+
+    @cached_property
+    def rebuilding(self) -> "Rebuilding":
+        """What only a rebuild changes."""
+        from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
+
+        return Rebuilding(self.sql)
 
     def close(self) -> None:
         """Close the connection."""
