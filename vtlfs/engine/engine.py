@@ -73,9 +73,8 @@ class Engine:
         self._admission = Admission(context.pool)
         self._releasing: dict[str, set[trio.Event]] = {}
         self._announcements = Announcements(ELSEWHERE_SECONDS)
-        self._announcements.see(
-            self.tracking.sessions.last_announcement(), trio.current_time()
-        )  # which are of the past
+        of_the_past = self.tracking.sessions.last_announcement()
+        self._announcements.see(of_the_past, trio.current_time())
         self._health = Health(library, mount.id, context, self._writers, self._announcements)
         self._dealt = mount.id  # so that mounts, too, begin with different disks
 
