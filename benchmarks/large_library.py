@@ -58,15 +58,15 @@ def fill(tracking: Tracking, media: int, sessions: int, snapshots: int) -> None:
     begin, step = datetime.now(UTC) - timedelta(days=3 * 365), timedelta(days=3 * 365) / max(1, sessions)
     every = max(1, sessions // max(1, snapshots))
     with tracking.transaction(durable=False):
-        tracking.add_media(barcodes, None, stamp(begin))
-        mount = tracking.add_mount(Mount(0, None, "bench", 1, 0, "/mnt", "", "unmounted", stamp(begin), None))
+        tracking.media.add(barcodes, None, stamp(begin))
+        mount = tracking.mounts.add(Mount(0, None, "bench", 1, 0, "/mnt", "", "unmounted", stamp(begin), None))
     for batch in range(0, sessions, BATCH):
         with tracking.transaction(durable=False):
-            for index, number in enumerate(tracking.lease_sessions(min(BATCH, sessions - batch)), batch):
+            for index, number in enumerate(tracking.library.lease_sessions(min(BATCH, sessions - batch)), batch):
                 at = begin + index * step
                 write(tracking, number, mount, source, barcodes, at)
                 if index >= STREAMS:
-                    tracking.release_session(number - STREAMS, State.RELEASED, None, stamp(at))
+                    tracking.sessions.release(number - STREAMS, State.RELEASED, None, stamp(at))
                 if (index + 1) % every == 0:
                     store.take(tracking, stamp(at), scheduled=True)
 
@@ -77,14 +77,14 @@ def write(
     """Record one session of up to 8 MiB, which is still open."""
     size = source.randrange(1, 8 * MIB)
     opener = Opener(source.choice(HOSTS), source.randrange(1, 1 << 22), 0, 0, source.choice(PROGRAMS))
-    tracking.open_session(
+    tracking.sessions.open(
         number, mount, opener, Access.WRITE, source.randrange(8), source.choice(barcodes), MIB, stamp(at)
     )
     units = [
         StripeUnit(number, unit, (number + unit) % 2, unit // 2, min(MIB, size - unit * MIB), source.randbytes(32))
         for unit in range(-(-size // MIB))
     ]
-    tracking.record_progress(number, units, size, -(-size // 10_240))
+    tracking.sessions.record_progress(number, units, size, -(-size // 10_240))
 
 
 def stamp(moment: datetime) -> str:

@@ -193,7 +193,7 @@ def while_copying(library: Path, path: Path, samples: Samples) -> None:
 
 def _claimed(tracking: Tracking) -> int:
     """Return the number of the copy that was begun last; 0: none since one was made due."""
-    return int(tracking.one("SELECT iif(begun_at IS NULL, 0, number) FROM copy")[0])
+    return int(tracking.sql.one("SELECT iif(begun_at IS NULL, 0, number) FROM copy")[0])
 
 
 def _pause(library: Path, deadline: float) -> None:
@@ -205,23 +205,23 @@ def _pause(library: Path, deadline: float) -> None:
 def prepare(library: Path) -> str:
     """Have the medium that a run writes to; return the barcode of one that has a history where there is one."""
     with closing(Library.open(library).tracking()) as tracking:
-        known = [medium.barcode for medium in tracking.media()]
+        known = [medium.barcode for medium in tracking.media.all()]
         if SCRATCH not in known:
             with tracking.transaction():
-                tracking.add_media([SCRATCH], None, utc_now())
+                tracking.media.add([SCRATCH], None, utc_now())
     return next((barcode for barcode in known if barcode != SCRATCH), SCRATCH)
 
 
 def make_copy_due(library: Path) -> None:
     """Have a copy of the database be due, as in a library that was never mounted."""
     with closing(Library.open(library).tracking()) as tracking, tracking.transaction():
-        tracking.execute("UPDATE copy SET begun_at = NULL, again_at = NULL, state = NULL")
+        tracking.sql.execute("UPDATE copy SET begun_at = NULL, again_at = NULL, state = NULL")
 
 
 def commands(library: Path, barcode: str, rounds: int, samples: Samples) -> None:
     """Time whole commands, in turn, while the library is mounted."""
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
-        middle = max(1, tracking.epoch() // 2)
+        middle = max(1, tracking.library.epoch() // 2)
     commands = {
         "vtlfs --version": ["--version"],
         "status": ["status", library],

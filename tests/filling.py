@@ -24,7 +24,7 @@ def make(root: Path, disks: int = 2, unit: int = UNIT) -> Library:
         path.mkdir()
     library = create(root / "library", paths, drives=1, stripe_unit=unit, at=utc_now())
     with closing(library.tracking()) as tracking, tracking.transaction():
-        tracking.add_media(["T1", "T2", "T3"], None, utc_now())
+        tracking.media.add(["T1", "T2", "T3"], None, utc_now())
     return library
 
 

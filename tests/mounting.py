@@ -143,7 +143,7 @@ class OnDisks:
     def add(self, *barcodes: str, capacity: int | None = None) -> None:
         """Add media, by the program's own function: quicker than the program."""
         with closing(Library.open(self.path).tracking()) as tracking, tracking.transaction():
-            tracking.add_media(expand_barcodes(barcodes), capacity, utc_now())
+            tracking.media.add(expand_barcodes(barcodes), capacity, utc_now())
 
     def listed(self, *options: object) -> list[dict[str, Any]]:
         """Return what `vtlfs sessions --json` lists."""
@@ -153,22 +153,22 @@ class OnDisks:
     def session(self, number: int) -> Session:
         """Return what the tracking database knows of a session."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.session(number)
+            return tracking.sessions.get(number)
 
     def tape_files(self, barcode: str) -> list[TapeFile]:
         """Return what the tracking database knows of a medium's tape files."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.tape_files(barcode)
+            return tracking.tape_files.of(barcode)
 
     def units(self, barcode: str, number: int) -> list[StripeUnit]:
         """Return where the stripe units of a tape file lie."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.stripe_units(tracking.tape_file(barcode, number).session, 0, 1 << 30)
+            return tracking.stripe_units.of(tracking.tape_files.get(barcode, number).session, 0, 1 << 30)
 
     def disk_fault(self, number: int) -> str | None:
         """Return what the tracking database knows to keep a disk from being used."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.disks()[number].fault
+            return tracking.disks.all()[number].fault
 
     def extract(self, barcode: str, number: int | None = None) -> bytes:
         """Return what is extracted, by the program's own function: quicker than the program."""
@@ -227,7 +227,7 @@ class OnDisks:
             assert self.vtlfs(*words) == ""
             log = self.path / LOG
             with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-                pid = next(mount.pid for mount in tracking.mounts() if mount.mountpoint == os.path.realpath(path))
+                pid = next(mount.pid for mount in tracking.mounts.live() if mount.mountpoint == os.path.realpath(path))
             return Mounted(path, pid, log)
         log = self.root / f"mount-{time.monotonic_ns()}.log"
         with open(log, "wb") as output:

@@ -244,7 +244,7 @@ def _serving(library: Path, mountpoint: Path) -> dict[int, int]:
         return {}
     found: dict[int, int] = {}
     try:
-        for mount in tracking.mounts():
+        for mount in tracking.mounts.live():
             if mount.mountpoint == str(mountpoint):
                 with suppress(psutil.Error, OSError):
                     _add_server(found, mount.pid, lock_path(library, mount.id))

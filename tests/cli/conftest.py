@@ -34,13 +34,13 @@ class Shelf:
         self.library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, at=utc_now())
         self.path = str(self.library.path)
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            tracking.add_media(["A00001L9", "A00002L9"], None, utc_now())
+            tracking.media.add(["A00001L9", "A00002L9"], None, utc_now())
 
     def mount(self, host: str | None = None, mountpoint: str = "/mnt/vtl", options: str = "") -> int:
         """Write a mount into the books; nobody serves it."""
         mount = Mount(0, host, MACHINE, 4711, os.getuid(), mountpoint, options, "mounted", utc_now(), None)
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            return tracking.add_mount(mount)
+            return tracking.mounts.add(mount)
 
     def open(
         self,
@@ -56,10 +56,10 @@ class Shelf:
         """Have a session open that has made `data` durable."""
         mount = self.mount() if mount is None else mount
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            session = tracking.lease_sessions(1)[0]
+            session = tracking.library.lease_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
-            tracking.open_session(session, mount, opener, access, drive, barcode, UNIT, utc_now())
-            tracking.record_progress(session, self._stripe(session, data), len(data), 1)
+            tracking.sessions.open(session, mount, opener, access, drive, barcode, UNIT, utc_now())
+            tracking.sessions.record_progress(session, self._stripe(session, data), len(data), 1)
         return session
 
     def write(self, barcode: str, data: bytes, **more: object) -> Session:
@@ -67,8 +67,8 @@ class Shelf:
         session = self.open(barcode, data, **more)  # type: ignore[arg-type]
         with closing(self.library.tracking()) as tracking:
             with tracking.transaction():
-                tracking.release_session(session, State.RELEASED, None, utc_now())
-            return tracking.session(session)
+                tracking.sessions.release(session, State.RELEASED, None, utc_now())
+            return tracking.sessions.get(session)
 
     def _stripe(self, session: int, data: bytes) -> list:
         disks = [LocalDisk(number, path, self.library.config.uuid) for number, path in enumerate(self.disks)]

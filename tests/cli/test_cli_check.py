@@ -215,7 +215,7 @@ def test_strange_names(filled):
 
 def test_file_of_a_session_that_the_database_never_heard_of(filled, shelf):
     with closing(shelf.library.tracking()) as tracking, tracking.transaction():
-        tracking.lease_sessions(100)
+        tracking.library.lease_sessions(100)
     path = member_path(filled.disks[0], 50)
     path.touch(mode=0o600)
     (line,) = found(filled, damaged=False)

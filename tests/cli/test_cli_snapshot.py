@@ -22,7 +22,7 @@ def taken(done, shelf):
     done("snapshot", "take", shelf.path, "--name", "between")
     shelf.write("A00001L9", TWO, host="beta", drive=2)
     with closing(shelf.library.tracking()) as tracking, tracking.transaction():
-        tracking.release_session(opened, State.RELEASED, None, utc_now())
+        tracking.sessions.release(opened, State.RELEASED, None, utc_now())
     return shelf
 
 

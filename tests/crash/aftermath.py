@@ -18,7 +18,7 @@ from vtlfs.engine.library import Library, create
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.rebuild.rebuild import rebuild
 from vtlfs.engine.scrub.check import check
-from vtlfs.engine.tracking.database import SessionFilter
+from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.errors import LibraryError
 from vtlfs.model import Mount, Session, utc_now
 from vtlfs.snap import store
@@ -127,17 +127,19 @@ class Aftermath:
     def check_media(self, library: Library) -> None:
         """Want the media that were added, and what was loaded."""
         with closing(library.tracking(read_only=True)) as tracking:
-            there = {medium.barcode for medium in tracking.media()}
+            there = {medium.barcode for medium in tracking.media.all()}
             assert there >= {barcode for barcodes in self.of("media") for barcode in barcodes}
             for number, barcode in self.of("loaded"):
-                assert tracking.drive(number).loaded == barcode
+                assert tracking.drives.get(number).loaded == barcode
 
     def check_streams(self, library: Library) -> None:
         """Want every stream up to what was acknowledged, and no byte that was not sent."""
         seeds = {session: (barcode, seed) for session, barcode, seed in self.of("opened")}
         with closing(library.tracking(read_only=True)) as tracking:
-            sessions = {session.id: session for session in tracking.sessions(SessionFilter())}
-            kept = [tape_file for medium in tracking.media() for tape_file in tracking.tape_files(medium.barcode)]
+            sessions = {session.id: session for session in tracking.sessions.find(SessionFilter())}
+            kept = [
+                tape_file for medium in tracking.media.all() for tape_file in tracking.tape_files.of(medium.barcode)
+            ]
         for tape_file in kept:
             barcode, seed = seeds[tape_file.session]
             assert tape_file.medium == barcode
@@ -178,7 +180,7 @@ class Aftermath:
         if session.tape_file is None:
             return None
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.tape_file(session.medium, session.tape_file).start
+            return tracking.tape_files.get(session.medium, session.tape_file).start
 
     def check_snapshots(self, library: Library) -> None:
         """Want the snapshots that were taken, whole; and an exported one that is there to be whole."""
@@ -189,8 +191,8 @@ class Aftermath:
         assert not set(taken) & {number for (number,) in self.of("pruned")}
         for number, snapshot in taken.items():
             with closing(open_view(library, number)) as view:
-                media = view.media()
-                files = [one for medium in media for one in view.tape_files(medium.barcode)]
+                media = view.media.all()
+                files = [one for medium in media for one in view.tape_files.of(medium.barcode)]
             assert (len(media), len(files)) == (snapshot.media, snapshot.tape_files)
             assert sum(one.bytes for one in files) == snapshot.bytes
         file = self.root / "then.db"
@@ -218,12 +220,12 @@ class Aftermath:
         if "T1" not in {barcode for barcodes in self.of("media") for barcode in barcodes}:
             return
         async with running(library, a_mount()) as engine:
-            before = engine.tracking.medium("T1").bytes
+            before = engine.tracking.media.get("T1").bytes
             session = await engine.open_writer("T1", 0, scenario.OPENER)
             await session.write(0, b"after" * 2000)
             await session.flush(closing=True)
             await engine.release_writer(session)
-            medium = engine.tracking.medium("T1")
+            medium = engine.tracking.media.get("T1")
             assert medium.bytes == before + 10_000
             reader = engine.medium_reader("T1", medium.bytes)
             assert bytes(await reader.read(before, 10_000)) == b"after" * 2000

@@ -122,8 +122,8 @@ def make_library(root: Path, *, disks: int = 2, unit: int = UNIT) -> Library:
         path.mkdir()
     library = create(root / "library", paths, drives=4, stripe_unit=unit, at=utc_now())
     with closing(library.tracking()) as tracking, tracking.transaction():
-        tracking.add_media(["T1", "T2", "T3", "T4"], None, utc_now())
-        tracking.add_media(["FULL"], 100_000, utc_now())
+        tracking.media.add(["T1", "T2", "T3", "T4"], None, utc_now())
+        tracking.media.add(["FULL"], 100_000, utc_now())
     return library
 
 
@@ -150,21 +150,21 @@ class Rig:
 
     async def read(self, barcode: str, offset: int = 0, size: int | None = None) -> bytes:
         """Return what is on the medium."""
-        end = self.engine.tracking.medium(barcode).bytes
+        end = self.engine.tracking.media.get(barcode).bytes
         wanted = end - offset if size is None else size
         return bytes(await self.engine.medium_reader(barcode, end).read(offset, wanted))
 
     def known(self, session: WriteSession) -> Session:
         """Return what the tracking database knows of a session."""
-        return self.engine.tracking.session(session.number)
+        return self.engine.tracking.sessions.get(session.number)
 
     def units(self, session: WriteSession) -> list[StripeUnit]:
         """Return the recorded stripe units of a session."""
-        return self.engine.tracking.stripe_units(session.number, 0, 1 << 30)
+        return self.engine.tracking.stripe_units.of(session.number, 0, 1 << 30)
 
     def files(self, barcode: str) -> list[TapeFile]:
         """Return the tape files of a medium."""
-        return self.engine.tracking.tape_files(barcode)
+        return self.engine.tracking.tape_files.of(barcode)
 
     def durable(self, session: WriteSession) -> bytes:
         """Return what a power cut would leave of what is recorded of a session."""

@@ -11,7 +11,7 @@ from scripted import OPENER, make_library, rigged, until
 
 from vtlfs import model
 from vtlfs.engine import engine as engine_module
-from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.writing import announcements
 from vtlfs.engine.writing.announcements import GRAIN_SECONDS, Announcements
 from vtlfs.model import State, utc_now
@@ -51,13 +51,13 @@ def test_what_is_kept_is_bounded_however_many_look_ups_there_are() -> None:
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that each statement of a look-up adds to."""
     looks: list[str] = []
-    really = Tracking.medium_and_closing
+    really = Media.get_announced
 
-    def look(tracking: Tracking, barcode: str, mount: int, after: int) -> tuple[model.Medium, int, int | None]:
+    def look(media: Media, barcode: str, mount: int, after: int) -> tuple[model.Medium, int, int | None]:
         looks.append(barcode)
-        return really(tracking, barcode, mount, after)
+        return really(media, barcode, mount, after)
 
-    monkeypatch.setattr(Tracking, "medium_and_closing", look)
+    monkeypatch.setattr(Media, "get_announced", look)
     return looks
 
 
@@ -211,7 +211,7 @@ async def test_a_snapshot_waits_for_a_stream_that_was_closed_whatever_the_clock_
             with closing(library.tracking()) as tracking:
                 began.set()
                 store.wait_visible(tracking)
-                settled.append(tracking.session(session.number).state)
+                settled.append(tracking.sessions.get(session.number).state)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, snapshot)
@@ -231,11 +231,11 @@ def test_a_snapshot_does_not_wait_for_ever_nor_for_what_was_never_closed(
     library = make_library(tmp_path)
     with closing(library.tracking()) as tracking:
         with tracking.transaction():
-            mount = tracking.add_mount(model.Mount(0, None, "m", 1, 0, "/mnt", "", "mounted", utc_now(), None))
-            tracking.open_session(1, mount, OPENER, model.Access.WRITE, 0, "T1", 4096, utc_now())
+            mount = tracking.mounts.add(model.Mount(0, None, "m", 1, 0, "/mnt", "", "mounted", utc_now(), None))
+            tracking.sessions.open(1, mount, OPENER, model.Access.WRITE, 0, "T1", 4096, utc_now())
         store.wait_visible(tracking)
         assert pauses == []
         with tracking.transaction():
-            tracking.announce(1, utc_now())
+            tracking.sessions.announce(1, utc_now())
         store.wait_visible(tracking)
         assert pauses

@@ -160,7 +160,7 @@ class World:
 
     def _done(self) -> tuple[int, int]:
         last = store.last_scheduled(self.tracking)
-        (copy,) = self.tracking.one("SELECT number FROM copy")
+        (copy,) = self.tracking.sql.one("SELECT number FROM copy")
         return (0 if last is None else last.id), copy
 
 
@@ -194,7 +194,7 @@ def test_nothing_is_left_out_nor_put_off_nor_confused(script: list[tuple[str, in
         library = make(Path(root) / "lib")
         world = trio.run(play, library, clock, script)
         with closing(library.tracking(read_only=True)) as tracking:
-            order = [row[0] for row in tracking.execute("SELECT session FROM tape_file ORDER BY ordinal")]
+            order = [row[0] for row in tracking.sql.execute("SELECT session FROM tape_file ORDER BY ordinal")]
             snapshots = store.snapshots(tracking)
         assert order == world.released
         assert [one.id for one in snapshots[-3:]] == list(range(snapshots[-1].id, 0, -1))[:3][::-1]

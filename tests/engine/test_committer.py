@@ -32,7 +32,7 @@ async def recorder(library: Library) -> AsyncIterator[GroupCommitter]:
 
 def barcodes(library: Library) -> list[str]:
     with closing(library.tracking(read_only=True)) as tracking:
-        return [medium.barcode for medium in tracking.media() if medium.barcode.startswith("R")]
+        return [medium.barcode for medium in tracking.media.all() if medium.barcode.startswith("R")]
 
 
 def sqlite_error(code: int) -> sqlite3.OperationalError:
@@ -43,19 +43,19 @@ def sqlite_error(code: int) -> sqlite3.OperationalError:
 
 
 def add(barcode: str):
-    return lambda tracking: tracking.add_media([barcode], None, utc_now())
+    return lambda tracking: tracking.media.add([barcode], None, utc_now())
 
 
 async def test_change_is_committed_when_call_returns(recorder: GroupCommitter, library: Library):
-    assert await recorder.call(lambda tracking: tracking.lease_sessions(5)) == range(1, 6)
+    assert await recorder.call(lambda tracking: tracking.library.lease_sessions(5)) == range(1, 6)
     await recorder.call(add("R1"))
     assert barcodes(library) == ["R1"]
 
 
 async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, library: Library):
     def half(tracking: Tracking) -> None:
-        tracking.add_media(["R2"], None, utc_now())
-        tracking.add_media(["T1"], None, utc_now())
+        tracking.media.add(["R2"], None, utc_now())
+        tracking.media.add(["T1"], None, utc_now())
 
     outcomes: dict[str, BaseException | None] = {}
 
@@ -75,7 +75,7 @@ async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, libr
 
 async def test_error_of_a_change_is_raised_where_it_was_called(recorder: GroupCommitter):
     with pytest.raises(NoSuchMedium):
-        await recorder.call(lambda tracking: tracking.medium("NONE"))
+        await recorder.call(lambda tracking: tracking.media.get("NONE"))
     with pytest.raises(ZeroDivisionError):
         await recorder.call(lambda _: 1 // 0)
     assert await recorder.call(lambda _: 7) == 7
@@ -140,7 +140,7 @@ async def test_failed_commit_is_told_to_everybody_as_what_it_is(
 
 async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(recorder: GroupCommitter, library: Library):
     def lost(tracking: Tracking) -> None:
-        tracking.execute("ROLLBACK")  # as SQLite itself does when it finds no room for its pages, among others
+        tracking.sql.execute("ROLLBACK")  # as SQLite itself does when it finds no room for its pages, among others
         raise TrackingError("database or disk is full", errno.ENOSPC)
 
     outcomes = await told(recorder, [add("R1"), lost, add("R2")])
@@ -159,7 +159,7 @@ async def test_changes_are_made_in_the_order_of_the_calls(recorder: GroupCommitt
 
 
 async def test_failed_post_is_logged(recorder: GroupCommitter, caplog: pytest.LogCaptureFixture):
-    recorder.post(lambda tracking: tracking.medium("NONE"))
+    recorder.post(lambda tracking: tracking.media.get("NONE"))
     await recorder.call(lambda _: None)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "NONE" in caplog.text
@@ -186,7 +186,7 @@ async def test_two_recorders_take_turns(recorder: GroupCommitter, library: Libra
 
     async def lease(one: GroupCommitter) -> None:
         for _ in range(30):
-            leased.append(await one.call(lambda tracking: tracking.lease_sessions(3)))
+            leased.append(await one.call(lambda tracking: tracking.library.lease_sessions(3)))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lease, recorder)

@@ -21,7 +21,7 @@ from vtlfs.engine import recover
 from vtlfs.engine.engine import running
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.extract import extract
-from vtlfs.engine.tracking.database import SessionFilter
+from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.errors import DiskError, NoSuchMedium, NoSuchSession
 from vtlfs.model import Access, Session, utc_now
 
@@ -43,7 +43,7 @@ def stream(seed: int, size: int) -> bytes:
 
 def sessions(library: Library) -> list[Session]:
     with closing(library.tracking(read_only=True)) as tracking:
-        return tracking.sessions(SessionFilter())
+        return tracking.sessions.find(SessionFilter())
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ async def test_readers_do_not_wait_for_the_database(rig: Rig):
         with trio.fail_after(30):
             sessions = [await rig.engine.open_reader("T1", 0, 0, OPENER) for _ in range(800)]
     await rig.engine.open_sessions()
-    assert rig.engine.tracking.open_session_ids() == [session.number for session in sessions]
+    assert rig.engine.tracking.sessions.open_ids() == [session.number for session in sessions]
 
 
 async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library):
@@ -149,7 +149,7 @@ async def test_settle_waits_for_a_release_that_has_begun(rig: Rig):
         nursery.start_soon(rig.engine.release_writer, session)
         await trio.testing.wait_all_tasks_blocked()
         await rig.engine.wait_visible("T1")
-        assert rig.engine.tracking.medium("T1").bytes == 4
+        assert rig.engine.tracking.media.get("T1").bytes == 4
         nursery.start_soon(rig.engine.wait_visible, "T2")
 
 
@@ -182,7 +182,7 @@ async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig)
             nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
             await rig.engine.wait_visible("T1")
-            assert rig.engine.tracking.medium("T1").bytes == 0
+            assert rig.engine.tracking.media.get("T1").bytes == 0
     assert await rig.read("T1") == stream(1, 4 * UNIT)
 
 
@@ -238,7 +238,7 @@ async def test_two_engines_write_one_medium(library: Library):
         whole = b"".join(written[tape_file.session] for tape_file in alpha.files("T1"))
         assert await alpha.read("T1") == whole
         assert await beta.read("T1") == whole
-        assert {mount.host for mount in alpha.engine.tracking.mounts()} == {"alpha", "beta"}
+        assert {mount.host for mount in alpha.engine.tracking.mounts.live()} == {"alpha", "beta"}
     assert [known.state for known in sessions(library)] == ["released"] * 20
 
 
@@ -275,19 +275,19 @@ async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library):
     )
     assert (reading.id, reading.state) == (reader.number, "released")
     with closing(library.tracking(read_only=True)) as tracking:
-        assert tracking.medium("T1").bytes == len(data)
-        assert [mount.state for mount in tracking.mounts(live_only=False)] == ["unmounted"]
+        assert tracking.media.get("T1").bytes == len(data)
+        assert [mount.state for mount in tracking.mounts.all()] == ["unmounted"]
     assert list((library.path / "mounts").iterdir()) == []
 
 
 async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, caplog: pytest.LogCaptureFixture):
     with closing(library.tracking()) as tracking, tracking.transaction():
-        dead = tracking.add_mount(a_mount("dead"))
-        number = tracking.lease_sessions(1)[0]
-        tracking.open_session(number, dead, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
+        dead = tracking.mounts.add(a_mount("dead"))
+        number = tracking.library.lease_sessions(1)[0]
+        tracking.sessions.open(number, dead, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
     async with rigged(library) as rig:
-        assert rig.engine.tracking.session(number).state == "recovered"
-        assert [mount.id for mount in rig.engine.tracking.mounts()] == [rig.engine.mount.id]
+        assert rig.engine.tracking.sessions.get(number).state == "recovered"
+        assert [mount.id for mount in rig.engine.tracking.mounts.live()] == [rig.engine.mount.id]
     assert "died; 1 of its sessions" in caplog.text
 
 
@@ -321,9 +321,9 @@ async def test_recover_keeps_what_is_recorded_and_trims_the_rest(library: Librar
 
 async def test_fault_of_a_disk_that_has_been_mended_meanwhile_is_taken_back(library: Library):
     async with rigged(library) as rig:
-        await rig.engine.change(lambda tracking: tracking.record_fault(1, "Input/output error", utc_now()))
+        await rig.engine.change(lambda tracking: tracking.disks.record_fault(1, "Input/output error", utc_now()))
     async with rigged(library) as rig:
-        await until(lambda: rig.engine.tracking.disks()[1].fault is None, "a look at the disk")
+        await until(lambda: rig.engine.tracking.disks.all()[1].fault is None, "a look at the disk")
 
 
 async def test_engine_does_not_start_on_a_disk_that_fails(library: Library):
@@ -337,4 +337,4 @@ async def test_engine_does_not_start_on_a_disk_that_fails(library: Library):
         async with rigged(library, disks):
             pytest.fail("it started")
     with closing(library.tracking(read_only=True)) as tracking:
-        assert tracking.mounts() == []
+        assert tracking.mounts.live() == []

@@ -8,8 +8,8 @@ import pytest
 from sqlite_utils import Database
 from sqlite_utils import Migrations as MigrationsOfSqliteUtils
 
-from vtlfs.engine.tracking.migrations import Migrations, has_table
-from vtlfs.engine.tracking.schema import migrations
+from vtlfs.engine.tracking.schema.migrations import Migrations, has_table
+from vtlfs.engine.tracking.schema.steps import migrations
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_any_part_of_a_medium_is_what_was_written_there(used_once: Library, size
 
     async def run() -> None:
         async with rigged(used_once) as rig:
-            start = rig.engine.tracking.medium("T1").bytes
+            start = rig.engine.tracking.media.get("T1").bytes
             for data in streams:
                 await rig.write("T1", data, block=10 * UNIT)
             whole, source = b"".join(streams), random.Random(seed)
@@ -161,7 +161,7 @@ async def test_unit_that_the_database_lost_is_damage(rig: Rig):
     data = stream(1, 3 * UNIT)
     session = await rig.write("T1", data)
     with closing(rig.engine.library.tracking()) as tracking, tracking.transaction():
-        tracking.execute("DELETE FROM stripe_unit WHERE session = ? AND unit = 1", session.number)
+        tracking.sql.execute("DELETE FROM stripe_unit WHERE session = ? AND unit = 1", session.number)
     reader = rig.engine.medium_reader("T1", len(data))
     assert bytes(await reader.read(0, UNIT)) == data[:UNIT], "also where the next unit is fetched ahead"
     with pytest.raises(DamagedUnit, match="does not know where it lies"):

@@ -17,6 +17,7 @@ from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.sessions import Sessions
 from vtlfs.engine.writing import recording
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
@@ -25,22 +26,22 @@ from vtlfs.model import Session, State, TapeFile
 
 def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable[[], int]:
     """Have the database refuse a verb so many times; return how to ask how often it was refused."""
-    original, refused = getattr(Tracking, verb), [0]
+    original, refused = getattr(Sessions, verb), [0]
 
-    def refuse(tracking: Tracking, *args: Any, **kwargs: Any) -> Any:
+    def refuse(sessions: Sessions, *args: Any, **kwargs: Any) -> Any:
         if refused[0] < times:
             refused[0] += 1
             raise TrackingError("database is locked")
-        return original(tracking, *args, **kwargs)
+        return original(sessions, *args, **kwargs)
 
-    monkeypatch.setattr(Tracking, verb, refuse)
+    monkeypatch.setattr(Sessions, verb, refuse)
     return lambda: refused[0]
 
 
 def ended(library: Library, session: WriteSession) -> Session:
     """Return what is known of a session when its mount is gone."""
     with closing(library.tracking(read_only=True)) as tracking:
-        return tracking.session(session.number)
+        return tracking.sessions.get(session.number)
 
 
 @asynccontextmanager
@@ -68,7 +69,7 @@ async def test_a_release_that_the_database_refuses_is_tried_again(
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 100)
         await session.flush()
-        refused = refusing(monkeypatch, "release_session", 2)
+        refused = refusing(monkeypatch, "release", 2)
         await rig.engine.release_writer(session)
         await until(lambda: rig.known(session).state == State.RELEASED, "the release")
         assert refused() == 2
@@ -145,7 +146,7 @@ async def test_a_session_that_somebody_else_ended_acknowledges_nothing_more(tmp_
         await session.flush()
         other = rig.engine.library.tracking()
         with other.transaction():
-            other.release_session(session.number, State.RECOVERED, None, "t")
+            other.sessions.release(session.number, State.RECOVERED, None, "t")
         other.close()
         await session.write(10, b"y" * 10)
         with pytest.raises(SessionEnded):
@@ -166,11 +167,11 @@ async def test_a_session_that_somebody_else_ended_reserves_nothing_more(tmp_path
         await session.write(0, b"x" * 10)
         await session.flush()
         with closing(library.tracking()) as other, other.transaction():
-            other.release_session(session.number, State.RECOVERED, None, "t")
+            other.sessions.release(session.number, State.RECOVERED, None, "t")
         with pytest.raises(SessionEnded):
             await session.write(10, b"y" * 50_000)
         await rig.engine.release_writer(session)
-        medium = rig.engine.tracking.medium("FULL")
+        medium = rig.engine.tracking.media.get("FULL")
         assert (medium.bytes, medium.reserved) == (10, 0)
 
 
@@ -258,9 +259,12 @@ async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_
         await running.write(0, b"y" * 10)
         await running.fsync()
     tracking = library.tracking(read_only=True)
-    assert tracking.session(closed.number).state == State.RELEASED
-    assert (tracking.session(running.number).state, tracking.session(running.number).error) == ("failed", "ESHUTDOWN")
-    assert [file.bytes for file in tracking.tape_files("T1")] == [10, 10]
+    assert tracking.sessions.get(closed.number).state == State.RELEASED
+    assert (tracking.sessions.get(running.number).state, tracking.sessions.get(running.number).error) == (
+        "failed",
+        "ESHUTDOWN",
+    )
+    assert [file.bytes for file in tracking.tape_files.of("T1")] == [10, 10]
     tracking.close()
 
 
@@ -339,7 +343,7 @@ async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.engine.release_writer, session)
             await other.engine.wait_visible("T1")
-            assert other.engine.tracking.medium("T1").bytes == 10
+            assert other.engine.tracking.media.get("T1").bytes == 10
 
 
 @pytest.mark.parametrize("syncs", [False, True])
@@ -383,20 +387,22 @@ async def test_only_the_first_fsync_announces_a_close(
     """It is for the program that syncs and closes: that close() need not be announced once more, unless it is late."""
     monkeypatch.setattr(recording, "ANNOUNCED_SECONDS", seconds)
     noted: list[int] = []
-    really = Tracking.announce
+    really = Sessions.announce
 
-    def announce(tracking: Tracking, session: int, at: str) -> None:
+    def announce(sessions: Sessions, session: int, at: str) -> None:
         noted.append(session)
-        really(tracking, session, at)
+        really(sessions, session, at)
 
-    monkeypatch.setattr(Tracking, "announce", announce)
+    monkeypatch.setattr(Sessions, "announce", announce)
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         flushed: list[str] = []
         for data in (b"one", b"two"):
             await session.write(session.length, data)
             await session.fsync()
-            flushed.append(rig.engine.tracking.one("SELECT flushed_at FROM session WHERE id = ?", session.number)[0])
+            flushed.append(
+                rig.engine.tracking.sql.one("SELECT flushed_at FROM session WHERE id = ?", session.number)[0]
+            )
         assert flushed[0] == flushed[1] is not None
         await session.flush(closing=True)
         assert len(noted) == 1 + announced

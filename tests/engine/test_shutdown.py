@@ -17,9 +17,8 @@ from scripted import make_library
 from vtlfs import failpoints
 from vtlfs.disks.headers import Opening
 from vtlfs.disks.local.disk import LocalDisk
-from vtlfs.engine.tracking.database import Watermark
 from vtlfs.errors import DiskError, TrackingError
-from vtlfs.model import MIB, Opener
+from vtlfs.model import MIB, Opener, Watermark
 
 
 @pytest.fixture(params=["ext4", "xfs"])
@@ -73,11 +72,11 @@ def test_a_commit_during_which_the_library_was_shut_down_is_not_believed(
     with closing(library.tracking()) as tracking:
         tracking.on_commit = marks.append
         with tracking.transaction():
-            tracking.set_drives(5)
+            tracking.drives.ensure(5)
         assert len(marks) == 1
         shut_down_at("transaction.committed")
         with pytest.raises(TrackingError, match="Input/output error"), tracking.transaction():
-            tracking.set_drives(6)
+            tracking.drives.ensure(6)
         assert len(marks) == 1
 
 
@@ -87,7 +86,7 @@ def test_a_log_that_was_synced_while_the_library_was_shut_down_is_not_believed(
     """As a mount with sync=none does it."""
     with closing(make_library(device).tracking()) as tracking:
         with tracking.transaction(durable=False):
-            tracking.set_drives(5)
+            tracking.drives.ensure(5)
         tracking.sync_log()
         shut_down_at("log.synced")
         with pytest.raises(TrackingError, match="Input/output error"):

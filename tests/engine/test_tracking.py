@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtlfs.engine.tracking import database as tracking_module
-from vtlfs.engine.tracking.database import FILE_NAME, SessionFilter, Tracking
+from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.history import as_of_sql
-from vtlfs.engine.tracking.schema import VERSIONED, migrations
+from vtlfs.engine.tracking.repositories.sessions import SessionFilter
+from vtlfs.engine.tracking.schema.steps import migrations
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import (
     LibraryError,
     MediumFull,
@@ -48,9 +50,9 @@ def new_tracking(library: Path) -> Tracking:
     tracking_module.create(library, "library-uuid", DISKS, 3, "t0")
     tracking = Tracking(library)
     with tracking.transaction():
-        tracking.add_mount(MOUNT)
-        tracking.add_media(["A1", "A2"], None, "t0")
-        tracking.add_media(["C1"], 100, "t0")
+        tracking.mounts.add(MOUNT)
+        tracking.media.add(["A1", "A2"], None, "t0")
+        tracking.media.add(["C1"], 100, "t0")
     return tracking
 
 
@@ -69,9 +71,9 @@ def open_session(
     tracking: Tracking, medium: str = "A1", *, drive: int = 0, access: Access = Access.WRITE, host: str = "alpha"
 ) -> int:
     with tracking.transaction():
-        number = tracking.lease_sessions(1)[0]
+        number = tracking.library.lease_sessions(1)[0]
         opener = Opener(host, 7, 1000, 100, "tar")
-        tracking.open_session(number, 1, opener, access, drive, medium, UNIT, "t1")
+        tracking.sessions.open(number, 1, opener, access, drive, medium, UNIT, "t1")
     return number
 
 
@@ -84,12 +86,12 @@ def record(tracking: Tracking, session: int, size: int) -> None:
     full, rest = divmod(size, UNIT)
     units = [unit(session, number) for number in range(full)] + ([unit(session, full, rest)] if rest else [])
     with tracking.transaction():
-        tracking.record_progress(session, units, size, size)
+        tracking.sessions.record_progress(session, units, size, size)
 
 
 def release(tracking: Tracking, session: int, at: str = "t2") -> None:
     with tracking.transaction():
-        tracking.release_session(session, State.RELEASED, None, at)
+        tracking.sessions.release(session, State.RELEASED, None, at)
 
 
 def take_snapshot(tracking: Tracking) -> int:
@@ -102,20 +104,20 @@ def take_snapshot(tracking: Tracking) -> int:
 
 def test_an_open_session_is_known(tracking: Tracking) -> None:
     number = open_session(tracking, "A2", drive=1)
-    session = tracking.session(number)
+    session = tracking.sessions.get(number)
     assert (session.id, session.host, session.pid, session.uid, session.gid) == (number, "alpha", 7, 1000, 100)
     assert (session.program, session.access, session.drive, session.medium) == ("tar", Access.WRITE, 1, "A2")
     assert (session.state, session.released_at, session.tape_file, session.disks) == (State.OPEN, None, None, ())
-    assert tracking.open_session_ids() == [number]
+    assert tracking.sessions.open_ids() == [number]
 
 
 def test_a_session_that_wrote_nothing_leaves_no_tape_file(tracking: Tracking) -> None:
     number = open_session(tracking)
     release(tracking, number)
-    session = tracking.session(number)
+    session = tracking.sessions.get(number)
     assert (session.state, session.released_at, session.tape_file) == (State.RELEASED, "t2", None)
-    assert tracking.tape_files("A1") == []
-    assert tracking.medium("A1").written_at is None
+    assert tracking.tape_files.of("A1") == []
+    assert tracking.media.get("A1").written_at is None
 
 
 def test_tape_files_are_numbered_in_the_order_of_release_not_of_opening(tracking: Tracking) -> None:
@@ -124,16 +126,16 @@ def test_tape_files_are_numbered_in_the_order_of_release_not_of_opening(tracking
         record(tracking, session, size)
     for session in (second, third, first):
         release(tracking, session)
-    files = tracking.tape_files("A1")
+    files = tracking.tape_files.of("A1")
     assert [(file.number, file.session, file.start, file.bytes) for file in files] == [
         (0, second, 0, 7),
         (1, third, 7, 10),
         (2, first, 17, 25),
     ]
-    medium = tracking.medium("A1")
+    medium = tracking.media.get("A1")
     assert (medium.bytes, medium.tape_files, medium.written_at) == (42, 3, "t2")
-    assert tracking.session(first).tape_file == 2
-    assert tracking.medium("A2").bytes == 0
+    assert tracking.sessions.get(first).tape_file == 2
+    assert tracking.media.get("A2").bytes == 0
 
 
 def test_a_session_is_released_once(tracking: Tracking) -> None:
@@ -142,11 +144,11 @@ def test_a_session_is_released_once(tracking: Tracking) -> None:
     release(tracking, number, "t2")
     before = list(tracking._connection.iterdump())
     with pytest.raises(SessionEnded), tracking.transaction():
-        tracking.release_session(number, State.RECOVERED, "EIO", "t3")
+        tracking.sessions.release(number, State.RECOVERED, "EIO", "t3")
     with pytest.raises(SessionEnded), tracking.transaction():
-        tracking.record_progress(number, [], 30, 9)
+        tracking.sessions.record_progress(number, [], 30, 9)
     with tracking.transaction():
-        tracking.release_reader(number, State.RECOVERED, "EIO", "t3", 1, 1)
+        tracking.sessions.release_reader(number, State.RECOVERED, "EIO", "t3", 1, 1)
     assert list(tracking._connection.iterdump()) == before
 
 
@@ -154,10 +156,10 @@ def test_a_failed_session_keeps_what_was_recorded(tracking: Tracking) -> None:
     number = open_session(tracking)
     record(tracking, number, 25)
     with tracking.transaction():
-        file = tracking.release_session(number, State.FAILED, "EIO", "t2", 99)
+        file = tracking.sessions.release(number, State.FAILED, "EIO", "t2", 99)
     assert file is not None
     assert (file.number, file.start, file.bytes, file.end, file.stripe_unit) == (0, 0, 25, 25, UNIT)
-    session = tracking.session(number)
+    session = tracking.sessions.get(number)
     assert (session.state, session.error, session.bytes, session.requests) == (State.FAILED, "EIO", 25, 99)
 
 
@@ -165,11 +167,11 @@ def test_stripe_units_grow_until_they_are_full(tracking: Tracking) -> None:
     number = open_session(tracking)
     for size in (3, 10, 14, 37):
         record(tracking, number, size)
-        assert sum(found.bytes for found in tracking.stripe_units(number, 0, 99)) == size
-        assert tracking.session(number).bytes == size
-    assert [found.unit for found in tracking.stripe_units(number, 1, 2)] == [1, 2]
-    assert tracking.slots(number) == {0: 2, 1: 2}
-    assert tracking.session(number).disks == (0, 1)
+        assert sum(found.bytes for found in tracking.stripe_units.of(number, 0, 99)) == size
+        assert tracking.sessions.get(number).bytes == size
+    assert [found.unit for found in tracking.stripe_units.of(number, 1, 2)] == [1, 2]
+    assert tracking.stripe_units.slots(number) == {0: 2, 1: 2}
+    assert tracking.sessions.get(number).disks == (0, 1)
 
 
 def test_the_tape_file_at_an_offset(tracking: Tracking) -> None:
@@ -177,45 +179,52 @@ def test_the_tape_file_at_an_offset(tracking: Tracking) -> None:
         number = open_session(tracking)
         record(tracking, number, size)
         release(tracking, number)
-    found = [tracking.tape_file_at("A1", offset) for offset in (0, 4, 5, 6, 25, 26, 10**12)]
+    found = [tracking.tape_files.at("A1", offset) for offset in (0, 4, 5, 6, 25, 26, 10**12)]
     assert [None if file is None else file.number for file in found] == [0, 0, 1, 2, 2, None, None]
-    assert tracking.tape_file_at("A2", 0) is None
+    assert tracking.tape_files.at("A2", 0) is None
 
 
 def test_a_reader_is_counted_at_its_end(tracking: Tracking) -> None:
     number = open_session(tracking, access=Access.READ)
     with tracking.transaction():
-        tracking.release_reader(number, State.RELEASED, None, "t2", 512, 3)
-    session = tracking.session(number)
+        tracking.sessions.release_reader(number, State.RELEASED, None, "t2", 512, 3)
+    session = tracking.sessions.get(number)
     assert (session.state, session.bytes, session.requests, session.tape_file) == (State.RELEASED, 512, 3, None)
-    assert tracking.medium("A1").tape_files == 0
+    assert tracking.media.get("A1").tape_files == 0
     assert rows(tracking, "SELECT * FROM write_command") == []
 
 
 def test_a_name_that_is_not_utf8_is_kept_readable(tracking: Tracking) -> None:
     with tracking.transaction():
-        tracking.open_session(
-            tracking.lease_sessions(1)[0], 1, Opener("h", 1, 0, 0, "t\udcffr"), Access.WRITE, 0, "A1", UNIT, "t1"
+        tracking.sessions.open(
+            tracking.library.lease_sessions(1)[0],
+            1,
+            Opener("h", 1, 0, 0, "t\udcffr"),
+            Access.WRITE,
+            0,
+            "A1",
+            UNIT,
+            "t1",
         )
-        mount = tracking.add_mount(Mount(0, None, "m", 1, 0, "/mnt/\udcff", "x=\udcfe", "mounted", "t", None))
-    assert tracking.session(1).program == "t\\udcffr"
-    assert tracking.mounts()[-1].id == mount
-    assert tracking.mounts()[-1].mountpoint == "/mnt/\\udcff"
+        mount = tracking.mounts.add(Mount(0, None, "m", 1, 0, "/mnt/\udcff", "x=\udcfe", "mounted", "t", None))
+    assert tracking.sessions.get(1).program == "t\\udcffr"
+    assert tracking.mounts.live()[-1].id == mount
+    assert tracking.mounts.live()[-1].mountpoint == "/mnt/\\udcff"
 
 
 def test_what_does_not_exist_is_named(tracking: Tracking) -> None:
     with pytest.raises(NoSuchMedium, match="'B1'"):
-        tracking.medium("B1")
+        tracking.media.get("B1")
     with pytest.raises(NoSuchMedium):
-        tracking.tape_files("B1")
+        tracking.tape_files.of("B1")
     with pytest.raises(NoSuchMedium):
-        tracking.tape_file("B1", 0)
+        tracking.tape_files.get("B1", 0)
     with pytest.raises(NoSuchTapeFile, match="A1 has no tape file 5"):
-        tracking.tape_file("A1", 5)
+        tracking.tape_files.get("A1", 5)
     with pytest.raises(NoSuchSession, match="no session 5"):
-        tracking.session(5)
+        tracking.sessions.get(5)
     with pytest.raises(NoSuchDrive, match="no drive 3; this library has drives 0 to 2"):
-        tracking.drive(3)
+        tracking.drives.get(3)
 
 
 # --- capacity ---------------------------------------------------------------------------------------------------------
@@ -224,40 +233,40 @@ def test_what_does_not_exist_is_named(tracking: Tracking) -> None:
 def test_what_is_reserved_never_exceeds_the_capacity(tracking: Tracking) -> None:
     first, second = open_session(tracking, "C1"), open_session(tracking, "C1")
     with tracking.transaction():
-        assert tracking.reserve(first, "C1", 10, 60) == 60
-        assert tracking.reserve(second, "C1", 10, 60) == 10
+        assert tracking.media.reserve(first, "C1", 10, 60) == 60
+        assert tracking.media.reserve(second, "C1", 10, 60) == 10
         with pytest.raises(MediumFull) as caught:
-            tracking.reserve(second, "C1", 31, 60)
-        assert tracking.reserve(second, "C1", 30, 60) == 30
+            tracking.media.reserve(second, "C1", 31, 60)
+        assert tracking.media.reserve(second, "C1", 30, 60) == 30
     assert caught.value.errno == errno.ENOSPC
-    assert tracking.medium("C1").reserved == 100
-    assert tracking.medium("C1").left == 0
-    assert tracking.session(second).reserved == 40
+    assert tracking.media.get("C1").reserved == 100
+    assert tracking.media.get("C1").left == 0
+    assert tracking.sessions.get(second).reserved == 40
 
 
 def test_a_release_gives_back_what_was_reserved_and_not_written(tracking: Tracking) -> None:
     number = open_session(tracking, "C1")
     with tracking.transaction():
-        tracking.reserve(number, "C1", 60, 60)
+        tracking.media.reserve(number, "C1", 60, 60)
     record(tracking, number, 25)
     release(tracking, number)
-    medium = tracking.medium("C1")
+    medium = tracking.media.get("C1")
     assert (medium.bytes, medium.reserved, medium.left) == (25, 0, 75)
-    assert tracking.session(number).reserved == 0
+    assert tracking.sessions.get(number).reserved == 0
 
 
 def test_a_session_that_reserved_and_wrote_nothing_gives_all_back(tracking: Tracking) -> None:
     number = open_session(tracking, "C1")
     with tracking.transaction():
-        tracking.reserve(number, "C1", 100, 100)
+        tracking.media.reserve(number, "C1", 100, 100)
     release(tracking, number)
-    assert tracking.medium("C1").left == 100
+    assert tracking.media.get("C1").left == 100
 
 
 def test_a_medium_without_capacity_promises_anything(tracking: Tracking) -> None:
     number = open_session(tracking)
     with tracking.transaction():
-        assert tracking.reserve(number, "A1", 2**40, 2**50) == 2**50
+        assert tracking.media.reserve(number, "A1", 2**40, 2**50) == 2**50
 
 
 # --- identifiers, drives, media, filters ------------------------------------------------------------------------------
@@ -265,41 +274,41 @@ def test_a_medium_without_capacity_promises_anything(tracking: Tracking) -> None
 
 def test_session_identifiers_are_given_once(tracking: Tracking) -> None:
     with tracking.transaction():
-        first, second = tracking.lease_sessions(5), tracking.lease_sessions(2)
+        first, second = tracking.library.lease_sessions(5), tracking.library.lease_sessions(2)
         assert (first, second) == (range(1, 6), range(6, 8))
-        tracking.return_sessions(range(4, 6))
-        assert tracking.lease_sessions(1) == range(8, 9)
-        tracking.return_sessions(range(8, 9))
-        assert tracking.lease_sessions(1) == range(8, 9)
+        tracking.library.return_sessions(range(4, 6))
+        assert tracking.library.lease_sessions(1) == range(8, 9)
+        tracking.library.return_sessions(range(8, 9))
+        assert tracking.library.lease_sessions(1) == range(8, 9)
 
 
 def test_loading_and_unloading_a_drive(tracking: Tracking) -> None:
     with tracking.transaction():
-        tracking.load(1, "A1", "t1")
-        tracking.load(1, "A2", "t2")
-        assert (tracking.drive(1).loaded, tracking.drive(1).loaded_at) == ("A2", "t2")
-        assert tracking.unload(1) == "A2"
-        assert tracking.unload(1) is None
-    assert (tracking.drive(1).loaded, tracking.drive(1).loaded_at) == (None, None)
+        tracking.drives.load(1, "A1", "t1")
+        tracking.drives.load(1, "A2", "t2")
+        assert (tracking.drives.get(1).loaded, tracking.drives.get(1).loaded_at) == ("A2", "t2")
+        assert tracking.drives.unload(1) == "A2"
+        assert tracking.drives.unload(1) is None
+    assert (tracking.drives.get(1).loaded, tracking.drives.get(1).loaded_at) == (None, None)
 
 
 def test_drives_are_added_and_never_removed(tracking: Tracking) -> None:
     with tracking.transaction():
-        tracking.load(2, "A1", "t1")
-        tracking.set_drives(5)
-        tracking.set_drives(1)
-    assert [drive.number for drive in tracking.drives()] == [0, 1, 2, 3, 4]
-    assert tracking.drive(2).loaded == "A1"
+        tracking.drives.load(2, "A1", "t1")
+        tracking.drives.ensure(5)
+        tracking.drives.ensure(1)
+    assert [drive.number for drive in tracking.drives.all()] == [0, 1, 2, 3, 4]
+    assert tracking.drives.get(2).loaded == "A1"
 
 
 def test_adding_a_medium_that_exists_adds_none(tracking: Tracking) -> None:
     def add() -> None:
         with tracking.transaction():
-            tracking.add_media(["B1", "A1", "B2"], None, "t1")
+            tracking.media.add(["B1", "A1", "B2"], None, "t1")
 
     with pytest.raises(UsageError, match="A1 exists already; nothing was added"):
         add()
-    assert [medium.barcode for medium in tracking.media()] == ["A1", "A2", "C1"]
+    assert [medium.barcode for medium in tracking.media.all()] == ["A1", "A2", "C1"]
 
 
 def test_sessions_are_filtered(tracking: Tracking) -> None:
@@ -309,7 +318,7 @@ def test_sessions_are_filtered(tracking: Tracking) -> None:
     release(tracking, wanted[0])
 
     def ids(**restrictions: Any) -> list[int]:
-        return [session.id for session in tracking.sessions(SessionFilter(**restrictions))]
+        return [session.id for session in tracking.sessions.find(SessionFilter(**restrictions))]
 
     assert ids() == wanted
     assert ids(medium="A1") == wanted[:2]
@@ -319,26 +328,26 @@ def test_sessions_are_filtered(tracking: Tracking) -> None:
     assert ids(limit=2) == wanted[2:]
     assert ids(medium="A1", drive=0, host="a", open_only=True) == []
     assert ids(medium="A2", host="b") == wanted[3:]
-    assert tracking.count_sessions() == tracking.count_sessions(SessionFilter(limit=1)) == 4
-    assert tracking.count_sessions(SessionFilter(medium="A1", limit=1)) == 2
-    assert tracking.count_sessions(SessionFilter(host="b")) == 2
-    assert tracking.count_sessions(SessionFilter(drive=0, open_only=True)) == len(ids(drive=0, open_only=True))
+    assert tracking.sessions.count() == tracking.sessions.count(SessionFilter(limit=1)) == 4
+    assert tracking.sessions.count(SessionFilter(medium="A1", limit=1)) == 2
+    assert tracking.sessions.count(SessionFilter(host="b")) == 2
+    assert tracking.sessions.count(SessionFilter(drive=0, open_only=True)) == len(ids(drive=0, open_only=True))
 
 
 def test_open_sessions_are_counted_by_drive(tracking: Tracking) -> None:
     for drive in (0, 0, 2):
         last = open_session(tracking, drive=drive)
     release(tracking, last)
-    assert tracking.open_sessions_by_drive() == {0: 2}
-    assert tracking.open_sessions_by_drive(except_mount=1) == {}
+    assert tracking.sessions.count_open_by_drive() == {0: 2}
+    assert tracking.sessions.count_open_by_drive(except_mount=1) == {}
 
 
 def test_mounts_end_once(tracking: Tracking) -> None:
     with tracking.transaction():
-        tracking.end_mount(1, "unmounted", "t1")
-        tracking.end_mount(1, "dead", "t2")
-    assert tracking.mounts() == []
-    assert [(mount.state, mount.unmounted_at) for mount in tracking.mounts(live_only=False)] == [("unmounted", "t1")]
+        tracking.mounts.end(1, "unmounted", "t1")
+        tracking.mounts.end(1, "dead", "t2")
+    assert tracking.mounts.live() == []
+    assert [(mount.state, mount.unmounted_at) for mount in tracking.mounts.all()] == [("unmounted", "t1")]
 
 
 # --- what the database refuses ----------------------------------------------------------------------------------------
@@ -388,8 +397,8 @@ def test_a_transaction_that_fails_leaves_nothing(tracking: Tracking) -> None:
 
     def fail() -> None:
         with tracking.transaction():
-            tracking.load(0, "A1", "t1")
-            tracking.lease_sessions(10)
+            tracking.drives.load(0, "A1", "t1")
+            tracking.library.lease_sessions(10)
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -400,14 +409,14 @@ def test_a_transaction_that_fails_leaves_nothing(tracking: Tracking) -> None:
 def test_a_savepoint_that_fails_takes_nothing_else_with_it(tracking: Tracking) -> None:
     def fail() -> None:
         with tracking.transaction():
-            tracking.load(1, "A1", "t1")
+            tracking.drives.load(1, "A1", "t1")
             raise KeyError
 
     with tracking.transaction():
-        tracking.load(0, "A1", "t1")
+        tracking.drives.load(0, "A1", "t1")
         with pytest.raises(KeyError):
             fail()
-    assert (tracking.drive(0).loaded, tracking.drive(1).loaded) == ("A1", None)
+    assert (tracking.drives.get(0).loaded, tracking.drives.get(1).loaded) == ("A1", None)
 
 
 def test_a_read_only_connection_changes_nothing(tracking: Tracking, tmp_path: Path) -> None:
@@ -415,17 +424,17 @@ def test_a_read_only_connection_changes_nothing(tracking: Tracking, tmp_path: Pa
 
     def change() -> None:
         with reader.transaction():
-            reader.load(0, "A1", "t1")
+            reader.drives.load(0, "A1", "t1")
 
     with pytest.raises(TrackingError):
         change()
     reader.close()
-    assert tracking.drive(0).loaded is None
+    assert tracking.drives.get(0).loaded is None
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(tracking: Tracking, tmp_path: Path) -> None:
     with tracking.transaction():
-        tracking.execute(
+        tracking.sql.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('vtlfs', 'from_the_future', 't')"
         )
     before = list(tracking._connection.iterdump())
@@ -466,12 +475,12 @@ def test_a_full_disk_is_enospc_and_nothing_else(tracking: Tracking) -> None:
 
     def add() -> None:
         with tracking.transaction():
-            tracking.add_media([f"X{number}" for number in range(10_000)], None, "t1")
+            tracking.media.add([f"X{number}" for number in range(10_000)], None, "t1")
 
     with pytest.raises(TrackingError) as caught:
         add()
     assert caught.value.errno == errno.ENOSPC
-    assert len(tracking.media()) == 3
+    assert len(tracking.media.all()) == 3
 
 
 # --- the past ---------------------------------------------------------------------------------------------------------
@@ -503,31 +512,31 @@ def as_of(tracking: Tracking, epoch: int) -> dict[str, list[tuple[Any, ...]]]:
 
 def perform(tracking: Tracking, operation: str, which: int, at: str) -> None:
     """Do one of the things that change the database, with whatever it applies to."""
-    sessions = tracking.open_session_ids()
+    sessions = tracking.sessions.open_ids()
     session = sessions[which % len(sessions)] if sessions else None
     with tracking.transaction():
         if operation == "open":
-            number, medium = tracking.lease_sessions(1)[0], ("A1", "A2", "C1")[which % 3]
-            tracking.open_session(number, 1, OPENER, Access.WRITE, which % 3, medium, UNIT, at)
+            number, medium = tracking.library.lease_sessions(1)[0], ("A1", "A2", "C1")[which % 3]
+            tracking.sessions.open(number, 1, OPENER, Access.WRITE, which % 3, medium, UNIT, at)
         elif operation == "record" and session is not None:
-            known = tracking.session(session)
+            known = tracking.sessions.get(session)
             if known.bytes < 30:
                 number = known.bytes // UNIT
-                tracking.record_progress(session, [unit(session, number)], known.bytes + UNIT, which)
+                tracking.sessions.record_progress(session, [unit(session, number)], known.bytes + UNIT, which)
         elif operation == "release" and session is not None:
-            tracking.release_session(session, State.RELEASED, None, at)
+            tracking.sessions.release(session, State.RELEASED, None, at)
         elif operation == "load":
-            tracking.load(which % 3, "A1", at)
+            tracking.drives.load(which % 3, "A1", at)
         elif operation == "unload":
-            tracking.unload(which % 3)
+            tracking.drives.unload(which % 3)
         elif operation == "add":
-            tracking.add_media([f"N{tracking.count_sessions()}-{at[-8:-1]}"], None, at)
+            tracking.media.add([f"N{tracking.sessions.count()}-{at[-8:-1]}"], None, at)
         elif operation == "mount":
-            tracking.add_mount(MOUNT)
+            tracking.mounts.add(MOUNT)
         elif operation == "end":
-            tracking.end_mount(which % 3 + 1, "unmounted", at)
+            tracking.mounts.end(which % 3 + 1, "unmounted", at)
         elif operation == "move":
-            tracking.move_disk(which % 2, f"/moved/{at}")
+            tracking.disks.move(which % 2, f"/moved/{at}")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -543,7 +552,7 @@ def test_every_snapshot_shows_what_the_database_was_when_it_was_taken(
             taken[epoch] = current(tracking)
         else:
             perform(tracking, operation, rest[0] if rest else index, next(times))
-        assert as_of(tracking, tracking.epoch()) == current(tracking)
+        assert as_of(tracking, tracking.library.epoch()) == current(tracking)
     for epoch, then in taken.items():
         assert as_of(tracking, epoch) == then, f"snapshot {epoch}"
     tracking.close()
@@ -566,15 +575,15 @@ def test_a_snapshot_copies_nothing_and_a_row_is_copied_once_an_epoch(tracking: T
 
 def test_a_row_that_was_deleted_is_in_the_past(tracking: Tracking) -> None:
     with tracking.transaction():
-        tracking.add_media(["GONE"], None, "t1")
+        tracking.media.add(["GONE"], None, "t1")
     epoch = take_snapshot(tracking)
     then = current(tracking)
     with tracking.transaction():
-        tracking.execute("DELETE FROM medium WHERE barcode = 'GONE'")
-        tracking.add_media(["GONE"], 5, "t2")
-        tracking.execute("DELETE FROM medium WHERE barcode = 'GONE'")
+        tracking.sql.execute("DELETE FROM medium WHERE barcode = 'GONE'")
+        tracking.media.add(["GONE"], 5, "t2")
+        tracking.sql.execute("DELETE FROM medium WHERE barcode = 'GONE'")
     assert as_of(tracking, epoch) == then
-    assert "GONE" not in {medium.barcode for medium in tracking.media()}
+    assert "GONE" not in {medium.barcode for medium in tracking.media.all()}
     assert as_of(tracking, epoch + 1) == current(tracking)
 
 
@@ -613,11 +622,11 @@ def test_two_connections_that_release_at_once_leave_no_gap(tracking: Tracking, t
     for thread in threads:
         thread.join()
     assert failures == []
-    files = tracking.tape_files("A1")
+    files = tracking.tape_files.of("A1")
     assert [file.number for file in files] == list(range(60))
     assert [file.start for file in files] == [0, *(file.end for file in files[:-1])]
     assert {file.session for file in files} == set(sessions)
-    assert tracking.medium("A1").bytes == files[-1].end
+    assert tracking.media.get("A1").bytes == files[-1].end
 
 
 def test_two_connections_that_release_the_same_session_make_one_tape_file(tracking: Tracking, tmp_path: Path) -> None:
@@ -627,6 +636,6 @@ def test_two_connections_that_release_the_same_session_make_one_tape_file(tracki
     release(other, number, "t2")
     with pytest.raises(SessionEnded):
         release(tracking, number, "t3")
-    assert len(tracking.tape_files("A1")) == 1
-    assert tracking.session(number).released_at == "t2"
+    assert len(tracking.tape_files.of("A1")) == 1
+    assert tracking.sessions.get(number).released_at == "t2"
     other.close()

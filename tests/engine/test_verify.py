@@ -50,7 +50,7 @@ def verify(library: Library, *media: str, resume: bool = False) -> tuple[list[De
     with closing(library.tracking()) as tracking:
         found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
         assert verifying.verify(library, tracking, found, harms.append, lambda _: None) is None
-        row = tracking.one("SELECT ended_at, bytes FROM verification ORDER BY id DESC LIMIT 1")
+        row = tracking.sql.one("SELECT ended_at, bytes FROM verification ORDER BY id DESC LIMIT 1")
         assert row == (found.ended_at, found.bytes)
     return harms, found
 
@@ -65,7 +65,7 @@ def the_harm(library: Library) -> Defect:
 def placed(library: Library, session: int, disk: int) -> list[int]:
     """Return the stripe units that a session has on a disk, by slot."""
     with closing(library.tracking(read_only=True)) as tracking:
-        units = tracking.stripe_units_on(disk, session, -1, 100)
+        units = tracking.stripe_units.on_disk(disk, session, -1, 100)
     return [unit.unit for unit in sorted(units, key=lambda unit: unit.slot)]
 
 
@@ -215,9 +215,9 @@ def test_older_version_of_a_stripe_unit(tmp_path: Path):
     content = member(library, disk, older).read_bytes()
     with closing(library.tracking()) as tracking, tracking.transaction():
         digest = examine.blake3(DATA[0][:70]).digest()
-        tracking.execute("UPDATE stripe_unit SET bytes = 70, blake3 = ?", digest)
-        tracking.execute("UPDATE tape_file SET bytes = 70")
-        tracking.execute("UPDATE medium SET bytes = 70 WHERE bytes > 0")
+        tracking.sql.execute("UPDATE stripe_unit SET bytes = 70, blake3 = ?", digest)
+        tracking.sql.execute("UPDATE tape_file SET bytes = 70")
+        tracking.sql.execute("UPDATE medium SET bytes = 70 WHERE bytes > 0")
     assert member(library, disk, older).read_bytes() == content
     harms, _ = verify(library)
     assert [harm.kind for harm in harms] == [Kind.HEADER, Kind.STALE]
@@ -352,14 +352,14 @@ def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkey
 
 def test_header_that_says_something_else_than_the_database(library: Library):
     with closing(library.tracking()) as tracking, tracking.transaction():
-        tracking.execute("UPDATE session SET host = 'beta' WHERE id = 1")
+        tracking.sql.execute("UPDATE session SET host = 'beta' WHERE id = 1")
     harms, _ = verify(library)
     assert [harm.why for harm in harms] == ["its header says host 'alpha' where the tracking database has 'beta'"] * 2
 
 
 def test_bytes_that_the_database_has_lost(library: Library):
     with closing(library.tracking()) as tracking, tracking.transaction():
-        tracking.execute("DELETE FROM stripe_unit WHERE session = 2 AND unit = 4")
+        tracking.sql.execute("DELETE FROM stripe_unit WHERE session = 2 AND unit = 4")
     harm = the_harm(library)
     assert (harm.kind, harm.medium, harm.tape_file, harm.disk) == (Kind.UNMAPPED, "T2", 0, None)
     assert harm.why == f"the tracking database does not say where {UNIT} of its {LENGTH} bytes lie"
@@ -507,7 +507,7 @@ def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch
     with closing(library.tracking()) as tracking, closing(library.tracking(read_only=True)) as other:
 
         def look(_: int) -> None:
-            seen.append(json.loads(other.one("SELECT progress FROM verification")[0]))
+            seen.append(json.loads(other.sql.one("SELECT progress FROM verification")[0]))
 
         verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), pytest.fail, look, 10 * LENGTH)
     assert any("0" in progress or "1" in progress for progress in seen[:-1])
@@ -536,8 +536,8 @@ def test_what_is_released_later_is_left_out_and_named(library: Library):
         found = books.begin(tracking, [], utc_now())
         fill(library, *[("T3", DATA[3])] * 7)
         with tracking.transaction():  # by a mount that died
-            number = tracking.lease_sessions(1)[0]
-            tracking.open_session(number, 1, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
+            number = tracking.library.lease_sessions(1)[0]
+            tracking.sessions.open(number, 1, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
         verifying.verify(library, tracking, found, harms.append, lambda _: None)
         assert (harms, found.bytes) == ([], 3 * LENGTH)
         assert found.left_out is not None
@@ -583,10 +583,10 @@ def test_bytes_that_the_database_no_longer_lists_are_damage(
 ):
     """Nothing is as it should be that was not read."""
     with closing(library.tracking()) as tracking:
-        tracking.execute("PRAGMA foreign_keys = OFF")
+        tracking.sql.execute("PRAGMA foreign_keys = OFF")
         with tracking.transaction():
-            tracking.execute("UPDATE library SET tape_files = 0")
-            tracking.execute(change)
+            tracking.sql.execute("UPDATE library SET tape_files = 0")
+            tracking.sql.execute(change)
     (harm,), found = verify(library, *media)
     assert (harm.kind, harm.why, found.harms[Severity.DAMAGED]) == (Kind.UNMAPPED, why, 1)
     assert str(harm).startswith("unmapped: ")

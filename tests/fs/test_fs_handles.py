@@ -80,8 +80,8 @@ async def an_engine(root: Path) -> AsyncIterator[Engine]:
     library = create(root / "library", disks, drives=2, stripe_unit=4096, at=utc_now())
     tracking = library.tracking()
     with tracking.transaction():
-        tracking.add_media(["T1"], None, utc_now())
-        tracking.add_media(["FULL"], 10_000, utc_now())
+        tracking.media.add(["T1"], None, utc_now())
+        tracking.media.add(["FULL"], 10_000, utc_now())
     tracking.close()
     mount = Mount(0, "alpha", "machine", os.getpid(), 0, "/mnt", "", "mounted", utc_now(), None)
     async with running(library, mount) as engine:
@@ -107,7 +107,7 @@ async def close(engine: Engine, handle: WriteHandle) -> bytes:
     """End the session; return what is on its medium."""
     await handle.session.flush()
     await engine.release_writer(handle.session)
-    size = engine.tracking.medium(handle.session.barcode).bytes
+    size = engine.tracking.media.get(handle.session.barcode).bytes
     return bytes(await engine.medium_reader(handle.session.barcode, size).read(0, size))
 
 
@@ -175,7 +175,7 @@ async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine
     with pytest.raises(NotSequential):
         await handle.flush()
     await engine.release_writer(handle.session)
-    known = engine.tracking.session(handle.session.number)
+    known = engine.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error, known.bytes) == ("failed", "ESPIPE", 5000)
 
 
@@ -188,7 +188,7 @@ async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engin
             await handle.write(offset, b"b" * 4096)
     await handle.flush()
     assert await close(engine, handle) == b"a" * 8192
-    known = engine.tracking.session(handle.session.number)
+    known = engine.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error) == ("released", "ENOSPC")
 
 
@@ -201,7 +201,7 @@ async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Eng
     with pytest.raises(MediumFull):
         await handle.flush()
     await engine.release_writer(handle.session)
-    known = engine.tracking.session(handle.session.number)
+    known = engine.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 4096)
 
 
@@ -252,7 +252,7 @@ async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine):
     with pytest.raises(MediumFull):
         await handle.session.flush()
     await engine.release_writer(handle.session)
-    known = engine.tracking.session(handle.session.number)
+    known = engine.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 8192)
 
 
@@ -262,7 +262,7 @@ async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine)
     with pytest.raises(MediumFull):
         await handle.write(8192, b"b" * 4096)
     assert await close(engine, handle) == b"a" * 8192
-    assert engine.tracking.session(handle.session.number).state == "released"
+    assert engine.tracking.sessions.get(handle.session.number).state == "released"
 
 
 async def test_cached_stream_can_not_be_opened_once_more(engine: Engine):

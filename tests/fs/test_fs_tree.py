@@ -46,8 +46,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     library = create(tmp_path / "library", disks, drives=2, stripe_unit=4096, at=utc_now())
     tracking = library.tracking()
     with tracking.transaction():
-        tracking.add_media(["T1", "T2", "drives"], None, utc_now())
-        tracking.load(1, "T2", utc_now())
+        tracking.media.add(["T1", "T2", "drives"], None, utc_now())
+        tracking.drives.load(1, "T2", utc_now())
     tracking.close()
     mount = Mount(0, "alpha", "machine", os.getpid(), 0, "/mnt", "", "mounted", utc_now(), None)
     async with running(library, mount) as engine:
@@ -113,8 +113,8 @@ async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(
         await write(engine, "T1", b"data")
     number, tree = await snapshot(engine), Tree(engine)
     await write(engine, "T1", b"later")
-    await engine.change(lambda tracking: tracking.add_media(["A1"], None, utc_now()))
-    await engine.change(lambda tracking: tracking.load(0, "T1", utc_now()))
+    await engine.change(lambda tracking: tracking.media.add(["A1"], None, utc_now()))
+    await engine.change(lambda tracking: tracking.drives.load(0, "T1", utc_now()))
     readers = [await engine.open_reader("T1", 1, 0, TAR) for _ in range(3)]
     files, media = [f"{number:04d}" for number in range(5)], ["T1", "T2", "drives"]
     assert await listed(tree, ROOT) == ["drives", "media", "files", "sessions", "snapshots"]
@@ -135,8 +135,8 @@ async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(engine: Eng
     tree = Tree(engine)
     first = await tree.entries(DriveDirectory(1))
     assert [entry.name for entry in first] == ["loaded", "T1", "T2"]
-    await engine.change(lambda tracking: tracking.add_media(["A1"], None, utc_now()))  # before all, by its name
-    await engine.change(lambda tracking: tracking.unload(1))
+    await engine.change(lambda tracking: tracking.media.add(["A1"], None, utc_now()))  # before all, by its name
+    await engine.change(lambda tracking: tracking.drives.unload(1))
     rest = await tree.entries(DriveDirectory(1), first[-1].place)
     assert [entry.name for entry in rest] == ["drives", "A1"]
     assert await tree.entries(DriveDirectory(1), rest[-1].place) == []
@@ -249,7 +249,7 @@ async def test_times_are_those_of_the_last_change(engine: Engine):
     assert isinstance(empty, MediumNode)
     assert mtime_ns(empty, 5) == epoch_ns(empty.medium.added_at)
     await write(engine, "T1", b"data")
-    (released,) = (tape_file.released_at for tape_file in engine.tracking.tape_files("T1"))
+    (released,) = (tape_file.released_at for tape_file in engine.tracking.tape_files.of("T1"))
     for node in (await tree.look_up(MEDIA, "T1"), await tree.look_up(FILES, "T1")):
         assert mtime_ns(node, 5) == epoch_ns(released)
     assert mtime_ns(DRIVES, 5) == 5
@@ -285,7 +285,7 @@ async def test_a_snapshot_stands_for_what_was_then(engine: Engine):
 
 async def test_medium_that_came_later_is_not_in_a_snapshot(engine: Engine):
     tree, number = Tree(engine), await snapshot(engine)
-    await engine.change(lambda tracking: tracking.add_media(["T3"], None, utc_now()))
+    await engine.change(lambda tracking: tracking.media.add(["T3"], None, utc_now()))
     assert await listed(tree, await past_path(tree, number, "media")) == ["T1", "T2", "drives"]
     with pytest.raises(NoSuchEntry):
         await past_path(tree, number, "media", "T3")

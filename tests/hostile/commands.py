@@ -74,15 +74,15 @@ def run(words: list[str]) -> dict[str, Any]:
 
 def look(library: str) -> int:
     """Ask what the terminal UI asks when it shows a library."""
-    from vtlfs.engine.tracking.database import SessionFilter
+    from vtlfs.engine.tracking.repositories.sessions import SessionFilter
     from vtlfs.tui.source import Source
 
     try:
         source = Source.open(Path(library))
         for state in [None, *(snapshot.id for snapshot in source.snapshots())]:
             with source.tracking(state) as tracking:
-                line(str([tracking.media(), tracking.drives(), tracking.disks(), tracking.mounts()]))
-                line(str(tracking.sessions(SessionFilter(limit=100))))
+                line(str([tracking.media.all(), tracking.drives.all(), tracking.disks.all(), tracking.mounts.live()]))
+                line(str(tracking.sessions.find(SessionFilter(limit=100))))
     except (VtlfsError, OSError) as error:
         line(str(error))
         return 0

@@ -48,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.mkdir()
     library = create(root / "library", disks, drives=2, stripe_unit=4096, at=utc_now())
     with closing(library.tracking()) as tracking, tracking.transaction():
-        tracking.add_media(["T1"], None, utc_now())
+        tracking.media.add(["T1"], None, utc_now())
         store.take(tracking, utc_now())
     return root
 

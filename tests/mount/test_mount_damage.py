@@ -26,7 +26,7 @@ BAD = 3  # the stripe unit that is damaged
 def damaged_at(library: OnDisks, session: int, unit: int = BAD) -> tuple[Path, int, int]:
     """Return the member file and the offset in it of a stripe unit, and its disk."""
     with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
-        (row,) = tracking.stripe_units(session, unit, 1)
+        (row,) = tracking.stripe_units.of(session, unit, 1)
     return member_path(library.disks[row.disk], session), slot_offset(row.slot, MIB) + BLOCK, row.disk
 
 

@@ -39,7 +39,7 @@ class Started:
     def pid(self) -> int:
         """Return the process that serves."""
         with closing(Library.open(self.library.path).tracking(read_only=True)) as tracking:
-            return tracking.mounts()[-1].pid
+            return tracking.mounts.live()[-1].pid
 
     def status(self, field: str) -> str:
         """Return a field of what the kernel tells of the process that serves."""

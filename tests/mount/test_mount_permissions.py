@@ -255,7 +255,7 @@ def test_unknown_user_or_group_is_an_error_at_the_mount(library: OnDisks, text: 
         assert said.count("\n") == 1
     assert not os.path.ismount(library.root / "mnt")
     with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
-        assert tracking.one("SELECT count(*) FROM mount") == (0,)
+        assert tracking.sql.one("SELECT count(*) FROM mount") == (0,)
 
 
 COUNTING = """

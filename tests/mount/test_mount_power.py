@@ -15,7 +15,7 @@ from mounting import SECONDS, Mounted, OnDisks, require_fuse, shell, wait_until
 
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking.database import SessionFilter
+from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 
 MIB = 1 << 20
 STREAM = Path(__file__).parents[1] / "crash" / "stream.py"
@@ -156,7 +156,7 @@ def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_pat
 def check_streams(library: OnDisks, writers: list[Writer]) -> None:
     """Want of every stream a true beginning, with all that was ever acknowledged."""
     with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
-        known = {session.id: session for session in tracking.sessions(SessionFilter())}
+        known = {session.id: session for session in tracking.sessions.find(SessionFilter())}
     for writer in writers:
         number, *acknowledged = writer.read()
         session = known[number]

@@ -292,11 +292,11 @@ def test_what_looks_at_a_snapshot_that_is_pruned_ends_well(library: OnDisks):
             assert extracting.stdout is not None
             assert copying.stdout is not None
             first = [extracting.stdout.read(10), copying.stdout.read(10)]
-            before = view.media()
+            before = view.media.all()
             configure(library, "keep = { last = 1 }")
             last = take(library)
             library.vtlfs("snapshot", "prune", library.path)
-            assert view.media() == before, "what has begun sees what it saw"
+            assert view.media.all() == before, "what has begun sees what it saw"
             rest = [extracting.stdout.read(), copying.stdout.read()]
         assert [head + tail for head, tail in zip(first, rest, strict=True)] == [data, data]
         assert (extracting.returncode, copying.returncode) == (0, 0)

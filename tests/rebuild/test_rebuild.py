@@ -499,6 +499,6 @@ def test_whatever_is_damaged_nothing_wrong_is_ever_read(lived: Lived, seed: int)
 
 def files_of(tracking: Tracking, barcode: str) -> list[TapeFile]:
     try:
-        return tracking.tape_files(barcode)
+        return tracking.tape_files.of(barcode)
     except NoSuchMedium:
         return []

@@ -129,7 +129,7 @@ def test_a_clock_that_is_years_ahead_for_a_moment_does_not_put_copies_off(unmoun
         copies.note(tracking, 2, 10.0, made=True)
     unmounted.add("NEWER")
     assert claim(tracking, LATER) == 3
-    (again_at,) = tracking.one("SELECT again_at FROM copy")
+    (again_at,) = tracking.sql.one("SELECT again_at FROM copy")
     assert again_at == "2026-01-01T02:00:00.000000Z"
 
 
@@ -156,7 +156,7 @@ def test_copy_is_one_state_while_others_write(unmounted: OnDisks, tracking: Trac
 
     def write_between() -> bool:
         with tracking.transaction():
-            tracking.add_media([f"N{len(steps)}"], None, AT)
+            tracking.media.add([f"N{len(steps)}"], None, AT)
         steps.append(1)
         return False
 

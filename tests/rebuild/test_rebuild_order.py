@@ -28,10 +28,10 @@ def test_rebuilt_order_is_taken_from_no_clock(tmp_path: Path, monkeypatch: pytes
             copy.unlink()
     rebuilt = rebuild(library.path, [], [], utc_now())
     with closing(rebuilt.library.tracking(read_only=True)) as tracking:
-        assert [medium.barcode for medium in tracking.media_after(0, 9)] == ["T3", "T2", "T1"]
-        on_t2 = [file.session for file in tracking.tape_files("T2")]
+        assert [medium.barcode for medium in tracking.media.after(0, 9)] == ["T3", "T2", "T1"]
+        on_t2 = [file.session for file in tracking.tape_files.of("T2")]
         assert on_t2 == sorted(on_t2)
-        ordinals = [row[0] for row in tracking.execute("SELECT ordinal FROM tape_file ORDER BY medium, number")]
+        ordinals = [row[0] for row in tracking.sql.execute("SELECT ordinal FROM tape_file ORDER BY medium, number")]
         assert ordinals == [1, 2, 3, 4, 5]
     assert [str(finding) for finding in check(rebuilt.library).findings if finding.damage] == []
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
 from vtlfs.snap import store
 
@@ -40,10 +40,10 @@ class Actor:
         self.library: Library = create(root / "library", disks, drives=3, stripe_unit=UNIT, at=time(0))
         self.tracking: Tracking = self.library.tracking()
         self.seconds = 0
-        self.tracking.execute("PRAGMA synchronous = OFF")  # it need not survive a power cut
+        self.tracking.sql.execute("PRAGMA synchronous = OFF")  # it need not survive a power cut
         with self.tracking.transaction():
-            self.tracking.add_media(MEDIA, None, time(0))
-            self.tracking.add_mount(Mount(0, "alpha", "m", 1, 0, "/mnt", "", "mounted", time(0), None))
+            self.tracking.media.add(MEDIA, None, time(0))
+            self.tracking.mounts.add(Mount(0, "alpha", "m", 1, 0, "/mnt", "", "mounted", time(0), None))
 
     def at(self) -> str:
         """Return the next moment."""
@@ -58,31 +58,31 @@ class Actor:
     def open(self, which: int = 0) -> int:
         """Open a session."""
         with self.tracking.transaction():
-            number = self.tracking.lease_sessions(1)[0]
+            number = self.tracking.library.lease_sessions(1)[0]
             opener = Opener(("alpha", "beta")[which % 2], 1, 0, 0, "tar")
             medium = MEDIA[which % 3]
-            self.tracking.open_session(number, 1, opener, Access.WRITE, which % 3, medium, UNIT, self.at())
+            self.tracking.sessions.open(number, 1, opener, Access.WRITE, which % 3, medium, UNIT, self.at())
         return number
 
     def record(self, session: int, units: int = 1) -> None:
         """Have a session have written so many units more, a last one of which may be short."""
         with self.tracking.transaction():
-            known = self.tracking.session(session).bytes
+            known = self.tracking.sessions.get(session).bytes
             first, rest = divmod(known, UNIT)
             if rest:
                 return
             found = [StripeUnit(session, first + n, n % 2, first + n, UNIT, bytes(32)) for n in range(units)]
-            self.tracking.record_progress(session, found, known + units * UNIT, units)
+            self.tracking.sessions.record_progress(session, found, known + units * UNIT, units)
 
     def release(self, session: int) -> None:
         """End a session."""
         with self.tracking.transaction():
-            self.tracking.release_session(session, State.RELEASED, None, self.at())
+            self.tracking.sessions.release(session, State.RELEASED, None, self.at())
 
     def act(self, kind: str, which: int) -> None:
         """Do one step, if there is something that it applies to."""
         tracking = self.tracking
-        sessions = tracking.open_session_ids()
+        sessions = tracking.sessions.open_ids()
         if kind == "snap":
             self.snap()
         elif kind == "open":
@@ -98,18 +98,18 @@ class Actor:
     def _act_otherwise(self, kind: str, which: int) -> None:
         tracking = self.tracking
         if kind == "load":
-            tracking.load(which % 3, MEDIA[which % 3], self.at())
+            tracking.drives.load(which % 3, MEDIA[which % 3], self.at())
         elif kind == "unload":
-            tracking.unload(which % 3)
+            tracking.drives.unload(which % 3)
         elif kind == "add":
-            tracking.add_media([f"N{self.seconds}"], None, self.at())
+            tracking.media.add([f"N{self.seconds}"], None, self.at())
             self.at()
         elif kind == "mount":
-            tracking.add_mount(Mount(0, "beta", "m", 2, 0, "/mnt2", "", "mounted", self.at(), None))
+            tracking.mounts.add(Mount(0, "beta", "m", 2, 0, "/mnt2", "", "mounted", self.at(), None))
         elif kind == "end":
-            tracking.end_mount(which % 3 + 2, "unmounted", self.at())
+            tracking.mounts.end(which % 3 + 2, "unmounted", self.at())
         elif kind == "fill":
-            tracking.record_fill(which % 2, 1000, 100 * which, self.at())
+            tracking.disks.record_fill(which % 2, 1000, 100 * which, self.at())
 
 
 COLUMNS = {
@@ -123,7 +123,7 @@ COLUMNS = {
 def contents(tracking: Tracking) -> Rows:
     """Return all rows that a state of the library shows, but for its stripe units and the list of snapshots."""
     return {
-        name: sorted(tracking.execute(f"SELECT {', '.join(columns)} FROM {name}"), key=repr)
+        name: sorted(tracking.sql.execute(f"SELECT {', '.join(columns)} FROM {name}"), key=repr)
         for name, columns in COLUMNS.items()
     }
 

@@ -13,8 +13,9 @@ from acting import COLUMNS, Actor, Rows, actor, contents, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtlfs.engine.tracking.database import SessionFilter, Tracking
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.sessions import SessionFilter
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import LibraryError, NoSuchMedium, NoSuchSnapshot, NoSuchTapeFile, UsageError
 from vtlfs.model import Session, Snapshot
 from vtlfs.snap import browse, past, store
@@ -32,7 +33,7 @@ def fill(acting: Actor, chosen: list[tuple[str, int]]) -> dict[int, Rows]:
     for kind, which in chosen:
         acting.act(kind, which)
         if kind == "snap":
-            then[acting.tracking.epoch() - 1] = contents(acting.tracking)
+            then[acting.tracking.library.epoch() - 1] = contents(acting.tracking)
     return then
 
 
@@ -40,7 +41,7 @@ def check_views(acting: Actor, then: dict[int, Rows]) -> None:
     for number, rows in then.items():
         with closing(open_view(acting.library, number)) as view:
             assert contents(view) == rows, f"snapshot {number}"
-            media = view.media()
+            media = view.media.all()
         assert sorted(past.media_after(acting.tracking, number, 0), key=lambda medium: medium.barcode) == media
         assert [past.medium(acting.tracking, number, one.barcode) for one in media] == media
 
@@ -74,7 +75,7 @@ def test_pruning_changes_no_other_snapshot_and_leaves_no_history_that_none_shows
 def check_history(tracking: Tracking, kept: set[int]) -> None:
     """Want each row of the past to be shown by a snapshot."""
     for table in VERSIONED:
-        for since, until in tracking.execute(f"SELECT since, until FROM {table}_history"):
+        for since, until in tracking.sql.execute(f"SELECT since, until FROM {table}_history"):
             assert any(since <= number < until for number in kept), (table, since, until)
 
 
@@ -135,8 +136,10 @@ def test_export_has_the_rows_of_then(chosen: list[tuple[str, int]]) -> None:
             kinds = Counter(database.execute("SELECT type FROM sqlite_master"))
             assert ("trigger",) not in kinds
         with closing(Tracking(file.parent, read_only=True, name=file.name)) as exported:
-            assert len(exported.sessions(SessionFilter())) == len(then[number]["session"])
-            assert [medium.barcode for medium in exported.media()] == sorted(row[1] for row in then[number]["medium"])
+            assert len(exported.sessions.find(SessionFilter())) == len(then[number]["session"])
+            assert [medium.barcode for medium in exported.media.all()] == sorted(
+                row[1] for row in then[number]["medium"]
+            )
 
 
 @settings(deadline=None, max_examples=20)
@@ -169,7 +172,7 @@ def test_difference_as_json_and_cut_off_is_the_same_difference(chosen: list[tupl
 def test_export_leaves_the_library_unlocked_and_nothing_behind_that_failed(acting: Actor) -> None:
     acting.snap()
     with acting.tracking.transaction():  # somebody writes
-        acting.tracking.add_media(["B1"], None, acting.at())
+        acting.tracking.media.add(["B1"], None, acting.at())
         export(acting.library, 1, acting.library.path / "then.db")
     with pytest.raises(LibraryError, match="exists already"):
         export(acting.library, 1, acting.library.path / "then.db")
@@ -187,10 +190,10 @@ def test_a_view_writes_nothing_and_knows_the_counters_of_then(acting: Actor) -> 
     acting.release(session)
     acting.open()
     with closing(open_view(acting.library, taken.id)) as view:
-        assert view.count_sessions() == 1
+        assert view.sessions.count() == 1
         assert store.snapshots(view) == [taken]
         with pytest.raises(Exception, match="readonly"):
-            view.execute("UPDATE main.medium SET capacity = 5")
+            view.sql.execute("UPDATE main.medium SET capacity = 5")
     with pytest.raises(NoSuchSnapshot):
         open_view(acting.library, 2)
     assert acting.snap().tape_files == 1
@@ -244,17 +247,17 @@ def steps_of(tracking: Tracking, ask: Callable[[], object]) -> int:
 
 def test_what_commands_and_mounts_ask_first_costs_the_same_however_much_there_is(acting: Actor) -> None:
     tracking = acting.tracking
-    (mount,) = tracking.mounts()
+    (mount,) = tracking.mounts.live()
     asked: list[Callable[[], object]] = [
-        tracking.counters,
-        tracking.open_sessions_by_drive,
-        tracking.mounts,
-        lambda: tracking.unfinished_sessions_of(999, tracking.last_ordinal()),
-        lambda: tracking.sessions(SessionFilter(medium="A1", limit=5)),
+        tracking.library.counters,
+        tracking.sessions.count_open_by_drive,
+        tracking.mounts.live,
+        lambda: tracking.sessions.unfinished_of(999, tracking.library.last_ordinal()),
+        lambda: tracking.sessions.find(SessionFilter(medium="A1", limit=5)),
         lambda: store.snapshots(tracking, 5),
         lambda: store.is_changed(tracking),
-        lambda: tracking.media_after(1, 2),
-        lambda: tracking.tape_files("A1", 2, 5),
+        lambda: tracking.media.after(1, 2),
+        lambda: tracking.tape_files.of("A1", 2, 5),
         lambda: store.after(tracking, 10, 5),
         lambda: past.tape_files(tracking, 20, "A1", 2, 5),
     ]
@@ -265,7 +268,7 @@ def test_what_commands_and_mounts_ask_first_costs_the_same_however_much_there_is
             acting.record(session)
             acting.release(session)
             with tracking.transaction():
-                tracking.end_mount(tracking.add_mount(replace(mount, id=0)), "unmounted", acting.at())
+                tracking.mounts.end(tracking.mounts.add(replace(mount, id=0)), "unmounted", acting.at())
             acting.snap()
         return [steps_of(tracking, ask) for ask in asked]
 
@@ -285,18 +288,18 @@ def test_looking_at_a_state_costs_the_same_however_much_came_before_and_after(ac
             if len(waiting) > 1:
                 acting.release(waiting.pop(0))
             acting.snap()
-        return acting.tracking.epoch() - 1
+        return acting.tracking.library.epoch() - 1
 
     def look(number: int) -> list[int]:
         with closing(open_view(acting.library, number)) as view:
             questions = [
-                view.media,
-                view.open_session_ids,
-                view.open_sessions_by_drive,
-                lambda: view.medium("A1"),
-                lambda: view.session(3),
-                lambda: view.sessions(SessionFilter(open_only=True)),
-                lambda: view.sessions(SessionFilter(limit=5)),
+                view.media.all,
+                view.sessions.open_ids,
+                view.sessions.count_open_by_drive,
+                lambda: view.media.get("A1"),
+                lambda: view.sessions.get(3),
+                lambda: view.sessions.find(SessionFilter(open_only=True)),
+                lambda: view.sessions.find(SessionFilter(limit=5)),
                 lambda: browse.sessions_page(view, browse.SessionQuery(), 0, 5),
                 lambda: browse.sessions_page(view, browse.SessionQuery(state="open"), 0, 5),
                 lambda: past.media_after(acting.tracking, number, 0),
@@ -306,7 +309,7 @@ def test_looking_at_a_state_costs_the_same_however_much_came_before_and_after(ac
             ]
 
     waiting: list[int] = []
-    acting.tracking.execute("PRAGMA synchronous = OFF")
+    acting.tracking.sql.execute("PRAGMA synchronous = OFF")
     early = live(20)
     few = look(early)
     late = live(400)
@@ -338,7 +341,7 @@ def test_taking_costs_the_same_for_few_sessions_and_for_many(acting: Actor) -> N
     many = cost(acting)
     assert few == many
     assert many[1] == 3, "the snapshot's row, and the library's: its epoch, and its count of commits"
-    assert acting.tracking.count_sessions() == 1510
+    assert acting.tracking.sessions.count() == 1510
 
 
 def test_a_difference_of_two_old_snapshots_does_not_look_at_what_came_later(acting: Actor) -> None:

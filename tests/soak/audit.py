@@ -13,7 +13,7 @@ from soak.commands import Taken
 from soak.plan import CROWD_READS, CROWD_WRITES, Stage
 from soak.shelf import AT_ONCE, Shelf, Shelves
 from soak.writers import Ledger, Written
-from vtlfs.engine.tracking.database import SessionFilter
+from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.model import Access, Session, Snapshot, State
 from vtlfs.snap import store
 
@@ -34,7 +34,7 @@ class Audit:
         """Do all of it."""
         with closing(Shelves(self.stage, self.ledger)) as shelves:
             deadline = time.monotonic() + RELEASE_SECONDS  # for the kernel says after close() that it was the last
-            while shelves.tracking.open_session_ids() and time.monotonic() < deadline:
+            while shelves.tracking.sessions.open_ids() and time.monotonic() < deadline:
                 time.sleep(0.1)
             self._sessions(shelves)
             shelf_of = {barcode: shelves.shelf(barcode) for barcode in self.stage.plan.barcodes}
@@ -47,7 +47,7 @@ class Audit:
         """Every writer has one session, which tells what it did, and there are no others."""
         sessions: dict[int, list[Session]] = {}
         total = 0
-        for session in shelves.tracking.sessions(SessionFilter()):
+        for session in shelves.tracking.sessions.find(SessionFilter()):
             self.report.want(session.state != State.OPEN, f"session {session.id} is open")
             if session.access == Access.READ:
                 self.report.want(session.error is None, f"session {session.id}, reading: {session.error}")
@@ -62,7 +62,7 @@ class Audit:
             total += session.bytes
         for written in self.ledger.all:
             self._session(written, sessions.get(id(written), []))
-        kept = sum(medium.bytes for medium in shelves.tracking.media() if medium.barcode not in CROWD)
+        kept = sum(medium.bytes for medium in shelves.tracking.media.all() if medium.barcode not in CROWD)
         self.report.want(total == kept, f"sessions have {total} bytes, media {kept}")
         self.report.count("written", total)
 

@@ -64,5 +64,5 @@ class Crowds:
             for mount in self.stage.mounts.values():  # which waits until every stream that was closed is released
                 mount.medium(CROWD_WRITES).stat()
             with closing(Library.open(self.stage.library.path).tracking(read_only=True)) as tracking:
-                written = tracking.medium(CROWD_WRITES).bytes
+                written = tracking.media.get(CROWD_WRITES).bytes
             report.want(written == wanted, f"a crowd of idle files wrote {wanted} bytes, {written} are there")

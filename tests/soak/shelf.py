@@ -69,8 +69,8 @@ class Shelves:
     def shelf(self, barcode: str) -> Shelf:
         """Return what is on a medium now."""
         shelved = []
-        for file in self.tracking.tape_files(barcode):
-            session = self.tracking.session(file.session)
+        for file in self.tracking.tape_files.of(barcode):
+            session = self.tracking.sessions.get(file.session)
             written = self._ledger.of(session)
             if written is None and not self._stage.stopped.wait(1):  # its program has only just been started
                 written = self._ledger.of(session)
@@ -83,4 +83,4 @@ class Shelves:
 def lengths(stage: Stage) -> dict[str, int]:
     """Return the length of each medium, all of one moment."""
     with closing(Library.open(stage.library.path).tracking(read_only=True)) as tracking:
-        return {medium.barcode: medium.bytes for medium in tracking.media()}
+        return {medium.barcode: medium.bytes for medium in tracking.media.all()}

@@ -66,7 +66,9 @@ class Watch:
             while not self._ended.wait(EVERY_SECONDS):
                 for host, mount in self.stage.mounts.items():
                     self._sample(host, mount)
-                [(count,)] = tracking.execute("SELECT count(*) FROM session WHERE state = 'open' AND access = 'write'")
+                [(count,)] = tracking.sql.execute(
+                    "SELECT count(*) FROM session WHERE state = 'open' AND access = 'write'"
+                )
                 self.stage.report.peak("open sessions", count)
 
     def _sample(self, host: str, mount: Mounted) -> None:

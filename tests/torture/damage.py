@@ -139,7 +139,7 @@ def read(library: Library, stream: Stream, outcome: Outcome) -> None:
     """Read a stream back, as the tape file that its session has left, and as a part of its medium."""
     try:
         with closing(library.tracking(read_only=True)) as tracking:
-            session = tracking.session(stream.session)
+            session = tracking.sessions.get(stream.session)
             number = session.tape_file
             if number is None:
                 outcome.lost[stream.session] = "no tape file"

@@ -43,7 +43,7 @@ WAYS = {
 def check_all_there(killed: Killed) -> None:
     """Want every acknowledged stream, byte for byte."""
     with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:
-        numbers = {stream.session: tracking.session(stream.session).tape_file for stream in killed.streams}
+        numbers = {stream.session: tracking.sessions.get(stream.session).tape_file for stream in killed.streams}
     for stream in killed.streams:
         assert killed.extract(stream.barcode, numbers[stream.session]) == stream.content
 
@@ -111,7 +111,7 @@ def test_read_only_mount_shows_what_there_is_and_leaves_the_rest_alone(killed: K
     early = sorted(stream.session for stream in killed.streams)[:EARLY]
     with killed.mounted("ro", checked=False, expects=["is older than the disks"]) as mounted:
         with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:
-            files = {session: tracking.session(session) for session in early}
+            files = {session: tracking.sessions.get(session) for session in early}
         for stream in killed.streams:
             if stream.session in files:
                 assert mounted.file(stream.barcode, files[stream.session].tape_file or 0).read_bytes() == stream.content
@@ -122,7 +122,7 @@ def test_read_only_mount_shows_what_there_is_and_leaves_the_rest_alone(killed: K
     newest = max(stream.session for stream in killed.streams)
     with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:  # nobody got a number twice
         readers = [
-            row[0] for row in tracking.execute("SELECT id FROM session WHERE access = 'read' AND host <> 'alpha'")
+            row[0] for row in tracking.sql.execute("SELECT id FROM session WHERE access = 'read' AND host <> 'alpha'")
         ]
     assert readers
     assert min(readers) > newest
@@ -147,8 +147,8 @@ def test_rebuilding_what_is_in_order_loses_nothing(killed: Killed):
     killed.check()
     check_all_there(killed)
     with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:
-        assert tracking.medium("T5").bytes == 0
-        assert tracking.one("SELECT count(*) FROM snapshot") == (1,)
+        assert tracking.media.get("T5").bytes == 0
+        assert tracking.sql.one("SELECT count(*) FROM snapshot") == (1,)
 
 
 def test_member_files_of_identifiers_that_were_never_given_are_a_sign_too(killed: Killed):

@@ -35,22 +35,22 @@ class ExampleLibrary:
         self.library: Library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, at=at(0, 0))
         self.path = self.library.path
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            tracking.add_media(MEDIA[:2], None, at(0, 0))
-            tracking.add_media(MEDIA[2:], 1 << 20, at(0, 0))
-            tracking.load(1, MEDIA[0], at(0, 1))
+            tracking.media.add(MEDIA[:2], None, at(0, 0))
+            tracking.media.add(MEDIA[2:], 1 << 20, at(0, 0))
+            tracking.drives.load(1, MEDIA[0], at(0, 1))
             for number in range(2):
-                tracking.record_fill(number, 1 << 30, (1 << 30) - (number + 1) * (200 << 20), at(0, 2))
+                tracking.disks.record_fill(number, 1 << 30, (1 << 30) - (number + 1) * (200 << 20), at(0, 2))
             mount = Mount(0, "alpha", "machine", 4711, 0, "/mnt/vtl", "", "mounted", at(0, 1), None)
-            self.mount = tracking.add_mount(mount)
+            self.mount = tracking.mounts.add(mount)
 
     def open(
         self, opened: str, barcode: str, data: bytes, host: str = "alpha", *, drive: int = 0, program: str = "tar"
     ) -> int:
         """Open a session, and make `data` durable in it. Return its identifier."""
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            session = tracking.lease_sessions(1)[0]
+            session = tracking.library.lease_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
-            tracking.open_session(session, self.mount, opener, Access.WRITE, drive, barcode, UNIT, opened)
+            tracking.sessions.open(session, self.mount, opener, Access.WRITE, drive, barcode, UNIT, opened)
             self._record(tracking, session, data)
         return session
 
@@ -65,13 +65,13 @@ class ExampleLibrary:
             units.append(members[unit % 2].write(unit, unit // 2, [piece], 0, 0))
         for member in members:
             member.finish(None)
-        tracking.record_progress(session, units, len(data), max(1, len(data) // 10240))
+        tracking.sessions.record_progress(session, units, len(data), max(1, len(data) // 10240))
 
     def write(self, opened: str, released: str, barcode: str, data: bytes, host: str = "alpha", **options: Any) -> int:
         """Write `data` in a session, and release it. Return its identifier."""
         session = self.open(opened, barcode, data, host, **options)
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            tracking.release_session(session, State.RELEASED, None, released)
+            tracking.sessions.release(session, State.RELEASED, None, released)
         return session
 
     def take_snapshot(self, at: str, name: str | None = None, *, scheduled: bool = False) -> Snapshot:

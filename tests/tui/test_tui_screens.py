@@ -96,7 +96,7 @@ def test_the_details_of_a_session_show_where_its_stripe_units_lie(example: Examp
         await d.go("enter", screen="StateScreen")
         await d.go("enter", screen="DetailsScreen")
         with closing(example.library.tracking()) as tracking:
-            unit = tracking.stripe_units(16, 0, 1)[0]
+            unit = tracking.stripe_units.of(16, 0, 1)[0]
         assert d.rows[0] == f"0 0 0 4096 {unit.blake3.hex()}"
 
     drive(example.path, story)

@@ -114,7 +114,7 @@ def test_it_shows_a_mount_with_a_stream_that_runs(tmp_path: Path, start: Start) 
         terminal.keys("q")
         terminal.until(lambda text: "status 0" in text, "the end")
     with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
-        assert tracking.epoch() == 2
+        assert tracking.library.epoch() == 2
 
 
 def _keep(text: str) -> None:

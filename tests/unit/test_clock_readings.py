@@ -17,8 +17,8 @@ MODULES = {str(path.relative_to(PRODUCT)): ast.parse(path.read_text()) for path 
 IN_SQL = re.compile(r"\b\w+_at\s*(?:<(?!>)|>|BETWEEN)|\b(?:min|max)\(\w*_at\b|ORDER BY[^()]*\w_at\b", re.IGNORECASE)
 
 SQL_THAT_ORDERS_TIMES = {
-    "engine/backup/copies.py",  # when the next copy is due
-    "engine/tracking/schema.py",  # ordinals of libraries from before there were any
+    "engine/tracking/repositories/copies.py",  # when the next copy is due
+    "engine/tracking/schema/steps.py",  # ordinals of libraries from before there were any
     "snap/browse.py",  # for people
 }
 COMPARISONS = {

@@ -40,15 +40,15 @@ def test_a_library_that_was_made_can_be_opened(tmp_path: Path, two_disks: list[P
     assert (library.config.drives, library.config.stripe_unit) == (7, 8192)
     assert [disk.path for disk in library.disks()] == [str(disk) for disk in two_disks]
     tracking = library.tracking()
-    assert tracking.library_uuid() == library.config.uuid
-    assert [drive.number for drive in tracking.drives()] == list(range(7))
-    assert tracking.media() == []
-    assert tracking.epoch() == 1
-    assert [(disk.number, disk.path, disk.added_at) for disk in tracking.disks()] == [
+    assert tracking.library.uuid() == library.config.uuid
+    assert [drive.number for drive in tracking.drives.all()] == list(range(7))
+    assert tracking.media.all() == []
+    assert tracking.library.epoch() == 1
+    assert [(disk.number, disk.path, disk.added_at) for disk in tracking.disks.all()] == [
         (0, str(two_disks[0]), AT),
         (1, str(two_disks[1]), AT),
     ]
-    for record, disk in zip(tracking.disks(), two_disks, strict=True):
+    for record, disk in zip(tracking.disks.all(), two_disks, strict=True):
         assert labels.read(disk) == Label(library.config.uuid, record.uuid, record.number, AT)
     tracking.close()
 
@@ -293,7 +293,7 @@ def test_a_library_with_fewer_disks_than_it_was_made_with_is_refused(tmp_path: P
     library = make(tmp_path / "library", [*two_disks, third])
     changed = with_disks(library, *two_disks)
     tracking = changed.tracking()
-    known: list[DiskRecord] = tracking.disks()
+    known: list[DiskRecord] = tracking.disks.all()
     tracking.close()
     assert len(known) == 3
     with pytest.raises(LibraryError, match="disk 2"):

@@ -74,7 +74,8 @@ class Engine:
         self._admission = Admission(context.pool)
         self._releasing: dict[str, set[trio.Event]] = {}
         self._announcements = Announcements(ELSEWHERE_SECONDS)
-        self._announcements.see(self.tracking.last_announcement(), trio.current_time())  # which are of the past
+        of_the_past = self.tracking.sessions.last_announcement()
+        self._announcements.see(of_the_past, trio.current_time())
         self._health = Health(library, mount.id, context, self._writers, self._announcements)
         self._dealt = mount.id  # so that mounts, too, begin with different disks
 
@@ -82,7 +83,7 @@ class Engine:
 
     def least_busy_drive(self, among: Sequence[int] = ()) -> int:
         """Return the drive with the fewest open sessions in all mounts: of all drives, or of some."""
-        elsewhere = self.tracking.open_sessions_by_drive(except_mount=self.mount.id)
+        elsewhere = self.tracking.sessions.count_open_by_drive(except_mount=self.mount.id)
         drives = among or range(self.library.config.drives)
         return min(drives, key=lambda number: (elsewhere.get(number, 0) + self._by_drive[number], number))
 
@@ -90,7 +91,7 @@ class Engine:
         """Start a write session; it is in the tracking database when this returns. Raises NoSuchMedium,
         TooManyStreams.
         """
-        medium = self.tracking.medium(barcode)
+        medium = self.tracking.media.get(barcode)
         at = utc_now()
         stripe_unit = self.library.config.stripe_unit
         self._admission.admit()
@@ -98,7 +99,7 @@ class Engine:
         try:
             number = await self._identifiers.take()
             await self._recorder.call(
-                lambda tracking: tracking.open_session(
+                lambda tracking: tracking.sessions.open(
                     number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at
                 ),
                 durable=False,
@@ -126,11 +127,11 @@ class Engine:
 
     async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
         """Start a session that reads the first `size` bytes of the medium, which must be a length that it has had."""
-        self.tracking.check_length(barcode)
+        self.tracking.media.check_length(barcode)
         number = await self._identifiers.take()
         at, stripe_unit = utc_now(), self.library.config.stripe_unit
         self._recorder.post(
-            lambda tracking: tracking.open_session(
+            lambda tracking: tracking.sessions.open(
                 number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
             )
         )
@@ -199,7 +200,9 @@ class Engine:
         log.debug("session %d: read %d bytes", session.number, size)
         state = State.RELEASED if session.error is None else State.FAILED
         error = None if session.error is None else errno_name(session.error)
-        self._recorder.post(lambda tracking: tracking.release_reader(session.number, state, error, at, size, requests))
+        self._recorder.post(
+            lambda tracking: tracking.sessions.release_reader(session.number, state, error, at, size, requests)
+        )
 
     async def wait_visible(self, barcode: str) -> Medium:
         """Wait until the medium shows every stream whose close() has returned, in this mount or in another; return it.
@@ -215,7 +218,7 @@ class Engine:
         while True:
             now = trio.current_time()
             known = self._announcements.waited_out(now)
-            medium, last, closing = self.tracking.medium_and_closing(barcode, self.mount.id, known)
+            medium, last, closing = self.tracking.media.get_announced(barcode, self.mount.id, known)
             self._announcements.see(last, now)
             until = last if until is None else until
             if closing is None or closing > until or now > deadline:
@@ -234,13 +237,13 @@ class Engine:
         if not is_open and (known is None or known.mount == self.mount.id):
             await self._recorder.call(lambda _: None, durable=False)  # a commit, which takes a while on a busy disk
             known = None
-        known = known or self.tracking.session(session)
+        known = known or self.tracking.sessions.get(session)
         writer, reader = self._writers.get(session), self._readers.get(session)
         return known, writer.length if writer else reader.bytes if reader else known.bytes
 
     def _known(self, session: int) -> Session | None:
         with suppress(NoSuchSession):
-            return self.tracking.session(session)
+            return self.tracking.sessions.get(session)
         return None
 
     async def open_sessions(self) -> list[int]:
@@ -248,7 +251,7 @@ class Engine:
         for barcode in list(self._releasing):
             await self.wait_visible(barcode)
         await self._recorder.call(lambda _: None, durable=False)
-        return self.tracking.open_session_ids()
+        return self.tracking.sessions.open_ids()
 
     def figures(self) -> LiveStats:
         """Return how far each open session is, and what the disks have done since the mount began."""
@@ -292,9 +295,9 @@ class Engine:
 
         def end(tracking: Tracking) -> None:
             if unused:
-                tracking.return_sessions(unused)
-            if not tracking.open_sessions_of(self.mount.id):
-                tracking.end_mount(self.mount.id, "unmounted", utc_now())
+                tracking.library.return_sessions(unused)
+            if not tracking.sessions.open_of(self.mount.id):
+                tracking.mounts.end(self.mount.id, "unmounted", utc_now())
 
         await self._recorder.call(end)
         if self._at_end is not None:
@@ -386,12 +389,12 @@ async def running(
 
 def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, int]:
     """Record the mount, with its lock held before anybody can see it; return its number and the lock."""
-    number = tracking.add_mount(mount)
-    lock = recover.hold_lock(library.path, number, tracking.last_ordinal())
+    number = tracking.mounts.add(mount)
+    lock = recover.hold_lock(library.path, number, tracking.library.last_ordinal())
     try:
-        tracking.set_drives(library.config.drives)
+        tracking.drives.ensure(library.config.drives)
         for disk in disks:
-            tracking.move_disk(disk.number, os.fspath(disk.path))
+            tracking.disks.move(disk.number, os.fspath(disk.path))
     except BaseException:
         recover.drop_lock(library.path, number, lock)
         raise

@@ -46,7 +46,7 @@ class Health:
 
     async def probe_disks(self) -> None:
         """Look at the disks now and then: their free space, whether they answer, and whether they work again."""
-        noted = {disk.number: disk.fault for disk in self._tracking.disks()}
+        noted = {disk.number: disk.fault for disk in self._tracking.disks.all()}
         while True:
             for pooled in self._pool.disks:
                 pooled.probe()
@@ -63,7 +63,7 @@ class Health:
     def _note_fault(self, disk: int, fault: str | None) -> None:
         """Record that a disk can't be used, or can be used again."""
         at = utc_now()
-        self._committer.post(lambda tracking: tracking.record_fault(disk, fault, at))
+        self._committer.post(lambda tracking: tracking.disks.record_fault(disk, fault, at))
 
     async def note_fill(self) -> None:
         """Record how full the disks are, now and then."""
@@ -72,14 +72,14 @@ class Health:
                 number, total, free, at = pooled.number, pooled.disk.total, pooled.disk.free, utc_now()
                 if total and not pooled.stalled:
                     self._committer.post(
-                        lambda tracking, row=(number, total, free, at): tracking.record_fill(*row)  # type: ignore[misc]
+                        lambda tracking, row=(number, total, free, at): tracking.disks.record_fill(*row)  # type: ignore[misc]
                     )
             await trio.sleep(FILL_SECONDS)
 
     async def note_finished(self, lock: int) -> None:
         """Note in the mount's lock, now and then, up to which tape file its headers are finished and durable."""
         while True:
-            last = self._tracking.last_ordinal()
+            last = self._tracking.library.last_ordinal()
             ending = [session for session in self._writers.values() if session.is_ending]
             while ending:
                 await trio.sleep(PROBE_SECONDS)
@@ -91,7 +91,7 @@ class Health:
         """Close the books of other mounts of this library that died, and keep an eye on those that live."""
         while True:
             try:
-                self._announcements.see(self._tracking.last_announcement(), trio.current_time())
+                self._announcements.see(self._tracking.sessions.last_announcement(), trio.current_time())
                 await self.reap_dead_mounts()
             except (VtlfsError, OSError) as error:
                 log.error("closing the books of dead mounts: %s; trying again", error)

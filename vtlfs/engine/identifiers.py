@@ -39,7 +39,7 @@ class SessionIdentifiers:
         """Lease more identifiers, if few are left. Raises TrackingError."""
         async with self._leasing:
             if len(self._leased) <= LEASE_AGAIN:
-                self._leased.extend(await self._committer.call(lambda tracking: tracking.lease_sessions(LEASE)))
+                self._leased.extend(await self._committer.call(lambda tracking: tracking.library.lease_sessions(LEASE)))
 
     def unused(self) -> range:
         """Return the leased identifiers that can be given back: all, if they are those of one lease."""

@@ -53,18 +53,18 @@ class Library:
         seen = [] if read_only else high_water.read_all(self.config.disks, self.config.uuid)
         opened = Tracking(self.path, read_only=read_only)
         try:
-            uuid = opened.library_uuid()
+            uuid = opened.library.uuid()
             if uuid != self.config.uuid:
                 raise LibraryError(f"{self.path}: library.toml says {self.config.uuid}, tracking.db says {uuid}")
             if read_only:
                 return opened
-            lacks = currency.lacking(opened.watermark(), seen)
+            lacks = currency.lacking(opened.library.watermark(), seen)
             if lacks is not None and not behind:
                 raise CatalogueBehind(str(self.path / database.FILE_NAME), lacks)
             opened.frozen = lacks is not None
             if opened.frozen:
                 with opened.transaction():
-                    opened.skip_sessions(max(mark.next_session for mark in seen))
+                    opened.library.skip_sessions(max(mark.next_session for mark in seen))
             else:
                 writer = marks or high_water.MarkChildren(self.config.disks, self.config.uuid)
                 opened.on_commit = writer.advance
@@ -88,13 +88,13 @@ class Library:
         """Return the disks by number, where nothing is to be written: in the place of one that is missing, its lack."""
         found = discover(self.config.disks, self.config.uuid).disks(check=check)
         with closing(self.tracking(read_only=True)) as tracking:
-            known = tracking.disks()
+            known = tracking.disks.all()
         return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in known]
 
     def _check_complete(self, found: set[int]) -> None:
         tracking = self.tracking(read_only=True)
         try:
-            known = {disk.number for disk in tracking.disks()}
+            known = {disk.number for disk in tracking.disks.all()}
         finally:
             tracking.close()
         if missing := known - found:

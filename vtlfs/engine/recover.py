@@ -96,7 +96,7 @@ def is_alive(library: Path, mount: int) -> bool:
 
 def dead_mounts(tracking: Tracking, library: Path, *, except_mount: int = 0) -> list[Mount]:
     """Return the mounts that ended without saying so, without looking at one of them."""
-    return [mount for mount in tracking.mounts() if mount.id != except_mount and not is_alive(library, mount.id)]
+    return [mount for mount in tracking.mounts.live() if mount.id != except_mount and not is_alive(library, mount.id)]
 
 
 def recover_mount(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
@@ -105,13 +105,13 @@ def recover_mount(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
     Call it inside a transaction. Those who find the same mount dead at the same time find nothing left to do.
     """
     ended = []
-    for session in tracking.open_sessions_of(mount.id):
+    for session in tracking.sessions.open_of(mount.id):
         if session.access is Access.WRITE:
-            tracking.release_session(session.id, State.RECOVERED, None, at)
+            tracking.sessions.release(session.id, State.RECOVERED, None, at)
         else:
-            tracking.release_reader(session.id, State.RECOVERED, None, at, session.bytes, session.requests)
-        ended.append(tracking.session(session.id))
-    tracking.end_mount(mount.id, "dead", at)
+            tracking.sessions.release_reader(session.id, State.RECOVERED, None, at, session.bytes, session.requests)
+        ended.append(tracking.sessions.get(session.id))
+    tracking.mounts.end(mount.id, "dead", at)
     return ended
 
 
@@ -144,13 +144,13 @@ def trim_all(tracking: Tracking, library: Path, mounts: Iterable[int], disks: Se
     were not finished, or a power cut took that.
     """
     for mount in mounts:
-        for session in tracking.unfinished_sessions_of(mount, finished_up_to(library, mount)):
-            trim(session, start_of(tracking, session), tracking.slots(session.id), disks)
+        for session in tracking.sessions.unfinished_of(mount, finished_up_to(library, mount)):
+            trim(session, start_of(tracking, session), tracking.stripe_units.slots(session.id), disks)
 
 
 def start_of(tracking: Tracking, session: Session) -> int | None:
     """Return where on its medium a session's tape file begins; None without one."""
-    return None if session.tape_file is None else tracking.tape_file(session.medium, session.tape_file).start
+    return None if session.tape_file is None else tracking.tape_files.get(session.medium, session.tape_file).start
 
 
 def left_locks(tracking: Tracking, library: Path) -> list[int]:
@@ -162,7 +162,9 @@ def left_locks(tracking: Tracking, library: Path) -> list[int]:
     files = [path for suffix in (LOCK, LIVE) for path in (library / MOUNTS).glob(f"*{suffix}")]
     there = {int(path.stem) for path in files if path.stem.isdecimal()}
     left = [number for number in sorted(there) if not is_alive(library, number)]
-    mounted = {mount.id for mount in tracking.mounts()}  # asked last, for a mount gives up its lock after it has ended
+    mounted = {
+        mount.id for mount in tracking.mounts.live()
+    }  # asked last, for a mount gives up its lock after it has ended
     return [number for number in left if number not in mounted]
 
 

@@ -226,13 +226,13 @@ class Tree:
                 drives = range(after, self._engine.library.config.drives)
                 return [Entry(number + 1, str(number), DriveDirectory(number)) for number in drives]
             case Directory("media"):
-                media = tracking.media_after(after, PAGE)
+                media = tracking.media.after(after, PAGE)
                 return [Entry(medium.id, medium.barcode, MediumNode(medium, None)) for medium in media]
             case Directory("files"):
-                media = tracking.media_after(after, PAGE)
+                media = tracking.media.after(after, PAGE)
                 return [Entry(medium.id, medium.barcode, FilesDirectory(medium)) for medium in media]
             case Directory("sessions"):
-                numbers = tracking.open_session_ids() if after else await self._engine.open_sessions()
+                numbers = tracking.sessions.open_ids() if after else await self._engine.open_sessions()
                 return [
                     Entry(number, str(number), SessionNode(number, b"", "")) for number in numbers if number > after
                 ]
@@ -241,7 +241,7 @@ class Tree:
             case FilesDirectory(medium):
                 if after == 0:
                     await self._engine.wait_visible(medium.barcode)
-                return _files(medium, tracking.tape_files(medium.barcode, after, PAGE))
+                return _files(medium, tracking.tape_files.of(medium.barcode, after, PAGE))
             case Directory("snapshots"):
                 return [
                     Entry(one.id, str(one.id), SnapshotDirectory(one)) for one in store.after(tracking, after, PAGE)
@@ -279,7 +279,7 @@ class Tree:
 
     def _drive_entries(self, drive: int, after: int) -> list[Entry]:
         """Return the link to what is loaded at place 1, and the media behind it."""
-        media = self._tracking.media_after(max(0, after - 1), PAGE)
+        media = self._tracking.media.after(max(0, after - 1), PAGE)
         entries = [Entry(medium.id + 1, medium.barcode, MediumNode(medium, drive)) for medium in media]
         with suppress(KeyError):
             if after == 0:
@@ -293,7 +293,7 @@ class Tree:
         return DriveDirectory(number)
 
     def _loaded(self, drive: int) -> LoadedLink:
-        known = self._tracking.drive(drive)
+        known = self._tracking.drives.get(drive)
         if known.loaded is None or known.loaded_at is None:
             raise KeyError(LOADED)
         return LoadedLink(drive, known.loaded, known.loaded_at)
@@ -303,15 +303,15 @@ class Tree:
 
     async def _tape_file(self, medium: Medium, name: str) -> TapeFileNode:
         await self._engine.wait_visible(medium.barcode)
-        return TapeFileNode(medium, self._tracking.tape_file(medium.barcode, _parse(name, _TAPE_FILE)))
+        return TapeFileNode(medium, self._tracking.tape_files.get(medium.barcode, _parse(name, _TAPE_FILE)))
 
     async def _session(self, name: str) -> SessionNode:
         number = _parse(name, _NUMBER)
         session, received = await self._engine.describe(number)
         document = session.as_json() | {"received": received}
         if session.tape_file is not None:
-            document["start"] = self._tracking.tape_file(session.medium, session.tape_file).start
-        units = self._tracking.stripe_units(number, 0, SHOWN_UNITS + 1)
+            document["start"] = self._tracking.tape_files.get(session.medium, session.tape_file).start
+        units = self._tracking.stripe_units.of(number, 0, SHOWN_UNITS + 1)
         document["stripe_units"] = [
             {"unit": unit.unit, "disk": unit.disk, "slot": unit.slot, "bytes": unit.bytes, "blake3": unit.blake3.hex()}
             for unit in units[:SHOWN_UNITS]

@@ -76,37 +76,39 @@ def sessions_page(tracking: Tracking, wanted: SessionQuery, first: int, count: i
     way = "DESC" if wanted.descending else "ASC"
     by_id = "+id" if wanted.state == State.OPEN else "id"  # open ones are few: found first, then sorted
     order = f"{by_id} {way}" if wanted.sort == "id" else f"{wanted.sort} {way}, id {way}"
-    rows = tracking.execute(f"SELECT id FROM session{where} ORDER BY {order} LIMIT ? OFFSET ?", *values, count, first)
-    return [tracking.session(row[0]) for row in rows.fetchall()]
+    rows = tracking.sql.execute(
+        f"SELECT id FROM session{where} ORDER BY {order} LIMIT ? OFFSET ?", *values, count, first
+    )
+    return [tracking.sessions.get(row[0]) for row in rows.fetchall()]
 
 
 def count_sessions(tracking: Tracking, wanted: SessionQuery) -> int:
     """Return how many sessions are wanted; without a restriction it is a counter."""
     if not wanted.restricts:
-        return tracking.count_sessions()
+        return tracking.sessions.count()
     where, values = wanted.where()
-    return int(tracking.one(f"SELECT count(*) FROM session{where}", *values)[0])
+    return int(tracking.sql.one(f"SELECT count(*) FROM session{where}", *values)[0])
 
 
 def counters(tracking: Tracking) -> tuple[int, int, int]:
     """Return how many media and sessions there are, and the bytes of all tape files."""
-    found = tracking.counters()
+    found = tracking.library.counters()
     return found.media, found.sessions, found.bytes
 
 
 def hosts(tracking: Tracking) -> list[str]:
     """Return the hosts that sessions have had, in their order; skips from one to the next in the index."""
     found: list[str] = []
-    row = tracking.first("SELECT min(host) FROM main.session")
+    row = tracking.sql.first("SELECT min(host) FROM main.session")
     while row is not None and row[0] is not None:
         found.append(row[0])
-        row = tracking.first("SELECT min(host) FROM main.session WHERE host > ?", row[0])
-    return [host for host in found if tracking.first("SELECT 1 FROM session WHERE host = ? LIMIT 1", host)]
+        row = tracking.sql.first("SELECT min(host) FROM main.session WHERE host > ?", row[0])
+    return [host for host in found if tracking.sql.first("SELECT 1 FROM session WHERE host = ? LIMIT 1", host)]
 
 
 def units_by_disk(tracking: Tracking, session: int) -> list[tuple[int, int, int]]:
     """Return for each disk how many stripe units of the session it holds, and their bytes."""
-    rows = tracking.execute(
+    rows = tracking.sql.execute(
         "SELECT disk, count(*), sum(bytes) FROM stripe_unit WHERE session = ? GROUP BY disk ORDER BY disk", session
     )
     return [(row[0], row[1], row[2]) for row in rows]
@@ -129,7 +131,7 @@ def bytes_over_time(tracking: Tracking, group: str, spans: int) -> OverTime:
     if group not in GROUPS:
         raise ValueError(group)
     start, end = (
-        tracking.first(
+        tracking.sql.first(
             f"SELECT released_at FROM session WHERE tape_file IS NOT NULL ORDER BY released_at {way} LIMIT 1"
         )
         for way in ("ASC", "DESC")
@@ -138,7 +140,7 @@ def bytes_over_time(tracking: Tracking, group: str, spans: int) -> OverTime:
         return OverTime(None, None, [])
     series: dict[str, list[int]] = defaultdict(lambda: [0] * spans)
     for span, (since, until) in enumerate(pairwise(_bounds(start[0], end[0], spans))):
-        rows = tracking.execute(
+        rows = tracking.sql.execute(
             f"SELECT {group}, sum(bytes) FROM session"
             " WHERE tape_file IS NOT NULL AND released_at >= ? AND released_at < ? GROUP BY 1",
             *(since, until),

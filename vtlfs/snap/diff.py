@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking.database import SESSION, Tracking
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import begun_sql, ended_sql
-from vtlfs.engine.tracking.rows import session_of
+from vtlfs.engine.tracking.rows import SESSION, session_of
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import store
 from vtlfs.snap.view import opened
@@ -161,21 +161,21 @@ class _Compared:
         """
         before = {
             row[0]: row
-            for row in self.tracking.execute(ended_sql(kind.table, kind.columns, self.earlier, by=self.later))
+            for row in self.tracking.sql.execute(ended_sql(kind.table, kind.columns, self.earlier, by=self.later))
         }
         begun = begun_sql(kind.table, kind.columns, self.later, after=self.earlier)
-        for row in self.tracking.execute(f"{begun} ORDER BY {kind.columns[0]}"):
+        for row in self.tracking.sql.execute(f"{begun} ORDER BY {kind.columns[0]}"):
             yield before.pop(row[0], None), row
         for row in before.values():
             yield row, None
 
     def tape_files(self, limit: int | None = None) -> Iterator[TapeFile]:
         """Yield the tape files that came, by medium and number; at most `limit`."""
-        return self.tracking.tape_files_between(self.earlier, self.later, limit)
+        return self.tracking.tape_files.between(self.earlier, self.later, limit)
 
     def add_up(self, found: Difference) -> None:
         """Count the tape files that came, and their bytes. Who wrote one, and through which drive, never changes."""
-        rows = self.tracking.execute(
+        rows = self.tracking.sql.execute(
             "SELECT host, tape_file.medium, drive, count(*), sum(tape_file.bytes)"
             " FROM main.tape_file JOIN main.session ON session.id = tape_file.session"
             " WHERE epoch > ? AND epoch <= ? GROUP BY 1, 2, 3",
@@ -194,7 +194,7 @@ def _comparing(library: Library, earlier: int, later: int | None) -> Iterator[_C
         earlier, later = later, earlier
     with opened(library, None) as tracking:
         store.snapshot(tracking, earlier)
-        until = tracking.epoch() if later is None else store.snapshot(tracking, later).id
+        until = tracking.library.epoch() if later is None else store.snapshot(tracking, later).id
         yield _Compared(tracking, earlier, until)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from vtlfs.durable import sync_directory
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema import WRITE_COMMAND
+from vtlfs.engine.tracking.schema.tables import WRITE_COMMAND
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 from vtlfs.snap import store
@@ -28,15 +28,15 @@ def export(library: Library, number: int, file: Path) -> None:
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         reached("export.made")
-        view.execute("PRAGMA query_only = OFF")
-        view.execute("PRAGMA foreign_keys = OFF")  # all hold; asking for each row would only take time
-        view.execute("ATTACH DATABASE ? AS exported", str(temporary))
-        view.execute("BEGIN")  # not an immediate one, which would lock the library's database too
+        view.sql.execute("PRAGMA query_only = OFF")
+        view.sql.execute("PRAGMA foreign_keys = OFF")  # all hold; asking for each row would only take time
+        view.sql.execute("ATTACH DATABASE ? AS exported", str(temporary))
+        view.sql.execute("BEGIN")  # not an immediate one, which would lock the library's database too
         store.snapshot(view, number)
         _copy(view)
-        view.execute("COMMIT")
+        view.sql.execute("COMMIT")
         reached("export.copied")
-        view.execute("DETACH DATABASE exported")
+        view.sql.execute("DETACH DATABASE exported")
         os.link(temporary, file)
         reached("export.named")
         sync_directory(file.parent)
@@ -53,24 +53,24 @@ def export(library: Library, number: int, file: Path) -> None:
 
 def _copy(view: Tracking) -> None:
     for table in (*TABLES, "stripe_unit"):
-        (made,) = view.one("SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", table)
-        view.execute(_without_since(made).replace("CREATE TABLE ", "CREATE TABLE exported.", 1))
+        (made,) = view.sql.one("SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", table)
+        view.sql.execute(_without_since(made).replace("CREATE TABLE ", "CREATE TABLE exported.", 1))
     for table in TABLES:
-        view.execute(f"INSERT INTO exported.{table} SELECT * FROM {table}")
+        view.sql.execute(f"INSERT INTO exported.{table} SELECT * FROM {table}")
     # Of a session that was open, the last unit has grown since; what came later is left out.
-    view.execute(
+    view.sql.execute(
         "INSERT INTO exported.stripe_unit SELECT session, unit, disk, slot,"
         " min(stripe_unit.bytes, session.bytes - unit * session.stripe_unit) AS bytes, blake3"
         " FROM main.stripe_unit AS stripe_unit JOIN session ON session.id = stripe_unit.session"
         " WHERE access = 'write' AND unit * session.stripe_unit < session.bytes"
     )
-    indexes = view.execute(
+    indexes = view.sql.execute(
         "SELECT sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name IN ('session', 'tape_file')"
         " AND sql NOT LIKE '%(since)'"
     )
     for (index,) in indexes.fetchall():
-        view.execute(index.replace("CREATE INDEX ", "CREATE INDEX exported.", 1))
-    view.execute(f"CREATE VIEW exported.write_command AS {WRITE_COMMAND}")
+        view.sql.execute(index.replace("CREATE INDEX ", "CREATE INDEX exported.", 1))
+    view.sql.execute(f"CREATE VIEW exported.write_command AS {WRITE_COMMAND}")
 
 
 def _without_since(table: str) -> str:

@@ -7,7 +7,7 @@ is read is the data of the present, for bytes that have once appeared never chan
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import as_of_sql
 from vtlfs.engine.tracking.rows import medium_of
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import NoSuchMedium, NoSuchTapeFile
 from vtlfs.model import Medium, TapeFile
 from vtlfs.snap import store
@@ -19,14 +19,14 @@ def media_after(tracking: Tracking, snapshot: int, number: int) -> list[Medium]:
     """Return the media with an id above `number` as they stood at a snapshot, in that order. Raises NoSuchSnapshot."""
     store.snapshot(tracking, snapshot)
     then = as_of_sql("medium", _COLUMNS, snapshot)
-    rows = tracking.execute(f"SELECT * FROM ({then}) WHERE id > ? ORDER BY id", number)
+    rows = tracking.sql.execute(f"SELECT * FROM ({then}) WHERE id > ? ORDER BY id", number)
     return [medium_of(row) for row in rows]
 
 
 def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
     """Return a medium as it stood at a snapshot. Raises NoSuchSnapshot, NoSuchMedium."""
     store.snapshot(tracking, snapshot)
-    row = tracking.first(f"SELECT * FROM ({as_of_sql('medium', _COLUMNS, snapshot)}) WHERE barcode = ?", barcode)
+    row = tracking.sql.first(f"SELECT * FROM ({as_of_sql('medium', _COLUMNS, snapshot)}) WHERE barcode = ?", barcode)
     if row is None:
         raise NoSuchMedium(barcode)
     return medium_of(row)
@@ -38,11 +38,11 @@ def tape_files(tracking: Tracking, snapshot: int, barcode: str, first: int, limi
     Raises NoSuchSnapshot, NoSuchMedium.
     """
     count = medium(tracking, snapshot, barcode).tape_files
-    return tracking.tape_files(barcode, first, min(limit, max(0, count - first)))
+    return tracking.tape_files.of(barcode, first, min(limit, max(0, count - first)))
 
 
 def tape_file(tracking: Tracking, snapshot: int, barcode: str, number: int) -> TapeFile:
     """Return one tape file that a medium had at a snapshot. Raises NoSuchSnapshot, NoSuchMedium, NoSuchTapeFile."""
     if number >= medium(tracking, snapshot, barcode).tape_files:
         raise NoSuchTapeFile(barcode, number)
-    return tracking.tape_file(barcode, number)
+    return tracking.tape_files.get(barcode, number)

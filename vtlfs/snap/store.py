@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from time import monotonic, sleep
 
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema import VERSIONED
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import NoSuchSnapshot, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Snapshot
@@ -31,20 +31,20 @@ def wait_visible(tracking: Tracking) -> None:
     A close() need not have been the last one: then its mount soon withdraws what it has announced. A mount that is hung
     or stopped doesn't, and each snapshot waits for it that long.
     """
-    last, deadline = tracking.last_announcement(), monotonic() + SETTLE_SECONDS
-    while tracking.is_closing(last) and monotonic() < deadline:
+    last, deadline = tracking.sessions.last_announcement(), monotonic() + SETTLE_SECONDS
+    while tracking.sessions.is_closing(last) and monotonic() < deadline:
         sleep(SETTLE_POLL_SECONDS)
 
 
 def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: bool = False) -> Snapshot:
     """Take a snapshot, at a cost that does not depend on the size of the library."""
-    row = tracking.one(
+    row = tracking.sql.one(
         f"INSERT INTO snapshot ({COLUMNS}, next_session)"
         " SELECT epoch, ?, ?, ?, media, sessions, (SELECT count(*) FROM session WHERE state = 'open'),"
         f" tape_files, bytes, next_session FROM library RETURNING {COLUMNS}",
         *(name, at, int(scheduled)),
     )
-    tracking.execute("UPDATE library SET epoch = epoch + 1")
+    tracking.sql.execute("UPDATE library SET epoch = epoch + 1")
     reached("tracking.snapshot_taken")
     return _snapshot(row)
 
@@ -52,7 +52,7 @@ def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: boo
 def is_changed(tracking: Tracking) -> bool:
     """Tell whether anything has changed since the last snapshot."""
     return any(
-        tracking.first(f"SELECT 1 FROM {table} WHERE since = (SELECT epoch FROM library) LIMIT 1")
+        tracking.sql.first(f"SELECT 1 FROM {table} WHERE since = (SELECT epoch FROM library) LIMIT 1")
         for table in _CHANGING
     )
 
@@ -60,24 +60,24 @@ def is_changed(tracking: Tracking) -> bool:
 def snapshots(tracking: Tracking, limit: int | None = None) -> list[Snapshot]:
     """Return the snapshots, the oldest first; at most `limit`, the newest."""
     most = -1 if limit is None else limit
-    rows = tracking.execute(f"SELECT {COLUMNS} FROM snapshot ORDER BY id DESC LIMIT ?", most)
+    rows = tracking.sql.execute(f"SELECT {COLUMNS} FROM snapshot ORDER BY id DESC LIMIT ?", most)
     return [_snapshot(row) for row in rows][::-1]
 
 
 def after(tracking: Tracking, number: int, limit: int) -> list[Snapshot]:
     """Return the snapshots that were taken after this one, the oldest first: the first `limit`."""
-    rows = tracking.execute(f"SELECT {COLUMNS} FROM snapshot WHERE id > ? ORDER BY id LIMIT ?", number, limit)
+    rows = tracking.sql.execute(f"SELECT {COLUMNS} FROM snapshot WHERE id > ? ORDER BY id LIMIT ?", number, limit)
     return [_snapshot(row) for row in rows]
 
 
 def count(tracking: Tracking) -> int:
     """Return how many snapshots there are."""
-    return int(tracking.one("SELECT count(*) FROM snapshot")[0])
+    return int(tracking.sql.one("SELECT count(*) FROM snapshot")[0])
 
 
 def snapshot(tracking: Tracking, number: int) -> Snapshot:
     """Return one snapshot. Raises NoSuchSnapshot."""
-    row = tracking.first(f"SELECT {COLUMNS} FROM snapshot WHERE id = ?", number)
+    row = tracking.sql.first(f"SELECT {COLUMNS} FROM snapshot WHERE id = ?", number)
     if row is None:
         raise NoSuchSnapshot(number)
     return _snapshot(row)
@@ -85,7 +85,7 @@ def snapshot(tracking: Tracking, number: int) -> Snapshot:
 
 def last_scheduled(tracking: Tracking) -> Snapshot | None:
     """Return the newest snapshot that a mount took by itself."""
-    row = tracking.first(f"SELECT {COLUMNS} FROM snapshot WHERE scheduled ORDER BY id DESC LIMIT 1")
+    row = tracking.sql.first(f"SELECT {COLUMNS} FROM snapshot WHERE scheduled ORDER BY id DESC LIMIT 1")
     return None if row is None else _snapshot(row)
 
 
@@ -96,10 +96,10 @@ def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
     """
     gone = list(numbers)
     for number in gone:
-        tracking.execute("DELETE FROM snapshot WHERE id = ?", number)
+        tracking.sql.execute("DELETE FROM snapshot WHERE id = ?", number)
     # What no snapshot shows came after one that is left, and ended before the next could show it.
     gaps = {
-        tracking.one(
+        tracking.sql.one(
             "SELECT (SELECT max(id) FROM snapshot WHERE id < ?1),"
             " (SELECT coalesce(min(id), (SELECT epoch FROM library)) FROM snapshot WHERE id > ?1)",
             number,
@@ -108,7 +108,7 @@ def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
     }
     for before, after in gaps:
         for table in VERSIONED:
-            tracking.execute(
+            tracking.sql.execute(
                 f"DELETE FROM {table}_history WHERE until > ?1 AND until <= ?2 AND since > ?1", before or 0, after
             )
     reached("tracking.snapshots_removed")

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import as_of_sql
-from vtlfs.engine.tracking.schema import VERSIONED, WRITE_COMMAND
+from vtlfs.engine.tracking.schema.tables import VERSIONED, WRITE_COMMAND
 from vtlfs.errors import NoSuchSnapshot
 from vtlfs.snap import store
 
@@ -20,10 +20,10 @@ def open_view(library: Library, number: int) -> Tracking:
     """
     view = library.tracking(read_only=True)
     try:
-        view.execute("PRAGMA query_only = OFF")  # for what is temporary
+        view.sql.execute("PRAGMA query_only = OFF")  # for what is temporary
         for name, sql in _views(view, int(number)).items():
-            view.execute(f"CREATE TEMP VIEW {name} AS {sql}")
-        view.execute("PRAGMA query_only = ON")
+            view.sql.execute(f"CREATE TEMP VIEW {name} AS {sql}")
+        view.sql.execute("PRAGMA query_only = ON")
     except BaseException:
         view.close()
         raise
@@ -32,7 +32,7 @@ def open_view(library: Library, number: int) -> Tracking:
 
 def _views(view: Tracking, number: int) -> dict[str, str]:
     """Return the SQL of each table's view at the snapshot. Raises NoSuchSnapshot."""
-    row = view.first("SELECT next_session FROM snapshot WHERE id = ?", number)
+    row = view.sql.first("SELECT next_session FROM snapshot WHERE id = ?", number)
     if row is None:
         raise NoSuchSnapshot(number)
     views = {table: as_of_sql(table, columns, number) for table, (_, columns) in VERSIONED.items()}
@@ -55,7 +55,7 @@ def opened(library: Library, number: int | None) -> Iterator[Tracking]:
     long. Raises NoSuchSnapshot, LibraryError.
     """
     with closing(library.tracking(read_only=True) if number is None else open_view(library, number)) as tracking:
-        tracking.execute("BEGIN")
+        tracking.sql.execute("BEGIN")
         if number is not None:
             store.snapshot(tracking, number)
         yield tracking

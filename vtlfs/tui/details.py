@@ -36,8 +36,8 @@ class Details:
 
 def of_session(tracking: Tracking, number: int) -> Details:
     """Return a session's write command, stripe layout and checksums. Raises NoSuchSession."""
-    session = tracking.session(number)
-    mount = {mount.id: mount for mount in tracking.mounts(live_only=False)}.get(session.mount)
+    session = tracking.sessions.get(number)
+    mount = {mount.id: mount for mount in tracking.mounts.all()}.get(session.mount)
     disks = ", ".join(
         f"disk {disk}: {fmt.count(units, 'unit')}, {fmt.size(size)}"
         for disk, units, size in browse.units_by_disk(tracking, number)
@@ -53,7 +53,7 @@ def of_session(tracking: Tracking, number: int) -> Details:
         ("striping", f"{fmt.size(session.stripe_unit)} units, {disks or 'none'}"),
         ("mount", f"{mount.mountpoint} on {mount.machine}, {mount.state}" if mount else str(session.mount)),
     ]
-    units = tracking.stripe_units(number, 0, MAX_UNITS)
+    units = tracking.stripe_units.of(number, 0, MAX_UNITS)
     columns = [("UNIT", 7), ("DISK", 5), ("SLOT", 7), ("BYTES", 10), ("BLAKE3", 0)]
     rows = [DetailsRow((f"{u.unit}", f"{u.disk}", f"{u.slot}", f"{u.bytes}", u.blake3.hex())) for u in units]
     if len(units) == MAX_UNITS:
@@ -68,7 +68,7 @@ def target_of(session: Session) -> Target | None:
 
 def of_medium(tracking: Tracking, barcode: str) -> Details:
     """Return a medium and its tape files. Raises NoSuchMedium."""
-    medium = tracking.medium(barcode)
+    medium = tracking.media.get(barcode)
     fields = [
         ("capacity", fmt.size(medium.capacity) if medium.capacity is not None else "no limit"),
         ("bytes", f"{fmt.size(medium.bytes)} ({medium.bytes:,})"),
@@ -83,7 +83,7 @@ def of_medium(tracking: Tracking, barcode: str) -> Details:
             (f"{f.number:04d}", fmt.time(f.released_at), f.host, fmt.size(f.bytes), f"{f.start}", f"{f.session}"),
             Target(barcode, f.number),
         )
-        for f in tracking.tape_files(barcode)
+        for f in tracking.tape_files.of(barcode)
     ]
     columns = [("FILE", 5), ("RELEASED", 20), ("HOST", 0), ("BYTES", 9), ("START", 14), ("SESSION", 9)]
     return _printable(Details(f"medium {barcode}", fields, Target(barcode, None), columns, rows))
@@ -91,11 +91,11 @@ def of_medium(tracking: Tracking, barcode: str) -> Details:
 
 def of_drive(tracking: Tracking, number: int) -> Details:
     """Return a drive and its latest sessions. Raises NoSuchDrive."""
-    drive = tracking.drive(number)
+    drive = tracking.drives.get(number)
     fields = [
         ("loaded", drive.loaded or "-"),
         ("since", fmt.time(drive.loaded_at)),
-        ("open", fmt.count(tracking.open_sessions_by_drive().get(number, 0), "session")),
+        ("open", fmt.count(tracking.sessions.count_open_by_drive().get(number, 0), "session")),
     ]
     sessions = browse.sessions_page(tracking, browse.SessionQuery(drive=number), 0, MAX_SESSIONS)
     columns = [("SESSION", 9), ("HOST", 0), ("PROGRAM", 10), ("MEDIUM", 12), ("STATE", 9), ("BYTES", 9)]

@@ -82,9 +82,9 @@ async def _read_preview(library: Library, target: Target, open_tracking: Callabl
     tracking = open_tracking()
     try:
         if target.number is None:
-            start, end = 0, tracking.medium(target.barcode).bytes
+            start, end = 0, tracking.media.get(target.barcode).bytes
         else:
-            tape_file = tracking.tape_file(target.barcode, target.number)
+            tape_file = tracking.tape_files.get(target.barcode, target.number)
             start, end = tape_file.start, tape_file.end
         disks: list[Disk] = library.disks_to_read()
         pool = DiskPool(disks, library.config.stripe_unit)

@@ -35,10 +35,12 @@ class Sample:
 
 def take_sample(tracking: Tracking, library: Path, at: float) -> Sample:
     """Read the open sessions from the tracking database, and the figures of all mounts. May block."""
-    mounts = {mount.id: stats for mount in tracking.mounts() if (stats := live.read(library, mount.id)) is not None}
+    mounts = {
+        mount.id: stats for mount in tracking.mounts.live() if (stats := live.read(library, mount.id)) is not None
+    }
     sessions = []
-    for number in tracking.open_session_ids():
-        session = tracking.session(number)
+    for number in tracking.sessions.open_ids():
+        session = tracking.sessions.get(number)
         stats = mounts.get(session.mount)
         if stats is not None and number in stats.sessions:
             size, requests = stats.sessions[number]

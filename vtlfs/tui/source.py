@@ -103,7 +103,7 @@ class Source:
         """Return the path of the data in the library's newest live mount. Raises VtlfsError if there is no mount."""
         library = self.require_library("a path in the mount")
         with self.tracking() as tracking:
-            mounts = [mount for mount in tracking.mounts() if is_alive(library.path, mount.id)]
+            mounts = [mount for mount in tracking.mounts.live() if is_alive(library.path, mount.id)]
         if not mounts:
             raise VtlfsError("the library is not mounted, so the data has no path; run `vtlfs mount` first")
         root = Path(mounts[-1].mountpoint)

@@ -30,7 +30,7 @@ def add(library: Path, barcodes: tuple[str, ...], capacity: int | None) -> None:
 
     new = expand_barcodes(barcodes)
     with closing(Library.open(library).tracking()) as tracking, tracking.transaction():
-        tracking.add_media(new, capacity, utc_now())
+        tracking.media.add(new, capacity, utc_now())
     which = new[0] if len(new) == 1 else f"{new[0]} to {new[-1]}"
     limit = "no capacity limit" if capacity is None else f"capacity {show.human(capacity)} each"
     show.line(f"added {len(new):,} {'medium' if len(new) == 1 else 'media'}: {which}, {limit}")
@@ -44,7 +44,7 @@ def list_media(library: Path, as_json: bool) -> None:
     from vtlfs.engine.library import Library
 
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
-        found = tracking.media()
+        found = tracking.media.all()
     if as_json:
         show.as_json([_document(medium) for medium in found])
     elif not found:
@@ -68,8 +68,8 @@ def load(library: Path, drive: int, barcode: str) -> None:
 
     opened = Library.open(library)
     with closing(opened.tracking()) as tracking, tracking.transaction():
-        tracking.set_drives(opened.config.drives)
-        tracking.load(drive, barcode, utc_now())
+        tracking.drives.ensure(opened.config.drives)
+        tracking.drives.load(drive, barcode, utc_now())
     show.line(f"drive {drive}: {barcode} loaded")
 
 
@@ -82,8 +82,8 @@ def unload(library: Path, drive: int) -> None:
 
     opened = Library.open(library)
     with closing(opened.tracking()) as tracking, tracking.transaction():
-        tracking.set_drives(opened.config.drives)
-        unloaded = tracking.unload(drive)
+        tracking.drives.ensure(opened.config.drives)
+        unloaded = tracking.drives.unload(drive)
     show.line(f"drive {drive}: " + ("was empty" if unloaded is None else f"{unloaded} unloaded"))
 
 

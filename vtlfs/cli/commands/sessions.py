@@ -13,7 +13,8 @@ from vtlfs.errors import NoSuchDrive
 from vtlfs.model import Session, TapeFile
 
 if TYPE_CHECKING:
-    from vtlfs.engine.tracking.database import SessionFilter, Tracking
+    from vtlfs.engine.tracking.database import Tracking
+    from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 
 DEFAULT_ROWS = 50  # of the table; a person wants the end of the list
 
@@ -45,13 +46,13 @@ def sessions(
     A session is what one open() of a medium starts and its last close() ends: by whom, and how it ended.
     """
     from vtlfs.engine.library import Library
-    from vtlfs.engine.tracking.database import SessionFilter
+    from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 
     wanted = SessionFilter(medium, drive, host, open_only, limit)
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
         _check(tracking, wanted)
         if as_json:
-            show.as_json([session.as_json() for session in tracking.sessions(wanted)])
+            show.as_json([session.as_json() for session in tracking.sessions.find(wanted)])
             return
         found, left_out = _newest(tracking, wanted)
     if left_out:
@@ -71,7 +72,7 @@ def files(library: Path, barcode: str, as_json: bool) -> None:
     from vtlfs.engine.library import Library
 
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
-        found = tracking.tape_files(barcode)
+        found = tracking.tape_files.of(barcode)
     if as_json:
         show.as_json([asdict(tape_file) for tape_file in found])
     elif not found:
@@ -85,8 +86,8 @@ def files(library: Path, barcode: str, as_json: bool) -> None:
 def _check(tracking: "Tracking", wanted: "SessionFilter") -> None:
     """Raise NoSuchMedium or NoSuchDrive where the library lacks what is asked for."""
     if wanted.medium is not None:
-        tracking.medium(wanted.medium)
-    drives = [drive.number for drive in tracking.drives()]
+        tracking.media.get(wanted.medium)
+    drives = [drive.number for drive in tracking.drives.all()]
     if wanted.drive is not None and wanted.drive not in drives:
         raise NoSuchDrive(wanted.drive, len(drives))
 
@@ -94,8 +95,8 @@ def _check(tracking: "Tracking", wanted: "SessionFilter") -> None:
 def _newest(tracking: "Tracking", wanted: "SessionFilter") -> tuple[list[Session], int]:
     """Return the sessions for the table, and how many are left out."""
     limit = DEFAULT_ROWS if wanted.limit is None else wanted.limit
-    found = tracking.sessions(replace(wanted, limit=limit))
-    return found, tracking.count_sessions(wanted) - len(found)
+    found = tracking.sessions.find(replace(wanted, limit=limit))
+    return found, tracking.sessions.count(wanted) - len(found)
 
 
 def _table(found: list[Session]) -> None:

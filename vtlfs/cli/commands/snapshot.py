@@ -60,7 +60,7 @@ def take(library: Path, name: str | None, as_json: bool) -> None:
         with tracking.transaction():
             for disk in found:
                 if disk.number is not None and disk.total is not None and disk.free is not None:
-                    tracking.record_fill(disk.number, disk.total, disk.free, utc_now())
+                    tracking.disks.record_fill(disk.number, disk.total, disk.free, utc_now())
             taken = store.take(tracking, utc_now(), name=name)
     if as_json:
         show.as_json(asdict(taken))
@@ -101,14 +101,14 @@ def list_snapshots(library: Path, limit: int | None, as_json: bool) -> None:
 def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool) -> None:
     """Show what the library was: disks and their fill, drives, media, mounts, sessions."""
     from vtlfs.engine.library import Library
-    from vtlfs.engine.tracking.database import SessionFilter
+    from vtlfs.engine.tracking.repositories.sessions import SessionFilter
     from vtlfs.snap import store
     from vtlfs.snap.view import opened
 
     with opened(Library.open(library), number) as then:
-        taken, disks, drives = store.snapshot(then, number), then.disks(), then.drives()
-        media, mounts, busy = then.media(), then.mounts(), then.open_sessions_by_drive()
-        sessions = then.sessions(SessionFilter(open_only=not all_sessions))
+        taken, disks, drives = store.snapshot(then, number), then.disks.all(), then.drives.all()
+        media, mounts, busy = then.media.all(), then.mounts.live(), then.sessions.count_open_by_drive()
+        sessions = then.sessions.find(SessionFilter(open_only=not all_sessions))
     if as_json:
         show.as_json(
             {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vtlfs.disks.probe import Probe
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub.verification import Verification
-    from vtlfs.engine.tracking.database import Counters
+    from vtlfs.engine.tracking.repositories.library_row import Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +149,13 @@ def _status(library: "Library") -> Status:
     with closing(library.tracking(read_only=True)) as tracking:
         return Status(
             library,
-            _matched(tracking.disks(), probes),
-            tracking.drives(),
-            tracking.open_sessions_by_drive(),
-            [_mounted_by(library, mount) for mount in tracking.mounts()],
-            tracking.counters(),
+            _matched(tracking.disks.all(), probes),
+            tracking.drives.all(),
+            tracking.sessions.count_open_by_drive(),
+            [_mounted_by(library, mount) for mount in tracking.mounts.live()],
+            tracking.library.counters(),
             last_of_all(tracking),
-            lacking(tracking.watermark(), [found.mark for found in probes if found.mark is not None]),
+            lacking(tracking.library.watermark(), [found.mark for found in probes if found.mark is not None]),
         )
 
 

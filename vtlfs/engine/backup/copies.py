@@ -6,7 +6,6 @@ when it is whole and durable.
 """
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -15,18 +14,9 @@ from pathlib import Path
 from vtlfs.disks.base import Disk
 from vtlfs.engine.tracking import files
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
-from vtlfs.failpoints import reached
+from vtlfs.engine.tracking.repositories.copies import LastCopy
 
 REST = 20  # times as long as a copy took, no other is begun
-
-# What tells one state of the library from another. That somebody mounts it is no change, as it is none for a snapshot.
-_STATE = """
-    SELECT epoch, media, sessions, tape_files, bytes,
-           (SELECT count(*) || ' ' || total(id) FROM snapshot),
-           (SELECT count(*) || ' ' || total(id) || ' ' || total(bytes) FROM session WHERE state = 'open'),
-           (SELECT group_concat(number || ' ' || coalesce(loaded || ' ' || loaded_at, '')) FROM drive)
-    FROM library
-"""
 
 
 # --- whose turn it is -----------------------------------------------------------------------------------------------
@@ -38,20 +28,17 @@ def claim(tracking: Tracking, at: str, every: float, *, early: bool = False) -> 
     One is due when something has changed since the last, and that was long enough ago by the clock, see `_is_time`.
     `early`: however long ago it was.
     """
-    number, begun_at, again_at, state = tracking.one("SELECT number, begun_at, again_at, state FROM copy")
-    if not (_is_time(begun_at, at, again_at) or early) or state == (now := _state(tracking)):
+    last = tracking.copies.last()
+    if not (_is_time(last, at) or early) or last.state == (now := tracking.copies.library_state()):
         return None
-    tracking.execute(
-        "UPDATE copy SET number = ?, begun_at = ?, again_at = ?, state = ?", number + 1, at, _later(at, every), now
-    )
-    reached("tracking.copy_claimed")
-    return int(number) + 1
+    tracking.copies.begin(last.number + 1, at, _later(at, every), now)
+    return last.number + 1
 
 
 def is_wanted(tracking: Tracking, at: str) -> bool:
     """Tell whether `claim` is worth a transaction."""
-    begun_at, again_at, state = tracking.one("SELECT begun_at, again_at, state FROM copy")
-    return _is_time(begun_at, at, again_at) and state != _state(tracking)
+    last = tracking.copies.last()
+    return _is_time(last, at) and last.state != tracking.copies.library_state()
 
 
 def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:
@@ -61,26 +48,18 @@ def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:
     counted from the time at which the copy was begun: what the clock says now may be years ahead of that, and when it
     was put right nothing would be copied for years.
     """
-    (begun_at,) = tracking.one("SELECT begun_at FROM copy")
+    begun_at = tracking.copies.last().begun_at
     if begun_at is not None:
-        tracking.execute(
-            "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
-            *(_later(begun_at, (1 + REST) * took), made, number),
-        )
-    reached("tracking.copy_noted")
+        tracking.copies.end(number, _later(begun_at, (1 + REST) * took), made=made)
 
 
-def _is_time(begun_at: str | None, at: str, again_at: str | None) -> bool:
+def _is_time(last: LastCopy, at: str) -> bool:
     """Tell whether a copy may be begun at the time `at`: after the wait since the last one, or before that began.
 
     A clock that jumps does little harm. Ahead of the wait, or behind the last beginning, one copy comes too early; to
     within the wait, the next one comes by that much later, and never by more than the wait is long.
     """
-    return begun_at is None or again_at is None or not begun_at <= at < again_at
-
-
-def _state(tracking: Tracking) -> str:
-    return json.dumps(tracking.one(_STATE))
+    return last.begun_at is None or last.again_at is None or not last.begun_at <= at < last.again_at
 
 
 def _later(at: str, seconds: float) -> str:

@@ -80,7 +80,7 @@ def _open(library: Library, opening: Opening | None) -> Tracking:
 def _range(tracking: Tracking, barcode: str, number: int | None) -> tuple[int, int]:
     """Return the offsets on the medium where what is wanted begins and ends."""
     if number is None:
-        tracking.check_length(barcode)
-        return 0, tracking.medium(barcode).bytes
-    tape_file = tracking.tape_file(barcode, number)
+        tracking.media.check_length(barcode)
+        return 0, tracking.media.get(barcode).bytes
+    tape_file = tracking.tape_files.get(barcode, number)
     return tape_file.start, tape_file.end

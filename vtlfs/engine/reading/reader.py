@@ -132,7 +132,7 @@ class StreamReader:
     def _row(self, number: int) -> StripeUnit:
         if number not in self._rows:
             count = ROWS_AT_ONCE if self._rows else FIRST_ROWS
-            rows = self._tracking.stripe_units(self._file.session, number, count)
+            rows = self._tracking.stripe_units.of(self._file.session, number, count)
             self._rows = {row.unit: row for row in rows}
             if number not in self._rows:
                 why = "the tracking database does not know where it lies"
@@ -190,7 +190,7 @@ class MediumReader:
     def _stream(self, offset: int) -> tuple[TapeFile, StreamReader]:
         current = self._current
         if current is None or not current[0].start <= offset < current[0].end:
-            tape_file = self._tracking.tape_file_at(self._barcode, offset)
+            tape_file = self._tracking.tape_files.at(self._barcode, offset)
             if tape_file is None or tape_file.end > self.size:
                 raise contradiction(f"medium {self._barcode} at byte {offset}")
             self.close()

@@ -1,6 +1,5 @@
 """Which of the records that were found make up a session's stream, and their rows in the database."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
@@ -9,10 +8,10 @@ from blake3 import blake3
 
 from vtlfs.disks.base import Disk
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.scanned import Candidate
+from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import StripeUnit
-
-UNKNOWN = bytes(32)  # in place of a BLAKE3
 
 
 class Units:
@@ -21,7 +20,8 @@ class Units:
     def __init__(self, tracking: Tracking, disks: dict[int, Disk]) -> None:
         self.lacking: set[int] = set()  # sessions of which units are recorded that are nowhere
         self.torn: set[int] = set()  # sessions without an end, of which a unit is described that is not whole
-        self._tracking = tracking
+        self._scanned = tracking.scanned
+        self._rebuilding = tracking.rebuilding
         self._disks = disks
 
     def record(self, session: int, stripe_unit: int, length: int | None, disks: int) -> int:
@@ -30,14 +30,7 @@ class Units:
         What the database had recorded of it is among the candidates. `disks`: over how many it was dealt. Return how
         many bytes it has.
         """
-        execute = self._tracking.execute
-        execute("DELETE FROM record WHERE session = ? AND trusted", session)
-        execute(
-            "INSERT INTO record SELECT session, unit, bytes, disk, slot, blake3, 1 FROM main.stripe_unit"
-            " WHERE session = ? AND blake3 <> ?",
-            *(session, UNKNOWN),
-        )
-        execute("DELETE FROM main.stripe_unit WHERE session = ?", session)
+        self._scanned.take_recorded(session)
         return self.record_new(session, stripe_unit, length, disks)
 
     def record_new(self, session: int, stripe_unit: int, length: int | None, disks: int) -> int:
@@ -47,27 +40,20 @@ class Units:
             chosen = self._filled_up(session, chosen, stripe_unit, length, disks)
         size, used = 0, set()
         for unit in chosen:
-            place = (unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3)
-            self._tracking.execute("INSERT INTO main.stripe_unit VALUES (?, ?, ?, ?, ?, ?)", session, *place)
+            self._rebuilding.add_unit(unit)
             size = unit.unit * stripe_unit + unit.bytes
             used.add(unit.disk)
-        known = json.dumps(sorted(used), separators=(",", ":"))
-        self._tracking.execute("UPDATE main.session SET bytes = ?, disks = ? WHERE id = ?", size, known, session)
+        self._rebuilding.set_extent(session, size, used)
         return size
 
     def _chosen(self, session: int, stripe_unit: int, length: int | None) -> Iterator[StripeUnit]:
         """Yield the units of a stream in order, those that are missing left out where its length is known."""
-        rows = self._tracking.execute(
-            "SELECT unit, bytes, disk, slot, blake3, trusted FROM record WHERE session = ?"
-            " ORDER BY unit, bytes DESC, trusted DESC, disk, slot",
-            session,
-        )
         following = 0
-        for number, group in groupby(rows, key=lambda row: row[0]):
-            candidates = [(StripeUnit(session, row[0], row[2], row[3], row[1], row[4]), row[5]) for row in group]
+        for number, group in groupby(self._scanned.candidates(session), key=lambda one: one.unit.unit):
+            candidates = list(group)
             if length is None:
                 unit = self._largest_whole(candidates, stripe_unit) if number == following else None
-                if number == following and unit is not candidates[0][0]:
+                if number == following and unit is not candidates[0].unit:
                     self.torn.add(session)
                 if unit is None:
                     return
@@ -76,13 +62,14 @@ class Units:
                     return
                 following += 1
             elif (wanted := min(stripe_unit, length - number * stripe_unit)) > 0:
-                unit = self._of_size([one for one, _ in candidates], stripe_unit, wanted)
+                unit = self._of_size([one.unit for one in candidates], stripe_unit, wanted)
                 if unit is not None:
                     yield unit
 
-    def _largest_whole(self, candidates: list[tuple[StripeUnit, int]], stripe_unit: int) -> StripeUnit | None:
+    def _largest_whole(self, candidates: list[Candidate], stripe_unit: int) -> StripeUnit | None:
         """Return the candidate with the most bytes that are there. What the database had recorded is believed."""
-        return next((unit for unit, trusted in candidates if trusted or self._is_whole(unit, stripe_unit)), None)
+        whole = (one.unit for one in candidates if one.is_trusted or self._is_whole(one.unit, stripe_unit))
+        return next(whole, None)
 
     def _of_size(self, candidates: list[StripeUnit], stripe_unit: int, wanted: int) -> StripeUnit | None:
         """Return the candidate of so many bytes, or the first so many bytes of a longer one; None without one."""
@@ -119,19 +106,16 @@ class Units:
                 dealt = dealt or self._dealt(session, disks)
                 self.lacking.add(session)
                 size = min(stripe_unit, length - number * stripe_unit)
-                yield StripeUnit(session, number, *dealt.place(number), size, UNKNOWN)
+                yield StripeUnit(session, number, *dealt.place(number), size, UNKNOWN_BLAKE3)
             if unit is not None:
                 yield unit
                 following = unit.unit + 1
 
     def _dealt(self, session: int, disks: int) -> "Dealt":
         """Return where units were dealt to of which nothing is left, and slots there that no other unit has."""
-        first = self._tracking.first("SELECT disk - unit FROM record WHERE session = ? LIMIT 1", session)
-        slots = dict(
-            self._tracking.execute("SELECT disk, max(slot) + 1 FROM record WHERE session = ? GROUP BY disk", session)
-        )
+        first = self._scanned.first_disk(session)
         missing = min(set(range(disks)) - set(self._disks), default=0)
-        return Dealt(max(disks, 1), first[0] if first else missing, slots)
+        return Dealt(max(disks, 1), missing if first is None else first, self._scanned.slots(session))
 
 
 @dataclass(slots=True)

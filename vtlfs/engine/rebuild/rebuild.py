@@ -23,7 +23,6 @@ from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine import recover
 from vtlfs.engine.library import MOUNTS, Library
 from vtlfs.engine.rebuild import preconditions, seed
-from vtlfs.engine.rebuild.candidates import UNKNOWN
 from vtlfs.engine.rebuild.found import Findings, Found
 from vtlfs.engine.rebuild.replay import Progress, Replay
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
@@ -34,6 +33,7 @@ from vtlfs.model import MIB, DiskRecord, Watermark
 
 TEMPORARY = f".{FILE_NAME}.rebuild"
 QUEUED_BATCHES = 16
+SPARE_COMMITS = 1000  # that are left out, for those that a disk which is not there may know of
 WHOLE_FILE = 1 << 32  # slots: more than any member file has
 
 log = logging.getLogger(__name__)
@@ -112,8 +112,8 @@ class _Rebuild:
             )
             reached("rebuild.begun")
             with closing(Tracking(self._path, name=TEMPORARY)) as tracking:
-                tracking.execute("PRAGMA journal_mode = OFF")  # what fails is thrown away
-                known = {disk.number: disk for disk in tracking.disks()}
+                tracking.set_journal_mode("OFF")  # what fails is thrown away
+                known = {disk.number: disk for disk in tracking.disks.all()}
                 self._check_complete(len(known))
                 with tracking.transaction(durable=False):
                     rebuilt = self._replay(tracking, begun)
@@ -160,9 +160,9 @@ class _Rebuild:
     def _replay(self, tracking: Tracking, begun: seed.Begun) -> Rebuilt:
         complete = not self._without
         mark = self._mark(tracking)
-        seed.count_past(tracking, mark)
+        tracking.rebuilding.count_past(mark, SPARE_COMMITS)
         findings = Findings()
-        found = Found(tracking, findings)
+        found = Found(tracking.scanned, findings)
         findings.tell(begun.refused, begun.notes)
         for batch in self._scanned():
             found.take_in(batch)
@@ -171,27 +171,27 @@ class _Rebuild:
         for session, number, stripe_unit in found.headless():
             for batch in self._disks[number].scan_member(session, stripe_unit):
                 found.take_in(batch)
-        self._check_complete(found.most_disks())
+        self._check_complete(most_disks := tracking.scanned.most_disks())
         found.leave_out_strangers()
         if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
             findings.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
         for number, disk in self._disks.items():
-            tracking.move_disk(number, disk.path)
+            tracking.disks.move(number, disk.path)
         if self._config:
-            tracking.set_drives(self._config.drives)
-        seed.add_disks(tracking, self._records(found.most_disks()))
+            tracking.drives.ensure(self._config.drives)
+        tracking.rebuilding.add_disks(self._records(most_disks))
         Replay(tracking, findings, self._disks, complete, self._at, self._progress).run()
         findings.tell(*seed.missed(tracking, mark))
         if self._without:
             findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
-        media, *counts = tracking.one("SELECT media, sessions, tape_files, bytes FROM library")
+        have = tracking.library.counters()
         return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, findings, self._without, None,
-                       media, *counts)  # fmt: skip
+                       have.media, have.sessions, have.tape_files, have.bytes)  # fmt: skip
 
     def _mark(self, tracking: Tracking) -> Watermark:
         """Return the highest mark on the disks; without one, how far the base had come."""
         found = marks.read_all(self._there(), self._uuid)
-        return max([tracking.watermark(), *found], key=lambda mark: mark.commits)
+        return max([tracking.library.watermark(), *found], key=lambda mark: mark.commits)
 
     def _scanned(self) -> Iterator[Batch]:
         """Walk over all disks at once, a thread for each, and yield what they find. Raises VtlfsError."""
@@ -206,7 +206,7 @@ class _Rebuild:
 
         def walk(disk: Disk) -> None:
             try:
-                with closing(EndedSessions(self._path / TEMPORARY, UNKNOWN)) as ended:
+                with closing(EndedSessions(self._path / TEMPORARY)) as ended:
                     for batch in disk.scan(ended.among):
                         hand_over(batch)
                         if given_up.is_set():
@@ -236,12 +236,12 @@ class _Rebuild:
 
     def _new_config(self, tracking: Tracking) -> Config:
         """Return a configuration as `vtlfs init` makes it, with what is known of this library."""
-        unit = tracking.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
+        unit = tracking.sessions.last_stripe_unit()
         return Config(
             self._uuid,
-            tuple(Path(disk.path) for disk in tracking.disks()),
-            max(configuration.NEW_DRIVES, len(tracking.drives())),
-            unit[0] if unit else MIB,
+            tuple(Path(disk.path) for disk in tracking.disks.all()),
+            max(configuration.NEW_DRIVES, len(tracking.drives.all())),
+            unit or MIB,
             snapshot_every=configuration.NEW_EVERY,
             snapshot_keep=configuration.NEW_KEEP,
         )
@@ -280,7 +280,7 @@ class _Rebuild:
     def _raise_marks(self, library: Library) -> None:
         """Have the disks know that the new database is the newest: it is durable, and so are the marks then."""
         with closing(library.tracking(read_only=True)) as tracking:
-            progress = tracking.watermark()
+            progress = tracking.library.watermark()
         marks.MarkChildren(self._there(), self._uuid).advance(progress)
 
     def _finish_headers(self, library: Library, findings: Findings) -> None:
@@ -296,8 +296,8 @@ class _Rebuild:
                 numbers = {session.id for session in findings.recovered}.union(findings.unfinished)
                 for mount in recover.left_locks(tracking, self._path):
                     ordinal = recover.finished_up_to(self._path, mount)
-                    numbers.update(session.id for session in tracking.unfinished_sessions_of(mount, ordinal))
-                for session in map(tracking.session, sorted(numbers)):
+                    numbers.update(session.id for session in tracking.sessions.unfinished_of(mount, ordinal))
+                for session in map(tracking.sessions.get, sorted(numbers)):
                     whole = dict.fromkeys(self._disks, WHOLE_FILE)
                     recover.trim(session, recover.start_of(tracking, session), whole, [*self._disks.values()])
                 with tracking.transaction():

@@ -4,14 +4,14 @@ The database is one that nobody else uses yet: the newest copy that was kept, or
 transaction of the caller's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vtlfs.config import MAX_STRIPE_UNIT
 from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Ending
 from vtlfs.engine import recover
-from vtlfs.engine.rebuild.candidates import UNKNOWN, Units
+from vtlfs.engine.rebuild.candidates import Units
 from vtlfs.engine.rebuild.found import Findings, Lost, ending_of, opening_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Mount, Opener, State
@@ -27,7 +27,7 @@ Progress = Callable[[str, int], None]
 
 
 class Replay:
-    """One replay of what is in the tables of `Found`."""
+    """One replay of what `Found` has taken in."""
 
     def __init__(
         self,
@@ -43,6 +43,8 @@ class Replay:
         `progress` is told what is done and how many of it so far.
         """
         self._tracking = tracking
+        self._scanned = tracking.scanned
+        self._rebuilding = tracking.rebuilding
         self._findings = findings
         self._complete = complete
         self._disks = len(disks)
@@ -53,57 +55,41 @@ class Replay:
 
     def run(self) -> None:
         """Bring the database up to what was found."""
-        self._skip_numbers()
-        self._tracking.execute("UPDATE medium SET reserved = 0 WHERE reserved > 0")
-        self._tracking.execute("UPDATE session SET reserved = 0 WHERE reserved > 0")
+        # Numbers may have been given to sessions and snapshots that left no trace.
+        self._rebuilding.skip_numbers(SPARE_SNAPSHOTS, SPARE_SESSIONS)
+        self._rebuilding.cancel_reservations()
         self._add_sessions()
-        for (barcode,) in self._tracking.execute("SELECT DISTINCT medium FROM found ORDER BY medium").fetchall():
+        for barcode in self._scanned.media():
             self._add_tape_files(barcode)
-        for mount in self._tracking.mounts():
+        for mount in self._tracking.mounts.live():
             ended = recover.recover_mount(self._tracking, mount, self._at)
             self._findings.recovered += [session for session in ended if session.access is Access.WRITE]
         self._note_losses()
 
-    def _skip_numbers(self) -> None:
-        """Leave out numbers that may have been given to sessions and snapshots that left no trace."""
-        self._tracking.execute(
-            "UPDATE library SET epoch = epoch + ?, next_session = ? + max(next_session,"
-            " (SELECT coalesce(max(id), 0) + 1 FROM session), (SELECT coalesce(max(session), 0) + 1 FROM found))",
-            *(SPARE_SNAPSHOTS, SPARE_SESSIONS),
-        )
-
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def _add_sessions(self) -> None:
-        """Add the media, the drives and the sessions that the database does not know, all of them open, with units.
-
-        What was first is told by identifiers: which clock an `opened_at` comes from nobody knows.
-        """
-        ask = self._tracking.execute
-        ask(
-            "INSERT INTO medium (barcode, added_at) SELECT medium, opened_at FROM found WHERE session IN"
-            " (SELECT min(session) FROM found WHERE medium NOT IN (SELECT barcode FROM main.medium) GROUP BY medium)"
-            " ORDER BY session"
-        )
-        drives, self._findings.replayed, first = self._tracking.one(
-            "SELECT coalesce(max(drive), -1) + 1, count(*), (SELECT opened_at FROM found ORDER BY session LIMIT 1)"
-            " FROM found"
-        )
-        self._tracking.set_drives(drives)
+        """Add the media, the drives and the sessions that the database does not know, all of them open, with units."""
+        self._rebuilding.add_media()
+        drives, self._findings.replayed, first = self._scanned.summary()
+        self._tracking.drives.ensure(drives)
         mount: int | None = None
-        rows = "SELECT session, opening, ending, state, bytes FROM found LEFT JOIN main.session ON id = session"
-        for done, (session, text, ending, state, size) in enumerate(ask(f"{rows} ORDER BY session")):
+        for done, found in enumerate(self._scanned.sessions()):
             if done % TOLD_EVERY == 0:
                 self._progress("sessions", done)
-            opening = opening_of(text)
-            length = None if ending is None else (ending_of(ending).bytes or 0)
-            if state is not None:
-                length = length if state == State.OPEN else size  # the latter has a tape file of that length already
+            session = found.session
+            opening = opening_of(found.opening)
+            length = None if found.ending is None else (ending_of(found.ending).bytes or 0)
+            if found.state is not None:
+                if found.state != State.OPEN:  # it has a tape file of that length already
+                    length = found.bytes
                 self._units.record(session, opening.stripe_unit, length, opening.disks)
                 continue
             if mount is None:  # it stands for those that nobody knows any more
-                mount = self._tracking.add_mount(Mount(0, None, "?", 0, 0, "?", "", "mounted", first, None))
-            self._tracking.open_session(
+                mount = self._tracking.mounts.add(
+                    Mount(0, None, "?", 0, 0, "?", "", "mounted", first or opening.opened_at, None)
+                )
+            self._tracking.sessions.open(
                 *(session, mount, opening.opener, Access.WRITE, opening.drive, opening.medium, opening.stripe_unit),
                 opening.opened_at,
             )
@@ -113,12 +99,7 @@ class Replay:
 
     def _add_tape_files(self, barcode: str) -> None:
         """Put the sessions that have ended on their medium, each where it was; then those that left no tape file."""
-        rows = self._tracking.execute(
-            "SELECT session, ending FROM found WHERE medium = ? AND ending IS NOT NULL AND session NOT IN"
-            " (SELECT id FROM main.session WHERE state <> 'open') ORDER BY tape_file, session",
-            barcode,
-        )
-        for session, text in rows:
+        for session, text in self._scanned.ended_on(barcode):
             ending = ending_of(text)
             if ending.tape_file is not None and self._takes_placeholder(session, barcode, ending):
                 continue
@@ -131,7 +112,7 @@ class Replay:
 
     def _reach(self, barcode: str, ending: Ending) -> bool:
         """Fill up what lies before a tape file, so that it comes where it was. Return False where it can't be there."""
-        medium = self._tracking.medium(barcode)
+        medium = self._tracking.media.get(barcode)
         count, size = (ending.tape_file or 0) - medium.tape_files, (ending.start or 0) - medium.bytes
         if count == size == 0:
             return medium.capacity is None or medium.bytes + (ending.bytes or 0) <= medium.capacity
@@ -146,46 +127,23 @@ class Replay:
             else:
                 self._note_guess(session, barcode, number)
             self._end(session, Ending(State.RECOVERED, None, self._at, number, start, length))
-            medium = self._tracking.medium(barcode)
+            medium = self._tracking.media.get(barcode)
         return True
 
     def _takes_placeholder(self, session: int, barcode: str, ending: Ending) -> bool:
         """Put a session where a rebuild without the disk that it is on has kept its place; False where none has."""
-        row = self._tracking.first(
-            "SELECT id FROM tape_file JOIN main.session AS session ON id = session WHERE tape_file.medium = ?"
-            " AND number = ? AND start = ? AND tape_file.bytes = ? AND host = ? AND pid = 0 AND program = ?",
-            *(barcode, ending.tape_file, ending.start, ending.bytes, NOBODY.host, NOBODY.program),
-        )
-        if row is None:
+        placeholder = self._rebuilding.placeholder(barcode, ending, NOBODY)
+        if placeholder is None:
             return False
-        change, at = self._tracking.execute, ending.released_at
-        change("UPDATE tape_file SET session = ?, released_at = ? WHERE session = ?", session, at, row[0])
-        change("DELETE FROM main.stripe_unit WHERE session = ?", row[0])
-        change("DELETE FROM main.session WHERE id = ?", row[0])
-        change("UPDATE library SET sessions = sessions - 1")
-        change(
-            "UPDATE main.session SET state = ?, error = ?, released_at = ?, requests = coalesce(?, requests),"
-            " tape_file = ? WHERE id = ?",
-            *(str(ending.state), ending.error, at, ending.requests, ending.tape_file, session),
-        )
-        change(
-            "UPDATE medium SET written_at = ? WHERE barcode = ? AND tape_files = ?",
-            at,
-            barcode,
-            (ending.tape_file or 0) + 1,
-        )
+        self._rebuilding.replace_placeholder(placeholder, session, barcode, ending)
         return True
 
-    def _fitting(self, barcode: str, count: int, size: int) -> list[tuple[int | None, int]]:
+    def _fitting(self, barcode: str, count: int, size: int) -> Sequence[tuple[int | None, int]]:
         """Return which sessions fill a gap of so many tape files and bytes, and their lengths; None: nobody knows.
 
         A power cut can take the last headers, but not what was acknowledged: then a stream without an end fits exactly.
         """
-        open_ones = self._tracking.execute(
-            "SELECT id, bytes FROM main.session WHERE medium = ? AND state = 'open' AND access = 'write' AND bytes > 0"
-            " AND id NOT IN (SELECT session FROM found WHERE ending IS NOT NULL) ORDER BY id",
-            barcode,
-        ).fetchall()
+        open_ones = self._scanned.endless_on(barcode)
         exact = [(session, length) for session, length in open_ones if length == size]
         if count == 1 and exact:
             return exact[:1]
@@ -194,45 +152,35 @@ class Replay:
         longer = [(session, length) for session, length in open_ones if length > size]
         if count == 1 and self._complete and len(longer) == 1:
             session = longer[0][0]
-            stripe_unit = self._tracking.session(session).stripe_unit
+            stripe_unit = self._tracking.sessions.get(session).stripe_unit
             self._units.record(session, stripe_unit, size, self._disks)
             return [(session, size)]
         return [*[(None, 1)] * (count - 1), (None, size - count + 1)]
 
     def _note_guess(self, session: int, barcode: str, number: int) -> None:
-        self._findings.recovered.append(replace(self._tracking.session(session), tape_file=number))
+        self._findings.recovered.append(replace(self._tracking.sessions.get(session), tape_file=number))
 
     def _placeholder(self, barcode: str, number: int, size: int) -> int:
         """Add a session for a tape file of which nothing is left, so that those behind it stay where they are."""
-        session = self._tracking.lease_sessions(1)[0]
-        mount = self._tracking.mounts()[-1].id
-        self._tracking.open_session(session, mount, NOBODY, Access.WRITE, 0, barcode, MAX_STRIPE_UNIT, self._at)
-        disks = int(self._tracking.one("SELECT count(*) FROM disk")[0])
-        self._units.record_new(session, MAX_STRIPE_UNIT, size, disks)
+        session = self._tracking.library.lease_sessions(1)[0]
+        mount = self._tracking.mounts.live()[-1].id
+        self._tracking.sessions.open(session, mount, NOBODY, Access.WRITE, 0, barcode, MAX_STRIPE_UNIT, self._at)
+        self._units.record_new(session, MAX_STRIPE_UNIT, size, len(self._tracking.disks.all()))
         self._placeholders.add(session)
         self._findings.lost.append(Lost(barcode, number, None, size, 0, 0))
         return session
 
     def _end(self, session: int, ending: Ending) -> None:
         """End a session; what it has bytes of becomes the next tape file of its medium."""
-        self._tracking.release_session(session, ending.state, ending.error, ending.released_at, ending.requests)
+        self._tracking.sessions.release(session, ending.state, ending.error, ending.released_at, ending.requests)
 
     # --- what is not there ------------------------------------------------------------------------------------------
 
     def _note_losses(self) -> None:
         """Find the tape files of which a stripe unit lies on no disk that is there."""
-        rows = self._tracking.execute(
-            "SELECT DISTINCT session.id FROM main.session AS session, json_each(session.disks) AS disk"
-            " WHERE tape_file IS NOT NULL"
-            " AND NOT EXISTS (SELECT 1 FROM present WHERE present.session = session.id AND present.disk = disk.value)"
-        )
-        for number in ({row[0] for row in rows} | self._units.lacking) - self._placeholders:
-            session = self._tracking.session(number)
-            there = self._tracking.one(
-                "SELECT count(*) FROM main.stripe_unit AS unit JOIN present USING (session, disk)"
-                " WHERE session = ? AND blake3 <> ?",
-                *(number, UNKNOWN),
-            )[0]
+        for number in (self._scanned.incomplete() | self._units.lacking) - self._placeholders:
+            session = self._tracking.sessions.get(number)
+            there = self._scanned.count_present(number)
             units = -(-session.bytes // session.stripe_unit)
             if there < units:
                 lost = Lost(session.medium, session.tape_file or 0, number, session.bytes, units, units - there)

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
-from vtlfs.engine.rebuild.candidates import UNKNOWN
 from vtlfs.engine.tracking import database, files, invariants
-from vtlfs.engine.tracking.connection import TABLES, fresh_tables
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError, LibraryError, VtlfsError
 from vtlfs.model import DiskRecord, Watermark, check_barcode
@@ -20,7 +18,6 @@ NO_COPY = (
     " that read, mounts and snapshots can't come back"
 )
 NO_DRIVES = 0
-SPARE_COMMITS = 1000  # for those that a disk which is not there may know of
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,38 +155,19 @@ def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
     """
     files.check_integrity(file)
     with closing(Tracking(file.parent, name=file.name)) as copy:
-        if copy.library_uuid() != uuid:
-            raise LibraryError(f"it is of another library ({copy.library_uuid()})")
-        if copy.execute(TABLES).fetchall() != fresh_tables():
+        if copy.library.uuid() != uuid:
+            raise LibraryError(f"it is of another library ({copy.library.uuid()})")
+        if not copy.is_as_made():
             raise LibraryError("its tables are not those of this vtlfs")
-        for (barcode,) in copy.execute("SELECT barcode FROM medium"):
+        for barcode in copy.media.barcodes():
             check_barcode(barcode)
-        made_at, commits = copy.one("SELECT coalesce(begun_at, created_at), commits FROM copy, library")
-        lacks = copy.first("SELECT 1 FROM stripe_unit WHERE blake3 = ? LIMIT 1", UNKNOWN)
-        return str(made_at), int(commits), lacks is None
-
-
-def add_disks(database: Tracking, records: Sequence[DiskRecord]) -> None:
-    """Add the disks that the database does not know, or knows only to be missing."""
-    for disk in records:
-        database.execute(
-            "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE"
-            " SET uuid = excluded.uuid, added_at = excluded.added_at WHERE uuid LIKE 'unknown, of disk %'",
-            *(disk.number, disk.uuid, disk.path, disk.added_at),
-        )
-
-
-def count_past(database: Tracking, mark: Watermark) -> None:
-    """Have the database count on from where the disks know that the library was: no number is given twice."""
-    database.execute(
-        "UPDATE library SET commits = max(commits, ?) + ?, next_session = max(next_session, ?), epoch = max(epoch, ?)",
-        *(mark.commits, SPARE_COMMITS, mark.next_session, mark.epoch),
-    )
+        made_at, commits = copy.copies.age()
+        return made_at, commits, not copy.stripe_units.has_unknown()
 
 
 def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
     """Return what the disks know that the library had and a rebuilt database has not: losses, and what is no harm."""
-    have = database.watermark()
+    have = database.library.watermark()
     losses = []
     if (files := mark.tape_files - have.tape_files) > 0:
         losses.append(f"{files:,} tape files that the library had, of which nothing was found")
@@ -205,6 +183,6 @@ def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
 
 def finish(database: Tracking) -> None:
     """Look once more whether all of it fits together, and give it the form that mounts want. Raises LibraryError."""
-    if database.first("PRAGMA foreign_key_check"):
+    if not database.is_consistent():
         raise LibraryError("the rebuilt tracking database does not fit together; nothing was changed")
-    database.execute("PRAGMA journal_mode = WAL")
+    database.set_journal_mode("WAL")

@@ -87,7 +87,8 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
         _check_age(library, tracking, seen, report)
         if not _check_database(library, tracking, report, lambda part: progress(part / 2)):
             return report
-        report.sessions, report.tape_files = invariants.counters(tracking)
+        counted = tracking.library.counters()
+        report.sessions, report.tape_files = counted.sessions, counted.tape_files
         _check_mounts(library, tracking, report)
         disks = _labelled(library, tracking, report)
         report.disks = len(disks)
@@ -100,7 +101,7 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
 
 def _check_age(library: Library, tracking: Tracking, seen: list[Watermark], report: Report) -> None:
     """Compare the database with the disks' high-water marks, and look at its file."""
-    if (lacks := currency.lacking(tracking.watermark(), seen)) is not None:
+    if (lacks := currency.lacking(tracking.library.watermark(), seen)) is not None:
         report.add("behind", f"{FILE_NAME} is older than the disks: it lacks {lacks}", _REBUILD)
     if (problem := soundness.cut_short(library.path)) is not None:
         report.add("cut short", f"{FILE_NAME}: {problem}", _REBUILD)
@@ -143,8 +144,8 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
     """Look for mounts that died, and for locks that nobody needs."""
     dead = {mount.id for mount in recover.dead_mounts(tracking, library.path)}
     # One that has just ended in order had said so before it gave up its lock.
-    for mount in (mount for mount in tracking.mounts() if mount.id in dead):
-        left = len(tracking.open_sessions_of(mount.id))
+    for mount in (mount for mount in tracking.mounts.live() if mount.id in dead):
+        left = len(tracking.sessions.open_of(mount.id))
         problem = f"mount {mount.id} (pid {mount.pid}) died and left {left} sessions open"
         report.add("died", problem, "`vtlfs recover` or the next mount closes their books", damage=False)
     for number in recover.left_locks(tracking, library.path):
@@ -157,7 +158,7 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
 
 def _labelled(library: Library, tracking: Tracking, report: Report) -> list[Disk]:
     """Return the disks that are where they should be."""
-    known = {disk.number: disk.uuid for disk in tracking.disks()}
+    known = {disk.number: disk.uuid for disk in tracking.disks.all()}
     found = discover(library.config.disks, library.config.uuid)
     for lost in found.lost:
         report.add("label", str(lost), "have library.toml lead to the disk, and the right device mounted there, sound")
@@ -174,16 +175,16 @@ def _labelled(library: Library, tracking: Tracking, report: Report) -> list[Disk
 
 def _check_files(tracking: Tracking, disks: list[Disk], report: Report, progress: Callable[[float], object]) -> None:
     """Compare the member files with what is recorded of them, a directory of each disk at a time."""
-    groups = invariants.groups(tracking, SESSIONS_PER_GROUP)
+    groups = tracking.sessions.groups(SESSIONS_PER_GROUP)
     groups = groups.union(*(_groups(disk, report) for disk in disks))
     with ThreadPoolExecutor(max(1, len(disks))) as pool:
         for done, group in enumerate(sorted(groups), 1):
             first = group * SESSIONS_PER_GROUP
             end = first + SESSIONS_PER_GROUP - 1
-            lengths = invariants.lengths(tracking, first, end, BLOCK)
+            lengths = tracking.stripe_units.member_lengths(first, end, BLOCK)
             listings = list(pool.map(lambda disk, group=group: _members(disk, group), disks))
-            known = invariants.known(tracking, first, end)
-            given = invariants.next_session(tracking)
+            known = tracking.sessions.known(first, end)
+            given = tracking.library.next_session()
             for disk, listing in zip(disks, listings, strict=True):
                 if isinstance(listing, DiskError):
                     _unreadable(listing, report)

@@ -1,11 +1,10 @@
 """The books of a verification: what is to be verified, in which order, how far it came, and what it found.
 
-The row in the table `verification` lasts, so that an interrupted one can go on. Who verifies holds a lock on the
-library's directory, so that there is one at a time.
+The catalogue keeps them (`tracking.verifications`), so that an interrupted verification can go on. Who verifies holds a
+lock on the library's directory, so that there is one at a time.
 """
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -14,35 +13,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vtlfs.engine.scrub.defects import Severity
-from vtlfs.engine.tracking.database import SESSION, Tracking
-from vtlfs.engine.tracking.rows import number_of, session_of
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.verifications import LeftOut, Position, Scope, VerificationRow
 from vtlfs.errors import LibraryError, TrackingError, UsageError
-from vtlfs.failpoints import reached
-from vtlfs.model import Session, StripeUnit, TapeFile, check_barcode
+from vtlfs.model import Session, StripeUnit, TapeFile
 
 NAMED = 5  # sessions that were left out are named, the others counted
 FILES_AT_ONCE = 256  # that are looked up in the database together
 UNITS_AT_ONCE = 512
 
-_COLUMNS = "id, started_at, ended_at, media, last, progress, unfinished, bytes, damaged, unreadable, undescribed"
-_SESSION = ", ".join(f"session.{column}" for column in SESSION.split(", "))
+_COUNTED = (Severity.DAMAGED, Severity.UNREADABLE, Severity.UNDESCRIBED)  # as `VerificationRow` counts them
 
 log = logging.getLogger(__name__)
-
-Position = tuple[int, int]  # session and stripe unit
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A stream that was not verified: it is open, or became a tape file after the verification had begun."""
-
-    session: int
-    medium: str
-    tape_file: int | None  # None: it is open
-
-    def __str__(self) -> str:
-        what = "open" if self.tape_file is None else f"tape file {self.tape_file:04d}"
-        return f"session {self.session} on {self.medium} ({what})"
 
 
 @dataclass(slots=True)
@@ -65,6 +47,11 @@ class Verification:
     bytes: int = 0
     harms: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
     left_out: tuple[int, list[LeftOut]] | None = field(default=None, compare=False)
+
+    @property
+    def scope(self) -> Scope:
+        """Which tape files are verified."""
+        return Scope(self.last, None if self.media is None else tuple(self.media))
 
     def as_json(self) -> dict[str, object]:
         """Return what there is to say in the end as a JSON object."""
@@ -98,18 +85,12 @@ def alone(library: Path) -> Iterator[None]:
 def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
     """Start a verification of some media, or of all if none is named. Raises NoSuchMedium."""
     for barcode in media:
-        tracking.medium(barcode)
-    # Not what the library counts: no tape file that is there may be left out, were the counter wrong.
-    last = number_of(tracking.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")[0], "ordinal")
-    begun = Verification(None, at, None, sorted(set(media)) or None, last)
+        tracking.media.get(barcode)
+    scope = tracking.verifications.scope(media)
+    begun = Verification(None, at, None, _list(scope.media), scope.last)
     try:
         with tracking.transaction(durable=False):
-            cursor = tracking.execute(
-                "INSERT INTO verification (started_at, media, last) VALUES (?, ?, ?)",
-                *(at, begun.media and json.dumps(begun.media), last),
-            )
-            begun.id = cursor.lastrowid
-            reached("tracking.verification_begun")
+            begun.id = tracking.verifications.add(at, scope)
     except TrackingError as error:
         log.warning("this verification can't be resumed, should it be interrupted: %s", error)
     return begun
@@ -117,18 +98,15 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
 
 def resume(tracking: Tracking) -> Verification:
     """Return the last verification, to go on with it. Raises UsageError where it has come to its end."""
-    row = tracking.first(f"SELECT {_COLUMNS} FROM verification ORDER BY id DESC LIMIT 1")
-    found = None if row is None else _verification(row)
-    if found is None or found.ended_at is not None:
+    row = tracking.verifications.last()
+    if row is None or row.ended_at is not None:
         raise UsageError("no verification was interrupted; leave --resume out to begin one")
-    return found
+    return _verification(row)
 
 
 def last_of_all(tracking: Tracking) -> Verification | None:
     """Return the last verification of all media that has come to its end."""
-    row = tracking.first(
-        f"SELECT {_COLUMNS} FROM verification WHERE media IS NULL AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1"
-    )
+    row = tracking.verifications.last_of_all()
     return None if row is None else _verification(row)
 
 
@@ -136,72 +114,33 @@ def save(tracking: Tracking, verification: Verification) -> None:
     """Write down how far it came. Raises TrackingError."""
     if verification.id is None:
         return
-    counts = verification.harms
+    row = VerificationRow(
+        *(verification.id, verification.started_at, verification.ended_at, verification.scope),
+        *(verification.progress, verification.unfinished, verification.bytes),
+        *(verification.harms[severity] for severity in _COUNTED),
+    )
     with tracking.transaction(durable=verification.ended_at is not None):
-        tracking.execute(
-            "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
-            " unreadable = ?, undescribed = ? WHERE id = ?",
-            *(verification.ended_at, json.dumps(verification.progress), json.dumps(verification.unfinished)),
-            verification.bytes,
-            *(counts[Severity.DAMAGED], counts[Severity.UNREADABLE], counts[Severity.UNDESCRIBED]),
-            verification.id,
-        )
-        reached("tracking.verification_saved")
+        tracking.verifications.save(row)
 
 
 def extent(tracking: Tracking, verification: Verification) -> tuple[int, int, int]:
     """Return how many media with tape files, tape files and bytes are to be verified."""
-    where, values = _wanted(verification)
-    row = tracking.one(
-        f"SELECT count(DISTINCT medium), count(*), coalesce(sum(bytes), 0) FROM tape_file WHERE {where}", *values
-    )
-    return row[0], row[1], row[2]
+    return tracking.verifications.extent(verification.scope)
 
 
 def unlisted(tracking: Tracking, verification: Verification) -> list[tuple[str, int, int]]:
     """Return the media whose length is not that of their tape files, the length, and that of the tape files."""
-    among, values = _among(verification, "barcode")
-    return tracking.execute(
-        "SELECT barcode, medium.bytes, coalesce(listed, 0) FROM medium LEFT JOIN"
-        " (SELECT medium, sum(bytes) AS listed FROM tape_file GROUP BY medium) AS files ON files.medium = barcode"
-        f" WHERE medium.bytes <> coalesce(listed, 0) AND {among} ORDER BY barcode",
-        *values,
-    ).fetchall()
+    return tracking.verifications.unlisted(verification.scope)
 
 
 def left_out(tracking: Tracking, verification: Verification) -> tuple[int, list[LeftOut]]:
     """Return how many streams are not verified, and the first of them: those that are open, or came too late."""
-    among, values = _among(verification, "medium")
-    rows = tracking.execute(
-        "SELECT count(*) OVER (), session, medium, tape_file FROM"
-        " (SELECT id AS session, medium, NULL AS tape_file FROM session WHERE state = 'open' AND access = 'write'"
-        f" AND {among} UNION ALL SELECT session, medium, number FROM tape_file WHERE ordinal > ? AND {among})"
-        " ORDER BY session LIMIT ?",
-        *(*values, verification.last, *values, NAMED),
-    ).fetchall()
-    return (rows[0][0] if rows else 0), [LeftOut(*row[1:]) for row in rows]
+    return tracking.verifications.left_out(verification.scope, NAMED)
 
 
 def tape_files(tracking: Tracking, verification: Verification, session: int) -> Iterator[tuple[TapeFile, Session]]:
-    """Yield what is to be verified in the order of the sessions, from this one on."""
-    where, values = _wanted(verification)
-    while True:
-        rows = tracking.execute(
-            f"SELECT tape_file.medium, number, start, tape_file.bytes, {_SESSION}"
-            " FROM tape_file CROSS JOIN session ON session.id = tape_file.session"
-            f" WHERE tape_file.session >= ? AND {where} ORDER BY tape_file.session LIMIT ?",
-            *(session, *values, FILES_AT_ONCE),
-        ).fetchall()
-        for barcode, number, start, size, *columns in rows:
-            found = session_of(tuple(columns))
-            released_at = found.released_at or ""
-            yield (
-                TapeFile(barcode, number, found.id, start, size, found.stripe_unit, released_at, found.host),
-                found,
-            )
-            session = found.id + 1
-        if len(rows) < FILES_AT_ONCE:
-            return
+    """Return what is to be verified in the order of the sessions, from this one on."""
+    return tracking.verifications.tape_files(verification.scope, session, FILES_AT_ONCE)
 
 
 def stripe_units(
@@ -209,7 +148,7 @@ def stripe_units(
 ) -> Iterator[tuple[StripeUnit, ...]]:
     """Yield a session's stripe units on a disk behind number `after`, in groups of `size`, or of 1; each by slot."""
     size = max(1, min(size, UNITS_AT_ONCE))
-    while units := tracking.stripe_units_on(disk, session, after, UNITS_AT_ONCE):
+    while units := tracking.stripe_units.on_disk(disk, session, after, UNITS_AT_ONCE):
         for start in range(0, len(units), size):
             yield tuple(sorted(units[start : start + size], key=lambda unit: unit.slot))
         if len(units) < UNITS_AT_ONCE:
@@ -217,46 +156,13 @@ def stripe_units(
         after = units[-1].unit
 
 
-def mapped(tracking: Tracking, session: Session) -> int:
-    """Return of how many bytes of a session's stream the database knows the place, on disks that the session has."""
-    row = tracking.one(
-        "SELECT coalesce(sum(bytes), 0) FROM stripe_unit WHERE session = ?"
-        " AND disk IN (SELECT value FROM json_each(?))",
-        *(session.id, json.dumps(session.disks)),
-    )
-    return int(row[0])
-
-
-def _wanted(verification: Verification) -> tuple[str, list[object]]:
-    """Return the condition on `tape_file`, and its values. The `+` keeps SQLite to the order of the sessions."""
-    among, values = _among(verification, "tape_file.medium")
-    return f"+tape_file.ordinal <= ? AND {among}", [verification.last, *values]
-
-
-def _among(verification: Verification, column: str) -> tuple[str, list[object]]:
-    """Return the condition that a barcode is one of those to be verified, and its values."""
-    if verification.media is None:
-        return "1", []
-    return f"+{column} IN (SELECT value FROM json_each(?))", [json.dumps(verification.media)]
-
-
-def _verification(row: Sequence[object]) -> Verification:
-    number, started_at, ended_at, media, last, progress, unfinished, size, *counts = row
-    try:
-        barcodes = None if media is None else [check_barcode(str(one)) for one in json.loads(str(media))]
-        positions = {int(disk): (int(place[0]), int(place[1])) for disk, place in json.loads(str(progress)).items()}
-        headers = [(int(disk), int(session)) for disk, session in json.loads(str(unfinished))]
-        sums = [int(str(number)) for number in (size, *counts)]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UsageError):
-        raise TrackingError(f"the row of verification {number} is damaged; leave --resume out to begin one") from None
+def _verification(row: VerificationRow) -> Verification:
+    counts = (row.damaged, row.unreadable, row.undescribed)
     return Verification(
-        number,  # type: ignore[arg-type]
-        str(started_at),
-        None if ended_at is None else str(ended_at),
-        barcodes,
-        number_of(last, "ordinal"),
-        positions,
-        headers,
-        sums[0],
-        dict(zip(Severity, sums[1:], strict=True)),
+        *(row.id, row.started_at, row.ended_at, _list(row.scope.media), row.scope.last),
+        *(row.progress, row.unfinished, row.bytes, dict(zip(_COUNTED, counts, strict=True))),
     )
+
+
+def _list(media: tuple[str, ...] | None) -> list[str] | None:
+    return None if media is None else list(media)

@@ -109,7 +109,7 @@ class Verifier:
         discovery = discover(self._library.config.disks, self._library.config.uuid)
         found = discovery.disks()
         lost = {str(error.path): error.why for error in discovery.lost}
-        for record in self._tracking.disks():
+        for record in self._tracking.disks.all():
             if record.number not in found:
                 path_of_old = record.path if record.path in lost else next(iter(lost), record.path)
                 why = lost.pop(path_of_old, "no path in library.toml leads to it")
@@ -123,7 +123,7 @@ class Verifier:
             for medium, size, listed in books.unlisted(self._tracking, self._books):
                 self._note(unlisted(medium, size, listed))
         for file, session in books.tape_files(self._tracking, self._books, begin):
-            known = books.mapped(self._tracking, session)
+            known = self._tracking.stripe_units.mapped_bytes(session)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
             self._books.progress[MAP] = (session.id + 1, 0)

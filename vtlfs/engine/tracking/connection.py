@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtlfs import blame
-from vtlfs.engine.tracking.schema import migrations
+from vtlfs.engine.tracking.schema.steps import migrations
 from vtlfs.errors import LibraryError, TrackingError
 
 TABLES = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from vtlfs.engine.tracking.connection import errno_of
+from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.errors import LibraryError
 
 STEP_PAGES = 1024  # that are copied between two looks at the clock
@@ -60,9 +61,7 @@ def count_copies_on(file: Path, newest: int) -> None:
 class EndedSessions:
     """Asks which sessions have ended and lack nothing, in a thread of its own, while nobody changes the database."""
 
-    def __init__(self, file: Path, unknown: bytes) -> None:
-        """`unknown`: what a stripe unit has in place of a BLAKE3 that is lost."""
-        self._unknown = unknown
+    def __init__(self, file: Path) -> None:
         self._connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
     def among(self, first: int, last: int) -> set[int]:
@@ -70,7 +69,7 @@ class EndedSessions:
         rows = self._connection.execute(
             "SELECT id FROM session WHERE id BETWEEN ? AND ? AND state <> 'open'"
             " AND NOT EXISTS (SELECT 1 FROM stripe_unit WHERE session = id AND blake3 = ?)",
-            (first, last, self._unknown),
+            (first, last, UNKNOWN_BLAKE3),
         )
         return {row[0] for row in rows}
 

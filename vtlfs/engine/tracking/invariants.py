@@ -4,13 +4,11 @@ Each rule is one statement, and so looks at one state of the database, whatever 
 a time is before another: clocks jump. Times are only compared with copies of themselves.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema import VERSIONED
-from vtlfs.errors import TrackingError
+from vtlfs.engine.tracking.schema.tables import VERSIONED
 
 MOST = 1000  # rows that a rule tells of
 
@@ -230,52 +228,12 @@ It finds the pages of different moments that a database has whose write-ahead lo
 
 def rules(tracking: Tracking) -> list[Rule]:
     """Return all rules but SOUND, the ones that take long first."""
-    disks = int(tracking.one("SELECT count(*) FROM disk")[0])
+    disks = int(tracking.sql.one("SELECT count(*) FROM disk")[0])
     histories = [rule for table, (key, _) in VERSIONED.items() for rule in _history(table, key)]
     return [*_units(disks), *_LIBRARY, *_MEDIA, *_ORDER, *_SESSIONS, *_PAST, *histories]
 
 
 def broken(tracking: Tracking, rule: Rule) -> Iterator[str]:
     """Yield what breaks the rule, one text for each row, at most MOST. Raises TrackingError."""
-    try:
-        for row in tracking.execute(f"{rule.sql} LIMIT {MOST}"):
-            yield rule.problem.format(*row)
-    except sqlite3.DatabaseError as error:
-        raise TrackingError(str(error)) from error
-
-
-def lengths(tracking: Tracking, first: int, last: int, block: int) -> dict[int, dict[int, int]]:
-    """Return for each disk the least length of the member files of sessions `first` to `last`, by session.
-
-    `block`: the size of the header and of each record.
-    """
-    found: dict[int, dict[int, int]] = {}
-    rows = tracking.execute(
-        "SELECT session, disk, max(slot * (stripe_unit + ?1) + 2 * ?1 + stripe_unit.bytes) FROM stripe_unit"
-        " JOIN session ON id = session WHERE session BETWEEN ?2 AND ?3 GROUP BY session, disk",
-        *(block, first, last),
-    )
-    for session, disk, length in rows:
-        found.setdefault(disk, {})[session] = length
-    return found
-
-
-def known(tracking: Tracking, first: int, last: int) -> set[int]:
-    """Return which of the sessions `first` to `last` the database knows."""
-    return {row[0] for row in tracking.execute("SELECT id FROM session WHERE id BETWEEN ? AND ?", first, last)}
-
-
-def groups(tracking: Tracking, size: int) -> set[int]:
-    """Return the groups of `size` identifiers of which the database knows a session."""
-    return {row[0] for row in tracking.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
-
-
-def next_session(tracking: Tracking) -> int:
-    """Return the lowest session identifier that no mount has been given."""
-    return int(tracking.one("SELECT next_session FROM library")[0])
-
-
-def counters(tracking: Tracking) -> tuple[int, int]:
-    """Return how many sessions and how many tape files there are."""
-    sessions, tape_files = tracking.one("SELECT sessions, tape_files FROM library")
-    return int(sessions), int(tape_files)
+    for row in tracking.sql.execute(f"{rule.sql} LIMIT {MOST}"):
+        yield rule.problem.format(*row)

@@ -1,4 +1,7 @@
-"""Rows of the tracking database as values, checked: a page that was damaged or forged is an error. Pure."""
+"""Rows of the tracking database as values, checked: a page that was damaged or forged is an error. Pure.
+
+Beside each check stands which columns a SELECT asks for, in their order.
+"""
 
 import json
 from functools import lru_cache
@@ -11,6 +14,19 @@ from vtlfs.model import BARCODE, MAX_SESSION, MAX_SIZE, Access, Medium, Session,
 
 MAX_SLOT = 1 << 40
 DIGEST_BYTES = 32
+UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of a stripe unit of which a rebuild has found nothing
+
+MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at"
+SESSION = (
+    "id, mount, host, pid, uid, gid, program, access, drive, medium, state, error, opened_at, released_at, "
+    "bytes, requests, reserved, stripe_unit, disks, tape_file"
+)
+TAPE_FILE = (
+    "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host,"
+    " (session.medium, session.tape_file, session.bytes) IS (tape_file.medium, number, tape_file.bytes) "
+    "FROM tape_file JOIN main.session AS session ON session.id = tape_file.session"  # these never change
+)
+STRIPE_UNIT = "session, unit, disk, slot, bytes, blake3"
 
 _NUMBER, _TEXT, _BYTES, _NONE = int, str, bytes, type(None)
 _MEDIUM = ((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE))
@@ -25,7 +41,7 @@ Row = tuple[Any, ...]
 
 
 def medium_of(row: Row) -> Medium:
-    """Return the medium of a row with its columns. Raises TrackingError."""
+    """Return the medium of a row of the columns MEDIUM. Raises TrackingError."""
     medium = Medium(*row)
     if not _has(row, _MEDIUM) or not BARCODE.fullmatch(medium.barcode) or not 0 <= medium.bytes <= MAX_SIZE:
         raise _damaged("medium", row[1])
@@ -33,7 +49,7 @@ def medium_of(row: Row) -> Medium:
 
 
 def session_of(row: Row) -> Session:
-    """Return the session of a row with its columns. Raises TrackingError."""
+    """Return the session of a row of the columns SESSION. Raises TrackingError."""
     try:
         if not _has(row, _SESSION) or not (0 < row[0] < MAX_SESSION and 0 < row[17] <= MAX_STRIPE_UNIT):
             raise ValueError
@@ -45,7 +61,10 @@ def session_of(row: Row) -> Session:
 
 
 def tape_file_of(row: Row) -> TapeFile:
-    """Return the tape file of a row with its columns, and whether its session says the same. Raises TrackingError."""
+    """Return the tape file of a row of the columns TAPE_FILE; the last one tells whether its session agrees.
+
+    Raises TrackingError.
+    """
     *columns, is_agreed = row
     file = TapeFile(*columns)
     sizes = _has(row, _TAPE_FILE) and 0 < file.bytes <= MAX_SIZE and 0 <= file.start <= MAX_SIZE and file.number >= 0
@@ -63,7 +82,7 @@ def check_follows(before: TapeFile | None, file: TapeFile) -> None:
 
 
 def stripe_unit_of(row: Row) -> StripeUnit:
-    """Return the stripe unit of a row with its columns. Raises TrackingError."""
+    """Return the stripe unit of a row of the columns STRIPE_UNIT. Raises TrackingError."""
     unit = StripeUnit(*row)
     sizes = _has(row, _STRIPE_UNIT) and 0 < unit.bytes <= MAX_STRIPE_UNIT and 0 <= unit.slot < MAX_SLOT
     if not sizes or not 0 <= unit.disk < MAX_DISKS or unit.unit < 0 or len(unit.blake3) != DIGEST_BYTES:
@@ -76,6 +95,11 @@ def number_of(value: object, what: str) -> int:
     if type(value) is not int or value < 0:
         raise _damaged(what, value)
     return value
+
+
+def text_of(name: str) -> str:
+    """Return a name that need not be UTF-8 as text that the database takes."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _has(row: Row, kinds: tuple[tuple[type, ...], ...]) -> bool:

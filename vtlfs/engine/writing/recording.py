@@ -64,7 +64,8 @@ class Recording:
         length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
         at, now = utc_now() if announce else None, trio.current_time()
         await self._committer.call(
-            lambda tracking: tracking.record_progress(self._session, rows, length, requests, at), durable=durable
+            lambda tracking: tracking.sessions.record_progress(self._session, rows, length, requests, at),
+            durable=durable,
         )
         if announce:
             self._announced_at = now  # which is long ago where the commit has taken long
@@ -88,7 +89,9 @@ class Recording:
                 self._closing.begin(self)
             return
         try:
-            await self._committer.call(lambda tracking: tracking.announce(self._session, utc_now()), durable=False)
+            await self._committer.call(
+                lambda tracking: tracking.sessions.announce(self._session, utc_now()), durable=False
+            )
         except TrackingError as error:
             log.warning("session %d: %s", self._session, error)
         else:
@@ -104,7 +107,7 @@ class Recording:
         self._closing.end(self)
         self._announced_at = 0.0  # long ago
         session = self._session
-        self._committer.post(lambda tracking: tracking.withdraw(session))
+        self._committer.post(lambda tracking: tracking.sessions.withdraw(session))
 
     def begin_release(self) -> None:
         """Let the announcement stand until the release is recorded."""
@@ -123,9 +126,9 @@ class Recording:
         """
 
         def release(tracking: Tracking) -> TapeFile | None:
-            if not durable and tracking.has_concurrent_writers(self._session):
+            if not durable and tracking.sessions.has_concurrent_writers(self._session):
                 raise _HasConcurrentWriters
-            return tracking.release_session(self._session, state, error, at, requests)
+            return tracking.sessions.release(self._session, state, error, at, requests)
 
         durable = error is not None or state is not State.RELEASED
         try:

@@ -36,8 +36,9 @@ class Room:
             need = end - self._reserved
             if need <= 0:
                 return
-            left = self._tracking.medium(self._barcode).left or 0
+            left = self._tracking.media.get(self._barcode).left or 0
             ahead = min(RESERVE_AHEAD, left // RESERVE_SHARE) if left >= EXACT_BELOW else 0
             self._reserved += await self._committer.call(
-                lambda tracking: tracking.reserve(self._session, self._barcode, need, max(need, ahead)), durable=False
+                lambda tracking: tracking.media.reserve(self._session, self._barcode, need, max(need, ahead)),
+                durable=False,
             )

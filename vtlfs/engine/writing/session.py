@@ -379,7 +379,7 @@ class WriteSession:
         self._raise_error()
         row = self._units.row(number, durable=False)
         if row is None:
-            row = self._context.tracking.stripe_units(self.number, number, 1)[0]
+            row = self._context.tracking.stripe_units.of(self.number, number, 1)[0]
         disk = self._context.pool[row.disk]
         disk.read += row.bytes
         return await disk.reading.run(disk.disk.read, row, self._stripe_unit)

@@ -50,7 +50,7 @@ class Live(Pane):
         """Take a sample of all mounts."""
         library = source.require_library("a live view")
         sample = take_sample(tracking, library.path, monotonic())
-        disks = [disk.number for disk in tracking.disks()]
+        disks = [disk.number for disk in tracking.disks.all()]
 
         def show() -> None:
             self._meter.checkpoint_seconds = library.config.checkpoint

@@ -62,8 +62,8 @@ class Drives(Pane):
 
     def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Load all drives."""
-        open_sessions = tracking.open_sessions_by_drive()
-        rows = [DriveRow(drive, open_sessions.get(drive.number, 0)) for drive in tracking.drives()]
+        open_sessions = tracking.sessions.count_open_by_drive()
+        rows = [DriveRow(drive, open_sessions.get(drive.number, 0)) for drive in tracking.drives.all()]
         return lambda: self.query_one(Table).show(rows)
 
 
@@ -87,7 +87,7 @@ class Media(Pane):
 
     def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Load all media."""
-        rows = tracking.media()
+        rows = tracking.media.all()
         return lambda: self.query_one(Table).show(rows)
 
 
@@ -129,7 +129,7 @@ class Disks(Pane):
             probes = probe_disks(source.path)
             last_probe = monotonic()
         rows = []
-        for disk in tracking.disks():
+        for disk in tracking.disks.all():
             total, free, health = probes.get(disk.number, Probe(disk.total, disk.free, RECORDED))
             rows.append(DiskRow(replace(disk, total=total, free=free), health))
 

@@ -191,7 +191,7 @@ def timeline_rows(source: Source) -> list[TimelineRow]:
     """Return a row for each state, now first. May block."""
     with source.tracking() as tracking:
         media, sessions, size = browse.counters(tracking)
-        open_sessions = len(tracking.open_session_ids())
+        open_sessions = len(tracking.sessions.open_ids())
     snapshots = source.snapshots()
     name, label = (source.path.name, "this") if source.is_export else ("now", "now")
     taken_at = snapshots[0].taken_at if source.is_export and snapshots else utc_now()

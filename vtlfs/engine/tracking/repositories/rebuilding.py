@@ -1,0 +1,103 @@
+"""What only a rebuild changes, in a database that is not in its place yet: a power cut there loses nothing.
+
+Numbers are left out, media, disks and stripe units come from the disks, and sessions take the places that were kept.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from vtlfs.disks.headers import Ending
+from vtlfs.engine.tracking.statements import Repository
+from vtlfs.model import DiskRecord, Opener, StripeUnit, Watermark
+
+
+class Rebuilding(Repository):
+    """Changes of a rebuild. Where a verb names what was found, `Scanned` has it."""
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    def count_past(self, mark: Watermark, spare: int) -> None:
+        """Have the database count on from where the disks know that the library was: no number is given twice.
+
+        `spare` commits are left out, for those that a disk which is not there may know of.
+        """
+        self._sql.execute(
+            "UPDATE library SET commits = max(commits, ?) + ?, next_session = max(next_session, ?),"
+            " epoch = max(epoch, ?)",
+            *(mark.commits, spare, mark.next_session, mark.epoch),
+        )
+
+    def skip_numbers(self, snapshots: int, sessions: int) -> None:
+        """Leave out so many numbers, behind all that are known, in the database and of what was found."""
+        self._sql.execute(
+            "UPDATE library SET epoch = epoch + ?, next_session = ? + max(next_session,"
+            " (SELECT coalesce(max(id), 0) + 1 FROM session), (SELECT coalesce(max(session), 0) + 1 FROM found))",
+            *(snapshots, sessions),
+        )
+
+    # --- disks and media --------------------------------------------------------------------------------------------
+
+    def add_disks(self, records: Sequence[DiskRecord]) -> None:
+        """Add the disks that the database does not know, or knows only to be missing."""
+        for disk in records:
+            self._sql.execute(
+                "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE"
+                " SET uuid = excluded.uuid, added_at = excluded.added_at WHERE uuid LIKE 'unknown, of disk %'",
+                *(disk.number, disk.uuid, disk.path, disk.added_at),
+            )
+
+    def add_media(self) -> None:
+        """Add the media of sessions that were found, in the order of their first sessions.
+
+        Which clock an `opened_at` comes from nobody knows, so identifiers tell which was first.
+        """
+        self._sql.execute(
+            "INSERT INTO medium (barcode, added_at) SELECT medium, opened_at FROM found WHERE session IN"
+            " (SELECT min(session) FROM found WHERE medium NOT IN (SELECT barcode FROM main.medium) GROUP BY medium)"
+            " ORDER BY session"
+        )
+
+    def cancel_reservations(self) -> None:
+        """Take back all space that is promised to sessions."""
+        self._sql.execute("UPDATE medium SET reserved = 0 WHERE reserved > 0")
+        self._sql.execute("UPDATE session SET reserved = 0 WHERE reserved > 0")
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def add_unit(self, unit: StripeUnit) -> None:
+        """Record a stripe unit of which nothing is recorded."""
+        self._sql.execute(
+            "INSERT INTO main.stripe_unit VALUES (?, ?, ?, ?, ?, ?)",
+            *(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3),
+        )
+
+    def set_extent(self, session: int, size: int, disks: Iterable[int]) -> None:
+        """Record the length of a session's stream, and which disks it is on."""
+        known = json.dumps(sorted(disks), separators=(",", ":"))
+        self._sql.execute("UPDATE main.session SET bytes = ?, disks = ? WHERE id = ?", size, known, session)
+
+    def placeholder(self, barcode: str, ending: Ending, opener: Opener) -> int | None:
+        """Return the session, of that opener, which keeps the place of this tape file; None where none does."""
+        row = self._sql.first(
+            "SELECT id FROM tape_file JOIN main.session AS session ON id = session WHERE tape_file.medium = ?"
+            " AND number = ? AND start = ? AND tape_file.bytes = ? AND host = ? AND pid = 0 AND program = ?",
+            *(barcode, ending.tape_file, ending.start, ending.bytes, opener.host, opener.program),
+        )
+        return None if row is None else int(row[0])
+
+    def replace_placeholder(self, placeholder: int, session: int, barcode: str, ending: Ending) -> None:
+        """End an open session as the tape file whose place another session has kept, and forget that one."""
+        change, at = self._sql.execute, ending.released_at
+        change("UPDATE tape_file SET session = ?, released_at = ? WHERE session = ?", session, at, placeholder)
+        change("DELETE FROM main.stripe_unit WHERE session = ?", placeholder)
+        change("DELETE FROM main.session WHERE id = ?", placeholder)
+        change("UPDATE library SET sessions = sessions - 1")
+        change(
+            "UPDATE main.session SET state = ?, error = ?, released_at = ?, requests = coalesce(?, requests),"
+            " tape_file = ? WHERE id = ?",
+            *(str(ending.state), ending.error, at, ending.requests, ending.tape_file, session),
+        )
+        change(
+            "UPDATE medium SET written_at = ? WHERE barcode = ? AND tape_files = ?",
+            *(at, barcode, (ending.tape_file or 0) + 1),
+        )

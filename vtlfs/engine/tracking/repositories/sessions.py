@@ -1,0 +1,239 @@
+"""Sessions, from the open() that starts one to the release that puts its bytes on the medium as a tape file."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vtlfs.engine.tracking.rows import SESSION, number_of, session_of, text_of
+from vtlfs.engine.tracking.statements import Repository
+from vtlfs.errors import NoSuchSession, SessionEnded
+from vtlfs.failpoints import reached
+from vtlfs.model import Access, Opener, Session, State, StripeUnit, TapeFile
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions to list; None and False do not restrict. At most `limit`, the newest."""
+
+    medium: str | None = None
+    drive: int | None = None
+    host: str | None = None
+    open_only: bool = False
+    limit: int | None = None
+
+
+class Sessions(Repository):
+    """The rows of the table `session`, and what changes with them: stripe units, and at the release the medium."""
+
+    # --- one stream, from its beginning to its end ------------------------------------------------------------------
+
+    def open(
+        self,
+        session: int,
+        mount: int,
+        opener: Opener,
+        access: Access,
+        drive: int,
+        barcode: str,
+        stripe_unit: int,
+        at: str,
+    ) -> None:
+        """Record the session that an open() has started."""
+        self._sql.execute(
+            "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
+            " stripe_unit) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?)",
+            *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, text_of(opener.program)),
+            *(str(access), drive, barcode, at, stripe_unit),
+        )
+        reached("tracking.session_opened")
+
+    def record_progress(
+        self, session: int, units: Iterable[StripeUnit], size: int, requests: int, flushed_at: str | None = None
+    ) -> None:
+        """Record stripe units that are on the disks, and the length of the stream that they make up.
+
+        A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. `flushed_at`: a close(),
+        or the first fsync(), is about to be answered, see `announce`. Raises SessionEnded.
+        """
+        rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
+        self._sql.execute_many(
+            "INSERT INTO stripe_unit (session, unit, disk, slot, bytes, blake3) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET disk = excluded.disk, slot = excluded.slot,"
+            " bytes = excluded.bytes, blake3 = excluded.blake3",
+            rows,
+        )
+        row = self._sql.first("SELECT disks FROM session WHERE id = ? AND state = 'open'", session)
+        if row is None:
+            raise SessionEnded(session)
+        known = sorted({row[2] for row in rows}.union(json.loads(row[0])))
+        self._sql.execute(
+            "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
+            *(size, requests, json.dumps(known, separators=(",", ":")), session),
+        )
+        if flushed_at is not None:
+            self.announce(session, flushed_at)
+        reached("tracking.progress_recorded")
+
+    def announce(self, session: int, at: str) -> None:
+        """Record that a close() of the session has been answered, which may have been its last.
+
+        Announcements are numbered in the whole library, so that who looks knows which are new without a clock.
+        """
+        self._sql.execute("UPDATE library SET announced = announced + 1")
+        self._sql.execute(
+            "UPDATE session SET flushed_at = ?, announced = (SELECT announced FROM library)"
+            " WHERE id = ? AND state = 'open'",
+            *(at, session),
+        )
+        reached("tracking.close_announced")
+
+    def withdraw(self, session: int) -> None:
+        """Record that the close() of the session that was announced was not its last."""
+        self._sql.execute("UPDATE session SET announced = NULL WHERE id = ? AND state = 'open'", session)
+        reached("tracking.close_withdrawn")
+
+    def release(
+        self, session: int, state: State, error: str | None, at: str, requests: int | None = None
+    ) -> TapeFile | None:
+        """End a write session and put what was recorded of it on the medium, as the next tape file.
+
+        Return the tape file; None if nothing was recorded. Raises SessionEnded.
+        """
+        row = self._sql.first(
+            "SELECT medium, bytes, reserved, stripe_unit, host FROM session WHERE id = ? AND state = 'open'",
+            session,
+        )
+        if row is None:
+            raise SessionEnded(session)
+        barcode, size, reserved, stripe_unit, host = row
+        tape_file = None
+        if size:
+            start, number = self._sql.one("SELECT bytes, tape_files FROM medium WHERE barcode = ?", barcode)
+            tape_file = TapeFile(barcode, number, session, start, size, stripe_unit, at, host)
+            self._sql.execute(
+                "INSERT INTO tape_file (medium, number, session, start, bytes, released_at, epoch, ordinal)"
+                " SELECT ?, ?, ?, ?, ?, ?, epoch, tape_files + 1 FROM library",
+                *(barcode, number, session, start, size, at),
+            )
+        if size or reserved:
+            self._sql.execute(
+                "UPDATE medium SET bytes = bytes + ?1, tape_files = tape_files + ?2, reserved = reserved - ?3,"
+                " written_at = coalesce(?4, written_at) WHERE barcode = ?5",
+                *(size, int(bool(size)), reserved, at if size else None, barcode),
+            )
+        self._sql.execute(
+            "UPDATE session SET state = ?, error = ?, released_at = ?, requests = coalesce(?, requests), reserved = 0,"
+            " tape_file = ? WHERE id = ?",
+            *(str(state), error, at, requests, tape_file.number if tape_file else None, session),
+        )
+        reached("tracking.session_released")
+        return tape_file
+
+    def release_reader(self, session: int, state: State, error: str | None, at: str, size: int, requests: int) -> None:
+        """End a read session that handed out `size` bytes."""
+        self._sql.execute(
+            "UPDATE session SET state = ?, error = ?, released_at = ?, bytes = ?, requests = ?"
+            " WHERE id = ? AND state = 'open'",
+            *(str(state), error, at, size, requests, session),
+        )
+        reached("tracking.reader_released")
+
+    # --- looking at them --------------------------------------------------------------------------------------------
+
+    def get(self, session: int) -> Session:
+        """Return one session. Raises NoSuchSession."""
+        found = self._select("WHERE id = ?", session)
+        if not found:
+            raise NoSuchSession(session)
+        return found[0]
+
+    def find(self, wanted: SessionFilter) -> list[Session]:
+        """Return the sessions that are wanted, in the order of their identifiers."""
+        where, values = _where(wanted)
+        limit = "" if wanted.limit is None else f"LIMIT {int(wanted.limit)}"
+        order = "+id" if wanted.open_only else "id"
+        return self._select(f"{where} ORDER BY {order} DESC {limit}", *values)[::-1]
+
+    def count(self, wanted: SessionFilter | None = None) -> int:
+        """Return how many sessions there are, or of those that are wanted, without regard to `limit`.
+
+        Those of a medium or a host are counted in an index, and all of them were counted when they came.
+        """
+        where, values = _where(wanted or SessionFilter())
+        if not where:
+            return int(self._sql.one("SELECT sessions FROM library")[0])
+        return int(self._sql.one(f"SELECT count(*) FROM session {where}", *values)[0])
+
+    def open_ids(self) -> list[int]:
+        """Return the identifiers of the open sessions."""
+        return [row[0] for row in self._sql.execute("SELECT id FROM session WHERE state = 'open' ORDER BY +id")]
+
+    def open_of(self, mount: int) -> list[Session]:
+        """Return the sessions of a mount that have not ended, in the order of their identifiers."""
+        return self._select("WHERE state = 'open' AND mount = ? ORDER BY +id", mount)
+
+    def count_open_by_drive(self, *, except_mount: int = 0) -> dict[int, int]:
+        """Return the number of open sessions for each drive that has one, without those of one mount."""
+        return dict(
+            self._sql.execute(
+                "SELECT drive, count(*) FROM session WHERE state = 'open' AND mount <> ? GROUP BY drive", except_mount
+            )
+        )
+
+    def unfinished_of(self, mount: int, ordinal: int) -> list[Session]:
+        """Return the write sessions of a mount whose headers may not say how they ended.
+
+        They were ended by somebody else, or left a tape file behind the one with this ordinal.
+        """
+        return self._select(
+            "WHERE access = 'write' AND id IN (SELECT id FROM session WHERE state = 'recovered' AND mount = ?1 UNION"
+            " SELECT session FROM tape_file JOIN session ON session.id = session WHERE ordinal > ?2 AND mount = ?1)"
+            " ORDER BY +id",
+            *(mount, ordinal),
+        )
+
+    def known(self, first: int, last: int) -> set[int]:
+        """Return which of the sessions `first` to `last` are recorded."""
+        return {row[0] for row in self._sql.execute("SELECT id FROM session WHERE id BETWEEN ? AND ?", first, last)}
+
+    def groups(self, size: int) -> set[int]:
+        """Return the groups of `size` identifiers of which a session is recorded: identifiers divided by `size`."""
+        return {row[0] for row in self._sql.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
+
+    def last_stripe_unit(self) -> int | None:
+        """Return the size of the stripe units of the last session that writes; None without one."""
+        row = self._sql.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
+        return None if row is None else int(row[0])
+
+    def has_concurrent_writers(self, session: int) -> bool:
+        """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
+        return bool(
+            self._sql.first(
+                "SELECT 1 FROM session AS rival WHERE state = 'open' AND bytes > 0 AND access = 'write' AND id <> ?1"
+                " AND medium = (SELECT medium FROM session WHERE id = ?1) LIMIT 1",
+                session,
+            )
+        )
+
+    def last_announcement(self) -> int:
+        """Return the number of the last announcement of a close()."""
+        return number_of(self._sql.one("SELECT announced FROM library")[0], "announcement")
+
+    def is_closing(self, last: int) -> bool:
+        """Tell whether a session is open that announced a close() last with a number up to `last`."""
+        return bool(self._sql.first("SELECT 1 FROM session WHERE state = 'open' AND announced <= ? LIMIT 1", last))
+
+    def _select(self, rest: str, *values: object) -> list[Session]:
+        return [session_of(row) for row in self._sql.execute(f"SELECT {SESSION} FROM session {rest}", *values)]
+
+
+def _where(wanted: SessionFilter) -> tuple[str, list[object]]:
+    """Return the condition of a filter, with a WHERE before it if there is one, and its values."""
+    conditions = {
+        "medium = ?": wanted.medium,
+        "drive = ?": wanted.drive,
+        "host = ?": wanted.host,
+    }
+    chosen = {condition: value for condition, value in conditions.items() if value is not None}
+    terms = [*chosen, *(["state = 'open'"] if wanted.open_only else [])]
+    return f"WHERE {' AND '.join(terms)}" if terms else "", list(chosen.values())

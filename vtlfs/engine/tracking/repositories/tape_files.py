@@ -1,0 +1,63 @@
+"""Tape files: what sessions have left on the media. A row never changes."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from vtlfs.engine.tracking.repositories.media import Media
+from vtlfs.engine.tracking.rows import TAPE_FILE, check_follows, contradiction, tape_file_of
+from vtlfs.engine.tracking.statements import Repository, Statements
+from vtlfs.errors import NoSuchTapeFile
+from vtlfs.model import TapeFile
+
+
+class TapeFiles(Repository):
+    """The rows of the table `tape_file`, which `Sessions.release` adds."""
+
+    def __init__(self, sql: Statements, media: Media) -> None:
+        super().__init__(sql)
+        self._media = media
+
+    def of(self, barcode: str, first: int = 0, limit: int | None = None) -> list[TapeFile]:
+        """Return the tape files of a medium from number `first` on, in order; at most `limit`. Raises NoSuchMedium."""
+        self._media.get(barcode)
+        condition, most = "tape_file.medium = ? AND number >= ?", -1 if limit is None else limit
+        rows = self._sql.execute(f"SELECT {TAPE_FILE} WHERE {condition} ORDER BY number LIMIT ?", barcode, first, most)
+        found = [tape_file_of(row) for row in rows]
+        if found and found[0].number != first:
+            raise contradiction(f"tape file {first} of {barcode}")
+        for file, following in pairwise(found):
+            check_follows(file, following)
+        return found
+
+    def get(self, barcode: str, number: int) -> TapeFile:
+        """Return one tape file. Raises NoSuchTapeFile or NoSuchMedium."""
+        row = self._sql.first(f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND number = ?", barcode, number)
+        if row is None:
+            self._media.get(barcode)
+            raise NoSuchTapeFile(barcode, number)
+        return tape_file_of(row)
+
+    def at(self, barcode: str, offset: int) -> TapeFile | None:
+        """Return the tape file that holds the medium's byte at the offset; None past the end.
+
+        Raises TrackingError where it does not begin where the one before it ends.
+        """
+        rows = self._sql.execute(
+            f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 2",
+            *(barcode, offset),
+        )
+        found = [tape_file_of(row) for row in rows]
+        if not found or offset >= found[0].end:
+            return None
+        check_follows(found[1] if len(found) > 1 else None, found[0])
+        return found[0]
+
+    def between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:
+        """Yield the tape files of all media that came after the epoch `after` and up to `epoch`, by medium and number.
+
+        They are read as they are asked for. At most `limit`, the first.
+        """
+        order = "ORDER BY tape_file.medium, number LIMIT ?"
+        most = -1 if limit is None else limit
+        rows = self._sql.execute(f"SELECT {TAPE_FILE} WHERE epoch > ? AND epoch <= ? {order}", after, epoch, most)
+        return (tape_file_of(row) for row in rows)

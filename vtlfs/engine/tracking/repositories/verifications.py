@@ -1,0 +1,182 @@
+"""Verifications: how far each run of `vtlfs verify` came, and what such a run goes through."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from vtlfs.engine.tracking.rows import SESSION, number_of, session_of
+from vtlfs.engine.tracking.statements import Repository
+from vtlfs.errors import TrackingError, UsageError
+from vtlfs.failpoints import reached
+from vtlfs.model import Session, TapeFile, check_barcode
+
+_COLUMNS = "id, started_at, ended_at, media, last, progress, unfinished, bytes, damaged, unreadable, undescribed"
+_SESSION = ", ".join(f"session.{column}" for column in SESSION.split(", "))
+
+Position = tuple[int, int]  # session and stripe unit
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which tape files are verified: those with ordinals up to `last`, of some `media`; None: of all."""
+
+    last: int
+    media: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationRow:
+    """One verification as the database keeps it.
+
+    `progress`: by disk, the last stripe unit that was verified of it. `unfinished`: headers, by disk and session, that
+    are to be looked at again. The last three count defects by their severity.
+    """
+
+    id: int
+    started_at: str
+    ended_at: str | None
+    scope: Scope
+    progress: dict[int, Position]
+    unfinished: list[tuple[int, int]]
+    bytes: int
+    damaged: int
+    unreadable: int
+    undescribed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A stream that was not verified: it is open, or became a tape file after the verification had begun."""
+
+    session: int
+    medium: str
+    tape_file: int | None  # None: it is open
+
+    def __str__(self) -> str:
+        what = "open" if self.tape_file is None else f"tape file {self.tape_file:04d}"
+        return f"session {self.session} on {self.medium} ({what})"
+
+
+class Verifications(Repository):
+    """The rows of the table `verification`, and of others those that a verification goes through."""
+
+    def scope(self, media: Iterable[str]) -> Scope:
+        """Return what a verification of some media that begins now goes through; of all media where none is named."""
+        # Not what the library counts: no tape file that is there may be left out, were the counter wrong.
+        last = number_of(self._sql.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")[0], "ordinal")
+        return Scope(last, tuple(sorted(set(media))) or None)
+
+    def add(self, at: str, scope: Scope) -> int:
+        """Record a verification that begins. Return its number."""
+        cursor = self._sql.execute(
+            "INSERT INTO verification (started_at, media, last) VALUES (?, ?, ?)",
+            *(at, scope.media and json.dumps(scope.media), scope.last),
+        )
+        reached("tracking.verification_begun")
+        return int(cursor.lastrowid or 0)
+
+    def save(self, row: VerificationRow) -> None:
+        """Record how far a verification came."""
+        self._sql.execute(
+            "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
+            " unreadable = ?, undescribed = ? WHERE id = ?",
+            *(row.ended_at, json.dumps(row.progress), json.dumps(row.unfinished)),
+            *(row.bytes, row.damaged, row.unreadable, row.undescribed, row.id),
+        )
+        reached("tracking.verification_saved")
+
+    def last(self) -> VerificationRow | None:
+        """Return the verification that was begun last."""
+        row = self._sql.first(f"SELECT {_COLUMNS} FROM verification ORDER BY id DESC LIMIT 1")
+        return None if row is None else _verification(row)
+
+    def last_of_all(self) -> VerificationRow | None:
+        """Return the last verification of all media that has come to its end."""
+        row = self._sql.first(
+            f"SELECT {_COLUMNS} FROM verification WHERE media IS NULL AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1"
+        )
+        return None if row is None else _verification(row)
+
+    # --- what one goes through --------------------------------------------------------------------------------------
+
+    def extent(self, scope: Scope) -> tuple[int, int, int]:
+        """Return how many media with tape files, tape files and bytes are to be verified."""
+        where, values = _wanted(scope)
+        row = self._sql.one(
+            f"SELECT count(DISTINCT medium), count(*), coalesce(sum(bytes), 0) FROM tape_file WHERE {where}", *values
+        )
+        return row[0], row[1], row[2]
+
+    def tape_files(self, scope: Scope, session: int, at_once: int) -> Iterator[tuple[TapeFile, Session]]:
+        """Yield what is to be verified in the order of the sessions, from this one on; `at_once` are read together."""
+        where, values = _wanted(scope)
+        while True:
+            rows = self._sql.execute(
+                f"SELECT tape_file.medium, number, start, tape_file.bytes, {_SESSION}"
+                " FROM tape_file CROSS JOIN session ON session.id = tape_file.session"
+                f" WHERE tape_file.session >= ? AND {where} ORDER BY tape_file.session LIMIT ?",
+                *(session, *values, at_once),
+            ).fetchall()
+            for barcode, number, start, size, *columns in rows:
+                found = session_of(tuple(columns))
+                at = found.released_at or ""
+                yield TapeFile(barcode, number, found.id, start, size, found.stripe_unit, at, found.host), found
+                session = found.id + 1
+            if len(rows) < at_once:
+                return
+
+    def unlisted(self, scope: Scope) -> list[tuple[str, int, int]]:
+        """Return the media whose length is not that of their tape files, the length, and that of the tape files."""
+        among, values = _among(scope, "barcode")
+        return self._sql.execute(
+            "SELECT barcode, medium.bytes, coalesce(listed, 0) FROM medium LEFT JOIN"
+            " (SELECT medium, sum(bytes) AS listed FROM tape_file GROUP BY medium) AS files ON files.medium = barcode"
+            f" WHERE medium.bytes <> coalesce(listed, 0) AND {among} ORDER BY barcode",
+            *values,
+        ).fetchall()
+
+    def left_out(self, scope: Scope, limit: int) -> tuple[int, list[LeftOut]]:
+        """Return how many streams are not verified, since they are open or came too late, and the first `limit`."""
+        among, values = _among(scope, "medium")
+        rows = self._sql.execute(
+            "SELECT count(*) OVER (), session, medium, tape_file FROM"
+            " (SELECT id AS session, medium, NULL AS tape_file FROM session WHERE state = 'open' AND access = 'write'"
+            f" AND {among} UNION ALL SELECT session, medium, number FROM tape_file WHERE ordinal > ? AND {among})"
+            " ORDER BY session LIMIT ?",
+            *(*values, scope.last, *values, limit),
+        ).fetchall()
+        return (rows[0][0] if rows else 0), [LeftOut(*row[1:]) for row in rows]
+
+
+def _wanted(scope: Scope) -> tuple[str, list[object]]:
+    """Return the condition on `tape_file`, and its values. The `+` keeps SQLite to the order of the sessions."""
+    among, values = _among(scope, "tape_file.medium")
+    return f"+tape_file.ordinal <= ? AND {among}", [scope.last, *values]
+
+
+def _among(scope: Scope, column: str) -> tuple[str, list[object]]:
+    """Return the condition that a barcode is one of those to be verified, and its values."""
+    if scope.media is None:
+        return "1", []
+    return f"+{column} IN (SELECT value FROM json_each(?))", [json.dumps(scope.media)]
+
+
+def _verification(row: Sequence[object]) -> VerificationRow:
+    number, started_at, ended_at, media, last, progress, unfinished, *sums = row
+    try:
+        which = int(str(number))
+        barcodes = None if media is None else tuple(check_barcode(str(one)) for one in json.loads(str(media)))
+        positions = {int(disk): (int(place[0]), int(place[1])) for disk, place in json.loads(str(progress)).items()}
+        headers = [(int(disk), int(session)) for disk, session in json.loads(str(unfinished))]
+        size, damaged, unreadable, undescribed = (int(str(one)) for one in sums)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UsageError):
+        raise TrackingError(f"the row of verification {number} is damaged; leave --resume out to begin one") from None
+    return VerificationRow(
+        which,
+        str(started_at),
+        None if ended_at is None else str(ended_at),
+        Scope(number_of(last, "ordinal"), barcodes),
+        positions,
+        headers,
+        *(size, damaged, unreadable, undescribed),
+    )
