@@ -16,12 +16,13 @@ from shutil import which
 import psutil
 from psutil import Process
 
+from vtlfs.engine.lease import Leases
 from vtlfs.engine.library import Library
-from vtlfs.engine.recover import lock_path
 from vtlfs.engine.scrub import soundness
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
+from vtlfs.model import Mount
 
 FUSE_DEVICE = "/dev/fuse"
 FILE_SYSTEM_TYPE = "fuse.vtlfs"
@@ -239,7 +240,8 @@ def _serving(library: Path, mountpoint: Path) -> dict[int, int]:
     None where that can't be told: the library is not to be had, or it is another user's.
     """
     try:
-        tracking = Library.open(library).tracking(read_only=True)
+        opened = Library.open(library)
+        tracking = opened.tracking(read_only=True)
     except VtlfsError:
         return {}
     found: dict[int, int] = {}
@@ -247,18 +249,18 @@ def _serving(library: Path, mountpoint: Path) -> dict[int, int]:
         for mount in tracking.mounts.live():
             if mount.mountpoint == str(mountpoint):
                 with suppress(psutil.Error, OSError):
-                    _add_server(found, mount.pid, lock_path(library, mount.id))
+                    _add_server(found, opened.leases, mount)
     finally:
         tracking.close()
     return found
 
 
-def _add_server(found: dict[int, int], pid: int, lock: Path) -> None:
-    """Add the process if it holds the lock: it may be another machine's, or have got the number of a dead one."""
-    descriptor = os.pidfd_open(pid)
+def _add_server(found: dict[int, int], leases: Leases, mount: Mount) -> None:
+    """Add the process if it holds the lease: it may be another machine's, or have got the number of a dead one."""
+    descriptor = os.pidfd_open(mount.pid)
     try:
-        if str(lock) in [file.path for file in Process(pid).open_files()]:
-            found[descriptor] = pid
+        if leases.is_held_by(mount.id, mount.pid):
+            found[descriptor] = mount.pid
     finally:
         if descriptor not in found:
             os.close(descriptor)

@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 
 from vtlfs.disks.local.opening import member_path
-from vtlfs.engine.recover import hold_lock
 from vtlfs.engine.scrub.check import check
 from vtlfs.engine.tracking import invariants
 from vtlfs.model import utc_now
@@ -75,10 +74,10 @@ def filled(shelf):
         with tracking.transaction():
             store.take(tracking, utc_now())
     shelf.open("A00001L9", b"z" * 5000, mount=mounts[2])
-    descriptors = [hold_lock(shelf.library.path, mount) for mount in mounts]
+    leases = [shelf.library.leases.take(mount) for mount in mounts]
     yield shelf
-    for descriptor in descriptors:
-        os.close(descriptor)
+    for lease in leases:
+        lease.let_go()
 
 
 def change(shelf, statements: str) -> None:
@@ -265,6 +264,6 @@ def test_dead_mount_is_a_note_that_says_what_to_do(shelf, run):
 
 
 def test_lock_that_nobody_needs(shelf):
-    os.close(hold_lock(shelf.library.path, 7))
+    shelf.library.leases.take(7).let_go()
     (line,) = found(shelf, damaged=False)
     assert line.startswith("note: mount 7 has ended, and something was not done after it; `vtlfs recover`")

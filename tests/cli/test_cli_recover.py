@@ -1,9 +1,7 @@
 """`vtlfs recover`."""
 
 import json
-import os
 
-from vtlfs.engine.recover import hold_lock
 from vtlfs.model import Access
 
 
@@ -38,9 +36,9 @@ def test_recovered_sessions_as_json(done, shelf):
 def test_live_mount_is_left_alone(done, shelf):
     mount = shelf.mount()
     shelf.open("A00001L9", b"x" * 5000, mount=mount)
-    descriptor = hold_lock(shelf.library.path, mount)
+    lease = shelf.library.leases.take(mount)
     try:
         assert done("recover", shelf.path).startswith("nothing to recover")
     finally:
-        os.close(descriptor)
+        lease.let_go()
     assert json.loads(done("sessions", shelf.path, "--json"))[0]["state"] == "open"

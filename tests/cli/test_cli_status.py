@@ -7,8 +7,6 @@ import signal
 
 from mounting import OnDisks, require_fuse
 
-from vtlfs.engine.recover import hold_lock
-
 
 def status(done, shelf):
     return json.loads(done("status", shelf.path, "--json"))
@@ -29,11 +27,11 @@ def test_status_as_json(done, shelf):
 
 def test_status_for_people(done, shelf):
     mount = shelf.mount("alpha", "/mnt/here", "host=alpha,io=direct")
-    descriptor = hold_lock(shelf.library.path, mount)
+    lease = shelf.library.leases.take(mount)
     try:
         text = done("status", shelf.path)
     finally:
-        os.close(descriptor)
+        lease.let_go()
     assert "sessions  0, of which 0 open" in text
     user = pwd.getpwuid(os.getuid()).pw_name
     (line,) = [line for line in text.splitlines() if "/mnt/here" in line]
@@ -43,11 +41,11 @@ def test_status_for_people(done, shelf):
 
 def test_dead_mount_is_told_from_a_live_one(done, shelf):
     shelf.mount("alpha", "/mnt/dead")
-    descriptor = hold_lock(shelf.library.path, shelf.mount("beta", "/mnt/alive"))
+    lease = shelf.library.leases.take(shelf.mount("beta", "/mnt/alive"))
     try:
         found = status(done, shelf)
     finally:
-        os.close(descriptor)
+        lease.let_go()
     assert [(mount["mountpoint"], mount["alive"]) for mount in found["mounts"]] == [
         ("/mnt/dead", False),
         ("/mnt/alive", True),
@@ -58,12 +56,12 @@ def test_dead_mount_is_told_from_a_live_one(done, shelf):
 
 def test_two_live_mounts_of_one_host_name_are_noted(done, shelf):
     mounts = [shelf.mount(host, f"/mnt/{place}") for place, host in enumerate([None, "machine", "beta"])]
-    descriptors = [hold_lock(shelf.library.path, mount) for mount in mounts]
+    leases = [shelf.library.leases.take(mount) for mount in mounts]
     try:
         found, text = status(done, shelf), done("status", shelf.path)
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        for lease in leases:
+            lease.let_go()
     assert [mount["host"] for mount in found["mounts"]] == ["machine", "machine", "beta"]
     (note,) = found["notes"]
     assert note.startswith("2 live mounts have the host name machine")

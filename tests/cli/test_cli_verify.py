@@ -13,6 +13,7 @@ from filling import UNIT, fill, flip, make, member
 
 from vtlfs.disks.local import marks
 from vtlfs.disks.records import BLOCK
+from vtlfs.engine import lease
 from vtlfs.engine.library import Library
 
 LENGTH = 20 * UNIT + 5
@@ -73,6 +74,14 @@ def test_exit_status_says_which_kind_of_harm(run, library, harms, status, said):
     assert result.stderr.startswith("vtlfs: ")
     assert result.stderr.endswith(f"in 2 tape files on 2 media verified: {said}\n")
     assert result.stdout.count("\n") == len(harms)
+
+
+def test_one_at_a_time(run, library):
+    with lease.alone(library.path, "busy"):
+        refused = run("verify", library.path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == (f"vtlfs: {library.path}: is being verified by somebody else; wait for that, or stop it\n")
+    assert run("verify", library.path).returncode == 0
 
 
 def test_json(run, library):

@@ -20,7 +20,6 @@ from vtlfs.disks.discovery import Discovery
 from vtlfs.disks.local import examine
 from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.records import BLOCK, slot_offset
-from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import unfinished as unfinished_headers
 from vtlfs.engine.scrub import verification as books
@@ -29,7 +28,7 @@ from vtlfs.engine.scrub.defects import Defect, Severity
 from vtlfs.engine.scrub.unfinished import Unfinished
 from vtlfs.engine.scrub.verification import LeftOut, Verification
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.errors import LibraryError, NoSuchMedium, UsageError
+from vtlfs.errors import NoSuchMedium, UsageError
 from vtlfs.model import MIB, Access, Session, utc_now
 
 LENGTH = 10 * UNIT + 100  # 11 stripe units
@@ -255,13 +254,13 @@ def unfinished(library: Library, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
 @pytest.fixture
 def alive(library: Library) -> Iterator[Callable[[], None]]:
     """Have the mount that wrote it all live; return what has it die, without its headers, as recovery leaves it."""
-    lock = recover.hold_lock(library.path, 1)
+    lease = library.leases.take(1)
 
     def die() -> None:
-        recover.drop_lock(library.path, 1)
+        library.leases.remove(1)
 
     yield die
-    os.close(lock)
+    lease.let_go()
 
 
 def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Library, unfinished: object):
@@ -296,7 +295,7 @@ def test_header_that_stays_unfinished_is_told_after_a_while(
 
 def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object):
     """The mount has died, and nobody has cleaned up after it: its lock tells so."""
-    os.close(recover.hold_lock(library.path, 1))
+    library.leases.take(1).let_go()
     harms, found = verify(library)
     assert (harms, found.unfinished) == ([], [])
 
@@ -474,17 +473,6 @@ def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path:
     assert (harms, found.bytes) == ([], len(data))
     flip_at(member(library, 0, 1), BLOCK + BLOCK + 3 * MIB)
     assert the_harm(today).kind is Kind.FLIPPED
-
-
-def test_one_at_a_time(library: Library):
-    with (
-        books.alone(library.path),
-        pytest.raises(LibraryError, match="is being verified by somebody else"),
-        books.alone(library.path),
-    ):
-        pass
-    with books.alone(library.path):
-        pass
 
 
 def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -157,13 +157,13 @@ def test_the_first_bytes_and_the_members_of_an_archive_are_seen(example: Example
 
 
 def test_the_path_in_the_mount_is_copied_if_there_is_one(example: ExampleLibrary) -> None:
-    from vtlfs.engine.recover import hold_lock
+    from vtlfs.engine.lease import Leases
 
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.press("y")
         await d.until(lambda: "not mounted" in d.notifications, "no mount")
-        hold_lock(example.path, example.mount)
+        Leases(example.path).take(example.mount)
         await d.press("y")
         await d.until(lambda: d.app.clipboard == "/mnt/vtl/files/A00003L9/0004", "the path")
         await d.back("TimelineScreen")

@@ -20,9 +20,10 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Opening
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import heap, live, recover
+from vtlfs.engine import heap, live
 from vtlfs.engine.health import Health
 from vtlfs.engine.identifiers import SessionIdentifiers
+from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.live import LiveStats
 from vtlfs.engine.memory import READER_BYTES, MemoryBudget
@@ -54,7 +55,9 @@ log = logging.getLogger(__name__)
 class Engine:
     """See the module. Make one with `running`."""
 
-    def __init__(self, library: Library, mount: Mount, context: WriteContext, lock: int, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, library: Library, mount: Mount, context: WriteContext, lease: Lease, nursery: trio.Nursery
+    ) -> None:
         self.library = library
         self.mount = mount
         self.pool = context.pool
@@ -63,7 +66,7 @@ class Engine:
         self.memory = context.memory
         self._cache = LoadCache(context.memory)
         self._recorder = context.recorder
-        self._lock = lock
+        self._lease = lease
         self._nursery = nursery
         self._at_end: Callable[[Engine], Awaitable[None]] | None = None
         self.is_behind = False  # the tracking database is older than the disks, and only read
@@ -302,7 +305,7 @@ class Engine:
         await self._recorder.call(end)
         if self._at_end is not None:
             await self._at_end(self)
-        recover.drop_lock(self.library.path, self.mount.id, self._lock)
+        self._lease.end()
 
     async def abort(self) -> None:
         """End all streams that are open, at the same time. Cancelling waits for that."""
@@ -353,12 +356,12 @@ async def running(
     try:
         for pooled in pool.disks:
             await pooled.reading.run(pooled.disk.measure)
-        number, lock = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
+        number, lease = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
         async with trio.open_nursery() as nursery:
             dirty = DirtyBudget(memory.kept, nursery)
             low_space = library.config.direct_below
             context = WriteContext(pool, recorder, reading, memory, dirty, low_space, durable_close)
-            engine = Engine(library, replace(mount, id=number), context, lock, nursery)
+            engine = Engine(library, replace(mount, id=number), context, lease, nursery)
             engine.is_behind = writing.frozen
             engine._at_end = None if writing.frozen else at_end
             health = engine._health
@@ -366,7 +369,7 @@ async def running(
             if not writing.frozen:
                 await health.reap_dead_mounts()
                 await health.tidy_up()
-                tasks += [health.watch_mounts, partial(health.note_finished, lock)]
+                tasks += [health.watch_mounts, partial(health.note_finished, lease)]
             await engine._identifiers.lease()
             nursery.start_soon(memory.run)
             nursery.start_soon(heap.run, memory, engine._cache)
@@ -387,15 +390,15 @@ async def running(
         reading.close()
 
 
-def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, int]:
-    """Record the mount, with its lock held before anybody can see it; return its number and the lock."""
+def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, Lease]:
+    """Record the mount, with its lease taken before anybody can see it; return its number and the lease."""
     number = tracking.mounts.add(mount)
-    lock = recover.hold_lock(library.path, number, tracking.library.last_ordinal())
+    lease = library.leases.take(number, tracking.library.last_ordinal())
     try:
         tracking.drives.ensure(library.config.drives)
         for disk in disks:
             tracking.disks.move(disk.number, os.fspath(disk.path))
     except BaseException:
-        recover.drop_lock(library.path, number, lock)
+        lease.end()
         raise
-    return number, lock
+    return number, lease

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import trio
 
 from vtlfs.engine import recover
+from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.writing.announcements import Announcements
 from vtlfs.engine.writing.context import WriteContext
@@ -76,8 +77,8 @@ class Health:
                     )
             await trio.sleep(FILL_SECONDS)
 
-    async def note_finished(self, lock: int) -> None:
-        """Note in the mount's lock, now and then, up to which tape file its headers are finished and durable."""
+    async def note_finished(self, lease: Lease) -> None:
+        """Note in the mount's lease, now and then, up to which tape file its headers are finished and durable."""
         while True:
             last = self._tracking.library.last_ordinal()
             ending = [session for session in self._writers.values() if session.is_ending]
@@ -85,7 +86,7 @@ class Health:
                 await trio.sleep(PROBE_SECONDS)
                 ending = [session for session in ending if self._writers.get(session.number) is session]
             await trio.sleep(WRITTEN_SECONDS)
-            recover.note_finished(lock, last)
+            lease.note_finished(last)
 
     async def watch_mounts(self) -> None:
         """Close the books of other mounts of this library that died, and keep an eye on those that live."""
@@ -98,24 +99,24 @@ class Health:
             await trio.sleep(WATCH_SECONDS)
 
     async def reap_dead_mounts(self) -> None:
-        for mount in recover.dead_mounts(self._tracking, self._library.path, except_mount=self._mount):
+        for mount in recover.dead_mounts(self._tracking, self._library.leases, except_mount=self._mount):
             ended = await self._committer.call(
                 lambda tracking, mount=mount: recover.recover_mount(tracking, mount, utc_now())  # type: ignore[misc]
             )
             log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
             await trio.to_thread.run_sync(self._trim, [mount.id])
-            recover.drop_lock(self._library.path, mount.id)  # last, so that what a crash leaves undone is found
+            self._library.leases.remove(mount.id)  # last, so that what a crash leaves undone is found
 
     async def tidy_up(self) -> None:
         """Do what somebody who closed the books of a dead mount did not come to."""
-        left = recover.left_locks(self._tracking, self._library.path)
+        left = recover.left_leases(self._tracking, self._library.leases)
         if left:
             await trio.to_thread.run_sync(self._trim, left)
-            await self._committer.call(lambda tracking: recover.remove_locks(tracking, self._library.path))
+            await self._committer.call(lambda tracking: recover.remove_leases(tracking, self._library.leases))
 
     def _trim(self, mounts: list[int]) -> None:
         tracking = self._library.tracking(read_only=True)
         try:
-            recover.trim_all(tracking, self._library.path, mounts, [pooled.disk for pooled in self._pool.disks])
+            recover.trim_all(tracking, self._library.leases, mounts, [pooled.disk for pooled in self._pool.disks])
         finally:
             tracking.close()

@@ -3,10 +3,8 @@
 Making one and opening one; everything that runs starts from a `Library`.
 """
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -20,14 +18,13 @@ from vtlfs.disks.discovery import discover
 from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.durable import sync_directory, write_file
+from vtlfs.engine import lease
 from vtlfs.engine.tracking import currency, database
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import CatalogueBehind, LibraryError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord
 
-MOUNTS = "mounts"  # directory of the locks that live mounts hold
-LIVE = ".live"  # the end of the names of their figures there
 _TEMPORARY = f".{configuration.UNFINISHED}.*.tmp"
 
 
@@ -43,6 +40,11 @@ class Library:
         """Open the library in this directory. Raises LibraryError."""
         path = Path(os.path.abspath(path))
         return cls(path, configuration.load(path))
+
+    @property
+    def leases(self) -> lease.Leases:
+        """The leases of its mounts."""
+        return lease.Leases(self.path)
 
     def tracking(self, *, read_only: bool = False, marks: MarkWriter | None = None, behind: bool = False) -> Tracking:
         """Open the tracking database. Raises LibraryError, also where it is another library's.
@@ -121,7 +123,7 @@ def create(
         if is_new:
             path.mkdir(mode=0o700)
             reached("init.directory_made")
-        with _alone(path):
+        with lease.alone(path, "somebody else is making a library here; wait for that"):
             _undo(path)
             config = Config(
                 str(uuid4()),
@@ -144,19 +146,6 @@ def create(
     return Library(path, config)
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Be the only one who makes a library in this directory. Raises LibraryError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise LibraryError(f"{path}: somebody else is making a library here; wait for that") from None
-    finally:
-        os.close(descriptor)
-
-
 def _make(path: Path, config: Config, at: str) -> None:
     """Make the library. It says first what it will be, and is one when library.toml has its name.
 
@@ -172,7 +161,7 @@ def _make(path: Path, config: Config, at: str) -> None:
         for record in records:
             discovery.label_new(record, config.uuid, closed)
         reached("init.labelled")
-        (path / MOUNTS).mkdir()
+        (path / lease.DIRECTORY).mkdir()
         reached("init.locks_made")
         database.create(path, config.uuid, records, config.drives, at)
         path.chmod(0o700)
@@ -193,8 +182,8 @@ def _undo(path: Path) -> None:
     if (path / configuration.UNFINISHED).exists():
         unfinished = configuration.load(path, configuration.UNFINISHED)
         discovery.unlabel(unfinished.disks, unfinished.uuid)
-        if (path / MOUNTS).is_dir():
-            (path / MOUNTS).rmdir()
+        if (path / lease.DIRECTORY).is_dir():
+            (path / lease.DIRECTORY).rmdir()
         for suffix in ("-wal", "-shm", ""):
             (path / (database.FILE_NAME + suffix)).unlink(missing_ok=True)
             reached("init.emptied")

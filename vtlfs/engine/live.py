@@ -18,7 +18,7 @@ import outcome
 import trio
 
 from vtlfs.disks.executor import DiskExecutor
-from vtlfs.engine.library import LIVE, MOUNTS
+from vtlfs.engine.lease import DIRECTORY, LIVE
 
 EVERY_SECONDS = 1.0
 MAX_BYTES = 16 << 20  # that are read: what 200,000 open sessions need
@@ -38,7 +38,7 @@ class LiveStats:
 
 def path_of(library: Path, mount: int) -> Path:
     """Return where a mount keeps its figures."""
-    return library / MOUNTS / f"{mount}{LIVE}"
+    return library / DIRECTORY / f"{mount}{LIVE}"
 
 
 async def publish(library: Path, mount: int, look: Callable[[], LiveStats]) -> None:

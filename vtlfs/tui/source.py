@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from vtlfs.engine.library import Library
-from vtlfs.engine.recover import is_alive
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
@@ -103,7 +102,7 @@ class Source:
         """Return the path of the data in the library's newest live mount. Raises VtlfsError if there is no mount."""
         library = self.require_library("a path in the mount")
         with self.tracking() as tracking:
-            mounts = [mount for mount in tracking.mounts.live() if is_alive(library.path, mount.id)]
+            mounts = [mount for mount in tracking.mounts.live() if library.leases.is_alive(mount.id)]
         if not mounts:
             raise VtlfsError("the library is not mounted, so the data has no path; run `vtlfs mount` first")
         root = Path(mounts[-1].mountpoint)

@@ -185,13 +185,11 @@ def _matched(records: list[DiskRecord], probes: "list[Probe]") -> "list[tuple[Di
 
 
 def _mounted_by(library: "Library", mount: Mount) -> MountedBy:
-    from vtlfs.engine.recover import is_alive
-
     try:
         user = pwd.getpwuid(mount.uid).pw_name
     except KeyError:
         user = str(mount.uid)
-    return MountedBy(mount, is_alive(library.path, mount.id), user)
+    return MountedBy(mount, library.leases.is_alive(mount.id), user)
 
 
 def _verified(last: "Verification") -> str:

@@ -71,6 +71,7 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
 
     With --resume it counts what was found before, too.
     """
+    from vtlfs.engine.lease import alone
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub import verification as books
 
@@ -78,7 +79,8 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
         raise UsageError("--resume goes on with the media that were named then; leave the barcodes out")
     media = expand_barcodes(barcodes)
     opened = Library.open(library)
-    with closing(opened.tracking()) as tracking, books.alone(opened.path):
+    busy = "is being verified by somebody else; wait for that, or stop it"
+    with closing(opened.tracking()) as tracking, alone(opened.path, busy):
         found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
         counts = books.extent(tracking, found)
         name = "verifying" if found.media is None or len(found.media) > 1 else found.media[0]

@@ -1,6 +1,5 @@
 """What has to be so before a library is rebuilt: its disks are there, and nobody uses it."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +8,8 @@ from pathlib import Path
 from vtlfs.config import FILE_NAME as CONFIGURATION
 from vtlfs.config import Config, ConfigError
 from vtlfs.disks.discovery import Discovery, discover
-from vtlfs.engine import recover
-from vtlfs.engine.library import MOUNTS, Library
+from vtlfs.engine import lease
+from vtlfs.engine.library import Library
 from vtlfs.errors import LibraryError, UsageError
 
 
@@ -46,20 +45,13 @@ def find_disks(config: Config | None, given: Sequence[Path], without: Sequence[i
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Keep other rebuilds of the library out, and live mounts. Raises LibraryError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LibraryError(f"{path}: is being rebuilt by somebody else; wait for that") from None
+    with lease.alone(path, "is being rebuilt by somebody else; wait for that"):
         check_unmounted(path)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def check_unmounted(path: Path) -> None:
     """Raise LibraryError where a mount of the library lives."""
-    for lock in sorted((path / MOUNTS).glob("*.lock")):
-        if lock.stem.isdecimal() and recover.is_alive(path, int(lock.stem)):
-            raise LibraryError(f"{path}: is mounted; unmount it everywhere before it is rebuilt")
+    leases = lease.Leases(path)
+    if any(leases.is_alive(mount) for mount in leases.all()):
+        raise LibraryError(f"{path}: is mounted; unmount it everywhere before it is rebuilt")

@@ -21,7 +21,8 @@ from vtlfs.disks.contents import Batch
 from vtlfs.disks.discovery import Discovery
 from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine import recover
-from vtlfs.engine.library import MOUNTS, Library
+from vtlfs.engine.lease import DIRECTORY
+from vtlfs.engine.library import Library
 from vtlfs.engine.rebuild import preconditions, seed
 from vtlfs.engine.rebuild.found import Findings, Found
 from vtlfs.engine.rebuild.replay import Progress, Replay
@@ -248,7 +249,7 @@ class _Rebuild:
 
     def _put_in_place(self, config: Config) -> Path | None:
         """Give the new database the old one's name, and keep the old one under another. Return that name."""
-        (self._path / MOUNTS).mkdir(mode=0o700, exist_ok=True)
+        (self._path / DIRECTORY).mkdir(mode=0o700, exist_ok=True)
         reached("rebuild.locks_made")
         if self._config is None:
             write_file(self._path / configuration.FILE_NAME, configuration.render(config).encode())
@@ -294,13 +295,13 @@ class _Rebuild:
         try:
             with closing(library.tracking()) as tracking:
                 numbers = {session.id for session in findings.recovered}.union(findings.unfinished)
-                for mount in recover.left_locks(tracking, self._path):
-                    ordinal = recover.finished_up_to(self._path, mount)
+                for mount in recover.left_leases(tracking, library.leases):
+                    ordinal = library.leases.finished_up_to(mount)
                     numbers.update(session.id for session in tracking.sessions.unfinished_of(mount, ordinal))
                 for session in map(tracking.sessions.get, sorted(numbers)):
                     whole = dict.fromkeys(self._disks, WHOLE_FILE)
                     recover.trim(session, recover.start_of(tracking, session), whole, [*self._disks.values()])
                 with tracking.transaction():
-                    recover.remove_locks(tracking, self._path)
+                    recover.remove_leases(tracking, library.leases)
         except VtlfsError as error:
             log.warning("headers of member files: %s", error)

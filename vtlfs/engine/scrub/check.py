@@ -142,13 +142,13 @@ def _asker(library: Library) -> Callable[[Rule], list[str]]:
 
 def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
     """Look for mounts that died, and for locks that nobody needs."""
-    dead = {mount.id for mount in recover.dead_mounts(tracking, library.path)}
+    dead = {mount.id for mount in recover.dead_mounts(tracking, library.leases)}
     # One that has just ended in order had said so before it gave up its lock.
     for mount in (mount for mount in tracking.mounts.live() if mount.id in dead):
         left = len(tracking.sessions.open_of(mount.id))
         problem = f"mount {mount.id} (pid {mount.pid}) died and left {left} sessions open"
         report.add("died", problem, "`vtlfs recover` or the next mount closes their books", damage=False)
-    for number in recover.left_locks(tracking, library.path):
+    for number in recover.left_leases(tracking, library.leases):
         problem = f"mount {number} has ended, and something was not done after it"
         report.add("lock", problem, "`vtlfs recover` or the next mount does it", damage=False)
 

@@ -34,7 +34,7 @@ def check_before_mount(library: Library, *, read_only: bool) -> None:
         strangers = currency.never_given(library.disks_to_read(), lambda: tracking.library.watermark().next_session)
         if strangers is not None and not read_only:
             raise CatalogueBehind(str(library.path / FILE_NAME), strangers)
-        died = bool(recover.dead_mounts(tracking, library.path))
+        died = bool(recover.dead_mounts(tracking, library.leases))
         if died or (library.path / FILE_NAME).stat().st_size <= QUICK_BYTES:
             _check_rows(library.path, tracking)
     if (

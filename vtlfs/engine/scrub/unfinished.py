@@ -14,7 +14,6 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Finding, Part
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.headers import Ending, Opening
-from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.verification import Verification
@@ -59,8 +58,8 @@ class Unfinished:
                 if file is None or session is None or session.id != number:  # nobody but vtlfs is to write its rows
                     self._books.unfinished.remove((disk.number, number))
                     continue
-                lives = recover.is_alive(self._library.path, session.mount)  # asked before the header is, as the next
-                owed = recover.owes_headers(self._library.path, session.mount)
+                lives = self._library.leases.is_alive(session.mount)  # asked before the header is, as the next
+                owed = self._library.leases.is_owed(session.mount)
                 part = Part(session.id, session.stripe_unit, *header_of(file, session), (), is_first=True)
                 findings = await lane.run(disk.examine, part)
                 is_unfinished = any(one.is_unfinished for one in findings)

@@ -4,18 +4,14 @@ The catalogue keeps them (`tracking.verifications`), so that an interrupted veri
 lock on the library's directory, so that there is one at a time.
 """
 
-import fcntl
 import logging
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from vtlfs.engine.scrub.defects import Severity
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.verifications import LeftOut, Position, Scope, VerificationRow
-from vtlfs.errors import LibraryError, TrackingError, UsageError
+from vtlfs.errors import TrackingError, UsageError
 from vtlfs.model import Session, StripeUnit, TapeFile
 
 NAMED = 5  # sessions that were left out are named, the others counted
@@ -67,19 +63,6 @@ class Verification:
             count, first = self.left_out
             document["left_out"] = {"count": count, "sessions": [asdict(one) for one in first]}
         return document
-
-
-@contextmanager
-def alone(library: Path) -> Iterator[None]:
-    """Be the only one who verifies the library. Raises LibraryError."""
-    descriptor = os.open(library, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise LibraryError(f"{library}: is being verified by somebody else; wait for that, or stop it") from None
-    finally:
-        os.close(descriptor)
 
 
 def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:

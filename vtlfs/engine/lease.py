@@ -1,0 +1,141 @@
+"""Leases: which mounts of a library live, and who works on a library alone.
+
+A lease lasts as long as the process that holds it. Today it is a locked file (flock): the kernel lets go of the lock
+when the process ends, however it ends, so that nobody has to guess from process numbers. Nobody outside this module
+knows that. Any thread may ask.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vtlfs.errors import LibraryError
+from vtlfs.failpoints import reached
+
+DIRECTORY = "mounts"  # in the library: the leases of its mounts, and their live figures
+LIVE = ".live"  # the end of the names of live figures there
+_LOCK = ".lock"
+_ORDINAL_DIGITS = 20
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+log = logging.getLogger(__name__)
+
+
+class Lease:
+    """The lease of a mount that this process serves. `Leases.take` makes one.
+
+    It also says up to which tape file the headers of the mount's member files are finished and durable, so that
+    recovery knows which to look at.
+    """
+
+    def __init__(self, leases: "Leases", mount: int, descriptor: int) -> None:
+        self._leases = leases
+        self._mount = mount
+        self._descriptor = descriptor
+
+    def note_finished(self, ordinal: int) -> None:
+        """Note that headers are finished and durable up to this tape file, of all media.
+
+        Not synced: an older figure, or none, has recovery look at more headers than it must.
+        """
+        os.pwrite(self._descriptor, f"{ordinal:{_ORDINAL_DIGITS}d}\n".encode(), 0)
+        reached("lock.finished_noted")
+
+    def end(self) -> None:
+        """Give the lease up: the mount has ended, and nothing is left to be done after it."""
+        self._leases.remove(self._mount)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hold the lease no longer, and leave it there, as when the process dies."""
+        os.close(self._descriptor)
+
+
+class Leases:
+    """The leases of the mounts of the library in a directory."""
+
+    def __init__(self, library: Path) -> None:
+        self._directory = library / DIRECTORY
+
+    def take(self, mount: int, ordinal: int = 0) -> Lease:
+        """Take the lease that shows that this process serves the mount. `ordinal`: of the last tape file before it."""
+        if not self._directory.is_dir():
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            reached("lock.directory_made")
+        descriptor = os.open(self._path(mount), os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        reached("lock.made")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
+        lease = Lease(self, mount, descriptor)
+        lease.note_finished(ordinal)
+        return lease
+
+    def is_alive(self, mount: int) -> bool:
+        """Tell whether a process serves the mount. One that can't be told about is taken to live."""
+        try:
+            descriptor = os.open(self._path(mount), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            log.warning("mount %d: its lock can't be looked at: %s", mount, error.strerror)
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def is_held_by(self, mount: int, pid: int) -> bool:
+        """Tell whether a process of this machine holds a mount's lease. Raises psutil.Error, OSError."""
+        from psutil import Process
+
+        return str(self._path(mount)) in [file.path for file in Process(pid).open_files()]
+
+    def is_owed(self, mount: int) -> bool:
+        """Tell whether a mount has died, and what is to be done after it is not done."""
+        return self._path(mount).exists() and not self.is_alive(mount)
+
+    def finished_up_to(self, mount: int) -> int:
+        """Return up to which tape file a mount had finished its headers; 0 where that can't be read."""
+        try:
+            descriptor = os.open(self._path(mount), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+            try:
+                said = os.read(descriptor, _ORDINAL_DIGITS).strip()
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return 0
+        return int(said) if said.isdigit() else 0
+
+    def all(self) -> list[int]:
+        """Return the mounts of which a lease or live figures are there; a power cut may leave either."""
+        files = [path for suffix in (_LOCK, LIVE) for path in self._directory.glob(f"*{suffix}")]
+        return sorted({int(path.stem) for path in files if path.stem.isdecimal()})
+
+    def remove(self, mount: int) -> None:
+        """Remove the lease of a mount that has ended, and its live figures."""
+        (self._directory / f"{mount}{LIVE}").unlink(missing_ok=True)
+        reached("lock.figures_removed")
+        self._path(mount).unlink(missing_ok=True)
+        reached("lock.removed")
+
+    def _path(self, mount: int) -> Path:
+        return self._directory / f"{mount}{_LOCK}"
+
+
+@contextmanager
+def alone(library: Path, busy: str) -> Iterator[None]:
+    """Be the only one who makes, verifies or rebuilds the library. Raises LibraryError, saying why it is `busy`."""
+    descriptor = os.open(library, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LibraryError(f"{library}: {busy}") from None
+        yield
+    finally:
+        os.close(descriptor)
