@@ -1,24 +1,19 @@
 """Snapshots that a mount takes by itself, as often as library.toml says, and their thinning.
 
-However many mounts a library has, one of them takes each: all ask inside a transaction of their own whether it is time,
-and the first that finds so takes it. The task runs in the mount's trio loop, the transaction in the thread of its group
-committer.
+However many mounts a library has, one of them takes each snapshot: taking it is a job. The snapshot is taken in the
+transaction that claims the job, in the thread of the mount's group committer.
 """
 
 import logging
 from collections.abc import Callable
 from datetime import datetime
 
-import trio
-
+from vtlfs.engine import jobs
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
 from vtlfs.snap import store
 from vtlfs.snap.retention import to_remove
-
-LOOK_SECONDS = 10.0  # at most, between two looks
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +46,31 @@ def take_if_wanted(tracking: Tracking, at: str, every: float, keep: dict[str, in
     return taken
 
 
+class Schedule:
+    """The job of taking scheduled snapshots."""
+
+    what = "taking a snapshot"
+
+    def __init__(self, every: float, keep: dict[str, int]) -> None:
+        """`every`: seconds; `keep`: how many to keep of each kind, as in library.toml."""
+        self.every = every
+        self._keep = keep
+
+    def is_due(self, tracking: Tracking, at: str) -> bool:
+        """Tell whether a scheduled snapshot is to be taken."""
+        return is_wanted(tracking, at, self.every)
+
+    def claim(self, tracking: Tracking, at: str) -> Snapshot | None:
+        """Take the snapshot: that is the whole job."""
+        return take_if_wanted(tracking, at, self.every, self._keep)
+
+    async def work(self, engine: Engine, claim: Snapshot) -> None:
+        """Tell of the snapshot that was taken."""
+        log.info("snapshot %d taken", claim.id)
+
+
 async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
     """Take snapshots for as long as the mount lasts; returns at once where library.toml asks for none."""
-    every, keep = engine.library.config.snapshot_every, engine.library.config.snapshot_keep
-    if every is None:
-        return
-    while True:
-        await trio.sleep(min(every, LOOK_SECONDS))
-        try:
-            if not is_wanted(engine.tracking, clock(), every):  # a look that disturbs nobody
-                continue
-            taken = await engine.change(lambda tracking: take_if_wanted(tracking, clock(), every, keep))
-            if taken is not None:
-                log.info("snapshot %d taken", taken.id)
-        except VtlfsError as error:
-            log.error("taking a snapshot: %s; trying again", error)
+    config = engine.library.config
+    if config.snapshot_every is not None:
+        await jobs.run(engine, Schedule(config.snapshot_every, config.snapshot_keep), clock)

@@ -1,7 +1,7 @@
 """The task of a mount that keeps copies of the tracking database on the disks, and the last copy when it ends.
 
-However many mounts a library has, one of them makes each copy: all ask in a transaction whether one is due. The task
-runs in the mount's trio loop, each copy in a thread of its own that a hanging disk may keep.
+However many mounts a library has, one of them makes each copy: that is a job. It runs in the mount's trio loop, the
+copy for each disk in a thread of its own, which a disk that hangs may keep.
 """
 
 import logging
@@ -12,13 +12,13 @@ import trio
 
 from vtlfs import blame
 from vtlfs.disks.pool import PooledDisk
+from vtlfs.engine import jobs
 from vtlfs.engine.backup import copies
 from vtlfs.engine.engine import Engine
-from vtlfs.engine.tracking.database import FILE_NAME
+from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB, utc_now
 
-LOOK_SECONDS = 10.0  # at most, between two looks
 PATIENCE_SECONDS = 1800.0  # for one disk
 END_BYTES = 64 * MIB  # the largest database of which a copy is made while somebody waits for the end
 END_SECONDS = 5.0  # ... at the end of a mount
@@ -26,18 +26,47 @@ END_SECONDS = 5.0  # ... at the end of a mount
 log = logging.getLogger(__name__)
 
 
+class Copying:
+    """The job of copying the database to all disks. `at_end`: of the mount, when somebody waits for it."""
+
+    what = "copying the tracking database"
+
+    def __init__(self, every: float, *, at_end: bool = False) -> None:
+        self.every = every
+        self._at_end = at_end
+
+    def is_due(self, tracking: Tracking, at: str) -> bool:
+        """Tell whether a copy is wanted, and it is time."""
+        return copies.is_wanted(tracking, at)
+
+    def claim(self, tracking: Tracking, at: str) -> int | None:
+        """Return the number of the copy that this mount is to make."""
+        return copies.claim(tracking, at, self.every, early=self._at_end)
+
+    async def work(self, engine: Engine, claim: int) -> None:
+        """Copy the database to all disks at once, and record how long that took."""
+        began = trio.current_time()
+        made: list[int] = []
+
+        async def copy(pooled: PooledDisk) -> None:
+            if await _to_disk(engine, pooled, claim, END_SECONDS if self._at_end else PATIENCE_SECONDS):
+                made.append(pooled.number)
+
+        async with trio.open_nursery() as nursery:
+            for pooled in engine.pool.disks:
+                nursery.start_soon(copy, pooled)
+        took = trio.current_time() - began
+        await engine.change(lambda tracking: copies.note(tracking, claim, took, made=bool(made)))
+        if made:
+            disks = ", ".join(map(str, sorted(made)))
+            log.debug("copy %d of the tracking database is on disks %s", claim, disks)
+
+
 async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
     """Make copies for as long as the mount lasts; returns at once where library.toml wants none."""
     every = engine.library.config.copy_every
-    if every is None:
-        return
-    while True:
-        await trio.sleep(min(every, LOOK_SECONDS))
-        try:
-            if copies.is_wanted(engine.tracking, clock()):  # a look that disturbs nobody
-                await _copy(engine, every, clock)
-        except VtlfsError as error:
-            log.error("copying the tracking database: %s; trying again", error)
+    if every is not None:
+        await jobs.run(engine, Copying(every), clock)
 
 
 async def at_end(engine: Engine) -> None:
@@ -46,30 +75,9 @@ async def at_end(engine: Engine) -> None:
     try:
         if every is None or (engine.library.path / FILE_NAME).stat().st_size > END_BYTES:
             return
-        await _copy(engine, every, utc_now, at_end=True)
+        await jobs.run_once(engine, Copying(every, at_end=True))
     except (VtlfsError, OSError) as error:
         log.error("copying the tracking database: %s", error)
-
-
-async def _copy(engine: Engine, every: float, clock: Callable[[], str], *, at_end: bool = False) -> None:
-    """Copy the database to all disks at once, if a copy is due and no other mount makes it."""
-    number = await engine.change(lambda tracking: copies.claim(tracking, clock(), every, early=at_end))
-    if number is None:
-        return
-    began = trio.current_time()
-    made: list[int] = []
-
-    async def copy(pooled: PooledDisk) -> None:
-        if await _to_disk(engine, pooled, number, END_SECONDS if at_end else PATIENCE_SECONDS):
-            made.append(pooled.number)
-
-    async with trio.open_nursery() as nursery:
-        for pooled in engine.pool.disks:
-            nursery.start_soon(copy, pooled)
-    took = trio.current_time() - began
-    await engine.change(lambda tracking: copies.note(tracking, number, took, made=bool(made)))
-    if made:
-        log.debug("copy %d of the tracking database is on disks %s", number, ", ".join(map(str, sorted(made))))
 
 
 async def _to_disk(engine: Engine, pooled: PooledDisk, number: int, seconds: float) -> bool:
