@@ -74,6 +74,7 @@ check: setup
 	ruff format --check .
 	ruff check .
 	mypy
+	scripts/check-tests
 	lint-imports --no-logo
 
 test: setup check

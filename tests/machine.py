@@ -60,8 +60,10 @@ class Machine:
         """
         user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []
         words = ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *user, "sh", "-c", f"cd /mnt; {script}"]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-        done = subprocess.run(words, env={}, text=True, timeout=SECONDS, check=False, **options)
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={}, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
         assert done.returncode == status, f"{script}: status {done.returncode}\n{done.stdout}"
         return done.stdout
 

@@ -245,6 +245,9 @@ class OnDisks:
         return mounted
 
 
+Shared = tuple[OnDisks, Mounted, Iterator[str], str]  # by many tests: library, mount, barcodes to take, I/O mode
+
+
 @dataclass(frozen=True)
 class Tape:
     """A medium that no other test uses, on a mount that others use too."""

@@ -31,5 +31,5 @@ def main(path: str, seed: int, size: int, block: int, flags: str = "truncate") -
 
 
 if __name__ == "__main__":
-    path, *numbers = sys.argv[1:5]
-    main(path, *map(int, numbers), *sys.argv[5:])
+    seed, size, block = map(int, sys.argv[2:5])
+    main(sys.argv[1], seed, size, block, *sys.argv[5:])

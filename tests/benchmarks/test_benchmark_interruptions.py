@@ -31,7 +31,7 @@ def measure(done: list[str], interruptions: int, error: type[BaseException] | No
             done.append("unmounted")
 
 
-def test_an_interruption_waits_for_whoever_can_take_it():
+def test_an_interruption_waits_for_whoever_can_take_it() -> None:
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         measure(done, 1)
@@ -39,7 +39,7 @@ def test_an_interruption_waits_for_whoever_can_take_it():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interruption_waits_for_the_end_where_nothing_can_take_it():
+def test_an_interruption_waits_for_the_end_where_nothing_can_take_it() -> None:
     done: list[str] = []
 
     def clean_up() -> None:
@@ -52,25 +52,25 @@ def test_an_interruption_waits_for_the_end_where_nothing_can_take_it():
     assert done == ["unmounted"]
 
 
-def test_without_an_interruption_all_is_done():
+def test_without_an_interruption_all_is_done() -> None:
     done: list[str] = []
     measure(done, 0)
     assert done == ["mounted", "worked", "unmounted"]
 
 
-def test_the_second_interruption_does_not_wait():
+def test_the_second_interruption_does_not_wait() -> None:
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         measure(done, 2)
     assert done == []
 
 
-def test_an_error_is_not_hidden_by_an_interruption():
+def test_an_error_is_not_hidden_by_an_interruption() -> None:
     with pytest.raises(ZeroDivisionError):
         measure([], 1, ZeroDivisionError)
 
 
-def test_an_interruption_ends_the_programs_that_write_and_their_children():
+def test_an_interruption_ends_the_programs_that_write_and_their_children() -> None:
     timer = threading.Timer(0.2, interrupt)
     started = time.monotonic()
     timer.start()
@@ -82,6 +82,6 @@ def test_an_interruption_ends_the_programs_that_write_and_their_children():
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_a_program_that_fails_ends_the_others():
+def test_a_program_that_fails_ends_the_others() -> None:
     with pytest.raises(RuntimeError, match="sh -c echo no room >&2; exit 3: no room"):
         together([["sleep", "61.5"], ["sh", "-c", "echo no room >&2; exit 3"]])

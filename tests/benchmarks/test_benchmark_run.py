@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def benchmarks(*words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([*PROGRAM, *words], stdout=pipe, stderr=pipe, text=True, cwd=PROJECT)
 
 
-def test_a_small_run_writes_a_file_and_prints_tables(tmp_path: Path):
+def test_a_small_run_writes_a_file_and_prints_tables(tmp_path: Path) -> None:
     require_fuse()
     words = ["--mib", "8", "--rounds", "1", "--peer", "plain", "--case", "write 1 MiB", "--case", "short"]
     output = tmp_path / "out.json"
@@ -67,13 +68,13 @@ def sizes_in(place: Place) -> dict[str, int]:
     return {f"{disk.name}/{path.name}": path.stat().st_size for disk in place.disks for path in disk.iterdir()}
 
 
-def test_the_bound_of_the_disks_writes_all_of_the_stream_to_both(place: Place):
+def test_the_bound_of_the_disks_writes_all_of_the_stream_to_both(place: Place) -> None:
     sizes = Sizes.in_proportion(8)
     assert write_stream(place, disks(), sizes, 1 << 20).bytes == sizes.stream
     assert sizes_in(place) == {f"disk{disk}/part{part}": sizes.stream // 4 for disk in (0, 1) for part in (0, 1)}
 
 
-def test_the_bound_of_pyfuse3_keeps_each_stream_and_writes_its_log(place: Place):
+def test_the_bound_of_pyfuse3_keeps_each_stream_and_writes_its_log(place: Place) -> None:
     require_fuse()
     sizes = Sizes.in_proportion(8)
     assert write_sessions(place, least("bound"), sizes).memory > 1 << 20
@@ -85,14 +86,14 @@ def test_the_bound_of_pyfuse3_keeps_each_stream_and_writes_its_log(place: Place)
     assert str(place.mountpoint) not in mountpoints()
 
 
-def test_the_bound_that_does_nothing_keeps_nothing(place: Place):
+def test_the_bound_that_does_nothing_keeps_nothing(place: Place) -> None:
     require_fuse()
     write_sessions(place, least("bound", "--nothing"), Sizes.in_proportion(8))
     assert sizes_in(place) == {"disk0/log": LOG_BYTES}
     assert str(place.mountpoint) not in mountpoints()
 
 
-def test_a_bound_that_can_not_be_mounted_is_an_error(place: Place):
+def test_a_bound_that_can_not_be_mounted_is_an_error(place: Place) -> None:
     place.empty()
     place.disks[0].rmdir()
     with pytest.raises(RuntimeError, match="mnt: nothing is mounted; status 1"), least("bound").mount(place):
@@ -101,10 +102,12 @@ def test_a_bound_that_can_not_be_mounted_is_an_error(place: Place):
 
 def test_without_matplotlib_there_is_no_plot_and_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    _draw({Case("write 1 MiB", write_stream): {"vtlfs": [Sample(1, 1, 1)]}}, tmp_path / "out.svg")
+    _draw(
+        {Case("write 1 MiB", partial(write_stream, block=1 << 20)): {"vtlfs": [Sample(1, 1, 1)]}}, tmp_path / "out.svg"
+    )
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("there is no plot: ")
@@ -112,7 +115,7 @@ def test_without_matplotlib_there_is_no_plot_and_one_line_says_so(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_keeps_what_was_measured_and_leaves_nothing_mounted(tmp_path: Path):
+def test_an_interruption_keeps_what_was_measured_and_leaves_nothing_mounted(tmp_path: Path) -> None:
     require_fuse()
     words = ["--mib", "8", "--rounds", "1", "--peer", "plain", "--case", "write 1 MiB"]
     output = tmp_path / "out.json"
@@ -132,7 +135,7 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_nothing_mounted(tmp_
     assert not [path for path in mountpoints() if path.startswith(str(tmp_path))]
 
 
-def test_to_be_terminated_is_an_interruption(tmp_path: Path):
+def test_to_be_terminated_is_an_interruption(tmp_path: Path) -> None:
     require_fuse()
     words = ["--mib", "8", "--rounds", "9", "--peer", "plain", "--case", "write 1 MiB"]
     program = benchmarks(*words, "--directory", str(tmp_path), "--output", str(tmp_path / "out.json"))
@@ -145,7 +148,7 @@ def test_to_be_terminated_is_an_interruption(tmp_path: Path):
     assert not [path for path in mountpoints() if path.startswith(str(tmp_path))]
 
 
-def test_peers_are_measured_in_another_order_each_round(place: Place):
+def test_peers_are_measured_in_another_order_each_round(place: Place) -> None:
     order: list[str] = []
 
     def note(place: Place, peer: Peer, sizes: Sizes) -> Sample:
@@ -162,20 +165,20 @@ def test_peers_are_measured_in_another_order_each_round(place: Place):
     assert {name: len(samples) for name, samples in results.popitem()[1].items()} == dict.fromkeys(before, 12)
 
 
-def test_a_program_that_vtlfs_does_not_know_writes_the_same(place: Place):
+def test_a_program_that_vtlfs_does_not_know_writes_the_same(place: Place) -> None:
     sizes = Sizes.in_proportion(8)
     assert write_stream(place, plain(), sizes, 10 << 10, known=False).bytes == sizes.stream // 10240 * 10240
     assert sizes_in(place) == {"disk0/stream0": sizes.stream // 10240 * 10240}
     assert sorted(entry.name for entry in place.root.iterdir()) == ["disk0", "disk1", "mnt", "unknown"]
 
 
-def test_reading_back_less_than_was_written_is_an_error(tmp_path: Path):
+def test_reading_back_less_than_was_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(100))
     with pytest.raises(RuntimeError, match="100 bytes are there to be read, 200 were written"):
         read_whole(tmp_path / "file", 10, 200)
 
 
-def test_a_server_that_ends_is_an_error():
+def test_a_server_that_ends_is_an_error() -> None:
     with (
         subprocess.Popen(["true"]) as serving,
         pytest.raises(RuntimeError, match=f"process {serving.pid}, which serves"),
@@ -199,7 +202,7 @@ def test_a_server_that_ends_is_an_error():
         (["--fast"], "--fast"),
     ],
 )
-def test_bad_options_are_one_line(words: list[str], reason: str, capsys: pytest.CaptureFixture[str]):
+def test_bad_options_are_one_line(words: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     require_fuse()
     with pytest.raises(SystemExit) as ended:
         main(words)

@@ -26,7 +26,7 @@ def unmet(results: dict[int, dict[str, list[float]]]) -> list[str]:
     return [line for line in scale_report.verdicts(results) if line.startswith("NOT MET")]
 
 
-def test_medians_that_meet_every_target_are_said_to(results: dict[int, dict[str, list[float]]]):
+def test_medians_that_meet_every_target_are_said_to(results: dict[int, dict[str, list[float]]]) -> None:
     assert unmet(results) == []
     assert len(scale_report.verdicts(results)) == 7
 
@@ -43,7 +43,7 @@ def test_medians_that_meet_every_target_are_said_to(results: dict[int, dict[str,
 )
 def test_target_that_the_largest_library_misses_is_said_to_be(
     results: dict[int, dict[str, list[float]]], name: str, value: float, said: str
-):
+) -> None:
     results[SIZES[-1]][name] = [value]
     (line,) = unmet(results)
     assert said in line
@@ -51,7 +51,7 @@ def test_target_that_the_largest_library_misses_is_said_to_be(
 
 def test_table_has_a_line_for_each_measurement_and_the_ratio_of_those_with_sessions(
     results: dict[int, dict[str, list[float]]],
-):
+) -> None:
     results[1000]["mount"], results[1_000_000]["mount"] = [0.25], [0.5]
     del results[0]["status"]
     lines = scale_report.table(results).splitlines()

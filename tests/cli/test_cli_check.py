@@ -3,9 +3,12 @@
 import json
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs.disks.local.opening import member_path
 from vtlfs.engine.scrub.check import check
@@ -63,7 +66,7 @@ DAMAGE = {
 
 
 @pytest.fixture
-def filled(shelf):
+def filled(shelf: Shelf) -> Iterator[Shelf]:
     """A library with two tape files, two snapshots and an open session of a live mount."""
     mounts = [shelf.mount() for _ in range(3)]
     shelf.write("A00001L9", b"x" * 10_000, mount=mounts[0])
@@ -80,7 +83,7 @@ def filled(shelf):
         lease.let_go()
 
 
-def change(shelf, statements: str) -> None:
+def change(shelf: Shelf, statements: str) -> None:
     """Change the database behind its own back: without triggers, checks and foreign keys."""
     with closing(sqlite3.connect(shelf.library.path / "tracking.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
@@ -90,14 +93,14 @@ def change(shelf, statements: str) -> None:
             connection.execute(statement)
 
 
-def found(shelf, *, damaged: bool) -> list[str]:
+def found(shelf: Shelf, *, damaged: bool) -> list[str]:
     """Return what the check finds, by the program's own function: quicker than the program."""
     report = check(shelf.library)
     assert report.damaged is damaged
     return [str(finding) for finding in report.findings]
 
 
-def test_library_in_order(filled, done, shelf):
+def test_library_in_order(filled: Shelf, done: Done, shelf: Shelf) -> None:
     counts = "3 sessions, 2 tape files, 6 member files on 2 disks"
     assert done("check", shelf.path) == f"checked {counts}: all is well\n"
     assert json.loads(done("check", shelf.path, "--json")) == {
@@ -108,7 +111,7 @@ def test_library_in_order(filled, done, shelf):
     }
 
 
-def test_contradictions_in_the_database_are_found_and_named(filled):
+def test_contradictions_in_the_database_are_found_and_named(filled: Shelf) -> None:
     """Each statement breaks the rule that is to find it; and no rule is left that none breaks."""
     with closing(filled.library.tracking(read_only=True)) as tracking:
         rules = {invariants.SOUND, *invariants.rules(tracking)}
@@ -129,7 +132,7 @@ def test_contradictions_in_the_database_are_found_and_named(filled):
     assert rules - broken == set()
 
 
-def test_json_names_damage_and_advice(filled, run):
+def test_json_names_damage_and_advice(filled: Shelf, run: Run) -> None:
     change(filled, "UPDATE library SET media = 7")
     result = run("check", filled.path, "--json")
     assert result.returncode == 3
@@ -141,7 +144,7 @@ def test_json_names_damage_and_advice(filled, run):
     assert "rebuild" in finding["advice"]
 
 
-def test_database_that_cannot_be_read(filled, run):
+def test_database_that_cannot_be_read(filled: Shelf, run: Run) -> None:
     path = filled.library.path / "tracking.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -155,27 +158,27 @@ def test_database_that_cannot_be_read(filled, run):
     assert "Traceback" not in result.stderr
 
 
-def test_no_library(refused, tmp_path):
+def test_no_library(refused: Refused, tmp_path: Path) -> None:
     assert "no vtlfs library here" in refused(1, "check", tmp_path / "nothing")
 
 
 # --- the disks ------------------------------------------------------------------------------------------------------
 
 
-def test_missing_file(filled):
+def test_missing_file(filled: Shelf) -> None:
     path = member_path(filled.disks[1], 2)
     path.unlink()
     (line,) = found(filled, damaged=True)
     assert line.startswith(f"damage: {path}: gone, with stripe units of session 2; ")
 
 
-def test_missing_directory_of_many_files(filled):
+def test_missing_directory_of_many_files(filled: Shelf) -> None:
     member_path(filled.disks[1], 2).parent.rename(filled.root / "elsewhere")
     lines = found(filled, damaged=True)
     assert [line.split(": ")[2].split(",")[0] for line in lines] == ["gone"] * 3
 
 
-def test_file_that_is_too_short(filled):
+def test_file_that_is_too_short(filled: Shelf) -> None:
     path = member_path(filled.disks[0], 1)
     size = path.stat().st_size
     os.truncate(path, size - 1)
@@ -183,13 +186,13 @@ def test_file_that_is_too_short(filled):
     assert f"{path}: {size - 1} bytes are left of {size} of session 1" in line
 
 
-def test_file_that_is_longer_is_no_harm(filled):
+def test_file_that_is_longer_is_no_harm(filled: Shelf) -> None:
     path = member_path(filled.disks[0], 1)
     os.truncate(path, path.stat().st_size + 5000)
     assert found(filled, damaged=False) == []
 
 
-def test_symbolic_link_in_the_place_of_a_file(filled):
+def test_symbolic_link_in_the_place_of_a_file(filled: Shelf) -> None:
     path = member_path(filled.disks[0], 1)
     path.rename(filled.root / "target")
     path.symlink_to(filled.root / "target")
@@ -197,14 +200,14 @@ def test_symbolic_link_in_the_place_of_a_file(filled):
     assert line.startswith(f"damage: {path}: not a regular file; ")
 
 
-def test_file_that_others_may_read(filled):
+def test_file_that_others_may_read(filled: Shelf) -> None:
     path = member_path(filled.disks[0], 1)
     path.chmod(0o640)
     (line,) = found(filled, damaged=False)
     assert line == f"note: {path}: not only its owner may read it; `chmod 600` it"
 
 
-def test_strange_names(filled):
+def test_strange_names(filled: Shelf) -> None:
     for name in ("sessions/17", "sessions/000000/000000000001.member~", "sessions/000000/000000002000.member"):
         (filled.disks[0] / name).touch()
     lines = found(filled, damaged=False)
@@ -212,7 +215,7 @@ def test_strange_names(filled):
     assert all("not a member file" in line for line in lines)
 
 
-def test_file_of_a_session_that_the_database_never_heard_of(filled, shelf):
+def test_file_of_a_session_that_the_database_never_heard_of(filled: Shelf, shelf: Shelf) -> None:
     with closing(shelf.library.tracking()) as tracking, tracking.transaction():
         tracking.library.lease_sessions(100)
     path = member_path(filled.disks[0], 50)
@@ -221,13 +224,13 @@ def test_file_of_a_session_that_the_database_never_heard_of(filled, shelf):
     assert line.startswith(f"note: {path}: the tracking database does not know session 50; left by a power cut")
 
 
-def test_database_that_is_older_than_the_disks(filled):
+def test_database_that_is_older_than_the_disks(filled: Shelf) -> None:
     member_path(filled.disks[0], 50).touch(mode=0o600)
     (line,) = found(filled, damaged=True)
     assert "tracking.db is older than the disks" in line
 
 
-def test_disk_that_is_not_there(filled):
+def test_disk_that_is_not_there(filled: Shelf) -> None:
     filled.disks[1].rename(filled.root / "elsewhere")
     filled.disks[1].mkdir()
     lines = found(filled, damaged=True)
@@ -237,14 +240,14 @@ def test_disk_that_is_not_there(filled):
     ]
 
 
-def test_same_disk_twice(filled):
+def test_same_disk_twice(filled: Shelf) -> None:
     label = filled.disks[0] / "vtlfs-disk.json"
     (filled.disks[1] / "vtlfs-disk.json").write_bytes(label.read_bytes())
     lines = found(filled, damaged=True)
     assert f"damage: disk {filled.disks[1]}: is disk 0, and so is {filled.disks[0]}" in lines[0]
 
 
-def test_many_findings_of_one_kind_are_counted(filled, run):
+def test_many_findings_of_one_kind_are_counted(filled: Shelf, run: Run) -> None:
     for number in range(50):
         (filled.disks[0] / "sessions" / f"strange{number}").touch()
     lines = found(filled, damaged=False)
@@ -255,7 +258,7 @@ def test_many_findings_of_one_kind_are_counted(filled, run):
 # --- mounts ---------------------------------------------------------------------------------------------------------
 
 
-def test_dead_mount_is_a_note_that_says_what_to_do(shelf, run):
+def test_dead_mount_is_a_note_that_says_what_to_do(shelf: Shelf, run: Run) -> None:
     shelf.open("A00001L9", b"x" * 5000)
     (line,) = found(shelf, damaged=False)
     assert line.startswith("note: mount 1 (pid 4711) died and left 1 sessions open; `vtlfs recover`")
@@ -263,7 +266,7 @@ def test_dead_mount_is_a_note_that_says_what_to_do(shelf, run):
     assert found(shelf, damaged=False) == []
 
 
-def test_lock_that_nobody_needs(shelf):
+def test_lock_that_nobody_needs(shelf: Shelf) -> None:
     shelf.library.leases.take(7).let_go()
     (line,) = found(shelf, damaged=False)
     assert line.startswith("note: mount 7 has ended, and something was not done after it; `vtlfs recover`")

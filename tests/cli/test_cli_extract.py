@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from unmounted import Done, Refused, Run, Shelf
 
 DATA = random.Random(5).randbytes(50_001)
 MORE = random.Random(6).randbytes(8192)
@@ -26,14 +28,14 @@ sys.exit(main())
 
 
 @pytest.fixture
-def filled(shelf):
+def filled(shelf: Shelf) -> Shelf:
     shelf.write("A00001L9", DATA)
     shelf.write("A00001L9", MORE)
     return shelf
 
 
 @pytest.fixture
-def damaged(filled):
+def damaged(filled: Shelf) -> Shelf:
     """A library where a late stripe unit of the first tape file is not what it was."""
     (member,) = filled.disks[1].glob("sessions/*/000000000001.member")
     with member.open("r+b") as file:
@@ -42,25 +44,26 @@ def damaged(filled):
     return filled
 
 
-def hidden(directory):
+def hidden(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize(("number", "wanted"), [([], DATA + MORE), ([0], DATA), ([1], MORE), (["0001"], MORE)])
-def test_extract_to_standard_output(run, filled, number, wanted):
-    for option in ([], ["-o", "-"]):
+def test_extract_to_standard_output(run: Run, filled: Shelf, number: list[int | str], wanted: bytes) -> None:
+    options: list[list[str]] = [[], ["-o", "-"]]
+    for option in options:
         result = run("extract", filled.path, "A00001L9", *number, *option, text=False)
         assert (result.returncode, result.stderr) == (0, b"")
         assert result.stdout == wanted
 
 
-def test_extract_to_a_file(done, filled, tmp_path):
+def test_extract_to_a_file(done: Done, filled: Shelf, tmp_path: Path) -> None:
     assert done("extract", filled.path, "A00001L9", 0, "-o", tmp_path / "out") == ""
     assert (tmp_path / "out").read_bytes() == DATA
     assert not hidden(tmp_path)
 
 
-def test_extract_takes_the_place_of_an_older_file(done, filled, tmp_path):
+def test_extract_takes_the_place_of_an_older_file(done: Done, filled: Shelf, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("old")
     (tmp_path / "out").chmod(0o640)
     (tmp_path / "link").symlink_to("out")
@@ -70,12 +73,12 @@ def test_extract_takes_the_place_of_an_older_file(done, filled, tmp_path):
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
 
 
-def test_extract_of_an_empty_medium_is_an_empty_file(done, filled, tmp_path):
+def test_extract_of_an_empty_medium_is_an_empty_file(done: Done, filled: Shelf, tmp_path: Path) -> None:
     done("extract", filled.path, "A00002L9", "-o", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b""
 
 
-def test_extract_to_a_named_pipe(done, filled, tmp_path):
+def test_extract_to_a_named_pipe(done: Done, filled: Shelf, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     found = []
     reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
@@ -86,14 +89,14 @@ def test_extract_to_a_named_pipe(done, filled, tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_damage_leaves_an_older_file_as_it_was(refused, damaged, tmp_path):
+def test_damage_leaves_an_older_file_as_it_was(refused: Refused, damaged: Shelf, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("old")
     line = refused(3, "extract", damaged.path, "A00001L9", 0, "-o", tmp_path / "out")
     assert line.startswith("session 1, stripe unit ")
     assert (tmp_path / "out").read_text() == "old"
 
 
-def test_damage_ends_standard_output_before_it(run, damaged):
+def test_damage_ends_standard_output_before_it(run: Run, damaged: Shelf) -> None:
     result = run("extract", damaged.path, "A00001L9", 0, text=False)
     assert result.returncode == 3
     assert DATA.startswith(result.stdout)
@@ -105,7 +108,7 @@ def test_damage_ends_standard_output_before_it(run, damaged):
     )
 
 
-def test_undamaged_tape_file_beside_a_damaged_one(run, damaged):
+def test_undamaged_tape_file_beside_a_damaged_one(run: Run, damaged: Shelf) -> None:
     assert run("extract", damaged.path, "A00001L9", 1, text=False).stdout == MORE
 
 
@@ -123,11 +126,13 @@ def test_undamaged_tape_file_beside_a_damaged_one(run, damaged):
         (1, ["A00001L9", "-o", "/dev/full"], "/dev/full: No space left on device"),
     ],
 )
-def test_extract_that_can_not_be(refused, filled, tmp_path, status, words, wanted):
+def test_extract_that_can_not_be(
+    refused: Refused, filled: Shelf, tmp_path: Path, status: int, words: list[str], wanted: str
+) -> None:
     assert wanted in refused(status, "extract", filled.path, *(word.format(tmp_path) for word in words))
 
 
-def test_full_standard_output(filled):
+def test_full_standard_output(filled: Shelf) -> None:
     with open("/dev/full", "w") as full:
         words = [sys.executable, "-m", "vtlfs", "extract", filled.path, "A00001L9"]
         result = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -135,16 +140,16 @@ def test_full_standard_output(filled):
     assert result.stderr == "vtlfs: standard output: No space left on device\n"
 
 
-def test_full_disk_leaves_nothing(refused, filled, full_disk):
+def test_full_disk_leaves_nothing(refused: Refused, filled: Shelf, full_disk: Path) -> None:
     assert "out: No space left on device" in refused(1, "extract", filled.path, "A00001L9", "-o", full_disk / "out")
 
 
-def test_missing_disk_is_told(refused, filled):
+def test_missing_disk_is_told(refused: Refused, filled: Shelf) -> None:
     filled.disks[1].rename(filled.root / "elsewhere")
     assert "missing; mount it" in refused(1, "extract", filled.path, "A00001L9", "-o", filled.root / "out")
 
 
-def test_nobody_reads(filled):
+def test_nobody_reads(filled: Shelf) -> None:
     words = [sys.executable, "-m", "vtlfs", "extract", filled.path, "A00001L9"]
     reading, writing = os.pipe()
     os.close(reading)
@@ -155,13 +160,13 @@ def test_nobody_reads(filled):
     assert (result.returncode, result.stderr) == (141, "")
 
 
-def test_closed_standard_output_is_refused(refused, filled):
+def test_closed_standard_output_is_refused(refused: Refused, filled: Shelf) -> None:
     words = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "vtlfs", "extract", filled.path, "A00001L9"]
     result = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
     assert (result.returncode, result.stderr) == (2, "vtlfs: standard output is closed; give -o FILE\n")
 
 
-def on_a_terminal(*words, stdout=True):
+def on_a_terminal(*words: object, stdout: bool = True) -> tuple[int, bytes]:
     """Run vtlfs with a terminal as its standard error, and output; return its exit status and what was shown."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "vtlfs", *map(str, words)]
@@ -178,21 +183,21 @@ def on_a_terminal(*words, stdout=True):
     return process.wait(20), shown
 
 
-def test_terminal_is_refused(filled):
+def test_terminal_is_refused(filled: Shelf) -> None:
     status, shown = on_a_terminal("extract", filled.path, "A00001L9")
     assert status == 2
     assert shown.startswith(b"vtlfs: standard output is a terminal; give -o FILE")
     assert shown.count(b"\n") == 1
 
 
-def test_terminal_that_is_asked_for_is_written_to(shelf):
+def test_terminal_that_is_asked_for_is_written_to(shelf: Shelf) -> None:
     shelf.write("A00001L9", b"short and sweet")
     status, shown = on_a_terminal("extract", shelf.path, "A00001L9", "-o", "-")
     assert status == 0
     assert b"short and sweet" in shown
 
 
-def test_progress_is_shown_to_a_person(filled, tmp_path):
+def test_progress_is_shown_to_a_person(filled: Shelf, tmp_path: Path) -> None:
     status, shown = on_a_terminal("extract", filled.path, "A00001L9", 0, "-o", tmp_path / "out", stdout=False)
     assert status == 0
     assert b"A00001L9 0000" in shown
@@ -200,7 +205,7 @@ def test_progress_is_shown_to_a_person(filled, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_killed_extract_leaves_nothing(shelf, tmp_path, number):
+def test_killed_extract_leaves_nothing(shelf: Shelf, tmp_path: Path, number: int) -> None:
     """A disk that hangs keeps the program in the middle."""
     shelf.write("A00001L9", DATA)
     out = tmp_path / "out"

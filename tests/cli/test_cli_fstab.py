@@ -2,12 +2,17 @@
 
 import os
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from unmounted import Refused, Run, Shelf
+
+Line = Callable[..., tuple[list[str], str]]
 
 
 @pytest.fixture
-def line(run, shelf):
+def line(run: Run, shelf: Shelf) -> Line:
     """Return what calls `vtlfs fstab`, and returns the six fields of the line and what was said."""
 
     def call(*arguments: object) -> tuple[list[str], str]:
@@ -21,21 +26,21 @@ def line(run, shelf):
     return call
 
 
-def test_line_has_the_usual_options(line, shelf, tmp_path):
-    mount = ["findmnt", "-no", "TARGET", "--target", tmp_path]
+def test_line_has_the_usual_options(line: Line, shelf: Shelf, tmp_path: Path) -> None:
+    mount: list[str | Path] = ["findmnt", "-no", "TARGET", "--target", tmp_path]
     place = subprocess.run(mount, capture_output=True, text=True, check=True).stdout.strip()
     wanted = [] if place == "/" else [f"x-systemd.requires-mounts-for={place}"]
     fields, _ = line(tmp_path / "vtl")
     assert fields == [shelf.path, str(tmp_path / "vtl"), "vtlfs", ",".join(["nofail", "_netdev", *wanted]), "0", "0"]
 
 
-def test_given_options_come_first_and_once(line, tmp_path):
+def test_given_options_come_first_and_once(line: Line, tmp_path: Path) -> None:
     fields, _ = line(tmp_path, "-o", "host=alpha,_netdev", "-o", "allow_other,user")
     assert fields[3].startswith("host=alpha,_netdev,allow_other,user,nofail")
     assert fields[3].count("_netdev") == 1
 
 
-def test_paths_are_absolute_and_real_and_escaped(run, shelf, tmp_path):
+def test_paths_are_absolute_and_real_and_escaped(run: Run, shelf: Shelf, tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     (tmp_path / "link").symlink_to("a b")
     (tmp_path / "library.link").symlink_to("library")
@@ -44,7 +49,7 @@ def test_paths_are_absolute_and_real_and_escaped(run, shelf, tmp_path):
     assert result.stdout.split()[:2] == [f"{root}/library", f"{root}/a\\040b/c\\011d\\134e"]
 
 
-def test_what_is_still_to_be_done_is_said_beside_the_line(line, tmp_path):
+def test_what_is_still_to_be_done_is_said_beside_the_line(line: Line, tmp_path: Path) -> None:
     _, said = line(tmp_path / "my vtl")
     assert f"vtlfs: there is no {tmp_path}/my vtl yet: run `mkdir -p '{tmp_path}/my vtl'`\n" in said
     (tmp_path / "my vtl").mkdir()
@@ -54,11 +59,11 @@ def test_what_is_still_to_be_done_is_said_beside_the_line(line, tmp_path):
 
 
 @pytest.mark.parametrize("options", ["speed=high", "remount", "host=a b", "io=fast"])
-def test_wrong_options_are_refused(refused, shelf, options):
+def test_wrong_options_are_refused(refused: Refused, shelf: Shelf, options: str) -> None:
     assert options.partition("=")[0] in refused(2, "fstab", shelf.path, "/mnt", "-o", options)
 
 
-def test_library_without_a_disk_is_refused(refused, shelf, tmp_path):
+def test_library_without_a_disk_is_refused(refused: Refused, shelf: Shelf, tmp_path: Path) -> None:
     """For it can't be told what the disk is on."""
     shelf.disks[1].rename(tmp_path / "elsewhere")
     assert "no such directory" in refused(1, "fstab", shelf.path, "/mnt")

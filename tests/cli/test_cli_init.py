@@ -2,12 +2,16 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
+from unmounted import Done, Refused
+
+Words = list[str | bytes | Path]
 
 
 @pytest.fixture
-def disks(tmp_path):
+def disks(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "disk0", tmp_path / "disk1"]
     for path in paths:
         path.mkdir()
@@ -15,11 +19,11 @@ def disks(tmp_path):
 
 
 @pytest.fixture
-def words(tmp_path, disks):
+def words(tmp_path: Path, disks: list[Path]) -> Words:
     return ["init", tmp_path / "library", "--disk", disks[0], "--disk", disks[1]]
 
 
-def test_init_says_what_was_made_and_what_comes_next(done, words, tmp_path):
+def test_init_says_what_was_made_and_what_comes_next(done: Done, words: Words, tmp_path: Path) -> None:
     text = done(*words)
     assert f"made library {tmp_path}/library: 2 disks, 4 drives, stripe unit 1 MiB\n" in text
     assert f"vtlfs media add {tmp_path}/library" in text
@@ -30,21 +34,21 @@ def test_init_says_what_was_made_and_what_comes_next(done, words, tmp_path):
     assert found["stripe_unit"] == 1 << 20
 
 
-def test_init_with_options_and_a_third_disk(done, words, tmp_path):
+def test_init_with_options_and_a_third_disk(done: Done, words: Words, tmp_path: Path) -> None:
     (tmp_path / "disk2").mkdir()
     done(*words, "--disk", tmp_path / "disk2", "--drives", 9, "--stripe-unit", "64K")
     found = json.loads(done("status", tmp_path / "library", "--json"))
     assert (len(found["disks"]), len(found["drives"]), found["stripe_unit"]) == (3, 9, 65536)
 
 
-def test_init_takes_relative_paths(done, tmp_path, disks):
+def test_init_takes_relative_paths(done: Done, tmp_path: Path, disks: list[Path]) -> None:
     disk0, disk1, library = (os.path.relpath(path) for path in (*disks, tmp_path / "library"))
     done("init", library, "--disk", disk0, "--disk", disk1, cwd=None)
     found = json.loads(done("status", tmp_path / "library", "--json"))
     assert [disk["path"] for disk in found["disks"]] == [str(disk) for disk in disks]
 
 
-def test_disk_that_others_may_write_to_is_told_of(done, words, disks):
+def test_disk_that_others_may_write_to_is_told_of(done: Done, words: Words, disks: list[Path]) -> None:
     for disk in disks:
         disk.chmod(0o777)
     (disks[1] / "photo").touch()
@@ -54,39 +58,41 @@ def test_disk_that_others_may_write_to_is_told_of(done, words, disks):
     assert (disks[0].stat().st_mode & 0o777, disks[1].stat().st_mode & 0o777) == (0o700, 0o777)
 
 
-def test_library_that_exists_is_left_alone(refused, done, words, tmp_path):
+def test_library_that_exists_is_left_alone(refused: Refused, done: Done, words: Words, tmp_path: Path) -> None:
     done(*words)
     assert "there is a library here already" in refused(1, *words)
 
 
-def test_directory_that_is_not_empty_is_left_alone(refused, words, tmp_path):
+def test_directory_that_is_not_empty_is_left_alone(refused: Refused, words: Words, tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     (tmp_path / "library/photo").touch()
     assert "not empty" in refused(1, *words)
 
 
-def test_library_in_no_directory(refused, words, tmp_path):
+def test_library_in_no_directory(refused: Refused, words: Words, tmp_path: Path) -> None:
     words[1] = tmp_path / "no/library"
     assert "no is not a directory" in refused(1, *words)
 
 
-def test_too_few_disks(refused, words):
+def test_too_few_disks(refused: Refused, words: Words) -> None:
     assert "missing option '--disk'" in refused(2, *words[:2])
     assert "two or more disks" in refused(2, *words[:4])
 
 
-def test_same_disk_twice(refused, words, tmp_path):
-    words[-1] = f"{words[-3]}/../disk0"
+def test_same_disk_twice(refused: Refused, words: Words, tmp_path: Path) -> None:
+    words[-1] = tmp_path / "disk0/../disk0"
     assert "the same as" in refused(2, *words)
 
 
-def test_same_disk_twice_through_a_symbolic_link(refused, words, disks, tmp_path):
+def test_same_disk_twice_through_a_symbolic_link(
+    refused: Refused, words: Words, disks: list[Path], tmp_path: Path
+) -> None:
     (tmp_path / "link").symlink_to(disks[0])
     words[-1] = tmp_path / "link"
     assert "the same as" in refused(2, *words)
 
 
-def test_disk_of_another_library(refused, done, words, tmp_path):
+def test_disk_of_another_library(refused: Refused, done: Done, words: Words, tmp_path: Path) -> None:
     done(*words)
     (tmp_path / "disk2").mkdir()
     assert "belongs to another library" in refused(
@@ -94,28 +100,28 @@ def test_disk_of_another_library(refused, done, words, tmp_path):
     )
 
 
-def test_missing_disk(refused, words, disks):
+def test_missing_disk(refused: Refused, words: Words, disks: list[Path]) -> None:
     disks[1].rmdir()
     assert f"disk {disks[1]}: no such directory" in refused(1, *words)
 
 
-def test_disk_that_is_a_file(refused, words, disks):
+def test_disk_that_is_a_file(refused: Refused, words: Words, disks: list[Path]) -> None:
     disks[1].rmdir()
     disks[1].touch()
     assert f"disk {disks[1]}: not a directory" in refused(1, *words)
 
 
-def test_disk_that_is_not_writable(refused, words, disks):
+def test_disk_that_is_not_writable(refused: Refused, words: Words, disks: list[Path]) -> None:
     disks[1].chmod(0o500)
     assert f"disk {disks[1]}: not writable" in refused(1, *words, rights=False)
 
 
-def test_disk_that_is_full(refused, words, full_disk):
+def test_disk_that_is_full(refused: Refused, words: Words, full_disk: Path) -> None:
     words[-1] = full_disk
     assert f"disk {full_disk}: No space left on device" in refused(1, *words)
 
 
-def test_disk_whose_name_is_not_utf8(refused, words, tmp_path):
+def test_disk_whose_name_is_not_utf8(refused: Refused, words: Words, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/disk\xff"
     os.mkdir(odd)
     words[-1] = odd
@@ -138,5 +144,5 @@ def test_disk_whose_name_is_not_utf8(refused, words, tmp_path):
         ("--disk", "", "an empty name is no directory"),
     ],
 )
-def test_values_that_will_not_do(refused, words, option, value, wanted):
+def test_values_that_will_not_do(refused: Refused, words: Words, option: str, value: str, wanted: str) -> None:
     assert wanted in refused(2, *words, option, value)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from unmounted import Done, Refused
 
 SCRIPTS = ["mount.fuse.vtlfs", "mount.vtlfs", "umount.fuse.vtlfs"]
 
@@ -19,7 +20,7 @@ def names(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "sbin").iterdir())
 
 
-def test_scripts_are_written_and_removed(done, root):
+def test_scripts_are_written_and_removed(done: Done, root: Path) -> None:
     assert done("install", "--root", root).count("\nwrote ") == 2
     assert names(root) == SCRIPTS
     for name in SCRIPTS:
@@ -32,13 +33,13 @@ def test_scripts_are_written_and_removed(done, root):
     assert done("uninstall", "--root", root).startswith("nothing to remove")
 
 
-def all_but_access(path):
+def all_but_access(path: Path) -> dict[str, object]:
     """Return what stat() says of a file, but for when it was read."""
     known = path.stat()
     return {name: getattr(known, name) for name in dir(known) if name.startswith("st_") and "atime" not in name}
 
 
-def test_installing_again_changes_nothing_but_what_is_old(done, root):
+def test_installing_again_changes_nothing_but_what_is_old(done: Done, root: Path) -> None:
     done("install", "--root", root, umask=0o077)
     script = root / "sbin/mount.vtlfs"
     before = all_but_access(script)
@@ -54,41 +55,43 @@ def test_installing_again_changes_nothing_but_what_is_old(done, root):
 
 @pytest.mark.parametrize("command", ["install", "uninstall"])
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_file_of_somebody_else_is_left_alone(refused, done, root, name, command):
+def test_file_of_somebody_else_is_left_alone(refused: Refused, done: Done, root: Path, name: str, command: str) -> None:
     done("install", "--root", root)
     (root / "sbin" / name).write_text("#!/bin/sh\necho mine\n")
     assert f"{name}: `vtlfs install` has not written this" in refused(2, command, "--root", root)
 
 
 @pytest.mark.parametrize("target", ["mount.fuse.vtlfs", "/nowhere"])
-def test_symbolic_link_is_left_alone(refused, done, root, target):
+def test_symbolic_link_is_left_alone(refused: Refused, done: Done, root: Path, target: str) -> None:
     done("install", "--root", root)
     (root / "sbin/mount.vtlfs").unlink()
     (root / "sbin/mount.vtlfs").symlink_to(target)
     assert "has not written this" in refused(2, "install", "--root", root)
 
 
-def test_without_the_right_to_write_nothing_is_written(refused, root):
+def test_without_the_right_to_write_nothing_is_written(refused: Refused, root: Path) -> None:
     (root / "sbin").mkdir(parents=True)
     (root / "sbin").chmod(0o555)
     line = refused(1, "install", "--root", root, rights=False)
     assert line == f"{root}/sbin: Permission denied; run `vtlfs install` as root"
 
 
-def test_vtlfs_that_is_not_installed_itself_is_refused(tmp_path, root):
+def test_vtlfs_that_is_not_installed_itself_is_refused(tmp_path: Path, root: Path) -> None:
     """It is found in the current directory or through PYTHONPATH only, which doesn't last."""
     python = tmp_path / "venv/bin/python"
     subprocess.run([os.path.realpath(sys.executable), "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     packages = [path for path in sys.path if path.endswith("-packages")]
     project = Path(__file__).resolve().parents[2]
-    more = {"env": os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *packages])}, "cwd": tmp_path}
-    result = subprocess.run([python, "-m", "vtlfs", "install", "--root", root], capture_output=True, text=True, **more)
+    result = subprocess.run(
+        [python, "-m", "vtlfs", "install", "--root", root], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *packages])}, cwd=tmp_path,
+    )  # fmt: skip
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"vtlfs: {python} does not find vtlfs by itself; `pip install` it there first\n"
     assert not root.exists()
 
 
-def test_script_says_that_its_interpreter_is_gone(done, root):
+def test_script_says_that_its_interpreter_is_gone(done: Done, root: Path) -> None:
     done("install", "--root", root)
     script = root / "sbin/mount.vtlfs"
     script.write_text(script.read_text().replace(sys.executable, "/gone/python"))

@@ -1,21 +1,23 @@
 """`vtlfs media add`, `vtlfs media list`, `vtlfs load` and `vtlfs unload`."""
 
 import json
+from pathlib import Path
 
 import pytest
+from unmounted import Done, Refused, Shelf
 
 
-def barcodes(done, shelf):
+def barcodes(done: Done, shelf: Shelf) -> list[str]:
     return [medium["barcode"] for medium in json.loads(done("media", "list", shelf.path, "--json"))]
 
 
-def test_add_a_range_and_single_media(done, shelf):
+def test_add_a_range_and_single_media(done: Done, shelf: Shelf) -> None:
     text = done("media", "add", shelf.path, "B00009L9..B00011L9", "clean-1", "--capacity", "12TB")
     assert text == "added 4 media: B00009L9 to clean-1, capacity 10.9 TiB each\n"
     assert barcodes(done, shelf) == ["A00001L9", "A00002L9", "B00009L9", "B00010L9", "B00011L9", "clean-1"]
 
 
-def test_list_as_json(done, shelf):
+def test_list_as_json(done: Done, shelf: Shelf) -> None:
     done("media", "add", shelf.path, "B1", "--capacity", "64KiB")
     written = shelf.write("B1", bytes(10_000))
     (medium,) = [medium for medium in json.loads(done("media", "list", shelf.path, "--json")) if medium["capacity"]]
@@ -31,7 +33,7 @@ def test_list_as_json(done, shelf):
     }
 
 
-def test_list_as_table(done, shelf):
+def test_list_as_table(done: Done, shelf: Shelf) -> None:
     done("media", "add", shelf.path, "B1", "--capacity", "64KiB")
     shelf.write("B1", bytes(10_000))
     lines = done("media", "list", shelf.path).splitlines()
@@ -41,7 +43,7 @@ def test_list_as_table(done, shelf):
     assert max(map(len, lines)) <= 80
 
 
-def test_list_of_nothing(done, tmp_path):
+def test_list_of_nothing(done: Done, tmp_path: Path) -> None:
     for disk in ("d0", "d1"):
         (tmp_path / disk).mkdir()
     done("init", tmp_path / "new", "--disk", tmp_path / "d0", "--disk", tmp_path / "d1")
@@ -74,11 +76,11 @@ def test_list_of_nothing(done, tmp_path):
         (["B1", "--capacity"], "'--capacity' requires an argument"),
     ],
 )
-def test_media_that_can_not_be_added(refused, shelf, words, wanted):
+def test_media_that_can_not_be_added(refused: Refused, shelf: Shelf, words: list[str | bytes], wanted: str) -> None:
     assert wanted in refused(2, "media", "add", shelf.path, *words)
 
 
-def test_load_and_unload(done, shelf):
+def test_load_and_unload(done: Done, shelf: Shelf) -> None:
     assert done("load", shelf.path, 2, "A00001L9") == "drive 2: A00001L9 loaded\n"
     done("load", shelf.path, 3, "A00001L9")
     drives = json.loads(done("status", shelf.path, "--json"))["drives"]
@@ -89,7 +91,7 @@ def test_load_and_unload(done, shelf):
     assert [drive["loaded"] for drive in drives] == [None, None, None, "A00001L9"]
 
 
-def test_drive_that_the_configuration_has_got_since_can_be_loaded(done, shelf):
+def test_drive_that_the_configuration_has_got_since_can_be_loaded(done: Done, shelf: Shelf) -> None:
     file = shelf.library.path / "library.toml"
     file.write_text(file.read_text().replace("drives = 4", "drives = 6"))
     assert done("load", shelf.path, 5, "A00001L9") == "drive 5: A00001L9 loaded\n"
@@ -108,6 +110,6 @@ def test_drive_that_the_configuration_has_got_since_can_be_loaded(done, shelf):
         (1, ["unload", 4], "no drive 4"),
     ],
 )
-def test_load_that_can_not_be(refused, shelf, status, words, wanted):
+def test_load_that_can_not_be(refused: Refused, shelf: Shelf, status: int, words: list[str | int], wanted: str) -> None:
     command, *rest = words
     assert wanted in refused(status, command, shelf.path, *rest)

@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs import __version__
 from vtlfs.cli.main import COMMANDS as NAMES
@@ -16,19 +19,19 @@ from vtlfs.cli.main import program
 COMMANDS = [[name] for name in NAMES] + [["media", "add"], ["media", "list"]]
 
 
-def test_version(done):
+def test_version(done: Done) -> None:
     assert done("--version") == f"vtlfs {__version__}\n"
 
 
 @pytest.mark.parametrize("words", [[], *COMMANDS], ids=" ".join)
 @pytest.mark.parametrize("option", ["-h", "--help"])
-def test_every_command_has_help_with_an_example(done, words, option):
+def test_every_command_has_help_with_an_example(done: Done, words: list[str], option: str) -> None:
     text = done(*words, option)
     assert f"Usage: {' '.join(['vtlfs', *words])} " in text
     assert "Example:\n    vtlfs " in text
 
 
-def test_first_help_names_every_command(done):
+def test_first_help_names_every_command(done: Done) -> None:
     text = done("--help")
     assert all(f"\n  {name} " in text for name in NAMES)
 
@@ -48,7 +51,7 @@ def test_first_help_names_every_command(done):
         (["status", ""], "an empty name is no directory"),
     ],
 )
-def test_wrong_words_are_told_in_one_line(refused, words, wanted):
+def test_wrong_words_are_told_in_one_line(refused: Refused, words: list[str], wanted: str) -> None:
     assert wanted in refused(2, *words)
 
 
@@ -74,34 +77,34 @@ def test_wrong_words_are_told_in_one_line(refused, words, wanted):
     ],
     ids=" ".join,
 )
-def test_no_library_is_told_in_one_line(refused, tmp_path, words):
+def test_no_library_is_told_in_one_line(refused: Refused, tmp_path: Path, words: list[str]) -> None:
     line = refused(1, *(word.format(tmp_path / "nothing") for word in words))
     assert line.endswith("no vtlfs library here (no library.toml); `vtlfs init` makes one")
 
 
-def test_name_with_control_characters_stays_one_line(refused, tmp_path):
+def test_name_with_control_characters_stays_one_line(refused: Refused, tmp_path: Path) -> None:
     assert "a\\nb\\x1b[31m" in refused(1, "status", f"{tmp_path}/a\nb\x1b[31m")
 
 
-def test_name_that_is_not_utf8_is_refused(refused, tmp_path):
+def test_name_that_is_not_utf8_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert "is not UTF-8" in refused(2, "status", os.fsencode(tmp_path) + b"/\xff")
 
 
-def test_typing_error_in_configuration_names_line_and_key(refused, shelf):
+def test_typing_error_in_configuration_names_line_and_key(refused: Refused, shelf: Shelf) -> None:
     file = shelf.library.path / "library.toml"
     file.write_text(file.read_text().replace("drives = 4", "drivse = 4"))
     line = refused(1, "status", shelf.path)
     assert "line 6: library.drivse: unknown key" in line
 
 
-def test_configuration_that_is_no_toml_is_told(refused, shelf):
+def test_configuration_that_is_no_toml_is_told(refused: Refused, shelf: Shelf) -> None:
     file = shelf.library.path / "library.toml"
     file.write_text("[library\n")
     assert "library.toml" in refused(1, "media", "add", shelf.path, "A1")
 
 
 @pytest.mark.parametrize("words", ["status", "sessions", "files", "snapshot list", "snapshot take"])
-def test_quick_commands_load_nothing_that_is_slow_to_load(shelf, words):
+def test_quick_commands_load_nothing_that_is_slow_to_load(shelf: Shelf, words: str) -> None:
     slow = {"sqlite_utils", "numpy", "rich", "trio", "pyfuse3", "textual", "psutil"}
     shelf.mount("alpha")
     arguments = [*words.split(), shelf.path, *(["A00001L9"] if words == "files" else [])]
@@ -110,7 +113,7 @@ def test_quick_commands_load_nothing_that_is_slow_to_load(shelf, words):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_tracking_database_of_a_newer_version_is_left_alone(refused, shelf):
+def test_tracking_database_of_a_newer_version_is_left_alone(refused: Refused, shelf: Shelf) -> None:
     from sqlite_utils import Database, Migrations
 
     later = Migrations("vtlfs")
@@ -121,12 +124,12 @@ def test_tracking_database_of_a_newer_version_is_left_alone(refused, shelf):
     assert "made by a newer vtlfs than this one" in refused(1, "media", "add", shelf.path, "A1")
 
 
-def test_missing_tracking_database_is_not_made(refused, shelf):
+def test_missing_tracking_database_is_not_made(refused: Refused, shelf: Shelf) -> None:
     (shelf.library.path / "tracking.db").unlink()
     assert "the tracking database is missing" in refused(1, "status", shelf.path)
 
 
-def test_not_enough_rights(refused, shelf):
+def test_not_enough_rights(refused: Refused, shelf: Shelf) -> None:
     shelf.library.path.chmod(0)
     try:
         line = refused(1, "status", shelf.path, rights=False)
@@ -135,7 +138,7 @@ def test_not_enough_rights(refused, shelf):
     assert "Permission denied" in line
 
 
-def test_interrupt_ends_with_130(shelf, tmp_path):
+def test_interrupt_ends_with_130(shelf: Shelf, tmp_path: Path) -> None:
     """A FIFO that nobody reads keeps the program waiting."""
     shelf.write("A00001L9", b"x")
     os.mkfifo(tmp_path / "pipe")
@@ -147,7 +150,7 @@ def test_interrupt_ends_with_130(shelf, tmp_path):
     assert (process.returncode, output, errors) == (130, "", "vtlfs: interrupted\n")
 
 
-def test_nobody_reads_the_output(shelf):
+def test_nobody_reads_the_output(shelf: Shelf) -> None:
     words = [sys.executable, "-m", "vtlfs", "status", "--json", shelf.path]
     reading, writing = os.pipe()
     os.close(reading)
@@ -158,31 +161,33 @@ def test_nobody_reads_the_output(shelf):
     assert (result.returncode, result.stderr) == (141, "")
 
 
-def test_output_on_a_full_device_is_an_error(run, shelf):
+def test_output_on_a_full_device_is_an_error(run: Run, shelf: Shelf) -> None:
     with open("/dev/full", "w") as full:
         result = run("status", shelf.path, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert result.returncode == 1
     assert result.stderr == "vtlfs: No space left on device\n"
 
 
-def test_closed_standard_output_is_survived(shelf):
+def test_closed_standard_output_is_survived(shelf: Shelf) -> None:
     words = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "vtlfs", "status", shelf.path]
     result = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_help_texts_are_sentences():
+def test_help_texts_are_sentences() -> None:
     context = click.Context(program)
 
-    def commands(group):
+    def commands(group: click.Group) -> Iterator[click.Command]:
         for name in group.list_commands(context):
             command = group.get_command(context, name)
+            assert command is not None
             yield command
             if isinstance(command, click.Group):
                 yield from commands(command)
 
     for command in commands(program):
+        assert command.help is not None
         assert command.help.rstrip().endswith(".")
         for parameter in command.params:
             if isinstance(parameter, click.Option):
-                assert parameter.help.endswith(".") or parameter.show_default
+                assert (parameter.help or "").endswith(".") or parameter.show_default

@@ -2,15 +2,17 @@
 
 import json
 
+from unmounted import Done, Run, Shelf
+
 from vtlfs.model import Access
 
 
-def test_nothing_to_recover(done, shelf):
+def test_nothing_to_recover(done: Done, shelf: Shelf) -> None:
     assert done("recover", shelf.path).startswith("nothing to recover")
     assert done("recover", shelf.path, "--json") == "[]\n"
 
 
-def test_open_sessions_of_a_dead_mount_are_closed(done, run, shelf):
+def test_open_sessions_of_a_dead_mount_are_closed(done: Done, run: Run, shelf: Shelf) -> None:
     mount = shelf.mount()
     shelf.open("A00001L9", b"x" * 10_000, mount=mount)
     shelf.open("A00002L9", mount=mount, host="beta")
@@ -22,7 +24,7 @@ def test_open_sessions_of_a_dead_mount_are_closed(done, run, shelf):
     assert done("recover", shelf.path).startswith("nothing to recover")
 
 
-def test_recovered_sessions_as_json(done, shelf):
+def test_recovered_sessions_as_json(done: Done, shelf: Shelf) -> None:
     shelf.open("A00001L9", b"x" * 5000)
     shelf.open("A00001L9", access=Access.READ)
     found = json.loads(done("recover", shelf.path, "--json"))
@@ -33,7 +35,7 @@ def test_recovered_sessions_as_json(done, shelf):
     assert json.loads(done("sessions", shelf.path, "--json")) == found
 
 
-def test_live_mount_is_left_alone(done, shelf):
+def test_live_mount_is_left_alone(done: Done, shelf: Shelf) -> None:
     mount = shelf.mount()
     shelf.open("A00001L9", b"x" * 5000, mount=mount)
     lease = shelf.library.leases.take(mount)

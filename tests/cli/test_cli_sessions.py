@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from unmounted import Done, Refused, Shelf
 
 from vtlfs.model import Access
 
@@ -12,7 +13,7 @@ PROMISED = (
 
 
 @pytest.fixture
-def filled(shelf):
+def filled(shelf: Shelf) -> Shelf:
     """Four sessions: two that wrote, one that reads, one that writes."""
     mount = shelf.mount("alpha")
     shelf.write("A00001L9", bytes(10_000), mount=mount)
@@ -22,11 +23,11 @@ def filled(shelf):
     return shelf
 
 
-def listed(done, shelf, *words):
+def listed(done: Done, shelf: Shelf, *words: object) -> list[int]:
     return [session["id"] for session in json.loads(done("sessions", shelf.path, "--json", *words))]
 
 
-def test_sessions_as_json(done, filled):
+def test_sessions_as_json(done: Done, filled: Shelf) -> None:
     found = json.loads(done("sessions", filled.path, "--json"))
     assert [session["id"] for session in found] == [1, 2, 3, 4]
     assert set(PROMISED.split()) <= set(found[0])
@@ -49,11 +50,11 @@ def test_sessions_as_json(done, filled):
         (["--host", "beta", "--limit", "1"], [3]),
     ],
 )
-def test_sessions_that_are_wanted(done, filled, words, wanted):
+def test_sessions_that_are_wanted(done: Done, filled: Shelf, words: list[str], wanted: list[int]) -> None:
     assert listed(done, filled, *words) == wanted
 
 
-def test_sessions_as_table(done, filled):
+def test_sessions_as_table(done: Done, filled: Shelf) -> None:
     lines = done("sessions", filled.path).splitlines()
     headings = "ID HOST PROGRAM DOES DRIVE/MEDIUM STATE OPENED BYTES FILE"
     assert lines[0].split() == headings.split()
@@ -63,7 +64,7 @@ def test_sessions_as_table(done, filled):
     assert max(map(len, lines)) <= 80
 
 
-def test_table_says_how_many_are_left_out(done, filled):
+def test_table_says_how_many_are_left_out(done: Done, filled: Shelf) -> None:
     lines = done("sessions", filled.path, "--limit", 1).splitlines()
     assert lines[0] == "3 older sessions left out; --limit N shows more"
     assert [line.split()[0] for line in lines[2:]] == ["4"]
@@ -72,7 +73,7 @@ def test_table_says_how_many_are_left_out(done, filled):
     assert [line.split()[0] for line in lines[2:]] == ["3"]
 
 
-def test_table_has_the_last_fifty(done, shelf):
+def test_table_has_the_last_fifty(done: Done, shelf: Shelf) -> None:
     mount = shelf.mount()
     for _ in range(53):
         shelf.open("A00001L9", mount=mount)
@@ -82,7 +83,7 @@ def test_table_has_the_last_fifty(done, shelf):
     assert listed(done, shelf) == list(range(1, 54))
 
 
-def test_odd_bytes_do_not_reach_the_terminal(done, shelf):
+def test_odd_bytes_do_not_reach_the_terminal(done: Done, shelf: Shelf) -> None:
     shelf.open("A00001L9", program="evil\x1b[2J\n\u202e\u00e9[red]")
     text = done("sessions", shelf.path)
     assert len(text.splitlines()) == 2
@@ -90,7 +91,7 @@ def test_odd_bytes_do_not_reach_the_terminal(done, shelf):
     assert done("sessions", shelf.path, "--json").isascii()
 
 
-def test_no_sessions(done, shelf):
+def test_no_sessions(done: Done, shelf: Shelf) -> None:
     assert done("sessions", shelf.path) == "no sessions\n"
     assert done("sessions", shelf.path, "--json") == "[]\n"
 
@@ -107,11 +108,13 @@ def test_no_sessions(done, shelf):
         (2, ["--host", b"\xff"], "is not UTF-8"),
     ],
 )
-def test_filters_that_mean_nothing(refused, shelf, status, words, wanted):
+def test_filters_that_mean_nothing(
+    refused: Refused, shelf: Shelf, status: int, words: list[str | bytes], wanted: str
+) -> None:
     assert wanted in refused(status, "sessions", shelf.path, *words)
 
 
-def test_files_as_json(done, filled):
+def test_files_as_json(done: Done, filled: Shelf) -> None:
     first, second = json.loads(done("files", filled.path, "A00001L9", "--json"))
     assert (first["number"], first["session"], first["host"], first["start"], first["bytes"]) == (
         *(0, 1, "alpha"),
@@ -121,16 +124,16 @@ def test_files_as_json(done, filled):
     assert first["released_at"] < second["released_at"]
 
 
-def test_files_as_table(done, filled):
+def test_files_as_table(done: Done, filled: Shelf) -> None:
     lines = done("files", filled.path, "A00001L9").splitlines()
     assert lines[0].split() == ["FILE", "SESSION", "HOST", "START", "BYTES", "RELEASED"]
     assert lines[2].split()[:6] == ["0001", "2", "beta", "10000", "500", "B"]
 
 
-def test_files_of_an_empty_medium(done, shelf):
+def test_files_of_an_empty_medium(done: Done, shelf: Shelf) -> None:
     assert done("files", shelf.path, "A00001L9") == "no tape files on A00001L9\n"
     assert done("files", shelf.path, "A00001L9", "--json") == "[]\n"
 
 
-def test_files_of_no_medium(refused, shelf):
+def test_files_of_no_medium(refused: Refused, shelf: Shelf) -> None:
     assert "no medium 'B1' in this library" in refused(1, "files", shelf.path, "B1")

@@ -5,8 +5,11 @@ import os
 import random
 import sqlite3
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
+from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs.model import State, utc_now
 
@@ -15,7 +18,7 @@ COMMANDS = ("take", "list", "show", "diff", "export", "prune")
 
 
 @pytest.fixture
-def taken(done, shelf):
+def taken(done: Done, shelf: Shelf) -> Shelf:
     """A library with a snapshot between two streams, and a third stream open in both states."""
     shelf.write("A00001L9", ONE, host="alpha")
     opened = shelf.open("A00002L9", ONE[:5000], host="gamma")
@@ -26,18 +29,18 @@ def taken(done, shelf):
     return shelf
 
 
-def as_json(done, command, *words):
+def as_json(done: Done, command: str, *words: object) -> Any:
     return json.loads(done("snapshot", command, *words, "--json"))
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_every_command_has_help_with_an_example(done, command):
+def test_every_command_has_help_with_an_example(done: Done, command: str) -> None:
     text = done("snapshot", *command.split(), "--help")
     assert "Example:\n    vtlfs snapshot " in text
     assert all(f"\n  {name} " in text for name in COMMANDS) or command
 
 
-def test_take_says_what_was_taken(done, shelf):
+def test_take_says_what_was_taken(done: Done, shelf: Shelf) -> None:
     shelf.write("A00001L9", ONE)
     assert done("snapshot", "take", shelf.path) == (
         "snapshot 1: 2 media, 1 session of which 0 open, 48.8 KiB in 1 tape file\n"
@@ -49,7 +52,7 @@ def test_take_says_what_was_taken(done, shelf):
     assert as_json(done, "list", shelf.path)[1] == second
 
 
-def test_take_looks_how_full_the_disks_are(done, shelf):
+def test_take_looks_how_full_the_disks_are(done: Done, shelf: Shelf) -> None:
     done("snapshot", "take", shelf.path)
     status = os.statvfs(shelf.disks[0])
     for disk in as_json(done, "show", shelf.path, 1)["disks"]:
@@ -58,7 +61,7 @@ def test_take_looks_how_full_the_disks_are(done, shelf):
         assert disk["seen_at"] is not None
 
 
-def test_take_with_a_disk_that_is_gone(done, shelf):
+def test_take_with_a_disk_that_is_gone(done: Done, shelf: Shelf) -> None:
     shelf.disks[1].rename(shelf.root / "gone")
     done("snapshot", "take", shelf.path)
     first, second = as_json(done, "show", shelf.path, 1)["disks"]
@@ -67,11 +70,11 @@ def test_take_with_a_disk_that_is_gone(done, shelf):
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 201])
-def test_a_name_that_will_not_do_is_refused(refused, shelf, name):
+def test_a_name_that_will_not_do_is_refused(refused: Refused, shelf: Shelf, name: str) -> None:
     assert "is no name for a snapshot" in refused(2, "snapshot", "take", shelf.path, "--name", name)
 
 
-def test_list_as_table(done, shelf):
+def test_list_as_table(done: Done, shelf: Shelf) -> None:
     assert "no snapshots; vtlfs snapshot take" in done("snapshot", "list", shelf.path)
     assert as_json(done, "list", shelf.path) == []
     shelf.write("A00001L9", ONE)
@@ -83,7 +86,7 @@ def test_list_as_table(done, shelf):
     assert lines[2].split()[2:] == ["hand", "2", "1", "0", "1", "48.8", "KiB", "second"]
 
 
-def test_show_is_what_was_then(done, taken):
+def test_show_is_what_was_then(done: Done, taken: Shelf) -> None:
     then = as_json(done, "show", taken.path, 1, "--sessions")
     assert then["snapshot"]["name"] == "between"
     assert [(medium["barcode"], medium["bytes"]) for medium in then["media"]] == [
@@ -103,7 +106,7 @@ def test_show_is_what_was_then(done, taken):
     assert "beta" not in text
 
 
-def test_difference_between_a_snapshot_and_now(done, taken):
+def test_difference_between_a_snapshot_and_now(done: Done, taken: Shelf) -> None:
     found = as_json(done, "diff", taken.path, 1, "now")
     assert [(one["host"], one["bytes"]) for one in found["sessions"]["came"]] == [("beta", len(TWO))]
     (change,) = found["sessions"]["changed"]
@@ -120,7 +123,7 @@ def test_difference_between_a_snapshot_and_now(done, taken):
     assert "open → released" in text
 
 
-def test_difference_between_two_snapshots_in_either_order(done, taken):
+def test_difference_between_two_snapshots_in_either_order(done: Done, taken: Shelf) -> None:
     assert done("snapshot", "diff", taken.path, 1, 1) == "no difference\n"
     done("snapshot", "take", taken.path)
     taken.write("A00001L9", b"later")
@@ -129,7 +132,7 @@ def test_difference_between_two_snapshots_in_either_order(done, taken):
     assert as_json(done, "diff", taken.path, 2, 1) == found
 
 
-def test_export_is_a_plain_database(done, refused, taken, tmp_path):
+def test_export_is_a_plain_database(done: Done, refused: Refused, taken: Shelf, tmp_path: Path) -> None:
     file = tmp_path / "then.db"
     assert done("snapshot", "export", taken.path, 1, file) == f"snapshot 1 written to {file}\n"
     with closing(sqlite3.connect(file)) as database:
@@ -141,7 +144,7 @@ def test_export_is_a_plain_database(done, refused, taken, tmp_path):
     assert "is no name of a file" in refused(2, "snapshot", "export", taken.path, 1, f"{tmp_path}/")
 
 
-def test_prune_removes_what_no_rule_keeps(done, refused, shelf):
+def test_prune_removes_what_no_rule_keeps(done: Done, refused: Refused, shelf: Shelf) -> None:
     configuration = shelf.library.path / "library.toml"
     text = configuration.read_text()
     assert "has no snapshots.keep" in refused(1, "snapshot", "prune", shelf.path)
@@ -170,15 +173,17 @@ def test_prune_removes_what_no_rule_keeps(done, refused, shelf):
         (2, [], "missing command"),
     ],
 )
-def test_what_can_not_be_is_one_line(refused, taken, status, words, wanted):
+def test_what_can_not_be_is_one_line(
+    refused: Refused, taken: Shelf, status: int, words: list[object], wanted: str
+) -> None:
     assert wanted in refused(status, "snapshot", *(str(word).format(taken.path) for word in words))
 
 
-def test_extract_what_was_then(run, refused, taken):
-    def extracted(*words):
+def test_extract_what_was_then(run: Run, refused: Refused, taken: Shelf) -> None:
+    def extracted(*words: object) -> bytes:
         result = run("extract", taken.path, *words, text=False)
         assert (result.returncode, result.stderr) == (0, b"")
-        return result.stdout
+        return bytes(result.stdout)
 
     assert extracted("A00001L9", "--snapshot", 1) == ONE
     assert extracted("A00001L9", 0, "--snapshot", 1) == ONE

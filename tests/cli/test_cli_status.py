@@ -4,15 +4,18 @@ import json
 import os
 import pwd
 import signal
+from pathlib import Path
+from typing import Any
 
 from mounting import OnDisks, require_fuse
+from unmounted import Done, Shelf
 
 
-def status(done, shelf):
+def status(done: Done, shelf: Shelf) -> Any:
     return json.loads(done("status", shelf.path, "--json"))
 
 
-def test_status_as_json(done, shelf):
+def test_status_as_json(done: Done, shelf: Shelf) -> None:
     shelf.write("A00001L9", bytes(10_000))
     shelf.open("A00001L9", drive=3)
     found = status(done, shelf)
@@ -25,7 +28,7 @@ def test_status_as_json(done, shelf):
     assert 0 < disk["free"] <= disk["total"]
 
 
-def test_status_for_people(done, shelf):
+def test_status_for_people(done: Done, shelf: Shelf) -> None:
     mount = shelf.mount("alpha", "/mnt/here", "host=alpha,io=direct")
     lease = shelf.library.leases.take(mount)
     try:
@@ -39,7 +42,7 @@ def test_status_for_people(done, shelf):
     assert (words[:4], words[5:]) == (["alpha", "/mnt/here", "4711", user], ["alive", "host=alpha,io=direct"])
 
 
-def test_dead_mount_is_told_from_a_live_one(done, shelf):
+def test_dead_mount_is_told_from_a_live_one(done: Done, shelf: Shelf) -> None:
     shelf.mount("alpha", "/mnt/dead")
     lease = shelf.library.leases.take(shelf.mount("beta", "/mnt/alive"))
     try:
@@ -54,7 +57,7 @@ def test_dead_mount_is_told_from_a_live_one(done, shelf):
     assert note == f"the mount at /mnt/dead is dead; vtlfs recover {shelf.path} closes its books"
 
 
-def test_two_live_mounts_of_one_host_name_are_noted(done, shelf):
+def test_two_live_mounts_of_one_host_name_are_noted(done: Done, shelf: Shelf) -> None:
     mounts = [shelf.mount(host, f"/mnt/{place}") for place, host in enumerate([None, "machine", "beta"])]
     leases = [shelf.library.leases.take(mount) for mount in mounts]
     try:
@@ -68,7 +71,7 @@ def test_two_live_mounts_of_one_host_name_are_noted(done, shelf):
     assert f"note: {note}\n" in text
 
 
-def test_missing_disk_is_told(done, shelf):
+def test_missing_disk_is_told(done: Done, shelf: Shelf) -> None:
     shelf.disks[0].rename(shelf.root / "elsewhere")
     found = status(done, shelf)
     disk = found["disks"][0]
@@ -77,12 +80,12 @@ def test_missing_disk_is_told(done, shelf):
     assert f"note: disk 0 ({shelf.disks[0]}): no such directory\n" in done("status", shelf.path)
 
 
-def test_disk_that_lost_its_label_is_told(done, shelf):
+def test_disk_that_lost_its_label_is_told(done: Done, shelf: Shelf) -> None:
     (shelf.disks[1] / "vtlfs-disk.json").unlink()
     assert "not labelled" in status(done, shelf)["disks"][1]["problem"]
 
 
-def test_disks_are_known_by_their_labels(done, shelf):
+def test_disks_are_known_by_their_labels(done: Done, shelf: Shelf) -> None:
     spare = shelf.root / "spare"
     shelf.disks[0].rename(spare)
     shelf.disks[1].rename(shelf.disks[0])
@@ -91,7 +94,7 @@ def test_disks_are_known_by_their_labels(done, shelf):
     assert [(disk["number"], disk["path"]) for disk in disks] == [(0, str(shelf.disks[1])), (1, str(shelf.disks[0]))]
 
 
-def test_disk_that_hangs_does_not_hang_status(done, shelf, tmp_path):
+def test_disk_that_hangs_does_not_hang_status(done: Done, shelf: Shelf, tmp_path: Path) -> None:
     """A file system whose process was stopped answers nobody."""
     require_fuse()
     (tmp_path / "other").mkdir()

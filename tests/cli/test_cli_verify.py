@@ -7,9 +7,12 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from filling import UNIT, fill, flip, make, member
+from unmounted import Done, Refused, Run
 
 from vtlfs.disks.local import marks
 from vtlfs.disks.records import BLOCK
@@ -21,13 +24,13 @@ DATA = [random.Random(seed).randbytes(LENGTH) for seed in range(2)]
 
 
 @pytest.fixture
-def library(tmp_path) -> Library:
+def library(tmp_path: Path) -> Library:
     made = make(tmp_path / "lib")
     fill(made, ("T1", DATA[0]), ("T2", DATA[1]))
     return made
 
 
-def test_all_right(run, library):
+def test_all_right(run: Run, library: Library) -> None:
     result = run("verify", library.path)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == "160 KiB in 2 tape files on 2 media verified: all is as it should be\n"
@@ -35,8 +38,8 @@ def test_all_right(run, library):
     assert result.stdout == "0 B in 0 tape files on 0 media verified: all is as it should be\n"
 
 
-def test_library_is_left_as_it_is_but_for_the_books(done, library, tmp_path):
-    def times():
+def test_library_is_left_as_it_is_but_for_the_books(done: Done, library: Library, tmp_path: Path) -> None:
+    def times() -> dict[Path, int]:
         found = {path: path.stat().st_mtime_ns for disk in library.config.disks for path in disk.rglob("*")}
         return {path: time for path, time in found.items() if path.name != marks.FILE_NAME}  # a commit raises those
 
@@ -45,15 +48,15 @@ def test_library_is_left_as_it_is_but_for_the_books(done, library, tmp_path):
     assert times() == before
 
 
-def flipped_record(library):
+def flipped_record(library: Library) -> None:
     flip(member(library, 1, 2), 3, byte=-BLOCK + 20)
 
 
-def flipped_data(library):
+def flipped_data(library: Library) -> None:
     flip(member(library, 1, 2), 3)
 
 
-def missing_disk(library):
+def missing_disk(library: Library) -> None:
     library.config.disks[0].rename(library.config.disks[0].with_name("away"))
 
 
@@ -66,7 +69,9 @@ def missing_disk(library):
         ([flipped_data, missing_disk], 3, "1 damaged, 1 unreadable"),
     ],
 )
-def test_exit_status_says_which_kind_of_harm(run, library, harms, status, said):
+def test_exit_status_says_which_kind_of_harm(
+    run: Run, library: Library, harms: list[Callable[[Library], None]], status: int, said: str
+) -> None:
     for harm in harms:
         harm(library)
     result = run("verify", library.path)
@@ -76,7 +81,7 @@ def test_exit_status_says_which_kind_of_harm(run, library, harms, status, said):
     assert result.stdout.count("\n") == len(harms)
 
 
-def test_one_at_a_time(run, library):
+def test_one_at_a_time(run: Run, library: Library) -> None:
     with lease.alone(library.path, "busy"):
         refused = run("verify", library.path)
     assert (refused.returncode, refused.stdout) == (1, "")
@@ -84,7 +89,7 @@ def test_one_at_a_time(run, library):
     assert run("verify", library.path).returncode == 0
 
 
-def test_json(run, library):
+def test_json(run: Run, library: Library) -> None:
     flipped_data(library)
     result = run("verify", library.path, "T1", "T2", "--json")
     assert result.returncode == 3
@@ -121,13 +126,13 @@ def test_json(run, library):
     }
 
 
-def test_json_of_what_is_right(done, library):
+def test_json_of_what_is_right(done: Done, library: Library) -> None:
     document = json.loads(done("verify", library.path, "--json"))
     assert document["harms"] == []
     assert document["summary"]["media"] is None
 
 
-def test_no_library_and_wrong_words(refused, library, tmp_path):
+def test_no_library_and_wrong_words(refused: Refused, library: Library, tmp_path: Path) -> None:
     assert "no vtlfs library here" in refused(1, "verify", tmp_path / "nothing")
     assert "no medium 'T9' in this library" in refused(1, "verify", library.path, "T9")
     assert "is no speed; write it like 100MB/s" in refused(2, "verify", library.path, "--limit", "fast")
@@ -137,7 +142,7 @@ def test_no_library_and_wrong_words(refused, library, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_and_resumed(run, library, number, status):
+def test_interrupted_and_resumed(run: Run, library: Library, number: int, status: int) -> None:
     """The limit is so low that the interruption comes long before the end."""
     flip(member(library, 0, 1), 0)
     words = [sys.executable, "-m", "vtlfs", "verify", str(library.path), "--json", "--limit", "8KB/s"]
@@ -162,7 +167,7 @@ def test_interrupted_and_resumed(run, library, number, status):
     assert (document["harms"], document["summary"]["damaged"]) == ([], 1)
 
 
-def test_progress_is_shown_to_a_person(library):
+def test_progress_is_shown_to_a_person(library: Library) -> None:
     controller, terminal = pty.openpty()
     words = [sys.executable, "-m", "vtlfs", "verify", str(library.path)]
     process = subprocess.Popen(words, stderr=terminal, stdout=subprocess.DEVNULL)
@@ -183,8 +188,8 @@ def _read(controller: int) -> bytes:
         return b""
 
 
-def test_status_tells_when_all_media_were_last_verified(run, done, library):
-    def line():
+def test_status_tells_when_all_media_were_last_verified(run: Run, done: Done, library: Library) -> None:
+    def line() -> str:
         return next(line for line in done("status", library.path).splitlines() if line.startswith("verified"))
 
     assert line() == "verified  never"

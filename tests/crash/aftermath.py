@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import scenario
 import trio
@@ -31,7 +32,9 @@ STRAY = "left by a power cut"
 class Aftermath:
     """What a run has left, and what the library had promised it."""
 
-    def __init__(self, root: Path, promised: Sequence[tuple] | None = None, *, power_cut: bool = False) -> None:
+    def __init__(
+        self, root: Path, promised: Sequence[tuple[Any, ...]] | None = None, *, power_cut: bool = False
+    ) -> None:
         """`promised`: where it is not written down in the run's directory. `power_cut`: not only the process died."""
         self.root = root
         self.path = root / "library"
@@ -44,7 +47,7 @@ class Aftermath:
         # After a power cut, which may have taken from the disks how sessions had ended.
         self.is_rebuilt = power_cut and bool(self.of("rebuilding"))
 
-    def of(self, kind: str) -> list[tuple]:
+    def of(self, kind: str) -> list[tuple[Any, ...]]:
         """Return the promises of a kind, without that word."""
         return [tuple(rest) for word, *rest in self.promised if word == kind]
 

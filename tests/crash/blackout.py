@@ -186,7 +186,8 @@ def _torn(node: Node, chance: random.Random) -> tuple[int, bytes]:
     how = chance.choice(["none", "all", "first", "torn", "any"])
     if how in ("none", "all"):
         return _changed(node, node.pending if how == "all" else [], lambda number: True)
-    reached, torn = chance.randint(0, count), {}
+    reached = chance.randint(0, count)
+    torn: dict[int, int] = {}
 
     def is_there(number: int, sector: int) -> bool:
         if how == "first" or (how == "torn" and number != reached):

@@ -205,7 +205,8 @@ class Run:
     async def lack_room_for_a_header(self, engine: Engine) -> None:
         """Have the header of a member file not be written."""
         session = await Stream.opened(self, engine, "T2", 11)
-        write, failed = local._write_all, []
+        write = local._write_all
+        failed: list[bool] = []
 
         def lacking(descriptor: int, pieces: Any, offset: int) -> None:
             if offset == 0 and not failed:

@@ -23,7 +23,7 @@ BLOCKS = [4095, 10240, 65536, 300_001]
 class Writer:
     """A process that writes a stream, and what it noted."""
 
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     side: Path
     seed: int
     block: int
@@ -85,7 +85,7 @@ def books(library: OnDisks) -> str:
 
 
 @pytest.mark.parametrize("io", ["direct", "cached", "auto"])
-def test_recover_keeps_what_was_acknowledged(library: OnDisks, tmp_path: Path, io: str):
+def test_recover_keeps_what_was_acknowledged(library: OnDisks, tmp_path: Path, io: str) -> None:
     with library.mounted(f"io={io}") as mounted:
         mounted.medium("T1").write_bytes(b"before")
         writers = start_writers(mounted, tmp_path)
@@ -109,7 +109,7 @@ def test_recover_keeps_what_was_acknowledged(library: OnDisks, tmp_path: Path, i
     check_kept(library, writers)
 
 
-def test_next_mount_closes_the_books(library: OnDisks, tmp_path: Path):
+def test_next_mount_closes_the_books(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted() as mounted:
         writers = start_writers(mounted, tmp_path)
         mounted.kill()
@@ -125,7 +125,7 @@ def test_next_mount_closes_the_books(library: OnDisks, tmp_path: Path):
     assert library.vtlfs("recover", library.path).startswith("nothing to recover")
 
 
-def test_other_live_mount_closes_the_books(library: OnDisks, tmp_path: Path):
+def test_other_live_mount_closes_the_books(library: OnDisks, tmp_path: Path) -> None:
     expects = ["died; 4 of its sessions were ended"]
     with library.mounted("host=beta", at=tmp_path / "beta", expects=expects) as beta:
         with library.mounted("host=alpha") as alpha:
@@ -144,7 +144,7 @@ def test_other_live_mount_closes_the_books(library: OnDisks, tmp_path: Path):
         assert library.extract("T1") == beta.medium("T1").read_bytes()
 
 
-def test_recover_leaves_live_mounts_alone(library: OnDisks, tmp_path: Path):
+def test_recover_leaves_live_mounts_alone(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted("host=beta", at=tmp_path / "beta") as beta:
         survivor = os.open(beta.medium("T1"), os.O_WRONLY | os.O_TRUNC)
         number = os.fstat(survivor).st_ino
@@ -156,7 +156,7 @@ def test_recover_leaves_live_mounts_alone(library: OnDisks, tmp_path: Path):
         assert beta.medium("T1").read_bytes() == b"before, after"
 
 
-def test_mounting_again_on_the_dead_mount_point(library: OnDisks, tmp_path: Path):
+def test_mounting_again_on_the_dead_mount_point(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted() as mounted:
         writers = start_writers(mounted, tmp_path)
         mounted.kill()
@@ -167,14 +167,14 @@ def test_mounting_again_on_the_dead_mount_point(library: OnDisks, tmp_path: Path
             assert again.medium("T3").read_bytes() == b"alive"
 
 
-def test_dead_mount_can_be_unmounted(library: OnDisks):
+def test_dead_mount_can_be_unmounted(library: OnDisks) -> None:
     with library.mounted() as mounted:
         mounted.kill()
         library.vtlfs("umount", mounted.path)
         assert os.listdir(mounted.path) == []
 
 
-def test_stream_that_was_never_made_durable_leaves_no_tape_file(library: OnDisks):
+def test_stream_that_was_never_made_durable_leaves_no_tape_file(library: OnDisks) -> None:
     with library.mounted("io=direct") as mounted:
         descriptor = os.open(mounted.medium("T1"), os.O_WRONLY | os.O_TRUNC)
         number = os.fstat(descriptor).st_ino
@@ -189,7 +189,7 @@ def test_stream_that_was_never_made_durable_leaves_no_tape_file(library: OnDisks
     assert library.tape_files("T1") == []
 
 
-def test_running_stream_is_made_durable_now_and_then(library: OnDisks):
+def test_running_stream_is_made_durable_now_and_then(library: OnDisks) -> None:
     """Without any fsync: that is what `tracking.checkpoint` is for."""
     configuration = library.path / "library.toml"
     configuration.write_text(configuration.read_text().replace('checkpoint = "5s"', 'checkpoint = "0.1s"'))
@@ -208,7 +208,7 @@ def test_running_stream_is_made_durable_now_and_then(library: OnDisks):
     assert library.extract("T1", 0) == data[: 5 << 20]
 
 
-def test_reservation_of_a_dead_mount_comes_back(library: OnDisks):
+def test_reservation_of_a_dead_mount_comes_back(library: OnDisks) -> None:
     library.add("FULL", capacity=100_000)
     with library.mounted("io=direct") as mounted:
         descriptor = os.open(mounted.medium("FULL"), os.O_WRONLY)
@@ -227,7 +227,7 @@ def test_reservation_of_a_dead_mount_comes_back(library: OnDisks):
     assert library.extract("FULL") == b"a" * 60_000 + b"c" * 40_000
 
 
-def test_numbers_of_sessions_are_never_used_again(library: OnDisks):
+def test_numbers_of_sessions_are_never_used_again(library: OnDisks) -> None:
     numbers = []
     for _ in range(3):
         with library.mounted() as mounted:
@@ -247,7 +247,7 @@ def test_numbers_of_sessions_are_never_used_again(library: OnDisks):
 @pytest.mark.parametrize("stop", [lambda mounted: mounted.stop(signal.SIGTERM)], ids=["SIGTERM"])
 def test_orderly_end_under_load_keeps_what_was_acknowledged(
     library: OnDisks, tmp_path: Path, stop: Callable[[Mounted], int | None]
-):
+) -> None:
     with library.mounted() as mounted:
         writers = start_writers(mounted, tmp_path)
         assert stop(mounted) == 0
@@ -267,7 +267,9 @@ def test_orderly_end_under_load_keeps_what_was_acknowledged(
         "tracking.progress_recorded:5>transaction.committed",
     ],
 )
-def test_mount_that_dies_at_a_step(library: OnDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
+def test_mount_that_dies_at_a_step(
+    library: OnDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     """As the tests of the failpoints, which need no mount; but with the real program, and real programs that write."""
     monkeypatch.setenv(failpoints.ENVIRONMENT, where)
     with library.mounted("io=direct") as mounted:

@@ -80,14 +80,14 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_nothing_is_lost_when_the_process_dies(run: Callable[..., int], place: Path, where: str):
+def test_nothing_is_lost_when_the_process_dies(run: Callable[..., int], place: Path, where: str) -> None:
     status = run(root=str(place), failpoint=where)
     said = (place / "output").read_text()
     assert status == failpoints.STATUS, f"status {status}; a run does not get to {where}, or fails before:\n{said}"
     Aftermath(place).check(by_mount=bool(WHERE.index(where) % 2))
 
 
-def test_run_that_is_not_disturbed_gets_to_every_failpoint(run: Callable[..., int], place: Path):
+def test_run_that_is_not_disturbed_gets_to_every_failpoint(run: Callable[..., int], place: Path) -> None:
     assert run(root=str(place), counted=str(place / "counted")) == 0, (place / "output").read_text()
     reached = json.loads((place / "counted").read_text())
     assert set(reached) == set(failpoints.NAMES)
@@ -96,7 +96,7 @@ def test_run_that_is_not_disturbed_gets_to_every_failpoint(run: Callable[..., in
     after.check()
 
 
-def test_failpoint_that_does_not_exist_is_an_error():
+def test_failpoint_that_does_not_exist_is_an_error() -> None:
     environment = os.environ | {failpoints.ENVIRONMENT: "nonsense"}
     words = [sys.executable, "-m", "vtlfs", "status", "/nowhere"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
@@ -189,7 +189,7 @@ def needs_none(name: str) -> bool:
     return name in WITHOUT or name.split(":")[0] in WITHOUT
 
 
-def test_every_durable_step_has_a_failpoint():
+def test_every_durable_step_has_a_failpoint() -> None:
     """A new one: name it in vtlfs/failpoints.py, call `reached` behind it, and have scenario.py get there."""
     without = [
         f"{name}, line {node.lineno}"
@@ -200,16 +200,16 @@ def test_every_durable_step_has_a_failpoint():
     assert without == []
 
 
-def test_every_failpoint_is_registered_once_and_stands_in_the_code_once():
+def test_every_failpoint_is_registered_once_and_stands_in_the_code_once() -> None:
     found = [name for _, function in functions() for name in reached_in(function)]
     assert sorted(found) == sorted(failpoints.NAMES)
 
 
-def test_no_exception_is_left_for_what_is_gone():
+def test_no_exception_is_left_for_what_is_gone() -> None:
     durable = {name for name, function in functions() if any(is_durable(node) for node in own(function))}
     files = {name.split(":")[0] for name in durable}
     assert set(WITHOUT) <= durable | files
 
 
-def test_every_failpoint_is_described_in_one_line():
+def test_every_failpoint_is_described_in_one_line() -> None:
     assert all(description and "\n" not in description for description in failpoints.NAMES.values())

@@ -53,7 +53,7 @@ def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-def test_file_is_there_when_it_and_its_directory_were_synced(cut: Callable[..., Path]):
+def test_file_is_there_when_it_and_its_directory_were_synced(cut: Callable[..., Path]) -> None:
     def act(root: Path) -> None:
         for name in ("both", "directory only"):
             (root / name).write_bytes(b"content")
@@ -72,7 +72,7 @@ def test_file_is_there_when_it_and_its_directory_were_synced(cut: Callable[..., 
     assert {"both" in names(cut(act, seed)) for seed in SEEDS} == {True, False}
 
 
-def test_write_that_was_not_synced_is_torn_between_sectors(cut: Callable[..., Path]):
+def test_write_that_was_not_synced_is_torn_between_sectors(cut: Callable[..., Path]) -> None:
     old, new = b"o" * 10 * SECTOR, b"n" * 10 * SECTOR
 
     def act(root: Path) -> None:
@@ -90,7 +90,7 @@ def test_write_that_was_not_synced_is_torn_between_sectors(cut: Callable[..., Pa
         assert sectors <= {old[:SECTOR], new[:SECTOR]}
 
 
-def test_file_that_grew_has_any_of_its_lengths_and_zeros_for_what_is_not_there(cut: Callable[..., Path]):
+def test_file_that_grew_has_any_of_its_lengths_and_zeros_for_what_is_not_there(cut: Callable[..., Path]) -> None:
     piece = b"x" * SECTOR
 
     def act(root: Path) -> None:
@@ -105,7 +105,7 @@ def test_file_that_grew_has_any_of_its_lengths_and_zeros_for_what_is_not_there(c
     assert not any(content.replace(piece, b"").strip(b"\0") for content in found)
 
 
-def test_rename_happens_or_does_not(cut: Callable[..., Path]):
+def test_rename_happens_or_does_not(cut: Callable[..., Path]) -> None:
     def act(root: Path) -> None:
         for name in ("old", "new"):
             (root / name).write_text(name)
@@ -131,7 +131,7 @@ os._exit(0)
 """
 
 
-def test_database_keeps_what_it_was_to_keep(cut: Callable[..., Path]):
+def test_database_keeps_what_it_was_to_keep(cut: Callable[..., Path]) -> None:
     """SQLite itself, in WAL mode, which maps a file that its connections share."""
 
     def act(root: Path) -> None:

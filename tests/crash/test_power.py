@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aftermath import Aftermath
@@ -40,7 +41,7 @@ class Moments:
     place: Path
     log: list[Step]
     reached: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    promised: list[tuple[int, tuple]] = field(default_factory=list)
+    promised: list[tuple[int, tuple[Any, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for number, step in enumerate(self.log):
@@ -85,20 +86,20 @@ def moments() -> Iterator[Moments]:
 
 
 @pytest.mark.parametrize("name", failpoints.NAMES)
-def test_nothing_is_lost_when_all_that_was_not_synced_is(moments: Moments, name: str):
+def test_nothing_is_lost_when_all_that_was_not_synced_is(moments: Moments, name: str) -> None:
     steps = moments.reached[name]
     for step in steps if CUTS else sorted({steps[0], steps[-1]}):
         moments.after(moments.disk(step), step, None).check()
 
 
 @pytest.mark.parametrize("name", failpoints.NAMES)
-def test_nothing_is_lost_when_anything_that_was_not_synced_may_be(moments: Moments, name: str):
+def test_nothing_is_lost_when_anything_that_was_not_synced_may_be(moments: Moments, name: str) -> None:
     for step, seed in torn(name, moments.reached[name], 2):
         moments.after(moments.disk(step), step, seed).check(by_mount=bool(step % 2))
 
 
 @pytest.mark.parametrize("name", failpoints.NAMES)
-def test_lost_database_is_rebuilt_after_a_power_cut(moments: Moments, name: str):
+def test_lost_database_is_rebuilt_after_a_power_cut(moments: Moments, name: str) -> None:
     for step, seed in torn(name, moments.reached[name], 1):
         moments.after(moments.disk(step), step, seed).check_rebuilt()
 
@@ -110,7 +111,7 @@ def torn(name: str, steps: list[int], count: int) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("kind", ["files", "directories"])
-def test_program_that_does_not_sync_would_be_found_out(moments: Moments, kind: str):
+def test_program_that_does_not_sync_would_be_found_out(moments: Moments, kind: str) -> None:
     """Without the syncs of the run, of either kind, that very run is no library any more: the tests have teeth."""
     directories = {step.inode for step in moments.log if isinstance(step, Make) and stat.S_ISDIR(step.mode)} | {ROOT}
     disk, step = Disk(), moments.promised[-1][0]

@@ -63,7 +63,7 @@ def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def test_stream_that_goes_on_after_a_close_holds_up_each_other_mount_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """A copy of its descriptor was closed, as shells and dd do."""
     monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.1)
     looks = count_looks(monkeypatch)
@@ -91,7 +91,7 @@ async def test_stream_that_goes_on_after_a_close_holds_up_each_other_mount_once(
 
 async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
@@ -115,7 +115,7 @@ async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
 
 async def test_a_mount_does_not_wait_for_what_was_announced_long_before_it_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.05)
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
@@ -129,7 +129,7 @@ async def test_a_mount_does_not_wait_for_what_was_announced_long_before_it_began
             assert looks == ["T1"]
 
 
-async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a busy machine, where a commit of another mount's can take a second."""
     monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
     looks = count_looks(monkeypatch)
@@ -156,7 +156,9 @@ async def see(engine: engine_module.Engine, size: int) -> None:
     assert (await engine.wait_visible("T1")).bytes == size
 
 
-async def test_an_announcement_is_withdrawn_where_no_release_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_an_announcement_is_withdrawn_where_no_release_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
     library = make_library(tmp_path)
     with trio.fail_after(20):
@@ -174,7 +176,7 @@ async def test_an_announcement_is_withdrawn_where_no_release_follows(tmp_path: P
 @pytest.mark.parametrize("syncs", [False, True])
 async def test_an_announcement_is_withdrawn_with_the_next_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
-):
+) -> None:
     monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
     monkeypatch.setattr(announcements, "ROUND_SECONDS", 30.0)
     looks = count_looks(monkeypatch)
@@ -197,7 +199,7 @@ async def test_an_announcement_is_withdrawn_with_the_next_write(
 @pytest.mark.parametrize("years", [-30, 30])
 async def test_a_snapshot_waits_for_a_stream_that_was_closed_whatever_the_clock_has_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
-):
+) -> None:
     monkeypatch.setattr(store, "SETTLE_SECONDS", 30.0)
     library = make_library(tmp_path)
     async with rigged(library) as rig:
@@ -224,7 +226,7 @@ async def test_a_snapshot_waits_for_a_stream_that_was_closed_whatever_the_clock_
 
 def test_a_snapshot_does_not_wait_for_ever_nor_for_what_was_never_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(store, "sleep", pauses.append)
     monkeypatch.setattr(store, "SETTLE_SECONDS", 0.02)

@@ -42,24 +42,24 @@ def sqlite_error(code: int) -> sqlite3.OperationalError:
     return error
 
 
-def add(barcode: str):
+def add(barcode: str) -> Callable[[Tracking], object]:
     return lambda tracking: tracking.media.add([barcode], None, utc_now())
 
 
-async def test_change_is_committed_when_call_returns(recorder: GroupCommitter, library: Library):
+async def test_change_is_committed_when_call_returns(recorder: GroupCommitter, library: Library) -> None:
     assert await recorder.call(lambda tracking: tracking.library.lease_sessions(5)) == range(1, 6)
     await recorder.call(add("R1"))
     assert barcodes(library) == ["R1"]
 
 
-async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, library: Library):
+async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, library: Library) -> None:
     def half(tracking: Tracking) -> None:
         tracking.media.add(["R2"], None, utc_now())
         tracking.media.add(["T1"], None, utc_now())
 
     outcomes: dict[str, BaseException | None] = {}
 
-    async def call(name: str, change) -> None:
+    async def call(name: str, change: Callable[[Tracking], object]) -> None:
         try:
             await recorder.call(change)
             outcomes[name] = None
@@ -73,7 +73,7 @@ async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, libr
     assert [name for name, error in outcomes.items() if error] == ["half"]
 
 
-async def test_error_of_a_change_is_raised_where_it_was_called(recorder: GroupCommitter):
+async def test_error_of_a_change_is_raised_where_it_was_called(recorder: GroupCommitter) -> None:
     with pytest.raises(NoSuchMedium):
         await recorder.call(lambda tracking: tracking.media.get("NONE"))
     with pytest.raises(ZeroDivisionError):
@@ -83,7 +83,7 @@ async def test_error_of_a_change_is_raised_where_it_was_called(recorder: GroupCo
 
 async def test_what_waits_together_is_one_durable_commit(
     recorder: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     commits: list[bool] = []
     transaction = Tracking.transaction
 
@@ -94,11 +94,14 @@ async def test_what_waits_together_is_one_durable_commit(
         with transaction(tracking, durable=durable):
             yield
 
+    async def write(number: int) -> None:
+        await recorder.call(add(f"R{number}"), durable=number == 5)
+
     monkeypatch.setattr(Tracking, "transaction", watched)
     async with trio.open_nursery() as nursery, held(recorder, 9):
         recorder.post(add("R0"))
         for number in range(1, 9):
-            nursery.start_soon(lambda number=number: recorder.call(add(f"R{number}"), durable=number == 5))
+            nursery.start_soon(write, number)
     assert barcodes(library) == [f"R{number}" for number in range(9)]
     assert commits == [False, True]
 
@@ -121,7 +124,7 @@ async def told(recorder: GroupCommitter, changes: list[Callable[[Tracking], obje
 
 async def test_failed_commit_is_told_to_everybody_as_what_it_is(
     recorder: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def commit(name: str) -> None:
         if name == "transaction.commit":
             raise sqlite_error(sqlite3.SQLITE_FULL)
@@ -131,48 +134,54 @@ async def test_failed_commit_is_told_to_everybody_as_what_it_is(
 
     outcomes = await told(recorder, [begin, add("R1"), add("R2")])
     assert [type(error) for error in outcomes] == [TrackingError] * 3
-    assert [error.errno for error in outcomes] == [errno.ENOSPC] * 3
+    assert [error.errno for error in outcomes if isinstance(error, TrackingError)] == [errno.ENOSPC] * 3
     monkeypatch.undo()
     assert barcodes(library) == []
     await recorder.call(add("R4"))
     assert barcodes(library) == ["R4"]
 
 
-async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(recorder: GroupCommitter, library: Library):
+async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(
+    recorder: GroupCommitter, library: Library
+) -> None:
     def lost(tracking: Tracking) -> None:
         tracking.sql.execute("ROLLBACK")  # as SQLite itself does when it finds no room for its pages, among others
         raise TrackingError("database or disk is full", errno.ENOSPC)
 
     outcomes = await told(recorder, [add("R1"), lost, add("R2")])
-    assert [error.errno for error in outcomes] == [errno.ENOSPC] * 3
+    assert [error.errno for error in outcomes if isinstance(error, TrackingError)] == [errno.ENOSPC] * 3
     assert barcodes(library) == []
     await recorder.call(add("R3"))
     assert barcodes(library) == ["R3"]
 
 
-async def test_changes_are_made_in_the_order_of_the_calls(recorder: GroupCommitter):
+async def test_changes_are_made_in_the_order_of_the_calls(recorder: GroupCommitter) -> None:
     seen: list[int] = []
+
+    def note(number: int) -> Callable[[Tracking], None]:
+        return lambda _: seen.append(number)
+
     for number in range(600):
-        recorder.post(lambda _, number=number: seen.append(number))
+        recorder.post(note(number))
     await recorder.call(lambda _: seen.append(600))
     assert seen == list(range(601))
 
 
-async def test_failed_post_is_logged(recorder: GroupCommitter, caplog: pytest.LogCaptureFixture):
+async def test_failed_post_is_logged(recorder: GroupCommitter, caplog: pytest.LogCaptureFixture) -> None:
     recorder.post(lambda tracking: tracking.media.get("NONE"))
     await recorder.call(lambda _: None)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "NONE" in caplog.text
 
 
-async def test_cancelled_call_waits_for_its_commit(recorder: GroupCommitter, library: Library):
+async def test_cancelled_call_waits_for_its_commit(recorder: GroupCommitter, library: Library) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await recorder.call(add("R1"))
     assert barcodes(library) == ["R1"]
 
 
-async def test_close_commits_what_was_posted(library: Library):
+async def test_close_commits_what_was_posted(library: Library) -> None:
     recorder = GroupCommitter(library.tracking)
     for number in range(1, 6):
         recorder.post(add(f"R{number}"))
@@ -180,7 +189,7 @@ async def test_close_commits_what_was_posted(library: Library):
     assert barcodes(library) == [f"R{number}" for number in range(1, 6)]
 
 
-async def test_two_recorders_take_turns(recorder: GroupCommitter, library: Library):
+async def test_two_recorders_take_turns(recorder: GroupCommitter, library: Library) -> None:
     other = GroupCommitter(library.tracking)
     leased: list[range] = []
 

@@ -1,7 +1,6 @@
 """The engine of a mount: sessions and their numbers, order of release, other mounts, and the end."""
 
 import errno
-import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -49,7 +48,7 @@ def sessions(library: Library) -> list[Session]:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
-async def test_unknown_medium_is_refused_and_leaves_no_session(rig: Rig, library: Library):
+async def test_unknown_medium_is_refused_and_leaves_no_session(rig: Rig, library: Library) -> None:
     with pytest.raises(NoSuchMedium):
         await rig.engine.open_writer("NONE", 0, OPENER)
     with pytest.raises(NoSuchSession):
@@ -57,7 +56,7 @@ async def test_unknown_medium_is_refused_and_leaves_no_session(rig: Rig, library
     assert sessions(library) == []
 
 
-async def test_session_is_tracked_when_open_returns(rig: Rig, library: Library):
+async def test_session_is_tracked_when_open_returns(rig: Rig, library: Library) -> None:
     session = await rig.engine.open_writer("T1", 3, OPENER)
     (known,) = sessions(library)
     assert (known.id, known.drive, known.medium, known.access, known.state) == (
@@ -73,7 +72,7 @@ async def test_session_is_tracked_when_open_returns(rig: Rig, library: Library):
     assert await rig.engine.open_sessions() == []
 
 
-async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig):
+async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig) -> None:
     numbers: list[int] = []
 
     async def use() -> None:
@@ -93,7 +92,7 @@ async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig):
     ]
 
 
-async def test_readers_do_not_wait_for_the_database(rig: Rig):
+async def test_readers_do_not_wait_for_the_database(rig: Rig) -> None:
     async with held(rig.engine._recorder, 801):  # their sessions, and a lease of identifiers
         with trio.fail_after(30):
             sessions = [await rig.engine.open_reader("T1", 0, 0, OPENER) for _ in range(800)]
@@ -101,7 +100,7 @@ async def test_readers_do_not_wait_for_the_database(rig: Rig):
     assert rig.engine.tracking.sessions.open_ids() == [session.number for session in sessions]
 
 
-async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library):
+async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library) -> None:
     opened = []
     for _ in range(9):
         drive = rig.engine.least_busy_drive()
@@ -118,7 +117,7 @@ async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library):
     assert rig.engine.least_busy_drive() == 0
 
 
-async def test_streams_begin_on_each_disk_in_turn(rig: Rig):
+async def test_streams_begin_on_each_disk_in_turn(rig: Rig) -> None:
     first = [rig.units(await rig.write("T1", b"small"))[0].disk for _ in range(6)]
     assert first in ([0, 1] * 3, [1, 0] * 3)
 
@@ -126,7 +125,7 @@ async def test_streams_begin_on_each_disk_in_turn(rig: Rig):
 # --- order and visibility -------------------------------------------------------------------------------------------
 
 
-async def test_tape_files_are_in_the_order_of_release(rig: Rig):
+async def test_tape_files_are_in_the_order_of_release(rig: Rig) -> None:
     opened = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(6)]
     for number, session in enumerate(opened):
         await session.write(0, b"%d" % number * (number + 1))
@@ -141,7 +140,7 @@ async def test_tape_files_are_in_the_order_of_release(rig: Rig):
     assert await rig.read("T1") == b"".join(b"%d" % n * (n + 1) for n in order)
 
 
-async def test_settle_waits_for_a_release_that_has_begun(rig: Rig):
+async def test_settle_waits_for_a_release_that_has_begun(rig: Rig) -> None:
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, b"data")
     await session.flush()
@@ -153,7 +152,7 @@ async def test_settle_waits_for_a_release_that_has_begun(rig: Rig):
         nursery.start_soon(rig.engine.wait_visible, "T2")
 
 
-async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig):
+async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig) -> None:
     """Else somebody who looks at a medium to which many write might wait for ever."""
     first, later = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
     for session in (first, later):
@@ -173,7 +172,7 @@ async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig):
     assert order == ["settled with 1"]
 
 
-async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig):
+async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig) -> None:
     """Its writer was killed before close(): nothing was promised."""
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, stream(1, 4 * UNIT))
@@ -186,7 +185,7 @@ async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig)
     assert await rig.read("T1") == stream(1, 4 * UNIT)
 
 
-async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig):
+async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig) -> None:
     """Its close() may have failed without waiting for anything."""
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, b"data")
@@ -204,7 +203,7 @@ async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig):
 
 async def test_settle_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(engine_module, "PATIENCE_SECONDS", 0.01)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     with rig.disks[0].held():
@@ -222,7 +221,7 @@ async def test_settle_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(
 # --- several engines ------------------------------------------------------------------------------------------------
 
 
-async def test_two_engines_write_one_medium(library: Library):
+async def test_two_engines_write_one_medium(library: Library) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(library, disks, host="alpha") as alpha, rigged(library, disks, host="beta") as beta:
         written: dict[int, bytes] = {}
@@ -242,7 +241,7 @@ async def test_two_engines_write_one_medium(library: Library):
     assert [known.state for known in sessions(library)] == ["released"] * 20
 
 
-async def test_identifiers_are_given_back_in_part_only_if_nobody_took_more(library: Library):
+async def test_identifiers_are_given_back_in_part_only_if_nobody_took_more(library: Library) -> None:
     async with rigged(library) as rig:
         first = await rig.write("T1", b"x")
     async with rigged(library) as rig:
@@ -260,7 +259,7 @@ async def test_identifiers_are_given_back_in_part_only_if_nobody_took_more(libra
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
-async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library):
+async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library) -> None:
     data = stream(1, 3 * UNIT + 7)
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -280,7 +279,7 @@ async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library):
     assert list((library.path / "mounts").iterdir()) == []
 
 
-async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, caplog: pytest.LogCaptureFixture):
+async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, caplog: pytest.LogCaptureFixture) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
         dead = tracking.mounts.add(a_mount("dead"))
         number = tracking.library.lease_sessions(1)[0]
@@ -291,7 +290,9 @@ async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, ca
     assert "died; 1 of its sessions" in caplog.text
 
 
-async def test_recover_keeps_what_is_recorded_and_trims_the_rest(library: Library, monkeypatch: pytest.MonkeyPatch):
+async def test_recover_keeps_what_is_recorded_and_trims_the_rest(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On real disks: an engine goes away as if killed, with more on the disks than was recorded."""
     data = stream(1, 9 * UNIT)
     async with running(library, a_mount()) as engine:
@@ -301,8 +302,8 @@ async def test_recover_keeps_what_is_recorded_and_trims_the_rest(library: Librar
         await session.write(4 * UNIT + 100, data[4 * UNIT + 100 :])
         await until(lambda: not session._pipeline._outstanding, "the writes")
         monkeypatch.setattr(engine, "_end", trio.lowlevel.checkpoint)  # dead: nobody ends anything
-        lock = engine._lock
-    os.close(lock)
+        lease = engine._lease
+    lease.let_go()
     longest = max(member_path(disk, session.number).stat().st_size for disk in library.config.disks)
     assert longest > slot_offset(4, UNIT)
     (ended,) = recover.recover(library)
@@ -319,14 +320,14 @@ async def test_recover_keeps_what_is_recorded_and_trims_the_rest(library: Librar
         assert bytes(await engine.medium_reader("T1", ended.bytes).read(0, 1 << 20)) == data[: ended.bytes]
 
 
-async def test_fault_of_a_disk_that_has_been_mended_meanwhile_is_taken_back(library: Library):
+async def test_fault_of_a_disk_that_has_been_mended_meanwhile_is_taken_back(library: Library) -> None:
     async with rigged(library) as rig:
         await rig.engine.change(lambda tracking: tracking.disks.record_fault(1, "Input/output error", utc_now()))
     async with rigged(library) as rig:
         await until(lambda: rig.engine.tracking.disks.all()[1].fault is None, "a look at the disk")
 
 
-async def test_engine_does_not_start_on_a_disk_that_fails(library: Library):
+async def test_engine_does_not_start_on_a_disk_that_fails(library: Library) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
 
     def measure() -> None:

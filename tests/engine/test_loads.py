@@ -17,7 +17,7 @@ async def readers(rig: Rig, count: int) -> list[ReadSession]:
     return [await rig.engine.open_reader("T1", len(DATA), 0, OPENER) for _ in range(count)]
 
 
-async def test_many_readers_have_no_more_loaded_than_their_share(tmp_path: Path):
+async def test_many_readers_have_no_more_loaded_than_their_share(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         opened, cache = await readers(rig, 100), rig.engine._cache
         for offset in (0, 10 * UNIT, 11 * UNIT):
@@ -34,7 +34,7 @@ async def test_many_readers_have_no_more_loaded_than_their_share(tmp_path: Path)
         assert sum(len(reader._reader._current[1].loads) for reader in opened if reader._reader._current) <= 16
 
 
-async def test_what_was_read_lately_stays(tmp_path: Path):
+async def test_what_was_read_lately_stays(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         [reader, *others] = await readers(rig, 40)
         await reader.read(10 * UNIT, 100)
@@ -46,13 +46,13 @@ async def test_what_was_read_lately_stays(tmp_path: Path):
         assert kinds.count(("read", 20)) == len(others)
 
 
-async def test_idle_readers_do_not_count_for_reading_ahead(tmp_path: Path):
+async def test_idle_readers_do_not_count_for_reading_ahead(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         await readers(rig, 1000)
         assert rig.engine._read_ahead() == 4
 
 
-async def test_idle_and_closed_readers_keep_nothing(tmp_path: Path):
+async def test_idle_and_closed_readers_keep_nothing(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         idle, closed = await readers(rig, 2)
         cache, memory = rig.engine._cache, rig.engine._context.memory

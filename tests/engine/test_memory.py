@@ -52,7 +52,7 @@ def is_away(session: WriteSession) -> bool:
 
 @pytest.mark.parametrize("disks", [2, 3])
 @pytest.mark.parametrize("durable_close", [True, False])
-async def test_idle_streams_give_back_and_go_on(tmp_path: Path, disks: int, durable_close: bool):
+async def test_idle_streams_give_back_and_go_on(tmp_path: Path, disks: int, durable_close: bool) -> None:
     library = make_library(tmp_path, disks=disks, unit=UNIT)
     async with rigged(library, durable_close=durable_close) as rig:
         budget(rig).limit = MIB
@@ -76,7 +76,7 @@ async def test_idle_streams_give_back_and_go_on(tmp_path: Path, disks: int, dura
         assert budget(rig).used == 0
 
 
-async def test_streams_that_hold_little_are_left_alone(tmp_path: Path):
+async def test_streams_that_hold_little_are_left_alone(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
         budget(rig).limit = MIB
         small = [await opened(rig, b"x") for _ in range(20)]
@@ -87,7 +87,7 @@ async def test_streams_that_hold_little_are_left_alone(tmp_path: Path):
             await rig.engine.release_writer(session)
 
 
-async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path):
+async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
         data = stream(1, UNIT + 10)
         session = await opened(rig, data)
@@ -100,7 +100,7 @@ async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path):
         await end(rig, session, data + data)
 
 
-async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Path):
+async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
@@ -114,7 +114,7 @@ async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Pa
         await end(rig, session, b"a" * 50_000 + b"b" * 10)
 
 
-async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path):
+async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
@@ -128,7 +128,7 @@ async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path
         assert disk.count("write") == 1
 
 
-async def test_two_writes_have_a_unit_read_back(tmp_path: Path):
+async def test_two_writes_have_a_unit_read_back(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
@@ -145,7 +145,7 @@ async def test_two_writes_have_a_unit_read_back(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["write", "sync"])
-async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path: Path, kind: str):
+async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path: Path, kind: str) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
@@ -158,7 +158,7 @@ async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path
         await end(rig, session, b"a" * 50_000 + b"b" * 10)
 
 
-async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path):
+async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
         session = await opened(rig, b"a" * 50_000)
@@ -173,7 +173,7 @@ async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path):
         assert budget(rig).used == 0
 
 
-async def test_a_unit_that_can_not_be_read_back_takes_no_more(tmp_path: Path):
+async def test_a_unit_that_can_not_be_read_back_takes_no_more(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
         session = await opened(rig, b"a" * 50_000)
         await session.flush()
@@ -188,7 +188,7 @@ async def test_a_unit_that_can_not_be_read_back_takes_no_more(tmp_path: Path):
         assert rig.known(session).bytes == 50_000
 
 
-async def test_what_has_a_gap_stays_in_memory(tmp_path: Path):
+async def test_what_has_a_gap_stays_in_memory(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(4096, b"b" * 4096)  # as the kernel sends pages
@@ -200,7 +200,7 @@ async def test_what_has_a_gap_stays_in_memory(tmp_path: Path):
         await end(rig, session, b"a" * 4096 + b"b" * 4096)
 
 
-async def test_writers_wait_for_memory_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_writers_wait_for_memory_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.2)
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(make_library(tmp_path, unit=UNIT), disks) as rig:
@@ -243,7 +243,7 @@ async def put_away(sessions: list[WriteSession]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed: int):
+async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     disks = [ScriptedDisk(number) for number in range(2 + seed % 2)]
     async with rigged(make_library(tmp_path, disks=len(disks), unit=UNIT), disks) as rig:
@@ -267,7 +267,7 @@ async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed:
 
 async def test_without_files_to_open_only_streams_that_have_some_are_put_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     async with rigged(make_library(tmp_path, unit=UNIT)) as rig:
         monkeypatch.setattr(memory, "SPARE_FILES", 1 << 40)
         with_files = [await opened(rig, stream(seed, 40_000)) for seed in range(8)]

@@ -39,7 +39,7 @@ async def expect_whole(rig: Rig, session: WriteSession, data: bytes) -> None:
 @pytest.mark.parametrize("kind", ["write", "sync", "allocate"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("at", [1, 2, 5])
-async def test_stream_goes_on_without_a_disk_that_fails(tmp_path: Path, kind: str, error: int, at: int):
+async def test_stream_goes_on_without_a_disk_that_fails(tmp_path: Path, kind: str, error: int, at: int) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
     if kind == "allocate":
         disks[1].free = UNIT
@@ -58,7 +58,7 @@ async def test_stream_goes_on_without_a_disk_that_fails(tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", ["write", "sync"])
-async def test_with_a_single_disk_left_the_writer_is_told(tmp_path: Path, kind: str):
+async def test_with_a_single_disk_left_the_writer_is_told(tmp_path: Path, kind: str) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3), disks) as rig:
         disks[0].fail(kind, errno.EROFS, 1)
@@ -74,7 +74,7 @@ async def test_with_a_single_disk_left_the_writer_is_told(tmp_path: Path, kind: 
         assert rig.durable(session) == data[: known.bytes]
 
 
-async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sync fails and it can't even be read any more: the units are still in memory."""
     disks = [ScriptedDisk(number) for number in range(4)]
     data = stream(1, UNITS * UNIT + 5)
@@ -93,7 +93,7 @@ async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypa
         assert not any(rig.engine._context.dirty.by_disk.values())
 
 
-async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3), disks) as rig:
         kept = rig.engine._context.dirty
@@ -110,7 +110,9 @@ async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: py
         await expect_whole(rig, session, data)
 
 
-async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
     monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
     monkeypatch.setattr(pipeline, "IMPATIENCE_SECONDS", 0.01)
@@ -130,7 +132,9 @@ async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Pa
 
 
 @pytest.mark.parametrize("held", ["write", "finish"])
-async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str):
+async def test_mount_goes_down_without_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
     monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
     monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
     monkeypatch.setattr(pipeline, "PATIENCE_SECONDS", 0.01)
@@ -151,7 +155,9 @@ async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, monkeyp
     assert [(one.state, one.error, one.bytes) for one in ended] == [("failed", "ESHUTDOWN", 16 * UNIT + 9)] * 3
 
 
-async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A write that needs room takes the unit away from a disk that hangs; a flush waits for what was sent there."""
     monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
     monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 3600)
@@ -171,7 +177,7 @@ async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: 
         await expect_whole(rig, session, b"a" * 10 + b"b" * 10)
 
 
-async def test_disk_is_used_again_when_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_disk_is_used_again_when_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "TRIAL_SECONDS", 0.0)
     monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
     disks = [ScriptedDisk(number) for number in range(3)]
@@ -197,8 +203,12 @@ async def test_disk_is_used_again_when_it_works_again(tmp_path: Path, monkeypatc
     disks=st.sampled_from([4, 5]),
 )
 def test_whatever_two_disks_do_the_stream_is_whole(
-    tmp_path_factory: pytest.TempPathFactory, faults: list, step: int, flush_every: int, disks: int
-):
+    tmp_path_factory: pytest.TempPathFactory,
+    faults: list[tuple[str, int, int]],
+    step: int,
+    flush_every: int,
+    disks: int,
+) -> None:
     """Two of four or five disks fail in any way: two healthy ones are left, and that is enough."""
 
     async def run() -> None:
@@ -210,8 +220,8 @@ def test_whatever_two_disks_do_the_stream_is_whole(
                 scripted[disk].fail(kind, errno.EIO, at)
             session = await rig.engine.open_writer("T1", 0, OPENER)
             await write_all(rig, session, data, step=step, flush_every=flush_every)
-            for disk in scripted:
-                disk.faults.clear()  # those that did not come to pass
+            for healed in scripted:
+                healed.faults.clear()  # those that did not come to pass
             await expect_whole(rig, session, data)
 
     trio.run(run)

@@ -35,7 +35,7 @@ def stream(seed: int, size: int) -> bytes:
 
 @settings(deadline=None, max_examples=15)
 @given(sizes=st.lists(st.integers(1, 5 * UNIT), min_size=1, max_size=5), seed=st.integers(0, 2**32))
-def test_any_part_of_a_medium_is_what_was_written_there(used_once: Library, sizes: list[int], seed: int):
+def test_any_part_of_a_medium_is_what_was_written_there(used_once: Library, sizes: list[int], seed: int) -> None:
     streams = [stream(seed + number, size) for number, size in enumerate(sizes)]
 
     async def run() -> None:
@@ -53,7 +53,7 @@ def test_any_part_of_a_medium_is_what_was_written_there(used_once: Library, size
     trio.run(run)
 
 
-async def test_reading_ends_where_the_medium_ended_at_open(rig: Rig):
+async def test_reading_ends_where_the_medium_ended_at_open(rig: Rig) -> None:
     for number, size in enumerate(SIZES):
         await rig.write("T1", stream(number, size))
     whole = b"".join(stream(number, size) for number, size in enumerate(SIZES))
@@ -65,7 +65,7 @@ async def test_reading_ends_where_the_medium_ended_at_open(rig: Rig):
     assert bytes(await reader.read(0, 0)) == b""
 
 
-async def test_sequential_reading_keeps_all_disks_at_work(rig: Rig):
+async def test_sequential_reading_keeps_all_disks_at_work(rig: Rig) -> None:
     data = stream(1, 16 * UNIT)
     await rig.write("T1", data)
     reader = rig.engine.medium_reader("T1", len(data))
@@ -84,7 +84,7 @@ async def test_sequential_reading_keeps_all_disks_at_work(rig: Rig):
     assert sum(disk.count("read") for disk in rig.disks) == 16
 
 
-async def test_reading_ahead_is_limited(rig: Rig):
+async def test_reading_ahead_is_limited(rig: Rig) -> None:
     data = stream(1, 100 * UNIT)
     await rig.write("T1", data)
     reader = rig.engine.medium_reader("T1", len(data))
@@ -95,7 +95,7 @@ async def test_reading_ahead_is_limited(rig: Rig):
     assert sum(disk.count("read") for disk in rig.disks) <= 12
 
 
-async def test_hung_disk_holds_up_only_what_lies_on_it(rig: Rig):
+async def test_hung_disk_holds_up_only_what_lies_on_it(rig: Rig) -> None:
     sessions = [await rig.write("T1", stream(number, 50)) for number in range(2)]
     on = {rig.units(session)[0].disk: number for number, session in enumerate(sessions)}
     assert set(on) == {0, 1}
@@ -106,7 +106,7 @@ async def test_hung_disk_holds_up_only_what_lies_on_it(rig: Rig):
             assert await rig.read("T1", 50 * on[1], 50) == stream(on[1], 50)
 
 
-async def test_damaged_unit_is_never_handed_out(rig: Rig):
+async def test_damaged_unit_is_never_handed_out(rig: Rig) -> None:
     data = stream(1, 6 * UNIT)
     session = await rig.write("T1", data)
     bad = rig.units(session)[3]
@@ -119,7 +119,7 @@ async def test_damaged_unit_is_never_handed_out(rig: Rig):
         assert (told.value.session, told.value.unit, told.value.disk) == (session.number, 3, bad.disk)
 
 
-async def test_failed_read_tells_the_errno_and_later_ones_may_succeed(rig: Rig):
+async def test_failed_read_tells_the_errno_and_later_ones_may_succeed(rig: Rig) -> None:
     data = stream(1, 2 * UNIT)
     await rig.write("T1", data)
     reader = rig.engine.medium_reader("T1", len(data))
@@ -133,7 +133,7 @@ async def test_failed_read_tells_the_errno_and_later_ones_may_succeed(rig: Rig):
     assert bytes(await reader.read(0, 2 * UNIT)) == data
 
 
-async def test_damage_is_located_on_the_medium_and_news_once_for_each_reader(rig: Rig):
+async def test_damage_is_located_on_the_medium_and_news_once_for_each_reader(rig: Rig) -> None:
     await rig.write("T1", stream(0, 50))
     session = await rig.write("T1", stream(1, 2 * UNIT))
     bad = rig.units(session)[1]
@@ -147,7 +147,7 @@ async def test_damage_is_located_on_the_medium_and_news_once_for_each_reader(rig
             assert told.value.is_news is is_news
 
 
-async def test_failed_disk_is_located_on_the_medium_too(rig: Rig):
+async def test_failed_disk_is_located_on_the_medium_too(rig: Rig) -> None:
     session = await rig.write("T1", stream(1, UNIT))
     rig.disks[rig.units(session)[0].disk].fail("read", errno.EIO)
     with pytest.raises(DiskError) as told:
@@ -157,7 +157,7 @@ async def test_failed_disk_is_located_on_the_medium_too(rig: Rig):
     assert str(told.value).endswith(f"Input/output error ({what})")
 
 
-async def test_unit_that_the_database_lost_is_damage(rig: Rig):
+async def test_unit_that_the_database_lost_is_damage(rig: Rig) -> None:
     data = stream(1, 3 * UNIT)
     session = await rig.write("T1", data)
     with closing(rig.engine.library.tracking()) as tracking, tracking.transaction():
@@ -169,7 +169,7 @@ async def test_unit_that_the_database_lost_is_damage(rig: Rig):
     assert bytes(await reader.read(2 * UNIT, UNIT)) == data[2 * UNIT :]
 
 
-async def test_read_session_is_tracked_with_what_it_read(rig: Rig):
+async def test_read_session_is_tracked_with_what_it_read(rig: Rig) -> None:
     await rig.write("T1", stream(1, 5000))
     session = await rig.engine.open_reader("T1", 5000, 2, OPENER)
     assert bytes(await session.read(1000, 3000)) == stream(1, 5000)[1000:4000]
@@ -183,7 +183,7 @@ async def test_read_session_is_tracked_with_what_it_read(rig: Rig):
     assert await rig.engine.open_sessions() == []
 
 
-async def test_read_session_that_met_damage_has_failed(rig: Rig):
+async def test_read_session_that_met_damage_has_failed(rig: Rig) -> None:
     written = await rig.write("T1", stream(1, 100))
     unit = rig.units(written)[0]
     rig.disks[unit.disk].damage(unit)

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+import outcome
 import pytest
 import trio
 import trio.testing
@@ -63,7 +64,7 @@ async def in_one_commit(engine: Engine, changes: int, monkeypatch: pytest.Monkey
 
 async def test_a_release_that_the_database_refuses_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.01)
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -80,7 +81,7 @@ async def test_a_release_that_the_database_refuses_is_tried_again(
 
 async def test_a_commit_that_fails_harms_none_of_the_streams_that_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Their checkpoints are tried again, their flushes are told why, and their releases are made good."""
     monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.01)
     async with rigged(make_library(tmp_path)) as rig:
@@ -110,7 +111,9 @@ async def test_a_commit_that_fails_harms_none_of_the_streams_that_wait_for_it(
         await until(lambda: all(rig.known(session).state == State.RELEASED for session in sessions), "the releases")
 
 
-async def test_a_checkpoint_that_the_database_refuses_harms_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_checkpoint_that_the_database_refuses_harms_no_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * UNIT)
@@ -126,7 +129,9 @@ async def test_a_checkpoint_that_the_database_refuses_harms_no_stream(tmp_path: 
         assert rig.known(session).state == State.RELEASED
 
 
-async def test_a_flush_that_the_database_refuses_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_flush_that_the_database_refuses_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
@@ -139,7 +144,7 @@ async def test_a_flush_that_the_database_refuses_can_be_repeated(tmp_path: Path,
         await rig.engine.release_writer(session)
 
 
-async def test_a_session_that_somebody_else_ended_acknowledges_nothing_more(tmp_path: Path):
+async def test_a_session_that_somebody_else_ended_acknowledges_nothing_more(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
@@ -160,7 +165,7 @@ async def test_a_session_that_somebody_else_ended_acknowledges_nothing_more(tmp_
         assert rig.engine.figures().sessions == {}, "it is not released again and again"
 
 
-async def test_a_session_that_somebody_else_ended_reserves_nothing_more(tmp_path: Path):
+async def test_a_session_that_somebody_else_ended_reserves_nothing_more(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("FULL", 0, OPENER)
@@ -175,7 +180,7 @@ async def test_a_session_that_somebody_else_ended_reserves_nothing_more(tmp_path
         assert (medium.bytes, medium.reserved) == (10, 0)
 
 
-async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
+async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
@@ -191,7 +196,7 @@ async def test_a_unit_of_which_a_write_failed_is_never_recorded(tmp_path: Path):
         assert rig.known(session).bytes == 0
 
 
-async def test_a_flush_that_waits_for_a_queue_sends_no_unit_twice(tmp_path: Path):
+async def test_a_flush_that_waits_for_a_queue_sends_no_unit_twice(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         queues = [pooled.queue for pooled in rig.engine.pool.disks]
@@ -216,13 +221,15 @@ async def test_a_flush_that_waits_for_a_queue_sends_no_unit_twice(tmp_path: Path
 
 async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """What a power cut takes of it, recovery does again in the same place. With a rival that could be another one."""
-    original, found = GroupCommitter._commit, []
+    original = GroupCommitter._commit
+    found: list[tuple[int, bool]] = []
 
     def commit(recorder: GroupCommitter, batch: list[Any]) -> Any:
         results = original(recorder, batch)
-        ended = [result.value for result in results if isinstance(getattr(result, "value", None), TapeFile)]
+        values = [result.value for result in results if isinstance(result, outcome.Value)]
+        ended = [value for value in values if isinstance(value, TapeFile)]
         found.extend((file.number, any(durable for _, durable, _ in batch)) for file in ended)
         return results
 
@@ -249,7 +256,7 @@ async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
         assert found[3:] == [(0, True)]
 
 
-async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_path: Path):
+async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         closed = await rig.engine.open_writer("T1", 0, OPENER)
@@ -268,7 +275,7 @@ async def test_what_close_has_promised_is_released_when_the_mount_goes_down(tmp_
     tracking.close()
 
 
-async def test_what_came_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_path: Path):
+async def test_what_came_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -282,7 +289,7 @@ async def test_what_came_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_
     assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 200)
 
 
-async def test_what_had_to_wait_for_room_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_path: Path):
+async def test_what_had_to_wait_for_room_during_a_close_is_cut_off_when_the_mount_goes_down(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("FULL", 0, OPENER)
@@ -294,7 +301,7 @@ async def test_what_had_to_wait_for_room_during_a_close_is_cut_off_when_the_moun
     assert (known.state, known.error, known.bytes) == ("failed", "ESHUTDOWN", 100)
 
 
-async def test_what_was_taken_in_is_kept_when_a_write_is_cancelled(tmp_path: Path):
+async def test_what_was_taken_in_is_kept_when_a_write_is_cancelled(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         for pooled in rig.engine.pool.disks:
@@ -312,7 +319,7 @@ async def test_what_was_taken_in_is_kept_when_a_write_is_cancelled(tmp_path: Pat
     assert known.bytes >= taken_in > 2 * UNIT
 
 
-async def test_what_had_waited_for_room_and_came_during_a_close_is_cut_off_too(tmp_path: Path):
+async def test_what_had_waited_for_room_and_came_during_a_close_is_cut_off_too(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("FULL", 0, OPENER)
@@ -332,7 +339,7 @@ async def test_what_had_waited_for_room_and_came_during_a_close_is_cut_off_too(t
 
 
 @pytest.mark.parametrize("syncs", [0, 1, 2])
-async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: Path, syncs: int):
+async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: Path, syncs: int) -> None:
     library = make_library(tmp_path)
     async with rigged(library) as rig, rigged(library, host="beta") as other:
         session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -349,7 +356,7 @@ async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: 
 @pytest.mark.parametrize("syncs", [False, True])
 async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
-):
+) -> None:
     """What it announces is over by then, and is announced again."""
     library, commit = make_library(tmp_path), GroupCommitter._commit
 
@@ -383,7 +390,7 @@ async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount
 @pytest.mark.parametrize(("seconds", "announced"), [(1e9, 0), (-1.0, 1)])
 async def test_only_the_first_fsync_announces_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, announced: int
-):
+) -> None:
     """It is for the program that syncs and closes: that close() need not be announced once more, unless it is late."""
     monkeypatch.setattr(recording, "ANNOUNCED_SECONDS", seconds)
     noted: list[int] = []
@@ -412,7 +419,7 @@ async def test_only_the_first_fsync_announces_a_close(
 @pytest.mark.parametrize("why", ["a gap", "the database"])
 async def test_without_sync_at_close_nothing_that_is_recorded_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
-):
+) -> None:
     """A checkpoint may have made durable, and not recorded, less of a unit than is recorded when it was closed."""
     async with rigged(make_library(tmp_path), durable_close=False) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -435,7 +442,7 @@ async def test_without_sync_at_close_nothing_that_is_recorded_is_taken_back(
 
 
 @pytest.mark.parametrize("also", ["nothing", "checkpoint"])
-async def test_without_sync_at_close_what_fsync_has_promised_is_not_put_at_risk(tmp_path: Path, also: str):
+async def test_without_sync_at_close_what_fsync_has_promised_is_not_put_at_risk(tmp_path: Path, also: str) -> None:
     """A unit that grew after an fsync() is recorded in its longer form when that is durable, not before."""
     async with rigged(make_library(tmp_path), durable_close=False) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)

@@ -16,6 +16,7 @@ from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 from vtlfs.disks import pool
 from vtlfs.engine.library import Library
 from vtlfs.engine.memory import MemoryBudget
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError
 
 PAGE = 4096
@@ -56,7 +57,7 @@ STEPS = st.lists(
 class PageCache:
     """Plays the kernel: a stream grows in its page cache, and dirty pages come in any order, alone or gathered."""
 
-    def __init__(self, rig: Rig, session: object, data: bytes) -> None:
+    def __init__(self, rig: Rig, session: WriteSession, data: bytes) -> None:
         self.rig, self.session, self.data = rig, session, data
         self.length = 0
         self.dirty: set[int] = set()
@@ -101,7 +102,9 @@ class PageCache:
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS, last=st.integers(0, 2**32))
-def test_pages_in_any_order_and_repeated_make_the_stream(many_pages: Library, steps: list, last: int):
+def test_pages_in_any_order_and_repeated_make_the_stream(
+    many_pages: Library, steps: list[tuple[str, int]], last: int
+) -> None:
     data = stream(last, 300_000)
 
     async def run() -> None:
@@ -116,6 +119,7 @@ def test_pages_in_any_order_and_repeated_make_the_stream(many_pages: Library, st
             if cache.length == 0:
                 assert known.tape_file is None
                 return
+            assert known.tape_file is not None
             tape_file = rig.files("T1")[known.tape_file]
             assert await rig.read("T1", tape_file.start, tape_file.bytes) == data[: cache.length]
             assert rig.durable(session) == data[: cache.length]
@@ -128,7 +132,7 @@ def test_pages_in_any_order_and_repeated_make_the_stream(many_pages: Library, st
 
 
 @pytest.mark.parametrize("block", [1, 100, UNIT - 1, UNIT, UNIT + 1, 5 * UNIT + 7])
-async def test_stream_in_order_is_striped_and_comes_back(rig: Rig, block: int):
+async def test_stream_in_order_is_striped_and_comes_back(rig: Rig, block: int) -> None:
     data = stream(block, 20 * UNIT + 3 if block > 1 else 5000)
     session = await rig.write("T1", data, block=block)
     assert await rig.read("T1") == data
@@ -137,10 +141,11 @@ async def test_stream_in_order_is_striped_and_comes_back(rig: Rig, block: int):
     assert [unit.slot for unit in units] == [n // 2 for n in range(len(units))]
     known = rig.known(session)
     assert (known.requests, known.bytes, known.disks) == (-(-len(data) // block), len(data), (0, 1))
-    assert all(disk.finished[session.number].bytes == len(data) for disk in rig.disks)
+    endings = [disk.finished[session.number] for disk in rig.disks]
+    assert all(ending is not None and ending.bytes == len(data) for ending in endings)
 
 
-async def test_large_pieces_that_begin_anywhere(tmp_path: Path):
+async def test_large_pieces_that_begin_anywhere(tmp_path: Path) -> None:
     """From 64 KiB on, pieces are kept as they came; smaller ones and overlapping ones are copied."""
     data = stream(1, 6 << 20)
     async with rigged(make_library(tmp_path, unit=1 << 20)) as rig:
@@ -164,7 +169,7 @@ async def test_large_pieces_that_begin_anywhere(tmp_path: Path):
         assert rig.durable(session) == data
 
 
-async def test_own_stream_is_read_wherever_it_is(rig: Rig):
+async def test_own_stream_is_read_wherever_it_is(rig: Rig) -> None:
     data = stream(1, 10 * UNIT + 100)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     for start in range(0, len(data), 1500):
@@ -179,7 +184,7 @@ async def test_own_stream_is_read_wherever_it_is(rig: Rig):
     await rig.engine.release_writer(session)
 
 
-async def test_repeated_bytes_that_differ_are_refused(rig: Rig):
+async def test_repeated_bytes_that_differ_are_refused(rig: Rig) -> None:
     data = stream(1, 4 * UNIT)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, data)
@@ -195,7 +200,7 @@ async def test_repeated_bytes_that_differ_are_refused(rig: Rig):
 # --- durability -----------------------------------------------------------------------------------------------------
 
 
-async def test_flush_makes_durable_first_and_records_then(rig: Rig):
+async def test_flush_makes_durable_first_and_records_then(rig: Rig) -> None:
     data = stream(1, 3 * UNIT + 10)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, data)
@@ -211,7 +216,7 @@ async def test_flush_makes_durable_first_and_records_then(rig: Rig):
     await rig.engine.release_writer(session)
 
 
-async def test_flushes_in_between_record_a_growing_last_unit(rig: Rig):
+async def test_flushes_in_between_record_a_growing_last_unit(rig: Rig) -> None:
     data = stream(1, 3 * UNIT)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     for end in (1, 2, 100, UNIT - 1, UNIT, UNIT + 1, 2 * UNIT + 5, 3 * UNIT):
@@ -224,7 +229,7 @@ async def test_flushes_in_between_record_a_growing_last_unit(rig: Rig):
     assert await rig.read("T1") == data
 
 
-async def test_checkpoint_records_the_full_units(rig: Rig):
+async def test_checkpoint_records_the_full_units(rig: Rig) -> None:
     data = stream(1, 5 * UNIT + 10)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, data)
@@ -238,7 +243,7 @@ async def test_checkpoint_records_the_full_units(rig: Rig):
     assert await rig.read("T1") == data
 
 
-async def test_checkpoint_records_nothing_behind_a_gap(rig: Rig):
+async def test_checkpoint_records_nothing_behind_a_gap(rig: Rig) -> None:
     data = stream(1, 5 * UNIT)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, data[:UNIT])
@@ -253,7 +258,7 @@ async def test_checkpoint_records_nothing_behind_a_gap(rig: Rig):
     assert await rig.read("T1") == data
 
 
-async def test_engine_checkpoints_running_streams(tmp_path: Path):
+async def test_engine_checkpoints_running_streams(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     library = Library(library.path, replace(library.config, checkpoint=0.01))
     async with rigged(library) as rig:
@@ -264,7 +269,9 @@ async def test_engine_checkpoints_running_streams(tmp_path: Path):
         await rig.engine.release_writer(session)
 
 
-async def test_without_sync_close_does_not_wait_for_it_and_fsync_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_without_sync_close_does_not_wait_for_it_and_fsync_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     fsync = os.fsync
 
@@ -297,7 +304,7 @@ async def test_without_sync_close_does_not_wait_for_it_and_fsync_does(tmp_path: 
 @pytest.mark.parametrize("at", [1, 2, 4])
 async def test_failed_write_is_told_at_flush_and_the_prefix_is_kept(
     rig: Rig, error: int, at: int, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     data = stream(1, 12 * UNIT + 1)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     rig.disks[1].fail("write", error, at)
@@ -332,7 +339,7 @@ async def test_failed_write_is_told_at_flush_and_the_prefix_is_kept(
     ]
 
 
-async def test_failed_stream_harms_no_other(rig: Rig):
+async def test_failed_stream_harms_no_other(rig: Rig) -> None:
     bad = await rig.engine.open_writer("T1", 0, OPENER)
     good = await rig.engine.open_writer("T1", 0, OPENER)
     rig.disks[0].fail("write", errno.EIO)
@@ -348,7 +355,7 @@ async def test_failed_stream_harms_no_other(rig: Rig):
 
 
 @pytest.mark.parametrize("disk", [0, 1])
-async def test_what_a_failed_sync_was_to_make_durable_is_never_recorded(rig: Rig, disk: int):
+async def test_what_a_failed_sync_was_to_make_durable_is_never_recorded(rig: Rig, disk: int) -> None:
     """The next sync succeeds, as on Linux, but the bytes are gone."""
     data = stream(1, 8 * UNIT)
     session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -368,7 +375,7 @@ async def test_what_a_failed_sync_was_to_make_durable_is_never_recorded(rig: Rig
     assert await rig.read("T1") == data[: known.bytes]
 
 
-async def test_failed_checkpoint_is_told_at_the_next_write(rig: Rig):
+async def test_failed_checkpoint_is_told_at_the_next_write(rig: Rig) -> None:
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, stream(1, 4 * UNIT))
     await until(lambda: rig.disks[0].count("write") + rig.disks[1].count("write") == 4, "the writes")
@@ -381,7 +388,7 @@ async def test_failed_checkpoint_is_told_at_the_next_write(rig: Rig):
     assert rig.durable(session) == stream(1, 4 * UNIT)[: rig.known(session).bytes]
 
 
-async def test_failure_at_finish_is_only_logged(rig: Rig, caplog: pytest.LogCaptureFixture):
+async def test_failure_at_finish_is_only_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.disks[0].fail("finish", errno.EIO)
     session = await rig.write("T1", stream(1, 4 * UNIT))
     assert rig.known(session).state == "released"
@@ -392,7 +399,7 @@ async def test_failure_at_finish_is_only_logged(rig: Rig, caplog: pytest.LogCapt
 # --- disks that hang ------------------------------------------------------------------------------------------------
 
 
-async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig):
+async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig) -> None:
     hung, good = rig.disks
     sessions = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(4)]
     finished: list[int] = []
@@ -419,7 +426,7 @@ async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig):
     assert len(await rig.read("T1")) == 400
 
 
-async def test_new_streams_begin_on_disks_that_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+async def test_new_streams_begin_on_disks_that_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     hung, _ = rig.disks
     stuck = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
     # Not before these two have begun on a disk each: one that is just being probed would be passed over.
@@ -437,7 +444,7 @@ async def test_new_streams_begin_on_disks_that_answer(rig: Rig, monkeypatch: pyt
         await rig.engine.release_writer(session)
 
 
-async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig):
+async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig) -> None:
     """What close() has promised is durable; a look-up must not wait for a disk that hangs after that."""
     session = await rig.engine.open_writer("T1", 0, OPENER)
     data = stream(1, 4 * UNIT)
@@ -453,7 +460,7 @@ async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig):
             assert await rig.engine.open_sessions() == []
 
 
-async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryBudget, "queued", 6 * UNIT)
     data = stream(1, 60 * UNIT)
     async with rigged(make_library(tmp_path)) as rig:
@@ -486,7 +493,7 @@ async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
 # --- room -----------------------------------------------------------------------------------------------------------
 
 
-async def test_write_that_a_disk_has_no_room_for_is_refused_as_a_whole(rig: Rig):
+async def test_write_that_a_disk_has_no_room_for_is_refused_as_a_whole(rig: Rig) -> None:
     data = stream(1, 20 * UNIT)
     for disk in rig.disks:
         disk.free = 0  # so that each unit is allocated before it is taken
@@ -510,7 +517,7 @@ async def test_write_that_a_disk_has_no_room_for_is_refused_as_a_whole(rig: Rig)
     assert len(allocated) >= len(written) == 6
 
 
-async def test_write_that_the_medium_has_no_room_for_is_refused_as_a_whole(rig: Rig):
+async def test_write_that_the_medium_has_no_room_for_is_refused_as_a_whole(rig: Rig) -> None:
     session = await rig.engine.open_writer("FULL", 0, OPENER)
     await session.write(0, b"a" * 90_000)
     with pytest.raises(MediumFull):
@@ -525,7 +532,7 @@ async def test_write_that_the_medium_has_no_room_for_is_refused_as_a_whole(rig: 
     assert (medium.reserved, medium.left) == (0, 0)
 
 
-async def test_sessions_never_get_more_of_a_medium_than_there_is(rig: Rig):
+async def test_sessions_never_get_more_of_a_medium_than_there_is(rig: Rig) -> None:
     sessions = [await rig.engine.open_writer("FULL", 0, OPENER) for _ in range(7)]
     taken = [0] * 7
 
@@ -546,7 +553,7 @@ async def test_sessions_never_get_more_of_a_medium_than_there_is(rig: Rig):
     assert sorted(tape_file.bytes for tape_file in rig.files("FULL")) == sorted(size for size in taken if size)
 
 
-async def test_refused_pages_fail_the_stream(rig: Rig, caplog: pytest.LogCaptureFixture):
+async def test_refused_pages_fail_the_stream(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """What `refuse` is for: the writer believes the bytes written."""
     session = await rig.engine.open_writer("FULL", 0, OPENER)
     await session.write(0, b"a" * 50_000)

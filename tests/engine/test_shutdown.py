@@ -53,7 +53,9 @@ def shut_down_at(device: Path) -> Iterator[Callable[[str], None]]:
     failpoints.observe(None)
 
 
-def test_a_sync_during_which_the_disk_was_shut_down_is_not_believed(device: Path, shut_down_at: Callable[[str], None]):
+def test_a_sync_during_which_the_disk_was_shut_down_is_not_believed(
+    device: Path, shut_down_at: Callable[[str], None]
+) -> None:
     opening = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", 4096, 2)
     member = LocalDisk(0, device, "11111111-2222-3333-4444-555555555555").member(1, 4096, opening)
     member.write(0, 0, [memoryview(b"first")], 0, 0)
@@ -66,7 +68,7 @@ def test_a_sync_during_which_the_disk_was_shut_down_is_not_believed(device: Path
 
 def test_a_commit_during_which_the_library_was_shut_down_is_not_believed(
     device: Path, shut_down_at: Callable[[str], None]
-):
+) -> None:
     """Nor is the disks' high-water mark raised to it."""
     library, marks = make_library(device), list[Watermark]()
     with closing(library.tracking()) as tracking:
@@ -82,7 +84,7 @@ def test_a_commit_during_which_the_library_was_shut_down_is_not_believed(
 
 def test_a_log_that_was_synced_while_the_library_was_shut_down_is_not_believed(
     device: Path, shut_down_at: Callable[[str], None]
-):
+) -> None:
     """As a mount with sync=none does it."""
     with closing(make_library(device).tracking()) as tracking:
         with tracking.transaction(durable=False):

@@ -40,7 +40,7 @@ def content(units: int) -> bytes:
     return b"".join(bytes([unit]) * UNIT for unit in range(units))
 
 
-async def test_new_stripe_units_pass_over_a_disk_that_is_behind(tmp_path: Path):
+async def test_new_stripe_units_pass_over_a_disk_that_is_behind(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         with rig.disks[1].held("write"), trio.fail_after(60):
@@ -54,7 +54,7 @@ async def test_new_stripe_units_pass_over_a_disk_that_is_behind(tmp_path: Path):
         await rig.engine.release_writer(stream)
 
 
-async def test_a_unit_that_would_have_to_wait_goes_to_another_disk(tmp_path: Path):
+async def test_a_unit_that_would_have_to_wait_goes_to_another_disk(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, bytes(UNIT // 2))
@@ -72,7 +72,7 @@ async def test_a_unit_that_would_have_to_wait_goes_to_another_disk(tmp_path: Pat
         await rig.engine.release_writer(stream)
 
 
-async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_path: Path):
+async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         with rig.disks[1].held("write"), trio.fail_after(60):
@@ -91,7 +91,7 @@ async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_
         await rig.engine.release_writer(stream)
 
 
-async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: Path):
+async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, bytes(10))
@@ -111,7 +111,7 @@ async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: 
         await rig.engine.release_writer(stream)
 
 
-async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Path):
+async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Path) -> None:
     """Its old place in that disk's queue is none of its business any more."""
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
@@ -140,7 +140,7 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
         await rig.engine.release_writer(stream)
 
 
-async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past_it(tmp_path: Path):
+async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past_it(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"x")
@@ -163,7 +163,7 @@ async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past
         await rig.engine.release_writer(stream)
 
 
-async def test_a_unit_that_lies_in_part_on_its_disk_waits_for_it(tmp_path: Path):
+async def test_a_unit_that_lies_in_part_on_its_disk_waits_for_it(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, bytes(10))
@@ -183,7 +183,7 @@ async def test_a_unit_that_lies_in_part_on_its_disk_waits_for_it(tmp_path: Path)
         await rig.engine.release_writer(stream)
 
 
-async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path):
+async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         with ExitStack() as stack:
@@ -200,7 +200,7 @@ async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path):
 
 async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(sessions, "WORTH_A_SYNC", 2 * UNIT)
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         kept: DirtyBudget = rig.engine._context.dirty
@@ -216,7 +216,7 @@ async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_d
         await rig.engine.release_writer(stream)
 
 
-async def test_a_checkpoint_ends_while_its_stream_goes_on(tmp_path: Path):
+async def test_a_checkpoint_ends_while_its_stream_goes_on(tmp_path: Path) -> None:
     """What comes while a disk is synced is left to the next one."""
     async with rigged(make_library(tmp_path, disks=2)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
@@ -241,7 +241,7 @@ async def write_to_two(rig: Rig, stream: WriteSession, units: range) -> None:
         await until(lambda disk=disk: not disk.writing.pending, "the disk is done")
 
 
-async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too(tmp_path: Path):
+async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too(tmp_path: Path) -> None:
     """It may have told of that as well, and the next sync of the disk would not."""
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
@@ -261,7 +261,7 @@ async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too
         await rig.engine.release_writer(stream)
 
 
-async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by(tmp_path: Path):
+async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"a" * 10)

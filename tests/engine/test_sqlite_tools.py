@@ -17,7 +17,7 @@ print(numpy.int64(7))
 
 
 @pytest.mark.parametrize(("before", "loaded"), [("", "False"), ("import numpy", "True")])
-def test_numpy_is_loaded_by_nobody_but_who_wants_it(before: str, loaded: str):
+def test_numpy_is_loaded_by_nobody_but_who_wants_it(before: str, loaded: str) -> None:
     pytest.importorskip("numpy")
     script = SCRIPT.format(before=before)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

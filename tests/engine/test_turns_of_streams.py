@@ -12,7 +12,7 @@ from vtlfs.engine.memory import MemoryBudget
 
 async def test_a_write_does_not_wait_for_all_that_another_stream_has_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(MemoryBudget, "queued", 4 * UNIT)
     served: list[str] = []
     async with rigged(make_library(tmp_path)) as rig:

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from filling import OPENER, UNIT, fill, flip, flip_at, make, member
 
 from vtlfs import model
 from vtlfs.disks.contents import Finding, Kind, Part
-from vtlfs.disks.discovery import Discovery
-from vtlfs.disks.local import examine
+from vtlfs.disks.discovery import Discovery, discover
 from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.library import Library
@@ -26,8 +26,9 @@ from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub import verify as verifying
 from vtlfs.engine.scrub.defects import Defect, Severity
 from vtlfs.engine.scrub.unfinished import Unfinished
-from vtlfs.engine.scrub.verification import LeftOut, Verification
+from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.verifications import LeftOut
 from vtlfs.errors import NoSuchMedium, UsageError
 from vtlfs.model import MIB, Access, Session, utc_now
 
@@ -68,7 +69,7 @@ def placed(library: Library, session: int, disk: int) -> list[int]:
     return [unit.unit for unit in sorted(units, key=lambda unit: unit.slot)]
 
 
-def test_all_is_as_it_should_be(library: Library):
+def test_all_is_as_it_should_be(library: Library) -> None:
     harms, found = verify(library)
     assert harms == []
     assert found.bytes == 3 * LENGTH
@@ -77,7 +78,7 @@ def test_all_is_as_it_should_be(library: Library):
         assert books.last_of_all(tracking) == found
 
 
-def test_flipped_bit_is_located(library: Library):
+def test_flipped_bit_is_located(library: Library) -> None:
     unit = placed(library, 3, 1)[2]
     position = flip(member(library, 1, 3), 2, byte=7) - 7
     harm = the_harm(library)
@@ -106,7 +107,7 @@ def test_flipped_bit_is_located(library: Library):
     )
 
 
-def test_only_the_media_that_are_named_are_verified(library: Library):
+def test_only_the_media_that_are_named_are_verified(library: Library) -> None:
     flip(member(library, 0, 1), 0)
     harms, found = verify(library, "T2", "T3")
     assert (harms, found.bytes, found.media) == ([], 2 * LENGTH, ["T2", "T3"])
@@ -116,7 +117,7 @@ def test_only_the_media_that_are_named_are_verified(library: Library):
         verify(library, "T9")
 
 
-def test_file_that_ends_too_early(library: Library):
+def test_file_that_ends_too_early(library: Library) -> None:
     units = placed(library, 2, 0)
     os.truncate(member(library, 0, 2), slot_offset(2, UNIT) + BLOCK + 5)
     harm = the_harm(library)
@@ -145,7 +146,9 @@ def replaced_by(make_it: Callable[[Path], None]) -> Callable[[Library], None]:
         (replaced_by(os.mkfifo), Kind.REPLACED, "a FIFO is in its place"),
     ],
 )
-def test_file_that_is_not_there_is_one_harm(library: Library, harm: Callable[[Library], None], kind: Kind, why: str):
+def test_file_that_is_not_there_is_one_harm(
+    library: Library, harm: Callable[[Library], None], kind: Kind, why: str
+) -> None:
     harm(library)
     found = the_harm(library)
     assert (found.kind, found.why, found.medium, found.session) == (kind, why, "T2", 2)
@@ -153,7 +156,7 @@ def test_file_that_is_not_there_is_one_harm(library: Library, harm: Callable[[Li
     assert found.severity is Severity.DAMAGED
 
 
-def test_files_exchanged_between_sessions(library: Library):
+def test_files_exchanged_between_sessions(library: Library) -> None:
     one, other = member(library, 0, 1), member(library, 0, 2)
     one.rename(one.with_name("kept"))
     other.rename(one)
@@ -168,7 +171,7 @@ def test_files_exchanged_between_sessions(library: Library):
     assert found.harms[Severity.DAMAGED] == len(placed(library, 1, 0)) + len(placed(library, 2, 0))
 
 
-def test_files_exchanged_between_disks(library: Library):
+def test_files_exchanged_between_disks(library: Library) -> None:
     one, other = member(library, 0, 1), member(library, 1, 1)
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
@@ -181,7 +184,7 @@ def test_files_exchanged_between_disks(library: Library):
     ]
 
 
-def test_file_of_another_library(library: Library, tmp_path: Path):
+def test_file_of_another_library(library: Library, tmp_path: Path) -> None:
     stranger = make(tmp_path / "stranger")
     fill(stranger, ("T1", DATA[3]))
     shutil.copy(member(stranger, 1, 1), member(library, 1, 1))
@@ -192,7 +195,7 @@ def test_file_of_another_library(library: Library, tmp_path: Path):
     assert harm.units == len(placed(library, 1, 1))
 
 
-def test_stripe_units_exchanged_within_a_file(library: Library):
+def test_stripe_units_exchanged_within_a_file(library: Library) -> None:
     units = placed(library, 1, 0)
     step, begin = BLOCK + UNIT, slot_offset(1, UNIT)
     content = bytearray(member(library, 0, 1).read_bytes())
@@ -206,14 +209,14 @@ def test_stripe_units_exchanged_within_a_file(library: Library):
     ]
 
 
-def test_older_version_of_a_stripe_unit(tmp_path: Path):
+def test_older_version_of_a_stripe_unit(tmp_path: Path) -> None:
     """As a disk would have it that was set back to an older image of itself."""
     library = make(tmp_path / "lib")
     older = fill(library, ("T1", DATA[0][:50]))[0]
     disk = next(number for number in (0, 1) if placed(library, older, number))
     content = member(library, disk, older).read_bytes()
     with closing(library.tracking()) as tracking, tracking.transaction():
-        digest = examine.blake3(DATA[0][:70]).digest()
+        digest = blake3(DATA[0][:70]).digest()
         tracking.sql.execute("UPDATE stripe_unit SET bytes = 70, blake3 = ?", digest)
         tracking.sql.execute("UPDATE tape_file SET bytes = 70")
         tracking.sql.execute("UPDATE medium SET bytes = 70 WHERE bytes > 0")
@@ -226,7 +229,7 @@ def test_older_version_of_a_stripe_unit(tmp_path: Path):
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_harmed_record_and_header_are_told_where_the_data_is_right(
     library: Library, monkeypatch: pytest.MonkeyPatch, is_direct: bool
-):
+) -> None:
     if not is_direct:
         monkeypatch.setattr(os, "O_DIRECT", 0)
     flip(member(library, 1, 2), 1, byte=-BLOCK + 20)
@@ -263,16 +266,17 @@ def alive(library: Library) -> Iterator[Callable[[], None]]:
     lease.let_go()
 
 
-def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Library, unfinished: object):
+def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Library, unfinished: object) -> None:
     """After a power cut it may be so. Nobody waits for what can't come."""
     assert the_harm(library).why == "its header does not say how the session ended"
 
 
 def test_header_that_is_finished_meanwhile_is_right(
     library: Library, unfinished: Callable[[], object], alive: object, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Right after the release, it may just not have been written yet."""
-    really, looks = Examiner.examine, []
+    really = Examiner.examine
+    looks: list[Finding] = []
 
     def look(self: Examiner, part: Part) -> list[Finding]:
         found = really(self, part)
@@ -288,12 +292,12 @@ def test_header_that_is_finished_meanwhile_is_right(
 
 def test_header_that_stays_unfinished_is_told_after_a_while(
     library: Library, unfinished: object, alive: object, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(verifying, "SETTLED_SECONDS", 0.1)
     assert the_harm(library).why == "its header does not say how the session ended"
 
 
-def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object):
+def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object) -> None:
     """The mount has died, and nobody has cleaned up after it: its lock tells so."""
     library.leases.take(1).let_go()
     harms, found = verify(library)
@@ -302,7 +306,7 @@ def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfini
 
 def test_header_is_looked_at_again_after_an_interruption(
     library: Library, unfinished: object, alive: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Otherwise nothing would be known of it: all its stripe units had been verified."""
     monkeypatch.setattr(verifying, "SAVE_SECONDS", 0.01)
 
@@ -326,7 +330,7 @@ def test_header_is_looked_at_again_after_an_interruption(
     assert found.bytes == 3 * LENGTH
 
 
-def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkeypatch: pytest.MonkeyPatch):
+def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unfinished_headers, "MOST", 2)
     monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
     monkeypatch.setattr(verifying, "IN_FLIGHT", 1)
@@ -349,14 +353,14 @@ def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkey
     assert max(kept) <= 2 + 2 * 2, "each disk's task looks whenever it has seen too many"
 
 
-def test_header_that_says_something_else_than_the_database(library: Library):
+def test_header_that_says_something_else_than_the_database(library: Library) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.sql.execute("UPDATE session SET host = 'beta' WHERE id = 1")
     harms, _ = verify(library)
     assert [harm.why for harm in harms] == ["its header says host 'alpha' where the tracking database has 'beta'"] * 2
 
 
-def test_bytes_that_the_database_has_lost(library: Library):
+def test_bytes_that_the_database_has_lost(library: Library) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.sql.execute("DELETE FROM stripe_unit WHERE session = 2 AND unit = 4")
     harm = the_harm(library)
@@ -365,7 +369,9 @@ def test_bytes_that_the_database_has_lost(library: Library):
 
 
 @pytest.mark.parametrize("how", ["directory", "label", "stranger"])
-def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(library: Library, tmp_path: Path, how: str):
+def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(
+    library: Library, tmp_path: Path, how: str
+) -> None:
     disk = library.config.disks[1]
     disk.rename(disk.with_name("away"))
     if how != "directory":
@@ -379,12 +385,11 @@ def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(library:
     assert found.ended_at is not None
 
 
-def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkeypatch: pytest.MonkeyPatch):
+def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = library.config.disks[1]
-    really = verifying.discover
 
     def and_then_gone(paths: Sequence[Path], uuid: str) -> Discovery:
-        found = really(paths, uuid)
+        found = discover(paths, uuid)
         disk.rename(disk.with_name("away"))
         disk.mkdir()
         return found
@@ -398,7 +403,7 @@ def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkey
 @pytest.mark.parametrize("part", ["data", "record", "header"])
 def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
     library: Library, monkeypatch: pytest.MonkeyPatch, part: str
-):
+) -> None:
     """The disk answers EIO where one block is concerned, as a bad sector does."""
     bad = {"data": slot_offset(2, UNIT) + BLOCK, "record": slot_offset(2, UNIT), "header": 0}[part]
     really, path = os.preadv, str(member(library, 0, 1))
@@ -424,7 +429,7 @@ def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
     assert found.bytes == 3 * LENGTH
 
 
-def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is verified once, however often it is interrupted, and no harm is forgotten or told twice."""
     monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
     monkeypatch.setattr(verifying, "CHUNK", UNIT)
@@ -455,15 +460,19 @@ def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPat
         books.resume(tracking)
 
 
-def test_what_is_released_later_is_left_out(library: Library):
+def forbidden(defect: Defect) -> None:
+    pytest.fail(f"{defect}")
+
+
+def test_what_is_released_later_is_left_out(library: Library) -> None:
     with closing(library.tracking()) as tracking:
         found = books.begin(tracking, [], utc_now())
         fill(library, ("T3", DATA[3]))
-        verifying.verify(library, tracking, found, pytest.fail, lambda _: None)
+        verifying.verify(library, tracking, found, forbidden, lambda _: None)
     assert found.bytes == 3 * LENGTH
 
 
-def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path: Path):
+def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path: Path) -> None:
     library = make(tmp_path / "lib", unit=4 * MIB)
     data = DATA[0] * 220
     assert len(data) > 8 * MIB
@@ -475,7 +484,7 @@ def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path:
     assert the_harm(today).kind is Kind.FLIPPED
 
 
-def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(books, "UNITS_AT_ONCE", 3)
     monkeypatch.setattr(books, "FILES_AT_ONCE", 2)
     library = make(tmp_path / "lib", disks=3)
@@ -487,7 +496,7 @@ def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: py
     assert found.bytes == 7 * LENGTH
 
 
-def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch: pytest.MonkeyPatch):
+def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it can go on after a power cut too."""
     monkeypatch.setattr(verifying, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
@@ -497,7 +506,7 @@ def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch
         def look(_: int) -> None:
             seen.append(json.loads(other.sql.one("SELECT progress FROM verification")[0]))
 
-        verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), pytest.fail, look, 10 * LENGTH)
+        verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), forbidden, look, 10 * LENGTH)
     assert any("0" in progress or "1" in progress for progress in seen[:-1])
 
 
@@ -507,7 +516,7 @@ def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch
 @pytest.mark.parametrize("years", [-40, -1, 1, 40])
 def test_what_a_clock_said_when_it_was_released_leaves_nothing_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
-):
+) -> None:
     library = make(tmp_path / "lib")
     with monkeypatch.context() as clock:
         clock.setattr(model, "wall_clock", lambda: datetime.now(UTC) + timedelta(days=365 * years))
@@ -518,7 +527,7 @@ def test_what_a_clock_said_when_it_was_released_leaves_nothing_out(
         assert (harm.kind, found.bytes, found.left_out) == (Kind.FLIPPED, LENGTH, (0, []))
 
 
-def test_what_is_released_later_is_left_out_and_named(library: Library):
+def test_what_is_released_later_is_left_out_and_named(library: Library) -> None:
     harms: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = books.begin(tracking, [], utc_now())
@@ -539,7 +548,7 @@ def test_what_is_released_later_is_left_out_and_named(library: Library):
         assert books.left_out(tracking, replace(found, media=["T2"])) == (0, [])
 
 
-def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: Library):
+def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: Library) -> None:
     with closing(library.tracking()) as tracking:
         begun = books.begin(tracking, [], utc_now())
     fill(library, ("T1", DATA[3]))
@@ -568,7 +577,7 @@ def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: L
 @pytest.mark.parametrize("media", [(), ("T2",)])
 def test_bytes_that_the_database_no_longer_lists_are_damage(
     library: Library, change: str, why: str, media: tuple[str, ...]
-):
+) -> None:
     """Nothing is as it should be that was not read."""
     with closing(library.tracking()) as tracking:
         tracking.sql.execute("PRAGMA foreign_keys = OFF")

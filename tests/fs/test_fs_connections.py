@@ -13,7 +13,7 @@ CONNECTED = "import socket, sys; one = socket.create_connection((sys.argv[1], in
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_other_end_of_the_connection(address: str):
+def test_other_end_of_the_connection(address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as server:
         words = [sys.executable, "-I", "-c", CONNECTED, address, str(server.getsockname()[1])]
@@ -26,7 +26,7 @@ def test_other_end_of_the_connection(address: str):
             process.communicate(b"\n", timeout=20)
 
 
-def test_process_that_listens_has_no_other_end():
+def test_process_that_listens_has_no_other_end() -> None:
     listen = "import socket; one = socket.create_server(('127.0.0.1', 0)); print(); input()"
     words = [sys.executable, "-I", "-c", listen]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -36,7 +36,7 @@ def test_process_that_listens_has_no_other_end():
     process.communicate(b"\n", timeout=20)
 
 
-def test_process_that_is_gone():
+def test_process_that_is_gone() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     with pytest.raises(OSError):
@@ -54,9 +54,9 @@ def test_process_that_is_gone():
         ("00000000000000000000000001000000", "::1"),
     ],
 )
-def test_addresses_as_proc_has_them(text: str, address: str):
+def test_addresses_as_proc_has_them(text: str, address: str) -> None:
     assert decode_address(text) == address
 
 
-def test_descriptors_may_come_and_go_meanwhile():
+def test_descriptors_may_come_and_go_meanwhile() -> None:
     remote_address(os.getpid())

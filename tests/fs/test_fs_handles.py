@@ -45,11 +45,11 @@ def inode() -> Inode:
         (IoMode.DIRECT, TRUNCATE, TAR, False, False),
     ],
 )
-def test_only_simple_streams_are_cached(io: IoMode, flags: int, opener: Opener, risky: bool, cached: bool):
+def test_only_simple_streams_are_cached(io: IoMode, flags: int, opener: Opener, risky: bool, cached: bool) -> None:
     assert goes_through_cache(io, flags, inode(), opener, risky=risky) is cached
 
 
-def test_inode_that_is_open_already_is_not_cached():
+def test_inode_that_is_open_already_is_not_cached() -> None:
     reading = inode()
     reading.readers = 1
     assert not goes_through_cache(IoMode.CACHED, TRUNCATE, reading, TAR, risky=False)
@@ -65,7 +65,7 @@ def test_inode_that_is_open_already_is_not_cached():
         (IoMode.DIRECT, TAR, False),
     ],
 )
-def test_large_blocks_are_read_past_the_page_cache(io: IoMode, opener: Opener, cached: bool):
+def test_large_blocks_are_read_past_the_page_cache(io: IoMode, opener: Opener, cached: bool) -> None:
     assert read_through_cache(io, inode(), opener) is cached
 
 
@@ -111,7 +111,7 @@ async def close(engine: Engine, handle: WriteHandle) -> bytes:
     return bytes(await engine.medium_reader(handle.session.barcode, size).read(0, size))
 
 
-async def test_appending_handle_takes_any_offset_for_the_end(engine: Engine):
+async def test_appending_handle_takes_any_offset_for_the_end(engine: Engine) -> None:
     handle = await a_handle(engine, append=True)
     for offset in (0, 3, 99_999, 0):
         await handle.write(offset, b"abc")
@@ -119,7 +119,7 @@ async def test_appending_handle_takes_any_offset_for_the_end(engine: Engine):
     assert await close(engine, handle) == b"abc" * 4
 
 
-async def test_direct_handle_writes_at_the_end_and_repeats(engine: Engine):
+async def test_direct_handle_writes_at_the_end_and_repeats(engine: Engine) -> None:
     handle = await a_handle(engine)
     await handle.write(0, b"a" * 5000)
     await handle.write(5000, b"b" * 5000)
@@ -134,7 +134,7 @@ async def test_direct_handle_writes_at_the_end_and_repeats(engine: Engine):
     assert await close(engine, handle) == b"a" * 5000 + b"b" * 5000 + b"new"
 
 
-async def test_read_write_handle_has_the_medium_before_its_stream(engine: Engine):
+async def test_read_write_handle_has_the_medium_before_its_stream(engine: Engine) -> None:
     first = await a_handle(engine)
     await first.write(0, b"before" * 1000)
     before = await close(engine, first)
@@ -152,7 +152,7 @@ async def test_read_write_handle_has_the_medium_before_its_stream(engine: Engine
     assert await close(engine, handle) == before + b"own" * 2000
 
 
-async def test_file_server_may_write_in_any_order(engine: Engine):
+async def test_file_server_may_write_in_any_order(engine: Engine) -> None:
     handle = await a_handle(engine)
     handle.sends_offsets = True
     data = bytes(range(256)) * 100
@@ -167,7 +167,7 @@ async def test_file_server_may_write_in_any_order(engine: Engine):
     assert await close(engine, handle) == data
 
 
-async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine):
+async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine) -> None:
     handle = await a_handle(engine)
     handle.sends_offsets = True
     await handle.write(0, b"a" * 5000)
@@ -179,7 +179,7 @@ async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine
     assert (known.state, known.error, known.bytes) == ("failed", "ESPIPE", 5000)
 
 
-async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engine: Engine):
+async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engine: Engine) -> None:
     handle = await a_handle(engine, "FULL")
     handle.sends_offsets = True
     await handle.write(0, b"a" * 8192)
@@ -192,7 +192,7 @@ async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engin
     assert (known.state, known.error) == ("released", "ENOSPC")
 
 
-async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Engine):
+async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Engine) -> None:
     handle = await a_handle(engine, "FULL")
     handle.sends_offsets = True
     await handle.write(4096, b"b" * 8192)
@@ -205,7 +205,7 @@ async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Eng
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 4096)
 
 
-async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vtlfs.fs.handles.MAX_EARLY", 10_000)
     handle = await a_handle(engine)
     handle.sends_offsets = True
@@ -218,7 +218,7 @@ async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monke
     assert await close(engine, handle) == b"a" * 1000 + b"b" * 10_000 + b"c"
 
 
-async def test_file_server_begins_empty_by_a_truncation(engine: Engine):
+async def test_file_server_begins_empty_by_a_truncation(engine: Engine) -> None:
     before = await close(engine, await _written(engine, b"before"))
     handle = await a_handle(engine)
     handle.base, handle.before, handle.sends_offsets = len(before), engine.medium_reader("T1", len(before)), True
@@ -231,7 +231,7 @@ async def test_file_server_begins_empty_by_a_truncation(engine: Engine):
     assert await close(engine, handle) == b"beforeown"
 
 
-async def test_nobody_else_begins_empty_by_a_truncation(engine: Engine):
+async def test_nobody_else_begins_empty_by_a_truncation(engine: Engine) -> None:
     handle = await a_handle(engine)
     with pytest.raises(NotPermitted):
         handle.begin_empty()
@@ -244,7 +244,7 @@ async def _written(engine: Engine, data: bytes) -> WriteHandle:
     return handle
 
 
-async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine):
+async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine) -> None:
     handle = await a_handle(engine, "FULL", cached=True)
     await handle.write(0, b"a" * 8192)
     with pytest.raises(MediumFull):
@@ -256,7 +256,7 @@ async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine):
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 8192)
 
 
-async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine):
+async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine) -> None:
     handle = await a_handle(engine, "FULL")
     await handle.write(0, b"a" * 8192)
     with pytest.raises(MediumFull):
@@ -265,7 +265,7 @@ async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine)
     assert engine.tracking.sessions.get(handle.session.number).state == "released"
 
 
-async def test_cached_stream_can_not_be_opened_once_more(engine: Engine):
+async def test_cached_stream_can_not_be_opened_once_more(engine: Engine) -> None:
     handle = await a_handle(engine, cached=True)
     with pytest.raises(CannotReopen):
         check_reopening(handle.inode)

@@ -19,6 +19,7 @@ from vtlfs.fs.tree import (
     FilesDirectory,
     LoadedLink,
     MediumNode,
+    Node,
     PastFilesDirectory,
     PastMediumNode,
     SessionNode,
@@ -43,8 +44,8 @@ def snapshot(number: int) -> Snapshot:
     return Snapshot(number, None, TIME, False, 0, 0, 0, 0, 0)
 
 
-def all_nodes() -> list:
-    nodes = [ROOT, DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS]
+def all_nodes() -> list[Node]:
+    nodes: list[Node] = [ROOT, DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS]
     for number in (1, 2, 99_999):
         nodes += [FilesDirectory(medium(number)), MediumNode(medium(number), None), SessionNode(number, b"", TIME)]
         nodes += [MediumNode(medium(number), drive) for drive in (0, 1, 999)]
@@ -61,20 +62,20 @@ def all_nodes() -> list:
     return nodes
 
 
-def test_stable_numbers_are_distinct_and_leave_room():
+def test_stable_numbers_are_distinct_and_leave_room() -> None:
     numbers = [stable_number(node) for node in all_nodes()]
     assert len(set(numbers)) == len(numbers)
     assert all(1 << 55 < number < FRESH < 1 << 64 for number in numbers), "above any session's identifier"
 
 
-def test_stable_number_depends_on_the_path_only():
+def test_stable_number_depends_on_the_path_only() -> None:
     assert stable_number(MediumNode(medium(1), 0)) == stable_number(
         MediumNode(Medium(1, "T1", None, 77, 3, 0, TIME, TIME), 0)
     )
     assert stable_number(SessionNode(5, b"one", TIME)) == stable_number(SessionNode(5, b"two", ""))
 
 
-def test_each_look_up_of_a_medium_has_a_number_of_its_own():
+def test_each_look_up_of_a_medium_has_a_number_of_its_own() -> None:
     inodes = Inodes(MemoryBudget(NO_LIMIT))
     seen = {inodes.looked_up(MediumNode(medium(1), 0)).number for _ in range(100)}
     assert len(seen) == 100
@@ -82,7 +83,7 @@ def test_each_look_up_of_a_medium_has_a_number_of_its_own():
     assert len(inodes) == 101
 
 
-def test_what_never_changes_keeps_its_inode():
+def test_what_never_changes_keeps_its_inode() -> None:
     inodes = Inodes(MemoryBudget(NO_LIMIT))
     first = inodes.looked_up(TapeFileNode(medium(1), tape_file(0)))
     assert inodes.looked_up(TapeFileNode(medium(1), tape_file(0))) is first
@@ -90,7 +91,7 @@ def test_what_never_changes_keeps_its_inode():
     assert first.lookups == 2
 
 
-def test_inode_is_kept_until_it_is_forgotten_as_often_as_looked_up():
+def test_inode_is_kept_until_it_is_forgotten_as_often_as_looked_up() -> None:
     inodes = Inodes(MemoryBudget(NO_LIMIT))
     node = inodes.looked_up(DRIVES)
     for _ in range(4):
@@ -104,14 +105,14 @@ def test_inode_is_kept_until_it_is_forgotten_as_often_as_looked_up():
     assert len(inodes) == 1
 
 
-def test_root_is_never_forgotten():
+def test_root_is_never_forgotten() -> None:
     inodes = Inodes(MemoryBudget(NO_LIMIT))
     for lookups in itertools.repeat(1000, 5):
         inodes.forget(ROOT_INODE, lookups)
     assert inodes[InodeT(ROOT_INODE)].node == ROOT
 
 
-def test_listing_counts_too():
+def test_listing_counts_too() -> None:
     inodes = Inodes(MemoryBudget(NO_LIMIT))
     listed = inodes.listed(MediumNode(medium(1), None))
     assert listed.number == stable_number(listed.node) < FRESH
@@ -119,10 +120,10 @@ def test_listing_counts_too():
     assert len(inodes) == 1
 
 
-def test_inodes_are_counted_in_the_memory_budget():
+def test_inodes_are_counted_in_the_memory_budget() -> None:
     budget = MemoryBudget(NO_LIMIT)
     inodes = Inodes(budget)
-    nodes = [MediumNode(medium(1), 0), SessionNode(5, b"one", TIME), DRIVES]
+    nodes: list[Node] = [MediumNode(medium(1), 0), SessionNode(5, b"one", TIME), DRIVES]
     for node in nodes * 2:
         inodes.looked_up(node)
     assert budget.used == (2 + 1) * INODE_BYTES + 2 * (INODE_BYTES + SESSION_BYTES)

@@ -5,23 +5,28 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from vtlfs.fs import openers
 from vtlfs.fs.openers import Caller, Openers, dd_block, identify, ssh_client
+from vtlfs.model import Opener
 
 SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
+Start = Callable[[list[str], dict[str, str]], subprocess.Popen[bytes]]  # with an environment
 CHILD = "import sys; print(flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
-def child(request: pytest.FixtureRequest):
+def child(request: pytest.FixtureRequest) -> Start:
     """Return what starts a process with an environment; it lives until the test ends."""
 
-    def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+    def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
@@ -31,7 +36,7 @@ def child(request: pytest.FixtureRequest):
     return start
 
 
-def test_process_is_identified(child):
+def test_process_is_identified(child: Start) -> None:
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
     opener = identify(process.pid, 12, 34, "alpha", "machine")
     assert (opener.host, opener.pid, opener.uid, opener.gid) == ("alpha", process.pid, 12, 34)
@@ -39,12 +44,12 @@ def test_process_is_identified(child):
     assert not opener.small_writes
 
 
-def test_shell_may_hand_on_what_it_opens(child):
+def test_shell_may_hand_on_what_it_opens(child: Start) -> None:
     process = child(["/bin/sh", "-c", "echo; read -r line; true"], {})
     assert not identify(process.pid, 0, 0, "alpha", "machine").small_writes
 
 
-def test_writer_is_known_by_its_executable():
+def test_writer_is_known_by_its_executable() -> None:
     process = subprocess.Popen(["dd", "of=/dev/null", "status=none"], stdin=subprocess.PIPE)
     while psutil.Process(process.pid).name() != "dd":
         pass
@@ -52,13 +57,13 @@ def test_writer_is_known_by_its_executable():
     process.communicate(timeout=20)
 
 
-def test_ssh_connection_of_the_process(child):
+def test_ssh_connection_of_the_process(child: Start) -> None:
     process = child([sys.executable, "-I", "-S", "-c", CHILD], SSH)
     assert identify(process.pid, 0, 0, None, "machine").host == "192.0.2.7"
     assert identify(process.pid, 0, 0, "told", "machine").host == "told"
 
 
-def test_ssh_connection_of_an_ancestor(child):
+def test_ssh_connection_of_an_ancestor(child: Start) -> None:
     script = "env -i /bin/sh -c 'echo $$; read -r line; true'; true"
     process = subprocess.Popen(["/bin/sh", "-c", script], env=SSH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -71,13 +76,13 @@ def test_ssh_connection_of_an_ancestor(child):
 
 
 @pytest.mark.parametrize("value", ["", "nonsense 1 2 3", "300.1.1.1 1 2 3", "192.0.2.7; rm -rf 1 2"])
-def test_ssh_connection_that_is_none_does_not_count(child, value: str):
+def test_ssh_connection_that_is_none_does_not_count(child: Start, value: str) -> None:
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {"SSH_CONNECTION": value})
     expected = ssh_client(psutil.Process()) or "machine"
     assert identify(process.pid, 0, 0, None, "machine").host == expected
 
 
-def test_file_server_is_known_by_its_executable(child, tmp_path):
+def test_file_server_is_known_by_its_executable(child: Start, tmp_path: Path) -> None:
     for name, positions in (("sftp-server", True), ("smbd", True), ("sshd", True), ("cat", False), ("sftp", False)):
         program = tmp_path / name
         shutil.copy2("/bin/dash", program)
@@ -87,14 +92,14 @@ def test_file_server_is_known_by_its_executable(child, tmp_path):
 
 
 @pytest.fixture
-def sshd(tmp_path):
+def sshd(tmp_path: Path) -> Path:
     """Return a shell that has the name of sshd."""
     program = tmp_path / "sshd"
     shutil.copy2("/bin/bash", program)
     return program
 
 
-def test_client_of_sshd_itself_is_the_other_end_of_its_connection(child, sshd):
+def test_client_of_sshd_itself_is_the_other_end_of_its_connection(child: Start, sshd: Path) -> None:
     """The sftp server that runs in sshd's own process has no environment of its own, and its parent the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -108,7 +113,7 @@ def test_client_of_sshd_itself_is_the_other_end_of_its_connection(child, sshd):
             process.communicate(b"\n", timeout=20)
 
 
-def test_environment_of_sshd_is_not_that_of_its_client(sshd):
+def test_environment_of_sshd_is_not_that_of_its_client(sshd: Path) -> None:
     """It is that of whoever started the daemon, who may have come through ssh himself."""
     script = f"{sshd} -c 'echo $$; read -r line; true'; true"
     process = subprocess.Popen(["bash", "-c", script], env=SSH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -119,12 +124,12 @@ def test_environment_of_sshd_is_not_that_of_its_client(sshd):
 
 
 @pytest.mark.parametrize("address", ["2001:db8::7", "192.0.2.7", "::1"])
-def test_both_families_of_addresses(child, address: str):
+def test_both_families_of_addresses(child: Start, address: str) -> None:
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {"SSH_CONNECTION": f"{address} 1 x 22"})
     assert ssh_client(psutil.Process(process.pid)) == address
 
 
-def test_process_that_is_gone_or_of_another_container():
+def test_process_that_is_gone_or_of_another_container() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     for pid in (0, process.pid):
@@ -133,22 +138,22 @@ def test_process_that_is_gone_or_of_another_container():
         assert not opener.small_writes
 
 
-def test_kernel_thread_has_no_executable():
+def test_kernel_thread_has_no_executable() -> None:
     if not psutil.pid_exists(2) or psutil.Process(2).exe():
         pytest.skip("process 2 is no kernel thread here")
     assert not identify(2, 0, 0, "alpha", "machine").small_writes
 
 
-def test_own_process():
+def test_own_process() -> None:
     assert identify(os.getpid(), 0, 0, "alpha", "machine").program == psutil.Process().name()
 
 
 @pytest.fixture
-def looked(monkeypatch: pytest.MonkeyPatch):
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the processes that were looked at, in order."""
     found: list[int] = []
 
-    def look(pid: int, *rest, **more):
+    def look(pid: int, *rest: Any, **more: Any) -> Opener:
         found.append(pid)
         return identify(pid, *rest, **more)
 
@@ -157,14 +162,14 @@ def looked(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-async def known():
+async def known() -> AsyncIterator[Openers]:
     """Return who opens, as a mount asks for it."""
     asked = Openers(None, "machine")
     yield asked
     asked.close()
 
 
-async def test_program_is_looked_at_once(child, known, looked):
+async def test_program_is_looked_at_once(child: Start, known: Openers, looked: list[int]) -> None:
     process = child([sys.executable, "-I", "-S", "-c", CHILD], SSH)
     expected = identify(process.pid, 12, 34, None, "machine")
     for _ in range(3):
@@ -175,12 +180,16 @@ async def test_program_is_looked_at_once(child, known, looked):
     assert len(looked) == 3
 
 
-async def test_process_that_becomes_another_program_is_looked_at_again(child, known, looked):
+async def test_process_that_becomes_another_program_is_looked_at_again(
+    child: Start, known: Openers, looked: list[int]
+) -> None:
     """Also where it is the same program with another environment."""
     again = "exec env SSH_CONNECTION='192.0.2.8 1 x 22' /bin/sh -c 'echo; read -r line; true'"
     process = child(["/bin/sh", "-c", f"echo; read -r line; {again}"], SSH)
     caller = Caller(process.pid, 0, 0)
     assert [(await known.identify(caller)).host for _ in range(2)] == ["192.0.2.7"] * 2
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write(b"\n")
     process.stdin.flush()
     process.stdout.readline()
@@ -188,16 +197,26 @@ async def test_process_that_becomes_another_program_is_looked_at_again(child, kn
     assert len(looked) == 2
 
 
-async def test_program_that_changes_while_it_is_looked_at_is_not_remembered(child, known, looked, monkeypatch):
+async def test_program_that_changes_while_it_is_looked_at_is_not_remembered(
+    child: Start, known: Openers, looked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
     real, programs = openers._program, iter("abccc")
-    monkeypatch.setattr(openers, "_program", lambda pid: replace(real(pid), executable=next(programs)))
+
+    def program(pid: int) -> openers._Program:
+        found = real(pid)
+        assert found is not None
+        return replace(found, executable=next(programs))
+
+    monkeypatch.setattr(openers, "_program", program)
     for _ in range(3):
         await known.identify(Caller(process.pid, 5, 6))
     assert len(looked) == 2
 
 
-async def test_process_of_which_the_executable_is_not_shown_is_remembered(child, known, looked, monkeypatch):
+async def test_process_of_which_the_executable_is_not_shown_is_remembered(
+    child: Start, known: Openers, looked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is another user's, and the mount not root's."""
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
     monkeypatch.setattr(os, "readlink", lambda path: (_ for _ in ()).throw(PermissionError(path)))
@@ -206,7 +225,7 @@ async def test_process_of_which_the_executable_is_not_shown_is_remembered(child,
     assert len(looked) == 1
 
 
-async def test_what_can_not_be_looked_at_is_not_remembered(known, looked):
+async def test_what_can_not_be_looked_at_is_not_remembered(known: Openers, looked: list[int]) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     for pid in (0, 0, process.pid, process.pid):
@@ -214,7 +233,9 @@ async def test_what_can_not_be_looked_at_is_not_remembered(known, looked):
     assert looked == [0, 0, process.pid, process.pid]
 
 
-async def test_so_many_programs_are_remembered(child, known, looked, monkeypatch):
+async def test_so_many_programs_are_remembered(
+    child: Start, known: Openers, looked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openers, "MAX_KNOWN", 2)
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
     for uid in (1, 2, 1, 2, 3, 3, 1):
@@ -235,11 +256,11 @@ async def test_so_many_programs_are_remembered(child, known, looked, monkeypatch
         ([], None),
     ],
 )
-def test_block_of_dd_is_told_by_its_operands(words: list[str], block: int | None):
+def test_block_of_dd_is_told_by_its_operands(words: list[str], block: int | None) -> None:
     assert dd_block(words, "obs") == block
 
 
-def test_block_that_dd_reads_is_told_by_other_operands():
+def test_block_that_dd_reads_is_told_by_other_operands() -> None:
     assert dd_block(["dd", "if=x", "ibs=2M", "obs=512K"], "ibs") == 2 << 20
     assert dd_block(["dd", "if=x", "bs=1M", "ibs=512"], "ibs") == 1 << 20
     assert dd_block(["dd", "if=x", "obs=1M"], "ibs") is None

@@ -9,14 +9,14 @@ from vtlfs.fs.options import DEFAULT_MODE, REFUSED, parse, without_unknown
 from vtlfs.model import IoMode, SyncMode
 
 
-def test_nothing_said():
+def test_nothing_said() -> None:
     options = parse("")
     assert (options.host, options.io, options.sync, options.mode) == (None, IoMode.AUTO, SyncMode.CLOSE, DEFAULT_MODE)
     assert (options.allow_other, options.uid, options.gid, options.read_only) == (False, None, None, False)
     assert options.check
 
 
-def test_everything_said():
+def test_everything_said() -> None:
     options = parse("host=alpha-1.example,io=direct,sync=none,allow_other,uid=12,gid=34,mode=0640,check=off,ro")
     assert (options.host, options.io, options.sync) == ("alpha-1.example", IoMode.DIRECT, SyncMode.NONE)
     assert (options.allow_other, options.uid, options.gid, options.mode) == (True, 12, 34, 0o640)
@@ -25,17 +25,17 @@ def test_everything_said():
     assert options.text.startswith("host=alpha-1.example,io=direct")
 
 
-def test_users_and_groups_by_name():
+def test_users_and_groups_by_name() -> None:
     options = parse("uid=root,gid=root")
     assert (options.uid, options.gid) == (0, 0)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", "fe80::1%eth0", "a", "under_score"])
-def test_addresses_are_hosts(host: str):
+def test_addresses_are_hosts(host: str) -> None:
     assert parse(f"host={host}").host == host
 
 
-def test_options_of_mount_are_passed_on_or_left():
+def test_options_of_mount_are_passed_on_or_left() -> None:
     text = (
         "defaults,rw,suid,dev,exec,auto,nouser,async,relatime,_netdev,nofail,x-systemd.automount,x-gvfs-hide,comment=a"
     )
@@ -45,26 +45,26 @@ def test_options_of_mount_are_passed_on_or_left():
     assert parse("X-mount.mkdir,x-systemd.requires-mounts-for=/a,users,group,strictatime,nodiratime").passed_on == ()
 
 
-def test_last_word_of_two_that_contradict_each_other_counts():
+def test_last_word_of_two_that_contradict_each_other_counts() -> None:
     assert parse("nosuid,nodev,noexec,noatime,sync,suid,dev,exec,atime,async").passed_on == ()
     assert parse("exec,noexec").passed_on == ("noexec",)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_option_that_asks_for_what_is_not_done_is_refused(name: str):
+def test_option_that_asks_for_what_is_not_done_is_refused(name: str) -> None:
     for text in (name, f"{name}=x", f"user_id=0,{name},host=alpha"):
         with pytest.raises(UsageError) as refused:
             parse(text)
         assert str(refused.value) == f"mount option {name!r}: {REFUSED[name]}"
 
 
-def test_sloppy_mount_leaves_out_what_nobody_knows_and_nothing_else():
+def test_sloppy_mount_leaves_out_what_nobody_knows_and_nothing_else() -> None:
     assert (
         without_unknown("host=alpha,colour=red,,ro,x-a=b,bold,remount,io=fast") == "host=alpha,ro,x-a=b,remount,io=fast"
     )
 
 
-def test_last_of_ro_and_rw_counts():
+def test_last_of_ro_and_rw_counts() -> None:
     assert not parse("ro,rw").read_only
     assert parse("rw,ro").read_only
     assert not parse("ro,nodev,rw").read_only
@@ -93,7 +93,7 @@ def test_last_of_ro_and_rw_counts():
         ("nodev,io=direct,bogus", "'bogus'"),
     ],
 )
-def test_wrong_option_is_named(text: str, word: str):
+def test_wrong_option_is_named(text: str, word: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse(text)
     assert word in str(refused.value)

@@ -83,14 +83,14 @@ async def listed(tree: Tree, directory: Node) -> list[str]:
     return names
 
 
-async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine):
+async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine) -> None:
     await write(engine, "T1", b"one")
     await write(engine, "T1", b"two")
     await snapshot(engine)
     tree = Tree(engine)
     seen = 0
 
-    async def walk(directory: object) -> None:
+    async def walk(directory: Node) -> None:
         nonlocal seen
         for _, name, listed in await tree.entries(directory):
             found = await tree.look_up(directory, name)
@@ -107,7 +107,7 @@ async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine):
 @pytest.mark.parametrize("page", [1, 2, 256])
 async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, page: int
-):
+) -> None:
     monkeypatch.setattr("vtlfs.fs.tree.PAGE", page)
     for _ in range(5):
         await write(engine, "T1", b"data")
@@ -130,7 +130,9 @@ async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(
     assert await listed(tree, await past_path(tree, number, "files", "T1")) == files
 
 
-async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vtlfs.fs.tree.PAGE", 2)
     tree = Tree(engine)
     first = await tree.entries(DriveDirectory(1))
@@ -143,7 +145,7 @@ async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(engine: Eng
     assert (await tree.entries(DriveDirectory(1)))[0] == first[1], "the same at the same place"
 
 
-async def test_listing_of_sessions_waits_for_the_database_once(engine: Engine):
+async def test_listing_of_sessions_waits_for_the_database_once(engine: Engine) -> None:
     """Else it would find new ones for as long as streams are opened."""
     reader = await engine.open_reader("T1", 0, 0, TAR)
     tree = Tree(engine)
@@ -157,7 +159,7 @@ async def test_listing_of_sessions_waits_for_the_database_once(engine: Engine):
     assert len(await listed(tree, SESSIONS)) == 2
 
 
-async def test_medium_stands_for_its_length_at_the_look_up(engine: Engine):
+async def test_medium_stands_for_its_length_at_the_look_up(engine: Engine) -> None:
     tree = Tree(engine)
     before = await tree.look_up(MEDIA, "T1")
     await write(engine, "T1", b"data")
@@ -193,12 +195,12 @@ async def test_medium_stands_for_its_length_at_the_look_up(engine: Engine):
         (SNAPSHOTS, "x"),
     ],
 )
-async def test_names_that_are_none(engine: Engine, directory: object, name: str):
+async def test_names_that_are_none(engine: Engine, directory: Node, name: str) -> None:
     with pytest.raises(NoSuchEntry):
         await Tree(engine).look_up(directory, name)
 
 
-async def test_tape_files_have_one_name_each(engine: Engine):
+async def test_tape_files_have_one_name_each(engine: Engine) -> None:
     await write(engine, "T1", b"data")
     tree = Tree(engine)
     folder = await tree.look_up(FILES, "T1")
@@ -209,7 +211,7 @@ async def test_tape_files_have_one_name_each(engine: Engine):
             await tree.look_up(folder, name)
 
 
-async def test_loaded_link(engine: Engine):
+async def test_loaded_link(engine: Engine) -> None:
     tree = Tree(engine)
     link = await tree.look_up(DriveDirectory(1), "loaded")
     assert isinstance(link, LoadedLink)
@@ -219,7 +221,7 @@ async def test_loaded_link(engine: Engine):
     assert "loaded" not in await listed(tree, DriveDirectory(0))
 
 
-async def test_open_sessions_are_listed_and_all_are_found(engine: Engine):
+async def test_open_sessions_are_listed_and_all_are_found(engine: Engine) -> None:
     tree = Tree(engine)
     closed = await write(engine, "T1", b"data")
     opened = await engine.open_writer("T1", 1, TAR)
@@ -233,7 +235,7 @@ async def test_open_sessions_are_listed_and_all_are_found(engine: Engine):
     await engine.release_writer(opened)
 
 
-async def test_long_session_shows_the_first_stripe_units(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+async def test_long_session_shows_the_first_stripe_units(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vtlfs.fs.tree.SHOWN_UNITS", 5)
     number = await write(engine, "T1", bytes(8 * 4096))
     node = await Tree(engine).look_up(SESSIONS, str(number))
@@ -243,7 +245,7 @@ async def test_long_session_shows_the_first_stripe_units(engine: Engine, monkeyp
     assert document["stripe_units_complete"] is False
 
 
-async def test_times_are_those_of_the_last_change(engine: Engine):
+async def test_times_are_those_of_the_last_change(engine: Engine) -> None:
     tree = Tree(engine)
     empty = await tree.look_up(MEDIA, "T1")
     assert isinstance(empty, MediumNode)
@@ -262,7 +264,7 @@ async def past_path(tree: Tree, number: int, *names: str) -> Node:
     return node
 
 
-async def test_a_snapshot_stands_for_what_was_then(engine: Engine):
+async def test_a_snapshot_stands_for_what_was_then(engine: Engine) -> None:
     tree = Tree(engine)
     await write(engine, "T1", b"one")
     number = await snapshot(engine)
@@ -283,7 +285,7 @@ async def test_a_snapshot_stands_for_what_was_then(engine: Engine):
             await past_path(tree, number, *names)
 
 
-async def test_medium_that_came_later_is_not_in_a_snapshot(engine: Engine):
+async def test_medium_that_came_later_is_not_in_a_snapshot(engine: Engine) -> None:
     tree, number = Tree(engine), await snapshot(engine)
     await engine.change(lambda tracking: tracking.media.add(["T3"], None, utc_now()))
     assert await listed(tree, await past_path(tree, number, "media")) == ["T1", "T2", "drives"]
@@ -292,7 +294,7 @@ async def test_medium_that_came_later_is_not_in_a_snapshot(engine: Engine):
     assert await past_path(tree, await snapshot(engine), "media", "T3")
 
 
-async def test_snapshots_are_listed_ascending_until_they_are_pruned(engine: Engine):
+async def test_snapshots_are_listed_ascending_until_they_are_pruned(engine: Engine) -> None:
     tree = Tree(engine)
     numbers = [await snapshot(engine) for _ in range(12)]
     media = await past_path(tree, numbers[3], "media")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mounting import OnDisks, random_bytes
 
@@ -109,7 +110,7 @@ def examine(root: Path, places: list[Path]) -> list[str]:
 UNEXPECTED = re.compile(r"^vtlfs: unexpected \w+: |Traceback \(most recent", re.MULTILINE)  # not the words alone
 
 
-def complaints(result: dict) -> list[str]:
+def complaints(result: dict[str, Any]) -> list[str]:
     """Return what is wrong with how a command ended."""
     words, status, printed, said = (result[key] for key in ("words", "status", "stdout", "stderr"))
     command = " ".join(words)
@@ -159,7 +160,7 @@ PIECES = (
     b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b"; DROP TABLE session; --",
 )  # fmt: skip
 
-VALUES = (
+VALUES: tuple[object, ...] = (
     None, True, False, -1, 0, 1, 2**31, 2**63 - 1, 2**63, -(2**63), 10**300, 1.5, 1e308, float("inf"), float("nan"), "",
     "../../canary", "T1", "T1/../T2", "a\nb", "\x1b[2J", "\0", "\ud800", "é" * 300, "1", "2026-99-99T99:99:99.999999Z",
     "0000-00-00T00:00:00.000000Z", "'; DROP TABLE session; --", [], [1, "a", None], {}, {"a": [1]}, "x" * 900,
@@ -176,7 +177,7 @@ def members(place: Path) -> list[Path]:
     return sorted(place.glob("disk?/sessions/*/*.member"))
 
 
-def retell(member: Path, slot: int | None, change: Callable[[dict], object]) -> None:
+def retell(member: Path, slot: int | None, change: Callable[[dict[str, Any]], object]) -> None:
     """Change what a header (slot None) or a stripe unit's record says, with a checksum that is right."""
     data = bytearray(member.read_bytes())
     at = 0 if slot is None else BLOCK + slot * (BLOCK + UNIT)

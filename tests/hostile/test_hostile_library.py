@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tampering import (
     VALUES,
@@ -71,7 +72,7 @@ def bytes_of(name: str) -> Tamper:
     return tamper
 
 
-def test_library_toml(survives):
+def test_library_toml(survives: Callable[[dict[str, Tamper]], None]) -> None:
     survives(
         {name: whole(text) for name, text in TOMLS.items()}
         | {
@@ -91,7 +92,7 @@ def test_library_toml(survives):
 # --- the label ------------------------------------------------------------------------------------------------------
 
 
-def label(change: Callable[[dict], object] | bytes) -> Tamper:
+def label(change: Callable[[dict[str, Any]], object] | bytes) -> Tamper:
     def tamper(place: Path, chance: random.Random) -> None:
         file = place / "disk1" / "vtlfs-disk.json"
         if isinstance(change, bytes):
@@ -104,7 +105,7 @@ def label(change: Callable[[dict], object] | bytes) -> Tamper:
     return tamper
 
 
-def some_value(document: dict, chance: random.Random) -> None:
+def some_value(document: dict[str, Any], chance: random.Random) -> None:
     for _ in range(chance.choice((1, 1, 3))):
         document[chance.choice([*document])] = chance.choice(VALUES)
 
@@ -122,7 +123,7 @@ def fifo(name: str) -> Tamper:
     return tamper
 
 
-def test_label(survives):
+def test_label(survives: Callable[[dict[str, Tamper]], None]) -> None:
     survives(
         {
             "deep": label(b"[" * 100_000),
@@ -194,7 +195,7 @@ def raw_record(text: bytes) -> Tamper:
     return tamper
 
 
-def test_member_files(survives):
+def test_member_files(survives: Callable[[dict[str, Tamper]], None]) -> None:
     survives(
         {
             "deep": raw_record(b"[" * 1984),
@@ -323,13 +324,13 @@ SCRIPTS = {
 }
 
 
-def test_tracking_database(survives):
+def test_tracking_database(survives: Callable[[dict[str, Tamper]], None]) -> None:
     survives(
         {name: sql(script) for name, script in SCRIPTS.items()} | often("flipped", any_page("library/tracking.db"), 8)
     )
 
 
-def test_copies_of_the_tracking_database(survives):
+def test_copies_of_the_tracking_database(survives: Callable[[dict[str, Tamper]], None]) -> None:
     copies = "disk?/tracking/*.db"
     some = ("words", "ordinals", "before",
             "view", "trigger", "barcode", "disk", "garbage", "texts", "states", "times", "untyped", "mounts", "next",

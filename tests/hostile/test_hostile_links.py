@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,14 +62,14 @@ def replaced(name: str, kind: int) -> Tamper:
     return tamper
 
 
-def test_planted_links_are_not_followed(survives):
+def test_planted_links_are_not_followed(survives: Callable[[dict[str, Tamper]], None]) -> None:
     survives(
         {f"link{number}": linked(name) for number, name in enumerate(PLACES)}
         | {f"hard{number}": hard(described(number, session)) for number, session in ((0, 1), (1, 4), (0, 4))}
     )
 
 
-def test_planted_fifos_and_devices_are_not_waited_for(survives):
+def test_planted_fifos_and_devices_are_not_waited_for(survives: Callable[[dict[str, Tamper]], None]) -> None:
     fifo, device = 0o010000, 0o020000
     names = ("disk0/vtlfs-disk.json", "disk0/sessions", "library/tracking.db-wal", "library/mounts/2.lock",
              "library/mounts/2.live", "library/library.toml", described(0, 4))  # fmt: skip

@@ -64,7 +64,7 @@ def state(root: Path) -> dict[str, str]:
 @given(command=st.sampled_from(COMMANDS), word=WORDS)
 def test_any_word_is_taken_or_refused_in_one_line(
     place: Path, monkeypatch: pytest.MonkeyPatch, command: str, word: str
-):
+) -> None:
     monkeypatch.chdir(place / "work")
     monkeypatch.setenv("VTLFS_TRACEBACK", "1")
     before = state(place)
@@ -83,7 +83,7 @@ def test_any_word_is_taken_or_refused_in_one_line(
 @pytest.mark.parametrize("word", [b"\xff\x1b[2J\n", b"../../x", b"A" * 255, b"'; DROP TABLE medium; --", b"--"])
 def test_the_real_program_refuses_such_words(place: Path, word: bytes) -> None:
     before = state(place)
-    words = [sys.executable, "-m", "vtlfs", "media", "add", str(place / "library"), word]
+    words: list[str | bytes] = [sys.executable, "-m", "vtlfs", "media", "add", str(place / "library"), word]
     done = subprocess.run(words, capture_output=True, check=False, timeout=60, cwd=place / "work")
     assert (done.returncode, done.stdout) == (2, b"")
     said = done.stderr.decode()

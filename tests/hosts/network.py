@@ -171,10 +171,11 @@ MaxStartups 100
 
     def popen(self, host: str, script: str, **more: Any) -> subprocess.Popen[bytes]:
         """Start a script on a host, in which `ssh` finds the server under the name `vtl`."""
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | more
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         environment = os.environ | {"PATH": f"{self.root}:/usr/sbin:/usr/bin:/sbin:/bin"}
         words = [*self.hosts.inside(host), "bash", "-o", "pipefail", "-c", script]
-        return subprocess.Popen(words, env=environment, **options)
+        started: subprocess.Popen[bytes] = subprocess.Popen(words, env=environment, **options | more)
+        return started
 
     def run(self, host: str, script: str, *, status: int = 0) -> bytes:
         """Run a script on a host; it must end with the status. Return what it printed."""

@@ -78,7 +78,7 @@ def beta(_no_descriptor_left: None) -> Iterator[Beta]:
         )
 
 
-def test_mount_of_a_host_is_for_its_user_alone(beta: Beta):
+def test_mount_of_a_host_is_for_its_user_alone(beta: Beta) -> None:
     drive, medium = beta.mounted.drive(0, "T1"), beta.mounted.medium("T1")
     shell(f"{AS.format(USER)} sh -c 'echo mine > {drive}; cat {medium}'")
     before = beta.library.listed()
@@ -96,7 +96,7 @@ def test_mount_of_a_host_is_for_its_user_alone(beta: Beta):
 
 
 @KINDS
-def test_guest_uses_its_drive(beta: Beta, kind: str):
+def test_guest_uses_its_drive(beta: Beta, kind: str) -> None:
     beta.library.vtlfs("load", beta.library.path, 0, "T2")
     assert beta.run(kind, "echo one > /tape/T1; echo two >> /tape/loaded; cat /tape/T1 /tape/T2") == "one\ntwo\n"
     assert beta.mounted.file("T1", 0).read_bytes() == b"one\n"
@@ -107,7 +107,7 @@ def test_guest_uses_its_drive(beta: Beta, kind: str):
 
 
 @KINDS
-def test_guest_reaches_nothing_else(beta: Beta, kind: str):
+def test_guest_reaches_nothing_else(beta: Beta, kind: str) -> None:
     beta.mounted.drive(1, "T1").write_bytes(b"secret")
     beta.library.vtlfs("load", beta.library.path, 1, "T3")
     assert beta.run(kind, "ls -A /tape").split() == [f"T{number}" for number in range(1, 10)]
@@ -121,14 +121,14 @@ def test_guest_reaches_nothing_else(beta: Beta, kind: str):
     assert [(one["drive"], one["medium"]) for one in writing] == [(1, "T1")]
 
 
-def test_processes_of_a_container_see_no_others(beta: Beta):
+def test_processes_of_a_container_see_no_others(beta: Beta) -> None:
     said = beta.run("container", "cd /proc && for one in [0-9]*; do cat $one/root/usr/../tape/../etc/hostname; done")
     assert said
     assert all("No such file" in line or "Permission denied" in line for line in said.splitlines()), said
 
 
 @KINDS
-def test_two_guests_write_to_one_drive_and_one_medium_at_once(beta: Beta, kind: str):
+def test_two_guests_write_to_one_drive_and_one_medium_at_once(beta: Beta, kind: str) -> None:
     streams = [random_bytes(number, 2_500_000) for number in range(2)]
     guests = [beta.start(kind, "exec cat > /tape/T1") for _ in streams]
     for guest, data in zip(guests, streams, strict=True):
@@ -145,7 +145,7 @@ def test_two_guests_write_to_one_drive_and_one_medium_at_once(beta: Beta, kind: 
     assert beta.mounted.medium("T1").stat().st_size == 5_000_000
 
 
-def test_process_of_a_container_has_the_number_that_the_machine_gives_it(beta: Beta):
+def test_process_of_a_container_has_the_number_that_the_machine_gives_it(beta: Beta) -> None:
     guest = beta.start("container", "echo $$ >&2; exec cat > /tape/T1")
     (number,) = wait_until(beta.open_sessions, "the guest")
     pid = beta.mounted.session(number)["pid"]
@@ -154,7 +154,7 @@ def test_process_of_a_container_has_the_number_that_the_machine_gives_it(beta: B
     assert guest.communicate(timeout=SECONDS)[0] == b"1\n"
 
 
-def test_guest_with_a_read_only_drive_reads(beta: Beta):
+def test_guest_with_a_read_only_drive_reads(beta: Beta) -> None:
     beta.mounted.medium("T1").write_bytes(b"data")
     said = beta.run("container", "cat /tape/T1; echo x > /tape/T1", how="bind,ro")
     assert said.startswith("data")

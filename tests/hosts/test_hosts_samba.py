@@ -88,7 +88,7 @@ def share() -> Iterator[Share]:
         yield Share(root, library, mounted, hosts, (f"H{number:02d}" for number in range(1, 21)))
 
 
-def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(share: Share):
+def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(share: Share) -> None:
     """Each host sends from a pipe, so that neither can end before both have begun."""
     tape = share.tape()
     streams = [random_bytes(number, SIZE) for number in range(2)]
@@ -111,7 +111,7 @@ def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(share: Share):
     assert [(one["host"], one["drive"], one["state"]) for one in share.written(tape)] == [("office", 0, "released")] * 2
 
 
-def test_stream_after_a_stream_is_appended_and_read_by_the_other_host(share: Share):
+def test_stream_after_a_stream_is_appended_and_read_by_the_other_host(share: Share) -> None:
     tape = share.tape()
     first, second = random_bytes(1, SIZE), random_bytes(2, 12_345)
     (share.root / "first").write_bytes(first)
@@ -123,14 +123,14 @@ def test_stream_after_a_stream_is_appended_and_read_by_the_other_host(share: Sha
     assert tape.streams() == [first, second]
 
 
-def test_full_medium_is_an_error_at_the_host(share: Share):
+def test_full_medium_is_an_error_at_the_host(share: Share) -> None:
     (share.root / "large").write_bytes(random_bytes(3, 3_000_000))
     assert b"NT_STATUS_DISK_FULL" in share.run("alpha", "cd media; put large SMALL", status=1)
     known = share.library.listed("--medium", "SMALL")[-1]
     assert (known["state"], known["error"]) == ("released", "ENOSPC")
 
 
-def test_nothing_is_deleted_renamed_or_made(share: Share):
+def test_nothing_is_deleted_renamed_or_made(share: Share) -> None:
     tape = share.tape()
     tape.path.write_bytes(b"data")
     (share.root / "first").touch()

@@ -15,7 +15,7 @@ from site_of_tests import Site
         "exec env -i dd of=DRIVE bs=10k conv=fsync",
     ],
 )
-def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(site: Site, command: str):
+def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(site: Site, command: str) -> None:
     tape = site.tape()
     script = f"SEND | ssh vtl '{command.replace('DRIVE', str(tape.mounted.drive(0, tape.barcode)))}'"
     sessions = site.together(tape, script)
@@ -23,13 +23,13 @@ def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(site: Site, comman
     assert {one["drive"] for one in sessions} == {0}
 
 
-def test_hosts_with_addresses_of_the_sixth_version(site: Site):
+def test_hosts_with_addresses_of_the_sixth_version(site: Site) -> None:
     tape = site.tape()
     sessions = site.together(tape, f"SEND | ssh -o HostName={SERVER_V6} vtl 'cat > {tape.path}'")
     site.check(tape, sessions, ADDRESSES_V6)
 
 
-def test_hosts_read_what_was_written_and_are_named_too(site: Site):
+def test_hosts_read_what_was_written_and_are_named_too(site: Site) -> None:
     tape = site.tape()
     site.check(tape, site.together(tape, f"SEND | ssh vtl 'cat > {tape.path}'"))
     whole = tape.path.read_bytes()
@@ -39,7 +39,7 @@ def test_hosts_read_what_was_written_and_are_named_too(site: Site):
     assert {one["host"] for one in reading} >= set(ADDRESSES.values())
 
 
-def test_tar_of_two_hosts_is_read_back_by_the_other(site: Site):
+def test_tar_of_two_hosts_is_read_back_by_the_other(site: Site) -> None:
     tape, tree = site.tape(), site.tree()
     action = '--checkpoint=1 --checkpoint-action=exec="$WAIT"'
     site.together(tape, f"tar cf - {action} -C {tree} HOST | ssh vtl 'cat > {tape.path}'")
@@ -48,7 +48,7 @@ def test_tar_of_two_hosts_is_read_back_by_the_other(site: Site):
     assert len(tape.streams()) == len(ADDRESSES)
 
 
-def test_key_that_may_do_nothing_but_write_to_one_drive(site: Site):
+def test_key_that_may_do_nothing_but_write_to_one_drive(site: Site) -> None:
     """The request names the medium, and nothing else of it counts."""
     tape, other = site.tape(), site.tape()
     folder = tape.mounted.path / "drives" / "0"
@@ -65,7 +65,7 @@ def test_key_that_may_do_nothing_but_write_to_one_drive(site: Site):
     assert {one["drive"] for one in site.written(other)} == {0}
 
 
-def test_ordinary_user_writes_through_ssh_to_the_mount_that_is_his(site: Site):
+def test_ordinary_user_writes_through_ssh_to_the_mount_that_is_his(site: Site) -> None:
     tape = site.tape()
     script = f"SEND | ssh {USER}@vtl 'cat > {site.own.drive(0, tape.barcode)}'"
     own = type(tape)(tape.library, site.own, tape.barcode, tape.io)
@@ -74,7 +74,7 @@ def test_ordinary_user_writes_through_ssh_to_the_mount_that_is_his(site: Site):
     assert {one["uid"] for one in sessions} == {4711}
 
 
-def test_user_without_permission_leaves_no_session_behind(site: Site):
+def test_user_without_permission_leaves_no_session_behind(site: Site) -> None:
     tape = site.tape()
     before = len(site.library.listed())
     for path in (tape.path, tape.mounted.drive(0, tape.barcode)):
@@ -83,7 +83,7 @@ def test_user_without_permission_leaves_no_session_behind(site: Site):
     assert len(site.library.listed()) == before
 
 
-def test_full_medium_is_an_error_at_the_host(site: Site):
+def test_full_medium_is_an_error_at_the_host(site: Site) -> None:
     site.stream("alpha")
     said = site.ssh.run(
         "alpha", f"ssh vtl dd bs=64k of={site.mounted.medium('SMALL')} < {site.root}/alpha.data", status=1

@@ -48,13 +48,13 @@ def at(site: Site, tape: Tape) -> str:
 
 
 @pytest.mark.parametrize("command", ["cat > {}", "cat >> {}", "dd bs=10k of={}", "dd bs=1M of={} conv=notrunc,fsync"])
-def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(site: Site, hosts, command: str):
+def test_two_hosts_stream_to_one_drive_and_one_medium_at_once(site: Site, hosts: dict[str, Path], command: str) -> None:
     tape = site.tape()
     tape.path.write_bytes(b"")
     site.check(tape, site.together(tape, f"SEND | {command.format(at(site, tape))}"))
 
 
-def test_programs_write_and_read_what_they_have_written(site: Site, hosts):
+def test_programs_write_and_read_what_they_have_written(site: Site, hosts: dict[str, Path]) -> None:
     tape, tree = site.tape(), site.tree()
     gate = '--checkpoint=1 --checkpoint-action=exec="$WAIT"'
     sessions = site.together(tape, f"tar cf {at(site, tape)} {gate} -C {tree} HOST")
@@ -68,7 +68,7 @@ def test_programs_write_and_read_what_they_have_written(site: Site, hosts):
     assert tape.streams()[2:] == [(tree / "alpha" / "1").read_bytes()] * 2
 
 
-def test_stream_after_a_stream_is_appended_whatever_the_flags(site: Site, hosts):
+def test_stream_after_a_stream_is_appended_whatever_the_flags(site: Site, hosts: dict[str, Path]) -> None:
     tape = site.tape()
     for path in hosts.values():
         medium = path / "drives" / "0" / tape.barcode
@@ -82,7 +82,7 @@ def test_stream_after_a_stream_is_appended_whatever_the_flags(site: Site, hosts)
     assert tape.streams() == [b"one two"] * 6
 
 
-def test_full_medium_is_an_error_at_the_host(site: Site, hosts):
+def test_full_medium_is_an_error_at_the_host(site: Site, hosts: dict[str, Path]) -> None:
     for path in hosts.values():
         medium = path / "media" / "SMALL"
         before = medium.stat().st_size
@@ -94,7 +94,7 @@ def test_full_medium_is_an_error_at_the_host(site: Site, hosts):
         assert before <= site.mounted.medium("SMALL").stat().st_size <= 2_000_000
 
 
-def test_what_seeks_back_is_an_error_at_the_host(site: Site, hosts):
+def test_what_seeks_back_is_an_error_at_the_host(site: Site, hosts: dict[str, Path]) -> None:
     tape = site.tape()
     medium = hosts["alpha"] / "media" / tape.barcode
     descriptor = os.open(medium, os.O_WRONLY | os.O_TRUNC)
@@ -107,7 +107,7 @@ def test_what_seeks_back_is_an_error_at_the_host(site: Site, hosts):
     assert tape.streams() == [b"x" * 300_000]
 
 
-def test_sftp_and_scp_put_a_stream_too(site: Site):
+def test_sftp_and_scp_put_a_stream_too(site: Site) -> None:
     tape = site.tape()
     data = site.stream("alpha")
     site.ssh.run("alpha", f"echo put {site.root}/alpha.data {tape.path} | sftp -F {site.ssh.root}/ssh_config -b - vtl")

@@ -13,7 +13,7 @@ def remote(site: Site, path: object) -> str:
 
 
 @pytest.mark.parametrize("more", ["", "--rmt-command=/usr/sbin/rmt-tar", "-b 2048"])
-def test_two_hosts_archive_to_one_drive_and_one_medium_at_once(site: Site, more: str):
+def test_two_hosts_archive_to_one_drive_and_one_medium_at_once(site: Site, more: str) -> None:
     tape, tree = site.tape(), site.tree()
     drive = tape.mounted.drive(0, tape.barcode)
     sessions = site.together(tape, f"tar -c {more} {GATE} {remote(site, drive)} -C {tree} HOST")
@@ -29,7 +29,7 @@ def test_two_hosts_archive_to_one_drive_and_one_medium_at_once(site: Site, more:
     assert len(tape.streams()) == len(ADDRESSES)
 
 
-def test_archives_are_extracted_by_the_other_host(site: Site):
+def test_archives_are_extracted_by_the_other_host(site: Site) -> None:
     tape, tree = site.tape(), site.tree()
     site.together(tape, f"tar -c {GATE} {remote(site, tape.path)} -C {tree} HOST")
     for host in ADDRESSES:
@@ -39,13 +39,13 @@ def test_archives_are_extracted_by_the_other_host(site: Site):
     assert {one["host"] for one in site.library.listed("--medium", tape.barcode)} == set(ADDRESSES.values())
 
 
-def test_compressed_archive(site: Site):
+def test_compressed_archive(site: Site) -> None:
     tape, tree = site.tape(), site.tree()
     site.ssh.run("alpha", f"tar -cz {remote(site, tape.path)} -C {tree} alpha")
     site.ssh.run("beta", f"tar -dz {remote(site, tape.path)} -C {tree}")
 
 
-def test_archive_goes_on_with_the_next_medium_where_one_is_full(site: Site):
+def test_archive_goes_on_with_the_next_medium_where_one_is_full(site: Site) -> None:
     tape, tree = site.tape(), site.tree()
     small = site.mounted.medium("SMALL")
     (tree / "big").write_bytes(b"x" * 3_000_000)
@@ -58,7 +58,7 @@ def test_archive_goes_on_with_the_next_medium_where_one_is_full(site: Site):
 
 
 @pytest.mark.parametrize("words", ["-r", "-cW"])
-def test_what_seeks_back_is_refused(site: Site, words: str):
+def test_what_seeks_back_is_refused(site: Site, words: str) -> None:
     tape, tree = site.tape(), site.tree()
     site.ssh.run("alpha", f"tar -c {remote(site, tape.path)} -C {tree} alpha")
     before = tape.streams()
@@ -67,6 +67,6 @@ def test_what_seeks_back_is_refused(site: Site, words: str):
     assert tape.streams() == before
 
 
-def test_medium_that_the_library_lacks(site: Site):
+def test_medium_that_the_library_lacks(site: Site) -> None:
     said = site.ssh.run("alpha", f"tar -c {remote(site, site.mounted.medium('NONE'))} -C / etc/hostname", status=2)
     assert b"No such file or directory" in said

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 from machine import Machine
-from mounting import OnDisks, Tape, require_fuse
+from mounting import OnDisks, Shared, Tape, require_fuse
 
 SHARED_MEDIA = 400
 
 
 @pytest.fixture(scope="module", params=["auto", "direct", "cached"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """A mounted library and barcodes to take."""
     require_fuse()
     library = OnDisks(tmp_path_factory.mktemp(request.param), media=f"S001..S{SHARED_MEDIA}")
@@ -20,7 +20,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def tape(shared: tuple, _no_descriptor_left: None) -> Tape:
+def tape(shared: Shared, _no_descriptor_left: None) -> Tape:
     """A fresh medium of a mount in each I/O mode."""
     library, mounted, barcodes, io = shared
     return Tape(library, mounted, next(barcodes), io)

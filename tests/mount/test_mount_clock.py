@@ -71,7 +71,7 @@ def damage(library: OnDisks, barcode: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("ahead", ["+1d", "+30y", "-1d", "-30y"])
-def test_a_stream_of_a_wrong_clock_is_verified_like_any_other(clocked: WithAClock, ahead: str):
+def test_a_stream_of_a_wrong_clock_is_verified_like_any_other(clocked: WithAClock, ahead: str) -> None:
     with clocked.mounted() as mounted:
         for clock, barcode, data in (("+0", "T1", DATA[0]), (ahead, "T1", DATA[1]), ("+0", "T2", DATA[2])):
             clocked.set_clock(clock)
@@ -90,7 +90,7 @@ def test_a_stream_of_a_wrong_clock_is_verified_like_any_other(clocked: WithACloc
         assert "1 damaged" in said
 
 
-def test_streams_that_are_left_out_are_named(clocked: WithAClock):
+def test_streams_that_are_left_out_are_named(clocked: WithAClock) -> None:
     clocked.set_clock("-1d")
     with clocked.mounted() as mounted:
         mounted.medium("T1").write_bytes(DATA[0])
@@ -111,7 +111,9 @@ def test_streams_that_are_left_out_are_named(clocked: WithAClock):
 
 
 @pytest.mark.parametrize("ahead", ["+20y", "-20y"])
-def test_mounts_with_clocks_that_are_years_apart_see_what_was_closed(clocked: WithAClock, tmp_path: Path, ahead: str):
+def test_mounts_with_clocks_that_are_years_apart_see_what_was_closed(
+    clocked: WithAClock, tmp_path: Path, ahead: str
+) -> None:
     clocked.set_clock(ahead)
     with clocked.mounted("host=wrong") as one:
         clocked.serving = PROGRAM
@@ -123,7 +125,7 @@ def test_mounts_with_clocks_that_are_years_apart_see_what_was_closed(clocked: Wi
                 assert one.medium("T1").stat().st_size == 1000 * 2 * count
 
 
-def test_snapshots_and_copies_go_on_when_a_clock_that_was_ahead_is_put_right(clocked: WithAClock):
+def test_snapshots_and_copies_go_on_when_a_clock_that_was_ahead_is_put_right(clocked: WithAClock) -> None:
     clocked.configure('copy = "1h"', 'copy = "1s"')
     with open(clocked.path / "library.toml", "a") as file:
         file.write('[snapshots]\nevery = "1s"\n')

@@ -38,7 +38,7 @@ def write(mounted: Mounted, *streams: bytes) -> None:
 
 
 @pytest.mark.parametrize("io", ["cached", "direct"])
-def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io: str):
+def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io: str) -> None:
     with library.mounted(f"io={io}", expects=["its BLAKE3 is not the recorded one"]) as mounted:
         write(mounted, FIRST, DATA)
         session = library.tape_files("T1")[1].session
@@ -71,7 +71,7 @@ def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io
         assert mounted.medium("T1").read_bytes() == FIRST + DATA, "what failed is not kept"
 
 
-def test_without_checking_damage_is_handed_out_and_verify_finds_it(library: OnDisks):
+def test_without_checking_damage_is_handed_out_and_verify_finds_it(library: OnDisks) -> None:
     with library.mounted("check=off") as mounted:
         write(mounted, DATA)
         member, offset, _ = damaged_at(library, 1)
@@ -81,7 +81,7 @@ def test_without_checking_damage_is_handed_out_and_verify_finds_it(library: OnDi
         assert "1 damaged" in library.vtlfs("verify", library.path, status=3)
 
 
-def test_fifo_in_the_place_of_a_member_file_is_an_error_and_not_waited_for(library: OnDisks):
+def test_fifo_in_the_place_of_a_member_file_is_an_error_and_not_waited_for(library: OnDisks) -> None:
     with library.mounted(expects=["a FIFO is in its place"], checked=False) as mounted:
         write(mounted, DATA)
         member, _, _ = damaged_at(library, 1)
@@ -92,7 +92,7 @@ def test_fifo_in_the_place_of_a_member_file_is_an_error_and_not_waited_for(libra
         assert "replaced" in library.vtlfs("verify", library.path, status=3)
 
 
-def test_verify_runs_beside_streams_and_leaves_them_out(library: OnDisks):
+def test_verify_runs_beside_streams_and_leaves_them_out(library: OnDisks) -> None:
     with library.mounted() as mounted:
         write(mounted, DATA)
         with open(mounted.medium("T2"), "wb", buffering=0) as stream:
@@ -106,7 +106,7 @@ def test_verify_runs_beside_streams_and_leaves_them_out(library: OnDisks):
         assert mounted.medium("T2").read_bytes() == DATA + DATA
 
 
-def test_dead_disk_is_told_by_the_mount_and_by_verify(on_loop: OnDisks):
+def test_dead_disk_is_told_by_the_mount_and_by_verify(on_loop: OnDisks) -> None:
     """Every read of a disk that was shut down is EIO, also that of its label."""
     if shutil.which("xfs_io") is None:
         pytest.skip("xfs_io is not installed")

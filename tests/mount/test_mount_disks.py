@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mounting import OnDisks, random_bytes, require_fuse, shell, wait_until
 MIB = 1 << 20
 
 
-def test_hung_disk_stalls_only_the_streams_that_use_it(frozen: OnDisks):
+def test_hung_disk_stalls_only_the_streams_that_use_it(frozen: OnDisks) -> None:
     with frozen.mounted("io=direct") as mounted:
         mounted.medium("T1").write_bytes(b"before")
         shell(f"fsfreeze -f {frozen.disks[0]}")
@@ -34,7 +35,7 @@ def test_hung_disk_stalls_only_the_streams_that_use_it(frozen: OnDisks):
         assert sorted(mounted.medium("T2").read_bytes().split()) == [b"0", b"1", b"2", b"3"]
 
 
-def test_snapshots_are_taken_while_a_disk_hangs(frozen: OnDisks):
+def test_snapshots_are_taken_while_a_disk_hangs(frozen: OnDisks) -> None:
     with frozen.mounted("io=direct") as mounted:
         mounted.medium("T1").write_bytes(b"before")
         shell(f"fsfreeze -f {frozen.disks[0]}")
@@ -54,7 +55,7 @@ def test_snapshots_are_taken_while_a_disk_hangs(frozen: OnDisks):
         assert mounted.medium("T2").stat().st_size == 8
 
 
-def test_snapshots_are_taken_while_a_disk_does_not_answer_at_all(tmp_path: Path):
+def test_snapshots_are_taken_while_a_disk_does_not_answer_at_all(tmp_path: Path) -> None:
     """A disk whose file system is served by a process that stands still: even looking at it would never end."""
     require_fuse()
     if shutil.which("mergerfs") is None:
@@ -81,10 +82,10 @@ def test_snapshots_are_taken_while_a_disk_does_not_answer_at_all(tmp_path: Path)
         serving.wait()
 
 
-def test_new_streams_avoid_a_disk_that_hangs(frozen: OnDisks):
+def test_new_streams_avoid_a_disk_that_hangs(frozen: OnDisks) -> None:
     with frozen.mounted("io=direct") as mounted:
         shell(f"fsfreeze -f {frozen.disks[0]}")
-        streams: list[subprocess.Popen] = []
+        streams: list[subprocess.Popen[bytes]] = []
 
         def is_noticed() -> bool:
             """Start two streams: before the mount has noticed, one of them begins on the disk that hangs."""
@@ -106,7 +107,7 @@ def test_new_streams_avoid_a_disk_that_hangs(frozen: OnDisks):
 
 
 @pytest.mark.parametrize("io", ["direct", "cached"])
-def test_dead_disk_is_an_io_error_and_what_was_durable_stays(on_loop: OnDisks, io: str):
+def test_dead_disk_is_an_io_error_and_what_was_durable_stays(on_loop: OnDisks, io: str) -> None:
     """A write that is refused as a whole is no loss: the writer knows. Cached bytes that are lost are one."""
     if shutil.which("xfs_io") is None:
         pytest.skip("xfs_io is not installed")
@@ -140,7 +141,7 @@ def test_dead_disk_is_an_io_error_and_what_was_durable_stays(on_loop: OnDisks, i
         assert "No space" not in mounted.log.read_text()
 
 
-def test_memory_is_bounded_with_32_streams_at_once(library: OnDisks):
+def test_memory_is_bounded_with_32_streams_at_once(library: OnDisks) -> None:
     with library.mounted() as mounted:
         writers = "\n".join(
             f"dd if=/dev/zero of={mounted.drive(n % 4, f'T{1 + n % 8}')} bs={bs} count={16 * MIB // size} status=none &"
@@ -185,7 +186,9 @@ def break_by_removing(disk: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("io", ["direct", "cached"])
-def test_streams_go_on_without_a_disk_that_fails(on_loop: OnDisks, break_it, reason: str, io: str):
+def test_streams_go_on_without_a_disk_that_fails(
+    on_loop: OnDisks, break_it: Callable[[Path], None], reason: str, io: str
+) -> None:
     """Two healthy disks are left: no writer hears of it, everything is there, and status and log name the disk."""
     streams = [random_bytes(number, 40 * MIB + number) for number in range(3)]
     still_there = break_it is break_by_filling
@@ -196,11 +199,13 @@ def test_streams_go_on_without_a_disk_that_fails(on_loop: OnDisks, break_it, rea
             writers.append(subprocess.Popen(words, stdin=subprocess.PIPE))
         for part in (slice(0, 15 * MIB), slice(15 * MIB, None)):
             for writer, data in zip(writers, streams, strict=True):
+                assert writer.stdin is not None
                 writer.stdin.write(data[part])
                 writer.stdin.flush()
             if part.start == 0:
                 break_it(on_loop.disks[0])
         for writer in writers:
+            assert writer.stdin is not None
             writer.stdin.close()
         assert [writer.wait(60) for writer in writers] == [0] * 3
         wait_until(lambda: on_loop.disk_fault(0), "the fault in the tracking database")
@@ -214,7 +219,7 @@ def test_streams_go_on_without_a_disk_that_fails(on_loop: OnDisks, break_it, rea
 
 
 @pytest.mark.parametrize("on_loop", [3], indirect=True)
-def test_stream_goes_on_while_a_disk_hangs_and_uses_it_again(frozen: OnDisks):
+def test_stream_goes_on_while_a_disk_hangs_and_uses_it_again(frozen: OnDisks) -> None:
     data = random_bytes(1, 60 * MIB)
     with frozen.mounted("io=direct", expects=["disk 0"]) as mounted:
         with open(mounted.medium("T1"), "wb", 0) as stream:

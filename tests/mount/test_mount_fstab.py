@@ -18,7 +18,7 @@ def sessions(machine: Machine, name: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["vtlfs", "fuse.vtlfs"])
-def test_mount_a_mounts_once_and_umount_unmounts(machine: Machine, name: str, line: str, kind: str):
+def test_mount_a_mounts_once_and_umount_unmounts(machine: Machine, name: str, line: str, kind: str) -> None:
     machine.fstab(f"{line} {kind} host=alpha,allow_other,nofail,_netdev,x-systemd.automount,comment=tapes 0 0")
     assert machine.run("/bin/mount -a; /bin/mount -a") == ""
     (entry,) = machine.mounts()
@@ -33,7 +33,7 @@ def test_mount_a_mounts_once_and_umount_unmounts(machine: Machine, name: str, li
     assert " alpha " in sessions(machine, name)
 
 
-def test_table_of_mount_has_what_umount_and_systemd_go_by(machine: Machine, name: str, line: str):
+def test_table_of_mount_has_what_umount_and_systemd_go_by(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs nofail,_netdev 0 0")
     machine.run("mount -a")
     assert machine.run("cat /run/mount/utab").endswith(" OPTS=uhelper=fuse.vtlfs,_netdev\n")
@@ -45,13 +45,13 @@ def test_table_of_mount_has_what_umount_and_systemd_go_by(machine: Machine, name
     assert machine.run("cat /run/mount/utab") == ""
 
 
-def test_mount_a_with_another_table(machine: Machine, name: str, line: str):
+def test_mount_a_with_another_table(machine: Machine, name: str, line: str) -> None:
     machine.run(f"echo '{line} vtlfs defaults 0 0' > {name}/fstab; mount -a -T {name}/fstab; mount -a -T {name}/fstab")
     assert len(machine.mounts()) == 1
 
 
 @pytest.mark.parametrize("what", ["vtl", "library"])
-def test_mount_wants_only_the_mount_point_or_the_library(machine: Machine, name: str, line: str, what: str):
+def test_mount_wants_only_the_mount_point_or_the_library(machine: Machine, name: str, line: str, what: str) -> None:
     machine.fstab(f"{line} vtlfs noauto,host=beta 0 0")
     machine.run("mount -a")
     assert not machine.mounts()
@@ -60,7 +60,7 @@ def test_mount_wants_only_the_mount_point_or_the_library(machine: Machine, name:
 
 
 @pytest.mark.parametrize("strange", ["a b", "tab\there", "\N{SNOWMAN}\N{HAIR SPACE}ü", "c,omma", "back\\slash", "#h#"])
-def test_strange_names_are_mounted_once(machine: Machine, name: str, strange: str):
+def test_strange_names_are_mounted_once(machine: Machine, name: str, strange: str) -> None:
     machine.library(name)
     machine.run(f"mv {name} '{name} {strange}'; mv '{name} {strange}/vtl' '{name} {strange}/{strange}'")
     place = f"/mnt/{name} {strange}"
@@ -77,7 +77,7 @@ def test_strange_names_are_mounted_once(machine: Machine, name: str, strange: st
     assert not machine.servers()
 
 
-def test_other_names_of_the_library_and_the_mount_point_are_the_same(machine: Machine, name: str, line: str):
+def test_other_names_of_the_library_and_the_mount_point_are_the_same(machine: Machine, name: str, line: str) -> None:
     machine.run(f"ln -s {name} {name}.link")
     machine.fstab(f"/mnt/{name}.link/library/ /mnt/{name}.link/vtl/ vtlfs defaults 0 0")
     machine.run("mount -a; mount -a")
@@ -90,7 +90,7 @@ def test_other_names_of_the_library_and_the_mount_point_are_the_same(machine: Ma
     assert [entry.source for entry in machine.mounts()] == [f"/mnt/{name}/library"]
 
 
-def test_disks_can_be_unmounted_right_after_umount(machine: Machine, name: str, line: str):
+def test_disks_can_be_unmounted_right_after_umount(machine: Machine, name: str, line: str) -> None:
     places = [f"/mnt/{name}/{one}" for one in ("disk0", "disk1", "library")]
     for place in places:
         machine.run(f"mkdir {place}.new; mount -t tmpfs tmpfs {place}.new; cp -a {place}/. {place}.new")
@@ -106,7 +106,7 @@ def test_disks_can_be_unmounted_right_after_umount(machine: Machine, name: str, 
     )
 
 
-def test_umount_of_a_mount_in_use_says_who_uses_it(machine: Machine, name: str, line: str):
+def test_umount_of_a_mount_in_use_says_who_uses_it(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     script = f"mount -a; cd {name}/vtl/media; exec 3> T1; umount /mnt/{name}/vtl; echo status $?; echo data >&3; cat T1"
     said = machine.run(script)
@@ -117,14 +117,14 @@ def test_umount_of_a_mount_in_use_says_who_uses_it(machine: Machine, name: str, 
     assert "released" in sessions(machine, name)
 
 
-def test_lazy_umount_does_not_wait_and_loses_nothing(machine: Machine, name: str, line: str):
+def test_lazy_umount_does_not_wait_and_loses_nothing(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     machine.run(f"mount -a; exec 3> {name}/vtl/media/T1; umount -l /mnt/{name}/vtl && echo data >&3")
     wait_until(lambda: not machine.servers(), "the end of the process")
     assert "released" in sessions(machine, name)
 
 
-def test_umount_does_not_wait_where_a_part_is_bound_elsewhere(machine: Machine, name: str, line: str):
+def test_umount_does_not_wait_where_a_part_is_bound_elsewhere(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     machine.run(f"mkdir {name}/guest; mount -a; mount --bind {name}/vtl/drives/0 {name}/guest; umount /mnt/{name}/vtl")
     machine.run(f"echo data > {name}/guest/T1; umount {name}/guest")
@@ -132,7 +132,7 @@ def test_umount_does_not_wait_where_a_part_is_bound_elsewhere(machine: Machine, 
     assert "released" in sessions(machine, name)
 
 
-def test_remount_is_refused_and_leaves_the_mount_as_it_is(machine: Machine, name: str, line: str):
+def test_remount_is_refused_and_leaves_the_mount_as_it_is(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs host=alpha 0 0")
     machine.run("mount -a")
     before = machine.run(f"findmnt -no OPTIONS {name}/vtl")
@@ -146,7 +146,7 @@ def test_remount_is_refused_and_leaves_the_mount_as_it_is(machine: Machine, name
     machine.run(f"echo data > {name}/vtl/media/T1")
 
 
-def test_remount_of_the_mount_point_alone_can_forbid_writing(machine: Machine, name: str, line: str):
+def test_remount_of_the_mount_point_alone_can_forbid_writing(machine: Machine, name: str, line: str) -> None:
     """The kernel does that by itself; it is refused as long as somebody writes."""
     machine.fstab(f"{line} vtlfs defaults 0 0")
     busy = machine.run(f"mount -a; exec 3> {name}/vtl/media/T1; mount -o remount,bind,ro {name}/vtl", status=32)
@@ -168,7 +168,7 @@ def test_remount_of_the_mount_point_alone_can_forbid_writing(machine: Machine, n
         ("/mnt/{0}/library /mnt/{0}/vtl vtlfs nonempty", "mount option 'nonempty'"),
     ],
 )
-def test_mistake_in_fstab_is_told_in_one_line(machine: Machine, name: str, line: str, wrong: str, wanted: str):
+def test_mistake_in_fstab_is_told_in_one_line(machine: Machine, name: str, line: str, wrong: str, wanted: str) -> None:
     machine.library(f"{name}.right")
     wrong = wrong.format(name)
     machine.fstab(f"{wrong} 0 0")
@@ -181,7 +181,7 @@ def test_mistake_in_fstab_is_told_in_one_line(machine: Machine, name: str, line:
     assert [entry.path for entry in machine.mounts()] == [f"/mnt/{name}.right/vtl"]
 
 
-def test_missing_disk_and_mount_point_are_told(machine: Machine, name: str, line: str):
+def test_missing_disk_and_mount_point_are_told(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     machine.run(f"mv {name}/disk1 {name}/gone")
     assert f"disk /mnt/{name}/disk1: no such directory" in machine.run("mount -a", status=32)
@@ -189,7 +189,7 @@ def test_missing_disk_and_mount_point_are_told(machine: Machine, name: str, line
     assert f"{name}/vtl: No such file or directory" in machine.run("mount -a", status=32)
 
 
-def test_flags_of_mount(machine: Machine, name: str, line: str):
+def test_flags_of_mount(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs host=alpha,colour=red 0 0")
     assert "'colour'" in machine.run(f"mount -f /mnt/{name}/vtl", status=1)
     assert "can be mounted" in machine.run(f"mount -f -s -v /mnt/{name}/vtl")
@@ -202,7 +202,7 @@ def test_flags_of_mount(machine: Machine, name: str, line: str):
     assert "nsenter" in machine.run(f"/sbin/mount.vtlfs {name}/library {name}/vtl -N x", status=1)
 
 
-def test_dead_mount_is_replaced(machine: Machine, name: str, line: str):
+def test_dead_mount_is_replaced(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     machine.run("mount -a")
     (server,) = machine.servers()
@@ -212,7 +212,7 @@ def test_dead_mount_is_replaced(machine: Machine, name: str, line: str):
     assert len(machine.mounts()) == 1
 
 
-def test_dead_mount_can_be_unmounted(machine: Machine, name: str, line: str):
+def test_dead_mount_can_be_unmounted(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     machine.run("mount -a")
     (server,) = machine.servers()
@@ -225,7 +225,7 @@ def test_dead_mount_can_be_unmounted(machine: Machine, name: str, line: str):
 # --- mounts of users ------------------------------------------------------------------------------------------------
 
 
-def test_user_mounts_and_unmounts_a_library_of_the_users_own(machine: Machine, name: str):
+def test_user_mounts_and_unmounts_a_library_of_the_users_own(machine: Machine, name: str) -> None:
     machine.library(name, uid=NOBODY)
     machine.fstab(f"/mnt/{name}/library /mnt/{name}/vtl vtlfs user,noauto,nofail 0 0")
     machine.run(f"mount /mnt/{name}/vtl; echo data > {name}/vtl/drives/0/T1", uid=NOBODY)
@@ -244,7 +244,7 @@ def test_user_mounts_and_unmounts_a_library_of_the_users_own(machine: Machine, n
     assert "released" in machine.vtlfs(f"sessions {name}/library", uid=NOBODY)
 
 
-def test_user_needs_no_fstab_for_a_library_of_the_users_own(machine: Machine, name: str):
+def test_user_needs_no_fstab_for_a_library_of_the_users_own(machine: Machine, name: str) -> None:
     """Today's mount(8) gives up its rights and goes on, which is as if the user had run `vtlfs mount`."""
     machine.library(name, uid=NOBODY)
     machine.run(f"mount -t vtlfs {name}/library {name}/vtl; echo data > {name}/vtl/media/T1", uid=NOBODY)
@@ -252,7 +252,7 @@ def test_user_needs_no_fstab_for_a_library_of_the_users_own(machine: Machine, na
     assert "released" in machine.vtlfs(f"sessions {name}/library", uid=NOBODY)
 
 
-def test_user_may_not_mount_a_library_of_root(machine: Machine, name: str, line: str):
+def test_user_may_not_mount_a_library_of_root(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs user,noauto 0 0")
     said = machine.run(f"mount /mnt/{name}/vtl", status=32, uid=NOBODY)
     assert said.startswith("mount.vtlfs: ")
@@ -262,7 +262,7 @@ def test_user_may_not_mount_a_library_of_root(machine: Machine, name: str, line:
 # --- the scripts ----------------------------------------------------------------------------------------------------
 
 
-def test_without_its_interpreter_nothing_is_mounted_but_all_unmounted(machine: Machine, name: str, line: str):
+def test_without_its_interpreter_nothing_is_mounted_but_all_unmounted(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     machine.run("mount -a; mv venv venv.gone")
     try:
@@ -275,7 +275,7 @@ def test_without_its_interpreter_nothing_is_mounted_but_all_unmounted(machine: M
     assert said.count("\n") == 1
 
 
-def test_with_a_vtlfs_that_does_not_start_all_is_unmounted(machine: Machine, name: str, line: str):
+def test_with_a_vtlfs_that_does_not_start_all_is_unmounted(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     machine.run("mount -a; mv venv/lib/*/site-packages/vtlfs.pth .")
     try:
@@ -286,7 +286,7 @@ def test_with_a_vtlfs_that_does_not_start_all_is_unmounted(machine: Machine, nam
         machine.run("mv vtlfs.pth venv/lib/*/site-packages/")
 
 
-def test_system_wide_installation(machine: Machine, name: str, line: str):
+def test_system_wide_installation(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     python = os.path.realpath(sys.executable)
     packages = machine.run(f"{python} -I -c 'import site; print(site.getsitepackages()[0])'").strip()
@@ -303,7 +303,7 @@ def test_system_wide_installation(machine: Machine, name: str, line: str):
         machine.vtlfs("install")
 
 
-def test_uninstalling_leaves_mounts_that_can_be_unmounted(machine: Machine, name: str, line: str):
+def test_uninstalling_leaves_mounts_that_can_be_unmounted(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs defaults 0 0")
     try:
         assert machine.run("mount -a") == ""

@@ -55,7 +55,9 @@ def fill(path: Path, data: bytes, block: int) -> tuple[int, int | None]:
 
 @pytest.mark.parametrize("io", ["auto", "direct"])
 @pytest.mark.parametrize("block", [1000, 4096, 10240, 64512, MIB + 1])
-def test_write_that_does_not_fit_on_the_medium_fails_as_a_whole(library: OnDisks, data: Path, io: str, block: int):
+def test_write_that_does_not_fit_on_the_medium_fails_as_a_whole(
+    library: OnDisks, data: Path, io: str, block: int
+) -> None:
     capacity = 2 * MIB + 333
     library.add("FULL", capacity=capacity)
     content = data.read_bytes()
@@ -74,7 +76,7 @@ def test_write_that_does_not_fit_on_the_medium_fails_as_a_whole(library: OnDisks
     assert (third["state"], third["error"], third["tape_file"]) == ("released", "ENOSPC", None)
 
 
-def test_session_goes_on_with_less_after_a_write_that_did_not_fit(library: OnDisks):
+def test_session_goes_on_with_less_after_a_write_that_did_not_fit(library: OnDisks) -> None:
     library.add("FULL", capacity=10_000)
     with library.mounted("io=direct") as mounted:
         descriptor = os.open(mounted.medium("FULL"), os.O_WRONLY)
@@ -88,7 +90,7 @@ def test_session_goes_on_with_less_after_a_write_that_did_not_fit(library: OnDis
         assert mounted.medium("FULL").read_bytes() == b"a" * 9000 + b"c" * 1000
 
 
-def test_cached_stream_hears_at_close_that_the_medium_is_full(library: OnDisks, data: Path):
+def test_cached_stream_hears_at_close_that_the_medium_is_full(library: OnDisks, data: Path) -> None:
     library.add("FULL", capacity=MIB + 5000)
     with library.mounted("io=cached", expects=["FULL is full"]) as mounted:
         _, error = fill(mounted.medium("FULL"), data.read_bytes(), 64 * KIB)
@@ -114,7 +116,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("io", MODES)
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_program_learns_that_the_medium_is_full(library: OnDisks, data: Path, io: str, program: str):
+def test_program_learns_that_the_medium_is_full(library: OnDisks, data: Path, io: str, program: str) -> None:
     library.add("FULL", capacity=MIB)
     script, status = PROGRAMS[program]
     with library.mounted(f"io={io}", expects=["FULL is full"] if io == "cached" else []) as mounted:
@@ -133,7 +135,7 @@ def test_program_learns_that_the_medium_is_full(library: OnDisks, data: Path, io
 
 
 @pytest.mark.parametrize("io", ["auto", "direct"])
-def test_tar_goes_on_with_the_next_medium(library: OnDisks, tmp_path: Path, io: str):
+def test_tar_goes_on_with_the_next_medium(library: OnDisks, tmp_path: Path, io: str) -> None:
     library.add("VOL1", "VOL2", "VOL3", capacity=MIB + 3 * KIB)
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -148,7 +150,7 @@ def test_tar_goes_on_with_the_next_medium(library: OnDisks, tmp_path: Path, io: 
         shell(f"tar -x -M {volumes} -C {there} && diff -r {tree} {there}")
 
 
-def test_many_writers_share_what_is_left(library: OnDisks):
+def test_many_writers_share_what_is_left(library: OnDisks) -> None:
     """Together they get all of the medium, but for what is less than a write; nobody gets a byte that is not there."""
     library.add("FULL", capacity=MIB + 100)
     with library.mounted("io=direct") as mounted:
@@ -159,7 +161,7 @@ def test_many_writers_share_what_is_left(library: OnDisks):
         assert all(size % 10240 == 0 for size in sizes)
 
 
-def test_what_an_open_session_has_reserved_comes_back(library: OnDisks):
+def test_what_an_open_session_has_reserved_comes_back(library: OnDisks) -> None:
     library.add("FULL", capacity=100_000)
     with library.mounted("io=direct") as mounted:
         first = os.open(mounted.medium("FULL"), os.O_WRONLY)
@@ -175,7 +177,7 @@ def test_what_an_open_session_has_reserved_comes_back(library: OnDisks):
 
 @pytest.mark.parametrize("io", ["auto", "direct"])
 @pytest.mark.parametrize("block", [10240, MIB, 3 * MIB])
-def test_write_that_does_not_fit_on_a_disk_fails_as_a_whole(small_disks: OnDisks, io: str, block: int):
+def test_write_that_does_not_fit_on_a_disk_fails_as_a_whole(small_disks: OnDisks, io: str, block: int) -> None:
     content = random_bytes(3, 24 * MIB)
     with small_disks.mounted(f"io={io}", expects=["No space left on device"]) as mounted:
         mounted.medium("T1").write_bytes(b"before")
@@ -189,7 +191,7 @@ def test_write_that_does_not_fit_on_a_disk_fails_as_a_whole(small_disks: OnDisks
     assert (session["state"], session["error"], session["bytes"]) == ("released", "ENOSPC", accepted)
 
 
-def test_cached_stream_hears_at_close_that_a_disk_is_full(small_disks: OnDisks):
+def test_cached_stream_hears_at_close_that_a_disk_is_full(small_disks: OnDisks) -> None:
     content = random_bytes(3, 24 * MIB)
     with small_disks.mounted("io=cached", expects=["No space left on device"]) as mounted:
         mounted.medium("T1").write_bytes(b"before")
@@ -203,7 +205,7 @@ def test_cached_stream_hears_at_close_that_a_disk_is_full(small_disks: OnDisks):
 
 
 @pytest.mark.parametrize("io", MODES)
-def test_full_disk_fails_programs_with_enospc(small_disks: OnDisks, io: str):
+def test_full_disk_fails_programs_with_enospc(small_disks: OnDisks, io: str) -> None:
     with small_disks.mounted(f"io={io}", expects=["No space left on device"]) as mounted:
         for script in ("dd if=/dev/zero of={} bs=64k count=400", "head -c 25M /dev/zero > {}"):
             said = shell(script.format(mounted.medium("T1")), status=1).stderr
@@ -212,7 +214,7 @@ def test_full_disk_fails_programs_with_enospc(small_disks: OnDisks, io: str):
         assert set(mounted.medium("T1").read_bytes()) == {0}
 
 
-def test_disk_that_has_room_again_takes_streams_again(small_disks: OnDisks):
+def test_disk_that_has_room_again_takes_streams_again(small_disks: OnDisks) -> None:
     filler = small_disks.disks[0] / "filler"
     with small_disks.mounted(expects=["No space left on device"]) as mounted:
         shell(f"head -c 9M /dev/zero > {filler}", status=1)
@@ -223,7 +225,7 @@ def test_disk_that_has_room_again_takes_streams_again(small_disks: OnDisks):
         assert mounted.medium("T2").read_bytes() == content
 
 
-def test_df_shows_what_can_be_written(small_disks: OnDisks):
+def test_df_shows_what_can_be_written(small_disks: OnDisks) -> None:
     """Of two disks, the fuller one says how much that is."""
     with small_disks.mounted() as mounted:
         ours, small, large = (os.statvfs(path) for path in (mounted.path, *small_disks.disks))
@@ -249,7 +251,7 @@ def small_library(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks
         subprocess.run(["umount", tmp_path / "library"], check=True)
 
 
-def test_streams_outlive_a_library_that_has_no_room_for_its_database(small_library: OnDisks):
+def test_streams_outlive_a_library_that_has_no_room_for_its_database(small_library: OnDisks) -> None:
     library, full = small_library, "database or disk is full"
     with library.mounted("io=direct", expects=["checkpoint"], allows=[full]) as mounted:
         streams = {f"T{number}": os.open(mounted.medium(f"T{number}"), os.O_WRONLY) for number in range(1, 9)}

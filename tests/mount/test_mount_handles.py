@@ -26,7 +26,7 @@ def error_of(function: Callable[..., object], *arguments: object) -> int | None:
 
 
 @pytest.mark.parametrize("flags", [WRITE, os.O_WRONLY, os.O_WRONLY | os.O_APPEND])
-def test_write_only_handle_cannot_seek(tape: Tape, flags: int):
+def test_write_only_handle_cannot_seek(tape: Tape, flags: int) -> None:
     tape.path.write_bytes(b"before")
     descriptor = os.open(tape.path, flags)
     os.write(descriptor, b"one")
@@ -43,7 +43,7 @@ def test_write_only_handle_cannot_seek(tape: Tape, flags: int):
     assert tape.streams() == [b"before", b"onetwo"]
 
 
-def test_number_of_the_open_file_is_the_session(tape: Tape):
+def test_number_of_the_open_file_is_the_session(tape: Tape) -> None:
     tape.path.write_bytes(b"before")
     descriptor = os.open(tape.path, WRITE)
     number = os.fstat(descriptor).st_ino
@@ -61,7 +61,7 @@ def test_number_of_the_open_file_is_the_session(tape: Tape):
     assert str(number) not in os.listdir(tape.mounted.path / "sessions")
 
 
-def test_shell_gets_its_session_from_the_descriptor(tape: Tape):
+def test_shell_gets_its_session_from_the_descriptor(tape: Tape) -> None:
     script = f"exec 3>{tape.path}; id=$(stat -Lc %i /dev/fd/3); echo data >&3; cat {tape.mounted.path}/sessions/$id"
     said = shell(script).stdout
     assert f'"medium": "{tape.barcode}"' in said
@@ -70,7 +70,7 @@ def test_shell_gets_its_session_from_the_descriptor(tape: Tape):
     assert tape.streams() == [b"data\n"]
 
 
-def test_empty_session_leaves_no_tape_file(tape: Tape):
+def test_empty_session_leaves_no_tape_file(tape: Tape) -> None:
     for flags in (WRITE, os.O_WRONLY, os.O_WRONLY | os.O_APPEND, os.O_RDWR):
         descriptor = os.open(tape.path, flags)
         number = os.fstat(descriptor).st_ino
@@ -87,7 +87,7 @@ def test_empty_session_leaves_no_tape_file(tape: Tape):
 # --- read-write handles ---------------------------------------------------------------------------------------------
 
 
-def test_bacula_labels_then_appends(tape: Tape):
+def test_bacula_labels_then_appends(tape: Tape) -> None:
     first = os.open(tape.path, os.O_RDWR | os.O_CREAT, 0o640)
     assert os.write(first, LABEL) == 210
     os.close(first)
@@ -110,7 +110,7 @@ def test_bacula_labels_then_appends(tape: Tape):
     assert tape.streams() == [LABEL, b"".join(blocks), blocks[0]]
 
 
-def test_read_write_handle_reads_anywhere_and_writes_at_the_end(tape: Tape):
+def test_read_write_handle_reads_anywhere_and_writes_at_the_end(tape: Tape) -> None:
     before, own = random_bytes(1, 1_500_000), random_bytes(2, 2_500_000)
     tape.path.write_bytes(before)
     descriptor = os.open(tape.path, os.O_RDWR)
@@ -128,7 +128,7 @@ def test_read_write_handle_reads_anywhere_and_writes_at_the_end(tape: Tape):
     assert tape.streams() == [before, own]
 
 
-def test_rewriting_the_same_bytes_is_accepted_and_does_nothing(tape: Tape):
+def test_rewriting_the_same_bytes_is_accepted_and_does_nothing(tape: Tape) -> None:
     before, own = random_bytes(1, 70_000), random_bytes(2, 1_200_000)
     tape.path.write_bytes(before)
     whole = before + own
@@ -142,7 +142,7 @@ def test_rewriting_the_same_bytes_is_accepted_and_does_nothing(tape: Tape):
     assert tape.streams() == [before, own + more]
 
 
-def test_any_other_write_is_refused_and_changes_nothing(tape: Tape):
+def test_any_other_write_is_refused_and_changes_nothing(tape: Tape) -> None:
     before, own = random_bytes(1, 70_000), random_bytes(2, 1_200_000)
     tape.path.write_bytes(before)
     whole = before + own
@@ -160,7 +160,7 @@ def test_any_other_write_is_refused_and_changes_nothing(tape: Tape):
     assert tape.library.session(number).state == "released"
 
 
-def test_read_write_handle_with_truncation_begins_empty(tape: Tape):
+def test_read_write_handle_with_truncation_begins_empty(tape: Tape) -> None:
     tape.path.write_bytes(b"before")
     descriptor = os.open(tape.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     assert os.read(descriptor, 100) == b""
@@ -172,7 +172,7 @@ def test_read_write_handle_with_truncation_begins_empty(tape: Tape):
     assert tape.streams() == [b"before", b"own and more"]
 
 
-def test_read_write_handle_does_not_see_what_others_release(tape: Tape):
+def test_read_write_handle_does_not_see_what_others_release(tape: Tape) -> None:
     tape.path.write_bytes(b"before")
     descriptor = os.open(tape.path, os.O_RDWR)
     tape.path.write_bytes(b"other")
@@ -187,7 +187,7 @@ def test_read_write_handle_does_not_see_what_others_release(tape: Tape):
 # --- one open file, several descriptors -----------------------------------------------------------------------------
 
 
-def test_copies_of_a_descriptor_are_one_session(tape: Tape):
+def test_copies_of_a_descriptor_are_one_session(tape: Tape) -> None:
     descriptor = os.open(tape.path, WRITE)
     data = random_bytes(1, 3_000_000)
     for start in range(0, len(data), 250_000):
@@ -198,12 +198,12 @@ def test_copies_of_a_descriptor_are_one_session(tape: Tape):
     assert tape.streams() == [data]
 
 
-def test_shell_passes_its_descriptor_to_many_programs(tape: Tape):
+def test_shell_passes_its_descriptor_to_many_programs(tape: Tape) -> None:
     shell(f"exec 3>{tape.path}; echo a >&3; (echo b >&3); seq 3 | cat >&3; exec 4>&3 3>&-; echo c >&4; exec 4>&-")
     assert tape.streams() == [b"a\nb\n1\n2\n3\nc\n"]
 
 
-def test_child_that_outlives_its_parent_keeps_the_session_open(tape: Tape):
+def test_child_that_outlives_its_parent_keeps_the_session_open(tape: Tape) -> None:
     reading, writing = os.pipe()
     script = f"exec 3>{tape.path}; echo a >&3; (read -r line; echo $line >&3) & "
     subprocess.run(["bash", "-c", script.replace("(read", f"(exec <&{reading}; read")], pass_fds=[reading], check=True)
@@ -215,7 +215,7 @@ def test_child_that_outlives_its_parent_keeps_the_session_open(tape: Tape):
     assert tape.streams() == [b"a\nb\n"]
 
 
-def test_what_fsync_has_confirmed_is_recorded_while_the_stream_goes_on(tape: Tape):
+def test_what_fsync_has_confirmed_is_recorded_while_the_stream_goes_on(tape: Tape) -> None:
     data = random_bytes(1, 3 << 20)
     descriptor = os.open(tape.path, WRITE)
     number = os.fstat(descriptor).st_ino
@@ -233,7 +233,7 @@ def test_what_fsync_has_confirmed_is_recorded_while_the_stream_goes_on(tape: Tap
 # --- opening the open file once more --------------------------------------------------------------------------------
 
 
-def test_program_that_reopens_its_output_gets_a_further_session(tape: Tape):
+def test_program_that_reopens_its_output_gets_a_further_session(tape: Tape) -> None:
     script = f"echo data | tee /dev/stdout > {tape.path}"
     if tape.io == "cached":
         assert "not supported" in shell(script, status=1).stderr.lower()
@@ -243,7 +243,7 @@ def test_program_that_reopens_its_output_gets_a_further_session(tape: Tape):
         assert tape.streams() == [b"data\n", b"data\n"]
 
 
-def test_shell_that_reopens_its_output_gets_a_further_session(tape: Tape):
+def test_shell_that_reopens_its_output_gets_a_further_session(tape: Tape) -> None:
     script = f"(echo a; echo b >/dev/stdout; echo c) > {tape.path}"
     if tape.io == "cached":
         shell(script)
@@ -256,7 +256,7 @@ def test_shell_that_reopens_its_output_gets_a_further_session(tape: Tape):
 @pytest.mark.parametrize(
     "flags", [os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND, os.O_RDWR, os.O_RDWR | os.O_TRUNC]
 )
-def test_opening_the_open_file_again_never_harms_its_stream(tape: Tape, flags: int):
+def test_opening_the_open_file_again_never_harms_its_stream(tape: Tape, flags: int) -> None:
     """Through /proc there is no look-up, so that both handles are of one inode. With io=auto it is direct."""
     descriptor = os.open(tape.path, WRITE)
     data = random_bytes(1, 1_000_000)
@@ -274,7 +274,7 @@ def test_opening_the_open_file_again_never_harms_its_stream(tape: Tape, flags: i
     assert tape.streams() == ([b"again and again", data] if tape.io != "cached" else [data])
 
 
-def test_what_was_written_can_be_read_by_way_of_the_same_inode(tape: Tape):
+def test_what_was_written_can_be_read_by_way_of_the_same_inode(tape: Tape) -> None:
     """The kernel takes the length of the stream for that of the file, and the stream's pages for the file's."""
     tape.path.write_bytes(b"A" * 1000)
     descriptor = os.open(tape.path, os.O_PATH)
@@ -287,7 +287,7 @@ def test_what_was_written_can_be_read_by_way_of_the_same_inode(tape: Tape):
     assert tape.streams() == [b"A" * 1000, b"B" * 10]
 
 
-def test_opening_what_was_looked_up_before_sees_what_was_closed_since(tape: Tape):
+def test_opening_what_was_looked_up_before_sees_what_was_closed_since(tape: Tape) -> None:
     tape.path.write_bytes(b"A" * 5000)
     descriptor = os.open(tape.path, os.O_PATH)
     tape.path.write_bytes(b"B" * 5000)
@@ -296,7 +296,7 @@ def test_opening_what_was_looked_up_before_sees_what_was_closed_since(tape: Tape
 
 
 @pytest.mark.parametrize("flags", [os.O_WRONLY | os.O_TRUNC, os.O_WRONLY, os.O_WRONLY | os.O_APPEND, os.O_RDWR])
-def test_opening_for_writing_never_harms_a_reader_of_the_same_inode(tape: Tape, flags: int):
+def test_opening_for_writing_never_harms_a_reader_of_the_same_inode(tape: Tape, flags: int) -> None:
     data = random_bytes(1, 300_000)
     tape.path.write_bytes(data)
     with open(tape.path, "rb", buffering=0) as reader:
@@ -311,7 +311,7 @@ def test_opening_for_writing_never_harms_a_reader_of_the_same_inode(tape: Tape, 
         assert b"".join(iter(lambda: reader.read(1 << 20), b"")) == data[1000:]
 
 
-def test_stream_under_way_can_be_opened_for_reading(tape: Tape):
+def test_stream_under_way_can_be_opened_for_reading(tape: Tape) -> None:
     """It is the medium that is read, as it stood when the writer looked it up."""
     tape.path.write_bytes(b"before")
     descriptor = os.open(tape.path, WRITE)

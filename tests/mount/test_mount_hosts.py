@@ -24,13 +24,13 @@ def own_host() -> str:
     return ssh_client(psutil.Process()) or socket.gethostname()
 
 
-def test_host_is_what_the_mount_was_told(library: OnDisks):
+def test_host_is_what_the_mount_was_told(library: OnDisks) -> None:
     with library.mounted("host=alpha-1.example") as mounted:
         shell(f"{SSH} sh -c 'echo x > {mounted.medium('T1')}'")
         assert host_of_last(library) == "alpha-1.example"
 
 
-def test_host_is_the_ssh_client_of_the_opener_or_an_ancestor(library: OnDisks):
+def test_host_is_the_ssh_client_of_the_opener_or_an_ancestor(library: OnDisks) -> None:
     with library.mounted() as mounted:
         tape = mounted.medium("T1")
         shell(f"{SSH} dd if=/dev/zero of={tape} bs=1 count=1")
@@ -45,14 +45,14 @@ def test_host_is_the_ssh_client_of_the_opener_or_an_ancestor(library: OnDisks):
         assert (host_of_last(library), library.listed()[-1]["access"]) == ("192.0.2.7", "read")
 
 
-def test_nearest_ssh_connection_counts(library: OnDisks):
+def test_nearest_ssh_connection_counts(library: OnDisks) -> None:
     with library.mounted() as mounted:
         inner = f"SSH_CONNECTION='198.51.100.9 1 192.0.2.1 22' dd if=/dev/zero of={mounted.medium('T1')} count=1"
         shell(f"""{SSH} sh -c "{inner}; true" """)
         assert host_of_last(library) == "198.51.100.9"
 
 
-def test_host_is_the_machine_otherwise(library: OnDisks):
+def test_host_is_the_machine_otherwise(library: OnDisks) -> None:
     with library.mounted() as mounted:
         mounted.medium("T1").write_bytes(b"x")
         assert host_of_last(library) == own_host()
@@ -62,7 +62,7 @@ def test_host_is_the_machine_otherwise(library: OnDisks):
         assert host_of_last(library) == own_host()
 
 
-def test_program_of_a_session_is_that_of_the_opener(library: OnDisks):
+def test_program_of_a_session_is_that_of_the_opener(library: OnDisks) -> None:
     with library.mounted() as mounted:
         tape = mounted.medium("T1")
         for script in (f"tar cf {tape} /etc/hostname", f"dd if=/etc/hostname of={tape}", f"sh -c 'echo x > {tape}'"):
@@ -71,7 +71,7 @@ def test_program_of_a_session_is_that_of_the_opener(library: OnDisks):
     assert all(one["pid"] > 1 for one in library.listed())
 
 
-def test_two_mounts_of_one_library_have_hosts_of_their_own(library: OnDisks, tmp_path: Path):
+def test_two_mounts_of_one_library_have_hosts_of_their_own(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted("host=alpha") as alpha, library.mounted("host=beta", at=tmp_path / "beta") as beta:
         shell(f"echo a > {alpha.medium('T1')}; echo b > {beta.medium('T1')}; echo c > {alpha.medium('T2')}")
         assert [one["host"] for one in library.listed()] == ["alpha", "beta", "alpha"] or [
@@ -80,7 +80,7 @@ def test_two_mounts_of_one_library_have_hosts_of_their_own(library: OnDisks, tmp
         assert {one["medium"] for one in library.listed("--host", "alpha")} == {"T1", "T2"}
 
 
-def test_mount_with_the_same_host_name_is_allowed(library: OnDisks, tmp_path: Path):
+def test_mount_with_the_same_host_name_is_allowed(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted("host=alpha") as one, library.mounted("host=alpha", at=tmp_path / "two") as two:
         assert "alpha" in library.vtlfs("status", library.path)
         shell(f"echo a > {one.medium('T1')} & echo b > {two.medium('T1')} & wait")
@@ -88,7 +88,7 @@ def test_mount_with_the_same_host_name_is_allowed(library: OnDisks, tmp_path: Pa
         assert streams == {b"a\n", b"b\n"}
 
 
-def test_opener_that_is_gone_is_no_obstacle(library: OnDisks):
+def test_opener_that_is_gone_is_no_obstacle(library: OnDisks) -> None:
     """The process that opens may be killed in the midst of it."""
     with library.mounted() as mounted:
         for number in range(20):

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Started:
 
 
 @pytest.fixture
-def started(library: OnDisks):
+def started(library: OnDisks) -> Iterator[Started]:
     """The library, and its mount's end."""
     mount = Started(library)
     yield mount
@@ -57,18 +57,18 @@ def started(library: OnDisks):
     library.check()
 
 
-def test_lock_of_whoever_mounts_is_released(started: Started):
+def test_lock_of_whoever_mounts_is_released(started: Started) -> None:
     said = started.run("(flock -n 9; MOUNT) 9>lk; flock -n lk echo free")
     assert said == "free\n"
     assert os.path.ismount(started.path)
 
 
-def test_pipe_of_whoever_mounts_comes_to_its_end(started: Started):
+def test_pipe_of_whoever_mounts_comes_to_its_end(started: Started) -> None:
     assert started.run('out=$(MOUNT 3>&1 >/dev/null); echo "<$out>"') == "<>\n"
     assert os.path.ismount(started.path)
 
 
-def test_file_system_that_was_open_can_be_unmounted(started: Started):
+def test_file_system_that_was_open_can_be_unmounted(started: Started) -> None:
     started.run(
         "mkdir tmp && mount -t tmpfs tmpfs tmp && (cd tmp && MOUNT) 7>tmp/file; status=$?\n"
         "umount tmp || { umount -l tmp; exit 1; }; exit $status"
@@ -76,12 +76,12 @@ def test_file_system_that_was_open_can_be_unmounted(started: Started):
     assert os.path.ismount(started.path)
 
 
-def test_mount_works_where_all_standard_streams_are_closed(started: Started):
+def test_mount_works_where_all_standard_streams_are_closed(started: Started) -> None:
     started.run("MOUNT <&- >&- 2>&-")
     started.run(f"echo hi > {started.path}/media/T1 && cmp {started.path}/media/T1 <(echo hi)")
 
 
-def test_nothing_is_open_but_its_own(started: Started):
+def test_nothing_is_open_but_its_own(started: Started) -> None:
     reading, writing = os.pipe()
     os.dup2(writing, 700)
     try:
@@ -98,7 +98,7 @@ def test_nothing_is_open_but_its_own(started: Started):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("how", ["ignored", "blocked"])
-def test_signals_stop_it_whatever_the_starter_did_with_them(started: Started, number: signal.Signals, how: str):
+def test_signals_stop_it_whatever_the_starter_did_with_them(started: Started, number: signal.Signals, how: str) -> None:
     def prepare() -> None:
         if how == "blocked":
             signal.pthread_sigmask(signal.SIG_SETMASK, ALL_BLOCKED)
@@ -116,7 +116,7 @@ def test_signals_stop_it_whatever_the_starter_did_with_them(started: Started, nu
     assert not os.path.ismount(started.path)
 
 
-def test_nohup_keeps_a_mount_in_the_foreground(library: OnDisks):
+def test_nohup_keeps_a_mount_in_the_foreground(library: OnDisks) -> None:
     library.serving = ["nohup", *PROGRAM]
     with library.mounted() as mounted:
         os.kill(mounted.pid, signal.SIGHUP)
@@ -124,14 +124,14 @@ def test_nohup_keeps_a_mount_in_the_foreground(library: OnDisks):
         assert mounted.medium("T1").read_bytes() == b"after"
 
 
-def test_environment_is_forgotten_but_what_is_needed(started: Started):
+def test_environment_is_forgotten_but_what_is_needed(started: Started) -> None:
     secret = "unguessable-7261"
     pid = started.start(lambda: None, env=os.environ | {"AWS_SECRET_ACCESS_KEY": secret, "NOTIFY_SOCKET": "/none"})
     assert secret.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
     started.run(f"echo hi > {started.path}/media/T1 && cmp {started.path}/media/T1 <(echo hi)")
 
 
-def test_umask_is_its_own(started: Started):
+def test_umask_is_its_own(started: Started) -> None:
     """A mask that keeps the owner out would make member files that nobody can open again."""
     started.start(lambda: os.umask(0o777))
     assert started.status("Umask") == "0077"
@@ -140,7 +140,7 @@ def test_umask_is_its_own(started: Started):
     assert [path.stat().st_mode & 0o777 for path in members] == [0o600]
 
 
-def test_session_is_its_own_and_priority_that_of_the_starter(started: Started):
+def test_session_is_its_own_and_priority_that_of_the_starter(started: Started) -> None:
     pid = started.start(lambda: os.nice(5))
     assert os.getsid(pid) == pid != os.getsid(0)
     assert os.getpriority(os.PRIO_PROCESS, pid) == 5

@@ -22,7 +22,7 @@ NO_RAISING = [
 
 
 @pytest.fixture
-def striped(tmp_path, _no_descriptor_left: None) -> OnDisks:
+def striped(tmp_path: Path, _no_descriptor_left: None) -> OnDisks:
     """A library on three disks, so that there is one to go to when a disk is blamed."""
     require_fuse()
     return OnDisks(tmp_path, 3, media="T001..T100")
@@ -46,7 +46,7 @@ def healthy(library: OnDisks) -> bool:
 
 
 @pytest.mark.parametrize("io", ["direct", "cached"])
-def test_file_size_limit_ends_streams_and_blames_no_disk(striped: OnDisks, io: str):
+def test_file_size_limit_ends_streams_and_blames_no_disk(striped: OnDisks, io: str) -> None:
     serve(striped, [f"--fsize={4 * MIB}"])
     sent = {number: random_bytes(number, 20 * MIB) for number in range(1, 9)}
     told: dict[int, int | None] = {}
@@ -79,7 +79,7 @@ def test_file_size_limit_ends_streams_and_blames_no_disk(striped: OnDisks, io: s
     assert ended == {"EFBIG"}
 
 
-def test_file_size_limit_of_the_database_is_told_as_that(striped: OnDisks):
+def test_file_size_limit_of_the_database_is_told_as_that(striped: OnDisks) -> None:
     """The write-ahead log meets it first, where the streams are small."""
     serve(striped, [f"--fsize={MIB // 2}"])
     told: set[int | None] = set()
@@ -102,7 +102,7 @@ def test_file_size_limit_of_the_database_is_told_as_that(striped: OnDisks):
         pass
 
 
-def test_writers_beyond_the_descriptors_are_refused_and_the_others_live(striped: OnDisks):
+def test_writers_beyond_the_descriptors_are_refused_and_the_others_live(striped: OnDisks) -> None:
     serve(striped, ["--nofile=128"])
     size = 6 * MIB + 77
     refused: list[int | None] = []
@@ -137,7 +137,7 @@ def fill(stream: int, number: int, size: int) -> None:
     os.close(stream)
 
 
-def test_hundred_writers_at_once_with_few_descriptors(striped: OnDisks):
+def test_hundred_writers_at_once_with_few_descriptors(striped: OnDisks) -> None:
     """Each opens, writes and closes; one that is refused tries again, as a patient program does."""
     serve(striped, ["--nofile=128"])
     errors: list[OSError] = []
@@ -171,7 +171,7 @@ def test_hundred_writers_at_once_with_few_descriptors(striped: OnDisks):
     assert len(alarming(log)) <= 1, log
 
 
-def test_soft_limits_are_raised(library: OnDisks):
+def test_soft_limits_are_raised(library: OnDisks) -> None:
     library.serving = ["prlimit", "--nofile=64:8192", f"--fsize={MIB}:", "--cpu=5:", *PROGRAM]
     with library.mounted("io=direct") as mounted:
         mounted.medium("T1").write_bytes(random_bytes(1, 8 * MIB))

@@ -27,7 +27,7 @@ def limited(root: Path, disks: int) -> OnDisks:
 
 
 @pytest.mark.parametrize("program", [("-m", "vtlfs"), ("-I", "-X", "utf8", "-c", ISOLATED)])
-def test_a_mount_allocates_objects_so_that_their_memory_goes_back(tmp_path: Path, program: tuple[str, ...]):
+def test_a_mount_allocates_objects_so_that_their_memory_goes_back(tmp_path: Path, program: tuple[str, ...]) -> None:
     """Python's own allocator keeps a mebibyte for each small object that lives on among ten thousand that ended."""
     require_fuse()
     library = OnDisks(tmp_path, 2)
@@ -41,7 +41,7 @@ def test_a_mount_allocates_objects_so_that_their_memory_goes_back(tmp_path: Path
 
 @pytest.mark.parametrize(("disks", "options"), [(2, "sync=none"), (3, "sync=close")])
 @pytest.mark.timeout(120)
-def test_a_crowd_of_idle_files_takes_no_more_than_the_limit(tmp_path: Path, disks: int, options: str):
+def test_a_crowd_of_idle_files_takes_no_more_than_the_limit(tmp_path: Path, disks: int, options: str) -> None:
     require_fuse()
     library = limited(tmp_path, disks)
     with library.mounted(options) as mounted:

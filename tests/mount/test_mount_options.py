@@ -16,7 +16,7 @@ NOBODY = 65534
 AS_NOBODY = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "
 
 
-def test_mounting_returns_when_the_mount_is_usable(library: OnDisks):
+def test_mounting_returns_when_the_mount_is_usable(library: OnDisks) -> None:
     with library.mounted("host=alpha", background=True) as mounted:
         shell(f"echo data > {mounted.medium('T1')} && cat {mounted.medium('T1')}")
         assert mounted.file("T1", 0).read_bytes() == b"data\n"
@@ -25,7 +25,7 @@ def test_mounting_returns_when_the_mount_is_usable(library: OnDisks):
         assert mounted.medium("T1").read_bytes() == b"data\n"
 
 
-def test_unmounting_returns_when_everything_is_written(library: OnDisks):
+def test_unmounting_returns_when_everything_is_written(library: OnDisks) -> None:
     data = random_bytes(1, 5_000_000)
     for number in range(3):
         with library.mounted("sync=none", background=True) as mounted:
@@ -34,7 +34,7 @@ def test_unmounting_returns_when_everything_is_written(library: OnDisks):
     assert [one["state"] for one in library.listed()] == ["released"] * 3
 
 
-def test_read_only_mount_reads_and_refuses_to_write(library: OnDisks):
+def test_read_only_mount_reads_and_refuses_to_write(library: OnDisks) -> None:
     with library.mounted() as mounted:
         mounted.medium("T1").write_bytes(b"data")
     with library.mounted("ro") as mounted:
@@ -49,7 +49,7 @@ def test_read_only_mount_reads_and_refuses_to_write(library: OnDisks):
     assert [one["access"] for one in library.listed()] == ["write", "read", "read"]
 
 
-def test_without_sync_streams_come_back_as_well(library: OnDisks):
+def test_without_sync_streams_come_back_as_well(library: OnDisks) -> None:
     streams = [random_bytes(seed, 2_000_000 + seed) for seed in range(4)]
     with library.mounted("sync=none") as mounted:
         for stream in streams:
@@ -63,13 +63,13 @@ def test_without_sync_streams_come_back_as_well(library: OnDisks):
         assert [mounted.file("T1", number).read_bytes() for number in range(5)] == [*streams, b"synced"]
 
 
-def test_other_users_are_shut_out_unless_allowed(open_library: OnDisks):
+def test_other_users_are_shut_out_unless_allowed(open_library: OnDisks) -> None:
     with open_library.mounted("mode=0666") as mounted:
         assert "Permission denied" in shell(f"{AS_NOBODY} ls {mounted.path}", status=2).stderr
         assert "Permission denied" in shell(f"{AS_NOBODY} cat {mounted.medium('T1')}", status=1).stderr
 
 
-def test_mode_says_what_other_users_may(open_library: OnDisks):
+def test_mode_says_what_other_users_may(open_library: OnDisks) -> None:
     with open_library.mounted("allow_other,mode=0644") as mounted:
         mounted.medium("T1").write_bytes(b"data\n")
         assert shell(f"{AS_NOBODY} cat {mounted.medium('T1')}").stdout == "data\n"
@@ -87,7 +87,7 @@ def test_mode_says_what_other_users_may(open_library: OnDisks):
     assert open_library.extract("T1") == b"data\nmore\n"
 
 
-def test_owner_of_everything_can_be_chosen(open_library: OnDisks):
+def test_owner_of_everything_can_be_chosen(open_library: OnDisks) -> None:
     with open_library.mounted(f"allow_other,uid={NOBODY},gid=nogroup,mode=0600") as mounted:
         status = mounted.medium("T1").stat()
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (NOBODY, NOBODY, 0o600)
@@ -96,14 +96,14 @@ def test_owner_of_everything_can_be_chosen(open_library: OnDisks):
     assert (written["uid"], read["uid"]) == (NOBODY, NOBODY)
 
 
-def test_files_of_other_users_programs_are_identified(open_library: OnDisks):
+def test_files_of_other_users_programs_are_identified(open_library: OnDisks) -> None:
     """A process whose /proc the mount may not read would be `?`; root may read all."""
     with open_library.mounted("allow_other,mode=0666") as mounted:
         shell(f"{AS_NOBODY} dd if=/dev/zero of={mounted.medium('T1')} bs=1k count=1")
     assert open_library.listed()[0]["program"] == "dd"
 
 
-def test_source_and_type_are_those_of_fstab(library: OnDisks):
+def test_source_and_type_are_those_of_fstab(library: OnDisks) -> None:
     with library.mounted("nosuid,nodev,noexec") as mounted:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         (line,) = [line for line in lines if line.split(" ")[4] == str(mounted.path)]
@@ -112,14 +112,14 @@ def test_source_and_type_are_those_of_fstab(library: OnDisks):
         assert {"nosuid", "nodev", "noexec"} <= set(fields.split(" ")[5].split(","))
 
 
-def test_second_mount_at_the_same_place_is_refused(library: OnDisks):
+def test_second_mount_at_the_same_place_is_refused(library: OnDisks) -> None:
     with library.mounted() as mounted:
         assert "is mounted here already" in library.vtlfs("mount", library.path, mounted.path, status=1)
         mounted.medium("T1").write_bytes(b"still alive")
         assert mounted.medium("T1").read_bytes() == b"still alive"
 
 
-def test_busy_mount_is_not_unmounted_and_says_who_holds_it(library: OnDisks):
+def test_busy_mount_is_not_unmounted_and_says_who_holds_it(library: OnDisks) -> None:
     with library.mounted() as mounted:
         with open(mounted.medium("T1"), "wb", buffering=0) as held:
             held.write(b"one")
@@ -129,14 +129,14 @@ def test_busy_mount_is_not_unmounted_and_says_who_holds_it(library: OnDisks):
         assert mounted.medium("T1").read_bytes() == b"one, two"
 
 
-def test_mount_point_with_strange_name(library: OnDisks, tmp_path: Path):
+def test_mount_point_with_strange_name(library: OnDisks, tmp_path: Path) -> None:
     at = tmp_path / "a b,c\\d\N{SNOWMAN}"
     with library.mounted(at=at) as mounted:
         mounted.medium("T1").write_bytes(b"data")
         assert mounted.medium("T1").read_bytes() == b"data"
 
 
-def test_library_in_a_directory_with_a_strange_name(tmp_path: Path):
+def test_library_in_a_directory_with_a_strange_name(tmp_path: Path) -> None:
     require_fuse()
     root = tmp_path / "a b,c\\d\N{SNOWMAN}"
     root.mkdir()
@@ -146,7 +146,7 @@ def test_library_in_a_directory_with_a_strange_name(tmp_path: Path):
     assert library.extract("T1") == b"data"
 
 
-def test_disks_beside_the_library_are_found_from_everywhere(library: OnDisks):
+def test_disks_beside_the_library_are_found_from_everywhere(library: OnDisks) -> None:
     path = library.path / "library.toml"
     text = path.read_text()
     for disk in library.disks:
@@ -160,7 +160,7 @@ def test_disks_beside_the_library_are_found_from_everywhere(library: OnDisks):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("io", ["direct", "cached"])
-def test_signal_ends_the_mount_and_keeps_what_was_written(library: OnDisks, number: signal.Signals, io: str):
+def test_signal_ends_the_mount_and_keeps_what_was_written(library: OnDisks, number: signal.Signals, io: str) -> None:
     with library.mounted(f"io={io}") as mounted:
         mounted.medium("T1").write_bytes(b"before")
         descriptor = os.open(mounted.medium("T1"), os.O_WRONLY | os.O_TRUNC)
@@ -179,7 +179,7 @@ def test_signal_ends_the_mount_and_keeps_what_was_written(library: OnDisks, numb
     assert library.vtlfs("recover", library.path).startswith("nothing to recover")
 
 
-def test_mount_fails_with_the_reason(library: OnDisks, tmp_path: Path):
+def test_mount_fails_with_the_reason(library: OnDisks, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").touch()
@@ -201,11 +201,13 @@ def test_mount_fails_with_the_reason(library: OnDisks, tmp_path: Path):
         ("touch {0}/fuse && chmod 0 {0}/fuse && mount --bind {0}/fuse /dev/fuse", "/dev/fuse: Permission denied"),
     ],
 )
-def test_mount_without_a_usable_fuse_device_says_so(library: OnDisks, tmp_path: Path, prepare: str, reason: str):
+def test_mount_without_a_usable_fuse_device_says_so(
+    library: OnDisks, tmp_path: Path, prepare: str, reason: str
+) -> None:
     """In a mount table of its own, and without root's right to pass over permissions."""
     (tmp_path / "empty").mkdir()
     script = prepare.format(tmp_path) + ' && exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
-    words = [sys.executable, "-m", "vtlfs", "mount", library.path, tmp_path / "empty"]
+    words: list[str | Path] = [sys.executable, "-m", "vtlfs", "mount", library.path, tmp_path / "empty"]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False
     )

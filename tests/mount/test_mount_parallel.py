@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mounting import SECONDS, OnDisks, Tape, random_bytes, shell
+from mounting import SECONDS, OnDisks, Shared, Tape, random_bytes, shell
 
 from vtlfs.engine.library import Library
 
@@ -42,7 +42,7 @@ def streams_of(said: list[dict[str, int]]) -> dict[int, bytes]:
     return {one["session"]: random_bytes(one["seed"], one["size"]) for one in said}
 
 
-def test_24_processes_that_open_one_path_at_the_same_moment(tape: Tape):
+def test_24_processes_that_open_one_path_at_the_same_moment(tape: Tape) -> None:
     path = tape.mounted.drive(0, tape.barcode)
     flags = itertools.cycle(["truncate", "append", "neither"])
     blocks = itertools.cycle(BLOCKS)
@@ -59,7 +59,7 @@ def test_24_processes_that_open_one_path_at_the_same_moment(tape: Tape):
     assert tape.streams() == [streams[number] for number in in_order]
 
 
-def test_many_rounds_of_writers_to_several_media_get_distinct_sessions(tape: Tape, shared: tuple):
+def test_many_rounds_of_writers_to_several_media_get_distinct_sessions(tape: Tape, shared: Shared) -> None:
     paths = [tape.path, tape.mounted.medium(next(shared[2])), tape.mounted.drive(3, tape.barcode)]
     seen: dict[int, bytes] = {}
     for start in (0, 100, 200):
@@ -73,7 +73,7 @@ def test_many_rounds_of_writers_to_several_media_get_distinct_sessions(tape: Tap
 
 
 @pytest.mark.parametrize("io", ["auto", "direct"])
-def test_two_mounts_write_one_medium_at_the_same_time(library: OnDisks, tmp_path: Path, io: str):
+def test_two_mounts_write_one_medium_at_the_same_time(library: OnDisks, tmp_path: Path, io: str) -> None:
     with (
         library.mounted(f"io={io},host=alpha") as alpha,
         library.mounted(f"io={io},host=beta", at=tmp_path / "beta") as beta,
@@ -97,7 +97,7 @@ def test_two_mounts_write_one_medium_at_the_same_time(library: OnDisks, tmp_path
     assert library.extract("T1") == whole
 
 
-def test_sessions_of_another_mount_are_seen(library: OnDisks, tmp_path: Path):
+def test_sessions_of_another_mount_are_seen(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted("host=alpha") as alpha, library.mounted("host=beta", at=tmp_path / "beta") as beta:
         descriptor = os.open(alpha.medium("T1"), os.O_WRONLY | os.O_TRUNC)
         os.write(descriptor, b"from alpha")
@@ -115,7 +115,7 @@ def test_sessions_of_another_mount_are_seen(library: OnDisks, tmp_path: Path):
         assert beta.file("T1", 1).read_bytes() == b"from alpha"
 
 
-def test_a_stream_is_seen_by_another_mount_however_long_its_release_takes(library: OnDisks, tmp_path: Path):
+def test_a_stream_is_seen_by_another_mount_however_long_its_release_takes(library: OnDisks, tmp_path: Path) -> None:
     """Somebody's transaction keeps the database busy right after the close(), as a commit on a slow device does."""
     with (
         library.mounted("host=alpha") as alpha,
@@ -131,7 +131,7 @@ def test_a_stream_is_seen_by_another_mount_however_long_its_release_takes(librar
             assert seen.result(SECONDS).st_size == 1000 * count
 
 
-def test_bytes_that_have_appeared_never_move(tape: Tape):
+def test_bytes_that_have_appeared_never_move(tape: Tape) -> None:
     """A reader keeps looking while streams come, and finds what it has seen, and perhaps more."""
     finished = threading.Event()
     seen = [b""]
@@ -163,7 +163,7 @@ def test_bytes_that_have_appeared_never_move(tape: Tape):
     assert {len(content) for content in seen} <= borders
 
 
-def test_reader_that_was_there_first_does_not_see_what_is_released_later(tape: Tape):
+def test_reader_that_was_there_first_does_not_see_what_is_released_later(tape: Tape) -> None:
     first, second = random_bytes(1, 300_001), random_bytes(2, 300_001)
     tape.path.write_bytes(first)
     with open(tape.path, "rb", buffering=0) as reader:
@@ -181,7 +181,7 @@ def test_reader_that_was_there_first_does_not_see_what_is_released_later(tape: T
     assert tape.streams() == [first, second]
 
 
-def test_open_stream_is_not_seen(tape: Tape):
+def test_open_stream_is_not_seen(tape: Tape) -> None:
     tape.path.write_bytes(b"before")
     writer = os.open(tape.path, os.O_WRONLY | os.O_TRUNC)
     os.write(writer, random_bytes(1, 3 << 20))
@@ -193,7 +193,7 @@ def test_open_stream_is_not_seen(tape: Tape):
     assert tape.streams() == [b"before", random_bytes(1, 3 << 20)]
 
 
-def test_stat_after_close_sees_the_stream(tape: Tape):
+def test_stat_after_close_sees_the_stream(tape: Tape) -> None:
     size = 0
     for number in range(200):
         descriptor = os.open(tape.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -205,7 +205,7 @@ def test_stat_after_close_sees_the_stream(tape: Tape):
             assert len(os.listdir(tape.mounted.path / "files" / tape.barcode)) == number + 1
 
 
-def test_order_on_the_medium_is_that_of_release(tape: Tape):
+def test_order_on_the_medium_is_that_of_release(tape: Tape) -> None:
     descriptors = [os.open(tape.path, os.O_WRONLY | os.O_TRUNC) for _ in range(5)]
     for number, descriptor in enumerate(descriptors):
         os.write(descriptor, b"%d" % number)
@@ -216,7 +216,7 @@ def test_order_on_the_medium_is_that_of_release(tape: Tape):
 
 
 @pytest.mark.parametrize("before", [b"", b"not empty, and no multiple of a page"])
-def test_appending_shells_at_the_same_time(tape: Tape, before: bytes):
+def test_appending_shells_at_the_same_time(tape: Tape, before: bytes) -> None:
     if before:
         tape.path.write_bytes(before)
     lines = "\n".join(f"(for i in $(seq 200); do echo {n} $i; done) >> {tape.path} &" for n in range(8))
@@ -228,7 +228,7 @@ def test_appending_shells_at_the_same_time(tape: Tape, before: bytes):
     assert tape.path.read_bytes().startswith(before)
 
 
-def test_writers_that_live_longer_than_others_do_not_hold_them_up(tape: Tape):
+def test_writers_that_live_longer_than_others_do_not_hold_them_up(tape: Tape) -> None:
     slow = subprocess.Popen(
         ["bash", "-c", f"(echo begin; read -r line; echo $line) > {tape.path}"], stdin=subprocess.PIPE
     )

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from mounting import PROJECT, Mounted, OnDisks, clean_up, shell, wait_until
@@ -62,6 +64,7 @@ MEDIA = {
     "C1": MOUNT,
 }
 OPTIONS = f"allow_other,uid={ALPHA},gid={NONE},mode=0640"
+T = TypeVar("T")
 MORE_THAN_KERNEL_CAN_TELL = {(1, "B1"), (1, "B2"), (1, "C1")}  # one owner and one group are not enough
 
 
@@ -74,8 +77,8 @@ def library(open_library: OnDisks) -> OnDisks:
     return open_library
 
 
-def as_user(user: int, groups: Sequence[int], does: Callable[[], object]) -> object:
-    """Have a process of the user do something, and return what it returned."""
+def as_user(user: int, groups: Sequence[int], does: Callable[[], T]) -> T:
+    """Have a process of the user do something, and return what it returned, which JSON can tell."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
@@ -89,7 +92,8 @@ def as_user(user: int, groups: Sequence[int], does: Callable[[], object]) -> obj
     with open(reading, "rb") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
-    return json.loads(said)
+    returned: T = json.loads(said)
+    return returned
 
 
 def opening(path: Path, flags: int) -> int:
@@ -103,6 +107,10 @@ def opening(path: Path, flags: int) -> int:
     return number
 
 
+def all_opened(paths: Sequence[Path], flags: int) -> list[int]:
+    return [opening(path, flags) for path in paths]
+
+
 def what_is_let(path: Path) -> int:
     """Return which of READ and WRITE the opener gets, which must be what access(2) says."""
     rights = 0
@@ -114,7 +122,11 @@ def what_is_let(path: Path) -> int:
     return rights
 
 
-def test_kernel_lets_through_a_drive_whom_its_rule_and_the_mediums_allow(library: OnDisks):
+def all_that_is_let(paths: Sequence[Path]) -> list[int]:
+    return [what_is_let(path) for path in paths]
+
+
+def test_kernel_lets_through_a_drive_whom_its_rule_and_the_mediums_allow(library: OnDisks) -> None:
     with library.mounted(OPTIONS, expects=["permissions.drives.1 with"]) as mounted:
         paths = [(drive, barcode) for drive in range(4) for barcode in MEDIA]
         for user, groups in USERS:
@@ -128,7 +140,7 @@ def test_kernel_lets_through_a_drive_whom_its_rule_and_the_mediums_allow(library
                     assert rights == allowed, (user, groups, drive, barcode)
 
 
-def test_other_paths_follow_the_mediums_rule(library: OnDisks):
+def test_other_paths_follow_the_mediums_rule(library: OnDisks) -> None:
     with library.mounted(expects=["permissions.drives.1 with"]) as mounted:
         for barcode in MEDIA:
             mounted.medium(barcode).write_bytes(b"data")
@@ -143,17 +155,17 @@ def test_other_paths_follow_the_mediums_rule(library: OnDisks):
                     past / "media" / barcode,
                     past / "files" / barcode / "0000",
                 ]
-                found = as_user(user, groups, lambda paths=paths: [what_is_let(path) for path in paths])
+                found = as_user(user, groups, partial(all_that_is_let, paths))
                 allowed = rule.of(user, frozenset(groups))
                 assert found == [allowed, *[allowed & READ] * 3], (user, groups, barcode)
 
 
-def test_refused_writer_leaves_no_session(library: OnDisks):
+def test_refused_writer_leaves_no_session(library: OnDisks) -> None:
     with library.mounted(OPTIONS, expects=["permissions.drives.1 with"]) as mounted:
         paths = [mounted.drive(1, "A1"), mounted.drive(0, "A1"), mounted.medium("B2"), mounted.drive(2, "A1")]
         for flags in (os.O_WRONLY | os.O_TRUNC | os.O_CREAT, os.O_WRONLY | os.O_APPEND, os.O_RDWR):
-            refused = as_user(GAMMA, (), lambda flags=flags: [opening(path, flags) for path in paths[:2]])
-            refused += as_user(BETA, (BACKUP,), lambda flags=flags: [opening(path, flags) for path in paths[2:]])
+            refused = as_user(GAMMA, (), partial(all_opened, paths[:2], flags))
+            refused += as_user(BETA, (BACKUP,), partial(all_opened, paths[2:], flags))
             assert refused == [-errno.EACCES] * 4
         assert library.listed() == []
         number = as_user(BETA, (), lambda: opening(paths[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
@@ -161,7 +173,7 @@ def test_refused_writer_leaves_no_session(library: OnDisks):
         assert (session["id"], session["uid"], session["drive"]) == (number, BETA, 1)
 
 
-def test_programs_say_permission_denied(library: OnDisks):
+def test_programs_say_permission_denied(library: OnDisks) -> None:
     """As a shell, tar, test(1), ls and stat see it."""
     beta = f"setpriv --reuid={BETA} --regid={NONE + 1} --groups={BACKUP} "
     gamma = f"setpriv --reuid={GAMMA} --regid={NONE + 1} --clear-groups "
@@ -184,7 +196,7 @@ def test_programs_say_permission_denied(library: OnDisks):
     assert {one["uid"] for one in library.listed()} == {BETA}
 
 
-def test_media_are_led_through_drives_that_shut_nobody_out(library: OnDisks):
+def test_media_are_led_through_drives_that_shut_nobody_out(library: OnDisks) -> None:
     with library.mounted(OPTIONS, expects=["permissions.drives.1 with"]) as mounted:
         held = [os.open(mounted.drive(0, "A1"), os.O_WRONLY | os.O_TRUNC) for _ in range(3)]
         number = as_user(BETA, (), lambda: opening(mounted.medium("A1"), os.O_WRONLY | os.O_TRUNC))
@@ -200,16 +212,16 @@ def test_media_are_led_through_drives_that_shut_nobody_out(library: OnDisks):
         mounted.medium("A1").write_bytes(b"root may all")
 
 
-def test_session_can_be_read_by_its_opener_and_by_the_mediums_readers(library: OnDisks):
+def test_session_can_be_read_by_its_opener_and_by_the_mediums_readers(library: OnDisks) -> None:
     with library.mounted(OPTIONS, expects=["permissions.drives.1 with"]) as mounted:
         for opener, groups, barcode in ((BETA, (), "A1"), (0, (), "B2"), (ALPHA, (), "C1"), (GAMMA, (BACKUP,), "A1")):
             path = mounted.medium(barcode)
-            number = as_user(opener, groups, lambda path=path: opening(path, os.O_WRONLY | os.O_TRUNC))
+            number = as_user(opener, groups, partial(opening, path, os.O_WRONLY | os.O_TRUNC))
             document = mounted.path / "sessions" / str(number)
             assert mounted.session(number)["uid"] == opener
             for user, others in USERS:
                 readable = MEDIA[barcode].of(user, frozenset(others)) & READ
-                found = as_user(user, others, lambda document=document: what_is_let(document))
+                found = as_user(user, others, partial(what_is_let, document))
                 if user == opener:
                     assert found == READ
                 elif user != MEDIA[barcode].owner:
@@ -217,7 +229,7 @@ def test_session_can_be_read_by_its_opener_and_by_the_mediums_readers(library: O
         assert document.name not in as_user(ALPHA, (), lambda: os.listdir(mounted.path / "sessions"))
 
 
-def test_library_without_rules_goes_by_the_mount_alone(library: OnDisks):
+def test_library_without_rules_goes_by_the_mount_alone(library: OnDisks) -> None:
     (library.path / "library.toml").write_text((library.path / "library.toml").read_text().replace(RULES, ""))
     with library.mounted(f"allow_other,uid={ALPHA},gid={BACKUP},mode=0750") as mounted:
         mounted.medium("A1").write_bytes(b"data")
@@ -225,13 +237,13 @@ def test_library_without_rules_goes_by_the_mount_alone(library: OnDisks):
             for user, groups in USERS:
                 may = READ | WRITE if user == ALPHA else READ if BACKUP in groups else 0
                 may &= READ if path.parts[-3] == "files" else READ | WRITE
-                assert as_user(user, groups, lambda path=path: what_is_let(path)) == may
+                assert as_user(user, groups, partial(what_is_let, path)) == may
         modes = {stat.S_IMODE(path.stat().st_mode) for path in (mounted.path, *mounted.path.iterdir())}
         assert modes == {0o750}
         assert stat.S_IMODE(mounted.medium("A1").stat().st_mode) == 0o640
 
 
-def test_nobody_but_root_writes_where_the_mode_is_for_reading(library: OnDisks):
+def test_nobody_but_root_writes_where_the_mode_is_for_reading(library: OnDisks) -> None:
     (library.path / "library.toml").write_text((library.path / "library.toml").read_text().replace(RULES, ""))
     with library.mounted(f"allow_other,uid={ALPHA},mode=0444") as mounted:
         for user, groups in USERS:
@@ -245,7 +257,7 @@ def test_nobody_but_root_writes_where_the_mode_is_for_reading(library: OnDisks):
         ('[permissions.media."Z*"]\ngroup = "no-such"\n', "permissions.media.\"Z*\".group: this machine has no group"),
     ],
 )  # fmt: skip
-def test_unknown_user_or_group_is_an_error_at_the_mount(library: OnDisks, text: str, says: str):
+def test_unknown_user_or_group_is_an_error_at_the_mount(library: OnDisks, text: str, says: str) -> None:
     with open(library.path / "library.toml", "a") as file:
         file.write(text)
     (library.root / "mnt").mkdir()
@@ -278,7 +290,9 @@ def counting_inodes(library: OnDisks) -> Iterator[Mounted]:
     """Mount, with statfs() telling how many inodes the adapter knows."""
     path, log = library.root / "mnt", library.root / "log"
     path.mkdir()
-    words = [sys.executable, "-c", COUNTING, "mount", library.path, path, "--foreground", "-o", OPTIONS]
+    words: list[str | Path] = [
+        sys.executable, "-c", COUNTING, "mount", library.path, path, "--foreground", "-o", OPTIONS
+    ]  # fmt: skip
     with open(log, "wb") as output:
         process = subprocess.Popen(words, stdout=output, stderr=output, cwd=PROJECT)
     mounted = Mounted(path, process.pid, log)
@@ -290,7 +304,7 @@ def counting_inodes(library: OnDisks) -> Iterator[Mounted]:
         clean_up(mounted)
 
 
-def test_refused_opens_leave_no_inodes_behind(library: OnDisks):
+def test_refused_opens_leave_no_inodes_behind(library: OnDisks) -> None:
     with counting_inodes(library) as mounted:
         paths = [mounted.drive(0, "A1"), mounted.drive(1, "A1"), mounted.medium("B2")]
 
@@ -303,17 +317,21 @@ def test_refused_opens_leave_no_inodes_behind(library: OnDisks):
         wait_until(lambda: os.statvfs(mounted.path).f_files <= before + len(paths), "the kernel to forget")
 
 
-def test_table_in_the_documentation_is_true(library: OnDisks):
+def test_table_in_the_documentation_is_true(library: OnDisks) -> None:
     text = (PROJECT / "docs/configuration.md").read_text()
     text = text[text.index("## Who may read and write") :]
-    rules = re.search(r"```toml\n(.*?)```", text, re.S)[1]
+    shown = re.search(r"```toml\n(.*?)```", text, re.S)
+    assert shown is not None
+    rules = shown[1]
     numbers = {"alpha": ALPHA, "beta": BETA, "backup": BACKUP, "restore": RESTORE}
     for name, number in numbers.items():
         rules = rules.replace(f'"{name}"', str(number))
     configuration = (library.path / "library.toml").read_text()
     (library.path / "library.toml").write_text(configuration.replace(RULES, rules))
     library.add("A00001", "B00001")
-    header, _, *rows = re.search(r"\| user \|.*?\n\n", text, re.S)[0].strip().splitlines()
+    table = re.search(r"\| user \|.*?\n\n", text, re.S)
+    assert table is not None
+    header, _, *rows = table[0].strip().splitlines()
     paths = re.findall("`/([^`]+)`", header)
     with library.mounted(f"allow_other,gid={RESTORE}") as mounted:
         mounted.medium("A00001").write_bytes(b"data")

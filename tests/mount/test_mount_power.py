@@ -88,7 +88,7 @@ def devices(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Dev
 class Writer:
     """A stream that runs through the mount, and what was acknowledged of it."""
 
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     notes: Path
     seed: int
     block: int
@@ -116,7 +116,7 @@ def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
 
 
 @pytest.mark.parametrize("flush", [False, True], ids=["nothing more", "journal flushed"])
-def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_path: Path, flush: bool):
+def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_path: Path, flush: bool) -> None:
     """Once the file system of the library goes first, and once those of the disks, under a mount that goes on.
 
     ext4 and xfs let an fsync() succeed now and then while they are shut down; the mount has to find that out.

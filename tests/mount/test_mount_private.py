@@ -30,7 +30,7 @@ def everything_in(directory: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o077])
-def test_files_of_library_and_disks_are_their_owners_only(library: OnDisks, tmp_path: Path, mask: int):
+def test_files_of_library_and_disks_are_their_owners_only(library: OnDisks, tmp_path: Path, mask: int) -> None:
     """Whatever the umask is of who makes the library, mounts it and looks at it; also while it is in use."""
     made, disks = tmp_path / "made", [tmp_path / "one", tmp_path / "two"]
     old = os.umask(mask)
@@ -83,20 +83,21 @@ def check_private(paths: Sequence[Path]) -> None:
 )
 def test_command_of_a_user_who_may_not_use_the_library_says_so_in_one_line(
     open_library: OnDisks, opened: list[str], says: str
-):
+) -> None:
     """Also where somebody has opened the library, or a part of it, for others."""
     library = open_library.path
     if opened:
         library.chmod(0o755)
     for name in opened:
         (library / name).chmod(0o644)
-    reading = [["sessions", library], ["files", library, "T1"], ["snapshot", "list", library]]
-    for words in (
+    reading: list[list[str | Path]] = [["sessions", library], ["files", library, "T1"], ["snapshot", "list", library]]
+    commands: list[list[str | Path]] = [
         ["status", library],
         ["media", "add", library, "A1"],
         ["mount", library, open_library.root],
         *([] if opened else reading),
-    ):
+    ]
+    for words in commands:
         done = subprocess.run(
             [sys.executable, "-c", AS_SOMEBODY, *words],
             capture_output=True, text=True, check=False, timeout=SECONDS,

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mounting import random_bytes, shell
+from mounting import Shared, Tape, random_bytes, shell
 
 MIB = 1 << 20
 
@@ -109,7 +109,9 @@ def needs(script: str) -> None:
 
 
 @pytest.mark.parametrize("program", WRITERS)
-def test_program_leaves_on_tape_what_it_leaves_in_a_file(tape, source, tmp_path, program):
+def test_program_leaves_on_tape_what_it_leaves_in_a_file(
+    tape: Tape, source: Path, tmp_path: Path, program: str
+) -> None:
     needs(WRITERS[program])
     reference = tmp_path / "reference"
     wanted = []
@@ -122,7 +124,7 @@ def test_program_leaves_on_tape_what_it_leaves_in_a_file(tape, source, tmp_path,
 
 @pytest.mark.parametrize("shared", ["auto"], indirect=True)
 @pytest.mark.parametrize("case", REFUSED)
-def test_program_is_refused_and_nothing_changes(tape, source, tmp_path, case):
+def test_program_is_refused_and_nothing_changes(tape: Tape, source: Path, tmp_path: Path, case: str) -> None:
     script, status, message = REFUSED[case]
     needs(script)
     shell(f"tar cf {tape.path} -C {source}/tree .")
@@ -150,7 +152,7 @@ def test_program_is_refused_and_nothing_changes(tape, source, tmp_path, case):
         "tar --rsh-command={rsh} --rmt-command=/usr/sbin/rmt-tar -xf localhost:{tape} -C {there}",
     ],
 )
-def test_archive_is_read_back(tape, source, tmp_path, reader):
+def test_archive_is_read_back(tape: Tape, source: Path, tmp_path: Path, reader: str) -> None:
     needs(reader)
     shell(f"tar cf {tape.path} -C {source}/tree .")
     there = tmp_path / "there"
@@ -159,7 +161,7 @@ def test_archive_is_read_back(tape, source, tmp_path, reader):
     shell(f"diff -r --no-dereference {source}/tree {there}")
 
 
-def test_second_archive_on_a_tape_is_found(tape, source):
+def test_second_archive_on_a_tape_is_found(tape: Tape, source: Path) -> None:
     shell(f"tar -b 20 -cf {tape.path} -C {source}/tree folder0 && tar cf {tape.path} -C {source}/tree folder1")
     first, second = tape.streams()
     assert "folder1" not in shell(f"tar tf {tape.path}").stdout
@@ -172,7 +174,7 @@ def test_second_archive_on_a_tape_is_found(tape, source):
     assert subprocess.run(command, capture_output=True, check=True).stdout == second
 
 
-def test_parts_of_a_tape_are_read(tape, source):
+def test_parts_of_a_tape_are_read(tape: Tape, source: Path) -> None:
     data = (source / "data").read_bytes()
     shell(f"cat {source}/data > {tape.path}")
 
@@ -188,7 +190,7 @@ def test_parts_of_a_tape_are_read(tape, source):
     assert output("stat", "-c", "%s %F", tape.path) == f"{len(data)} regular file\n".encode()
 
 
-def test_tape_is_written_through_a_pipe_from_another_tape(tape, shared, source):
+def test_tape_is_written_through_a_pipe_from_another_tape(tape: Tape, shared: Shared, source: Path) -> None:
     other = tape.mounted.medium(next(shared[2]))
     shell(f"cat {source}/data > {tape.path}; cp {tape.path} {other}; cat {other} >> {tape.path}")
     data = (source / "data").read_bytes()

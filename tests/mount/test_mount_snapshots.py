@@ -10,7 +10,9 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mounting import PROGRAM, PROJECT, Mounted, OnDisks, random_bytes, shell, wait_until
@@ -34,8 +36,9 @@ def configure(library: OnDisks, *lines: str) -> None:
         file.write("\n".join(["", "[snapshots]", *lines, ""]))
 
 
-def taken(library: OnDisks) -> list[dict]:
-    return json.loads(library.vtlfs("snapshot", "list", library.path, "--json"))
+def taken(library: OnDisks) -> list[dict[str, Any]]:
+    snapshots: list[dict[str, Any]] = json.loads(library.vtlfs("snapshot", "list", library.path, "--json"))
+    return snapshots
 
 
 def extracted(library: OnDisks, snapshot: int, barcode: str, number: int | None = None) -> bytes:
@@ -109,7 +112,7 @@ def write(path: Path, data: bytes) -> int:
     return session
 
 
-def test_a_snapshot_amid_four_streams_reads_as_it_was(library: OnDisks):
+def test_a_snapshot_amid_four_streams_reads_as_it_was(library: OnDisks) -> None:
     before = {"T1": random_bytes(901, 3 * MIB + 7), "T2": random_bytes(902, 12_345)}
     with library.mounted("host=alpha") as mounted:
         released(library, *(write(mounted.medium(barcode), data) for barcode, data in before.items()))
@@ -153,7 +156,7 @@ def test_a_snapshot_amid_four_streams_reads_as_it_was(library: OnDisks):
         assert mounted.medium("T1").stat().st_size == len(before["T1"] + whole + rest[1])
 
 
-def test_a_stream_that_was_closed_is_in_the_next_snapshot(library: OnDisks, monkeypatch: pytest.MonkeyPatch):
+def test_a_stream_that_was_closed_is_in_the_next_snapshot(library: OnDisks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "SETTLE_SECONDS", 60)
     with library.mounted() as mounted:
         for count in range(1, 9):
@@ -171,7 +174,7 @@ def test_a_stream_that_was_closed_is_in_the_next_snapshot(library: OnDisks, monk
         assert [one["tape_files"] for one in taken(library)] == list(range(1, 12))
 
 
-def test_taking_does_not_wait_for_a_stream_that_goes_on(library: OnDisks):
+def test_taking_does_not_wait_for_a_stream_that_goes_on(library: OnDisks) -> None:
     with library.mounted() as mounted, open(mounted.medium("T1"), "wb", 0) as stream:
         stream.write(b"some")
         os.close(os.dup(stream.fileno()))  # a close() that is not the last one
@@ -181,7 +184,7 @@ def test_taking_does_not_wait_for_a_stream_that_goes_on(library: OnDisks):
     assert taken(library)[0]["open_sessions"] == 1
 
 
-def test_snapshots_are_read_only_and_never_change(library: OnDisks):
+def test_snapshots_are_read_only_and_never_change(library: OnDisks) -> None:
     with library.mounted() as mounted:
         released(library, write(mounted.medium("T1"), b"one"))
         number = take(library)
@@ -209,7 +212,7 @@ def test_snapshots_are_read_only_and_never_change(library: OnDisks):
         assert sorted(os.listdir(folder)) == ["files", "media"]
 
 
-def test_times_and_numbers(library: OnDisks):
+def test_times_and_numbers(library: OnDisks) -> None:
     with library.mounted() as mounted:
         released(library, write(mounted.medium("T1"), b"one"))
         numbers = [take(library) for _ in range(11)]
@@ -229,7 +232,7 @@ def test_times_and_numbers(library: OnDisks):
             assert entry.inode() == os.stat(entry.path).st_ino
 
 
-def test_reading_a_snapshot_is_a_session(library: OnDisks):
+def test_reading_a_snapshot_is_a_session(library: OnDisks) -> None:
     with library.mounted("host=reader") as mounted:
         released(library, write(mounted.medium("T1"), b"one"))
         folder = mounted.path / "snapshots" / str(take(library))
@@ -242,7 +245,7 @@ def test_reading_a_snapshot_is_a_session(library: OnDisks):
         assert (found[0]["host"], found[0]["medium"]) == ("reader", "T1")
 
 
-def test_programs_walk_a_snapshot(library: OnDisks, tmp_path: Path):
+def test_programs_walk_a_snapshot(library: OnDisks, tmp_path: Path) -> None:
     data = random_bytes(5, 2 * MIB + 11)
     with library.mounted() as mounted:
         released(library, write(mounted.medium("T1"), data), write(mounted.medium("T1"), b"two"))
@@ -255,7 +258,7 @@ def test_programs_walk_a_snapshot(library: OnDisks, tmp_path: Path):
         assert shell(f"find {folder}/files -type f | wc -l").stdout == "2\n"
 
 
-def test_pruned_snapshot_vanishes_and_what_is_open_stays(library: OnDisks):
+def test_pruned_snapshot_vanishes_and_what_is_open_stays(library: OnDisks) -> None:
     data = random_bytes(6, 3 * MIB)
     with library.mounted() as mounted:
         released(library, write(mounted.medium("T1"), data))
@@ -275,15 +278,15 @@ def test_pruned_snapshot_vanishes_and_what_is_open_stays(library: OnDisks):
         assert mounted.medium("T1").read_bytes() == data + b"more"
 
 
-def test_what_looks_at_a_snapshot_that_is_pruned_ends_well(library: OnDisks):
+def test_what_looks_at_a_snapshot_that_is_pruned_ends_well(library: OnDisks) -> None:
     """Each program has begun to read when the snapshot goes."""
     data = random_bytes(7, 24 * MIB)
     with library.mounted() as mounted:
         released(library, write(mounted.medium("T1"), data))
         number = take(library)
         released(library, write(mounted.medium("T1"), b"more"))
-        words = [*PROGRAM, "extract", library.path, "T1", "--snapshot", str(number)]
-        reading = ["cat", mounted.path / "snapshots" / str(number) / "media/T1"]
+        words: list[str | Path] = [*PROGRAM, "extract", library.path, "T1", "--snapshot", str(number)]
+        reading: list[str | Path] = ["cat", mounted.path / "snapshots" / str(number) / "media/T1"]
         with (
             subprocess.Popen(words, stdout=subprocess.PIPE, cwd=PROJECT) as extracting,
             subprocess.Popen(reading, stdout=subprocess.PIPE) as copying,
@@ -309,7 +312,7 @@ def test_what_looks_at_a_snapshot_that_is_pruned_ends_well(library: OnDisks):
         assert extracted(library, last, "T1") == data + b"more"
 
 
-def test_export_and_difference_agree(library: OnDisks):
+def test_export_and_difference_agree(library: OnDisks) -> None:
     with library.mounted("host=alpha") as mounted:
         released(library, write(mounted.medium("T1"), b"one"))
         with streams(mounted, ["T1", "T2"]) as running:
@@ -351,7 +354,7 @@ def test_export_and_difference_agree(library: OnDisks):
     assert found["bytes"] == sum(row["bytes"] for row in files)
 
 
-def contents(file: Path) -> dict[str, list[dict]]:
+def contents(file: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of all tables of a database, which must be a plain one."""
     with closing(sqlite3.connect(file)) as database:
         database.row_factory = sqlite3.Row
@@ -363,7 +366,7 @@ def contents(file: Path) -> dict[str, list[dict]]:
         return {name: [dict(row) for row in database.execute(f"SELECT * FROM {name}")] for name in tables}
 
 
-def test_two_mounts_make_one_scheduled_snapshot(library: OnDisks, tmp_path: Path):
+def test_two_mounts_make_one_scheduled_snapshot(library: OnDisks, tmp_path: Path) -> None:
     configure(library, 'every = "1s"')
     with library.mounted("host=alpha") as alpha, library.mounted("host=beta", at=tmp_path / "beta") as beta:
         wait_until(lambda: taken(library), "the first snapshot")
@@ -378,7 +381,7 @@ def test_two_mounts_make_one_scheduled_snapshot(library: OnDisks, tmp_path: Path
     assert all(later - earlier >= 10**9 for earlier, later in itertools.pairwise(times)), "one each time, not two"
 
 
-def test_an_unchanged_library_gets_no_scheduled_snapshot(library: OnDisks):
+def test_an_unchanged_library_gets_no_scheduled_snapshot(library: OnDisks) -> None:
     configure(library, 'every = "1s"', "keep = { last = 5 }")
     with library.mounted() as mounted:
         (first,) = wait_until(lambda: taken(library), "the first snapshot")
@@ -391,17 +394,22 @@ def test_an_unchanged_library_gets_no_scheduled_snapshot(library: OnDisks):
         wait_until(lambda: taken(library)[-1]["tape_files"] == 1, "a snapshot of what was written")
 
 
-def test_scheduled_snapshots_are_thinned_out(library: OnDisks):
+def test_scheduled_snapshots_are_thinned_out(library: OnDisks) -> None:
     configure(library, 'every = "1s"', "keep = { last = 2 }")
+
+    def has_snapshot_of_more_than(tape_files: int) -> bool:
+        found = taken(library)
+        return bool(found) and found[-1]["tape_files"] > tape_files
+
     with library.mounted() as mounted:
         for number in range(4):
             released(library, write(mounted.medium("T1"), b"one"))
-            wait_until(lambda number=number: taken(library) and taken(library)[-1]["tape_files"] > number, "a snapshot")
+            wait_until(partial(has_snapshot_of_more_than, number), "a snapshot")
         assert len(taken(library)) == 2
         assert (mounted.path / "snapshots" / str(taken(library)[-1]["id"]) / "media/T1").read_bytes() == b"one" * 4
 
 
-def test_a_schedule_that_will_not_do_is_named_with_its_line(library: OnDisks, tmp_path: Path):
+def test_a_schedule_that_will_not_do_is_named_with_its_line(library: OnDisks, tmp_path: Path) -> None:
     configure(library, 'every = "15m"')
     (tmp_path / "mnt").mkdir()
     assert "snapshots.every: '15m' is no duration" in library.vtlfs("mount", library.path, tmp_path / "mnt", status=1)

@@ -18,7 +18,7 @@ from vtlfs.fs.options import parse
 MIB = 1 << 20
 
 
-def test_stopping_takes_in_what_the_kernel_still_has_of_a_stream(library: OnDisks):
+def test_stopping_takes_in_what_the_kernel_still_has_of_a_stream(library: OnDisks) -> None:
     """Cached bytes that no close() or fsync() has sent yet."""
     data = random_bytes(1, 3 * MIB + 77)
     with library.mounted("io=cached") as mounted, suppress(OSError), open(mounted.medium("T1"), "wb") as stream:
@@ -31,7 +31,7 @@ def test_stopping_takes_in_what_the_kernel_still_has_of_a_stream(library: OnDisk
     assert library.extract("T1") == data
 
 
-def test_second_signal_stops_at_once(library: OnDisks):
+def test_second_signal_stops_at_once(library: OnDisks) -> None:
     with library.mounted("io=cached") as mounted, suppress(OSError), open(mounted.medium("T1"), "wb", 0) as stream:
         ended = threading.Event()
 
@@ -52,7 +52,7 @@ def test_second_signal_stops_at_once(library: OnDisks):
 
 
 @pytest.mark.parametrize("program", ["umount", "vtlfs umount"])
-def test_unmounting_right_after_close_releases_the_session(library: OnDisks, program: str):
+def test_unmounting_right_after_close_releases_the_session(library: OnDisks, program: str) -> None:
     """The kernel drops a RELEASE that is on its way when it unmounts; the FLUSH before it counts."""
     for number in range(8):
         with library.mounted(f"io={('direct', 'cached')[number % 2]}") as mounted:
@@ -67,7 +67,7 @@ def test_unmounting_right_after_close_releases_the_session(library: OnDisks, pro
     assert [one.bytes for one in library.tape_files("T1")] == [1000 * number + 1 for number in range(8)]
 
 
-def test_unmounting_does_not_wait_for_a_disk_that_hangs(frozen: OnDisks):
+def test_unmounting_does_not_wait_for_a_disk_that_hangs(frozen: OnDisks) -> None:
     """Everything is durable and recorded; what is left to do on the disk is only tidying up.
 
     No process can end while the kernel has one of its threads wait for a disk; `vtlfs umount` knows.
@@ -91,7 +91,7 @@ def write_and_sync(descriptor: int) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks, busy: bool):
+def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks, busy: bool) -> None:
     """What they have acknowledged is durable and recorded. The process itself can't end before the disk answers.
 
     `busy`: somebody waits for that disk, so that this stream is not ended before it answers.
@@ -127,7 +127,7 @@ def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks, busy: boo
         assert sorted(one["bytes"] for one in frozen.listed()) == [7, 7, 7, 11 if busy else 7]
 
 
-def test_stopping_unmounts_what_has_another_name_by_now(library: OnDisks):
+def test_stopping_unmounts_what_has_another_name_by_now(library: OnDisks) -> None:
     (library.root / "above").mkdir()
     with library.mounted(at=library.root / "above/mnt") as mounted:
         (library.root / "above").rename(library.root / "renamed")
@@ -137,7 +137,7 @@ def test_stopping_unmounts_what_has_another_name_by_now(library: OnDisks):
         assert list((library.root / "renamed/mnt").iterdir()) == []
 
 
-def test_mount_that_was_unmounted_lazily_leaves_the_next_one_alone(library: OnDisks):
+def test_mount_that_was_unmounted_lazily_leaves_the_next_one_alone(library: OnDisks) -> None:
     with library.mounted() as first, suppress(OSError), open(first.medium("T1"), "wb"):
         shell(f"umount -l {first.path}")
         with library.mounted() as second:
@@ -146,7 +146,9 @@ def test_mount_that_was_unmounted_lazily_leaves_the_next_one_alone(library: OnDi
             assert str(second.path) in mountpoints()
 
 
-def test_serving_process_that_dies_before_it_serves_is_an_error(library: OnDisks, monkeypatch: pytest.MonkeyPatch):
+def test_serving_process_that_dies_before_it_serves_is_an_error(
+    library: OnDisks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(daemon, "_serve", lambda *_: os._exit(9))
     (library.root / "mnt").mkdir()
     with pytest.raises(MountError, match="died"):
@@ -165,7 +167,7 @@ while True:
 """
 
 
-def test_background_mount_logs_to_syslog(library: OnDisks):
+def test_background_mount_logs_to_syslog(library: OnDisks) -> None:
     """In a mount namespace with a /dev of its own, so that the machine's own log is left out of it."""
     script = f"""
         mkdir {library.root}/dev {library.root}/mnt && mount -t tmpfs tmpfs {library.root}/dev
@@ -190,7 +192,7 @@ def test_background_mount_logs_to_syslog(library: OnDisks):
 
 
 @pytest.mark.parametrize(("level", "said"), [("debug", True), ("info", False)])
-def test_level_of_the_log(library: OnDisks, level: str, said: bool):
+def test_level_of_the_log(library: OnDisks, level: str, said: bool) -> None:
     with library.mounted(f"log={level}") as mounted:
         mounted.medium("T1").write_bytes(b"x")
         assert mounted.medium("T1").read_bytes() == b"x"
@@ -198,7 +200,7 @@ def test_level_of_the_log(library: OnDisks, level: str, said: bool):
     assert "session 1: released" in mounted.said()
 
 
-def test_names_can_not_add_lines_to_the_log(library: OnDisks):
+def test_names_can_not_add_lines_to_the_log(library: OnDisks) -> None:
     """The name of a program is its own choice."""
     program = Path(library.root, "sh\nvtlfs: forged")
     program.symlink_to("/bin/dash")
@@ -207,6 +209,6 @@ def test_names_can_not_add_lines_to_the_log(library: OnDisks):
     assert "opened by sh\\nvtlfs: forg" in mounted.said()
 
 
-def test_unknown_level_is_refused():
+def test_unknown_level_is_refused() -> None:
     with pytest.raises(Exception, match="debug, info, warning or error"):
         parse("log=loud")

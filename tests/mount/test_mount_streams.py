@@ -1,9 +1,10 @@
 """Streams in blocks of all sizes come back byte by byte, in each I/O mode and however the file is opened."""
 
 import os
+from pathlib import Path
 
 import pytest
-from mounting import OnDisks, random_bytes, require_fuse
+from mounting import OnDisks, Tape, random_bytes, require_fuse
 
 MIB = 1 << 20
 SIZES = {1: 3001, 511: 700_001, 512: 700_928, 4095: 3 * MIB + 7, 4097: 3 * MIB + 7, 10240: 5 * MIB + 1}
@@ -18,7 +19,7 @@ FLAGS = {
 }
 
 
-def write_stream(path: os.PathLike, flags: int, data: bytes, block: int) -> None:
+def write_stream(path: os.PathLike[str], flags: int, data: bytes, block: int) -> None:
     descriptor = os.open(path, flags)
     try:
         if flags & os.O_RDWR:
@@ -31,7 +32,7 @@ def write_stream(path: os.PathLike, flags: int, data: bytes, block: int) -> None
 
 
 @pytest.mark.parametrize("block", SIZES)
-def test_two_streams_in_blocks_of_one_size_come_back(tape, block):
+def test_two_streams_in_blocks_of_one_size_come_back(tape: Tape, block: int) -> None:
     first, second = random_bytes(block, SIZES[block]), random_bytes(-block, SIZES[block] // 3)
     write_stream(tape.path, FLAGS["truncate"], first, block)
     write_stream(tape.path, FLAGS["truncate"], second, block)
@@ -42,7 +43,7 @@ def test_two_streams_in_blocks_of_one_size_come_back(tape, block):
 
 @pytest.mark.parametrize("block", [511, MIB + 1])
 @pytest.mark.parametrize("flags", FLAGS)
-def test_every_way_of_opening_appends(tape, flags, block):
+def test_every_way_of_opening_appends(tape: Tape, flags: str, block: int) -> None:
     streams = [random_bytes(seed, min(block * 200, 2 * MIB + 3)) for seed in range(2)]
     for stream in streams:
         write_stream(tape.path, FLAGS[flags], stream, block)
@@ -50,14 +51,14 @@ def test_every_way_of_opening_appends(tape, flags, block):
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1])
-def test_streams_that_end_around_borders_come_back(tape, size):
+def test_streams_that_end_around_borders_come_back(tape: Tape, size: int) -> None:
     streams = [random_bytes(seed, size) for seed in range(2)]
     for stream in streams:
         write_stream(tape.path, FLAGS["truncate"], stream, MIB)
     assert tape.streams() == streams
 
 
-def test_blocks_of_changing_sizes_come_back(tape):
+def test_blocks_of_changing_sizes_come_back(tape: Tape) -> None:
     data = random_bytes(1, 4 * MIB)
     sizes = [1, 4095, 3, 70_000, 511, 2 * MIB, 4096, 12_345] * 40
     descriptor = os.open(tape.path, FLAGS["truncate"])
@@ -70,7 +71,7 @@ def test_blocks_of_changing_sizes_come_back(tape):
 
 
 @pytest.mark.parametrize("io", ["direct", "cached"])
-def test_small_stripe_units_on_three_disks_come_back(tmp_path, io):
+def test_small_stripe_units_on_three_disks_come_back(tmp_path: Path, io: str) -> None:
     require_fuse()
     library = OnDisks(tmp_path, 3, unit=4096)
     streams = [random_bytes(seed, 400_003) for seed in range(3)]
@@ -82,7 +83,7 @@ def test_small_stripe_units_on_three_disks_come_back(tmp_path, io):
     assert all(session["disks"] == [0, 1, 2] for session in library.listed() if session["access"] == "write")
 
 
-def test_random_reads_return_what_is_there(tape):
+def test_random_reads_return_what_is_there(tape: Tape) -> None:
     streams = [random_bytes(seed, 1_500_000 + seed) for seed in range(3)]
     for stream in streams:
         write_stream(tape.path, FLAGS["truncate"], stream, MIB)

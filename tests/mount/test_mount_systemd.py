@@ -43,7 +43,7 @@ def unit_name(machine: Machine, path: str, suffix: str = "mount") -> str:
     return machine.run(f"systemd-escape --path --suffix={suffix} {shlex.quote(path)}").strip()
 
 
-def test_line_makes_a_unit_that_waits_for_the_disks(machine: Machine, name: str, disks: list[str]):
+def test_line_makes_a_unit_that_waits_for_the_disks(machine: Machine, name: str, disks: list[str]) -> None:
     line = machine.vtlfs(f"fstab {name}/srv/library {name}/vtl -o host=alpha,x-systemd.mount-timeout=3min")
     made = units(machine, name, line)
     unit = unit_name(machine, f"/mnt/{name}/vtl")
@@ -61,7 +61,7 @@ def test_line_makes_a_unit_that_waits_for_the_disks(machine: Machine, name: str,
     assert not any("requires" in path for path in made)
 
 
-def test_mount_makes_of_the_same_line_what_it_should(machine: Machine, name: str, disks: list[str]):
+def test_mount_makes_of_the_same_line_what_it_should(machine: Machine, name: str, disks: list[str]) -> None:
     machine.fstab(machine.vtlfs(f"fstab {name}/srv/library {name}/vtl").strip())
     assert machine.run("mount -a; mount -a") == ""
     assert len(machine.mounts()) == 1
@@ -69,7 +69,7 @@ def test_mount_makes_of_the_same_line_what_it_should(machine: Machine, name: str
     machine.run(f"umount {name}/vtl && umount {places}")
 
 
-def test_mount_on_demand(machine: Machine, name: str, disks: list[str]):
+def test_mount_on_demand(machine: Machine, name: str, disks: list[str]) -> None:
     line = machine.vtlfs(f"fstab {name}/srv/library {name}/vtl -o x-systemd.automount,x-systemd.idle-timeout=60")
     made = units(machine, name, line)
     automount = unit_name(machine, f"/mnt/{name}/vtl", "automount")
@@ -79,7 +79,7 @@ def test_mount_on_demand(machine: Machine, name: str, disks: list[str]):
     assert shlex.split(made[unit_name(machine, f"/mnt/{name}/vtl")]["RequiresMountsFor"]) == disks
 
 
-def test_mount_on_demand_is_there_for_the_first_who_looks(machine: Machine, name: str, line: str):
+def test_mount_on_demand_is_there_for_the_first_who_looks(machine: Machine, name: str, line: str) -> None:
     machine.fstab(f"{line} vtlfs x-systemd.automount 0 0")
     look = f"sh -c 'echo data > /mnt/{name}/vtl/media/T1; cat /mnt/{name}/vtl/files/T1/0000'"
     assert machine.run(f"venv/bin/python project/tests/automount.py /mnt/{name}/vtl {look}") == "data\n"
@@ -89,12 +89,12 @@ def test_mount_on_demand_is_there_for_the_first_who_looks(machine: Machine, name
     machine.run(f"umount /mnt/{name}/vtl")  # autofs
 
 
-def test_mount_by_hand(machine: Machine, name: str, disks: list[str]):
+def test_mount_by_hand(machine: Machine, name: str, disks: list[str]) -> None:
     made = units(machine, name, machine.vtlfs(f"fstab {name}/srv/library {name}/vtl -o noauto,user"))
     assert [path for path in made if ".target" in path and "vtl" in path] == []
 
 
-def test_mount_that_fstab_has_no_words_for_is_told(machine: Machine, name: str):
+def test_mount_that_fstab_has_no_words_for_is_told(machine: Machine, name: str) -> None:
     machine.run(
         f"mkdir -p '{name}/\"' {name}/disk {name}/vtl; mount -t tmpfs tmpfs '{name}/\"'; mkdir '{name}/\"/disk'"
     )
@@ -104,7 +104,7 @@ def test_mount_that_fstab_has_no_words_for_is_told(machine: Machine, name: str):
     assert said == f"vtlfs: fstab can't say that the mount on /mnt/{name}/\" has to come first"
 
 
-def test_mount_point_with_a_strange_name(machine: Machine, name: str, disks: list[str]):
+def test_mount_point_with_a_strange_name(machine: Machine, name: str, disks: list[str]) -> None:
     machine.run(f"mkdir '{name}/a b\N{SNOWMAN}%'")
     made = units(machine, name, machine.vtlfs(f"fstab {name}/srv/library '{name}/a b\N{SNOWMAN}%'"))
     unit = unit_name(machine, f"/mnt/{name}/a b\N{SNOWMAN}%")

@@ -55,7 +55,7 @@ def write(path: Path, data: bytes) -> int:
     return number
 
 
-def test_directories_list_what_there_is(library: OnDisks):
+def test_directories_list_what_there_is(library: OnDisks) -> None:
     media = [f"T{number}" for number in range(1, 10)]
     with library.mounted() as mounted:
         write(mounted.medium("T2"), b"one")
@@ -69,7 +69,7 @@ def test_directories_list_what_there_is(library: OnDisks):
         assert os.listdir(mounted.path / "sessions") == []
 
 
-def test_directory_of_many_entries_is_listed_whole(library: OnDisks):
+def test_directory_of_many_entries_is_listed_whole(library: OnDisks) -> None:
     library.add("MANY0001..MANY3000")
     with library.mounted() as mounted:
         names = os.listdir(mounted.path / "media")
@@ -78,7 +78,7 @@ def test_directory_of_many_entries_is_listed_whole(library: OnDisks):
         assert shell(f"ls -U {mounted.path}/drives/0 | wc -l").stdout == "3009\n"
 
 
-def test_listing_can_be_gone_back_in(library: OnDisks):
+def test_listing_can_be_gone_back_in(library: OnDisks) -> None:
     library.add("MANY001..MANY900")
     with library.mounted() as mounted, opened_directory(mounted.path / "drives/1") as directory:
         begun = list(islice(names(directory), 400))
@@ -97,7 +97,7 @@ def test_listing_can_be_gone_back_in(library: OnDisks):
         assert list(names(directory)) == [*begun, *rest, "LATER"]
 
 
-def test_stat_of_media_and_tape_files(library: OnDisks):
+def test_stat_of_media_and_tape_files(library: OnDisks) -> None:
     with library.mounted("mode=0640") as mounted:
         write(mounted.medium("T1"), random_bytes(1, 5000))
         write(mounted.medium("T1"), random_bytes(2, 600))
@@ -114,7 +114,7 @@ def test_stat_of_media_and_tape_files(library: OnDisks):
         assert shell(f"TZ=UTC stat -c %y {mounted.medium('T1')}").stdout[:26] == released.replace("T", " ")[:26]
 
 
-def test_numbers_of_paths_are_stable_and_distinct(library: OnDisks, tmp_path: Path):
+def test_numbers_of_paths_are_stable_and_distinct(library: OnDisks, tmp_path: Path) -> None:
     def numbers(mounted: Mounted) -> dict[str, int]:
         paths = [mounted.path, *mounted.path.rglob("*")]
         return {str(path.relative_to(mounted.path)): path.lstat().st_ino for path in paths}
@@ -140,7 +140,7 @@ def test_numbers_of_paths_are_stable_and_distinct(library: OnDisks, tmp_path: Pa
         assert numbers(mounted) == after
 
 
-def test_listing_shows_the_numbers_that_stat_shows(library: OnDisks):
+def test_listing_shows_the_numbers_that_stat_shows(library: OnDisks) -> None:
     with library.mounted() as mounted:
         write(mounted.medium("T1"), b"one")
         for folder in ("media", "drives/1", "drives", "files", "files/T1"):
@@ -149,7 +149,7 @@ def test_listing_shows_the_numbers_that_stat_shows(library: OnDisks):
                 assert entry.is_dir(follow_symlinks=False) == stat.S_ISDIR(os.lstat(entry.path).st_mode)
 
 
-def test_loaded_medium_is_a_link(library: OnDisks):
+def test_loaded_medium_is_a_link(library: OnDisks) -> None:
     with library.mounted() as mounted:
         loaded = mounted.path / "drives/2/loaded"
         assert not os.path.lexists(loaded)
@@ -178,7 +178,7 @@ def test_loaded_medium_is_a_link(library: OnDisks):
             os.open(loaded, os.O_WRONLY | os.O_CREAT)
 
 
-def test_media_that_are_added_while_mounted_appear(library: OnDisks):
+def test_media_that_are_added_while_mounted_appear(library: OnDisks) -> None:
     with library.mounted() as mounted:
         assert not mounted.medium("NEW1").exists()
         with pytest.raises(FileNotFoundError):
@@ -190,7 +190,7 @@ def test_media_that_are_added_while_mounted_appear(library: OnDisks):
         assert mounted.file("NEW1", 0).read_bytes() == b"data"
 
 
-def test_names_that_are_none_do_not_exist(library: OnDisks):
+def test_names_that_are_none_do_not_exist(library: OnDisks) -> None:
     with library.mounted() as mounted:
         write(mounted.medium("T1"), b"one")
         absent = ["x", "media/t1", "media/T1x", "media/T1/", "drives/4", "drives/00", "drives/-1", "drives/a"]
@@ -204,7 +204,7 @@ def test_names_that_are_none_do_not_exist(library: OnDisks):
             os.stat(os.fsencode(mounted.path) + b"/media/\xff\xfe")
 
 
-def test_session_tells_everything_while_it_is_open_and_afterwards(library: OnDisks):
+def test_session_tells_everything_while_it_is_open_and_afterwards(library: OnDisks) -> None:
     data = random_bytes(1, 2_500_000)
     with library.mounted("host=alpha") as mounted:
         write(mounted.medium("T1"), b"before")
@@ -234,7 +234,7 @@ def test_session_tells_everything_while_it_is_open_and_afterwards(library: OnDis
         assert {key: json.loads(text)[key] for key in listed[1]} == listed[1]
 
 
-def test_readers_are_tracked(library: OnDisks):
+def test_readers_are_tracked(library: OnDisks) -> None:
     with library.mounted("host=alpha") as mounted:
         write(mounted.medium("T1"), random_bytes(1, 100_000))
         with open(mounted.drive(2, "T1"), "rb", buffering=0) as reader:
@@ -254,7 +254,7 @@ def test_readers_are_tracked(library: OnDisks):
     assert write_session["access"] == "write"
 
 
-def test_any_drive_is_the_least_busy_one(library: OnDisks):
+def test_any_drive_is_the_least_busy_one(library: OnDisks) -> None:
     with library.mounted() as mounted:
         descriptors = [os.open(mounted.medium("T1"), os.O_WRONLY | os.O_TRUNC) for _ in range(8)]
         drives = [library.session(os.fstat(descriptor).st_ino).drive for descriptor in descriptors]
@@ -263,7 +263,7 @@ def test_any_drive_is_the_least_busy_one(library: OnDisks):
             os.close(descriptor)
 
 
-def test_tools_that_walk_the_tree(library: OnDisks, tmp_path: Path):
+def test_tools_that_walk_the_tree(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted() as mounted:
         for number in range(1, 4):
             for _ in range(number):
@@ -284,7 +284,7 @@ def test_tools_that_walk_the_tree(library: OnDisks, tmp_path: Path):
         assert shell(f"wc -c < {mnt}/media/T3").stdout.strip() == str(3 * 300_003)
 
 
-def test_df_shows_the_file_system_of_the_disks_once(library: OnDisks):
+def test_df_shows_the_file_system_of_the_disks_once(library: OnDisks) -> None:
     with library.mounted() as mounted:
         ours, disk = os.statvfs(mounted.path), os.statvfs(library.disks[0])
         assert ours.f_blocks * ours.f_frsize == pytest.approx(disk.f_blocks * disk.f_frsize, rel=0.01)
@@ -295,7 +295,7 @@ def test_df_shows_the_file_system_of_the_disks_once(library: OnDisks):
         ]
 
 
-def test_tape_files_are_read_only_and_other_things_no_files(library: OnDisks):
+def test_tape_files_are_read_only_and_other_things_no_files(library: OnDisks) -> None:
     with library.mounted() as mounted:
         write(mounted.medium("T1"), b"one")
         for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_APPEND):
@@ -306,7 +306,7 @@ def test_tape_files_are_read_only_and_other_things_no_files(library: OnDisks):
         assert mounted.file("T1", 0).read_bytes() == b"one"
 
 
-def test_mount_ends_while_somebody_looked_at_everything(library: OnDisks):
+def test_mount_ends_while_somebody_looked_at_everything(library: OnDisks) -> None:
     """An `ls` leaves look-ups that the kernel has not forgotten."""
     with library.mounted() as mounted:
         for _ in range(20):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lived import Lived, differing, tables_of
@@ -27,7 +28,7 @@ from vtlfs.model import TapeFile
 NUMBERS = {"library": {"commits", "epoch", "next_session"}, "copy": {"begun_at", "again_at", "state"}}
 
 
-def test_with_the_last_copy_everything_is_as_it_was(lived: Lived):
+def test_with_the_last_copy_everything_is_as_it_was(lived: Lived) -> None:
     before = lived.tables()
     lived.lose()
     report = json.loads(lived.vtlfs("rebuild", lived.path, "--json"))
@@ -37,7 +38,7 @@ def test_with_the_last_copy_everything_is_as_it_was(lived: Lived):
     lived.check_streams()
 
 
-def test_sessions_after_the_copy_come_from_their_member_files(lived: Lived):
+def test_sessions_after_the_copy_come_from_their_member_files(lived: Lived) -> None:
     before = lived.tables()
     lived.lose()
     lived.forget_copies(2)
@@ -66,7 +67,7 @@ def test_sessions_after_the_copy_come_from_their_member_files(lived: Lived):
     lived.check_streams()
 
 
-def test_without_any_copy_streams_are_where_they_were(lived: Lived):
+def test_without_any_copy_streams_are_where_they_were(lived: Lived) -> None:
     before = lived.tables()
     lived.lose()
     lived.forget_copies()
@@ -95,11 +96,11 @@ def test_without_any_copy_streams_are_where_they_were(lived: Lived):
     lived.check_streams()
 
 
-def without(rows: list[dict], columns: set[str]) -> list[dict]:
+def without(rows: list[dict[str, Any]], columns: set[str]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in columns} for row in rows]
 
 
-def test_library_goes_on_after_a_rebuild(lived: Lived):
+def test_library_goes_on_after_a_rebuild(lived: Lived) -> None:
     last = max(row["id"] for row in lived.tables()["session"])
     lived.lose()
     lived.rebuild()
@@ -126,7 +127,9 @@ def test_library_goes_on_after_a_rebuild(lived: Lived):
     ],
     ids=["gone", "empty", "garbage", "mangled", "cut short"],
 )
-def test_lost_database_is_told_in_one_line_and_rebuilt(lived: Lived, damage: Callable[[Path], None], tmp_path: Path):
+def test_lost_database_is_told_in_one_line_and_rebuilt(
+    lived: Lived, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
     database = lived.path / FILE_NAME
     damage(database)
     old = database.read_bytes() if database.exists() else None
@@ -143,7 +146,7 @@ def test_lost_database_is_told_in_one_line_and_rebuilt(lived: Lived, damage: Cal
     lived.check_streams()
 
 
-def test_old_log_is_not_taken_for_the_new_databases(lived: Lived):
+def test_old_log_is_not_taken_for_the_new_databases(lived: Lived) -> None:
     """SQLite would play a log that is left over into whatever lies under the name."""
     with closing(sqlite3.connect(lived.path / FILE_NAME)) as database:
         database.execute("PRAGMA wal_autocheckpoint = 0")
@@ -158,7 +161,7 @@ def test_old_log_is_not_taken_for_the_new_databases(lived: Lived):
     assert Path(f"{rebuilt.aside}-wal").read_bytes() == log
 
 
-def test_rebuild_refuses_what_it_must_not_do(lived: Lived, tmp_path: Path):
+def test_rebuild_refuses_what_it_must_not_do(lived: Lived, tmp_path: Path) -> None:
     with lived.mounted(), pytest.raises(LibraryError, match="is mounted"):
         lived.rebuild()
     lived.lose()
@@ -169,21 +172,21 @@ def test_rebuild_refuses_what_it_must_not_do(lived: Lived, tmp_path: Path):
     (tmp_path / "plain").mkdir()
     with pytest.raises(LibraryError, match="not labelled"):
         lived.rebuild_with(*lived.disks, tmp_path / "plain")
-    other = OnDisks(tmp_path / "other") if (tmp_path / "other").mkdir() is None else None
-    assert other is not None
+    (tmp_path / "other").mkdir()
+    other = OnDisks(tmp_path / "other")
     with pytest.raises(LibraryError, match="belongs to another library"):
         lived.rebuild_with(*lived.disks, other.disks[0])
     assert sorted(os.listdir(lived.path)) == ["library.toml", "mounts"]
 
 
-def test_disks_that_have_moved_are_told(lived: Lived, tmp_path: Path):
+def test_disks_that_have_moved_are_told(lived: Lived, tmp_path: Path) -> None:
     lived.lose()
     lived.disks[1] = lived.disks[1].rename(tmp_path / "moved")
     assert lived.rebuild().findings.ignored == ["library.toml has the disks elsewhere; change library.disks in it"]
     assert lived.tables()["disk"][1]["path"] == str(tmp_path / "moved")
 
 
-def test_newest_copy_that_is_in_order_is_taken(lived: Lived):
+def test_newest_copy_that_is_in_order_is_taken(lived: Lived) -> None:
     lived.lose()
     for disk in lived.disks[:2]:
         path = on_disk.path_of(disk, 2)
@@ -203,7 +206,7 @@ def test_newest_copy_that_is_in_order_is_taken(lived: Lived):
     lived.check_streams()
 
 
-def test_library_toml_is_made_anew(lived: Lived):
+def test_library_toml_is_made_anew(lived: Lived) -> None:
     before = lived.tables()
     shutil.rmtree(lived.path)
     told = lived.vtlfs("rebuild", lived.path, status=2)
@@ -232,7 +235,7 @@ def complete(lived: Lived, gone: int) -> set[tuple[str, int]]:
 
 @pytest.mark.parametrize("copy", [True, False], ids=["copy", "no copy"])
 @pytest.mark.parametrize("gone", [0, 1, 2])
-def test_with_a_disk_gone_what_is_elsewhere_comes_back(lived: Lived, gone: int, copy: bool):
+def test_with_a_disk_gone_what_is_elsewhere_comes_back(lived: Lived, gone: int, copy: bool) -> None:
     whole = complete(lived, gone)
     before = lived.tables()
     assert whole
@@ -258,7 +261,7 @@ def test_with_a_disk_gone_what_is_elsewhere_comes_back(lived: Lived, gone: int, 
     assert copy is (last == {"T1": 3, "T2": 1, "CAP": 1}) or not copy
 
 
-def test_without_a_disk_the_library_can_be_mounted_for_reading(lived: Lived):
+def test_without_a_disk_the_library_can_be_mounted_for_reading(lived: Lived) -> None:
     whole = complete(lived, 1)
     lived.lose()
     shutil.rmtree(lived.disks[1])
@@ -276,7 +279,7 @@ def test_without_a_disk_the_library_can_be_mounted_for_reading(lived: Lived):
 
 
 @pytest.mark.parametrize("begins_with", ["nothing", "a copy", "the old one", "the old one, and copies"])
-def test_disk_that_comes_back_brings_the_rest(lived: Lived, tmp_path: Path, begins_with: str):
+def test_disk_that_comes_back_brings_the_rest(lived: Lived, tmp_path: Path, begins_with: str) -> None:
     before = lived.tables()
     lived.lose()
     if "cop" not in begins_with:
@@ -309,7 +312,7 @@ def lose_ending(lived: Lived, session: int) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
-def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, number: int):
+def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, number: int) -> None:
     before = lived.tables()
     session = next(row["session"] for row in before["tape_file"] if (row["medium"], row["number"]) == ("T1", number))
     lose_ending(lived, session)
@@ -328,7 +331,7 @@ def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, n
     lived.check_streams()
 
 
-def test_unit_that_had_grown_and_was_not_synced_falls_back_to_what_was(lived: Lived):
+def test_unit_that_had_grown_and_was_not_synced_falls_back_to_what_was(lived: Lived) -> None:
     """A power cut can leave the newer record and not the bytes that it tells of."""
     with lived.mounted("io=direct") as mounted:
         descriptor = os.open(mounted.medium("T5"), os.O_WRONLY)
@@ -352,7 +355,7 @@ def test_unit_that_had_grown_and_was_not_synced_falls_back_to_what_was(lived: Li
     lived.check()
 
 
-def test_of_a_unit_on_two_disks_the_whole_one_is_taken(lived: Lived):
+def test_of_a_unit_on_two_disks_the_whole_one_is_taken(lived: Lived) -> None:
     """A disk that failed may have kept the record of a unit that was then sent to another one."""
     unit = next(row for row in lived.tables()["stripe_unit"] if row["unit"] == 0)
     other = (unit["disk"] + 1) % 3
@@ -381,7 +384,7 @@ def test_of_a_unit_on_two_disks_the_whole_one_is_taken(lived: Lived):
 # --- what does not belong there -----------------------------------------------------------------------------------
 
 
-def test_strange_things_on_a_disk_are_passed_over(lived: Lived, tmp_path: Path):
+def test_strange_things_on_a_disk_are_passed_over(lived: Lived, tmp_path: Path) -> None:
     before = lived.tables()
     lived.lose()
     lived.forget_copies()
@@ -405,7 +408,7 @@ def test_strange_things_on_a_disk_are_passed_over(lived: Lived, tmp_path: Path):
     lived.check_streams()
 
 
-def test_damaged_header_is_made_up_for_by_another_disks(lived: Lived):
+def test_damaged_header_is_made_up_for_by_another_disks(lived: Lived) -> None:
     session = next(row["id"] for row in lived.tables()["session"] if row["disks"] == "[0,1,2]")
     with open(lived.member(0, session), "r+b") as file:
         file.write(os.urandom(records.BLOCK))
@@ -436,7 +439,7 @@ sys.exit(main(["rebuild", sys.argv[2]]))
 
 
 @pytest.mark.parametrize("step", ["scan", "replay", "finish", "rename1", "rename2", "sync"])
-def test_rebuild_that_is_killed_can_be_done_again(lived: Lived, step: str):
+def test_rebuild_that_is_killed_can_be_done_again(lived: Lived, step: str) -> None:
     lived.forget_copies(2)
     database = lived.path / FILE_NAME
     broken = database.read_bytes()[:5000]
@@ -455,7 +458,7 @@ def test_rebuild_that_is_killed_can_be_done_again(lived: Lived, step: str):
     assert [name for name in os.listdir(lived.path) if name.startswith(".")] == []
 
 
-def test_copy_on_disk_is_not_changed_by_a_rebuild(lived: Lived):
+def test_copy_on_disk_is_not_changed_by_a_rebuild(lived: Lived) -> None:
     before = [(path, path.read_bytes()) for disk in lived.disks for path in (disk / "tracking").iterdir()]
     lived.lose()
     lived.rebuild()
@@ -467,7 +470,7 @@ def test_copy_on_disk_is_not_changed_by_a_rebuild(lived: Lived):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_is_damaged_nothing_wrong_is_ever_read(lived: Lived, seed: int):
+def test_whatever_is_damaged_nothing_wrong_is_ever_read(lived: Lived, seed: int) -> None:
     """Bytes anywhere on the disks are changed: what is read of a stream is right, or an error."""
     chance = random.Random(seed)
     files = sorted(file for disk in lived.disks for file in disk.glob("*/**/*") if file.is_file())
@@ -489,10 +492,10 @@ def test_whatever_is_damaged_nothing_wrong_is_ever_read(lived: Lived, seed: int)
     read = 0
     for barcode, number in kept & set(lived.written):
         try:
-            content = lived.extract(barcode, number)
+            left = lived.extract(barcode, number)
         except VtlfsError:
             continue
-        assert lived.written[barcode, number].startswith(content)
+        assert lived.written[barcode, number].startswith(left)
         read += 1
     assert read
 

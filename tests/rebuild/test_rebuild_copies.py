@@ -56,7 +56,7 @@ def written_and_ended(root: Path) -> OnDisks:
     raise AssertionError("each mount took so long that a copy was due before its end")
 
 
-def test_end_of_a_mount_leaves_a_copy_on_every_disk(tmp_path: Path):
+def test_end_of_a_mount_leaves_a_copy_on_every_disk(tmp_path: Path) -> None:
     library = written_and_ended(tmp_path)
     for disk in library.disks:
         assert on_disk.numbers(disk) == [1]
@@ -72,14 +72,14 @@ def test_end_of_a_mount_leaves_a_copy_on_every_disk(tmp_path: Path):
     assert on_disk.numbers(library.disks[0]) == [1]  # nothing has changed
 
 
-def test_the_last_two_copies_are_kept(library: OnDisks):
+def test_the_last_two_copies_are_kept(library: OnDisks) -> None:
     for _ in range(4):
         with library.mounted() as mounted:
             mounted.medium("T1").write_bytes(b"data")
     assert [on_disk.numbers(disk) for disk in library.disks] == [[4, 3], [4, 3]]
 
 
-def test_a_running_mount_makes_copies(library: OnDisks):
+def test_a_running_mount_makes_copies(library: OnDisks) -> None:
     configuration = library.path / "library.toml"
     configuration.write_text(configuration.read_text().replace('copy = "1h"', 'copy = "1s"'))
     with library.mounted() as mounted:
@@ -92,7 +92,7 @@ def test_a_running_mount_makes_copies(library: OnDisks):
         assert copy.execute("SELECT medium FROM session").fetchall() == [("T1",)]
 
 
-def test_no_copies_where_none_are_wanted(library: OnDisks):
+def test_no_copies_where_none_are_wanted(library: OnDisks) -> None:
     configuration = library.path / "library.toml"
     configuration.write_text(configuration.read_text().replace('copy = "1h"', 'copy = "never"'))
     with library.mounted() as mounted:
@@ -100,7 +100,7 @@ def test_no_copies_where_none_are_wanted(library: OnDisks):
     assert not (library.disks[0] / "tracking").exists()
 
 
-def test_one_mount_makes_each_copy_and_only_of_what_has_changed(unmounted: OnDisks, tracking: Tracking):
+def test_one_mount_makes_each_copy_and_only_of_what_has_changed(unmounted: OnDisks, tracking: Tracking) -> None:
     assert claim(tracking, AT) == 1
     assert claim(tracking, AT) is None
     assert claim(tracking, LATER) is None  # for nothing has changed
@@ -111,13 +111,15 @@ def test_one_mount_makes_each_copy_and_only_of_what_has_changed(unmounted: OnDis
     assert claim(tracking, LATER) == 3
 
 
-def test_a_clock_that_was_set_back_does_not_put_copies_off(unmounted: OnDisks, tracking: Tracking):
+def test_a_clock_that_was_set_back_does_not_put_copies_off(unmounted: OnDisks, tracking: Tracking) -> None:
     assert claim(tracking, LATER) == 1
     unmounted.add("NEW")
     assert claim(tracking, AT) == 2
 
 
-def test_a_clock_that_is_years_ahead_for_a_moment_does_not_put_copies_off(unmounted: OnDisks, tracking: Tracking):
+def test_a_clock_that_is_years_ahead_for_a_moment_does_not_put_copies_off(
+    unmounted: OnDisks, tracking: Tracking
+) -> None:
     """Whenever that moment is: at the look, while a copy is made, or when it is noted."""
     ahead = "2036-01-01T00:00:00.000000Z"
     assert claim(tracking, AT) == 1
@@ -133,7 +135,7 @@ def test_a_clock_that_is_years_ahead_for_a_moment_does_not_put_copies_off(unmoun
     assert again_at == "2026-01-01T02:00:00.000000Z"
 
 
-def test_copies_are_spaced_out_by_what_they_cost(unmounted: OnDisks, tracking: Tracking):
+def test_copies_are_spaced_out_by_what_they_cost(unmounted: OnDisks, tracking: Tracking) -> None:
     assert claim(tracking, AT) == 1
     with tracking.transaction():
         copies.note(tracking, 1, 1000.0, made=True)
@@ -143,16 +145,18 @@ def test_copies_are_spaced_out_by_what_they_cost(unmounted: OnDisks, tracking: T
     assert claim(tracking, "2026-01-01T05:50:00.000000Z") == 2
 
 
-def test_copy_that_no_disk_took_is_made_again(tracking: Tracking):
+def test_copy_that_no_disk_took_is_made_again(tracking: Tracking) -> None:
     assert claim(tracking, AT) == 1
     with tracking.transaction():
         copies.note(tracking, 1, 0.1, made=False)
     assert claim(tracking, LATER) == 2
 
 
-def test_copy_is_one_state_while_others_write(unmounted: OnDisks, tracking: Tracking, monkeypatch: pytest.MonkeyPatch):
+def test_copy_is_one_state_while_others_write(
+    unmounted: OnDisks, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "STEP_PAGES", 1)
-    steps = []
+    steps: list[int] = []
 
     def write_between() -> bool:
         with tracking.transaction():
@@ -167,7 +171,9 @@ def test_copy_is_one_state_while_others_write(unmounted: OnDisks, tracking: Trac
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_copy_that_is_stopped_or_has_no_room_leaves_nothing(unmounted: OnDisks, monkeypatch: pytest.MonkeyPatch):
+def test_copy_that_is_stopped_or_has_no_room_leaves_nothing(
+    unmounted: OnDisks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copies.make(unmounted.path, first_disk(unmounted), 1)
     with pytest.raises(DiskError, match="canceled"):
         copies.make(unmounted.path, first_disk(unmounted), 2, lambda: True)
@@ -177,7 +183,7 @@ def test_copy_that_is_stopped_or_has_no_room_leaves_nothing(unmounted: OnDisks, 
     assert os.listdir(unmounted.disks[0] / "tracking") == ["000000000001.db"]
 
 
-def test_links_on_a_disk_are_not_followed(unmounted: OnDisks, tmp_path: Path):
+def test_links_on_a_disk_are_not_followed(unmounted: OnDisks, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     link = unmounted.disks[0] / "tracking"
@@ -195,7 +201,7 @@ def test_links_on_a_disk_are_not_followed(unmounted: OnDisks, tmp_path: Path):
     assert not (link / "000000000001.db").is_symlink()
 
 
-def test_no_copy_is_put_below_a_disk_that_is_no_longer_mounted(library: OnDisks, tmp_path: Path):
+def test_no_copy_is_put_below_a_disk_that_is_no_longer_mounted(library: OnDisks, tmp_path: Path) -> None:
     below = library.disks[0]
     shell(f"mount --bind {below} {below}")
     try:
@@ -208,7 +214,7 @@ def test_no_copy_is_put_below_a_disk_that_is_no_longer_mounted(library: OnDisks,
     assert on_disk.numbers(library.disks[1]) == [1]
 
 
-def test_a_disk_that_fails_does_not_hurt_the_mount(library: OnDisks):
+def test_a_disk_that_fails_does_not_hurt_the_mount(library: OnDisks) -> None:
     (library.disks[0] / "tracking").write_text("in the way")
     with library.mounted(expects=["copying the tracking database: disk 0"]) as mounted:
         mounted.medium("T1").write_bytes(b"data")

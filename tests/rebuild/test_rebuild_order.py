@@ -15,7 +15,7 @@ from vtlfs.model import utc_now
 DAY = timedelta(days=1)
 
 
-def test_rebuilt_order_is_taken_from_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_rebuilt_order_is_taken_from_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = make(tmp_path / "lib")
     for days, barcode in ((4000, "T3"), (0, "T2"), (-4000, "T1"), (2000, "T2"), (-2000, "T3")):
         with monkeypatch.context() as clock:
@@ -36,7 +36,7 @@ def test_rebuilt_order_is_taken_from_no_clock(tmp_path: Path, monkeypatch: pytes
     assert [str(finding) for finding in check(rebuilt.library).findings if finding.damage] == []
 
 
-def test_old_database_is_kept_under_a_name_of_its_own_also_where_the_clock_stands_still(tmp_path: Path):
+def test_old_database_is_kept_under_a_name_of_its_own_also_where_the_clock_stands_still(tmp_path: Path) -> None:
     """A rebuild names it after the time, which may come again."""
     library, at = make(tmp_path / "lib"), utc_now()
     fill(library, ("T1", b"data"))

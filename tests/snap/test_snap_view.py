@@ -83,7 +83,8 @@ def check_history(tracking: Tracking, kept: set[int]) -> None:
 @given(steps, st.data())
 def test_difference_is_what_two_states_differ_in(chosen: list[tuple[str, int]], data: st.DataObject) -> None:
     with actor() as acting:
-        then: dict[int | None, Rows] = {**fill(acting, chosen), None: contents(acting.tracking)}
+        then = dict[int | None, Rows](fill(acting, chosen).items())
+        then[None] = contents(acting.tracking)
         numbers = sorted(number for number in then if number is not None)
         if not numbers:
             return
@@ -151,7 +152,9 @@ def test_difference_as_json_and_cut_off_is_the_same_difference(chosen: list[tupl
         whole = difference(acting.library, first, None)
         short = difference(acting.library, first, None, limit=limit)
         text = json.loads("".join(difference_as_json(acting.library, first, None)))
-    documents = {"sessions": Session.as_json, "media": asdict, "drives": asdict, "disks": asdict}
+    documents: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "sessions": Session.as_json, "media": asdict, "drives": asdict, "disks": asdict
+    }  # fmt: skip
     for kind, document in documents.items():
         every: Changes[Any] = getattr(whole, kind)
         few: Changes[Any] = getattr(short, kind)
@@ -372,7 +375,10 @@ def test_a_library_is_changed_until_it_is_kept(acting: Actor) -> None:
         acting.act(kind, 0)
     assert not store.is_changed(tracking), "a mount that comes or goes is no change"
     session = acting.open()
-    for change in (lambda: acting.record(session), lambda: acting.release(session), lambda: acting.act("add", 0)):
+    changes: list[Callable[[], object]] = [
+        lambda: acting.record(session), lambda: acting.release(session), lambda: acting.act("add", 0)
+    ]  # fmt: skip
+    for change in changes:
         assert isinstance(acting.snap(), Snapshot)
         assert not store.is_changed(tracking)
         change()

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from blake3 import blake3
@@ -160,7 +161,7 @@ class Audit:
             self._compare_past(root, shelf_of[self.stage.plan.barcodes[one.number % len(shelf_of)]])
             self.report.count("views")
 
-    def _compare_past(self, root, shelf: Shelf) -> None:
+    def _compare_past(self, root: Path, shelf: Shelf) -> None:
         """Read a medium as the snapshot shows it."""
         path = root / "media" / shelf.barcode
         with open(path, "rb", buffering=0) as source:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from vtlfs.cli.main import main
 from vtlfs.disks.local.member import LocalMember
@@ -30,7 +31,7 @@ class Observed(Operations):
 
     latest: "Observed"
 
-    def __init__(self, *words, **more) -> None:
+    def __init__(self, *words: Any, **more: Any) -> None:
         super().__init__(*words, **more)
         Observed.latest = self
 
@@ -63,7 +64,7 @@ def observe(file: Path) -> None:
 if __name__ == "__main__":
     import vtlfs.daemon
 
-    vtlfs.daemon.Operations = Observed
+    vars(vtlfs.daemon)["Operations"] = Observed
     if os.getsid(0) != os.getpid():  # else it was started again
         os.setsid()  # Ctrl-C is for who runs the soak, who unmounts then
     threading.Thread(target=observe, args=[Path(sys.argv.pop(1)) / str(os.getpid())], daemon=True).start()

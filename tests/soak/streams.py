@@ -22,7 +22,9 @@ RECORD = 10240  # of tar
 class Content(Protocol):
     """The bytes of a stream."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """How many bytes."""
 
     def piece(self, start: int, end: int) -> bytes:
         """Return its bytes from `start` to `end`, fewer at its end."""

@@ -10,7 +10,7 @@ from soak.run import run
 
 
 @pytest.mark.timeout(240)
-def test_many_sessions_at_once_with_readers_snapshots_and_verification_beside_them(tmp_path: Path):
+def test_many_sessions_at_once_with_readers_snapshots_and_verification_beside_them(tmp_path: Path) -> None:
     require_fuse()
     report = run(Plan(tmp_path, seconds=12, sessions=50, media=10, size=100 << 20, crowd=600))
     assert not report.problems, report.table()

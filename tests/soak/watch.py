@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mounting import Mounted
 
@@ -121,12 +122,13 @@ class Watch:
             targets, said["inodes"], said["handles"], said["sessions"], said["threads"], said.get("objects", None)
         )
 
-    def _said(self, mount: Mounted) -> dict:
+    def _said(self, mount: Mounted) -> dict[str, Any]:
         """Return what the mount last wrote down of itself."""
         path = self._observed / str(mount.pid)
         for _ in range(100):
             with suppress(FileNotFoundError):
-                return json.loads(path.read_text())
+                said: dict[str, Any] = json.loads(path.read_text())
+                return said
             time.sleep(0.1)
         raise FileNotFoundError(path)
 

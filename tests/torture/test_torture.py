@@ -15,7 +15,7 @@ ROUNDS = int(os.environ.get("VTLFS_TORTURE", "12"))
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_every_stream_is_read_back_right_or_its_loss_is_named(
     again: Callable[[Path], Killed], tmp_path: Path, seed: int
-):
+) -> None:
     killed = again(tmp_path / "copy")
     done = harm(killed, random.Random(seed))
     outcome = live_on(killed)
@@ -26,7 +26,7 @@ def test_every_stream_is_read_back_right_or_its_loss_is_named(
     assert outcome.named or not outcome.lost, f"{done}: {outcome.lost}"
 
 
-def test_damage_is_done(again: Callable[[Path], Killed], tmp_path: Path):
+def test_damage_is_done(again: Callable[[Path], Killed], tmp_path: Path) -> None:
     """Some of the rounds lose something, and most lose nothing: else they would show little."""
     outcomes = []
     for seed in range(1000, 1008):

@@ -49,7 +49,7 @@ def check_all_there(killed: Killed) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_database_that_went_back_is_refused_named_and_mended(killed: Killed, way: str):
+def test_database_that_went_back_is_refused_named_and_mended(killed: Killed, way: str) -> None:
     WAYS[way](killed)
     mountpoint = killed.root / "mnt"
     mountpoint.mkdir()
@@ -73,7 +73,7 @@ def test_database_that_went_back_is_refused_named_and_mended(killed: Killed, way
 
 @pytest.mark.parametrize("disks", [[0], range(DISKS)], ids=["of one disk", "of all"])
 @pytest.mark.parametrize("way", [*WAYS, "recovered", "mounted"])
-def test_headers_that_were_not_finished_are(killed: Killed, way: str, disks: Sequence[int]):
+def test_headers_that_were_not_finished_are(killed: Killed, way: str, disks: Sequence[int]) -> None:
     """Whatever the database knows of the streams: it is right, and the disks could not make it anew."""
     assert killed.take_ends(disks)
     if way == "recovered":
@@ -97,7 +97,7 @@ def test_headers_that_were_not_finished_are(killed: Killed, way: str, disks: Seq
     check_all_there(killed)
 
 
-def test_media_that_nobody_wrote_to_and_snapshots_are_named(killed: Killed):
+def test_media_that_nobody_wrote_to_and_snapshots_are_named(killed: Killed) -> None:
     """They lie on no disk, but the disks know that they were there."""
     put_older_back(killed)
     told = killed.vtlfs("rebuild", killed.path, status=3)
@@ -105,7 +105,7 @@ def test_media_that_nobody_wrote_to_and_snapshots_are_named(killed: Killed):
     assert "lost: snapshots from 1 to 1" in told
 
 
-def test_read_only_mount_shows_what_there_is_and_leaves_the_rest_alone(killed: Killed):
+def test_read_only_mount_shows_what_there_is_and_leaves_the_rest_alone(killed: Killed) -> None:
     put_older_back(killed)
     before = {path: path.read_bytes() for disk in killed.disks for path in disk.rglob("*") if path.is_file()}
     early = sorted(stream.session for stream in killed.streams)[:EARLY]
@@ -128,7 +128,7 @@ def test_read_only_mount_shows_what_there_is_and_leaves_the_rest_alone(killed: K
     assert min(readers) > newest
 
 
-def test_what_a_dead_mount_left_is_no_database_that_went_back(killed: Killed):
+def test_what_a_dead_mount_left_is_no_database_that_went_back(killed: Killed) -> None:
     """Killed, and nothing damaged: the next mount goes on as ever."""
     with killed.mounted(expects=["died"]) as mounted:
         more = list(killed.streams)
@@ -139,7 +139,7 @@ def test_what_a_dead_mount_left_is_no_database_that_went_back(killed: Killed):
     killed.vtlfs("status", killed.path)
 
 
-def test_rebuilding_what_is_in_order_loses_nothing(killed: Killed):
+def test_rebuilding_what_is_in_order_loses_nothing(killed: Killed) -> None:
     """Nobody has to know what state a database is in before he has it mended."""
     killed.vtlfs("recover", killed.path)
     report = json.loads(killed.vtlfs("rebuild", killed.path, "--json"))
@@ -151,7 +151,7 @@ def test_rebuilding_what_is_in_order_loses_nothing(killed: Killed):
         assert tracking.sql.one("SELECT count(*) FROM snapshot") == (1,)
 
 
-def test_member_files_of_identifiers_that_were_never_given_are_a_sign_too(killed: Killed):
+def test_member_files_of_identifiers_that_were_never_given_are_a_sign_too(killed: Killed) -> None:
     """Where there are no marks, since somebody has removed them."""
     put_older_back(killed)
     for disk in killed.disks:
@@ -165,7 +165,7 @@ def test_member_files_of_identifiers_that_were_never_given_are_a_sign_too(killed
 
 
 @pytest.mark.parametrize("disk", range(DISKS))
-def test_one_disk_that_knows_is_enough(killed: Killed, disk: int):
+def test_one_disk_that_knows_is_enough(killed: Killed, disk: int) -> None:
     killed.lose_end()
     for number, path in enumerate(killed.disks):
         if number != disk:
@@ -177,7 +177,7 @@ def test_one_disk_that_knows_is_enough(killed: Killed, disk: int):
 # --- damaged pages and rows -----------------------------------------------------------------------------------------
 
 
-def test_database_without_its_last_byte_is_not_mounted(killed: Killed):
+def test_database_without_its_last_byte_is_not_mounted(killed: Killed) -> None:
     killed.vtlfs("recover", killed.path)
     os.truncate(killed.database, killed.database.stat().st_size - 1)
     (killed.root / "mnt").mkdir()
@@ -188,7 +188,7 @@ def test_database_without_its_last_byte_is_not_mounted(killed: Killed):
     check_all_there(killed)
 
 
-def test_tables_of_different_moments_are_not_mounted(killed: Killed):
+def test_tables_of_different_moments_are_not_mounted(killed: Killed) -> None:
     """What a checkpoint leaves that was under way when the log was lost: some pages are newer than others."""
     killed.vtlfs("recover", killed.path)
     with closing(sqlite3.connect(killed.database)) as database:
@@ -213,7 +213,7 @@ CONTRADICTIONS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("what", CONTRADICTIONS)
-def test_rows_that_contradict_each_other_are_an_error_and_never_wrong_bytes(killed: Killed, what: str):
+def test_rows_that_contradict_each_other_are_an_error_and_never_wrong_bytes(killed: Killed, what: str) -> None:
     """Somebody, or a damaged page, has changed a row of the database under a mount."""
     killed.vtlfs("recover", killed.path)
     whole = killed.extract("T1")
@@ -243,7 +243,7 @@ def put_copy_in_place(killed: Killed) -> None:
     shutil.move(killed.root / "copy.db", killed.database)
 
 
-def test_copy_in_place_of_the_database_gets_its_write_ahead_log_back(killed: Killed):
+def test_copy_in_place_of_the_database_gets_its_write_ahead_log_back(killed: Killed) -> None:
     put_copy_in_place(killed)
     assert "note: tracking.db: SQLite keeps no write-ahead log (journal mode delete)" in killed.vtlfs(
         "check", killed.path
@@ -256,7 +256,9 @@ def test_copy_in_place_of_the_database_gets_its_write_ahead_log_back(killed: Kil
     assert "journal" not in killed.vtlfs("check", killed.path)
 
 
-def test_identifier_is_not_given_twice_and_no_file_is_written_over(killed: Killed, again: Callable[[Path], Killed]):
+def test_identifier_is_not_given_twice_and_no_file_is_written_over(
+    killed: Killed, again: Callable[[Path], Killed]
+) -> None:
     """Even where the database says that it may, and nobody has looked: a running mount does not."""
     killed.vtlfs("recover", killed.path)
     with killed.mounted(checked=False, allows=["File exists"]) as mounted:

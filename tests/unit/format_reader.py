@@ -61,7 +61,7 @@ def units(path: Path, size: int) -> Iterator[tuple[dict[str, Any], bytes]]:
 def stream(disks: Sequence[Path], session: int) -> bytes:
     """Return the stream of a session."""
     paths = [path for disk in disks if (path := member(disk, session)).exists()]
-    headers = [found for path in paths if (found := header(path)) is not None]
+    headers = [head for path in paths if (head := header(path)) is not None]
     if not headers:
         return b""
     size = headers[0]["stripe_unit"]

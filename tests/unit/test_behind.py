@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,14 @@ class Noted:
 
 
 @pytest.fixture
-def descriptor(tmp_path: Path):
+def descriptor(tmp_path: Path) -> Iterator[int]:
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     yield descriptor
     os.close(descriptor)
 
 
 @pytest.mark.parametrize("size", [4096, MIB, MOST_BEHIND, 3 * MOST_BEHIND])
-def test_the_oldest_slots_are_waited_for_and_never_the_newest(descriptor: int, size: int):
+def test_the_oldest_slots_are_waited_for_and_never_the_newest(descriptor: int, size: int) -> None:
     behind, member = WriteBehind(), Noted()
     left = max(1, MOST_BEHIND // size)
     for slot in range(left + 5):
@@ -42,14 +43,14 @@ def test_the_oldest_slots_are_waited_for_and_never_the_newest(descriptor: int, s
     assert member.dropped == list(range(5))
 
 
-def test_all_streams_on_a_disk_share_what_may_be_behind(descriptor: int):
+def test_all_streams_on_a_disk_share_what_may_be_behind(descriptor: int) -> None:
     behind, members = WriteBehind(), [Noted(), Noted()]
     for slot in range(8):
         behind.written(members[slot % 2], slot // 2, descriptor, slot * MIB, MIB)
     assert [member.dropped for member in members] == [[0, 1], [0, 1]]
 
 
-def test_a_member_file_that_is_closed_is_forgotten(descriptor: int):
+def test_a_member_file_that_is_closed_is_forgotten(descriptor: int) -> None:
     behind, closed, other = WriteBehind(), Noted(), Noted()
     for slot in range(2):
         behind.written(closed, slot, descriptor, slot * MIB, MIB)
@@ -60,21 +61,21 @@ def test_a_member_file_that_is_closed_is_forgotten(descriptor: int):
     assert (closed.dropped, other.dropped) == ([], [0, 1])
 
 
-def test_what_was_written_leaves_the_page_cache(tmp_path: Path):
+def test_what_was_written_leaves_the_page_cache(tmp_path: Path) -> None:
     if subprocess.run(["stat", "-fc", "%T", tmp_path], capture_output=True, text=True, check=True).stdout == "tmpfs\n":
         pytest.skip("a tmpfs is nothing but page cache")
     member = LocalDisk(0, tmp_path, LIBRARY).member(1, MIB, OPENING)
     for slot in range(64):
         member.write(slot, slot, [memoryview(bytes(MIB))], 0, 0)
     path = member_path(tmp_path, 1)
-    words = ["fincore", "--bytes", "--noheadings", "--output", "RES", path]
+    words: list[str | Path] = ["fincore", "--bytes", "--noheadings", "--output", "RES", path]
     cached = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert cached <= 2 * MOST_BEHIND
     member.finish(None)
     assert path.stat().st_size > 64 * MIB
 
 
-def test_closing_a_member_file_leaves_no_descriptor(tmp_path: Path):
+def test_closing_a_member_file_leaves_no_descriptor(tmp_path: Path) -> None:
     disk = LocalDisk(0, tmp_path, LIBRARY)
     before = len(os.listdir("/proc/self/fd"))
     for session in (1, 2):

@@ -6,6 +6,7 @@ import os
 import resource
 import sqlite3
 import threading
+from pathlib import Path
 
 import outcome
 import pytest
@@ -27,7 +28,7 @@ def disk_error(code: int) -> DiskError:
 
 
 @pytest.mark.parametrize("code", [*OURS, errno.EEXIST, errno.EINTR, errno.ECANCELED])
-async def test_disk_is_not_blamed_for_a_limit(code: int):
+async def test_disk_is_not_blamed_for_a_limit(code: int) -> None:
     disk = PooledDisk(MissingDisk(0, "/disk0"), 2)
     assert not disk.note_fault(disk_error(code))
     disk._measured(outcome.Error(disk_error(code)))
@@ -36,7 +37,7 @@ async def test_disk_is_not_blamed_for_a_limit(code: int):
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENODEV, errno.EPERM])
-async def test_disk_is_blamed_for_its_own_and_a_limit_in_a_trial_takes_nothing_back(code: int):
+async def test_disk_is_blamed_for_its_own_and_a_limit_in_a_trial_takes_nothing_back(code: int) -> None:
     disk = PooledDisk(MissingDisk(0, "/disk0"), 2)
     assert disk.note_fault(disk_error(code))
     disk._tried_out(outcome.Error(disk_error(errno.EMFILE)))
@@ -48,7 +49,7 @@ def record(code: int, text: str = "session %d: %s", level: int = logging.ERROR) 
     return logging.LogRecord("vtlfs", level, __file__, 1, text, (7, disk_error(code)), None)
 
 
-def test_limit_is_told_once_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
+def test_limit_is_told_once_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(logs, "monotonic", lambda: now[0])
     tells = logs._OneACause()
@@ -66,12 +67,12 @@ def test_limit_is_told_once_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EEXIST])
-def test_other_errors_are_all_told(code: int):
+def test_other_errors_are_all_told(code: int) -> None:
     tells = logs._OneACause()
     assert all(tells.filter(one) and one.levelno == logging.ERROR for one in (record(code), record(code)))
 
 
-async def test_streams_are_admitted_as_descriptors_last(monkeypatch: pytest.MonkeyPatch):
+async def test_streams_are_admitted_as_descriptors_last(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = DiskPool([MissingDisk(number, f"/disk{number}") for number in range(2)], 1 << 20)
     monkeypatch.setattr(admission, "_open_now", lambda: 20)
     limit = [20 + admission.OTHERS + 2 * admission.A_DISK + 3 * 2 * admission.A_STREAM_A_DISK]
@@ -90,7 +91,7 @@ async def test_streams_are_admitted_as_descriptors_last(monkeypatch: pytest.Monk
     streams.admit()  # one is always possible
 
 
-async def test_no_thread_is_an_error_of_the_job_and_no_disk_hangs(monkeypatch: pytest.MonkeyPatch):
+async def test_no_thread_is_an_error_of_the_job_and_no_disk_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     def cannot(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -111,7 +112,7 @@ def sqlite_error(code: int) -> sqlite3.OperationalError:
     return error
 
 
-def test_file_size_limit_behind_an_error_of_sqlite(tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_file_size_limit_behind_an_error_of_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tracking.db"
     path.write_bytes(bytes(4096))
     (tmp_path / "tracking.db-wal").write_bytes(bytes(500_000))

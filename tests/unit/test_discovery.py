@@ -30,7 +30,7 @@ def why(path: Path, library: str | None = OURS) -> str:
     return none.value.why
 
 
-def test_disks_are_found_by_their_labels_whatever_their_order(tmp_path: Path):
+def test_disks_are_found_by_their_labels_whatever_their_order(tmp_path: Path) -> None:
     one, zero = labelled(tmp_path, "a", OURS, 1), labelled(tmp_path, "b", OURS, 0)
     found = discover([one, zero], OURS)
     assert {number: place.path for number, place in found.places.items()} == {1: one, 0: zero}
@@ -41,7 +41,7 @@ def test_disks_are_found_by_their_labels_whatever_their_order(tmp_path: Path):
     ]
 
 
-def test_it_is_told_why_there_is_none(tmp_path: Path):
+def test_it_is_told_why_there_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "bare").mkdir()
     labelled(tmp_path, "broken", OURS, 0)
@@ -54,7 +54,7 @@ def test_it_is_told_why_there_is_none(tmp_path: Path):
     assert disk_at(tmp_path / "other", None).library == OTHER
 
 
-def test_disk_that_is_there_twice_counts_once(tmp_path: Path):
+def test_disk_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     first, second = labelled(tmp_path, "a", OURS, 0), labelled(tmp_path, "b", OURS, 0)
     found = discover([first, second, tmp_path / "none"], OURS)
     assert [place.path for place in found.places.values()] == [first]
@@ -62,7 +62,7 @@ def test_disk_that_is_there_twice_counts_once(tmp_path: Path):
     assert [lost.label is not None for lost in found.lost] == [True, False]
 
 
-def test_library_that_nobody_names_is_that_of_the_first_disk(tmp_path: Path):
+def test_library_that_nobody_names_is_that_of_the_first_disk(tmp_path: Path) -> None:
     paths = [labelled(tmp_path, "a", OTHER, 0), labelled(tmp_path, "b", OURS, 1), labelled(tmp_path, "c", OTHER, 1)]
     found = discover(paths, None)
     assert found.library == OTHER
@@ -70,14 +70,14 @@ def test_library_that_nobody_names_is_that_of_the_first_disk(tmp_path: Path):
     assert [lost.path for lost in found.lost] == [paths[1]]
 
 
-def test_disk_that_is_to_be_written_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_disk_that_is_to_be_written_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = labelled(tmp_path, "a", OURS, 0)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write to all directories
     assert discover([path], OURS).lost == []
     assert [lost.why for lost in discover([path], OURS, writable=True).lost] == ["not writable"]
 
 
-def test_new_disks_are_labelled_and_unlabelled(tmp_path: Path):
+def test_new_disks_are_labelled_and_unlabelled(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:
         path.mkdir(mode=0o755)
@@ -97,7 +97,7 @@ def test_new_disks_are_labelled_and_unlabelled(tmp_path: Path):
     assert check_new(paths) == paths
 
 
-def test_library_wants_two_different_disks(tmp_path: Path):
+def test_library_wants_two_different_disks(tmp_path: Path) -> None:
     for paths in ([tmp_path], [tmp_path, tmp_path]):
         with pytest.raises(UsageError):
             check_new(paths)

@@ -89,14 +89,14 @@ def scanned(disk: Disk, known: Callable[[int, int], set[int]] = lambda first, la
 # --- writing and reading ----------------------------------------------------------------------------------------------
 
 
-def test_stripe_unit_that_was_written_is_read(disk: Disk):
+def test_stripe_unit_that_was_written_is_read(disk: Disk) -> None:
     content = os.urandom(UNIT)
     (unit,) = write(disk, 17, content)
     assert unit == StripeUnit(17, 0, disk.number, 0, UNIT, blake3(content).digest())
     assert disk.read(unit, UNIT) == content
 
 
-def test_stripe_unit_grows_and_every_length_stays_readable(disk: Disk):
+def test_stripe_unit_grows_and_every_length_stays_readable(disk: Disk) -> None:
     member, content = disk.member(1, UNIT, OPENING), os.urandom(300)
     first = member.write(0, 0, [memoryview(content)[:100]], 0, 0)
     second = member.write(0, 0, [memoryview(content)[:50], memoryview(content)[50:]], 100, 1)
@@ -105,7 +105,7 @@ def test_stripe_unit_grows_and_every_length_stays_readable(disk: Disk):
     assert disk.read(second, UNIT) == content
 
 
-def test_harmed_stripe_unit_is_damage(kit: Kit):
+def test_harmed_stripe_unit_is_damage(kit: Kit) -> None:
     units = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT)
     kit.damage(units[0])
     with pytest.raises(DamagedUnit) as harmed:
@@ -114,13 +114,13 @@ def test_harmed_stripe_unit_is_damage(kit: Kit):
     assert kit.disk.read(units[1], UNIT) == b"b" * UNIT
 
 
-def test_stripe_unit_of_a_member_that_is_not_there_is_damage(disk: Disk):
+def test_stripe_unit_of_a_member_that_is_not_there_is_damage(disk: Disk) -> None:
     (unit,) = write(disk, 1, b"x")
     with pytest.raises(DamagedUnit):
         disk.read(replace(unit, session=2), UNIT)
 
 
-def test_session_that_writes_nothing_has_no_member(disk: Disk):
+def test_session_that_writes_nothing_has_no_member(disk: Disk) -> None:
     member = disk.member(1, UNIT, OPENING)
     member.sync()
     member.finish(ENDING)
@@ -129,7 +129,7 @@ def test_session_that_writes_nothing_has_no_member(disk: Disk):
     assert disk.reopen(1, UNIT, 0) is None
 
 
-def test_room_that_was_set_aside_makes_a_member(disk: Disk):
+def test_room_that_was_set_aside_makes_a_member(disk: Disk) -> None:
     member = disk.member(1, UNIT, OPENING)
     member.allocate(0)
     assert disk.sessions_from(0) == {1}
@@ -139,7 +139,7 @@ def test_room_that_was_set_aside_makes_a_member(disk: Disk):
     assert disk.members(0).members[1].size == slot_offset(0, UNIT) + BLOCK + 10
 
 
-def test_member_is_never_written_over(disk: Disk):
+def test_member_is_never_written_over(disk: Disk) -> None:
     (unit,) = write(disk, 1, b"x" * 10)
     with pytest.raises(DiskError) as refused:
         disk.member(1, UNIT, OPENING).write(0, 0, [memoryview(b"y" * 10)], 0, 0)
@@ -147,7 +147,7 @@ def test_member_is_never_written_over(disk: Disk):
     assert disk.read(unit, UNIT) == b"x" * 10
 
 
-def test_reopened_member_loses_what_does_not_count_and_gets_its_ending(disk: Disk):
+def test_reopened_member_loses_what_does_not_count_and_gets_its_ending(disk: Disk) -> None:
     units = write(disk, 1, b"a" * UNIT, b"b" * UNIT, ending=None)
     again = disk.reopen(1, UNIT, 1)
     assert again is not None
@@ -161,7 +161,7 @@ def test_reopened_member_loses_what_does_not_count_and_gets_its_ending(disk: Dis
     assert header.ending.state is State.RECOVERED
 
 
-def test_removed_member_is_gone_and_others_stay(disk: Disk):
+def test_removed_member_is_gone_and_others_stay(disk: Disk) -> None:
     (gone,), (kept,) = write(disk, 1, b"x"), write(disk, 2, b"y")
     disk.remove(1)
     disk.remove(1)
@@ -175,7 +175,7 @@ def test_removed_member_is_gone_and_others_stay(disk: Disk):
 # --- looking at what is there -----------------------------------------------------------------------------------------
 
 
-def test_empty_disk_has_nothing(disk: Disk):
+def test_empty_disk_has_nothing(disk: Disk) -> None:
     assert disk.groups() == (set(), [])
     assert disk.members(0).members == {}
     assert disk.sessions_from(0) == set()
@@ -184,7 +184,7 @@ def test_empty_disk_has_nothing(disk: Disk):
     assert scanned(disk).present == []
 
 
-def test_members_are_listed_by_groups(disk: Disk):
+def test_members_are_listed_by_groups(disk: Disk) -> None:
     for session in (1, 5, SESSIONS_PER_GROUP, 3 * SESSIONS_PER_GROUP + 2):
         write(disk, session, b"x" * session)
     assert disk.groups() == ({0, 1, 3}, [])
@@ -198,7 +198,7 @@ def test_members_are_listed_by_groups(disk: Disk):
     assert disk.sessions_from(5) == {5, SESSIONS_PER_GROUP, 3 * SESSIONS_PER_GROUP + 2}
 
 
-def test_header_says_who_wrote_and_how_it_ended(disk: Disk):
+def test_header_says_who_wrote_and_how_it_ended(disk: Disk) -> None:
     write(disk, 1, b"x", ending=None)
     header = disk.header(1)
     assert header is not None
@@ -212,13 +212,13 @@ def test_header_says_who_wrote_and_how_it_ended(disk: Disk):
     assert (header.ending.state, header.ending.tape_file, header.ending.requests) == (State.RELEASED, 0, 3)
 
 
-def test_place_of_a_member_can_be_told(disk: Disk):
+def test_place_of_a_member_can_be_told(disk: Disk) -> None:
     assert disk.path in disk.where(1)
     assert disk.where(1) != disk.where(2)
     assert disk.path in disk.where_copy(1)
 
 
-def test_scan_finds_headers_and_records(disk: Disk):
+def test_scan_finds_headers_and_records(disk: Disk) -> None:
     units = [*write(disk, 1, b"a" * UNIT, b"b" * 100), *write(disk, SESSIONS_PER_GROUP, b"c")]
     found = scanned(disk)
     assert found.present == [1, SESSIONS_PER_GROUP]
@@ -231,7 +231,7 @@ def test_scan_finds_headers_and_records(disk: Disk):
     assert (found.ignored, found.damaged) == ([], [])
 
 
-def test_scan_opens_no_member_that_is_known(disk: Disk):
+def test_scan_opens_no_member_that_is_known(disk: Disk) -> None:
     write(disk, 1, b"a")
     write(disk, 2, b"b")
     asked = []
@@ -247,7 +247,7 @@ def test_scan_opens_no_member_that_is_known(disk: Disk):
     assert [one.session for one in found.records] == [2]
 
 
-def test_records_of_one_member_can_be_scanned(disk: Disk):
+def test_records_of_one_member_can_be_scanned(disk: Disk) -> None:
     units = write(disk, 1, b"a" * UNIT, b"b" * 100)
     records = [one for batch in disk.scan_member(1, UNIT) for one in batch.records]
     assert [(one.unit, one.slot, one.bytes, one.blake3) for one in records] == [
@@ -255,19 +255,19 @@ def test_records_of_one_member_can_be_scanned(disk: Disk):
     ]
 
 
-def test_examination_of_what_is_right_finds_nothing(disk: Disk):
+def test_examination_of_what_is_right_finds_nothing(disk: Disk) -> None:
     units = write(disk, 1, b"a" * UNIT, b"b" * UNIT, b"c" * 100)
     assert disk.examine(part(1, units)) == []
 
 
-def test_examination_finds_a_bit_that_was_turned(kit: Kit):
+def test_examination_finds_a_bit_that_was_turned(kit: Kit) -> None:
     units = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT, b"c" * 100)
     kit.damage(units[1])
     (finding,) = kit.disk.examine(part(1, units))
     assert (finding.kind, finding.unit, finding.position) == (Kind.FLIPPED, units[1], slot_offset(1, UNIT) + BLOCK)
 
 
-def test_examination_finds_a_member_that_is_gone(disk: Disk):
+def test_examination_finds_a_member_that_is_gone(disk: Disk) -> None:
     units = write(disk, 1, b"a" * UNIT, b"b" * UNIT)
     disk.remove(1)
     assert [(finding.kind, finding.unit) for finding in disk.examine(part(1, units))] == [
@@ -275,14 +275,14 @@ def test_examination_finds_a_member_that_is_gone(disk: Disk):
     ]
 
 
-def test_examination_finds_a_header_that_is_not_finished(disk: Disk):
+def test_examination_finds_a_header_that_is_not_finished(disk: Disk) -> None:
     units = write(disk, 1, b"a", ending=None)
     (finding,) = disk.examine(part(1, units))
     assert finding.is_unfinished
     assert disk.examine(replace(part(1, units), is_first=False)) == []
 
 
-def test_several_threads_may_examine(disk: Disk):
+def test_several_threads_may_examine(disk: Disk) -> None:
     units = write(disk, 1, *(bytes([slot]) * UNIT for slot in range(8)))
     found: list[list[Finding]] = []
     threads = [threading.Thread(target=lambda unit=unit: found.append(disk.examine(part(1, [unit])))) for unit in units]
@@ -306,7 +306,7 @@ def copy_of(content: bytes) -> Callable[[str, Callable[[int], None]], None]:
     return fill
 
 
-def test_last_two_copies_are_kept(disk: Disk):
+def test_last_two_copies_are_kept(disk: Disk) -> None:
     for number in (1, 2, 10):
         disk.put_copy(number, copy_of(b"state %d" % number))
     assert disk.copies() == [10, 2]
@@ -315,7 +315,7 @@ def test_last_two_copies_are_kept(disk: Disk):
         b"".join(disk.read_copy(1))
 
 
-def test_copy_that_fails_leaves_nothing(disk: Disk):
+def test_copy_that_fails_leaves_nothing(disk: Disk) -> None:
     disk.put_copy(1, copy_of(b"good"))
 
     def fill(file: str, check_room: Callable[[int], None]) -> None:
@@ -328,14 +328,14 @@ def test_copy_that_fails_leaves_nothing(disk: Disk):
     assert disk.copies() == [1]
 
 
-def test_copy_for_which_there_is_no_room_is_refused(disk: Disk):
+def test_copy_for_which_there_is_no_room_is_refused(disk: Disk) -> None:
     with pytest.raises(DiskError) as refused:
         disk.put_copy(1, lambda file, check_room: check_room(1 << 60))
     assert refused.value.errno == errno.ENOSPC
     assert disk.copies() == []
 
 
-def test_mark_only_rises(disk: Disk):
+def test_mark_only_rises(disk: Disk) -> None:
     for commits in (5, 7, 6, 7, 1):
         disk.raise_mark(replace(MARK, commits=commits), durable=commits == 7)
     assert disk.mark() == replace(MARK, commits=7)
@@ -344,7 +344,7 @@ def test_mark_only_rises(disk: Disk):
 # --- health -----------------------------------------------------------------------------------------------------------
 
 
-def test_disk_measures_itself_and_can_be_tried_out(disk: Disk):
+def test_disk_measures_itself_and_can_be_tried_out(disk: Disk) -> None:
     disk.measure()
     assert 0 < disk.free <= disk.total
     disk.try_out()
@@ -375,13 +375,13 @@ ANSWERED = {"where", "where_copy", "reopen", "measure"}
 
 
 @pytest.mark.parametrize("verb", REFUSED)
-def test_missing_disk_refuses(verb: str):
+def test_missing_disk_refuses(verb: str) -> None:
     missing: Disk = MissingDisk(1, "/disk1")
     with pytest.raises(DiskMissing, match=r"disk 1 \(/disk1\): is missing"):
         REFUSED[verb](missing)
 
 
-def test_missing_disk_says_where_it_should_be_and_has_nothing():
+def test_missing_disk_says_where_it_should_be_and_has_nothing() -> None:
     missing: Disk = MissingDisk(1, "/disk1")
     missing.measure()
     assert (missing.free, missing.total, missing.device) == (0, 0, 0)
@@ -390,6 +390,6 @@ def test_missing_disk_says_where_it_should_be_and_has_nothing():
     assert "/disk1" in missing.where_copy(1)
 
 
-def test_every_verb_of_the_port_is_in_one_of_the_lists():
+def test_every_verb_of_the_port_is_in_one_of_the_lists() -> None:
     verbs = {name for name, value in vars(Disk).items() if callable(value) and not name.startswith("_")}
     assert verbs == set(REFUSED) | ANSWERED

@@ -38,7 +38,7 @@ anything = st.recursive(
 )
 
 
-def test_headers_of_a_session_agree():
+def test_headers_of_a_session_agree() -> None:
     opening, ending, strangers = headers.agreed([(0, GOOD), (1, ENDED)])
     assert opening is not None
     assert (opening.medium, opening.opener.host, opening.stripe_unit) == ("T1", "alpha", 65536)
@@ -71,24 +71,24 @@ openings = st.builds(
 
 
 @given(opening=openings, ending=st.none() | endings | nothing_left)
-def test_what_is_written_into_a_header_is_read(opening: headers.Opening, ending: headers.Ending | None):
+def test_what_is_written_into_a_header_is_read(opening: headers.Opening, ending: headers.Ending | None) -> None:
     said = headers.read({"library": "l", "disk": 1, "session": 2} | headers.document(opening, ending))
     assert said == headers.Header("l", 1, 2, opening, ending)
 
 
-def test_header_of_another_session_is_a_stranger():
+def test_header_of_another_session_is_a_stranger() -> None:
     opening, _, strangers = headers.agreed([(0, GOOD), (1, ENDED | {"medium": "T2"}), (2, {})])
     assert opening is not None
     assert strangers == [1, 2]
 
 
 @given(key=st.sampled_from(sorted(ENDED)), value=anything)
-def test_any_value_is_taken_as_what_it_is_or_refused(key: str, value: Any):
+def test_any_value_is_taken_as_what_it_is_or_refused(key: str, value: Any) -> None:
     document = ENDED | {key: value}
     for found in (headers.opening(document), headers.ending(document)):
         assert found is None or key not in found.__slots__ or getattr(found, key) == value or isinstance(value, str)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ENDED)) | st.text(), anything))
-def test_no_header_is_an_error(document: dict[str, Any]):
+def test_no_header_is_an_error(document: dict[str, Any]) -> None:
     headers.agreed([(0, document), (1, ENDED), (2, document)])

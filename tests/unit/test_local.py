@@ -21,6 +21,7 @@ from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.member import LocalMember
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.durable import sync_directory
 from vtlfs.engine.stripe import RoundRobin
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import Opener, State, StripeUnit
@@ -478,7 +479,7 @@ def test_every_session_syncs_all_directories_that_may_be_new(
 ) -> None:
     """A second session must not count on the first one's sync, which may not have come yet."""
     synced: list[Path] = []
-    real = members.sync_directory
+    real = sync_directory
 
     def spy(path: Path) -> None:
         synced.append(path)

@@ -2,12 +2,13 @@
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vtlfs.disks import aside
 from vtlfs.disks.local import label, marks
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.label import Label
@@ -36,7 +37,7 @@ def opened(disks: list[Path]) -> list[LocalDisk]:
     return [LocalDisk(number, disk, LIBRARY) for number, disk in enumerate(disks)]
 
 
-def test_mark_only_rises(disks: list[Path]):
+def test_mark_only_rises(disks: list[Path]) -> None:
     for commits in (5, 7, 6, 7, 1):
         marks.write(disks[0], LIBRARY, at(commits))
     assert marks.read(disks[0], LIBRARY) == at(7)
@@ -44,7 +45,7 @@ def test_mark_only_rises(disks: list[Path]):
     assert marks.read(disks[0], "another") is None
 
 
-def test_torn_mark_leaves_the_one_before(disks: list[Path]):
+def test_torn_mark_leaves_the_one_before(disks: list[Path]) -> None:
     marks.write(disks[0], LIBRARY, at(5))
     marks.write(disks[0], LIBRARY, at(6))
     file = disks[0] / marks.FILE_NAME
@@ -56,7 +57,7 @@ def test_torn_mark_leaves_the_one_before(disks: list[Path]):
     assert marks.read(disks[0], LIBRARY) == at(7)
 
 
-def test_nothing_is_written_where_the_disk_is_not_mounted(disks: list[Path], tmp_path: Path):
+def test_nothing_is_written_where_the_disk_is_not_mounted(disks: list[Path], tmp_path: Path) -> None:
     disks[0].rename(tmp_path / "elsewhere")
     disks[0].mkdir()
     with pytest.raises(OSError, match="is the right device mounted"):
@@ -64,7 +65,7 @@ def test_nothing_is_written_where_the_disk_is_not_mounted(disks: list[Path], tmp
     assert list(disks[0].iterdir()) == []
 
 
-def test_links_are_not_written_through(disks: list[Path], tmp_path: Path):
+def test_links_are_not_written_through(disks: list[Path], tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")
     (disks[0] / marks.FILE_NAME).symlink_to(victim)
@@ -76,7 +77,7 @@ def test_links_are_not_written_through(disks: list[Path], tmp_path: Path):
     assert victim.read_bytes() == b"mine"
 
 
-def test_a_mount_raises_the_marks_of_all_disks(disks: list[Path]):
+def test_a_mount_raises_the_marks_of_all_disks(disks: list[Path]) -> None:
     writer = MarkThreads(opened(disks))
     for commits in range(1, 50):
         writer.advance(at(commits))
@@ -85,23 +86,24 @@ def test_a_mount_raises_the_marks_of_all_disks(disks: list[Path]):
     assert [marks.read(disk, LIBRARY) for disk in disks] == [at(49), at(49)]
 
 
-def test_disk_that_hangs_holds_up_one_commit_only(disks: list[Path], monkeypatch: pytest.MonkeyPatch):
+def test_disk_that_hangs_holds_up_one_commit_only(disks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     answers = threading.Event()
-    waited = []
+    waited: list[float | None] = []
     write = marks.write
 
-    def hanging(disk: Path, *rest: object, **more: object) -> None:
+    def hanging(disk: Path, *rest: Any, **more: Any) -> None:
         answers.wait(30)
-        write(disk, *rest, **more)  # type: ignore[arg-type]
+        write(disk, *rest, **more)
 
     monkeypatch.setattr(marks, "write", hanging)
     writer = MarkThreads(opened(disks))
     wait_for = writer._changed.wait_for
-    monkeypatch.setattr(
-        writer._changed,
-        "wait_for",
-        lambda predicate, timeout=None: (waited.append(timeout), wait_for(predicate, timeout and 0.05))[1],
-    )
+
+    def brief(predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        waited.append(timeout)
+        return wait_for(predicate, timeout and 0.05)
+
+    monkeypatch.setattr(writer._changed, "wait_for", brief)
     for commits in range(1, 5):
         writer.advance(at(commits))
     assert len([one for one in waited if one is not None]) == 4
@@ -113,14 +115,14 @@ def test_disk_that_hangs_holds_up_one_commit_only(disks: list[Path], monkeypatch
 
 def test_commit_that_was_made_does_not_fail_for_want_of_threads_or_processes(
     disks: list[Path], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def refused(*_: object) -> None:
         raise BlockingIOError
 
     def no_thread(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(aside.os, "fork", refused)
+    monkeypatch.setattr(os, "fork", refused)
     MarkChildren(disks, LIBRARY).advance(at(1))
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     writer = MarkThreads(opened(disks))

@@ -2,20 +2,23 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from vtlfs import process
 
 PROGRAM = "/usr/bin/python3"
+Started = list[tuple[str, list[str], dict[str, str]]]  # the arguments of each execve()
+Start = Callable[[list[str], dict[str, str]], Started]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch):
+def started(monkeypatch: pytest.MonkeyPatch) -> Start:
     """Return a function that has the program started with words and an environment; it returns what is started then."""
 
-    def start(words: list[str], environment: dict[str, str]) -> list[tuple[str, list[str], dict[str, str]]]:
-        calls: list[tuple[str, list[str], dict[str, str]]] = []
+    def start(words: list[str], environment: dict[str, str]) -> Started:
+        calls: Started = []
         monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
         monkeypatch.setattr(os, "environ", environment)
         monkeypatch.setattr(sys, "orig_argv", ["python", *words])
@@ -26,13 +29,13 @@ def started(monkeypatch: pytest.MonkeyPatch):
     return start
 
 
-def test_the_program_is_started_again_with_the_same_words_and_environment(started):
+def test_the_program_is_started_again_with_the_same_words_and_environment(started: Start) -> None:
     words = ["-X", "utf8", "/usr/bin/vtlfs", "mount", "-I", "/mnt"]
     wanted = {"PATH": "/bin", "PYTHONPATH": "/lib", "PYTHONMALLOC": "malloc"}
     assert started(words, {"PATH": "/bin", "PYTHONPATH": "/lib"}) == [(PROGRAM, ["python", *words], wanted)]
 
 
-def test_an_isolated_program_still_takes_nothing_else_from_the_environment(started):
+def test_an_isolated_program_still_takes_nothing_else_from_the_environment(started: Start) -> None:
     words = ["-I", "-X", "utf8", "-m", "vtlfs.cli.helper", "mount"]
     ((_, again, environment),) = started(words, {"PATH": "/bin", "PYTHONPATH": "/evil"})
     assert again == ["python", "-P", "-s", *words[1:]]
@@ -40,11 +43,11 @@ def test_an_isolated_program_still_takes_nothing_else_from_the_environment(start
 
 
 @pytest.mark.parametrize("allocator", ["malloc", "pymalloc", "debug"])
-def test_an_allocator_that_was_chosen_stays(started, allocator: str):
+def test_an_allocator_that_was_chosen_stays(started: Start, allocator: str) -> None:
     assert started(["vtlfs", "mount"], {"PYTHONMALLOC": allocator}) == []
 
 
-def test_where_it_cannot_be_started_again_it_goes_on(started, monkeypatch: pytest.MonkeyPatch):
+def test_where_it_cannot_be_started_again_it_goes_on(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError
 

@@ -7,7 +7,7 @@ import trio.testing
 from vtlfs.disks.semaphore import FairSemaphore
 
 
-async def test_who_asks_once_does_not_wait_for_all_who_asked_before(autojump_clock: trio.testing.MockClock):
+async def test_who_asks_once_does_not_wait_for_all_who_asked_before(autojump_clock: trio.testing.MockClock) -> None:
     turns, served = FairSemaphore(1), []
 
     async def ask(who: int) -> None:
@@ -24,7 +24,7 @@ async def test_who_asks_once_does_not_wait_for_all_who_asked_before(autojump_clo
     assert (len(served), turns.value) == (104, 1)
 
 
-async def test_one_who_gives_up_leaves_its_place_to_others(autojump_clock: trio.testing.MockClock):
+async def test_one_who_gives_up_leaves_its_place_to_others(autojump_clock: trio.testing.MockClock) -> None:
     turns = FairSemaphore(1)
     await turns.acquire(1)
     with trio.move_on_after(1) as scope:
@@ -40,7 +40,7 @@ async def test_one_who_gives_up_leaves_its_place_to_others(autojump_clock: trio.
 
 async def test_one_of_several_that_give_up_does_not_take_the_turn_of_the_others(
     autojump_clock: trio.testing.MockClock,
-):
+) -> None:
     turns, served = FairSemaphore(1), []
 
     async def ask(patience: float) -> None:
@@ -59,7 +59,7 @@ async def test_one_of_several_that_give_up_does_not_take_the_turn_of_the_others(
     assert turns.value == 1
 
 
-async def test_one_who_gives_up_and_comes_again_keeps_its_turn(autojump_clock: trio.testing.MockClock):
+async def test_one_who_gives_up_and_comes_again_keeps_its_turn(autojump_clock: trio.testing.MockClock) -> None:
     turns, served = FairSemaphore(1), []
 
     async def ask(who: int, patience: float) -> None:

@@ -1,0 +1,84 @@
+"""A library that is filled without a mount, and the types of the fixtures that run the program on it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from vtlfs.disks.headers import Opening
+from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.engine.library import create
+from vtlfs.model import Access, Mount, Opener, Session, State, StripeUnit, utc_now
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-m", "vtlfs"]
+WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+UNIT = 4096
+OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT, 2)  # of all sessions
+MACHINE = "machine"
+
+Run = Callable[..., subprocess.CompletedProcess[Any]]  # of text, or with `text=False` of bytes
+Done = Callable[..., str]
+Refused = Callable[..., str]
+
+
+class Shelf:
+    """A library of two disks and two media, and the means to fill its books without a mount."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.disks = [root / "disk0", root / "disk1"]
+        for disk in self.disks:
+            disk.mkdir()
+        self.library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, at=utc_now())
+        self.path = str(self.library.path)
+        with closing(self.library.tracking()) as tracking, tracking.transaction():
+            tracking.media.add(["A00001L9", "A00002L9"], None, utc_now())
+
+    def mount(self, host: str | None = None, mountpoint: str = "/mnt/vtl", options: str = "") -> int:
+        """Write a mount into the books; nobody serves it."""
+        mount = Mount(0, host, MACHINE, 4711, os.getuid(), mountpoint, options, "mounted", utc_now(), None)
+        with closing(self.library.tracking()) as tracking, tracking.transaction():
+            return tracking.mounts.add(mount)
+
+    def open(
+        self,
+        barcode: str,
+        data: bytes = b"",
+        *,
+        mount: int | None = None,
+        host: str = "alpha",
+        drive: int = 0,
+        program: str = "tar",
+        access: Access = Access.WRITE,
+    ) -> int:
+        """Have a session open that has made `data` durable."""
+        mount = self.mount() if mount is None else mount
+        with closing(self.library.tracking()) as tracking, tracking.transaction():
+            session = tracking.library.lease_sessions(1)[0]
+            opener = Opener(host, 123, 0, 0, program)
+            tracking.sessions.open(session, mount, opener, access, drive, barcode, UNIT, utc_now())
+            tracking.sessions.record_progress(session, self._stripe(session, data), len(data), 1)
+        return session
+
+    def write(self, barcode: str, data: bytes, **more: Any) -> Session:
+        """Have a session write `data` and be released."""
+        session = self.open(barcode, data, **more)
+        with closing(self.library.tracking()) as tracking:
+            with tracking.transaction():
+                tracking.sessions.release(session, State.RELEASED, None, utc_now())
+            return tracking.sessions.get(session)
+
+    def _stripe(self, session: int, data: bytes) -> list[StripeUnit]:
+        disks = [LocalDisk(number, path, self.library.config.uuid) for number, path in enumerate(self.disks)]
+        members = [disk.member(session, UNIT, OPENING) for disk in disks]
+        units: list[StripeUnit] = []
+        for unit, start in enumerate(range(0, len(data), UNIT)):
+            piece = memoryview(data[start : start + UNIT])
+            units.append(members[unit % 2].write(unit, unit // 2, [piece], 0, 0))
+        for member in members:
+            member.finish(None)
+        return units
