@@ -29,9 +29,9 @@ from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verify  # noqa: F401, so that every run finds them loaded
-from vtlfs.engine.writing.recording import ANNOUNCED_SECONDS
 from vtlfs.model import Mount, Opener, Session, utc_now
 from vtlfs.snap import export, schedule  # noqa: F401
+from vtlfs.timing import DEFAULT
 
 UNIT = 4096
 DISKS = 3
@@ -198,7 +198,7 @@ class Run:
         for size in (5_000, 5_000, 1):
             await session.write(size)
             await session.flush(closing=True)
-        await trio.sleep(2 * ANNOUNCED_SECONDS)  # for which the last close() before it counts for this one, too
+        await trio.sleep(2 * DEFAULT.announced)  # for which the last close() before it counts for this one, too
         await session.flush(closing=True)
         await session.release()
 

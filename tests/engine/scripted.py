@@ -25,6 +25,7 @@ from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
 from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
+from vtlfs.timing import DEFAULT, Timing
 
 UNIT = 4096
 OPENER = Opener("alpha", 4711, 0, 0, "tar")
@@ -173,12 +174,17 @@ class Rig:
 
 @asynccontextmanager
 async def rigged(
-    library: Library, disks: Sequence[ScriptedDisk] | None = None, *, durable_close: bool = True, host: str = "alpha"
+    library: Library,
+    disks: Sequence[ScriptedDisk] | None = None,
+    *,
+    durable_close: bool = True,
+    host: str = "alpha",
+    timing: Timing = DEFAULT,
 ) -> AsyncIterator[Rig]:
     """Run an engine on scripted disks; at the end, all their faults must have happened."""
     scripted = list(disks) if disks is not None else [ScriptedDisk(n) for n in range(len(library.config.disks))]
     under: list[Disk] = [*scripted]
-    async with running(library, a_mount(host), durable_close=durable_close, disks=under) as engine:
+    async with running(library, a_mount(host), durable_close=durable_close, disks=under, timing=timing) as engine:
         yield Rig(engine, scripted)
     missed = [fault for disk in scripted for fault in disk.faults if not fault.happened]
     assert not missed, f"faults that did not happen: {missed}"

@@ -12,10 +12,14 @@ from scripted import OPENER, make_library, rigged, until
 from vtlfs import model
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine.tracking.repositories.media import Media
-from vtlfs.engine.writing import announcements
 from vtlfs.engine.writing.announcements import GRAIN_SECONDS, Announcements
 from vtlfs.model import State, utc_now
 from vtlfs.snap import store
+from vtlfs.timing import Timing
+
+PATIENT = Timing(elsewhere=30.0)
+PATIENT_ROUND = Timing(elsewhere=30.0, closing_round=30.0)
+BRIEF = Timing(elsewhere=0.1)
 
 
 def test_each_number_is_waited_for_as_long_as_it_has_been_known() -> None:
@@ -65,10 +69,12 @@ async def test_stream_that_goes_on_after_a_close_holds_up_each_other_mount_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of its descriptor was closed, as shells and dd do."""
-    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.1)
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
-    async with rigged(library) as rig, rigged(library, host="beta") as other:
+    async with (
+        rigged(library, timing=BRIEF) as rig,
+        rigged(library, host="beta", timing=BRIEF) as other,
+    ):
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
         await session.flush(closing=True)
@@ -92,11 +98,13 @@ async def test_stream_that_goes_on_after_a_close_holds_up_each_other_mount_once(
 async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
     with trio.fail_after(20):
-        async with rigged(library) as rig, rigged(library, host="beta") as other:
+        async with (
+            rigged(library, timing=PATIENT) as rig,
+            rigged(library, host="beta", timing=PATIENT) as other,
+        ):
             first, later = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
             for session in (first, later):
                 await session.write(0, b"x" * 10)
@@ -116,14 +124,13 @@ async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
 async def test_a_mount_does_not_wait_for_what_was_announced_long_before_it_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.05)
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
-    async with rigged(library) as rig:
+    async with rigged(library, timing=Timing(elsewhere=0.05)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
         await session.flush(closing=True)
-        async with rigged(library, host="beta") as other:
+        async with rigged(library, host="beta", timing=Timing(elsewhere=0.05)) as other:
             await trio.sleep(0.06)
             await other.engine.wait_visible("T1")
             assert looks == ["T1"]
@@ -131,11 +138,13 @@ async def test_a_mount_does_not_wait_for_what_was_announced_long_before_it_began
 
 async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a busy machine, where a commit of another mount's can take a second."""
-    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
     with trio.fail_after(20):
-        async with rigged(library) as rig, rigged(library, host="beta") as other:
+        async with (
+            rigged(library, timing=PATIENT) as rig,
+            rigged(library, host="beta", timing=PATIENT) as other,
+        ):
             going_on, session = [await rig.engine.open_writer(name, 0, OPENER) for name in ("T2", "T1")]
             for stream in (going_on, session):
                 await stream.write(0, b"x" * 10)
@@ -156,13 +165,13 @@ async def see(engine: engine_module.Engine, size: int) -> None:
     assert (await engine.wait_visible("T1")).bytes == size
 
 
-async def test_an_announcement_is_withdrawn_where_no_release_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
+async def test_an_announcement_is_withdrawn_where_no_release_follows(tmp_path: Path) -> None:
     library = make_library(tmp_path)
     with trio.fail_after(20):
-        async with rigged(library) as rig, rigged(library, host="beta") as other:
+        async with (
+            rigged(library, timing=PATIENT) as rig,
+            rigged(library, host="beta", timing=PATIENT) as other,
+        ):
             session = await rig.engine.open_writer("T1", 0, OPENER)
             await session.write(0, b"x" * 10)
             await session.flush(closing=True)
@@ -177,12 +186,13 @@ async def test_an_announcement_is_withdrawn_where_no_release_follows(
 async def test_an_announcement_is_withdrawn_with_the_next_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
 ) -> None:
-    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 30.0)
-    monkeypatch.setattr(announcements, "ROUND_SECONDS", 30.0)
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
     with trio.fail_after(20):
-        async with rigged(library) as rig, rigged(library, host="beta") as other:
+        async with (
+            rigged(library, timing=PATIENT_ROUND) as rig,
+            rigged(library, host="beta", timing=PATIENT_ROUND) as other,
+        ):
             session = await rig.engine.open_writer("T1", 0, OPENER)
             await session.write(0, b"x" * 10)
             await (session.fsync() if syncs else session.flush(closing=True))
@@ -200,7 +210,6 @@ async def test_an_announcement_is_withdrawn_with_the_next_write(
 async def test_a_snapshot_waits_for_a_stream_that_was_closed_whatever_the_clock_has_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
 ) -> None:
-    monkeypatch.setattr(store, "SETTLE_SECONDS", 30.0)
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -212,7 +221,7 @@ async def test_a_snapshot_waits_for_a_stream_that_was_closed_whatever_the_clock_
         def snapshot() -> None:
             with closing(library.tracking()) as tracking:
                 began.set()
-                store.wait_visible(tracking)
+                store.wait_visible(tracking, Timing(snapshot=30.0))
                 settled.append(tracking.sessions.get(session.number).state)
 
         async with trio.open_nursery() as nursery:
@@ -229,15 +238,15 @@ def test_a_snapshot_does_not_wait_for_ever_nor_for_what_was_never_closed(
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(store, "sleep", pauses.append)
-    monkeypatch.setattr(store, "SETTLE_SECONDS", 0.02)
+    timing = Timing(snapshot=0.02)
     library = make_library(tmp_path)
     with closing(library.tracking()) as tracking:
         with tracking.transaction():
             mount = tracking.mounts.add(model.Mount(0, None, "m", 1, 0, "/mnt", "", "mounted", utc_now(), None))
             tracking.sessions.open(1, mount, OPENER, model.Access.WRITE, 0, "T1", 4096, utc_now())
-        store.wait_visible(tracking)
+        store.wait_visible(tracking, timing)
         assert pauses == []
         with tracking.transaction():
             tracking.sessions.announce(1, utc_now())
-        store.wait_visible(tracking)
+        store.wait_visible(tracking, timing)
         assert pauses

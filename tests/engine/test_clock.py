@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtlfs import model
-from vtlfs.engine import engine as engine_module
 from vtlfs.engine.backup import copies
 from vtlfs.engine.engine import Engine, running
 from vtlfs.engine.library import Library
@@ -29,6 +28,9 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.model import Mount, utc_now
 from vtlfs.snap import schedule, store
+from vtlfs.timing import Timing
+
+PATIENT = Timing(elsewhere=30.0)
 
 MEDIA = ["T1", "T2", "T3"]
 EVERY = 3600.0  # between two snapshots, and two copies
@@ -65,7 +67,7 @@ class Clock:
 def jumping(seed: int) -> Iterator[Clock]:
     """Give the product a clock that jumps, and a look-up all the time that it may want."""
     clock = Clock(seed)
-    with mock.patch.object(model, "wall_clock", clock.now), mock.patch.object(engine_module, "ELSEWHERE_SECONDS", 30.0):
+    with mock.patch.object(model, "wall_clock", clock.now):
         yield clock
 
 
@@ -167,9 +169,8 @@ class World:
 async def play(library: Library, clock: Clock, script: list[tuple[str, int]]) -> World:
     """Have the steps happen, one after the other, and then everything end."""
     async with AsyncExitStack() as stack:
-        engines = [
-            await stack.enter_async_context(running(library, mount_of(host), check=True)) for host in ("alpha", "beta")
-        ]
+        mounts = [running(library, mount_of(host), timing=PATIENT) for host in ("alpha", "beta")]
+        engines = [await stack.enter_async_context(mount) for mount in mounts]
         tracking = stack.enter_context(closing(library.tracking()))
         world = World(library, engines, tracking, clock)
         for kind, which in script:

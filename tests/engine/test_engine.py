@@ -15,7 +15,6 @@ from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, held, make_librar
 
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import slot_offset
-from vtlfs.engine import engine as engine_module
 from vtlfs.engine import recover
 from vtlfs.engine.engine import running
 from vtlfs.engine.library import Library
@@ -23,6 +22,7 @@ from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.errors import DiskError, NoSuchMedium, NoSuchSession
 from vtlfs.model import Access, Session, utc_now
+from vtlfs.timing import Timing
 
 
 @pytest.fixture
@@ -201,10 +201,8 @@ async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig) -> Non
         assert await rig.read("T1") == b"data"
 
 
-async def test_settle_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_module, "PATIENCE_SECONDS", 0.01)
+async def test_look_up_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(rig: Rig) -> None:
+    rig.engine._timing = Timing(failed=0.01)
     session = await rig.engine.open_writer("T1", 0, OPENER)
     with rig.disks[0].held():
         rig.disks[1].fail("write", errno.EIO)

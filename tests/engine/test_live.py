@@ -9,16 +9,14 @@ from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.engine import live
 from vtlfs.engine.live import LiveStats
+from vtlfs.timing import Timing
 
-
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
+OFTEN = Timing(figures=0.01)
 
 
 async def test_figures_are_those_of_the_open_sessions_and_of_the_disks(tmp_path: Path) -> None:
     library = make_library(tmp_path)
-    async with rigged(library) as rig:
+    async with rigged(library, timing=OFTEN) as rig:
         writer = await rig.engine.open_writer("T1", 0, OPENER)
         await writer.write(0, random.Random(1).randbytes(3 * UNIT + 10))
         await until(lambda: sum(written for written, _ in _found(rig).disks.values()) == 3 * UNIT, "full units")
@@ -45,7 +43,7 @@ async def test_a_mount_serves_where_its_figures_cannot_be_kept(
     library = make_library(tmp_path)
     live.path_of(library.path, 1).symlink_to("elsewhere")  # never followed
     with caplog.at_level("INFO"):
-        async with rigged(library) as rig:
+        async with rigged(library, timing=OFTEN) as rig:
             await until(lambda: "live figures" in caplog.text, "a word")
             writer = await rig.engine.open_writer("T1", 0, OPENER)
             await writer.write(0, b"x")

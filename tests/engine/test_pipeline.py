@@ -2,6 +2,7 @@
 
 import errno
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from mounting import random_bytes as stream
 from scripted import OPENER, UNIT, Rig, ScriptedDisk, make_library, rigged, unit_of, until
 
-from vtlfs.disks import pool
-from vtlfs.engine.writing import pipeline
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
+from vtlfs.timing import Timing
 
 UNITS = 24
+HANGING = Timing(hangs=0.05, probe=0.01, queue_elsewhere=0.01)
 
 
 async def write_all(rig: Rig, session: WriteSession, data: bytes, *, step: int = 1000, flush_every: int = 7) -> None:
@@ -110,15 +111,10 @@ async def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: py
         await expect_whole(rig, session, data)
 
 
-async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
-    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
-    monkeypatch.setattr(pipeline, "IMPATIENCE_SECONDS", 0.01)
+async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
     data = stream(1, UNITS * UNIT + 9)
-    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+    async with rigged(make_library(tmp_path, disks=3), disks, timing=HANGING) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         with disks[1].held("write"), trio.fail_after(30):
             for start in range(0, len(data), 1000):
@@ -132,16 +128,10 @@ async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(
 
 
 @pytest.mark.parametrize("held", ["write", "finish"])
-async def test_mount_goes_down_without_a_disk_that_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
-) -> None:
-    monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
-    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
-    monkeypatch.setattr(pipeline, "PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(pipeline, "IMPATIENCE_SECONDS", 0.01)
+async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, held: str) -> None:
     disks, library = [ScriptedDisk(number) for number in range(4)], make_library(tmp_path, disks=4)
     with ExitStack() as holding:
-        async with rigged(library, disks) as rig:
+        async with rigged(library, disks, timing=replace(HANGING, queue=0.01)) as rig:
             sessions = [await rig.engine.open_writer(f"T{number}", 0, OPENER) for number in (1, 2, 3)]
             for session in sessions:
                 await session.write(0, stream(1, 8 * UNIT))
@@ -155,15 +145,10 @@ async def test_mount_goes_down_without_a_disk_that_hangs(
     assert [(one.state, one.error, one.bytes) for one in ended] == [("failed", "ESHUTDOWN", 16 * UNIT + 9)] * 3
 
 
-async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: Path) -> None:
     """A write that needs room takes the unit away from a disk that hangs; a flush waits for what was sent there."""
-    monkeypatch.setattr(pool, "HANGS_SECONDS", 0.05)
-    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 3600)
-    monkeypatch.setattr(pipeline, "IMPATIENCE_SECONDS", 0.01)
     disks = [ScriptedDisk(number) for number in range(3)]
-    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+    async with rigged(make_library(tmp_path, disks=3), disks, timing=replace(HANGING, probe=3600)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"a" * 10)
         disk = disks[unit_of(session, 0).disk]
@@ -177,11 +162,9 @@ async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(
         await expect_whole(rig, session, b"a" * 10 + b"b" * 10)
 
 
-async def test_disk_is_used_again_when_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "TRIAL_SECONDS", 0.0)
-    monkeypatch.setattr("vtlfs.engine.health.PROBE_SECONDS", 0.01)
+async def test_disk_is_used_again_when_it_works_again(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
-    async with rigged(make_library(tmp_path, disks=3), disks) as rig:
+    async with rigged(make_library(tmp_path, disks=3), disks, timing=Timing(trial=0.0, probe=0.01)) as rig:
         disks[0].fail("write", errno.EIO)
         still = disks[0].fail("try_out", errno.EIO)
         await rig.write("T1", stream(1, 6 * UNIT))

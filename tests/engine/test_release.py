@@ -13,16 +13,15 @@ import trio
 import trio.testing
 from scripted import OPENER, UNIT, held, make_library, rigged, unit_of, until
 
-from vtlfs.engine import engine as engine_module
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.sessions import Sessions
-from vtlfs.engine.writing import recording
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, SessionEnded, TrackingError
 from vtlfs.model import Session, State, TapeFile
+from vtlfs.timing import Timing
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable[[], int]:
@@ -65,8 +64,7 @@ async def in_one_commit(engine: Engine, changes: int, monkeypatch: pytest.Monkey
 async def test_a_release_that_the_database_refuses_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.01)
-    async with rigged(make_library(tmp_path)) as rig:
+    async with rigged(make_library(tmp_path), timing=Timing(retry=0.01)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 100)
         await session.flush()
@@ -83,8 +81,7 @@ async def test_a_commit_that_fails_harms_none_of_the_streams_that_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their checkpoints are tried again, their flushes are told why, and their releases are made good."""
-    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.01)
-    async with rigged(make_library(tmp_path)) as rig:
+    async with rigged(make_library(tmp_path), timing=Timing(retry=0.01)) as rig:
         sessions = [await rig.engine.open_writer(f"T{number}", 0, OPENER) for number in (1, 2, 3)]
         for session in sessions:
             await session.write(0, b"x" * UNIT)
@@ -358,18 +355,17 @@ async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
 ) -> None:
     """What it announces is over by then, and is announced again."""
-    library, commit = make_library(tmp_path), GroupCommitter._commit
+    library, commit, timing = make_library(tmp_path), GroupCommitter._commit, Timing(elsewhere=0.5)
 
     def slowly(recorder: GroupCommitter, batch: list[Any]) -> list[Any]:
         results = commit(recorder, batch)
         if batch[0][1] and slow:
-            sleep(engine_module.ELSEWHERE_SECONDS * 1.2)
+            sleep(timing.elsewhere * 1.2)
         return results
 
     slow: list[bool] = []
-    monkeypatch.setattr(engine_module, "ELSEWHERE_SECONDS", 0.5)
     monkeypatch.setattr(GroupCommitter, "_commit", slowly)
-    async with rigged(library) as rig, rigged(library, host="beta") as other:
+    async with rigged(library, timing=timing) as rig, rigged(library, host="beta", timing=timing) as other:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * 10)
         slow.append(True)
@@ -392,7 +388,6 @@ async def test_only_the_first_fsync_announces_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, announced: int
 ) -> None:
     """It is for the program that syncs and closes: that close() need not be announced once more, unless it is late."""
-    monkeypatch.setattr(recording, "ANNOUNCED_SECONDS", seconds)
     noted: list[int] = []
     really = Sessions.announce
 
@@ -401,7 +396,7 @@ async def test_only_the_first_fsync_announces_a_close(
         really(sessions, session, at)
 
     monkeypatch.setattr(Sessions, "announce", announce)
-    async with rigged(make_library(tmp_path)) as rig:
+    async with rigged(make_library(tmp_path), timing=Timing(announced=seconds)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         flushed: list[str] = []
         for data in (b"one", b"two"):

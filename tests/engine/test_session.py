@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
-from vtlfs.disks import pool
 from vtlfs.engine.library import Library
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError
+from vtlfs.timing import Timing
 
 PAGE = 4096
 BIG_UNIT = 4 * PAGE
@@ -426,11 +426,12 @@ async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig) -> None
     assert len(await rig.read("T1")) == 400
 
 
-async def test_new_streams_begin_on_disks_that_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_streams_begin_on_disks_that_answer(rig: Rig) -> None:
     hung, _ = rig.disks
     stuck = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
     # Not before these two have begun on a disk each: one that is just being probed would be passed over.
-    monkeypatch.setattr(pool, "STALLED_SECONDS", 0.0)
+    for pooled in rig.engine.pool.disks:
+        pooled._timing = Timing(stalled=0.0)
     async with trio.open_nursery() as nursery:
         with hung.held():
             for session in stuck:

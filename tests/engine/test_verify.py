@@ -31,7 +31,9 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.verifications import LeftOut
 from vtlfs.errors import NoSuchMedium, UsageError
 from vtlfs.model import MIB, Access, Session, utc_now
+from vtlfs.timing import Timing
 
+SOON = Timing(look=0.01)
 LENGTH = 10 * UNIT + 100  # 11 stripe units
 DATA = [random.Random(seed).randbytes(LENGTH) for seed in range(4)]
 
@@ -44,20 +46,22 @@ def library(tmp_path: Path) -> Library:
     return made
 
 
-def verify(library: Library, *media: str, resume: bool = False) -> tuple[list[Defect], Verification]:
+def verify(
+    library: Library, *media: str, resume: bool = False, timing: Timing = SOON
+) -> tuple[list[Defect], Verification]:
     """Verify; return the harms and what was written down."""
     harms: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
-        assert verifying.verify(library, tracking, found, harms.append, lambda _: None) is None
+        assert verifying.verify(library, tracking, found, harms.append, lambda _: None, timing=timing) is None
         row = tracking.sql.one("SELECT ended_at, bytes FROM verification ORDER BY id DESC LIMIT 1")
         assert row == (found.ended_at, found.bytes)
     return harms, found
 
 
-def the_harm(library: Library) -> Defect:
+def the_harm(library: Library, timing: Timing = SOON) -> Defect:
     """Verify, and return the one harm that there is."""
-    (harm,), found = verify(library)
+    (harm,), found = verify(library, timing=timing)
     assert found.harms == {severity: harm.count * (severity is harm.severity) for severity in Severity}
     return harm
 
@@ -245,9 +249,8 @@ def test_harmed_record_and_header_are_told_where_the_data_is_right(
 
 
 @pytest.fixture
-def unfinished(library: Library, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
+def unfinished(library: Library) -> Callable[[], object]:
     """Have the header of session 1 on disk 0 not say how it ended; return what has it say so."""
-    monkeypatch.setattr(unfinished_headers, "LOOK_SECONDS", 0.01)
     file = member(library, 0, 1)
     whole = file.read_bytes()
     file.write_bytes(whole[: BLOCK // 2] + bytes(BLOCK // 2) + whole[BLOCK:])
@@ -291,10 +294,9 @@ def test_header_that_is_finished_meanwhile_is_right(
 
 
 def test_header_that_stays_unfinished_is_told_after_a_while(
-    library: Library, unfinished: object, alive: object, monkeypatch: pytest.MonkeyPatch
+    library: Library, unfinished: object, alive: object
 ) -> None:
-    monkeypatch.setattr(verifying, "SETTLED_SECONDS", 0.1)
-    assert the_harm(library).why == "its header does not say how the session ended"
+    assert the_harm(library, replace(SOON, finished=0.1)).why == "its header does not say how the session ended"
 
 
 def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object) -> None:
@@ -308,8 +310,7 @@ def test_header_is_looked_at_again_after_an_interruption(
     library: Library, unfinished: object, alive: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise nothing would be known of it: all its stripe units had been verified."""
-    monkeypatch.setattr(verifying, "SAVE_SECONDS", 0.01)
-
+    timing = replace(SOON, save=0.01)
     really, sent = books.save, list[signal.Signals]()
 
     def save(tracking: Tracking, verification: Verification) -> None:
@@ -321,7 +322,9 @@ def test_header_is_looked_at_again_after_an_interruption(
     with closing(library.tracking()) as tracking:
         monkeypatch.setattr(books, "save", save)
         found = books.begin(tracking, [], utc_now())
-        assert verifying.verify(library, tracking, found, lambda _: None, lambda _: None) == signal.SIGTERM
+        assert (
+            verifying.verify(library, tracking, found, lambda _: None, lambda _: None, timing=timing) == signal.SIGTERM
+        )
     monkeypatch.setattr(books, "save", really)
     assert found.unfinished == [(0, 1)]
     alive()
@@ -498,7 +501,7 @@ def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: py
 
 def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it can go on after a power cut too."""
-    monkeypatch.setattr(verifying, "SAVE_SECONDS", 0.0)
+    timing = replace(SOON, save=0.0)
     monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
     seen: list[dict[str, list[int]]] = []
     with closing(library.tracking()) as tracking, closing(library.tracking(read_only=True)) as other:
@@ -506,7 +509,7 @@ def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch
         def look(_: int) -> None:
             seen.append(json.loads(other.sql.one("SELECT progress FROM verification")[0]))
 
-        verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), forbidden, look, 10 * LENGTH)
+        verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), forbidden, look, 10 * LENGTH, timing)
     assert any("0" in progress or "1" in progress for progress in seen[:-1])
 
 

@@ -22,6 +22,7 @@ from vtlfs.engine.reading.extract import extract
 from vtlfs.model import KIB, MIB, epoch_ns, utc_now
 from vtlfs.snap import store
 from vtlfs.snap.view import open_view, opened
+from vtlfs.timing import Timing
 
 PIECE = 96 * KIB
 
@@ -156,13 +157,12 @@ def test_a_snapshot_amid_four_streams_reads_as_it_was(library: OnDisks) -> None:
         assert mounted.medium("T1").stat().st_size == len(before["T1"] + whole + rest[1])
 
 
-def test_a_stream_that_was_closed_is_in_the_next_snapshot(library: OnDisks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SETTLE_SECONDS", 60)
+def test_a_stream_that_was_closed_is_in_the_next_snapshot(library: OnDisks) -> None:
     with library.mounted() as mounted:
         for count in range(1, 9):
             shell(f"dd if=/dev/zero of={mounted.medium('T1')} bs=64k count={count} status=none")
             with closing(Library.open(library.path).tracking()) as tracking:
-                store.wait_visible(tracking)
+                store.wait_visible(tracking, Timing(snapshot=60.0))
                 with tracking.transaction():
                     found = store.take(tracking, utc_now())
             assert (found.tape_files, found.open_sessions) == (count, 0)

@@ -132,7 +132,7 @@ class Stream(RuleBasedStateMachine):
     @rule(disk=st.integers(0, DISKS - 1))
     def redirect(self, disk: int) -> None:
         """The disk hangs."""
-        for unit in {sending.unit for sending in self.units.on_their_way(disk)}:
+        for unit in dict.fromkeys(sending.unit for sending in self.units.on_their_way(disk)):  # in order
             self.move(unit)
             self.send(unit)
 

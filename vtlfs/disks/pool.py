@@ -13,15 +13,13 @@ from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.semaphore import FairSemaphore
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB
+from vtlfs.timing import DEFAULT, Timing
 
 QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together, where nobody says
 MIN_QUEUED_UNITS = 2  # a disk, so that one is written while the next is fetched
 SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the file system's journal
 READ_THREADS = 2
 LATE_WRITES = 4  # that a disk has to do more than another, to be passed over
-STALLED_SECONDS = 2.0
-HANGS_SECONDS = 5.0  # for which a disk has not finished a single write, or a single sync
-TRIAL_SECONDS = 5.0  # between two attempts to use a disk again
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +27,9 @@ log = logging.getLogger(__name__)
 class PooledDisk:
     """One disk and the threads that work for it. A disk that hangs blocks these threads and no others."""
 
-    def __init__(self, disk: Disk, queued_units: int) -> None:
+    def __init__(self, disk: Disk, queued_units: int, timing: Timing = DEFAULT) -> None:
         name = f"disk{disk.number}"
+        self._timing = timing
         self.disk = disk
         self.number = disk.number
         self.writing = DiskExecutor(f"{name}.write")
@@ -46,12 +45,12 @@ class PooledDisk:
     @property
     def stalled(self) -> bool:
         """Tell whether the disk has been given work and has done none of it for a while."""
-        return max(self.writing.stalled, self.syncing.stalled, self._probing.stalled) > STALLED_SECONDS
+        return max(self.writing.stalled, self.syncing.stalled, self._probing.stalled) > self._timing.stalled
 
     @property
     def hangs(self) -> bool:
         """Tell whether writes or syncs have waited for so long that writes had better go to another disk."""
-        return max(self.writing.stalled, self.syncing.stalled) > HANGS_SECONDS
+        return max(self.writing.stalled, self.syncing.stalled) > self._timing.hangs
 
     @property
     def usable(self) -> bool:
@@ -84,7 +83,7 @@ class PooledDisk:
             return
         if self.fault is None:
             self._probing.submit(self._measured, self.disk.measure)
-        elif monotonic() - self._tried_at > TRIAL_SECONDS:
+        elif monotonic() - self._tried_at > self._timing.trial:
             self._tried_at = monotonic()
             gone = self.fault.errno == errno.ENODEV  # whether it is back, its label says
             self._probing.submit(self._tried_out, self.disk.measure if gone else self.disk.try_out)
@@ -111,10 +110,12 @@ class PooledDisk:
 class DiskPool:
     """The disks of a library by number. To be made in the trio loop."""
 
-    def __init__(self, disks: list[Disk], stripe_unit: int, queued: int = QUEUED_BYTES) -> None:
+    def __init__(
+        self, disks: list[Disk], stripe_unit: int, queued: int = QUEUED_BYTES, timing: Timing = DEFAULT
+    ) -> None:
         """`queued`: bytes that may be on their way to all disks together."""
         units = max(MIN_QUEUED_UNITS, queued // stripe_unit // len(disks))
-        self.disks = [PooledDisk(disk, units) for disk in disks]
+        self.disks = [PooledDisk(disk, units, timing) for disk in disks]
 
     def __len__(self) -> int:
         return len(self.disks)

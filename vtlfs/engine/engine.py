@@ -34,17 +34,14 @@ from vtlfs.engine.stripe import RoundRobin
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.admission import Admission
-from vtlfs.engine.writing.announcements import Announcements
+from vtlfs.engine.writing.announcements import Announcements, Closing
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
+from vtlfs.timing import DEFAULT, Timing
 
-RETRY_SECONDS = 5.0
-ELSEWHERE_SECONDS = 5.0  # for which a look-up waits at most for a stream that another mount has just closed
-ELSEWHERE_POLL_SECONDS = 0.002
-PATIENCE_SECONDS = 2.0  # for which a look-up waits for the end of a stream that has failed
 READ_AHEAD_UNITS_A_DISK = 2
 
 T = TypeVar("T")
@@ -63,6 +60,7 @@ class Engine:
         self.pool = context.pool
         self.tracking = context.tracking
         self._context = context
+        self._timing = context.timing
         self.memory = context.memory
         self._cache = LoadCache(context.memory)
         self._recorder = context.recorder
@@ -76,7 +74,7 @@ class Engine:
         self._by_drive: Counter[int] = Counter()
         self._admission = Admission(context.pool)
         self._releasing: dict[str, set[trio.Event]] = {}
-        self._announcements = Announcements(ELSEWHERE_SECONDS)
+        self._announcements = Announcements(self._timing.elsewhere)
         of_the_past = self.tracking.sessions.last_announcement()
         self._announcements.see(of_the_past, trio.current_time())
         self._health = Health(library, mount.id, context, self._writers, self._announcements)
@@ -169,7 +167,7 @@ class Engine:
 
         async def give_up() -> None:
             """Have nobody wait for what a failed stream has on its way to a disk that hangs."""
-            await trio.sleep(PATIENCE_SECONDS)
+            await trio.sleep(self._timing.failed)
             recorded()
 
         if session.has_failed:
@@ -189,7 +187,7 @@ class Engine:
             self._admission.leave()
 
     async def _release_again(self, session: WriteSession) -> None:
-        await trio.sleep(RETRY_SECONDS)
+        await trio.sleep(self._timing.retry)
         if session.number in self._writers:
             await self.release_writer(session)
 
@@ -217,7 +215,7 @@ class Engine:
         for begun in list(self._releasing.get(barcode, ())):  # and not those that begin while it waits
             await begun.wait()
         until: int | None = None  # the last announcement when it began: a later one is of a later close()
-        deadline = trio.current_time() + ELSEWHERE_SECONDS
+        deadline = trio.current_time() + self._timing.elsewhere
         while True:
             now = trio.current_time()
             known = self._announcements.waited_out(now)
@@ -226,7 +224,7 @@ class Engine:
             until = last if until is None else until
             if closing is None or closing > until or now > deadline:
                 return medium
-            await trio.sleep(ELSEWHERE_POLL_SECONDS)
+            await trio.sleep(self._timing.elsewhere_poll)
 
     async def describe(self, session: int) -> tuple[Session, int]:
         """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession.
@@ -336,6 +334,7 @@ async def running(
     disks: list[Disk] | None = None,
     at_end: Callable[["Engine"], Awaitable[None]] | None = None,
     behind: bool = False,
+    timing: Timing = DEFAULT,
 ) -> AsyncIterator[Engine]:
     """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
 
@@ -351,8 +350,8 @@ async def running(
     writing = library.tracking(marks=marks, behind=behind)
     recorder = GroupCommitter(lambda: writing)
     stripe_unit = library.config.stripe_unit
-    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found))
-    pool = DiskPool(found, stripe_unit, memory.queued)
+    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing)
+    pool = DiskPool(found, stripe_unit, memory.queued, timing)
     try:
         for pooled in pool.disks:
             await pooled.reading.run(pooled.disk.measure)
@@ -360,7 +359,10 @@ async def running(
         async with trio.open_nursery() as nursery:
             dirty = DirtyBudget(memory.kept, nursery)
             low_space = library.config.direct_below
-            context = WriteContext(pool, recorder, reading, memory, dirty, low_space, durable_close)
+            closing = Closing(timing.closing_round)
+            context = WriteContext(
+                pool, recorder, reading, memory, dirty, low_space, closing, durable_close=durable_close, timing=timing
+            )
             engine = Engine(library, replace(mount, id=number), context, lease, nursery)
             engine.is_behind = writing.frozen
             engine._at_end = None if writing.frozen else at_end
@@ -375,7 +377,7 @@ async def running(
             nursery.start_soon(heap.run, memory, engine._cache)
             for task in tasks:
                 nursery.start_soon(task)
-            nursery.start_soon(live.publish, library.path, number, engine.figures)
+            nursery.start_soon(live.publish, library.path, number, engine.figures, timing.figures)
             try:
                 yield engine
             finally:

@@ -17,11 +17,6 @@ from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import VtlfsError
 from vtlfs.model import utc_now
 
-WATCH_SECONDS = 5.0  # how often a mount looks whether others have died
-PROBE_SECONDS = 1.0
-FILL_SECONDS = 30.0
-WRITTEN_SECONDS = 45.0  # in which the kernel has written what a file was given, with its half minute of waiting
-
 log = logging.getLogger(__name__)
 
 
@@ -40,6 +35,7 @@ class Health:
         self._library = library
         self._mount = mount
         self._pool = context.pool
+        self._timing = context.timing
         self._tracking = context.tracking
         self._committer = context.recorder
         self._writers = writers
@@ -56,7 +52,7 @@ class Health:
                 if pooled.trouble != noted.get(pooled.number):
                     noted[pooled.number] = pooled.trouble
                     self._note_fault(pooled.number, pooled.trouble)
-            await trio.sleep(PROBE_SECONDS)
+            await trio.sleep(self._timing.probe)
 
     def _send_elsewhere(self, disk: int) -> int:
         return sum(session.send_elsewhere(disk) for session in list(self._writers.values()))
@@ -75,7 +71,7 @@ class Health:
                     self._committer.post(
                         lambda tracking, row=(number, total, free, at): tracking.disks.record_fill(*row)  # type: ignore[misc]
                     )
-            await trio.sleep(FILL_SECONDS)
+            await trio.sleep(self._timing.fill)
 
     async def note_finished(self, lease: Lease) -> None:
         """Note in the mount's lease, now and then, up to which tape file its headers are finished and durable."""
@@ -83,9 +79,9 @@ class Health:
             last = self._tracking.library.last_ordinal()
             ending = [session for session in self._writers.values() if session.is_ending]
             while ending:
-                await trio.sleep(PROBE_SECONDS)
+                await trio.sleep(self._timing.probe)
                 ending = [session for session in ending if self._writers.get(session.number) is session]
-            await trio.sleep(WRITTEN_SECONDS)
+            await trio.sleep(self._timing.written)
             lease.note_finished(last)
 
     async def watch_mounts(self) -> None:
@@ -96,7 +92,7 @@ class Health:
                 await self.reap_dead_mounts()
             except (VtlfsError, OSError) as error:
                 log.error("closing the books of dead mounts: %s; trying again", error)
-            await trio.sleep(WATCH_SECONDS)
+            await trio.sleep(self._timing.watch)
 
     async def reap_dead_mounts(self) -> None:
         for mount in recover.dead_mounts(self._tracking, self._library.leases, except_mount=self._mount):

@@ -20,7 +20,6 @@ import trio
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.engine.lease import DIRECTORY, LIVE
 
-EVERY_SECONDS = 1.0
 MAX_BYTES = 16 << 20  # that are read: what 200,000 open sessions need
 TRIES = 3  # to read a file that is being rewritten
 
@@ -41,8 +40,11 @@ def path_of(library: Path, mount: int) -> Path:
     return library / DIRECTORY / f"{mount}{LIVE}"
 
 
-async def publish(library: Path, mount: int, look: Callable[[], LiveStats]) -> None:
-    """Keep the file up to date until cancelled. What fails is logged once: watching is no reason to stop serving."""
+async def publish(library: Path, mount: int, look: Callable[[], LiveStats], every: float) -> None:
+    """Keep the file up to date until cancelled, every so many seconds.
+
+    What fails is logged once: watching is no reason to stop serving.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(path_of(library, mount), flags, 0o600)
@@ -66,7 +68,7 @@ async def publish(library: Path, mount: int, look: Callable[[], LiveStats]) -> N
             if is_news and lane.stalled == 0:
                 lane.submit(done, _write, descriptor, found)
                 last = found
-            await trio.sleep(EVERY_SECONDS)
+            await trio.sleep(every)
     finally:
         lane.submit(done, os.close, descriptor)  # by the thread, which may be writing
         lane.close()

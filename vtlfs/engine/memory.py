@@ -17,17 +17,15 @@ from typing import Protocol
 import trio
 
 from vtlfs.model import KIB, MIB
+from vtlfs.timing import DEFAULT, Timing
 
 NO_LIMIT = 1 << 60
 WRITER_BYTES = 5 * KIB  # what an open session takes in objects, measured: docs/performance.md
 READER_BYTES = 2 * KIB
-IDLE_SECONDS = 0.25  # a stream that has not been written for so long is idle, when memory is short
 WORTH_A_WRITE = 64 * KIB  # streams that hold less are sent to a disk only when the others are
 SMALLEST_BUFFER = 4 * KIB
 SPARE_FILES = 128  # with fewer that the process may open, no stream is put away that has no file on its disk
 AT_ONCE = 32  # streams that give back at the same time: their syncs share commits of the file system's journal
-ROUND_SECONDS = 0.05
-PATIENCE_SECONDS = 1.0  # for which nothing has come back, before a writer is let in all the same
 UNITS_A_DISK = 4  # a mount works with no fewer stripe units than that, whatever its limit
 
 
@@ -106,9 +104,10 @@ class Account:
 class MemoryBudget:
     """See the module."""
 
-    def __init__(self, limit: int, stripe_unit: int = MIB, disks: int = 2) -> None:
+    def __init__(self, limit: int, stripe_unit: int = MIB, disks: int = 2, timing: Timing = DEFAULT) -> None:
         """`stripe_unit` and `disks`: a mount works with some stripe units a disk, whatever its limit."""
         self.limit = max(limit, UNITS_A_DISK * stripe_unit * disks)
+        self._timing = timing
         self.used = 0
         self.given = 0  # bytes that were ever given back
         self.early = 0  # of what is used: early writes of file servers
@@ -259,14 +258,14 @@ class MemoryBudget:
                 if self.is_full:
                     self.buffers.drop()
                 for cache in self.caches:
-                    cache.drop_idle(IDLE_SECONDS)
+                    cache.drop_idle(self._timing.idle)
                 for account in self._idle(AT_ONCE - len(self._giving)):
                     self._giving.add(account)
                     nursery.start_soon(self._give_back, account)
                 self._let_in()
-                if self._waiting and trio.current_time() > self._let_in_at + PATIENCE_SECONDS:
+                if self._waiting and trio.current_time() > self._let_in_at + self._timing.memory_patience:
                     self._let_one_in()
-                with trio.move_on_after(ROUND_SECONDS):
+                with trio.move_on_after(self._timing.memory_round):
                     await self._wake.wait()
 
     def _idle(self, most: int) -> list[Account]:
@@ -278,7 +277,7 @@ class MemoryBudget:
         if not self.is_short:
             return []
         may_open = not _files_are_short()
-        until = trio.current_time() - IDLE_SECONDS
+        until = trio.current_time() - self._timing.idle
         least = WORTH_A_WRITE
         if not self._has_room(0):
             much = sum(account.held for account in self._accounts if account.held >= WORTH_A_WRITE)

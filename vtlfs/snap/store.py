@@ -8,10 +8,9 @@ from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import NoSuchSnapshot, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Snapshot
+from vtlfs.timing import DEFAULT, Timing
 
 MAX_NAME = 200
-SETTLE_SECONDS = 5.0
-SETTLE_POLL_SECONDS = 0.005
 COLUMNS = "id, name, taken_at, scheduled, media, sessions, open_sessions, tape_files, bytes"
 
 # What makes a library changed. That somebody mounts it does not, nor that other data on its disks comes and goes.
@@ -25,15 +24,15 @@ def check_name(name: str) -> str:
     return name
 
 
-def wait_visible(tracking: Tracking) -> None:
+def wait_visible(tracking: Tracking, timing: Timing = DEFAULT) -> None:
     """Wait until the database shows the end of every stream whose close() has returned. Blocks, in no transaction.
 
     A close() need not have been the last one: then its mount soon withdraws what it has announced. A mount that is hung
     or stopped doesn't, and each snapshot waits for it that long.
     """
-    last, deadline = tracking.sessions.last_announcement(), monotonic() + SETTLE_SECONDS
+    last, deadline = tracking.sessions.last_announcement(), monotonic() + timing.snapshot
     while tracking.sessions.is_closing(last) and monotonic() < deadline:
-        sleep(SETTLE_POLL_SECONDS)
+        sleep(timing.snapshot_poll)
 
 
 def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: bool = False) -> Snapshot:

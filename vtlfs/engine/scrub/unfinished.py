@@ -19,9 +19,9 @@ from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Opener, Session, TapeFile
+from vtlfs.timing import Timing
 
 MOST = 1000  # that are kept at a time
-LOOK_SECONDS = 0.2
 
 Tell = Callable[[Iterable[Finding], TapeFile, Session], None]
 
@@ -29,14 +29,15 @@ Tell = Callable[[Iterable[Finding], TapeFile, Session], None]
 class Unfinished:
     """The headers of one verification that are to be looked at again; its books keep them, for --resume.
 
-    `seconds` after it began every header is to be finished: all that is verified had been released before.
+    `timing.finished` after it began every header is to be finished: all that is verified had been released before.
     """
 
-    def __init__(self, library: Library, tracking: Tracking, verification: Verification, seconds: float) -> None:
+    def __init__(self, library: Library, tracking: Tracking, verification: Verification, timing: Timing) -> None:
         self._library = library
         self._tracking = tracking
         self._books = verification
-        self._until = trio.current_time() + seconds
+        self._until = trio.current_time() + timing.finished
+        self._look = timing.look
 
     @property
     def are_many(self) -> bool:
@@ -68,7 +69,7 @@ class Unfinished:
                 self._books.unfinished.remove((disk.number, number))
                 if not (is_unfinished and owed):
                     tell(findings, file, session)
-            await trio.sleep(LOOK_SECONDS)
+            await trio.sleep(self._look)
 
 
 def header_of(file: TapeFile, session: Session) -> tuple[Opening, Ending]:

@@ -27,14 +27,13 @@ from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError, TrackingError
 from vtlfs.model import MIB, Session, TapeFile, utc_now
+from vtlfs.timing import DEFAULT, Timing
 
 CHUNK = 2 * MIB  # of stripe units that one job goes through
 THREADS = 4  # a disk: some compare while others read
 IN_FLIGHT = 8  # jobs a disk
 PARTS_A_JOB = 64
 STEPS_A_SECOND = 4  # at least, where the speed is limited
-SAVE_SECONDS = 5.0
-SETTLED_SECONDS = 60.0  # after a verification began, the headers of what it verifies have long been finished
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +74,20 @@ class Verifier:
     """One verification at work. Runs in the trio loop, which may cancel it at any time."""
 
     def __init__(
-        self, library: Library, tracking: Tracking, verification: Verification, report: Report, progress: Progress
+        self,
+        library: Library,
+        tracking: Tracking,
+        verification: Verification,
+        report: Report,
+        progress: Progress,
+        timing: Timing = DEFAULT,
     ) -> None:
         self._library = library
         self._tracking = tracking
         self._books = verification
         self._report = report
         self._progress = progress
+        self._timing = timing
         self._gatherings: list[DefectCoalescer] = []
 
     async def run(self, limit: int | None) -> None:
@@ -90,7 +96,7 @@ class Verifier:
         Its end is recorded when everything was gone through; otherwise how far it came.
         """
         throttle = Throttle(limit, trio.current_time)
-        self._unfinished = Unfinished(self._library, self._tracking, self._books, SETTLED_SECONDS)
+        self._unfinished = Unfinished(self._library, self._tracking, self._books, self._timing)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._save_now_and_then)
@@ -229,7 +235,7 @@ class Verifier:
 
     async def _save_now_and_then(self) -> None:
         while True:
-            await trio.sleep(SAVE_SECONDS)
+            await trio.sleep(self._timing.save)
             self._save()
 
     def _save(self) -> None:
@@ -249,6 +255,7 @@ def verify(
     report: Report,
     progress: Progress,
     limit: int | None = None,
+    timing: Timing = DEFAULT,
 ) -> signal.Signals | None:
     """Run a verification until it has ended or a signal stops it; return that signal.
 
@@ -256,7 +263,7 @@ def verify(
     end. `limit`: bytes a second. Raises TrackingError, and whatever `report` and `progress` raise.
     """
     try:
-        verifier = Verifier(library, tracking, verification, report, progress)
+        verifier = Verifier(library, tracking, verification, report, progress, timing)
         stopped = trio.run(_run, verifier, limit)
     except BaseExceptionGroup as group:
         error: BaseException = group

@@ -13,7 +13,6 @@ from typing import Protocol
 import trio
 
 GRAIN_SECONDS = 0.01  # between two numbers that are kept, so that they are few however many look-ups there are
-ROUND_SECONDS = 0.1  # between two looks of the trio loop for requests, at least
 ROUNDS = 5  # for which a release may follow a close()
 
 
@@ -32,7 +31,9 @@ class Closing:
     but how often the trio loop has looked for requests since: in rounds, between which it sleeps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, round_seconds: float) -> None:
+        """`round_seconds`: between two looks of the trio loop for requests, at least."""
+        self._round_seconds = round_seconds
         self._rounds: dict[Stream, int] = {}
         self._begun = trio.Event()
 
@@ -55,7 +56,7 @@ class Closing:
             if not self._rounds:
                 self._begun = trio.Event()
                 await self._begun.wait()
-            await trio.sleep(ROUND_SECONDS)
+            await trio.sleep(self._round_seconds)
             for stream, rounds in list(self._rounds.items()):
                 self._rounds[stream] = rounds + 1
                 if rounds == ROUNDS:

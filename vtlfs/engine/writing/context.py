@@ -1,6 +1,6 @@
 """What every write session of a mount works with."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import MemoryBudget
@@ -8,6 +8,7 @@ from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.announcements import Closing
 from vtlfs.engine.writing.dirty import DirtyBudget
+from vtlfs.timing import DEFAULT, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +21,6 @@ class WriteContext:
     memory: MemoryBudget
     dirty: DirtyBudget
     direct_below: int
+    closing: Closing
     durable_close: bool = True
-    closing: Closing = field(default_factory=Closing)
+    timing: Timing = DEFAULT

@@ -24,9 +24,6 @@ from vtlfs.engine.writing.units import Sending, StripeUnits
 from vtlfs.errors import DiskError
 from vtlfs.model import StripeUnit
 
-PATIENCE_SECONDS = 1.0  # between two looks at a disk that has no place in its queue, or does not answer
-IMPATIENCE_SECONDS = 0.05  # ... where another one may have a place by then
-
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +35,7 @@ class WritePipeline:
     """See the module. One write session has one."""
 
     __slots__ = (
-        *("_failed", "_opening", "_outstanding", "_pool", "_session", "_stripe_unit", "_units"),
+        *("_failed", "_opening", "_outstanding", "_pool", "_session", "_stripe_unit", "_timing", "_units"),
         *("members", "placement"),
     )
 
@@ -61,6 +58,7 @@ class WritePipeline:
         self._stripe_unit = stripe_unit
         self._opening = opening
         self._pool = context.pool
+        self._timing = context.timing
         self._units = units
         self._failed: Callable[[BaseException], object] = failed
         self._outstanding: dict[trio.Event, None] = {}  # one for each unit that was given to `send` and has not arrived
@@ -121,7 +119,7 @@ class WritePipeline:
 
         disk.writing.submit(done, self.member(unit.disk).allocate, unit.slot)
         while not answer:
-            with trio.move_on_after(PATIENCE_SECONDS):
+            with trio.move_on_after(self._timing.queue):
                 await answered.wait()
             if not answer and (unit.place != place or (not disk.usable and self.reassign(unit))):
                 return False
@@ -163,7 +161,7 @@ class WritePipeline:
             except trio.WouldBlock:
                 if self._pass_over(unit):
                     continue
-                patience = IMPATIENCE_SECONDS if len(self._pool) > FEWEST_DISKS else PATIENCE_SECONDS
+                patience = self._timing.queue_elsewhere if len(self._pool) > FEWEST_DISKS else self._timing.queue
                 with trio.move_on_after(patience):
                     await disk.queue.acquire(self._session)
                     if unit.disk == disk.number and not unit.is_sent:
@@ -271,7 +269,7 @@ class WritePipeline:
         """Wait for what is on its way now; where that takes long, only as long as no other disk would be quicker."""
         for arrived in list(self._outstanding):
             while not arrived.is_set():
-                with trio.move_on_after(IMPATIENCE_SECONDS):
+                with trio.move_on_after(self._timing.queue_elsewhere):
                     await arrived.wait()
                     break
                 self._send_past()
@@ -287,7 +285,7 @@ class WritePipeline:
         with trio.CancelScope(shield=True):
             for disk, event in finished.items():
                 while not event.is_set() and not self._pool[disk].hangs:
-                    with trio.move_on_after(PATIENCE_SECONDS):
+                    with trio.move_on_after(self._timing.queue):
                         await event.wait()
         self._failed = _tell_nobody  # so that session and pipeline do not keep each other alive
 

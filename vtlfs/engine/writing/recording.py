@@ -9,14 +9,11 @@ import math
 
 import trio
 
-from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.writing.announcements import Closing
+from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.units import StripeUnits
 from vtlfs.errors import TrackingError
 from vtlfs.model import State, TapeFile, utc_now
-
-ANNOUNCED_SECONDS = 0.1  # for which a close() need not be announced again, if the announcement holds
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +26,17 @@ class Recording:
     """See the module. One write session has one; `length` is that of the stream as it is recorded."""
 
     __slots__ = (
-        *("_announced_at", "_closing", "_committer", "_session", "_stripe_unit", "_units"),
+        *("_announced_at", "_announced_seconds", "_closing", "_committer", "_session", "_stripe_unit", "_units"),
         *("length", "next", "tail_is_durable"),
     )
 
-    def __init__(
-        self, session: int, stripe_unit: int, units: StripeUnits, committer: GroupCommitter, closing: Closing
-    ) -> None:
+    def __init__(self, session: int, stripe_unit: int, units: StripeUnits, context: WriteContext) -> None:
         self._session = session
         self._stripe_unit = stripe_unit
         self._units = units
-        self._committer = committer
-        self._closing = closing
+        self._committer = context.recorder
+        self._closing = context.closing
+        self._announced_seconds = context.timing.announced
         self._announced_at = -math.inf  # when other mounts were told of a close(), or of a sync that may come before it
         self.length = 0
         self.next = 0  # the first stripe unit that is not recorded in full
@@ -84,7 +80,7 @@ class Recording:
         """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
         if not self.length:
             return
-        if trio.current_time() <= self._announced_at + ANNOUNCED_SECONDS:
+        if trio.current_time() <= self._announced_at + self._announced_seconds:
             if self._closing.has(self):
                 self._closing.begin(self)
             return

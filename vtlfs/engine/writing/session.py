@@ -77,7 +77,7 @@ class WriteSession:
         self._units = units
         self._pipeline = pipeline
         self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._fail)
-        self._recording = Recording(number, stripe_unit, units, context.recorder, context.closing)
+        self._recording = Recording(number, stripe_unit, units, context)
         context.dirty.register(self)
         self._pinned = 0  # writes that need their stripe units in memory now
         self._error: VtlfsError | None = None
