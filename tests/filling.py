@@ -1,4 +1,4 @@
-"""A library with real streams in it, written by the engine without a mount, and how to harm its member files."""
+"""A library with real streams in it, written by the engine without a mount, and how to damage its member files."""
 
 import os
 from contextlib import closing

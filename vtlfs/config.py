@@ -36,7 +36,7 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 class Config:
     """What `library.toml` says.
 
-    Sizes are bytes, times seconds. `direct_below`: with less than this left on the medium or on a disk, an open for
+    Sizes are bytes, times seconds. `low_space`: with less than this left on the medium or on a disk, an open for
     writing goes direct and stripe units are allocated before their bytes are taken. `checkpoint`: how often the
     progress of a running stream is made durable. `copy_every`: how often mounts copy the tracking database to the
     disks, None where they don't. `snapshot_every`: how often mounts take a snapshot, None where they
@@ -49,7 +49,7 @@ class Config:
     disks: tuple[Path, ...]
     drives: int = 4
     stripe_unit: int = MIB
-    direct_below: int = GIB
+    low_space: int = GIB
     checkpoint: float = 5.0
     snapshot_every: float | None = None
     snapshot_keep: dict[str, int] = field(default_factory=dict)
@@ -157,7 +157,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
         "drives": ("drives", lambda value: check_drives(_number(value))),
     },
     "stripe": {"unit": ("stripe_unit", lambda value: check_stripe_unit(_size(value)))},
-    "io": {"direct_below": ("direct_below", _size)},
+    "io": {"low_space": ("low_space", _size)},
     "memory": {"limit": ("memory_limit", _memory)},
     "tracking": {"checkpoint": ("checkpoint", _duration), "copy": ("copy_every", _copy)},
     "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
@@ -278,7 +278,7 @@ drives = {config.drives}
 unit = "{_size_text(config.stripe_unit)}"  # for new sessions
 
 [io]
-direct_below = "{_size_text(config.direct_below)}"  # io=auto goes direct with less than this left
+low_space = "{_size_text(config.low_space)}"  # io=auto goes direct with less than this left
 
 [memory]
 limit = "{_size_text(config.memory_limit)}"  # of a mount's buffers

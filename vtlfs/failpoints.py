@@ -48,6 +48,7 @@ _LIBRARY = {
     "create.counted": "... and count transactions, in the same transaction",
     "create.ordinals": "... and the numbers of tape files, likewise",
     "create.announcements": "... and those of announcements, likewise",
+    "create.renamed": "... and a column has its new name, likewise",
     "create.noted": "... and the database knows of which version it is, in the same transaction",
     "create.steps_taken": "... which is committed",
     "create.described": "... and are all made",

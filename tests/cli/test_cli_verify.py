@@ -61,7 +61,7 @@ def missing_disk(library: Library) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harms", "status", "said"),
+    ("defects", "status", "said"),
     [
         ([flipped_record], 5, "1 right, but wrongly described"),
         ([missing_disk], 4, "1 unreadable"),
@@ -70,15 +70,15 @@ def missing_disk(library: Library) -> None:
     ],
 )
 def test_exit_status_says_which_kind_of_harm(
-    run: Run, library: Library, harms: list[Callable[[Library], None]], status: int, said: str
+    run: Run, library: Library, defects: list[Callable[[Library], None]], status: int, said: str
 ) -> None:
-    for harm in harms:
-        harm(library)
+    for defect in defects:
+        defect(library)
     result = run("verify", library.path)
     assert result.returncode == status
     assert result.stderr.startswith("vtlfs: ")
     assert result.stderr.endswith(f"in 2 tape files on 2 media verified: {said}\n")
-    assert result.stdout.count("\n") == len(harms)
+    assert result.stdout.count("\n") == len(defects)
 
 
 def test_one_at_a_time(run: Run, library: Library) -> None:
@@ -94,8 +94,8 @@ def test_json(run: Run, library: Library) -> None:
     result = run("verify", library.path, "T1", "T2", "--json")
     assert result.returncode == 3
     document = json.loads(result.stdout)
-    (harm,) = document["harms"]
-    assert harm == {
+    (defect,) = document["defects"]
+    assert defect == {
         "kind": "flipped",
         "severity": "damaged",
         "why": "its BLAKE3 is not the recorded one",
@@ -106,12 +106,12 @@ def test_json(run: Run, library: Library) -> None:
         "medium": "T2",
         "tape_file": 0,
         "session": 2,
-        "unit": harm["unit"],
-        "last_unit": harm["unit"],
+        "unit": defect["unit"],
+        "last_unit": defect["unit"],
         "units": 1,
         "bytes": UNIT,
-        "offset": harm["unit"] * UNIT,
-        "medium_offset": harm["unit"] * UNIT,
+        "offset": defect["unit"] * UNIT,
+        "medium_offset": defect["unit"] * UNIT,
     }
     summary = document["summary"]
     assert summary.pop("started_at") < summary.pop("ended_at")
@@ -121,14 +121,14 @@ def test_json(run: Run, library: Library) -> None:
         "bytes": 2 * LENGTH,
         "damaged": 1,
         "unreadable": 0,
-        "undescribed": 0,
+        "metadata": 0,
         "left_out": {"count": 0, "sessions": []},
     }
 
 
 def test_json_of_what_is_right(done: Done, library: Library) -> None:
     document = json.loads(done("verify", library.path, "--json"))
-    assert document["harms"] == []
+    assert document["defects"] == []
     assert document["summary"]["media"] is None
 
 
@@ -146,7 +146,7 @@ def test_interrupted_and_resumed(run: Run, library: Library, number: int, status
     """The limit is so low that the interruption comes long before the end."""
     flip(member(library, 0, 1), 0)
     words = [sys.executable, "-m", "vtlfs", "verify", str(library.path), "--json", "--limit", "8KB/s"]
-    begin = '{"harms": [\n{"kind": "flipped"'
+    begin = '{"defects": [\n{"kind": "flipped"'
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -157,14 +157,14 @@ def test_interrupted_and_resumed(run: Run, library: Library, number: int, status
     assert f"`vtlfs verify {library.path} --resume` goes on" in errors
     document = json.loads(begin + output)
     summary = document["summary"]
-    assert len(document["harms"]) == summary["damaged"] == 1
+    assert len(document["defects"]) == summary["damaged"] == 1
     assert (summary["complete"], summary["ended_at"]) == (False, None)
     assert summary["bytes"] < 2 * LENGTH
     result = run("verify", library.path, "--resume", "--json")
     assert result.returncode == 3, "also for what was found before"
     document = json.loads(result.stdout)
     assert (document["summary"]["complete"], document["summary"]["bytes"]) == (True, 2 * LENGTH)
-    assert (document["harms"], document["summary"]["damaged"]) == ([], 1)
+    assert (document["defects"], document["summary"]["damaged"]) == ([], 1)
 
 
 def test_progress_is_shown_to_a_person(library: Library) -> None:

@@ -134,7 +134,7 @@ class Run:
         self.vtlfs("init", self.library, *disks, "--stripe-unit", UNIT)
         self.acknowledge("made")
         configuration = self.library / "library.toml"
-        text = configuration.read_text().replace('direct_below = "1GiB"', 'direct_below = "1000TiB"')
+        text = configuration.read_text().replace('low_space = "1GiB"', 'low_space = "1000TiB"')
         configuration.write_text(text[: text.index("[snapshots]")] + "[snapshots]\nkeep = { last = 1 }\n")
         sync(configuration)
 

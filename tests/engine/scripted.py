@@ -191,7 +191,7 @@ async def rigged(
 
 
 @asynccontextmanager
-async def held(recorder: GroupCommitter, changes: int) -> AsyncIterator[None]:
+async def held(committer: GroupCommitter, changes: int) -> AsyncIterator[None]:
     """Have so many changes that are asked for in the block wait for each other, to be made in one transaction."""
     gate, begun = threading.Event(), trio.Event()
     token = trio.lowlevel.current_trio_token()
@@ -200,11 +200,11 @@ async def held(recorder: GroupCommitter, changes: int) -> AsyncIterator[None]:
         token.run_sync_soon(begun.set)
         gate.wait(SECONDS)
 
-    recorder.post(block)
+    committer.post(block)
     try:
         await begun.wait()
         yield
-        await until(lambda: recorder._jobs.qsize() >= changes, "all changes that are asked for")
+        await until(lambda: committer._jobs.qsize() >= changes, "all changes that are asked for")
     finally:
         gate.set()
 

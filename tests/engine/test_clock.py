@@ -84,7 +84,7 @@ class World:
         self.sizes: dict[int, int] = {}
         self.lengths: defaultdict[str, int] = defaultdict(int)
         self.begun: tuple[int, list[int]] | None = None  # a verification, and the sessions that were released by then
-        self.harms: list[Defect] = []
+        self.defects: list[Defect] = []
 
     async def act(self, kind: str, which: int) -> None:
         """Do one step."""
@@ -138,8 +138,8 @@ class World:
         found = books.resume(self.tracking)
         (number, wanted), self.begun = self.begun, None
         assert found.id == number
-        await Verifier(self.library, self.tracking, found, self.harms.append, lambda _: None).run(None)
-        assert self.harms == []
+        await Verifier(self.library, self.tracking, found, self.defects.append, lambda _: None).run(None)
+        assert self.defects == []
         assert found.bytes == sum(self.sizes[session] for session in wanted)
         late = [*self.released[len(wanted) :], *(session.number for _, session in self.open)]
         count, first = books.left_out(self.tracking, found)

@@ -1,4 +1,4 @@
-"""The recorder: changes in order, many in one commit, and a failure that takes nothing else with it."""
+"""The committer: changes in order, many in one commit, and a failure that takes nothing else with it."""
 
 import errno
 import sqlite3
@@ -24,10 +24,10 @@ def library(tmp_path: Path) -> Library:
 
 
 @pytest.fixture
-async def recorder(library: Library) -> AsyncIterator[GroupCommitter]:
-    recorder = GroupCommitter(library.tracking)
-    yield recorder
-    await recorder.close()
+async def committer(library: Library) -> AsyncIterator[GroupCommitter]:
+    committer = GroupCommitter(library.tracking)
+    yield committer
+    await committer.close()
 
 
 def barcodes(library: Library) -> list[str]:
@@ -46,13 +46,13 @@ def add(barcode: str) -> Callable[[Tracking], object]:
     return lambda tracking: tracking.media.add([barcode], None, utc_now())
 
 
-async def test_change_is_committed_when_call_returns(recorder: GroupCommitter, library: Library) -> None:
-    assert await recorder.call(lambda tracking: tracking.library.lease_sessions(5)) == range(1, 6)
-    await recorder.call(add("R1"))
+async def test_change_is_committed_when_call_returns(committer: GroupCommitter, library: Library) -> None:
+    assert await committer.call(lambda tracking: tracking.library.lease_sessions(5)) == range(1, 6)
+    await committer.call(add("R1"))
     assert barcodes(library) == ["R1"]
 
 
-async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, library: Library) -> None:
+async def test_failed_change_is_rolled_back_alone(committer: GroupCommitter, library: Library) -> None:
     def half(tracking: Tracking) -> None:
         tracking.media.add(["R2"], None, utc_now())
         tracking.media.add(["T1"], None, utc_now())
@@ -61,7 +61,7 @@ async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, libr
 
     async def call(name: str, change: Callable[[Tracking], object]) -> None:
         try:
-            await recorder.call(change)
+            await committer.call(change)
             outcomes[name] = None
         except UsageError as error:
             outcomes[name] = error
@@ -73,16 +73,16 @@ async def test_failed_change_is_rolled_back_alone(recorder: GroupCommitter, libr
     assert [name for name, error in outcomes.items() if error] == ["half"]
 
 
-async def test_error_of_a_change_is_raised_where_it_was_called(recorder: GroupCommitter) -> None:
+async def test_error_of_a_change_is_raised_where_it_was_called(committer: GroupCommitter) -> None:
     with pytest.raises(NoSuchMedium):
-        await recorder.call(lambda tracking: tracking.media.get("NONE"))
+        await committer.call(lambda tracking: tracking.media.get("NONE"))
     with pytest.raises(ZeroDivisionError):
-        await recorder.call(lambda _: 1 // 0)
-    assert await recorder.call(lambda _: 7) == 7
+        await committer.call(lambda _: 1 // 0)
+    assert await committer.call(lambda _: 7) == 7
 
 
 async def test_what_waits_together_is_one_durable_commit(
-    recorder: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
+    committer: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits: list[bool] = []
     transaction = Tracking.transaction
@@ -95,35 +95,35 @@ async def test_what_waits_together_is_one_durable_commit(
             yield
 
     async def write(number: int) -> None:
-        await recorder.call(add(f"R{number}"), durable=number == 5)
+        await committer.call(add(f"R{number}"), durable=number == 5)
 
     monkeypatch.setattr(Tracking, "transaction", watched)
-    async with trio.open_nursery() as nursery, held(recorder, 9):
-        recorder.post(add("R0"))
+    async with trio.open_nursery() as nursery, held(committer, 9):
+        committer.post(add("R0"))
         for number in range(1, 9):
             nursery.start_soon(write, number)
     assert barcodes(library) == [f"R{number}" for number in range(9)]
     assert commits == [False, True]
 
 
-async def told(recorder: GroupCommitter, changes: list[Callable[[Tracking], object]]) -> list[Exception | None]:
+async def told(committer: GroupCommitter, changes: list[Callable[[Tracking], object]]) -> list[Exception | None]:
     """Have the changes made in one transaction; return what each was told."""
     outcomes: list[Exception | None] = [None] * len(changes)
 
     async def call(number: int) -> None:
         try:
-            await recorder.call(changes[number])
+            await committer.call(changes[number])
         except Exception as error:
             outcomes[number] = error
 
-    async with trio.open_nursery() as nursery, held(recorder, len(changes)):
+    async with trio.open_nursery() as nursery, held(committer, len(changes)):
         for number in range(len(changes)):
             nursery.start_soon(call, number)
     return outcomes
 
 
 async def test_failed_commit_is_told_to_everybody_as_what_it_is(
-    recorder: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
+    committer: GroupCommitter, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def commit(name: str) -> None:
         if name == "transaction.commit":
@@ -132,64 +132,64 @@ async def test_failed_commit_is_told_to_everybody_as_what_it_is(
     def begin(_: Tracking) -> None:
         monkeypatch.setattr("vtlfs.engine.tracking.database.reached", commit)
 
-    outcomes = await told(recorder, [begin, add("R1"), add("R2")])
+    outcomes = await told(committer, [begin, add("R1"), add("R2")])
     assert [type(error) for error in outcomes] == [TrackingError] * 3
     assert [error.errno for error in outcomes if isinstance(error, TrackingError)] == [errno.ENOSPC] * 3
     monkeypatch.undo()
     assert barcodes(library) == []
-    await recorder.call(add("R4"))
+    await committer.call(add("R4"))
     assert barcodes(library) == ["R4"]
 
 
 async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(
-    recorder: GroupCommitter, library: Library
+    committer: GroupCommitter, library: Library
 ) -> None:
     def lost(tracking: Tracking) -> None:
         tracking.sql.execute("ROLLBACK")  # as SQLite itself does when it finds no room for its pages, among others
         raise TrackingError("database or disk is full", errno.ENOSPC)
 
-    outcomes = await told(recorder, [add("R1"), lost, add("R2")])
+    outcomes = await told(committer, [add("R1"), lost, add("R2")])
     assert [error.errno for error in outcomes if isinstance(error, TrackingError)] == [errno.ENOSPC] * 3
     assert barcodes(library) == []
-    await recorder.call(add("R3"))
+    await committer.call(add("R3"))
     assert barcodes(library) == ["R3"]
 
 
-async def test_changes_are_made_in_the_order_of_the_calls(recorder: GroupCommitter) -> None:
+async def test_changes_are_made_in_the_order_of_the_calls(committer: GroupCommitter) -> None:
     seen: list[int] = []
 
     def note(number: int) -> Callable[[Tracking], None]:
         return lambda _: seen.append(number)
 
     for number in range(600):
-        recorder.post(note(number))
-    await recorder.call(lambda _: seen.append(600))
+        committer.post(note(number))
+    await committer.call(lambda _: seen.append(600))
     assert seen == list(range(601))
 
 
-async def test_failed_post_is_logged(recorder: GroupCommitter, caplog: pytest.LogCaptureFixture) -> None:
-    recorder.post(lambda tracking: tracking.media.get("NONE"))
-    await recorder.call(lambda _: None)
+async def test_failed_post_is_logged(committer: GroupCommitter, caplog: pytest.LogCaptureFixture) -> None:
+    committer.post(lambda tracking: tracking.media.get("NONE"))
+    await committer.call(lambda _: None)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "NONE" in caplog.text
 
 
-async def test_cancelled_call_waits_for_its_commit(recorder: GroupCommitter, library: Library) -> None:
+async def test_cancelled_call_waits_for_its_commit(committer: GroupCommitter, library: Library) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
-        await recorder.call(add("R1"))
+        await committer.call(add("R1"))
     assert barcodes(library) == ["R1"]
 
 
 async def test_close_commits_what_was_posted(library: Library) -> None:
-    recorder = GroupCommitter(library.tracking)
+    committer = GroupCommitter(library.tracking)
     for number in range(1, 6):
-        recorder.post(add(f"R{number}"))
-    await recorder.close()
+        committer.post(add(f"R{number}"))
+    await committer.close()
     assert barcodes(library) == [f"R{number}" for number in range(1, 6)]
 
 
-async def test_two_recorders_take_turns(recorder: GroupCommitter, library: Library) -> None:
+async def test_two_recorders_take_turns(committer: GroupCommitter, library: Library) -> None:
     other = GroupCommitter(library.tracking)
     leased: list[range] = []
 
@@ -198,7 +198,7 @@ async def test_two_recorders_take_turns(recorder: GroupCommitter, library: Libra
             leased.append(await one.call(lambda tracking: tracking.library.lease_sessions(3)))
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lease, recorder)
+        nursery.start_soon(lease, committer)
         nursery.start_soon(lease, other)
     await other.close()
     numbers = [number for some in leased for number in some]

@@ -93,7 +93,7 @@ async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig) -> None
 
 
 async def test_readers_do_not_wait_for_the_database(rig: Rig) -> None:
-    async with held(rig.engine._recorder, 801):  # their sessions, and a lease of identifiers
+    async with held(rig.engine._committer, 801):  # their sessions, and a lease of identifiers
         with trio.fail_after(30):
             sessions = [await rig.engine.open_reader("T1", 0, 0, OPENER) for _ in range(800)]
     await rig.engine.open_sessions()
@@ -164,7 +164,7 @@ async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig) -> N
         order.append(f"settled with {(await rig.engine.wait_visible('T1')).tape_files}")
 
     async with trio.open_nursery() as nursery, later._flushing:
-        async with held(rig.engine._recorder, 1):
+        async with held(rig.engine._committer, 1):
             for task in (partial(rig.engine.release_writer, first), settle, partial(rig.engine.release_writer, later)):
                 nursery.start_soon(task)
                 await trio.testing.wait_all_tasks_blocked()

@@ -56,9 +56,9 @@ async def in_one_commit(engine: Engine, changes: int, monkeypatch: pytest.Monkey
         patch.setattr("vtlfs.engine.tracking.database.reached", full)
 
     with monkeypatch.context() as patch:
-        async with trio.open_nursery() as nursery, held(engine._recorder, changes + 1):
+        async with trio.open_nursery() as nursery, held(engine._committer, changes + 1):
             yield nursery
-            engine._recorder.post(fail)
+            engine._committer.post(fail)
 
 
 async def test_a_release_that_the_database_refuses_is_tried_again(
@@ -223,8 +223,8 @@ async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
     original = GroupCommitter._commit
     found: list[tuple[int, bool]] = []
 
-    def commit(recorder: GroupCommitter, batch: list[Any]) -> Any:
-        results = original(recorder, batch)
+    def commit(committer: GroupCommitter, batch: list[Any]) -> Any:
+        results = original(committer, batch)
         values = [result.value for result in results if isinstance(result, outcome.Value)]
         ended = [value for value in values if isinstance(value, TapeFile)]
         found.extend((file.number, any(durable for _, durable, _ in batch)) for file in ended)
@@ -290,7 +290,7 @@ async def test_what_had_to_wait_for_room_during_a_close_is_cut_off_when_the_moun
     library = make_library(tmp_path)
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("FULL", 0, OPENER)
-        async with trio.open_nursery() as nursery, held(rig.engine._recorder, 1):
+        async with trio.open_nursery() as nursery, held(rig.engine._committer, 1):
             nursery.start_soon(session.write, 0, b"x" * 100)
             await trio.testing.wait_all_tasks_blocked()
             await session.flush(closing=True)
@@ -323,7 +323,7 @@ async def test_what_had_waited_for_room_and_came_during_a_close_is_cut_off_too(t
         await session.write(0, b"x" * 100)
         with rig.disks[0].held("sync"), rig.disks[1].held("sync"):
             async with trio.open_nursery() as nursery:
-                async with held(rig.engine._recorder, 1):
+                async with held(rig.engine._committer, 1):
                     nursery.start_soon(session.write, 100, b"y" * 50_000)
                     await trio.testing.wait_all_tasks_blocked()
                     nursery.start_soon(lambda: session.flush(closing=True))
@@ -357,8 +357,8 @@ async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount
     """What it announces is over by then, and is announced again."""
     library, commit, timing = make_library(tmp_path), GroupCommitter._commit, Timing(elsewhere=0.5)
 
-    def slowly(recorder: GroupCommitter, batch: list[Any]) -> list[Any]:
-        results = commit(recorder, batch)
+    def slowly(committer: GroupCommitter, batch: list[Any]) -> list[Any]:
+        results = commit(committer, batch)
         if batch[0][1] and slow:
             sleep(timing.elsewhere * 1.2)
         return results

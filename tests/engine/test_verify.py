@@ -1,4 +1,4 @@
-"""Verification: every kind of harm is found, told apart and located; the rest is verified all the same."""
+"""Verification: every kind of defect is found, told apart and located; the rest is verified all the same."""
 
 import json
 import os
@@ -49,21 +49,21 @@ def library(tmp_path: Path) -> Library:
 def verify(
     library: Library, *media: str, resume: bool = False, timing: Timing = SOON
 ) -> tuple[list[Defect], Verification]:
-    """Verify; return the harms and what was written down."""
-    harms: list[Defect] = []
+    """Verify; return the defects and what was written down."""
+    defects: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
-        assert verifying.verify(library, tracking, found, harms.append, lambda _: None, timing=timing) is None
+        assert verifying.verify(library, tracking, found, defects.append, lambda _: None, timing=timing) is None
         row = tracking.sql.one("SELECT ended_at, bytes FROM verification ORDER BY id DESC LIMIT 1")
         assert row == (found.ended_at, found.bytes)
-    return harms, found
+    return defects, found
 
 
-def the_harm(library: Library, timing: Timing = SOON) -> Defect:
-    """Verify, and return the one harm that there is."""
-    (harm,), found = verify(library, timing=timing)
-    assert found.harms == {severity: harm.count * (severity is harm.severity) for severity in Severity}
-    return harm
+def the_defect(library: Library, timing: Timing = SOON) -> Defect:
+    """Verify, and return the one defect that there is."""
+    (defect,), found = verify(library, timing=timing)
+    assert found.defects == {severity: defect.count * (severity is defect.severity) for severity in Severity}
+    return defect
 
 
 def placed(library: Library, session: int, disk: int) -> list[int]:
@@ -74,8 +74,8 @@ def placed(library: Library, session: int, disk: int) -> list[int]:
 
 
 def test_all_is_as_it_should_be(library: Library) -> None:
-    harms, found = verify(library)
-    assert harms == []
+    defects, found = verify(library)
+    assert defects == []
     assert found.bytes == 3 * LENGTH
     assert found.ended_at is not None
     with closing(library.tracking(read_only=True)) as tracking:
@@ -85,8 +85,8 @@ def test_all_is_as_it_should_be(library: Library) -> None:
 def test_flipped_bit_is_located(library: Library) -> None:
     unit = placed(library, 3, 1)[2]
     position = flip(member(library, 1, 3), 2, byte=7) - 7
-    harm = the_harm(library)
-    assert harm == Defect(
+    defect = the_defect(library)
+    assert defect == Defect(
         kind=Kind.FLIPPED,
         why="its BLAKE3 is not the recorded one",
         disk=1,
@@ -103,8 +103,8 @@ def test_flipped_bit_is_located(library: Library) -> None:
         offset=unit * UNIT,
         medium_offset=LENGTH + unit * UNIT,
     )
-    assert harm.severity is Severity.DAMAGED
-    assert str(harm) == (
+    assert defect.severity is Severity.DAMAGED
+    assert str(defect) == (
         f"flipped: medium T2, tape file 0001, offset {unit * UNIT} ({LENGTH + unit * UNIT} on the medium), session 3, "
         f"stripe unit {unit} on disk 1 ({member(library, 1, 3)} from byte {position}): "
         "its BLAKE3 is not the recorded one"
@@ -113,10 +113,10 @@ def test_flipped_bit_is_located(library: Library) -> None:
 
 def test_only_the_media_that_are_named_are_verified(library: Library) -> None:
     flip(member(library, 0, 1), 0)
-    harms, found = verify(library, "T2", "T3")
-    assert (harms, found.bytes, found.media) == ([], 2 * LENGTH, ["T2", "T3"])
-    harms, found = verify(library, "T1")
-    assert ([harm.medium for harm in harms], found.bytes) == (["T1"], LENGTH)
+    defects, found = verify(library, "T2", "T3")
+    assert (defects, found.bytes, found.media) == ([], 2 * LENGTH, ["T2", "T3"])
+    defects, found = verify(library, "T1")
+    assert ([defect.medium for defect in defects], found.bytes) == (["T1"], LENGTH)
     with pytest.raises(NoSuchMedium):
         verify(library, "T9")
 
@@ -124,25 +124,25 @@ def test_only_the_media_that_are_named_are_verified(library: Library) -> None:
 def test_file_that_ends_too_early(library: Library) -> None:
     units = placed(library, 2, 0)
     os.truncate(member(library, 0, 2), slot_offset(2, UNIT) + BLOCK + 5)
-    harm = the_harm(library)
-    assert harm.kind is Kind.TRUNCATED
-    assert (harm.unit, harm.last_unit, harm.units, harm.slot) == (units[2], units[-1], len(units) - 2, 2)
+    defect = the_defect(library)
+    assert defect.kind is Kind.TRUNCATED
+    assert (defect.unit, defect.last_unit, defect.units, defect.slot) == (units[2], units[-1], len(units) - 2, 2)
     os.truncate(member(library, 0, 2), 0)
-    harms, _ = verify(library)
-    assert {harm.kind for harm in harms} == {Kind.TRUNCATED, Kind.HEADER}
+    defects, _ = verify(library)
+    assert {defect.kind for defect in defects} == {Kind.TRUNCATED, Kind.HEADER}
 
 
 def replaced_by(make_it: Callable[[Path], None]) -> Callable[[Library], None]:
-    def harm(library: Library) -> None:
+    def defect(library: Library) -> None:
         path = member(library, 1, 2)
         path.rename(path.with_name("kept"))
         make_it(path)
 
-    return harm
+    return defect
 
 
 @pytest.mark.parametrize(
-    ("harm", "kind", "why"),
+    ("defect", "kind", "why"),
     [
         (replaced_by(lambda path: None), Kind.MISSING, "its member file is gone"),
         (replaced_by(lambda path: path.symlink_to("kept")), Kind.REPLACED, "a symbolic link is in its place"),
@@ -151,10 +151,10 @@ def replaced_by(make_it: Callable[[Path], None]) -> Callable[[Library], None]:
     ],
 )
 def test_file_that_is_not_there_is_one_harm(
-    library: Library, harm: Callable[[Library], None], kind: Kind, why: str
+    library: Library, defect: Callable[[Library], None], kind: Kind, why: str
 ) -> None:
-    harm(library)
-    found = the_harm(library)
+    defect(library)
+    found = the_defect(library)
     assert (found.kind, found.why, found.medium, found.session) == (kind, why, "T2", 2)
     assert found.units == len(placed(library, 2, 1))
     assert found.severity is Severity.DAMAGED
@@ -165,14 +165,14 @@ def test_files_exchanged_between_sessions(library: Library) -> None:
     one.rename(one.with_name("kept"))
     other.rename(one)
     one.with_name("kept").rename(other)
-    harms, found = verify(library)
-    swapped = [harm for harm in harms if harm.kind is Kind.SWAPPED]
-    assert [(harm.session, harm.why) for harm in swapped] == [
+    defects, found = verify(library)
+    swapped = [defect for defect in defects if defect.kind is Kind.SWAPPED]
+    assert [(defect.session, defect.why) for defect in swapped] == [
         (1, "what lies there belongs to session 2 on disk 0"),
         (2, "what lies there belongs to session 1 on disk 0"),
     ]
-    assert {harm.kind for harm in harms} == {Kind.SWAPPED, Kind.HEADER}
-    assert found.harms[Severity.DAMAGED] == len(placed(library, 1, 0)) + len(placed(library, 2, 0))
+    assert {defect.kind for defect in defects} == {Kind.SWAPPED, Kind.HEADER}
+    assert found.defects[Severity.DAMAGED] == len(placed(library, 1, 0)) + len(placed(library, 2, 0))
 
 
 def test_files_exchanged_between_disks(library: Library) -> None:
@@ -180,9 +180,9 @@ def test_files_exchanged_between_disks(library: Library) -> None:
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
-    harms, _ = verify(library)
-    swapped = [harm for harm in harms if harm.kind is Kind.SWAPPED]
-    assert sorted((harm.disk, harm.why) for harm in swapped) == [
+    defects, _ = verify(library)
+    swapped = [defect for defect in defects if defect.kind is Kind.SWAPPED]
+    assert sorted((defect.disk, defect.why) for defect in swapped) == [
         (0, "what lies there belongs to session 1 on disk 1"),
         (1, "what lies there belongs to session 1 on disk 0"),
     ]
@@ -192,11 +192,11 @@ def test_file_of_another_library(library: Library, tmp_path: Path) -> None:
     stranger = make(tmp_path / "stranger")
     fill(stranger, ("T1", DATA[3]))
     shutil.copy(member(stranger, 1, 1), member(library, 1, 1))
-    harms, _ = verify(library)
-    (harm,) = [harm for harm in harms if harm.severity is Severity.DAMAGED]
-    assert harm.kind is Kind.FOREIGN
-    assert harm.why == f"what lies there belongs to library {stranger.config.uuid}"
-    assert harm.units == len(placed(library, 1, 1))
+    defects, _ = verify(library)
+    (defect,) = [defect for defect in defects if defect.severity is Severity.DAMAGED]
+    assert defect.kind is Kind.FOREIGN
+    assert defect.why == f"what lies there belongs to library {stranger.config.uuid}"
+    assert defect.units == len(placed(library, 1, 1))
 
 
 def test_stripe_units_exchanged_within_a_file(library: Library) -> None:
@@ -206,8 +206,8 @@ def test_stripe_units_exchanged_within_a_file(library: Library) -> None:
     first, second = content[begin : begin + step], content[begin + step : begin + 2 * step]
     content[begin : begin + 2 * step] = second + first
     member(library, 0, 1).write_bytes(content)
-    harms, _ = verify(library)
-    assert [(harm.kind, harm.unit, harm.why) for harm in harms] == [
+    defects, _ = verify(library)
+    assert [(defect.kind, defect.unit, defect.why) for defect in defects] == [
         (Kind.SWAPPED, units[1], f"stripe unit {units[2]} lies in its place"),
         (Kind.SWAPPED, units[2], f"stripe unit {units[1]} lies in its place"),
     ]
@@ -225,9 +225,9 @@ def test_older_version_of_a_stripe_unit(tmp_path: Path) -> None:
         tracking.sql.execute("UPDATE tape_file SET bytes = 70")
         tracking.sql.execute("UPDATE medium SET bytes = 70 WHERE bytes > 0")
     assert member(library, disk, older).read_bytes() == content
-    harms, _ = verify(library)
-    assert [harm.kind for harm in harms] == [Kind.HEADER, Kind.STALE]
-    assert harms[1].why == "an older version of it, of 50 bytes, lies there"
+    defects, _ = verify(library)
+    assert [defect.kind for defect in defects] == [Kind.HEADER, Kind.STALE]
+    assert defects[1].why == "an older version of it, of 50 bytes, lies there"
 
 
 @pytest.mark.parametrize("is_direct", [True, False])
@@ -239,13 +239,13 @@ def test_harmed_record_and_header_are_told_where_the_data_is_right(
     flip(member(library, 1, 2), 1, byte=-BLOCK + 20)
     flip_at(member(library, 0, 3), 70)  # generation 0 of the header, which no longer counts
     flip_at(member(library, 0, 3), BLOCK // 2 + 70)
-    harms, found = verify(library)
-    told = sorted((harm.disk, harm.kind, harm.session, harm.why) for harm in harms)
+    defects, found = verify(library)
+    told = sorted((defect.disk, defect.kind, defect.session, defect.why) for defect in defects)
     assert told == [
         (0, Kind.HEADER, 3, "its header is damaged"),
         (1, Kind.RECORD, 2, "its record is damaged"),
     ]
-    assert found.harms == {Severity.DAMAGED: 0, Severity.UNREADABLE: 0, Severity.UNDESCRIBED: 2}
+    assert found.defects == {Severity.DAMAGED: 0, Severity.UNREADABLE: 0, Severity.METADATA: 2}
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def alive(library: Library) -> Iterator[Callable[[], None]]:
 
 def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Library, unfinished: object) -> None:
     """After a power cut it may be so. Nobody waits for what can't come."""
-    assert the_harm(library).why == "its header does not say how the session ended"
+    assert the_defect(library).why == "its header does not say how the session ended"
 
 
 def test_header_that_is_finished_meanwhile_is_right(
@@ -289,21 +289,21 @@ def test_header_that_is_finished_meanwhile_is_right(
         return found
 
     monkeypatch.setattr(Examiner, "examine", look)
-    harms, found = verify(library)
-    assert (harms, found.unfinished, len(looks)) == ([], [], 3)
+    defects, found = verify(library)
+    assert (defects, found.unfinished, len(looks)) == ([], [], 3)
 
 
 def test_header_that_stays_unfinished_is_told_after_a_while(
     library: Library, unfinished: object, alive: object
 ) -> None:
-    assert the_harm(library, replace(SOON, finished=0.1)).why == "its header does not say how the session ended"
+    assert the_defect(library, replace(SOON, finished=0.1)).why == "its header does not say how the session ended"
 
 
 def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object) -> None:
     """The mount has died, and nobody has cleaned up after it: its lock tells so."""
     library.leases.take(1).let_go()
-    harms, found = verify(library)
-    assert (harms, found.unfinished) == ([], [])
+    defects, found = verify(library)
+    assert (defects, found.unfinished) == ([], [])
 
 
 def test_header_is_looked_at_again_after_an_interruption(
@@ -328,8 +328,8 @@ def test_header_is_looked_at_again_after_an_interruption(
     monkeypatch.setattr(books, "save", really)
     assert found.unfinished == [(0, 1)]
     alive()
-    harms, found = verify(library, resume=True)
-    assert [(harm.kind, harm.session) for harm in harms] == [(Kind.HEADER, 1)]
+    defects, found = verify(library, resume=True)
+    assert [(defect.kind, defect.session) for defect in defects] == [(Kind.HEADER, 1)]
     assert found.bytes == 3 * LENGTH
 
 
@@ -352,23 +352,25 @@ def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkey
                 file.seek(BLOCK // 2)
                 file.write(bytes(BLOCK // 2))
     _, found = verify(library)
-    assert (found.harms[Severity.UNDESCRIBED], len(kept)) == (46, 46)
+    assert (found.defects[Severity.METADATA], len(kept)) == (46, 46)
     assert max(kept) <= 2 + 2 * 2, "each disk's task looks whenever it has seen too many"
 
 
 def test_header_that_says_something_else_than_the_database(library: Library) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.sql.execute("UPDATE session SET host = 'beta' WHERE id = 1")
-    harms, _ = verify(library)
-    assert [harm.why for harm in harms] == ["its header says host 'alpha' where the tracking database has 'beta'"] * 2
+    defects, _ = verify(library)
+    assert [defect.why for defect in defects] == [
+        "its header says host 'alpha' where the tracking database has 'beta'"
+    ] * 2
 
 
 def test_bytes_that_the_database_has_lost(library: Library) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.sql.execute("DELETE FROM stripe_unit WHERE session = 2 AND unit = 4")
-    harm = the_harm(library)
-    assert (harm.kind, harm.medium, harm.tape_file, harm.disk) == (Kind.UNMAPPED, "T2", 0, None)
-    assert harm.why == f"the tracking database does not say where {UNIT} of its {LENGTH} bytes lie"
+    defect = the_defect(library)
+    assert (defect.kind, defect.medium, defect.tape_file, defect.disk) == (Kind.UNMAPPED, "T2", 0, None)
+    assert defect.why == f"the tracking database does not say where {UNIT} of its {LENGTH} bytes lie"
 
 
 @pytest.mark.parametrize("how", ["directory", "label", "stranger"])
@@ -382,9 +384,9 @@ def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(
     if how == "stranger":
         shutil.copytree(make(tmp_path / "stranger").config.disks[1], disk, dirs_exist_ok=True)
     flip(member(library, 0, 3), 0)
-    harms, found = verify(library)
-    assert sorted((harm.kind, harm.disk) for harm in harms) == [(Kind.ABSENT, 1), (Kind.FLIPPED, 0)]
-    assert found.harms == {Severity.DAMAGED: 1, Severity.UNREADABLE: 1, Severity.UNDESCRIBED: 0}
+    defects, found = verify(library)
+    assert sorted((defect.kind, defect.disk) for defect in defects) == [(Kind.ABSENT, 1), (Kind.FLIPPED, 0)]
+    assert found.defects == {Severity.DAMAGED: 1, Severity.UNREADABLE: 1, Severity.METADATA: 0}
     assert found.ended_at is not None
 
 
@@ -398,9 +400,9 @@ def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkey
         return found
 
     monkeypatch.setattr(verifying, "discover", and_then_gone)
-    harm = the_harm(library)
-    assert (harm.kind, harm.disk, harm.path) == (Kind.ABSENT, 1, str(disk))
-    assert "its label is not there; is the right device mounted?" in harm.why
+    defect = the_defect(library)
+    assert (defect.kind, defect.disk, defect.path) == (Kind.ABSENT, 1, str(disk))
+    assert "its label is not there; is the right device mounted?" in defect.why
 
 
 @pytest.mark.parametrize("part", ["data", "record", "header"])
@@ -422,9 +424,9 @@ def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
 
     monkeypatch.setattr(os, "preadv", with_a_bad_sector)
     flip(member(library, 0, 1), 3)
-    harms, found = verify(library)
-    told = {harm.kind: harm for harm in harms}
-    assert len(harms) == 2
+    defects, found = verify(library)
+    told = {defect.kind: defect for defect in defects}
+    assert len(defects) == 2
     assert told[Kind.FLIPPED].slot == 3
     wanted = {"data": Kind.UNREADABLE, "record": Kind.RECORD, "header": Kind.HEADER}[part]
     assert "Input/output error" in told[wanted].why
@@ -439,7 +441,7 @@ def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(verifying, "IN_FLIGHT", 1)
     flip(member(library, 0, 1), 1)
     flip(member(library, 1, 3), 3)
-    harms: list[Defect] = []
+    defects: list[Defect] = []
     seen: list[int] = []
     runs = 0
 
@@ -450,15 +452,15 @@ def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPat
 
     with closing(library.tracking()) as tracking:
         found = books.begin(tracking, [], utc_now())
-        while (stopped := verifying.verify(library, tracking, found, harms.append, advance)) is not None:
+        while (stopped := verifying.verify(library, tracking, found, defects.append, advance)) is not None:
             assert stopped is signal.SIGTERM
             assert found.ended_at is None
             runs += 1
             found = books.resume(tracking)
     assert runs > 3
     assert sum(seen) == found.bytes == 3 * LENGTH
-    assert sorted((harm.session, harm.slot) for harm in harms) == [(1, 1), (3, 3)]
-    assert found.harms[Severity.DAMAGED] == 2
+    assert sorted((defect.session, defect.slot) for defect in defects) == [(1, 1), (3, 3)]
+    assert found.defects[Severity.DAMAGED] == 2
     with closing(library.tracking()) as tracking, pytest.raises(UsageError, match="no verification was interrupted"):
         books.resume(tracking)
 
@@ -481,10 +483,10 @@ def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path:
     assert len(data) > 8 * MIB
     fill(library, ("T1", data))
     today = Library(library.path, replace(library.config, stripe_unit=UNIT))
-    harms, found = verify(today)
-    assert (harms, found.bytes) == ([], len(data))
+    defects, found = verify(today)
+    assert (defects, found.bytes) == ([], len(data))
     flip_at(member(library, 0, 1), BLOCK + BLOCK + 3 * MIB)
-    assert the_harm(today).kind is Kind.FLIPPED
+    assert the_defect(today).kind is Kind.FLIPPED
 
 
 def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,9 +495,9 @@ def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: py
     library = make(tmp_path / "lib", disks=3)
     fill(library, *((f"T{1 + number % 3}", DATA[number % 4]) for number in range(7)))
     os.truncate(member(library, 2, 5), slot_offset(0, UNIT))
-    harms, found = verify(library)
-    (harm,) = harms
-    assert (harm.kind, harm.session, harm.units) == (Kind.TRUNCATED, 5, len(placed(library, 5, 2)))
+    defects, found = verify(library)
+    (defect,) = defects
+    assert (defect.kind, defect.session, defect.units) == (Kind.TRUNCATED, 5, len(placed(library, 5, 2)))
     assert found.bytes == 7 * LENGTH
 
 
@@ -526,20 +528,20 @@ def test_what_a_clock_said_when_it_was_released_leaves_nothing_out(
         fill(library, ("T1", DATA[0]))
     flip(member(library, 0, 1), 1)
     for media in ([], ["T1"]):
-        (harm,), found = verify(library, *media)
-        assert (harm.kind, found.bytes, found.left_out) == (Kind.FLIPPED, LENGTH, (0, []))
+        (defect,), found = verify(library, *media)
+        assert (defect.kind, found.bytes, found.left_out) == (Kind.FLIPPED, LENGTH, (0, []))
 
 
 def test_what_is_released_later_is_left_out_and_named(library: Library) -> None:
-    harms: list[Defect] = []
+    defects: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = books.begin(tracking, [], utc_now())
         fill(library, *[("T3", DATA[3])] * 7)
         with tracking.transaction():  # by a mount that died
             number = tracking.library.lease_sessions(1)[0]
             tracking.sessions.open(number, 1, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
-        verifying.verify(library, tracking, found, harms.append, lambda _: None)
-        assert (harms, found.bytes) == ([], 3 * LENGTH)
+        verifying.verify(library, tracking, found, defects.append, lambda _: None)
+        assert (defects, found.bytes) == ([], 3 * LENGTH)
         assert found.left_out is not None
         count, first = found.left_out
         assert (count, len(first)) == (8, books.NAMED)
@@ -555,8 +557,8 @@ def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: L
     with closing(library.tracking()) as tracking:
         begun = books.begin(tracking, [], utc_now())
     fill(library, ("T1", DATA[3]))
-    harms, found = verify(library, resume=True)
-    assert (harms, found.last, found.bytes) == ([], begun.last, 3 * LENGTH)
+    defects, found = verify(library, resume=True)
+    assert (defects, found.last, found.bytes) == ([], begun.last, 3 * LENGTH)
     assert found.left_out == (1, [LeftOut(4, "T1", 1)])
 
 
@@ -587,6 +589,6 @@ def test_bytes_that_the_database_no_longer_lists_are_damage(
         with tracking.transaction():
             tracking.sql.execute("UPDATE library SET tape_files = 0")
             tracking.sql.execute(change)
-    (harm,), found = verify(library, *media)
-    assert (harm.kind, harm.why, found.harms[Severity.DAMAGED]) == (Kind.UNMAPPED, why, 1)
-    assert str(harm).startswith("unmapped: ")
+    (defect,), found = verify(library, *media)
+    assert (defect.kind, defect.why, found.defects[Severity.DAMAGED]) == (Kind.UNMAPPED, why, 1)
+    assert str(defect).startswith("unmapped: ")

@@ -83,7 +83,7 @@ def test_library_toml(survives: Callable[[dict[str, Tamper]], None]) -> None:
             "uuid": replace(uuid=r'"\u001b[2J\n"'),
             "checkpoint": replace(checkpoint='"' + "9" * 400 + 'd"'),
             "drives": replace(drives="1000"),
-            "direct": replace(direct_below=str(2**63)),
+            "direct": replace(low_space=str(2**63)),
         }
         | often("mutated", bytes_of("library/library.toml"), 6)
     )
@@ -259,7 +259,7 @@ SCRIPTS = {
     "view": "DROP TRIGGER session_counted; ALTER TABLE session RENAME TO s; CREATE VIEW session AS SELECT * FROM s",
     "recursive": "DROP TABLE verification; CREATE VIEW verification AS WITH RECURSIVE c(id) AS (SELECT 1 UNION ALL"
     " SELECT id + 1 FROM c) SELECT id, '' AS started_at, '' AS ended_at, NULL AS media, '{}' AS progress, 0 AS bytes,"
-    " 0 AS damaged, 0 AS unreadable, 0 AS undescribed FROM c",
+    " 0 AS damaged, 0 AS unreadable, 0 AS metadata FROM c",
     "trigger": "CREATE TRIGGER t AFTER UPDATE ON library BEGIN INSERT INTO medium (barcode, added_at)"
     " SELECT 'X' || random(), '' FROM session; END",
     "cycle": "PRAGMA recursive_triggers = ON; CREATE TRIGGER t AFTER INSERT ON snapshot BEGIN INSERT INTO snapshot"

@@ -99,7 +99,7 @@ def test_verify_runs_beside_streams_and_leaves_them_out(library: OnDisks) -> Non
             stream.write(DATA)
             os.fsync(stream.fileno())
             document = json.loads(library.vtlfs("verify", library.path, "--json"))
-            assert document["harms"] == []
+            assert document["defects"] == []
             assert document["summary"]["bytes"] == len(DATA)
             stream.write(DATA)
         assert json.loads(library.vtlfs("verify", library.path, "--json"))["summary"]["bytes"] == 3 * len(DATA)

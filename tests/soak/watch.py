@@ -25,7 +25,7 @@ SPARE = (
 )
 NUMBERED = re.compile(r"\[\d+\]| \(deleted\)$")
 THREADS = re.compile(  # what an idle mount may have, see docs/architecture.md
-    r"MainThread|recorder|mark\.\d+|disk\d+\.(write|sync|read|probe)\.\d+|figures\.1|identify\.\d+|copy.*"
+    r"MainThread|committer|mark\.\d+|disk\d+\.(write|sync|read|probe)\.\d+|figures\.1|identify\.\d+|copy.*"
     r"|Thread-\d+ \(observe\)|Trio thread .*"
 )
 

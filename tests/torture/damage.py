@@ -28,7 +28,7 @@ from vtlfs.model import utc_now
 PAGE = 4096
 
 
-# --- ways to do harm ------------------------------------------------------------------------------------------------
+# --- ways to do damage ------------------------------------------------------------------------------------------------
 
 
 def cut(file: Path, chance: random.Random) -> None:
@@ -69,7 +69,7 @@ def overwrite(file: Path, offset: int, data: bytes) -> None:
 HARMS: list[Callable[[Path, random.Random], None]] = [cut, zero, flip, garble, delete]
 
 
-def harm(killed: Killed, chance: random.Random) -> str:
+def defect(killed: Killed, chance: random.Random) -> str:
     """Damage the library in one way or in several; return what was done."""
     done = []
     for _ in range(chance.choice([1, 1, 1, 2, 3])):
@@ -166,7 +166,7 @@ def verified(library: Library) -> list[str]:
     try:
         with closing(library.tracking()) as tracking:
             begun = verification.begin(tracking, [], utc_now())
-            verify(library, tracking, begun, lambda harm: found.append(f"verify: {harm}"), lambda _: None)
+            verify(library, tracking, begun, lambda defect: found.append(f"verify: {defect}"), lambda _: None)
     except VtlfsError as error:
         found.append(f"verify: {error}")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from damage import harm, live_on
+from damage import defect, live_on
 from killed import Killed
 
 ROUNDS = int(os.environ.get("VTLFS_TORTURE", "12"))
@@ -17,7 +17,7 @@ def test_every_stream_is_read_back_right_or_its_loss_is_named(
     again: Callable[[Path], Killed], tmp_path: Path, seed: int
 ) -> None:
     killed = again(tmp_path / "copy")
-    done = harm(killed, random.Random(seed))
+    done = defect(killed, random.Random(seed))
     outcome = live_on(killed)
     assert outcome.refused is None or "vtlfs rebuild" in outcome.refused
     assert outcome.wrong == [], done
@@ -31,7 +31,7 @@ def test_damage_is_done(again: Callable[[Path], Killed], tmp_path: Path) -> None
     outcomes = []
     for seed in range(1000, 1008):
         killed = again(tmp_path / f"copy{seed}")
-        harm(killed, random.Random(seed))
+        defect(killed, random.Random(seed))
         outcomes.append(live_on(killed))
     assert any(outcome.refused for outcome in outcomes)
     assert any(len(outcome.right) == len(killed.streams) for outcome in outcomes)

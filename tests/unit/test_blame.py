@@ -95,15 +95,15 @@ async def test_no_thread_is_an_error_of_the_job_and_no_disk_hangs(monkeypatch: p
     def cannot(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    lane = DiskExecutor("test")
+    executor = DiskExecutor("test")
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", cannot)
         with pytest.raises(NoThread) as told:
-            await lane.run(lambda: 1)
+            await executor.run(lambda: 1)
     assert told.value.errno == errno.EAGAIN
-    assert lane.pending == 0
-    assert await lane.run(lambda: 1) == 1
-    lane.close()
+    assert executor.pending == 0
+    assert await executor.run(lambda: 1) == 1
+    executor.close()
 
 
 def sqlite_error(code: int) -> sqlite3.OperationalError:

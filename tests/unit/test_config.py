@@ -35,7 +35,7 @@ drives = 3
 unit = "64KiB"
 
 [io]
-direct_below = 0
+low_space = 0
 
 [tracking]
 checkpoint = "1.5min"
@@ -97,7 +97,7 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     disks=st.lists(paths, min_size=2, max_size=4),
     drives=st.integers(1, MAX_DRIVES),
     stripe_unit=st.integers(1, MAX_STRIPE_UNIT // MIN_STRIPE_UNIT).map(lambda count: count * MIN_STRIPE_UNIT),
-    direct_below=st.integers(0, 2**40),
+    low_space=st.integers(0, 2**40),
     checkpoint=st.integers(1, 86400),
     every=st.none() | st.integers(1, 10**9).map(float) | st.floats(1, 100).map(lambda seconds: round(seconds, 2)),
     keep=st.just({})
@@ -111,7 +111,7 @@ def test_what_is_rendered_is_loaded(
     disks: list[Path],
     drives: int,
     stripe_unit: int,
-    direct_below: int,
+    low_space: int,
     checkpoint: int,
     every: float | None,
     keep: dict[str, int],
@@ -121,7 +121,7 @@ def test_what_is_rendered_is_loaded(
 ) -> None:
     drive_rules = {number: rule for number, rule in drive_rules.items() if number < drives}
     config = Config(
-        "some-uuid", tuple(disks), drives, stripe_unit, direct_below, float(checkpoint), every, keep,
+        "some-uuid", tuple(disks), drives, stripe_unit, low_space, float(checkpoint), every, keep,
         drive_rules, media_rules, memory_limit=memory_limit,
     )  # fmt: skip
     (tmp_path / FILE_NAME).write_bytes(render(config).encode())
@@ -201,14 +201,14 @@ def test_an_error_in_a_rule_names_line_and_key(tmp_path: Path, old: str, new: st
         ("64KiB", "128MiB", 7, "stripe.unit"),
         ("64KiB", "big", 7, "stripe.unit"),
         ('"64KiB"', "-4096", 7, "stripe.unit"),
-        ("= 0", '= "much"', 10, "io.direct_below"),
-        ("= 0", "= -1", 10, "io.direct_below"),
+        ("= 0", '= "much"', 10, "io.low_space"),
+        ("= 0", "= -1", 10, "io.low_space"),
         ("1.5min", "1.5m", 13, "tracking.checkpoint"),
         ("1.5min", "0s", 13, "tracking.checkpoint"),
         ('"1.5min"', "90", 13, "tracking.checkpoint"),
         ('checkpoint = "1.5min"', "check-point = 5", 13, "tracking.check-point"),
         ("[io]", "[io.more]", 9, "io.more"),
-        ("direct_below", '"direct below"', 10, 'io."direct below"'),
+        ("low_space", '"direct below"', 10, 'io."direct below"'),
         ('"2h"', '"2"', 16, "snapshots.every"),
         ('"2h"', '"0.5s"', 16, "snapshots.every"),
         ('"2h"', "7200", 16, "snapshots.every"),

@@ -319,7 +319,7 @@ def in_a_linked_directory(path: Path, victim: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "why"),
+    ("defect", "why"),
     [
         (lambda path, victim: path.unlink(), "its member file is gone"),
         (replaced_by_link, "a symbolic link is in its place"),
@@ -329,12 +329,12 @@ def in_a_linked_directory(path: Path, victim: Path) -> None:
     ],
 )
 def test_a_member_file_that_is_gone_or_something_else_is_damage(
-    disk: LocalDisk, tmp_path: Path, harm: Callable[[Path, Path], None], why: str
+    disk: LocalDisk, tmp_path: Path, defect: Callable[[Path, Path], None], why: str
 ) -> None:
     row = put(member_of(disk, 1), 0, 0, b"x" * 100)
     victim = tmp_path / "victim"
     victim.write_bytes(path_of(disk, 1).read_bytes())
-    harm(path_of(disk, 1), victim)
+    defect(path_of(disk, 1), victim)
     with pytest.raises(DamagedUnit, match=why):
         disk.read(row, UNIT)
 

@@ -103,8 +103,8 @@ class PooledDisk:
 
     def close(self) -> None:
         """Let the threads end."""
-        for lane in (self.writing, self.syncing, self.reading, self._probing):
-            lane.close()
+        for executor in (self.writing, self.syncing, self.reading, self._probing):
+            executor.close()
 
 
 class DiskPool:

@@ -63,12 +63,12 @@ class Engine:
         self._timing = context.timing
         self.memory = context.memory
         self._cache = LoadCache(context.memory)
-        self._recorder = context.recorder
+        self._committer = context.committer
         self._lease = lease
         self._nursery = nursery
         self._at_end: Callable[[Engine], Awaitable[None]] | None = None
         self.is_behind = False  # the tracking database is older than the disks, and only read
-        self._identifiers = SessionIdentifiers(context.recorder, nursery)
+        self._identifiers = SessionIdentifiers(context.committer, nursery)
         self._writers: dict[int, WriteSession] = {}
         self._readers: dict[int, ReadSession] = {}
         self._by_drive: Counter[int] = Counter()
@@ -99,7 +99,7 @@ class Engine:
         self._by_drive[drive] += 1
         try:
             number = await self._identifiers.take()
-            await self._recorder.call(
+            await self._committer.call(
                 lambda tracking: tracking.sessions.open(
                     number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at
                 ),
@@ -131,7 +131,7 @@ class Engine:
         self.tracking.media.check_length(barcode)
         number = await self._identifiers.take()
         at, stripe_unit = utc_now(), self.library.config.stripe_unit
-        self._recorder.post(
+        self._committer.post(
             lambda tracking: tracking.sessions.open(
                 number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
             )
@@ -201,7 +201,7 @@ class Engine:
         log.debug("session %d: read %d bytes", session.number, size)
         state = State.RELEASED if session.error is None else State.FAILED
         error = None if session.error is None else errno_name(session.error)
-        self._recorder.post(
+        self._committer.post(
             lambda tracking: tracking.sessions.release_reader(session.number, state, error, at, size, requests)
         )
 
@@ -236,7 +236,7 @@ class Engine:
         known = self._known(session)
         is_open = session in self._writers or (known is not None and session in self._readers)
         if not is_open and (known is None or known.mount == self.mount.id):
-            await self._recorder.call(lambda _: None, durable=False)  # a commit, which takes a while on a busy disk
+            await self._committer.call(lambda _: None, durable=False)  # a commit, which takes a while on a busy disk
             known = None
         known = known or self.tracking.sessions.get(session)
         writer, reader = self._writers.get(session), self._readers.get(session)
@@ -251,7 +251,7 @@ class Engine:
         """Return the identifiers of the sessions that are open in any mount; of this one not those that were closed."""
         for barcode in list(self._releasing):
             await self.wait_visible(barcode)
-        await self._recorder.call(lambda _: None, durable=False)
+        await self._committer.call(lambda _: None, durable=False)
         return self.tracking.sessions.open_ids()
 
     def figures(self) -> LiveStats:
@@ -262,7 +262,7 @@ class Engine:
 
     async def change(self, change: Callable[[Tracking], T]) -> T:
         """Make a change of the tracking database, in one transaction, and return what it returned."""
-        return await self._recorder.call(change)
+        return await self._committer.call(change)
 
     def _first_disk(self) -> int:
         """Return the disk that a new stream begins on: each in turn, but not one that does not answer."""
@@ -300,7 +300,7 @@ class Engine:
             if not tracking.sessions.open_of(self.mount.id):
                 tracking.mounts.end(self.mount.id, "unmounted", utc_now())
 
-        await self._recorder.call(end)
+        await self._committer.call(end)
         if self._at_end is not None:
             await self._at_end(self)
         self._lease.end()
@@ -348,20 +348,20 @@ async def running(
     reading = library.tracking(read_only=True)
     marks = MarkThreads(found)
     writing = library.tracking(marks=marks, behind=behind)
-    recorder = GroupCommitter(lambda: writing)
+    committer = GroupCommitter(lambda: writing)
     stripe_unit = library.config.stripe_unit
     memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing)
     pool = DiskPool(found, stripe_unit, memory.queued, timing)
     try:
         for pooled in pool.disks:
             await pooled.reading.run(pooled.disk.measure)
-        number, lease = await recorder.call(lambda tracking: _register(tracking, library, mount, found))
+        number, lease = await committer.call(lambda tracking: _register(tracking, library, mount, found))
         async with trio.open_nursery() as nursery:
             dirty = DirtyBudget(memory.kept, nursery)
-            low_space = library.config.direct_below
+            low_space = library.config.low_space
             closing = Closing(timing.closing_round)
             context = WriteContext(
-                pool, recorder, reading, memory, dirty, low_space, closing, durable_close=durable_close, timing=timing
+                pool, committer, reading, memory, dirty, low_space, closing, durable_close=durable_close, timing=timing
             )
             engine = Engine(library, replace(mount, id=number), context, lease, nursery)
             engine.is_behind = writing.frozen
@@ -386,7 +386,7 @@ async def running(
                     await engine._end()
     finally:
         with trio.CancelScope(shield=True):
-            await recorder.close()
+            await committer.close()
             await trio.to_thread.run_sync(marks.close)
         pool.close()
         reading.close()

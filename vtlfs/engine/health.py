@@ -37,7 +37,7 @@ class Health:
         self._pool = context.pool
         self._timing = context.timing
         self._tracking = context.tracking
-        self._committer = context.recorder
+        self._committer = context.committer
         self._writers = writers
         self._announcements = announcements
 

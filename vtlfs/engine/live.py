@@ -51,7 +51,7 @@ async def publish(library: Path, mount: int, look: Callable[[], LiveStats], ever
     except OSError as error:
         log.info("live figures: %s", error)
         return
-    lane = DiskExecutor("figures")
+    executor = DiskExecutor("figures")
     failed = False
 
     def done(result: "outcome.Outcome[None]") -> None:
@@ -65,13 +65,13 @@ async def publish(library: Path, mount: int, look: Callable[[], LiveStats], ever
         while True:
             found = look()
             is_news = bool(found.sessions) or last is None or replace(found, at=last.at) != last
-            if is_news and lane.stalled == 0:
-                lane.submit(done, _write, descriptor, found)
+            if is_news and executor.stalled == 0:
+                executor.submit(done, _write, descriptor, found)
                 last = found
             await trio.sleep(every)
     finally:
-        lane.submit(done, os.close, descriptor)  # by the thread, which may be writing
-        lane.close()
+        executor.submit(done, os.close, descriptor)  # by the thread, which may be writing
+        executor.close()
 
 
 def read(library: Path, mount: int) -> LiveStats | None:

@@ -1,8 +1,8 @@
 """The memory budget of a mount: what all its buffers take together, who holds it, and who gives it back.
 
 One limit (`[memory] limit` in library.toml) for stripe buffers in hand, on their way to a disk, or kept until a sync;
-for spare ones; for what readers have loaded; for early writes of file servers; and for the sessions themselves. The
-engine makes one `MemoryBudget`, sessions open an `Account` with it. Used in the trio loop only.
+for spare ones; for what readers have loaded; for the reorder buffers of file servers; and for the sessions themselves.
+The engine makes one `MemoryBudget`, sessions open an `Account` with it. Used in the trio loop only.
 
 Bytes that a request has brought are in memory already: they are counted, and never refused. What keeps the sum within
 the limit is that idle streams give their buffers back (`run`), and that a write that needs more waits for that
@@ -49,14 +49,14 @@ class Cache(Protocol):
 class Account:
     """What one session holds of the memory."""
 
-    __slots__ = ("at", "budget", "early", "held", "is_open", "overhead", "stream")
+    __slots__ = ("at", "budget", "held", "is_open", "overhead", "reordered", "stream")
 
     def __init__(self, budget: "MemoryBudget", overhead: int, stream: Stream | None) -> None:
         self.budget = budget
         self.stream = stream
         self.overhead = overhead
         self.held = 0  # without the overhead
-        self.early = 0  # of these, early writes
+        self.reordered = 0  # of these, in reorder buffers
         self.at = 0.0  # when the stream was last written
         self.is_open = True
 
@@ -72,20 +72,20 @@ class Account:
             self.held -= size
             self.budget.give(size)
 
-    def hold_early(self, size: int) -> bool:
-        """Count an early write, unless those of all streams have no room for it."""
-        if self.budget.early + size > self.budget.most_early:
+    def hold_reordered(self, size: int) -> bool:
+        """Count a write that came too early, unless the reorder buffers of all streams have no room for it."""
+        if self.budget.reordered + size > self.budget.most_reordered:
             return False
-        self.early += size
-        self.budget.early += size
+        self.reordered += size
+        self.budget.reordered += size
         self.take(size)
         return True
 
-    def drop_early(self, size: int) -> None:
-        """Count an early write no more."""
+    def drop_reordered(self, size: int) -> None:
+        """Count a write that came too early no more."""
         if self.is_open:
-            self.early -= size
-            self.budget.early -= size
+            self.reordered -= size
+            self.budget.reordered -= size
             self.give(size)
 
     def note_use(self) -> None:
@@ -110,7 +110,7 @@ class MemoryBudget:
         self._timing = timing
         self.used = 0
         self.given = 0  # bytes that were ever given back
-        self.early = 0  # of what is used: early writes of file servers
+        self.reordered = 0  # of what is used: the reorder buffers of file servers
         self.buffers = Buffers(self, stripe_unit)
         self.caches: list[Cache] = []
         self._overhead = 0  # of what is used: the sessions themselves
@@ -149,8 +149,8 @@ class MemoryBudget:
         return self.limit // 8
 
     @property
-    def most_early(self) -> int:
-        """Bytes of early writes."""
+    def most_reordered(self) -> int:
+        """Bytes in reorder buffers."""
         return self.limit // 4
 
     @property
@@ -195,7 +195,7 @@ class MemoryBudget:
     def closed(self, account: Account) -> None:
         """Count the account no more."""
         self._accounts.pop(account, None)
-        self.early -= account.early
+        self.reordered -= account.reordered
         self._overhead -= account.overhead
         self.give(account.overhead + account.held)
 

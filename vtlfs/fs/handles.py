@@ -18,7 +18,9 @@ from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
 from vtlfs.model import KIB, MIB, IoMode, Opener
 
-MAX_EARLY = 64 * MIB  # kept of one handle, of what came too early; of all handles, what the memory budget has room for
+MAX_REORDER_BUFFER = (
+    64 * MIB
+)  # kept of one handle, of what came too early; of all handles, what the memory budget has room for
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class WriteHandle:
     base: int = 0
     before: MediumReader | None = None  # the medium as it stood, for a read-write handle
     sends_offsets: bool = False  # of a file server
-    early: dict[int, bytes] = field(default_factory=dict)  # what came too early, by the kernel's offset
+    reorder_buffer: dict[int, bytes] = field(default_factory=dict)  # what came too early, by the kernel's offset
     refused: VtlfsError | None = (
         None  # what befell the last write at the end; those after it that were sent with it too
     )
@@ -77,7 +79,7 @@ class WriteHandle:
             self._keep(offset, data)
         else:
             await self._write_next(offset, data)
-            await self._write_early()
+            await self._write_reordered()
 
     async def _write_next(self, offset: int, data: bytes) -> None:
         self.refused = None
@@ -102,22 +104,22 @@ class WriteHandle:
     def _keep(self, offset: int, data: bytes) -> None:
         if self.refused:
             raise self.refused
-        is_much = len(data) + sum(map(len, self.early.values())) > MAX_EARLY
-        if is_much or not self.session.account.hold_early(len(data)):
+        is_much = len(data) + sum(map(len, self.reorder_buffer.values())) > MAX_REORDER_BUFFER
+        if is_much or not self.session.account.hold_reordered(len(data)):
             raise NotSequential(offset, self.end)
-        self._drop_early(offset)
-        self.early[offset] = data
+        self._take_reordered(offset)
+        self.reorder_buffer[offset] = data
 
-    def _drop_early(self, offset: int) -> bytes:
-        data = self.early.pop(offset, b"")
-        self.session.account.drop_early(len(data))
+    def _take_reordered(self, offset: int) -> bytes:
+        data = self.reorder_buffer.pop(offset, b"")
+        self.session.account.drop_reordered(len(data))
         return data
 
-    async def _write_early(self) -> None:
+    async def _write_reordered(self) -> None:
         """Write what was kept for this moment. Its writer believes it written, as with pages."""
-        while self.early and (offset := min(self.early)) <= self.end:
+        while self.reorder_buffer and (offset := min(self.reorder_buffer)) <= self.end:
             try:
-                await self._write_next(offset, self._drop_early(offset))
+                await self._write_next(offset, self._take_reordered(offset))
             except VtlfsError as error:
                 self.session.refuse(error)
                 raise
@@ -140,7 +142,7 @@ class WriteHandle:
 
         Raises NotPermitted from anybody else, and where something was written.
         """
-        if not self.sends_offsets or self.session.length or self.early:
+        if not self.sends_offsets or self.session.length or self.reorder_buffer:
             raise NotPermitted("truncating")
         self.close()
         self.base, self.inode.size = 0, 0
@@ -153,15 +155,15 @@ class WriteHandle:
 
     async def flush(self) -> None:
         """Keep close()'s promise. Raises what the session raises, and NotSequential where the stream has a gap."""
-        if self.early:
-            self.session.refuse(self.refused or NotSequential(min(self.early), self.end))
+        if self.reorder_buffer:
+            self.session.refuse(self.refused or NotSequential(min(self.reorder_buffer), self.end))
         await self.session.flush(closing=True)
 
     async def fsync(self) -> None:
         """Make durable what has come so far. Raises NotSequential where that has a gap, which may be filled yet."""
         await self.session.fsync()
-        if self.early:
-            raise NotSequential(min(self.early), self.end)
+        if self.reorder_buffer:
+            raise NotSequential(min(self.reorder_buffer), self.end)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return the bytes at the kernel's offset: the medium's, then the stream's own."""

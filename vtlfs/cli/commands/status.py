@@ -193,7 +193,7 @@ def _mounted_by(library: "Library", mount: Mount) -> MountedBy:
 
 
 def _verified(last: "Verification") -> str:
-    found = [f"{number:,} {severity}" for severity, number in last.harms.items() if number]
+    found = [f"{number:,} {severity}" for severity, number in last.defects.items() if number]
     return f"{show.seconds(last.ended_at)}: {', '.join(found) or 'all was as it should be'}"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED = 3, 4, 5
 
 
-class Harmed(VtlfsError):
+class DefectsFound(VtlfsError):
     """The verification came to its end, and not all is as it should be."""
 
     def __init__(self, message: str, exit_status: int) -> None:
@@ -57,7 +57,7 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
     """Read media back and compare every byte with what was written, and what the disks say of it with the database.
 
     Without BARCODE it is all media; A..B is a range. It can run while the library is mounted: streams that are open
-    when it begins, or come later, are left out, and named in the end. It goes on after each harm that it finds, and
+    when it begins, or come later, are left out, and named in the end. It goes on after each defect that it finds, and
     prints a line for each. Interrupted, it can go on later with --resume.
 
     \b
@@ -93,18 +93,18 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
 
 @contextmanager
 def _output(as_json: bool, found: "Verification") -> Iterator[Callable[["Defect"], None]]:
-    """Yield what prints a harm: at once, for there may be many. As JSON, they make up one document in the end."""
+    """Yield what prints a defect: at once, for there may be many. As JSON, they make up one document in the end."""
     if not as_json:
-        yield lambda harm: show.line(str(harm))
+        yield lambda defect: show.line(str(defect))
         return
     separator = ""
 
-    def one(harm: "Defect") -> None:
+    def one(defect: "Defect") -> None:
         nonlocal separator
-        click.echo(f"{separator}\n{json.dumps(harm.as_json())}", nl=False)
+        click.echo(f"{separator}\n{json.dumps(defect.as_json())}", nl=False)
         separator = ","
 
-    click.echo('{"harms": [', nl=False)
+    click.echo('{"defects": [', nl=False)
     yield one
     click.echo(f'\n], "summary": {json.dumps(found.as_json())}}}')
 
@@ -116,15 +116,15 @@ def _conclude(
     size = format_size(found.bytes)
     if found.ended_at is None and stopped is not None:
         again = f"`vtlfs verify {show.word(library.path)} --resume` goes on"
-        raise Harmed(
-            f"interrupted after {size} of {format_size(extent[2])}{_harms(found, ' so far')}; {again}", 128 + stopped
+        raise DefectsFound(
+            f"interrupted after {size} of {format_size(extent[2])}{_defects(found, ' so far')}; {again}", 128 + stopped
         )
     if not quiet:
         for line in _left_out(found):
             show.line(line)
     what = f"{show.count(extent[1], 'tape file')} on {show.count(extent[0], 'medium').replace('mediums', 'media')}"
-    if any(found.harms.values()):
-        raise Harmed(f"{size} in {what} verified{_harms(found, '')}", _status(found))
+    if any(found.defects.values()):
+        raise DefectsFound(f"{size} in {what} verified{_defects(found, '')}", _status(found))
     if not quiet:
         show.line(f"{size} in {what} verified: all is as it should be")
 
@@ -133,7 +133,7 @@ def _status(found: "Verification") -> int:
     from vtlfs.engine.scrub.defects import Severity
 
     statuses = (EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED)
-    return next(status for severity, status in zip(Severity, statuses, strict=True) if found.harms[severity])
+    return next(status for severity, status in zip(Severity, statuses, strict=True) if found.defects[severity])
 
 
 def _left_out(found: "Verification") -> Iterator[str]:
@@ -145,14 +145,14 @@ def _left_out(found: "Verification") -> Iterator[str]:
         yield f"left out, open or released later: {show.count(count, 'stream')}: {named}{more}"
 
 
-def _harms(found: "Verification", when: str) -> str:
-    """Return how many harms there are, in words."""
+def _defects(found: "Verification", when: str) -> str:
+    """Return how many defects there are, in words."""
     from vtlfs.engine.scrub.defects import Severity
 
     words = {
         Severity.DAMAGED: "damaged",
         Severity.UNREADABLE: "unreadable",
-        Severity.UNDESCRIBED: "right, but wrongly described",
+        Severity.METADATA: "right, but wrongly described",
     }
-    told = [f"{found.harms[severity]:,} {text}" for severity, text in words.items() if found.harms[severity]]
+    told = [f"{found.defects[severity]:,} {text}" for severity, text in words.items() if found.defects[severity]]
     return f": {', '.join(told)}{when}" if told else ""

@@ -11,18 +11,18 @@ from vtlfs.model import Session, TapeFile
 
 
 class Severity(StrEnum):
-    """What a harm means for the data. The names are those of columns of the table `verification`."""
+    """What a defect means for the data. The names are those of columns of the table `verification`."""
 
     DAMAGED = "damaged"  # bytes of a tape file are lost, unless the disk is mended
     UNREADABLE = "unreadable"  # they can't be had now
-    UNDESCRIBED = "undescribed"  # they are right; rebuilding the tracking database from the disks would miss something
+    METADATA = "metadata"  # they are right; rebuilding the tracking database from the disks would miss something
 
 
 _SEVERITIES = {
     Kind.UNREADABLE: Severity.UNREADABLE,
     Kind.ABSENT: Severity.UNREADABLE,
-    Kind.HEADER: Severity.UNDESCRIBED,
-    Kind.RECORD: Severity.UNDESCRIBED,
+    Kind.HEADER: Severity.METADATA,
+    Kind.RECORD: Severity.METADATA,
 }
 _SINGLE = frozenset({Kind.FLIPPED, Kind.STALE, Kind.RECORD})  # each of these is told for itself
 
@@ -62,7 +62,7 @@ class Defect:
         return max(1, self.units)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the harm as a JSON object."""
+        """Return the defect as a JSON object."""
         names = (field for field in self.__slots__ if field not in ("kind", "why"))
         return {"kind": str(self.kind), "severity": str(self.severity), "why": self.why} | {
             name: getattr(self, name) for name in names
@@ -116,11 +116,11 @@ def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk:
     """Say of findings in a member file which bytes they concern."""
     where = disk.where(session.id)
     for finding in findings:
-        harm = Defect(finding.kind, finding.why, disk.number, where, None, None, file.medium, file.number, session.id)
+        defect = Defect(finding.kind, finding.why, disk.number, where, None, None, file.medium, file.number, session.id)
         if (unit := finding.unit) is not None:
             offset = unit.unit * session.stripe_unit
-            harm = replace(
-                harm,
+            defect = replace(
+                defect,
                 slot=unit.slot,
                 position=finding.position,
                 unit=unit.unit,
@@ -130,39 +130,39 @@ def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk:
                 offset=offset,
                 medium_offset=file.start + offset,
             )
-        yield harm
+        yield defect
 
 
 class DefectCoalescer:
-    """Gathers harms of one disk that say the same of one stripe unit after the other into one."""
+    """Gathers defects of one disk that say the same of one stripe unit after the other into one."""
 
     def __init__(self) -> None:
         self._last: Defect | None = None
 
-    def add(self, harm: Defect) -> Iterator[Defect]:
-        """Take in the next harm; yield what nothing goes on with any more."""
+    def add(self, defect: Defect) -> Iterator[Defect]:
+        """Take in the next defect; yield what nothing goes on with any more."""
         last = self._last
-        if last is not None and _goes_on(last, harm):
+        if last is not None and _goes_on(last, defect):
             self._last = replace(
-                last, last_unit=harm.last_unit, units=last.units + harm.units, bytes=last.bytes + harm.bytes
+                last, last_unit=defect.last_unit, units=last.units + defect.units, bytes=last.bytes + defect.bytes
             )
             return
         yield from self.end()
-        if harm.slot is None or harm.kind in _SINGLE:
-            yield harm
+        if defect.slot is None or defect.kind in _SINGLE:
+            yield defect
         else:
-            self._last = harm
+            self._last = defect
 
     def end(self) -> Iterator[Defect]:
-        """Yield the harm that is held back, if there is one."""
+        """Yield the defect that is held back, if there is one."""
         last, self._last = self._last, None
         if last is not None:
             yield last
 
 
-def _goes_on(last: Defect, harm: Defect) -> bool:
+def _goes_on(last: Defect, defect: Defect) -> bool:
     """Tell whether both say the same, of stripe units of which one lies behind the other."""
-    if last.slot is None or harm.slot != last.slot + last.units:
+    if last.slot is None or defect.slot != last.slot + last.units:
         return False
-    same = (harm.kind, harm.session, harm.disk) == (last.kind, last.session, last.disk)
-    return same and (harm.kind is Kind.TRUNCATED or harm.why == last.why)
+    same = (defect.kind, defect.session, defect.disk) == (last.kind, last.session, last.disk)
+    return same and (defect.kind is Kind.TRUNCATED or defect.why == last.why)

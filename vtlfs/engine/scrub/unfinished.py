@@ -48,7 +48,7 @@ class Unfinished:
         """Keep a header that does not say how the session ended."""
         self._books.unfinished.append((disk, session.id))
 
-    async def look_again(self, disk: Disk, lane: DiskExecutor, tell: Tell) -> None:
+    async def look_again(self, disk: Disk, executor: DiskExecutor, tell: Tell) -> None:
         """Look at a disk's headers until they are finished; tell what is wrong with one that is, or that stays so.
 
         Raises DiskError where the disk is gone.
@@ -62,7 +62,7 @@ class Unfinished:
                 lives = self._library.leases.is_alive(session.mount)  # asked before the header is, as the next
                 owed = self._library.leases.is_owed(session.mount)
                 part = Part(session.id, session.stripe_unit, *header_of(file, session), (), is_first=True)
-                findings = await lane.run(disk.examine, part)
+                findings = await executor.run(disk.examine, part)
                 is_unfinished = any(one.is_unfinished for one in findings)
                 if is_unfinished and lives and trio.current_time() < self._until:
                     continue

@@ -18,7 +18,7 @@ NAMED = 5  # sessions that were left out are named, the others counted
 FILES_AT_ONCE = 256  # that are looked up in the database together
 UNITS_AT_ONCE = 512
 
-_COUNTED = (Severity.DAMAGED, Severity.UNREADABLE, Severity.UNDESCRIBED)  # as `VerificationRow` counts them
+_COUNTED = (Severity.DAMAGED, Severity.UNREADABLE, Severity.METADATA)  # as `VerificationRow` counts them
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ class Verification:
     """One run of `vtlfs verify`. `media` of None: all. `progress`: by disk, the last that was verified of it.
 
     What is verified are the tape files with ordinals up to `last`: a clock may jump between their release and now.
-    `unfinished` are headers, by disk and session, that are to be looked at again. `harms` counts stripe units, headers
-    and disks. `left_out`: at the end, how many streams were not verified, and the first of them. `id` of None: the
-    tracking database could not take it.
+    `unfinished` are headers, by disk and session, that are to be looked at again. `defects` counts stripe units,
+    headers and disks. `left_out`: at the end, how many streams were not verified, and the first of them. `id` of None:
+    the tracking database could not take it.
     """
 
     id: int | None
@@ -41,7 +41,7 @@ class Verification:
     progress: dict[int, Position] = field(default_factory=dict)
     unfinished: list[tuple[int, int]] = field(default_factory=list)
     bytes: int = 0
-    harms: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
+    defects: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
     left_out: tuple[int, list[LeftOut]] | None = field(default=None, compare=False)
 
     @property
@@ -57,7 +57,7 @@ class Verification:
             "complete": self.ended_at is not None,
             "media": self.media,
             "bytes": self.bytes,
-            **{str(severity): number for severity, number in self.harms.items()},
+            **{str(severity): number for severity, number in self.defects.items()},
         }
         if self.left_out is not None:
             count, first = self.left_out
@@ -100,7 +100,7 @@ def save(tracking: Tracking, verification: Verification) -> None:
     row = VerificationRow(
         *(verification.id, verification.started_at, verification.ended_at, verification.scope),
         *(verification.progress, verification.unfinished, verification.bytes),
-        *(verification.harms[severity] for severity in _COUNTED),
+        *(verification.defects[severity] for severity in _COUNTED),
     )
     with tracking.transaction(durable=verification.ended_at is not None):
         tracking.verifications.save(row)
@@ -140,7 +140,7 @@ def stripe_units(
 
 
 def _verification(row: VerificationRow) -> Verification:
-    counts = (row.damaged, row.unreadable, row.undescribed)
+    counts = (row.damaged, row.unreadable, row.metadata)
     return Verification(
         *(row.id, row.started_at, row.ended_at, _list(row.scope.media), row.scope.last),
         *(row.progress, row.unfinished, row.bytes, dict(zip(_COUNTED, counts, strict=True))),

@@ -88,7 +88,7 @@ class Verifier:
         self._report = report
         self._progress = progress
         self._timing = timing
-        self._gatherings: list[DefectCoalescer] = []
+        self._coalescers: list[DefectCoalescer] = []
 
     async def run(self, limit: int | None) -> None:
         """Verify what has not been verified yet, reading at most `limit` bytes a second; None: as fast as it goes.
@@ -138,38 +138,38 @@ class Verifier:
     def _see_whether_all_was_read(self) -> None:
         """Report what was not read though nothing was seen to be wrong: all is right only where all was read."""
         _, _, size = books.extent(self._tracking, self._books)
-        if size != self._books.bytes and not any(self._books.harms.values()):
+        if size != self._books.bytes and not any(self._books.defects.values()):
             self._note(unread(size - self._books.bytes))
 
     # --- one disk ---------------------------------------------------------------------------------------------------
 
     async def _walk(self, disk: Disk, throttle: Throttle) -> None:
         """Examine one disk from where an earlier run left off."""
-        lane = DiskExecutor(f"disk{disk.number}.verify", THREADS)
-        gathering = DefectCoalescer()
-        self._gatherings.append(gathering)
+        executor = DiskExecutor(f"disk{disk.number}.verify", THREADS)
+        coalescer = DefectCoalescer()
+        self._coalescers.append(coalescer)
         waiting: deque[_Job] = deque()
-        tell = partial(self._tell, disk, gathering)
+        tell = partial(self._tell, disk, coalescer)
         try:
             for job in self._jobs(disk, throttle.rate):
                 await trio.sleep(throttle.take(job.bytes))
-                lane.submit(job.set_result, _examine, disk, [piece.part for piece in job.pieces])
+                executor.submit(job.set_result, _examine, disk, [piece.part for piece in job.pieces])
                 waiting.append(job)
                 while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].done.is_set()):
-                    await self._take(waiting, disk, gathering)
+                    await self._take(waiting, disk, coalescer)
                 if self._unfinished.are_many:
-                    await self._unfinished.look_again(disk, lane, tell)
+                    await self._unfinished.look_again(disk, executor, tell)
             while waiting:
-                await self._take(waiting, disk, gathering)
-            await self._unfinished.look_again(disk, lane, tell)
-            self._emit(gathering)
+                await self._take(waiting, disk, coalescer)
+            await self._unfinished.look_again(disk, executor, tell)
+            self._emit(coalescer)
         except DiskError as error:
-            self._emit(gathering)
+            self._emit(coalescer)
             self._note(absent(disk.number, disk.path, error.reason))
         finally:
-            lane.close()
+            executor.close()
 
-    async def _take(self, waiting: deque[_Job], disk: Disk, gathering: DefectCoalescer) -> None:
+    async def _take(self, waiting: deque[_Job], disk: Disk, coalescer: DefectCoalescer) -> None:
         """Wait for the oldest job and take in what came of it. Raises DiskError where the disk is gone."""
         job = waiting[0]
         await job.done.wait()
@@ -180,7 +180,7 @@ class Verifier:
             if any(finding.is_unfinished for finding in found):
                 self._unfinished.add(disk.number, piece.session)
             told = (finding for finding in found if not finding.is_unfinished)
-            self._tell(disk, gathering, told, piece.file, piece.session)
+            self._tell(disk, coalescer, told, piece.file, piece.session)
         last = job.pieces[-1].part
         self._books.progress[disk.number] = (last.session, max(unit.unit for unit in last.units))
         self._books.bytes += job.bytes
@@ -217,21 +217,21 @@ class Verifier:
     # --- what comes of it -------------------------------------------------------------------------------------------
 
     def _tell(
-        self, disk: Disk, gathering: DefectCoalescer, findings: Iterable[Finding], file: TapeFile, session: Session
+        self, disk: Disk, coalescer: DefectCoalescer, findings: Iterable[Finding], file: TapeFile, session: Session
     ) -> None:
         """Count findings, and report those that none is gathered with."""
-        for harm in located(findings, file, session, disk):
-            self._books.harms[harm.severity] += harm.count
-            for gathered in gathering.add(harm):
+        for defect in located(findings, file, session, disk):
+            self._books.defects[defect.severity] += defect.count
+            for gathered in coalescer.add(defect):
                 self._report(gathered)
 
-    def _note(self, harm: Defect) -> None:
-        self._books.harms[harm.severity] += harm.count
-        self._report(harm)
+    def _note(self, defect: Defect) -> None:
+        self._books.defects[defect.severity] += defect.count
+        self._report(defect)
 
-    def _emit(self, gathering: DefectCoalescer) -> None:
-        for harm in gathering.end():
-            self._report(harm)
+    def _emit(self, coalescer: DefectCoalescer) -> None:
+        for defect in coalescer.end():
+            self._report(defect)
 
     async def _save_now_and_then(self) -> None:
         while True:
@@ -240,8 +240,8 @@ class Verifier:
 
     def _save(self) -> None:
         """Report what is held back, and write down how far it came."""
-        for gathering in self._gatherings:
-            self._emit(gathering)
+        for coalescer in self._coalescers:
+            self._emit(coalescer)
         try:
             books.save(self._tracking, self._books)
         except TrackingError as error:
@@ -259,8 +259,8 @@ def verify(
 ) -> signal.Signals | None:
     """Run a verification until it has ended or a signal stops it; return that signal.
 
-    `report` is told each harm, `progress` the bytes that were verified; what is left out is in the verification in the
-    end. `limit`: bytes a second. Raises TrackingError, and whatever `report` and `progress` raise.
+    `report` is told each defect, `progress` the bytes that were verified; what is left out is in the verification in
+    the end. `limit`: bytes a second. Raises TrackingError, and whatever `report` and `progress` raise.
     """
     try:
         verifier = Verifier(library, tracking, verification, report, progress, timing)

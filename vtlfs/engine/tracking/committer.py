@@ -31,7 +31,7 @@ class GroupCommitter:
         self._tracking = open_tracking()
         self._token = trio.lowlevel.current_trio_token()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
         self._thread.start()
 
     async def call(self, change: Callable[[Tracking], T], *, durable: bool = True) -> T:

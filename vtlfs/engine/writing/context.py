@@ -16,11 +16,11 @@ class WriteContext:
     """What every write session of a mount works with."""
 
     pool: DiskPool
-    recorder: GroupCommitter
+    committer: GroupCommitter
     tracking: Tracking  # for reading, in the trio loop
     memory: MemoryBudget
     dirty: DirtyBudget
-    direct_below: int
+    low_space: int
     closing: Closing
     durable_close: bool = True
     timing: Timing = DEFAULT

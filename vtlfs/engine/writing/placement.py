@@ -21,7 +21,7 @@ class Placement:
         self._pool = context.pool
         self._dirty = context.dirty
         self._dealer = dealer
-        self._room = context.direct_below  # with less free on a disk, no unit goes there that another can take just now
+        self._room = context.low_space  # with less free on a disk, no unit goes there that another can take just now
         self._failed: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
 
     def deal(self, number: int) -> StripeBuffer:

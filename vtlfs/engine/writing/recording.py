@@ -34,7 +34,7 @@ class Recording:
         self._session = session
         self._stripe_unit = stripe_unit
         self._units = units
-        self._committer = context.recorder
+        self._committer = context.committer
         self._closing = context.closing
         self._announced_seconds = context.timing.announced
         self._announced_at = -math.inf  # when other mounts were told of a close(), or of a sync that may come before it

@@ -67,7 +67,7 @@ class WriteSession:
         self.requests = 0
         self._stripe_unit = stripe_unit
         self._context = context
-        self._room = Room(number, barcode, context.tracking, context.recorder) if limited else None
+        self._room = Room(number, barcode, context.tracking, context.committer) if limited else None
         self._allocating = LazyLock()
         self._flushing = LazyLock()
         self.account = context.memory.open(WRITER_BYTES, self)
@@ -298,7 +298,7 @@ class WriteSession:
                     await self._pipeline.allocate(unit)
 
     def _is_tight(self, disk: int) -> bool:
-        return self._context.pool[disk].disk.free < self._context.direct_below
+        return self._context.pool[disk].disk.free < self._context.low_space
 
     # --- memory -----------------------------------------------------------------------------------------------------
 

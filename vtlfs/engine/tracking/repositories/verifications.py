@@ -10,7 +10,7 @@ from vtlfs.errors import TrackingError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Session, TapeFile, check_barcode
 
-_COLUMNS = "id, started_at, ended_at, media, last, progress, unfinished, bytes, damaged, unreadable, undescribed"
+_COLUMNS = "id, started_at, ended_at, media, last, progress, unfinished, bytes, damaged, unreadable, metadata"
 _SESSION = ", ".join(f"session.{column}" for column in SESSION.split(", "))
 
 Position = tuple[int, int]  # session and stripe unit
@@ -41,7 +41,7 @@ class VerificationRow:
     bytes: int
     damaged: int
     unreadable: int
-    undescribed: int
+    metadata: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ class Verifications(Repository):
         """Record how far a verification came."""
         self._sql.execute(
             "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
-            " unreadable = ?, undescribed = ? WHERE id = ?",
+            " unreadable = ?, metadata = ? WHERE id = ?",
             *(row.ended_at, json.dumps(row.progress), json.dumps(row.unfinished)),
-            *(row.bytes, row.damaged, row.unreadable, row.undescribed, row.id),
+            *(row.bytes, row.damaged, row.unreadable, row.metadata, row.id),
         )
         reached("tracking.verification_saved")
 
@@ -168,7 +168,7 @@ def _verification(row: Sequence[object]) -> VerificationRow:
         barcodes = None if media is None else tuple(check_barcode(str(one)) for one in json.loads(str(media)))
         positions = {int(disk): (int(place[0]), int(place[1])) for disk, place in json.loads(str(progress)).items()}
         headers = [(int(disk), int(session)) for disk, session in json.loads(str(unfinished))]
-        size, damaged, unreadable, undescribed = (int(str(one)) for one in sums)
+        size, damaged, unreadable, metadata = (int(str(one)) for one in sums)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UsageError):
         raise TrackingError(f"the row of verification {number} is damaged; leave --resume out to begin one") from None
     return VerificationRow(
@@ -178,5 +178,5 @@ def _verification(row: Sequence[object]) -> VerificationRow:
         Scope(number_of(last, "ordinal"), barcodes),
         positions,
         headers,
-        *(size, damaged, unreadable, undescribed),
+        *(size, damaged, unreadable, metadata),
     )

@@ -106,3 +106,10 @@ def numbered_announcements(connection: sqlite3.Connection) -> None:
     key = VERSIONED["session"][0]
     _script(connection, widening_sql("session", key, _columns(connection, "session"), "announced", number))
     reached("create.announcements")
+
+
+@migrations
+def severity_of_metadata(connection: sqlite3.Connection) -> None:
+    """Call defects of headers and records what everybody calls them."""
+    connection.execute("ALTER TABLE verification RENAME COLUMN undescribed TO metadata")
+    reached("create.renamed")
