@@ -8,7 +8,7 @@ import trio
 
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import BLOCK, slot_offset
-from vtlfs.engine.engine import running
+from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library, create
 from vtlfs.model import Mount, Opener, utc_now
 

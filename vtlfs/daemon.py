@@ -17,8 +17,9 @@ import trio
 
 from vtlfs import logs, mounts, process
 from vtlfs.disks.missing import MissingDisk
+from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copying
-from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.operations import Operations

@@ -14,7 +14,7 @@ import trio
 
 from vtlfs.disks import records
 from vtlfs.engine import recover
-from vtlfs.engine.engine import running
+from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.rebuild.rebuild import rebuild

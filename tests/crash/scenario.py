@@ -25,8 +25,9 @@ from vtlfs.cli.main import main as vtlfs
 from vtlfs.disks.local import label
 from vtlfs.disks.local import member as local
 from vtlfs.engine import recover  # noqa: F401, so that every run finds them loaded
+from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copying
-from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verify  # noqa: F401, so that every run finds them loaded
 from vtlfs.model import Mount, Opener, Session, utc_now
@@ -220,10 +221,10 @@ class Run:
         await session.release()
         for pooled in engine.pool.disks:
             if pooled.fault is not None:
-                engine._health._note_fault(pooled.number, pooled.trouble)
+                engine.health._note_fault(pooled.number, pooled.trouble)
                 pooled.disk.try_out()
                 pooled.fault = None
-                engine._health._note_fault(pooled.number, None)
+                engine.health._note_fault(pooled.number, None)
 
     async def read(self, engine: Engine) -> None:
         """Read a medium."""

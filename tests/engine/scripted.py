@@ -17,7 +17,8 @@ from memory_disk import MemoryDisk, MemoryMember
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Opening
-from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.assembly import running
+from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking

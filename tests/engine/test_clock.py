@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtlfs import model
+from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copies
-from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as books
 from vtlfs.engine.scrub.check import check

@@ -16,7 +16,7 @@ from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, held, make_librar
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import slot_offset
 from vtlfs.engine import recover
-from vtlfs.engine.engine import running
+from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
@@ -299,7 +299,7 @@ async def test_recover_keeps_what_is_recorded_and_trims_the_rest(
         await session.flush()
         await session.write(4 * UNIT + 100, data[4 * UNIT + 100 :])
         await until(lambda: not session._pipeline._outstanding, "the writes")
-        monkeypatch.setattr(engine, "_end", trio.lowlevel.checkpoint)  # dead: nobody ends anything
+        monkeypatch.setattr(engine, "end", trio.lowlevel.checkpoint)  # dead: nobody ends anything
         lease = engine._lease
     lease.let_go()
     longest = max(member_path(disk, session.number).stat().st_size for disk in library.config.disks)

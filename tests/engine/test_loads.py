@@ -19,7 +19,7 @@ async def readers(rig: Rig, count: int) -> list[ReadSession]:
 
 async def test_many_readers_have_no_more_loaded_than_their_share(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
-        opened, cache = await readers(rig, 100), rig.engine._cache
+        opened, cache = await readers(rig, 100), rig.engine.cache
         for offset in (0, 10 * UNIT, 11 * UNIT):
             for reader in opened:
                 assert bytes(await reader.read(offset, 100)) == DATA[offset : offset + 100]
@@ -55,7 +55,7 @@ async def test_idle_readers_do_not_count_for_reading_ahead(tmp_path: Path) -> No
 async def test_idle_and_closed_readers_keep_nothing(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path)) as rig:
         idle, closed = await readers(rig, 2)
-        cache, memory = rig.engine._cache, rig.engine._context.memory
+        cache, memory = rig.engine.cache, rig.engine._context.memory
         await idle.read(0, 100)
         await until(lambda: not cache._coming, "what was read ahead")
         cache.drop_idle(-1)

@@ -73,7 +73,7 @@ async def test_idle_streams_give_back_and_go_on(tmp_path: Path, disks: int, dura
             await end(rig, session, data)
         assert await rig.read("T1") == b"".join(wanted)
         budget(rig).buffers.drop()
-        rig.engine._cache.drop_idle(-1)
+        rig.engine.cache.drop_idle(-1)
         assert budget(rig).used == 0
 
 

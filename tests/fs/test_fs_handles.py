@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.assembly import running
+from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import create
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.errors import CannotReopen, MediumFull, NotPermitted, NotSequential

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from vtlfs.engine.engine import Engine, running
+from vtlfs.engine.assembly import running
+from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import create
 from vtlfs.fs.tree import (
     DRIVES,

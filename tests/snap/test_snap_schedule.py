@@ -9,7 +9,7 @@ import trio
 from acting import Actor, time
 
 from vtlfs.config import Config
-from vtlfs.engine.engine import running
+from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library
 from vtlfs.model import Mount, Snapshot, utc_now
 from vtlfs.snap import schedule, store

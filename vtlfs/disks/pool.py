@@ -3,6 +3,7 @@
 import errno
 import logging
 from collections import Counter
+from collections.abc import Callable
 from time import monotonic
 
 import outcome
@@ -11,8 +12,8 @@ from vtlfs import blame
 from vtlfs.disks.base import Disk
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.semaphore import FairSemaphore
-from vtlfs.errors import DiskError, VtlfsError
-from vtlfs.model import MIB
+from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
+from vtlfs.model import MIB, StripeUnit
 from vtlfs.timing import DEFAULT, Timing
 
 QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together, where nobody says
@@ -122,6 +123,36 @@ class DiskPool:
 
     def __getitem__(self, number: int) -> PooledDisk:
         return self.disks[number]
+
+    # --- the door to stored bytes -----------------------------------------------------------------------------------
+
+    def disk_of(self, row: StripeUnit) -> PooledDisk:
+        """Return the disk that has a stripe unit. Raises DamagedUnit where there is no such disk."""
+        if row.disk >= len(self.disks):
+            raise DamagedUnit(row.session, row.unit, row.disk, "the library has no such disk")
+        return self.disks[row.disk]
+
+    async def read_extent(self, row: StripeUnit, stripe_unit: int) -> bytes:
+        """Read a stripe unit, and compare it with its row. Raises DamagedUnit or DiskError.
+
+        Whoever reads stored bytes in the trio loop comes through this verb or `load_extent`.
+        """
+        disk = self.disk_of(row)
+        data = await disk.reading.run(disk.disk.read, row, stripe_unit)
+        disk.read += row.bytes
+        return data
+
+    def load_extent(
+        self, row: StripeUnit, stripe_unit: int, done: "Callable[[outcome.Outcome[bytes]], object]"
+    ) -> None:
+        """Read a stripe unit as `read_extent` does, without a task that waits: call `done` in the trio loop."""
+        disk = self.disk_of(row)
+
+        def arrived(result: "outcome.Outcome[bytes]") -> None:
+            disk.read += row.bytes if isinstance(result, outcome.Value) else 0
+            done(result)
+
+        disk.reading.submit(arrived, disk.disk.read, row, stripe_unit)
 
     @property
     def total(self) -> int:

@@ -5,42 +5,32 @@ engine itself holds which of its sessions are open, and the identifiers that it 
 """
 
 import logging
-import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
 
 import trio
 
-from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Opening
-from vtlfs.disks.marks import MarkThreads
-from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import heap, live
 from vtlfs.engine.health import Health
 from vtlfs.engine.identifiers import SessionIdentifiers
 from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.live import LiveStats
-from vtlfs.engine.memory import READER_BYTES, MemoryBudget
+from vtlfs.engine.memory import READER_BYTES
 from vtlfs.engine.reading.loads import LoadCache
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.stripe import RoundRobin
-from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.admission import Admission
-from vtlfs.engine.writing.announcements import Announcements, Closing
+from vtlfs.engine.writing.announcements import Announcements
 from vtlfs.engine.writing.context import WriteContext
-from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
-from vtlfs.timing import DEFAULT, Timing
 
 READ_AHEAD_UNITS_A_DISK = 2
 
@@ -62,13 +52,13 @@ class Engine:
         self._context = context
         self._timing = context.timing
         self.memory = context.memory
-        self._cache = LoadCache(context.memory)
+        self.cache = LoadCache(context.memory)
         self._committer = context.committer
         self._lease = lease
         self._nursery = nursery
-        self._at_end: Callable[[Engine], Awaitable[None]] | None = None
+        self.at_end: Callable[[Engine], Awaitable[None]] | None = None
         self.is_behind = False  # the tracking database is older than the disks, and only read
-        self._identifiers = SessionIdentifiers(context.committer, nursery)
+        self.identifiers = SessionIdentifiers(context.committer, nursery)
         self._writers: dict[int, WriteSession] = {}
         self._readers: dict[int, ReadSession] = {}
         self._by_drive: Counter[int] = Counter()
@@ -77,7 +67,7 @@ class Engine:
         self._announcements = Announcements(self._timing.elsewhere)
         of_the_past = self.tracking.sessions.last_announcement()
         self._announcements.see(of_the_past, trio.current_time())
-        self._health = Health(library, mount.id, context, self._writers, self._announcements)
+        self.health = Health(library, mount.id, context, self._writers, self._announcements)
         self._dealt = mount.id  # so that mounts, too, begin with different disks
 
     # --- opening ----------------------------------------------------------------------------------------------------
@@ -98,7 +88,7 @@ class Engine:
         self._admission.admit()
         self._by_drive[drive] += 1
         try:
-            number = await self._identifiers.take()
+            number = await self.identifiers.take()
             await self._committer.call(
                 lambda tracking: tracking.sessions.open(
                     number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at
@@ -129,7 +119,7 @@ class Engine:
     async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
         """Start a session that reads the first `size` bytes of the medium, which must be a length that it has had."""
         self.tracking.media.check_length(barcode)
-        number = await self._identifiers.take()
+        number = await self.identifiers.take()
         at, stripe_unit = utc_now(), self.library.config.stripe_unit
         self._committer.post(
             lambda tracking: tracking.sessions.open(
@@ -145,7 +135,7 @@ class Engine:
 
     def medium_reader(self, barcode: str, size: int) -> MediumReader:
         """Return a reader of the medium's first `size` bytes, for a session that is tracked otherwise."""
-        return MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead, self._cache)
+        return MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead, self.cache)
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
@@ -277,22 +267,22 @@ class Engine:
 
     def _read_ahead(self) -> int:
         """Return how many units a reader fetches ahead. Idle readers, who have nothing in memory, do not count."""
-        share = self._context.memory.read_ahead // self.library.config.stripe_unit // max(1, self._cache.readers)
+        share = self._context.memory.read_ahead // self.library.config.stripe_unit // max(1, self.cache.readers)
         return min(READ_AHEAD_UNITS_A_DISK * len(self.pool), share)
 
-    async def _checkpoints(self) -> None:
+    async def checkpoints(self) -> None:
         """Make the progress of running streams durable, now and then."""
         while True:
             await trio.sleep(self.library.config.checkpoint)
             for number in self._writers:
                 self._nursery.start_soon(self._writers[number].checkpoint)
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         """End what is open, give back what was leased, and record that the mount has ended."""
         await self.abort()
         for reader in list(self._readers.values()):
             self.release_reader(reader)
-        unused = self._identifiers.unused()
+        unused = self.identifiers.unused()
 
         def end(tracking: Tracking) -> None:
             if unused:
@@ -301,8 +291,8 @@ class Engine:
                 tracking.mounts.end(self.mount.id, "unmounted", utc_now())
 
         await self._committer.call(end)
-        if self._at_end is not None:
-            await self._at_end(self)
+        if self.at_end is not None:
+            await self.at_end(self)
         self._lease.end()
 
     async def abort(self) -> None:
@@ -311,7 +301,7 @@ class Engine:
             return
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as watching:
-                watching.start_soon(self._health.probe_disks)  # which have streams go on without a disk that hangs
+                watching.start_soon(self.health.probe_disks)  # which have streams go on without a disk that hangs
                 async with trio.open_nursery() as nursery:
                     for writer in self._writers.values():
                         nursery.start_soon(self._abort, writer)
@@ -322,85 +312,3 @@ class Engine:
             await self.release_writer(writer, abort=True)
         except VtlfsError as error:
             log.error("session %d: %s; the next mount closes its books", writer.number, error)
-
-
-@asynccontextmanager
-async def running(
-    library: Library,
-    mount: Mount,
-    *,
-    durable_close: bool = True,
-    check: bool = True,
-    disks: list[Disk] | None = None,
-    at_end: Callable[["Engine"], Awaitable[None]] | None = None,
-    behind: bool = False,
-    timing: Timing = DEFAULT,
-) -> AsyncIterator[Engine]:
-    """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
-
-    At the end, every session that is still open is ended as cut off. `check`: what is read is compared with
-    what was written. `disks` replaces the library's own, for tests.
-    `at_end` is called when all sessions have ended, before anybody can see that the mount has.
-    `behind`: the tracking database may be older than the disks. Then nobody's books are closed, for what the database
-    does not know of dead mounts' sessions would be cut off.
-    """
-    found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
-    reading = library.tracking(read_only=True)
-    marks = MarkThreads(found)
-    writing = library.tracking(marks=marks, behind=behind)
-    committer = GroupCommitter(lambda: writing)
-    stripe_unit = library.config.stripe_unit
-    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing)
-    pool = DiskPool(found, stripe_unit, memory.queued, timing)
-    try:
-        for pooled in pool.disks:
-            await pooled.reading.run(pooled.disk.measure)
-        number, lease = await committer.call(lambda tracking: _register(tracking, library, mount, found))
-        async with trio.open_nursery() as nursery:
-            dirty = DirtyBudget(memory.kept, nursery)
-            low_space = library.config.low_space
-            closing = Closing(timing.closing_round)
-            context = WriteContext(
-                pool, committer, reading, memory, dirty, low_space, closing, durable_close=durable_close, timing=timing
-            )
-            engine = Engine(library, replace(mount, id=number), context, lease, nursery)
-            engine.is_behind = writing.frozen
-            engine._at_end = None if writing.frozen else at_end
-            health = engine._health
-            tasks = [engine._checkpoints, context.closing.run, health.probe_disks, health.note_fill]
-            if not writing.frozen:
-                await health.reap_dead_mounts()
-                await health.tidy_up()
-                tasks += [health.watch_mounts, partial(health.note_finished, lease)]
-            await engine._identifiers.lease()
-            nursery.start_soon(memory.run)
-            nursery.start_soon(heap.run, memory, engine._cache)
-            for task in tasks:
-                nursery.start_soon(task)
-            nursery.start_soon(live.publish, library.path, number, engine.figures, timing.figures)
-            try:
-                yield engine
-            finally:
-                nursery.cancel_scope.cancel()
-                with trio.CancelScope(shield=True):
-                    await engine._end()
-    finally:
-        with trio.CancelScope(shield=True):
-            await committer.close()
-            await trio.to_thread.run_sync(marks.close)
-        pool.close()
-        reading.close()
-
-
-def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, Lease]:
-    """Record the mount, with its lease taken before anybody can see it; return its number and the lease."""
-    number = tracking.mounts.add(mount)
-    lease = library.leases.take(number, tracking.library.last_ordinal())
-    try:
-        tracking.drives.ensure(library.config.drives)
-        for disk in disks:
-            tracking.disks.move(disk.number, os.fspath(disk.path))
-    except BaseException:
-        lease.end()
-        raise
-    return number, lease

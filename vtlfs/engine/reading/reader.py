@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import outcome
 
-from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.engine.reading.loads import Load, LoadCache
 from vtlfs.engine.stripe import NO_NUMBERS, cut
@@ -113,21 +114,11 @@ class StreamReader:
             self._cache.note_use(found)
             return found
         row = self._row(number)
-        disk = self._disk(row)
+        self._pool.disk_of(row)  # raises where there is none, before the load is counted
         load = Load(number, row.bytes, self)
         self._cache.begin(load)
-
-        def arrived(result: "outcome.Outcome[bytes]") -> None:
-            disk.read += row.bytes if isinstance(result, outcome.Value) else 0
-            self._cache.set_result(load, result)
-
-        disk.reading.submit(arrived, disk.disk.read, row, self._file.stripe_unit)
+        self._pool.load_extent(row, self._file.stripe_unit, partial(self._cache.set_result, load))
         return load
-
-    def _disk(self, row: StripeUnit) -> PooledDisk:
-        if row.disk >= len(self._pool):
-            raise DamagedUnit(row.session, row.unit, row.disk, "the library has no such disk")
-        return self._pool[row.disk]
 
     def _row(self, number: int) -> StripeUnit:
         if number not in self._rows:

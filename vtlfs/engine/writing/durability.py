@@ -117,9 +117,8 @@ class Durability:
 
     async def _fetch(self, unit: StripeBuffer, row: StripeUnit) -> bool:
         """Read back a unit that is not in memory: the kernel may still have what it could not sync."""
-        disk = self._pool[row.disk]
         try:
-            data = await disk.reading.run(disk.disk.read, row, self._stripe_unit)
+            data = await self._pool.read_extent(row, self._stripe_unit)
         except VtlfsError as error:
             log.error("session %d: what disk %d has not synced can't be read back: %s", row.session, row.disk, error)
             return False

@@ -380,9 +380,7 @@ class WriteSession:
         row = self._units.row(number, durable=False)
         if row is None:
             row = self._context.tracking.stripe_units.of(self.number, number, 1)[0]
-        disk = self._context.pool[row.disk]
-        disk.read += row.bytes
-        return await disk.reading.run(disk.disk.read, row, self._stripe_unit)
+        return await self._context.pool.read_extent(row, self._stripe_unit)
 
     async def _check_same(self, offset: int, data: memoryview) -> None:
         """Raise NotSequential unless the stream has these very bytes at the offset."""

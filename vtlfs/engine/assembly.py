@@ -1,0 +1,112 @@
+"""Putting the engine of a mount together: disks, budgets, catalogue and tasks; and taking it down again.
+
+`running` is used by the daemon and by tests. Everything runs in the trio loop that calls it.
+"""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import trio
+
+from vtlfs.disks.base import Disk
+from vtlfs.disks.marks import MarkThreads
+from vtlfs.disks.pool import DiskPool
+from vtlfs.engine import heap, live
+from vtlfs.engine.engine import Engine
+from vtlfs.engine.lease import Lease
+from vtlfs.engine.library import Library
+from vtlfs.engine.memory import MemoryBudget
+from vtlfs.engine.tracking.committer import GroupCommitter
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.writing.announcements import Closing
+from vtlfs.engine.writing.context import WriteContext
+from vtlfs.engine.writing.dirty import DirtyBudget
+from vtlfs.model import Mount
+from vtlfs.timing import DEFAULT, Timing
+
+READ_AHEAD_UNITS_A_DISK = 2
+
+
+@asynccontextmanager
+async def running(
+    library: Library,
+    mount: Mount,
+    *,
+    durable_close: bool = True,
+    check: bool = True,
+    disks: list[Disk] | None = None,
+    at_end: Callable[["Engine"], Awaitable[None]] | None = None,
+    behind: bool = False,
+    timing: Timing = DEFAULT,
+) -> AsyncIterator[Engine]:
+    """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
+
+    At the end, every session that is still open is ended as cut off. `check`: what is read is compared with
+    what was written. `disks` replaces the library's own, for tests.
+    `at_end` is called when all sessions have ended, before anybody can see that the mount has.
+    `behind`: the tracking database may be older than the disks. Then nobody's books are closed, for what the database
+    does not know of dead mounts' sessions would be cut off.
+    """
+    found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
+    reading = library.tracking(read_only=True)
+    marks = MarkThreads(found)
+    writing = library.tracking(marks=marks, behind=behind)
+    committer = GroupCommitter(lambda: writing)
+    stripe_unit = library.config.stripe_unit
+    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing)
+    pool = DiskPool(found, stripe_unit, memory.queued, timing)
+    try:
+        for pooled in pool.disks:
+            await pooled.reading.run(pooled.disk.measure)
+        number, lease = await committer.call(lambda tracking: _register(tracking, library, mount, found))
+        async with trio.open_nursery() as nursery:
+            dirty = DirtyBudget(memory.kept, nursery)
+            low_space = library.config.low_space
+            closing = Closing(timing.closing_round)
+            context = WriteContext(
+                pool, committer, reading, memory, dirty, low_space, closing, durable_close=durable_close, timing=timing
+            )
+            engine = Engine(library, replace(mount, id=number), context, lease, nursery)
+            engine.is_behind = writing.frozen
+            engine.at_end = None if writing.frozen else at_end
+            health = engine.health
+            tasks = [engine.checkpoints, context.closing.run, health.probe_disks, health.note_fill]
+            if not writing.frozen:
+                await health.reap_dead_mounts()
+                await health.tidy_up()
+                tasks += [health.watch_mounts, partial(health.note_finished, lease)]
+            await engine.identifiers.lease()
+            nursery.start_soon(memory.run)
+            nursery.start_soon(heap.run, memory, engine.cache)
+            for task in tasks:
+                nursery.start_soon(task)
+            nursery.start_soon(live.publish, library.path, number, engine.figures, timing.figures)
+            try:
+                yield engine
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await engine.end()
+    finally:
+        with trio.CancelScope(shield=True):
+            await committer.close()
+            await trio.to_thread.run_sync(marks.close)
+        pool.close()
+        reading.close()
+
+
+def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, Lease]:
+    """Record the mount, with its lease taken before anybody can see it; return its number and the lease."""
+    number = tracking.mounts.add(mount)
+    lease = library.leases.take(number, tracking.library.last_ordinal())
+    try:
+        tracking.drives.ensure(library.config.drives)
+        for disk in disks:
+            tracking.disks.move(disk.number, os.fspath(disk.path))
+    except BaseException:
+        lease.end()
+        raise
+    return number, lease
