@@ -208,7 +208,10 @@ async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_d
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         with rig.disks[1].held("sync"), trio.fail_after(60):
             await write(rig, stream, range(4 * UNITS))
-            assert kept.bytes <= kept.limit, "what that disk has not synced leaves room for what others have not"
+            await stream._pipeline.drain()
+            on_its_way = len(rig.disks) * UNIT  # when the last write was let through
+            most = kept.limit + on_its_way
+            assert kept.bytes <= most, "what that disk has not synced leaves room for what others have not"
         await stream.flush()
         assert kept.bytes == 0
         assert not any(kept.by_disk.values())
