@@ -36,7 +36,7 @@ TOMLS = {
     "float": "[tracking]\ncheckpoint = 1e999",
     "seconds": '[tracking]\ncheckpoint = "' + "9" * 400 + 'd"',
     "every": '[snapshots]\nevery = "999999999999999999d"',
-    "size": '[io]\ndirect_below = 99999999999999999999999999999',
+    "size": '[io]\nlow_space = 99999999999999999999999999999',
     "null": 'x = "\\u0000"',
     "bom": "\ufeff[library]",
     "mebibytes": "x = 1 # " + "y" * 2_000_000,

@@ -208,7 +208,7 @@ def test_an_error_in_a_rule_names_line_and_key(tmp_path: Path, old: str, new: st
         ('"1.5min"', "90", 13, "tracking.checkpoint"),
         ('checkpoint = "1.5min"', "check-point = 5", 13, "tracking.check-point"),
         ("[io]", "[io.more]", 9, "io.more"),
-        ("low_space", '"direct below"', 10, 'io."direct below"'),
+        ("low_space", '"low space"', 10, 'io."low space"'),
         ('"2h"', '"2"', 16, "snapshots.every"),
         ('"2h"', '"0.5s"', 16, "snapshots.every"),
         ('"2h"', "7200", 16, "snapshots.every"),
@@ -237,7 +237,7 @@ def test_an_error_names_line_and_key(tmp_path: Path, old: str, new: str, line: i
         (GOOD + "[snapshot]\nevery = 1\n", 14, "snapshot"),
         (GOOD.replace("[io]", "[IO]"), 9, "IO"),
         ("colour = 1\n" + GOOD, 1, "colour"),
-        ("\n" + "io = 1\n" + GOOD.replace("[io]\ndirect_below = 0\n", ""), 2, "io"),
+        ("\n" + "io = 1\n" + GOOD.replace("[io]\nlow_space = 0\n", ""), 2, "io"),
         (GOOD.replace("[stripe]", "[[stripe]]"), 6, "stripe"),
     ],
 )
