@@ -207,7 +207,7 @@ async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Eng
 
 
 async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vtlfs.fs.handles.MAX_EARLY", 10_000)
+    monkeypatch.setattr("vtlfs.fs.handles.MAX_REORDER_BUFFER", 10_000)
     handle = await a_handle(engine)
     handle.sends_offsets = True
     await handle.write(1000, b"b" * 10_000)
