@@ -331,7 +331,7 @@ async def test_engine_does_not_start_on_a_disk_that_fails(library: Library) -> N
     def measure() -> None:
         raise DiskError(1, "/scripted", OSError(errno.EIO, "broken"))
 
-    disks[1].measure = measure  # type: ignore[method-assign]
+    disks[1].measure = measure  # type: ignore[method-assign]  # of this one disk
     with pytest.raises(DiskError):
         async with rigged(library, disks):
             pytest.fail("it started")

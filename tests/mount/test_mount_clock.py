@@ -7,6 +7,7 @@ import json
 import os
 import re
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,11 +135,14 @@ def test_snapshots_and_copies_go_on_when_a_clock_that_was_ahead_is_put_right(clo
         copied = [number for disk in clocked.disks for number in on_disk.numbers(disk)]
         return max(copied, default=0), len(clocked.snapshots())
 
+    def both_are_more(before: tuple[int, int]) -> bool:
+        return all(a > b for a, b in zip(both(), before, strict=True))
+
     with clocked.mounted() as mounted:
         for ahead in ("+10y", "+0", "-10y", "+0"):
             clocked.set_clock(ahead)
             before = both()
             mounted.medium("T1").write_bytes(DATA[0][:1000])
-            wait_until(lambda before=before: all(a > b for a, b in zip(both(), before, strict=True)), "both")  # type: ignore[misc]
+            wait_until(partial(both_are_more, before), "both")
     years = [int(str(one["taken_at"])[:4]) for one in clocked.snapshots()]
     assert max(years) - min(years) >= 19

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mounting import PROGRAM, PROJECT, SECONDS, OnDisks, mountpoints, shell, wait_until
@@ -30,10 +31,10 @@ class Started:
         text = script.replace("MOUNT", self.command)
         return shell(text, cwd=self.library.root, env=os.environ | {"PYTHONPATH": str(PROJECT)}).stdout
 
-    def start(self, prepare: Callable[[], object], **more: object) -> int:
+    def start(self, prepare: Callable[[], object], **more: Any) -> int:
         """Mount from a process in which `prepare` was called; return who serves."""
-        options = {"cwd": PROJECT, "check": True, "timeout": SECONDS} | more
-        subprocess.run(self.words, preexec_fn=prepare, **options)  # type: ignore[call-overload]
+        options: dict[str, Any] = {"cwd": PROJECT, "check": True, "timeout": SECONDS} | more
+        subprocess.run(self.words, preexec_fn=prepare, **options)
         return self.pid()
 
     def pid(self) -> int:

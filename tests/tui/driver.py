@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
-from textual.widgets import Input, Label, Static
+from textual.widgets import Input, Static
 
 from vtlfs.tui.app import Browser
 from vtlfs.tui.screens.state import StateScreen
@@ -94,7 +94,7 @@ class Driver:
 
     def label(self, selector: str) -> str:
         """The text of a label."""
-        return str(self.app.screen.query_one(selector, (Static, Label)).render())  # type: ignore[call-overload]
+        return str(self.app.screen.query_one(selector, Static).render())  # a Label is one
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
         """Wait until the condition holds."""

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SECONDS = 30.0
 
@@ -22,9 +23,9 @@ class Terminal:
             "new-session", "-d", "-x", "80", "-y", "24", f"{command}; echo status $?; sleep 60", env=clean, cwd=cwd
         )
 
-    def _run(self, *words: str, **more: object) -> str:
-        options = {"capture_output": True, "text": True, "timeout": SECONDS, "check": True} | more
-        return subprocess.run([*self._tmux, *words], **options).stdout  # type: ignore[call-overload, no-any-return]
+    def _run(self, *words: str, **more: Any) -> str:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": SECONDS, "check": True} | more
+        return str(subprocess.run([*self._tmux, *words], **options).stdout)
 
     def keys(self, *names: str) -> None:
         """Press keys by tmux's names."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from example_library import MEDIA, ExampleLibrary
@@ -136,8 +137,8 @@ def test_pages_of_sessions_are_those_of_the_whole(example: ExampleLibrary, sort:
 def test_sessions_are_chosen_by_what_is_asked(example: ExampleLibrary) -> None:
     with closing(example.library.tracking()) as tracking:
 
-        def ids(**wanted: object) -> list[int]:
-            query = SessionQuery(**wanted)  # type: ignore[arg-type]
+        def ids(**wanted: Any) -> list[int]:
+            query = SessionQuery(**wanted)
             found = [found.id for found in browse.sessions_page(tracking, query, 0, 100)]
             assert len(found) == browse.count_sessions(tracking, query)
             return found

@@ -92,7 +92,7 @@ def test_a_document_that_is_too_large_is_refused_and_the_largest_is_not() -> Non
 
 
 def test_a_document_that_is_no_object_is_not_read() -> None:
-    assert records.decode(records.encode([1], 0)) is None  # type: ignore[arg-type]
+    assert records.decode(records.encode([1], 0)) is None  # type: ignore[arg-type]  # which nobody writes
 
 
 def test_brackets_within_brackets_are_no_document() -> None:
