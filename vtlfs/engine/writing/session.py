@@ -365,7 +365,7 @@ class WriteSession:
             await self._recording.sync_log()
 
     async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
-        """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
+        """Close the member files. Errors are only logged: the data is recorded already."""
         number = start = size = None
         if tape_file is not None:
             number, start, size = tape_file.number, tape_file.start, tape_file.bytes
