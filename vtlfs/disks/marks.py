@@ -1,7 +1,7 @@
 """High-water marks: on each disk, how far the tracking database had come when it last acknowledged something.
 
-A tracking database that went back (an older one was put in its place; its write-ahead log lost its end) is in order by
-itself: SQLite drops what follows a damage without a word. The disks know better. A mark is written after each durable
+A tracking database that went back (replaced by an older one, or with the end of its write-ahead log lost) looks sound:
+SQLite silently drops the log behind a damaged frame. The marks show its age. A mark is written after each durable
 commit, and before anybody is told of it. It is not synced: a process that is killed leaves it to the kernel. A power
 cut may leave an older mark, never one that tells of more than there was, for the commit was synced before.
 `local/marks.py` has the file.

@@ -86,7 +86,7 @@ class PooledDisk:
             self._probing.submit(self._measured, self.disk.measure)
         elif monotonic() - self._tried_at > self._timing.trial:
             self._tried_at = monotonic()
-            gone = self.fault.errno == errno.ENODEV  # whether it is back, its label says
+            gone = self.fault.errno == errno.ENODEV  # the label tells whether the right disk is back
             self._probing.submit(self._tried_out, self.disk.measure if gone else self.disk.try_out)
 
     def _measured(self, result: "outcome.Outcome[None]") -> None:
@@ -191,7 +191,7 @@ class DiskPool:
 
     @property
     def left(self) -> int:
-        """Bytes that are free on the disk with the most but one: there is no striping over less than two."""
+        """Free bytes of the usable disk with the second most: striping needs two disks."""
         free = sorted((pooled.disk.free for pooled in self.disks if pooled.usable), reverse=True)
         return free[1] if len(free) > 1 else 0
 

@@ -4,7 +4,7 @@ import trio
 
 
 class FairSemaphore:
-    """A semaphore that is fair to those who ask, not to what they ask for. Used in the trio loop.
+    """A semaphore that serves askers in turn, however many requests each has waiting. Used in the trio loop.
 
     A program that writes small blocks through the page cache has hundreds of requests on their way, and one that
     writes without it a single one. First come, first served, would give the first nearly all of a busy disk.
@@ -12,7 +12,7 @@ class FairSemaphore:
 
     def __init__(self, places: int) -> None:
         self.value = places  # free
-        self._waiting: dict[int, trio.lowlevel.ParkingLot] = {}  # by who asks; the next to be served comes first
+        self._waiting: dict[int, trio.lowlevel.ParkingLot] = {}  # by asker; the next to be served comes first
 
     def acquire_nowait(self) -> None:
         """Take a place. Raises WouldBlock where none is free."""

@@ -44,11 +44,11 @@ async def running(
 ) -> AsyncIterator[Engine]:
     """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
 
-    At the end, every session that is still open is ended as cut off. `check`: what is read is compared with
-    what was written. `disks` replaces the library's own, for tests.
-    `at_end` is called when all sessions have ended, before anybody can see that the mount has.
-    `behind`: the tracking database may be older than the disks. Then nobody's books are closed, for what the database
-    does not know of dead mounts' sessions would be cut off.
+    At the end, every open session is ended, state `failed` unless a close() was answered. `check`: reading compares
+    BLAKE3s. `disks` replaces the library's own, for tests. `at_end` is called after all sessions have ended, while the
+    mount still holds its lease.
+    `behind`: the tracking database may be older than the disks. Then dead mounts are not recovered: recovery would cut
+    off stripe units that this database does not know.
     """
     found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
     reading = library.tracking(read_only=True)

@@ -1,7 +1,7 @@
-"""The engine of one mount: opens sessions, keeps them, and closes the books of mounts that died.
+"""The engine of one mount: opens sessions and releases them.
 
-It runs in one trio loop. What lasts is in the tracking database; what belongs to one open is in its session object; the
-engine itself holds which of its sessions are open, and the identifiers that it may give.
+The engine runs in one trio loop. Lasting state is in the tracking database, the state of one open() in its session
+object. The engine itself knows the open sessions of the mount, and the identifiers that the mount may give.
 """
 
 import logging
@@ -68,7 +68,7 @@ class Engine:
         of_the_past = self.tracking.sessions.last_announcement()
         self._announcements.see(of_the_past, trio.current_time())
         self.health = Health(library, mount.id, context, self._writers, self._announcements)
-        self._dealt = mount.id  # so that mounts, too, begin with different disks
+        self._dealt = mount.id  # streams begin on each disk in turn, and different mounts on different disks
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
@@ -140,9 +140,9 @@ class Engine:
     # --- closing ----------------------------------------------------------------------------------------------------
 
     async def release_writer(self, session: WriteSession, *, abort: bool = False) -> None:
-        """End a write session. From the first step on, `wait_visible` waits for it, if its close() may have returned.
+        """End a write session. `wait_visible` waits for the release from now on, if a close() may have returned.
 
-        Where the database does not take the release, it is tried again until it does.
+        After a TrackingError the release is tried again until it is recorded.
         """
         done = trio.Event()
         waiting = self._releasing.setdefault(session.barcode, set())
@@ -156,7 +156,7 @@ class Engine:
                 del self._releasing[session.barcode]
 
         async def give_up() -> None:
-            """Have nobody wait for what a failed stream has on its way to a disk that hangs."""
+            """End the wait of look-ups: a failed stream may have units in flight to a disk that hangs."""
             await trio.sleep(self._timing.failed)
             recorded()
 
@@ -198,13 +198,13 @@ class Engine:
     async def wait_visible(self, barcode: str) -> Medium:
         """Wait until the medium shows every stream whose close() has returned, in this mount or in another; return it.
 
-        What another mount has on its way is known from the moment of its flush, which is announced under a number. That
-        close() need not have been the last one: then the other mount soon withdraws the announcement. A mount that
-        hangs does neither, so nobody waits for it for ever. Raises NoSuchMedium.
+        The flush of a close() in another mount announces the close() under a number. If that close() was not the last
+        one, the other mount soon withdraws the announcement. A mount that hangs neither releases nor withdraws, so this
+        wait has a limit. Raises NoSuchMedium.
         """
-        for begun in list(self._releasing.get(barcode, ())):  # and not those that begin while it waits
+        for begun in list(self._releasing.get(barcode, ())):  # of now: none that begins during the wait
             await begun.wait()
-        until: int | None = None  # the last announcement when it began: a later one is of a later close()
+        until: int | None = None  # the last announcement at the start of this wait: later ones are of later close()s
         deadline = trio.current_time() + self._timing.elsewhere
         while True:
             now = trio.current_time()
@@ -301,7 +301,7 @@ class Engine:
             return
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as watching:
-                watching.start_soon(self.health.probe_disks)  # which have streams go on without a disk that hangs
+                watching.start_soon(self.health.probe_disks)  # a probe sends streams past a disk that hangs
                 async with trio.open_nursery() as nursery:
                     for writer in self._writers.values():
                         nursery.start_soon(self._abort, writer)

@@ -104,7 +104,7 @@ class Health:
             self._library.leases.remove(mount.id)  # last, so that what a crash leaves undone is found
 
     async def tidy_up(self) -> None:
-        """Do what somebody who closed the books of a dead mount did not come to."""
+        """Finish a recovery that was interrupted: trim the member files, and remove the leases."""
         left = recover.left_leases(self._tracking, self._library.leases)
         if left:
             await trio.to_thread.run_sync(self._trim, left)

@@ -73,7 +73,7 @@ class Leases:
         return lease
 
     def is_alive(self, mount: int) -> bool:
-        """Tell whether a process serves the mount. One that can't be told about is taken to live."""
+        """Tell whether a process serves the mount. A mount whose lock can't be opened counts as alive."""
         try:
             descriptor = os.open(self._path(mount), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
         except FileNotFoundError:
@@ -96,7 +96,7 @@ class Leases:
         return str(self._path(mount)) in [file.path for file in Process(pid).open_files()]
 
     def is_owed(self, mount: int) -> bool:
-        """Tell whether a mount has died, and what is to be done after it is not done."""
+        """Tell whether a mount has died and its recovery is not finished: its lease is still there."""
         return self._path(mount).exists() and not self.is_alive(mount)
 
     def finished_up_to(self, mount: int) -> int:

@@ -87,7 +87,7 @@ class Library:
         return [*found.disks(check=check).values()]
 
     def disks_to_read(self, *, check: bool = True) -> list[Disk]:
-        """Return the disks by number, where nothing is to be written: in the place of one that is missing, its lack."""
+        """Return the disks by number, for reading only; a `MissingDisk` in the place of one that is missing."""
         found = discover(self.config.disks, self.config.uuid).disks(check=check)
         with closing(self.tracking(read_only=True)) as tracking:
             known = tracking.disks.all()
@@ -147,9 +147,9 @@ def create(
 
 
 def _make(path: Path, config: Config, at: str) -> None:
-    """Make the library. It says first what it will be, and is one when library.toml has its name.
+    """Make the library: write its configuration under a temporary name first, and rename it to library.toml last.
 
-    So what a crash leaves can be told from a library, and be undone.
+    So a library that a crash left unfinished can be told from a finished one, and be undone.
     """
     records = [DiskRecord(number, str(uuid4()), str(disk), at) for number, disk in enumerate(config.disks)]
     closed: dict[Path, int] = {}

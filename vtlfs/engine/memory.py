@@ -4,9 +4,9 @@ One limit (`[memory] limit` in library.toml) for stripe buffers in hand, on thei
 for spare ones; for what readers have loaded; for the reorder buffers of file servers; and for the sessions themselves.
 The engine makes one `MemoryBudget`, sessions open an `Account` with it. Used in the trio loop only.
 
-Bytes that a request has brought are in memory already: they are counted, and never refused. What keeps the sum within
-the limit is that idle streams give their buffers back (`run`), and that a write that needs more waits for that
-(`room`). No waiting is for ever: where nothing comes back, because a disk hangs, writers are let in one by one.
+The bytes of a request are in memory already: they are counted, and never refused. Two things keep the sum within the
+limit: idle streams give their buffers back (`run`), and a write that needs more memory waits until they have (`room`).
+No wait is for ever: while no buffer comes back, because a disk hangs, waiting writes are let in one by one.
 """
 
 import os
@@ -24,7 +24,7 @@ WRITER_BYTES = 5 * KIB  # what an open session takes in objects, measured: docs/
 READER_BYTES = 2 * KIB
 WORTH_A_WRITE = 64 * KIB  # streams that hold less are sent to a disk only when the others are
 SMALLEST_BUFFER = 4 * KIB
-SPARE_FILES = 128  # with fewer that the process may open, no stream is put away that has no file on its disk
+SPARE_FILES = 128  # with fewer free descriptors, no stream is put away that would have to open a member file
 AT_ONCE = 32  # streams that give back at the same time: their syncs share commits of the file system's journal
 UNITS_A_DISK = 4  # a mount works with no fewer stripe units than that, whatever its limit
 
@@ -36,7 +36,7 @@ class Stream(Protocol):
         """Tell whether it is worth a try just now. `may_open`: also if a file has to be opened for it."""
 
     async def give_back(self) -> None:
-        """Give back what can be had again from a disk. What fails is the stream's to tell."""
+        """Give back memory whose bytes can be read back from a disk. The stream keeps and reports the errors."""
 
 
 class Cache(Protocol):
@@ -117,7 +117,7 @@ class MemoryBudget:
         self._accounts: OrderedDict[Account, None] = OrderedDict()  # the least recently written first
         self._giving: set[Account] = set()
         self._waiting: deque[tuple[trio.Event, int]] = deque()
-        self._promised = 0  # to those who were let in and have not taken it yet
+        self._promised = 0  # bytes, to writes that were let in and have not run yet
         self._let_in_at = 0.0  # when there was room for somebody who waited
         self._wake = trio.Event()
 
@@ -216,7 +216,7 @@ class MemoryBudget:
     # --- waiting -----------------------------------------------------------------------------------------------------
 
     async def room(self, size: int) -> None:
-        """Wait until there is room for so many bytes more. Who needs none, or finds room and no queue, never waits."""
+        """Wait until there is room for `size` bytes more. Without a queue, a write that finds room never waits."""
         if size and not self._has_room(size):
             self.buffers.drop()
         if not size or (self._has_room(size) and not self._waiting):
@@ -271,8 +271,8 @@ class MemoryBudget:
     def _idle(self, most: int) -> list[Account]:
         """Return streams to give back, the least recently written first.
 
-        Those that hold little come when the others do not hold much together, and there is no room at all: what is on a
-        disk needs an open file, which takes about as much.
+        Streams that hold little are asked only while there is no room at all and the others hold little together: a
+        stream that is put away needs an open member file, which takes about as much memory.
         """
         if not self.is_short:
             return []

@@ -1,6 +1,6 @@
-"""Closing the books of mounts that died: which mounts live, and what becomes of the sessions of those that don't.
+"""Recovery: finding the mounts that died, and ending their sessions ("closing their books").
 
-A live mount holds a lease. That of a dead mount is removed last, so that what a crash leaves undone is found.
+A live mount holds a lease. Recovery removes the lease of a dead mount last, so that an interrupted recovery is found.
 """
 
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def dead_mounts(tracking: Tracking, leases: Leases, *, except_mount: int = 0) -> list[Mount]:
-    """Return the mounts that ended without saying so, without looking at one of them."""
+    """Return the dead mounts: recorded as live, and nobody holds their lease. `except_mount`: the caller's own."""
     return [mount for mount in tracking.mounts.live() if mount.id != except_mount and not leases.is_alive(mount.id)]
 
 
@@ -58,8 +58,8 @@ def trim(session: Session, start: int | None, slots: dict[int, int], disks: Sequ
 def trim_all(tracking: Tracking, leases: Leases, mounts: Iterable[int], disks: Sequence[Disk]) -> None:
     """Trim the member files of dead mounts whose books were closed. May block.
 
-    They are those of the sessions that the mount left open, and of those that had ended only just before: their headers
-    were not finished, or a power cut took that.
+    Trimmed are the sessions that the mount left open, and sessions that had ended shortly before its death: their
+    headers were not finished, or not durable.
     """
     for mount in mounts:
         for session in tracking.sessions.unfinished_of(mount, leases.finished_up_to(mount)):
@@ -72,9 +72,9 @@ def start_of(tracking: Tracking, session: Session) -> int | None:
 
 
 def left_leases(tracking: Tracking, leases: Leases) -> list[int]:
-    """Return the mounts that have ended and whose leases are there: what comes after closing their books is not done.
+    """Return the ended mounts whose leases are still there: their recovery or their end was interrupted.
 
-    Inside a transaction no mount is just beginning, which has its lease before it is recorded.
+    Outside a transaction, a mount that is just beginning may be among them: it has its lease before it is recorded.
     """
     left = [number for number in leases.all() if not leases.is_alive(number)]
     # Asked last, for a mount gives up its lease after it has ended.

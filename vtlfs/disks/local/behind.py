@@ -1,9 +1,9 @@
-"""Writing behind: what of a disk's full slots is on its way from the page cache to the device, and no more than that.
+"""Write-behind: a limit on the bytes of a disk's full slots that are in the page cache and not yet on the device.
 
-Left to itself, a kernel keeps what is written in memory for half a minute, gigabytes of it: a slow disk looks like a
-quick one until a sync, and a backup pushes out of memory what other programs have there. So writing out begins with
-each slot, a thread that has written a few mebibytes more than its device waits for it, and what is on the device is
-dropped from memory.
+Left to itself, a kernel keeps gigabytes of written bytes in memory for half a minute: a slow disk looks like a quick
+one until a sync, and a backup displaces the cached pages of other programs. So the write-out of each slot begins at
+once, the writing thread waits when it is a few mebibytes ahead of the device, and pages that are on the device are
+dropped.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ class WriteBehind:
 
     def written(self, member: Slots, slot: int, descriptor: int, offset: int, size: int) -> None:
         """Have a slot that was just written be written out. Waits for those before it that are too far behind."""
-        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)  # which begins that, for what is dirty
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)  # begins the write-out of dirty pages
         self._slots.append((member, slot, size))
         self._bytes += size
         while self._bytes > MOST_BEHIND and len(self._slots) > 1:
@@ -46,7 +46,7 @@ class WriteBehind:
             member.drop(slot)
 
     def forget(self, member: Slots) -> None:
-        """Leave what a member file has on its way to the kernel: the file is being closed."""
+        """Leave the slots of a member file to the kernel: the file is being closed."""
         self._slots = deque(entry for entry in self._slots if entry[0] is not member)
         self._bytes = sum(size for _, _, size in self._slots)
 
@@ -54,7 +54,8 @@ class WriteBehind:
 def drop(descriptor: int, offset: int, size: int) -> None:
     """Wait until a range of a file is on its device, and drop it from memory.
 
-    What fails on the way is not told: `descriptor` is one of its own, so that the next sync by another one tells it.
+    Errors are not reported here. `descriptor` must be used for nothing else: the kernel reports a write error once for
+    each open file description, and a sync of the member file's own descriptor still has to see it.
     """
     if _sync_file_range is not None:
         _sync_file_range(descriptor, offset, size, WAIT_BEFORE | WRITE | WAIT_AFTER)

@@ -33,8 +33,8 @@ def path_of(disk: Path, number: int) -> Path:
 def put(disk: Path, number: int, fill: Fill) -> None:
     """Keep a copy, and remove those before the last two. Raises OSError; then nothing is left of it.
 
-    `fill` writes the copy into the empty file that it is given the name of. Before, it calls the function that it is
-    given with the size: that raises OSError where the disk should be left to streams.
+    `fill(name, check_room)` writes the copy into the empty file `name`. First it calls `check_room` with the copy's
+    size, which raises OSError where the remaining room is for streams.
     """
     with _opened(disk, create=True) as directory:
         _remove(directory, [name for name in os.listdir(directory) if _TEMPORARY.fullmatch(name)])

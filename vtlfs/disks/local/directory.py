@@ -47,7 +47,7 @@ class Directory:
             raise OSError(errno.ENODEV, "its label is not there; is the right device mounted?")
 
     def check_here(self) -> None:
-        """Raise OSError where the disk's device is no longer mounted: what is written would lie elsewhere."""
+        """Raise OSError where another device is mounted: a new member file would lie on the wrong one."""
         if self.device and os.stat(self.root).st_dev != self.device:
             raise OSError(errno.ENODEV, "another device is mounted there")
 

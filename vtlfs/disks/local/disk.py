@@ -75,7 +75,7 @@ class LocalDisk(Directory):
     def reopen(self, session: int, stripe_unit: int, slots: int) -> LocalMember | None:
         """Return a session's member file after a crash, of which `slots` slots count; None without one.
 
-        A file that says that it is another one is left alone, and so is one that says nothing and has another name too.
+        Not touched: a file whose header names another owner, and a file without a header that has a second hard link.
         """
         with self.errors():
             try:

@@ -44,9 +44,9 @@ def is_wanted(tracking: Tracking, at: str) -> bool:
 def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:
     """Record that a copy has ended, after so many seconds of a monotonic clock; not `made`: the next is wanted too.
 
-    The next one waits until copying has taken a twentieth of the time at most. Call inside a transaction. The wait is
-    counted from the time at which the copy was begun: what the clock says now may be years ahead of that, and when it
-    was put right nothing would be copied for years.
+    The next copy waits REST times as long as this one took. Call inside a transaction. The wait is counted from the
+    recorded beginning of the copy, and not from the present time: after a clock that was years ahead is put right, a
+    wait from the wrong time would stop copies for years.
     """
     begun_at = tracking.copies.last().begun_at
     if begun_at is not None:

@@ -1,8 +1,8 @@
 """What the readers of a mount have loaded: one cache for all of them, the least recently used stripe unit goes first.
 
-A reader finds its loads by unit number in a dictionary of its own; the cache counts them all, and takes the oldest out
-of that dictionary, whoever's it is. What is still on its way from a disk can't be dropped: readers wait where that is
-much. Used in the trio loop.
+A reader finds its loads by unit number in a dictionary of its own; the cache counts the loads of all readers, and takes
+the oldest load out of its reader's dictionary. A load on its way from a disk keeps its memory even if it is dropped, so
+readers wait while many bytes are on their way. Used in the trio loop.
 """
 
 from collections import OrderedDict

@@ -40,7 +40,7 @@ class StreamReader:
         self.loads: dict[int, Load] = {}  # the most recently used last
         self._closed = False
         self._last = -1
-        self._told: frozenset[int] = NO_NUMBERS  # units that could not be had, and of which somebody has heard
+        self._told: frozenset[int] = NO_NUMBERS  # units whose error was told before
 
     async def read(self, offset: int, size: int) -> list[memoryview]:
         """Return the tape file's bytes at the offset in pieces; fewer at its end. Raises DamagedUnit, DiskError."""

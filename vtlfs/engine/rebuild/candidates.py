@@ -18,8 +18,8 @@ class Units:
     """Chooses units and records them. `disks` are those that there are, by number."""
 
     def __init__(self, tracking: Tracking, disks: dict[int, Disk]) -> None:
-        self.lacking: set[int] = set()  # sessions of which units are recorded that are nowhere
-        self.torn: set[int] = set()  # sessions without an end, of which a unit is described that is not whole
+        self.lacking: set[int] = set()  # sessions with recorded units of which no disk has the bytes
+        self.torn: set[int] = set()  # sessions without an end, with a record whose unit is not whole
         self._scanned = tracking.scanned
         self._rebuilding = tracking.rebuilding
         self._disks = disks

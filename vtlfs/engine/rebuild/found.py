@@ -106,7 +106,7 @@ class Found:
             )
 
     def _is_likely(self, session: int, opening: Opening, ending: Ending) -> bool:
-        """Tell whether a length can be, for each unit that is missing gets a row."""
+        """Tell whether the length in a header is credible: each missing unit up to it would get a row."""
         units = -(-(ending.bytes or 0) // opening.stripe_unit)
         return units <= MAX_UNSEEN or units <= MAX_UNSEEN + 4 * self._scanned.count_units(session)
 
@@ -115,7 +115,7 @@ class Found:
         return [(session, disk, opening_of(text).stripe_unit) for session, disk, text in self._scanned.headless()]
 
     def leave_out_strangers(self) -> None:
-        """Leave out sessions of which the database says something else than their headers do."""
+        """Leave out sessions whose headers contradict the database."""
         for session in self._scanned.strangers():
             self._findings.tell([f"session {session}: the copy of the tracking database says something else of it"])
             self._scanned.leave_out(session)

@@ -34,7 +34,7 @@ from vtlfs.model import MIB, DiskRecord, Watermark
 
 TEMPORARY = f".{FILE_NAME}.rebuild"
 QUEUED_BATCHES = 16
-SPARE_COMMITS = 1000  # that are left out, for those that a disk which is not there may know of
+SPARE_COMMITS = 1000  # numbers that are skipped: a missing disk may have a mark with a higher one
 WHOLE_FILE = 1 << 32  # slots: more than any member file has
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class _Rebuild:
         return replace(rebuilt, library=library, aside=aside)
 
     def _check_complete(self, count: int) -> None:
-        """Raise LibraryError where the library has so many disks and one of them is missing unsaid."""
+        """Raise LibraryError where one of `count` disks is missing and not named in `without`."""
         missing = sorted(set(range(count)) - set(self._places) - set(self._without))
         if missing:
             raise LibraryError(

@@ -131,7 +131,7 @@ class Replay:
         return True
 
     def _takes_placeholder(self, session: int, barcode: str, ending: Ending) -> bool:
-        """Put a session where a rebuild without the disk that it is on has kept its place; False where none has."""
+        """Put a session in the place of its placeholder, from a rebuild without its disk; False without one."""
         placeholder = self._rebuilding.placeholder(barcode, ending, NOBODY)
         if placeholder is None:
             return False

@@ -52,9 +52,9 @@ def begin(
 ) -> Begun:
     """Put the newest database that is in order at `temporary`: the old one or a copy; or else an empty one.
 
-    `records` of the disks are what an empty one begins with. `complete`: all disks are there, so that one which was
-    rebuilt without some of them is taken only where there is no other: a disk that comes back brings what that lacks.
-    The old one and the copies stay as they are.
+    `records`: the rows of the disks for an empty database. `complete`: all disks are there. Then a database that was
+    rebuilt without a disk is the last choice: an older one can take in the stripe units of the disk that is back. The
+    old database and the copies stay as they are.
     """
     refused: list[str] = []
     found: list[tuple[int, int]] = []

@@ -134,13 +134,13 @@ def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk:
 
 
 class DefectCoalescer:
-    """Gathers defects of one disk that say the same of one stripe unit after the other into one."""
+    """Joins equal defects of neighbouring stripe units on one disk into one defect."""
 
     def __init__(self) -> None:
         self._last: Defect | None = None
 
     def add(self, defect: Defect) -> Iterator[Defect]:
-        """Take in the next defect; yield what nothing goes on with any more."""
+        """Take in the next defect; yield the defects that it does not continue."""
         last = self._last
         if last is not None and _goes_on(last, defect):
             self._last = replace(

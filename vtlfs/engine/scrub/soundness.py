@@ -50,7 +50,7 @@ def _check_rows(library: Path, tracking: Tracking) -> None:
 
 
 def cut_short(library: Path) -> str | None:
-    """Return in words that the database's file lacks its end; None where it does not, or its log may have that."""
+    """Return in words how much of its last page the database's file lacks; None if nothing, or its log may have it."""
     file = library / FILE_NAME
     try:
         if os.stat(f"{file}-wal").st_size:

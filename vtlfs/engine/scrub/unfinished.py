@@ -1,9 +1,9 @@
 """Headers that do not say yet how their session ended: a verification looks at them again before it tells of them.
 
-A mount writes that after the release was recorded. If it died before, recovery writes it; the mount's lock is there
-until then. So a header of a mount that lives may be finished any moment, and one of a dead mount with a lock is no
-defect: `vtlfs check` tells of the lock. No clock is asked how long ago the release was: it may have jumped since.
-Used in the trio loop of a verification.
+A mount finishes a header after the release is recorded. If the mount dies first, recovery finishes the header, and
+removes the mount's lock after that. So an unfinished header of a live mount may be finished at any moment, and one of a
+dead mount with a lock is no defect: `vtlfs check` reports the lock. The wall clock can't tell the age of the release,
+for it may have jumped. Used in the trio loop of a verification.
 """
 
 from collections.abc import Callable, Iterable

@@ -94,7 +94,7 @@ def last_of_all(tracking: Tracking) -> Verification | None:
 
 
 def save(tracking: Tracking, verification: Verification) -> None:
-    """Write down how far it came. Raises TrackingError."""
+    """Record how far a verification has come. Raises TrackingError."""
     if verification.id is None:
         return
     row = VerificationRow(

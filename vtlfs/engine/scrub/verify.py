@@ -136,7 +136,7 @@ class Verifier:
             await trio.lowlevel.checkpoint()
 
     def _see_whether_all_was_read(self) -> None:
-        """Report what was not read though nothing was seen to be wrong: all is right only where all was read."""
+        """Report a lack of bytes without any defect: a verification succeeds only if it has read all bytes."""
         _, _, size = books.extent(self._tracking, self._books)
         if size != self._books.bytes and not any(self._books.defects.values()):
             self._note(unread(size - self._books.bytes))
@@ -205,7 +205,7 @@ class Verifier:
         begin, after = self._books.progress.get(disk, (0, -1))
         for file, session in books.tape_files(self._tracking, self._books, begin):
             if disk not in session.disks:
-                continue  # that this is right sees `_walk_map`
+                continue  # `_walk_map` checks that no unit is missing
             if session.id != begin:
                 after = -1
             header = header_of(file, session)
@@ -219,7 +219,7 @@ class Verifier:
     def _tell(
         self, disk: Disk, coalescer: DefectCoalescer, findings: Iterable[Finding], file: TapeFile, session: Session
     ) -> None:
-        """Count findings, and report those that none is gathered with."""
+        """Count findings as defects, and report the defects that the coalescer has completed."""
         for defect in located(findings, file, session, disk):
             self._books.defects[defect.severity] += defect.count
             for gathered in coalescer.add(defect):
@@ -239,7 +239,7 @@ class Verifier:
             self._save()
 
     def _save(self) -> None:
-        """Report what is held back, and write down how far it came."""
+        """Report the defects that the coalescers hold, and record how far the verification has come."""
         for coalescer in self._coalescers:
             self._emit(coalescer)
         try:

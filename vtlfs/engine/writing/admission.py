@@ -1,8 +1,8 @@
 """How many streams a mount takes at a time: as many as there are descriptors for until all of them have ended.
 
-A stream that is open holds up to two descriptors on each disk, from some moment on that nobody knows before. One that
-finds none left loses its data, so the open() is refused that could bring that about. Reading needs none for long: the
-threads that read have theirs in reserve. Used in the trio loop; an open() costs one system call here.
+An open stream needs up to two descriptors on each disk, at a moment that cannot be foreseen. A stream that finds no
+descriptor left loses its data, so an open() beyond the number of streams with descriptors is refused. Reading needs no
+admission: the descriptors of the reading threads are reserved. Used in the trio loop; an open() costs one system call.
 """
 
 import logging
@@ -13,17 +13,18 @@ from vtlfs.disks.pool import READ_THREADS, SYNC_THREADS, DiskPool
 from vtlfs.errors import TooManyStreams
 
 A_STREAM_A_DISK = 2  # its member file, and a second descriptor of that, see `LocalMember.drop`
-# A disk, at the same moment: threads that read or sync (a directory and a file, a directory), the one that makes a
-# member file, the one that tries the disk out, a copy of the tracking database, and what SQLite keeps of older ones.
+# Descriptors for one disk at the same moment: each reading thread has a directory and a file, each syncing thread a
+# directory; making a member file and trying the disk out; a copy of the tracking database, and descriptors that SQLite
+# keeps from older copies.
 A_DISK = 2 * READ_THREADS + SYNC_THREADS + 2 + 2 + 8
 OTHERS = 24  # the FUSE device, the log, looks at who opens, figures, unmounting, recovery, SQLite's temporary files
-FEW = 1000  # streams; where no more are possible, the log says so from the start
+FEW = 1000  # streams; the log of a mount that can admit fewer says so from the start
 
 log = logging.getLogger(__name__)
 
 
 class Admission:
-    """Counts the streams of a mount. To be made when the library is open, whose descriptors are counted then."""
+    """Counts the streams of a mount. To be made after the library is open: it counts the open descriptors."""
 
     def __init__(self, pool: DiskPool) -> None:
         self.streams = 0

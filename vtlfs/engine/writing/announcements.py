@@ -1,10 +1,10 @@
-"""The announcements of a close(): those of a mount's own streams, and those of others that a look-up waits for.
+"""The announcements of a close(): those of a mount's own streams, and those of other mounts, for which look-ups wait.
 
-A stream that may be about to end says so in the tracking database, under a number that counts such announcements in
-the whole library. A look-up in another mount waits for the release, or for the announcement to be withdrawn, where the
-close() was not the last one; but not for ever, for that mount may be hung or stopped. How long a mount has known of a
-number only its own monotonic clock tells: times in the database are those of a clock that may have jumped since. Used
-in the mount's trio loop.
+A stream that may be about to be released is announced in the tracking database, under a number that counts the
+announcements of the whole library. A look-up in another mount waits for the release, or for the withdrawal: the close()
+was not the last one. The wait has a limit, for the announcing mount may be hung or stopped. Each mount measures that
+limit with its own monotonic clock; the wall clock, whose times are in the database, may have jumped. Used in the
+mount's trio loop.
 """
 
 from collections import deque
@@ -12,23 +12,23 @@ from typing import Protocol
 
 import trio
 
-GRAIN_SECONDS = 0.01  # between two numbers that are kept, so that they are few however many look-ups there are
-ROUNDS = 5  # for which a release may follow a close()
+GRAIN_SECONDS = 0.01  # a number is kept so often at most, however many look-ups there are
+ROUNDS = 5  # of the trio loop; without a release by then, the announcement is withdrawn
 
 
 class Stream(Protocol):
-    """What is recorded of a stream, as far as this module wants to know it."""
+    """A stream that was announced: its `Recording`, as far as this module uses it."""
 
     def withdraw(self) -> None:
-        """Have other mounts no longer wait for the release, and call `Closing.end`."""
+        """Withdraw the announcement in the tracking database, and call `Closing.end`."""
 
 
 class Closing:
-    """The streams of a mount that may be about to be released, as it has told others.
+    """The streams of a mount that are announced to other mounts.
 
-    Before the last close() of a stream returns, the kernel has the RELEASE ready for the mount. So what tells that the
-    stream goes on is not how much time has passed, for a process that is stopped or gets no processor reads nothing,
-    but how often the trio loop has looked for requests since: in rounds, between which it sleeps.
+    Before the last close() of a stream returns, the kernel has the RELEASE ready for the mount. So a stream goes on if
+    the trio loop has looked for requests several times (rounds, with a sleep between two) and found no RELEASE. Elapsed
+    time would prove nothing: a process that is stopped or gets no processor reads no requests.
     """
 
     def __init__(self, round_seconds: float) -> None:
@@ -38,7 +38,7 @@ class Closing:
         self._begun = trio.Event()
 
     def has(self, stream: Stream) -> bool:
-        """Tell whether others may be waiting for the stream."""
+        """Tell whether the stream is announced, so that look-ups in other mounts may wait for it."""
         return stream in self._rounds
 
     def begin(self, stream: Stream) -> None:
@@ -51,7 +51,7 @@ class Closing:
         self._rounds.pop(stream, None)
 
     async def run(self) -> None:
-        """Withdraw what was announced of streams that are not released."""
+        """Withdraw the announcements of streams that are not released within ROUNDS rounds."""
         while True:
             if not self._rounds:
                 self._begun = trio.Event()
@@ -64,9 +64,9 @@ class Closing:
 
 
 class Announcements:
-    """What a mount has seen of the library's last announcement, and when; `seconds`: how long each is waited for.
+    """The numbers of announcements that a mount has seen, and when; `seconds`: how long a look-up waits for each.
 
-    No more is kept than a number for each GRAIN_SECONDS of that time. Times are those of a monotonic clock.
+    One number is kept for each GRAIN_SECONDS of that time at most. Times are those of a monotonic clock.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -83,7 +83,7 @@ class Announcements:
             self._seen.append((last, now))
 
     def waited_out(self, now: float) -> int:
-        """Return the number up to which announcements have been known for so long that nobody waits for them."""
+        """Return the highest number that was seen `seconds` ago: no look-up waits for announcements up to it."""
         while self._seen and self._seen[0][1] + self._seconds <= now:
             self._waited_out = self._seen.popleft()[0]
         return self._waited_out

@@ -1,6 +1,6 @@
 """A stripe buffer: the bytes of one stripe unit of a stream, in memory, until they are on the unit's disk.
 
-Used in the trio loop. Its state, and what is known of its place on a disk, is changed by `StripeUnits` only.
+Used in the trio loop. The state, and the rows `written` and `durable`, are changed by `StripeUnits` only.
 """
 
 from bisect import insort
@@ -13,7 +13,7 @@ from vtlfs.engine.stripe import IntervalSet
 from vtlfs.model import KIB, StripeUnit
 
 LARGE_PIECE = 64 * KIB  # from this size on, a piece of a stripe unit is not copied
-SMALL_UNIT = 64 * KIB  # of which no more has come, is kept in a smaller buffer rather than sent to its disk
+SMALL_UNIT = 64 * KIB  # a unit with no more bytes gets a smaller buffer rather than being put away
 
 
 class UnitState(Enum):
@@ -35,8 +35,8 @@ class StripeBuffer:
     mebibyte that begin anywhere, and a copy of every byte costs more than the hash. The buffer of a stream's first unit
     begins small and is doubled; those of the following ones are whole from the beginning.
 
-    A unit that is `away` has no bytes in memory: all that has come is on its disk, and is read back before more comes,
-    for the BLAKE3 in a unit's record is that of the whole unit.
+    A unit that is `away` has no bytes in memory: all its bytes are on its disk. They are read back before the unit
+    grows, for the BLAKE3 in a record is that of the whole unit.
     """
 
     __slots__ = (
@@ -57,8 +57,8 @@ class StripeBuffer:
         self.allocated = False
         self.away = False
         self.sent = 0  # bytes that are on the disk or on their way
-        self.generation = 0  # how often it was sent
-        self.owed: list[trio.Event] = []  # of those who wait for what was on its way to a place that it has left
+        self.generation = 0  # how often the unit was sent to its present place
+        self.owed: list[trio.Event] = []  # events of sendings to a place that the unit has left
         self.is_shared = False  # a thread that hangs may still read its bytes
         self._account = account
         self._held = 0  # bytes that are on the account
@@ -71,7 +71,7 @@ class StripeBuffer:
         return self.disk, self.slot
 
     def move(self, disk: int, slot: int) -> None:
-        """Take another place. Nothing of it has been sent there."""
+        """Take another place, to which no bytes of the unit have been sent."""
         self.disk, self.slot = disk, slot
         self.allocated = False
         self.sent = self.generation = 0
@@ -87,14 +87,14 @@ class StripeBuffer:
         self.coverage.add(start, end)
 
     def needs(self, start: int, size: int) -> int:
-        """Return how many bytes of memory it takes to put so many bytes there."""
+        """Return how much more memory the unit needs to take `size` bytes at `start`."""
         if self._takes_whole(start, start + size) and not self.away:
             return size
         have = 0 if self._buffer is None else len(self._buffer)
         return max(0, self._capacity(max(start + size, self.coverage.end)) - have)
 
     def pieces(self) -> list[memoryview]:
-        """Return what has come without a gap from the beginning. It stays as it is until `recycle`."""
+        """Return the bytes up to the first gap. They don't change until `recycle`."""
         size = self.coverage.prefix
         if self._buffer is not None:
             return [memoryview(self._buffer)[:size]]
@@ -102,7 +102,7 @@ class StripeBuffer:
 
     @property
     def is_sent(self) -> bool:
-        """Tell whether all that has come without a gap is on its way."""
+        """Tell whether all bytes up to the first gap are on the disk or on their way."""
         return self.sent == self.coverage.prefix
 
     @property
@@ -145,7 +145,7 @@ class StripeBuffer:
         self._gather(len(data))[: len(data)] = data
 
     def shrink(self) -> bool:
-        """Have no larger buffer than it takes; tell whether that has made room. Nothing may be on its way."""
+        """Move a small unit to a smaller buffer; tell whether that freed memory. No bytes may be on their way."""
         end = self.coverage.end
         if end > SMALL_UNIT or self._held <= self._size_for(end):
             return False

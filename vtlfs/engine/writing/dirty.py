@@ -1,7 +1,7 @@
-"""The dirty budget of a mount: bytes that were written, and that all streams keep in memory until they are synced.
+"""The dirty budget of a mount: written bytes that all streams together keep in memory until a sync.
 
-A disk that dies takes what it had not synced along; what is still in memory can go to another disk. Streams register,
-count what they keep, and wait for a writeback where all keep too much together. Used in the trio loop.
+A dying disk loses its unsynced bytes; bytes that are still in memory can go to another disk. Streams register, count
+the bytes that they keep, and wait for a writeback while the sum exceeds the budget. Used in the trio loop.
 """
 
 from collections import Counter
@@ -17,15 +17,15 @@ class DirtyStream(Protocol):
     """Whoever keeps bytes until they are synced."""
 
     async def writeback(self, least: int = ...) -> None:
-        """Sync the disks for which at least so many bytes are kept. What fails is the stream's to tell."""
+        """Sync the disks for which `least` bytes or more are kept. The stream keeps and reports the errors."""
 
 
 @dataclass(slots=True)
 class DirtyBudget:
     """Bytes that all streams of a mount keep in memory after they were written, until they are synced.
 
-    Where there are too few disks to send them elsewhere, nothing is kept. `limit` is a share of the memory budget, in
-    which these bytes are counted as those of their streams. `nursery`: where disks are synced.
+    With too few disks to send units elsewhere, streams keep no bytes. `limit` is a share of the memory budget, which
+    counts these bytes on the accounts of their streams. `nursery` runs the writebacks.
     """
 
     limit: int
@@ -33,10 +33,10 @@ class DirtyBudget:
     bytes: int = 0
     by_disk: Counter[int] = field(default_factory=Counter)
     streams: dict[DirtyStream, None] = field(default_factory=dict)
-    freed: trio.Event | None = None  # somebody waits until there is less
+    freed: trio.Event | None = None  # set when bytes are freed; None while nobody waits
 
     def register(self, stream: DirtyStream) -> None:
-        """Have a stream's disks synced where others need the room."""
+        """Take in a stream: writebacks sync its disks, too, when another stream needs the room."""
         self.streams[stream] = None
 
     def leave(self, stream: DirtyStream) -> None:
@@ -44,13 +44,13 @@ class DirtyBudget:
         self.streams.pop(stream, None)
 
     def writeback_soon(self, stream: DirtyStream) -> None:
-        """Have a stream's disks synced, those for which it keeps much; do not wait for that."""
+        """Begin a writeback of the disks for which a stream keeps much, without waiting for it."""
         self.nursery.start_soon(stream.writeback)
 
     async def wait(self) -> None:
         """Wait until all streams together keep no more than the limit.
 
-        Whichever stream and disk comes first makes room: nobody waits for a disk because it is slower than others.
+        Any sync of any stream and disk makes room, so that no writer waits for the slowest disk.
         """
         while self.is_full:
             if self.freed is None:
@@ -59,7 +59,7 @@ class DirtyBudget:
             await self.freed.wait()
 
     async def _writeback_all(self, enough: trio.Event) -> None:
-        """Have all streams synced, whatever little they keep, until there is room."""
+        """Write back all streams, however little each keeps, until there is room."""
         while not enough.is_set():
             async with trio.open_nursery() as nursery:
                 for stream in list(self.streams):
@@ -67,17 +67,17 @@ class DirtyBudget:
             await trio.sleep(AGAIN_SECONDS)
 
     def keep(self, disk: int, size: int) -> None:
-        """Keep so many bytes more that a disk has to sync."""
+        """Count `size` bytes more that are kept until disk `disk` is synced."""
         self.bytes += size
         self.by_disk[disk] += size
 
     def move(self, disk: int, to: int, size: int) -> None:
-        """Have another disk sync so many bytes."""
+        """Count `size` kept bytes for disk `to` instead: their unit was reassigned."""
         self.by_disk[disk] -= size
         self.by_disk[to] += size
 
     def free(self, disk: int, size: int) -> None:
-        """Keep so many bytes less."""
+        """Count `size` bytes less."""
         self.bytes -= size
         self.by_disk[disk] -= size
         if self.freed is not None:
@@ -85,7 +85,7 @@ class DirtyBudget:
             self.freed = None
 
     def unsynced(self) -> set[int]:
-        """Return the disk that has not synced half of what may be kept, for the others want the rest."""
+        """Return the disks for which more than half of the budget is kept: the other disks need the rest."""
         return {disk for disk, size in self.by_disk.items() if size > self.limit // 2}
 
     @property

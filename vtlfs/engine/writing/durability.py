@@ -1,8 +1,8 @@
 """Which bytes of one stream are durable: syncs of its disks, and what becomes of the bytes where a sync fails.
 
-A kernel forgets the pages that a sync could not write, and the next sync succeeds without them. So the bytes of a disk
-whose sync failed are written to other disks, and synced there, or the stream has failed. Used in the trio loop; the
-disks' executors sync.
+A kernel forgets the pages that a sync could not write, and the next sync succeeds without them. So after a failed sync
+the unsynced units of that disk are written to other disks and synced there; where that fails, the stream has failed.
+Used in the trio loop; the disks' executors sync.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Durability:
         pipeline: WritePipeline,
         failed: Callable[[BaseException], object],
     ) -> None:
-        """`failed` is called with an error that nothing could be done about."""
+        """`failed` is called with an error that has cost the stream bytes."""
         self._stripe_unit = stripe_unit
         self._pool = pool
         self._units = units
@@ -46,8 +46,9 @@ class Durability:
     async def sync(self, *, recorded: bool = False) -> None:
         """Sync the member files that have changed, all disks at once: bytes that are written now become durable.
 
-        Bytes that a failed sync leaves in doubt are written to other disks, and synced there, or the stream has failed.
-        `recorded`: they are in the database already, as they lie. Bytes that come meanwhile are left to the next sync.
+        After a failed sync, the unsynced units of the disk are written to other disks, and synced there, or the stream
+        has failed. `recorded`: the units are in the database already, with their present places, so they can't move.
+        Bytes that come meanwhile are left to the next sync.
         """
         wanted = self._units.unsynced_rows()
         disks = {*self._units.unsynced, *(disk for disk, lock in self._syncing.items() if lock.locked())}
@@ -55,14 +56,14 @@ class Durability:
             await self._sync_all(disks, recorded=recorded)
             in_doubt = {disk for row in wanted if (disk := self._units.in_doubt(row)) is not None}
             disks = {disk for disk in in_doubt if disk in self._units.unsynced or self._syncing[disk].locked()}
-            for disk in in_doubt - disks:  # which cannot be; but then no sync would ever tell
+            for disk in in_doubt - disks:  # cannot happen; if it does, no later sync would notice it
                 self._units.lose_disk(disk)
                 self._failed(VtlfsError(f"disk {disk}: nobody knows whether what was written there was synced"))
 
     async def writeback(self, least: int) -> None:
         """Sync those disks for which at least so many bytes are kept. A sync under way is not waited for.
 
-        That disturbs no flush: it waits for a sync of the same disk, and for what comes of it.
+        A writeback disturbs no flush: a flush waits for a running sync of the same disk, and for its evacuation.
         """
         disks = {disk for disk, size in self._units.kept_on().items() if size >= least} & self._units.unsynced
         await self._sync_all({disk for disk in disks if not self._syncing[disk].locked()})
@@ -77,7 +78,7 @@ class Durability:
                 nursery.start_soon(self._sync, disk, recorded)
 
     async def _sync(self, disk: int, recorded: bool) -> None:
-        """Sync one disk, and see to what comes of that, before anybody else syncs it."""
+        """Sync one disk, and evacuate it where the sync fails, before another sync of it may begin."""
         async with self._syncing[disk]:
             if disk not in self._units.unsynced:
                 return
@@ -85,7 +86,7 @@ class Durability:
             try:
                 await self._pool[disk].syncing.run(self._pipeline.members[disk].sync)
             except Exception as error:
-                with trio.CancelScope(shield=True):  # the end of the mount waits for what comes of it, too
+                with trio.CancelScope(shield=True):  # cut off half-way, units would be neither moved nor lost
                     is_trouble = self._pipeline.placement.record_failure(disk, error)
                     is_elsewhere = is_trouble and not recorded and await self._evacuate(disk)
                 if not is_elsewhere:
@@ -95,9 +96,9 @@ class Durability:
                 self._units.synced(rows)
 
     async def _evacuate(self, disk: int) -> bool:
-        """Write the bytes that a disk has not synced to other disks; tell whether all of them are written there.
+        """Write the unsynced units of a disk to other disks; tell whether all of them are written there.
 
-        What is on its way to the disk goes elsewhere, too: it may have got as far as the pages that the kernel forgets.
+        Units in flight to the disk go elsewhere, too: their bytes may be in pages that the kernel has forgotten.
         """
         self._pipeline.send_elsewhere(disk)
         if self._units.on_their_way(disk):
@@ -116,7 +117,7 @@ class Durability:
         return not any(self._units.is_written(row) for row in rows)
 
     async def _fetch(self, unit: StripeBuffer, row: StripeUnit) -> bool:
-        """Read back a unit that is not in memory: the kernel may still have what it could not sync."""
+        """Read back an unsynced unit that is not in memory: the kernel may still have its pages."""
         try:
             data = await self._pool.read_extent(row, self._stripe_unit)
         except VtlfsError as error:

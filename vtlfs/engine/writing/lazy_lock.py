@@ -23,5 +23,5 @@ class LazyLock:
     async def __aexit__(self, *_: object) -> None:
         assert self._lock is not None
         self._lock.release()
-        if not self._lock.locked():  # nobody was waiting, to whom it would have gone
+        if not self._lock.locked():  # no task was waiting, so the lock was not handed on
             self._lock = None

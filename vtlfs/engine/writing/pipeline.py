@@ -1,8 +1,8 @@
 """The stripe units of one stream on their way to the disks: placed, queued, written; elsewhere where a disk fails.
 
-All methods run in the trio loop; the disks' executors see bytes and member files only. As long as two disks can be used
-besides, a disk that fails costs the stream nothing: what was on its way there goes to another one. With fewer, the
-error is the stream's. How far each unit has come is in `StripeUnits`; disks are synced by `Durability`.
+All methods run in the trio loop; the disks' executors see bytes and member files only. While two other disks work, a
+disk that fails costs the stream nothing: the units in flight to the failed disk go to another one. With fewer disks,
+the stream fails. `StripeUnits` has the state of each unit; `Durability` syncs the disks.
 """
 
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def _tell_nobody(_: BaseException) -> None:
-    """Have an error be nobody's: the session has ended, and what is recorded of it is on the disks."""
+    """Drop an error: the session has ended, and its recorded bytes are on the disks."""
 
 
 class WritePipeline:
@@ -50,9 +50,9 @@ class WritePipeline:
         units: StripeUnits,
         failed: Callable[[BaseException], object],
     ) -> None:
-        """`opening` goes into the headers; `account` has what the stream holds in memory.
+        """`opening` goes into the headers; `account` counts the stream's memory.
 
-        `failed` is called with an error that nothing could be done about.
+        `failed` is called with an error that has cost the stream bytes.
         """
         self._session = session
         self._stripe_unit = stripe_unit
@@ -74,9 +74,9 @@ class WritePipeline:
         return unit
 
     def reassign(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
-        """Give the unit another place, as `Placement.reassign` does. It is to be sent there as a whole.
+        """Give the unit another place, as `Placement.reassign` does. The caller then sends the whole unit there.
 
-        Whoever waits for what is on its way to the old place waits for the next `_submit` of the unit.
+        Events that wait for sendings to the old place become `unit.owed`: the next `_submit` of the unit takes them.
         """
         old = unit.disk
         if not self.placement.reassign(unit, avoid):
@@ -91,7 +91,7 @@ class WritePipeline:
     # --- sending ----------------------------------------------------------------------------------------------------
 
     async def allocate(self, unit: StripeBuffer) -> None:
-        """Have the room for a unit set aside on its disk, or on another where that fails or hangs. Raises DiskError."""
+        """Set the unit's slot aside on its disk, or on another one if that disk fails or hangs. Raises DiskError."""
         first = unit.place
         try:
             while not unit.allocated:
@@ -103,12 +103,12 @@ class WritePipeline:
                     if unit.place == place and not (is_trouble and self.reassign(unit)):
                         raise
         finally:
-            # What was on its way to the place that the unit has left is sent again, for a flush may wait for it.
+            # Bytes in flight to the old place of the unit are sent to the new one, for a flush may wait for them.
             if unit.owed or (unit.place != first and unit.state is UnitState.QUEUED):
                 self._submit(Sending(unit), self._place_if_any(unit.disk))
 
     async def _allocate(self, unit: StripeBuffer) -> bool:
-        """Wait for the room; False if the unit was given another place meanwhile, perhaps because the disk hangs."""
+        """Wait for the allocation; False if the unit was given another place meanwhile, perhaps as its disk hangs."""
         disk, answered = self._pool[unit.disk], trio.Event()
         answer: list[outcome.Outcome[None]] = []
         place = unit.place
@@ -127,7 +127,7 @@ class WritePipeline:
         return unit.place == place
 
     async def send(self, units: list[StripeBuffer]) -> None:
-        """Put what has come of these units into their disks' queues. Waits while those are full."""
+        """Put the bytes of these units, up to the first gap, into the queues of their disks. Waits for full queues."""
         announced = [(unit, trio.Event()) for unit in units]
         self._outstanding |= {arrived: None for _, arrived in announced}
         for unit in units:
@@ -136,7 +136,7 @@ class WritePipeline:
             unit, arrived = announced.pop(0)
             try:
                 disk = await self._take_place(unit)
-            except BaseException:  # what was not sent stays in hand, for the flush at the end
+            except BaseException:  # unsent units are in hand again, for the flush at the end
                 self._arrive([arrived, *unit.owed, *(other for _, other in announced)])
                 unit.owed = []
                 for left in (unit, *(other for other, _ in announced)):
@@ -148,9 +148,9 @@ class WritePipeline:
                 self._submit(Sending(unit, [arrived]), disk.queue)
 
     async def _take_place(self, unit: StripeBuffer) -> PooledDisk | None:
-        """Wait for a place in the queue of the unit's disk; if that gets into trouble meanwhile, of another one.
+        """Wait for a place in the queue of the unit's disk, or of another disk if the first one fails or hangs.
 
-        None where somebody else has sent all of the unit by then.
+        None where another task has sent all bytes of the unit meanwhile.
         """
         while not unit.is_sent:
             disk = self._pool[unit.disk]
@@ -172,12 +172,12 @@ class WritePipeline:
         return None
 
     def _pass_over(self, unit: StripeBuffer) -> bool:
-        """Give a unit that would have to wait for its disk to another one, where two others have a place just now."""
+        """Reassign a unit that would wait for its disk, where two other disks have a free place now."""
         overloaded = self.placement.overloaded()
         return overloaded is not None and not (unit.sent or unit.allocated) and self.reassign(unit, overloaded)
 
     def _submit(self, sending: Sending, place: FairSemaphore | None) -> None:
-        """Hand over what has come of the unit. `place` is the queue in which a place was taken, None without one."""
+        """Hand the bytes of the unit to its disk. `place`: the queue in which a place was taken; None: in none."""
         unit = sending.unit
         pieces, size, start, generation = unit.pieces(), unit.coverage.prefix, unit.sent, unit.generation
         unit.sent, unit.generation = size, generation + 1
@@ -208,7 +208,7 @@ class WritePipeline:
         self._pool[disk].writing.submit(done, write)
 
     def _note_failure(self, sending: Sending, error: BaseException) -> None:
-        """Send bytes that a disk could not write to another one; where there is none, they are lost."""
+        """After a failed write, send the whole unit to another disk; where no other disk can take it, it is lost."""
         unit = sending.unit
         if self.placement.record_failure(unit.disk, error) and self.reassign(unit):
             self._submit(sending, self._place_if_any(unit.disk))
@@ -221,7 +221,7 @@ class WritePipeline:
         self._arrive(sending.arrived)
 
     def _place_if_any(self, disk: int) -> FairSemaphore | None:
-        """Take a place in a queue; None where there is none just now, for what has had one on a disk that failed."""
+        """Take a place in a disk's queue; None where none is free: a reassigned unit does not wait again."""
         queue = self._pool[disk].queue
         try:
             queue.acquire_nowait()
@@ -230,7 +230,7 @@ class WritePipeline:
         return queue
 
     def _join(self, unit: StripeBuffer, arrived: trio.Event) -> None:
-        """Have the event tell when what has come of the unit has arrived, all of which was sent."""
+        """Have the event set when the bytes of the unit, which another task has sent, have arrived."""
         for sending in self._units.on_their_way(unit.disk):
             if sending.unit is unit:
                 sending.arrived.append(arrived)
@@ -243,13 +243,13 @@ class WritePipeline:
             event.set()
 
     def send_elsewhere(self, disk: int) -> int:
-        """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
+        """Send the stripe units in flight to a disk that hangs to other disks; return how many units were sent."""
         return sum(self._redirect(unit) for unit in {sending.unit for sending in self._units.on_their_way(disk)})
 
     def _send_past(self) -> None:
-        """Send to other disks the units that wait in the queues of those that are behind, as far as that is quicker.
+        """Send units that wait in the queue of a disk that is behind to other disks, where two others have a place.
 
-        Not those of which a part is there already, or for which room was set aside there.
+        A unit stays if its disk has a part of it already, or has allocated its slot.
         """
         for sending in self._units.on_their_way():
             unit = sending.unit
@@ -259,14 +259,14 @@ class WritePipeline:
                 self._redirect(unit, overloaded)
 
     def _redirect(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
-        """Send a unit that is on its way to another disk, as `reassign` says."""
+        """Reassign a unit in flight, and send it to its new disk; False where it keeps its place."""
         if not self.reassign(unit, avoid):
             return False
         self._submit(Sending(unit), self._place_if_any(unit.disk))
         return True
 
     async def drain(self) -> None:
-        """Wait for what is on its way now; where that takes long, only as long as no other disk would be quicker."""
+        """Wait for the units that are in flight now; after a while, send those in slow queues to other disks."""
         for arrived in list(self._outstanding):
             while not arrived.is_set():
                 with trio.move_on_after(self._timing.queue_elsewhere):
@@ -277,9 +277,9 @@ class WritePipeline:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def finish(self, ending: Ending) -> None:
-        """Close the member files. What fails here is logged: the data is durable, and the database knows of it.
+        """Close the member files. Errors are only logged: the data is recorded already.
 
-        A disk that hangs closes its own when it answers; nobody waits for that.
+        The member file on a disk that hangs is closed when the disk answers; nobody waits for that.
         """
         finished = {disk: self._finish(disk, member, ending) for disk, member in self.members.items()}
         with trio.CancelScope(shield=True):
@@ -290,7 +290,7 @@ class WritePipeline:
         self._failed = _tell_nobody  # so that session and pipeline do not keep each other alive
 
     def _finish(self, disk: int, member: Member, ending: Ending) -> trio.Event:
-        """Have a member file be closed; return what tells when it is."""
+        """Have a member file closed by its disk's thread; return the event that is set when it is closed."""
         finished = trio.Event()
 
         def done(result: "outcome.Outcome[None]") -> None:

@@ -8,7 +8,7 @@ from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.errors import DiskError
 
-FEWEST_DISKS = 2  # that must be left, for a stream to go on without the others
+FEWEST_DISKS = 2  # with fewer left, a stream can't avoid the bad ones
 
 
 class Placement:
@@ -21,22 +21,22 @@ class Placement:
         self._pool = context.pool
         self._dirty = context.dirty
         self._dealer = dealer
-        self._room = context.low_space  # with less free on a disk, no unit goes there that another can take just now
+        self._room = context.low_space  # bytes; a unit passes over a disk with less free, where two others have a place
         self._failed: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
 
     def deal(self, number: int) -> StripeBuffer:
         """Return a new stripe unit in hand, with its place.
 
-        A disk that is slower than the others gets as much as it can take: no stream waits for it while two others work.
+        A disk that is behind gets no new unit while two other disks keep up, so that no stream waits for a slow disk.
         """
         late = self._bad() | self._late()
         place = self._dealer.deal(number, late if self._has_others(late) else self._to_avoid())
         return StripeBuffer(number, *place, self._account)
 
     def reassign(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
-        """Give a unit a place on another disk, to be sent there as a whole, if its own is one to avoid.
+        """Give a unit a place on another disk, if its own disk is in `avoid`. The whole unit is to be sent there.
 
-        These are, if not given, those that are bad. False where it keeps its place, also because too few are left.
+        `avoid` of None: the bad disks. False where the unit keeps its place, also because too few disks are left.
         """
         avoid = self._to_avoid() if avoid is None else avoid
         if unit.disk not in avoid:
@@ -49,12 +49,12 @@ class Placement:
         return disk in self._failed or not self._pool[disk].usable
 
     def overloaded(self) -> set[int] | None:
-        """Return the disks to which nothing should go that another one can take just now; None where too few can."""
+        """Return the disks that are bad, late or short of room; None where fewer than two others are left."""
         overloaded = self._bad() | self._late() | self._pool.short_of(self._room)
         return overloaded if self._has_others(overloaded) else None
 
     def record_failure(self, disk: int, error: BaseException) -> bool:
-        """Note that a disk has failed; tell whether it is worth trying another."""
+        """Note an error of a disk; tell whether another disk is worth a try: the error is the disk's own fault."""
         if not isinstance(error, DiskError) or not self._pool[disk].note_fault(error):
             return False
         self._failed |= {disk}

@@ -1,4 +1,4 @@
-"""What the tracking database knows of one stream: how far it is recorded, and how it ended.
+"""The record of one stream in the tracking database: how far the stream is recorded, and how it ended.
 
 Rows are recorded once the disks have the bytes: durable first, then recorded. Used in the trio loop; the group
 committer runs the transactions.
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class _HasConcurrentWriters(Exception):
-    """Other streams could take the place on the medium of the one that was to be released; nothing was changed."""
+    """Other open streams of the medium have recorded bytes, so the release must be durable; nothing was changed."""
 
 
 class Recording:
@@ -37,22 +37,22 @@ class Recording:
         self._committer = context.committer
         self._closing = context.closing
         self._announced_seconds = context.timing.announced
-        self._announced_at = -math.inf  # when other mounts were told of a close(), or of a sync that may come before it
+        self._announced_at = -math.inf  # when the stream was last announced to other mounts
         self.length = 0
         self.next = 0  # the first stripe unit that is not recorded in full
-        # The last recorded unit is unfinished and would survive a power cut. What it grows by is then recorded when it
-        # would survive, too, also with sync=none: a row that tells of more than there is makes all of the unit useless.
+        # The last recorded unit is unfinished and durable. Its next, longer row must then be durable before it is
+        # recorded, also with sync=none: after a power cut, a row longer than the bytes on disk damages the whole unit.
         self.tail_is_durable = False
 
     @property
     def was_announced(self) -> bool:
-        """Tell whether other mounts were ever told that the stream may be about to be released."""
+        """Tell whether the stream was ever announced."""
         return self._announced_at > -math.inf
 
     async def progress(self, requests: int, *, durable: bool, announce: bool) -> None:
-        """Record the units that the disks have, up to the first that is lacking. A TrackingError leaves all as it was.
+        """Record the written units up to the first gap. A TrackingError leaves all as it was.
 
-        `durable`: only what was synced. `announce`: and that the stream may be about to be released.
+        `durable`: only durable units, and sync the commit. `announce`: the same transaction announces a close().
         """
         rows = self._units.recordable(self.next, durable=durable)
         if not rows:
@@ -77,7 +77,7 @@ class Recording:
         return self.length % self._stripe_unit > 0
 
     async def announce_close(self) -> None:
-        """Let other mounts know that the stream may be about to be released. Nothing is lost where that fails."""
+        """Announce a close() to other mounts, unless that was done just now. A failure only means no look-up waits."""
         if not self.length:
             return
         if trio.current_time() <= self._announced_at + self._announced_seconds:
@@ -94,31 +94,31 @@ class Recording:
             self._closing.begin(self)
 
     def go_on(self) -> None:
-        """Withdraw what was announced, if it was: the stream is written further."""
+        """Withdraw the announcement, if there is one: a write has come."""
         if self._closing.has(self):
             self.withdraw()
 
     def withdraw(self) -> None:
-        """Have other mounts no longer wait for the release."""
+        """Withdraw the announcement: look-ups in other mounts wait no longer."""
         self._closing.end(self)
         self._announced_at = 0.0  # long ago
         session = self._session
         self._committer.post(lambda tracking: tracking.sessions.withdraw(session))
 
     def begin_release(self) -> None:
-        """Let the announcement stand until the release is recorded."""
+        """Keep the announcement until the release is recorded: `Closing` no longer withdraws it."""
         self._closing.end(self)
 
     async def sync_log(self) -> None:
-        """Make durable what was recorded without waiting for the disk of the database."""
+        """Sync the database's write-ahead log, for commits that were not synced."""
         await self._committer.call(lambda tracking: tracking.sync_log())
 
     async def release(self, state: State, error: str | None, at: str, requests: int) -> TapeFile | None:
         """Record that the session has ended; return its tape file. Raises SessionEnded, TrackingError.
 
-        What is lost of that in a power cut, recovery does again: it gives the stream the same place on the medium, as
-        long as no other stream could take it. So an orderly end waits for a sync of the database only where there is
-        one, and an end with an error always.
+        The release is synced after an error, or where another open stream of the medium has recorded bytes. Otherwise a
+        power cut may lose the release: recovery then releases the stream again, and gives it the same place on the
+        medium, for no other stream can have taken that place.
         """
 
         def release(tracking: Tracking) -> TapeFile | None:

@@ -5,8 +5,8 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.model import MIB
 
-RESERVE_AHEAD = 64 * MIB  # at most; see `Room.reserve`
-RESERVE_SHARE = 64
+RESERVE_AHEAD = 64 * MIB  # bytes that a small write reserves at most; see `Room.reserve`
+RESERVE_SHARE = 64  # of the room left on the medium, the part that is reserved ahead at most
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 
@@ -25,10 +25,10 @@ class Room:
         self._reserving = LazyLock()
 
     async def reserve(self, end: int) -> None:
-        """Have the medium promise the room for the stream up to `end`. Raises MediumFull.
+        """Reserve the medium's room for the stream up to `end`. Raises MediumFull.
 
-        More is reserved than a write needs, so that not every write asks the database. The less is left, the less
-        ahead: other sessions want the rest too.
+        A reservation goes beyond the write, so that not every write asks the database. With little room left on the
+        medium, little is reserved ahead, for other sessions need the rest.
         """
         if end <= self._reserved:
             return

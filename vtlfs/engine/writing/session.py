@@ -1,11 +1,12 @@
 """A write session: one stream on its way to the disks.
 
-What arrives is collected into stripe units, in whatever order it comes; a full unit goes to its disk's queue at once. A
-flush sends the unfinished ones too, waits for the disks, syncs them and records where everything lies: durable first,
-then recorded. All methods run in the trio loop; the disks' executors see bytes and member files only.
+The session collects bytes into stripe units, in whatever order the bytes come. A full unit goes to the queue of its
+disk at once. A flush also sends the unfinished units, waits for the disks, syncs them and records where each unit lies:
+durable first, then recorded. All methods run in the trio loop; the disks' executors see bytes and member files only.
 
-After every `await` other writes to the same session may have happened. What is decided without one: which unit a byte
-belongs to, that a unit is full (it leaves `_units` in the same step), and what is in flight (`_outstanding`).
+After every `await` other writes to the same session may have happened. No `await` stands between the look and the
+change when a byte is put into its unit, when a full unit leaves the session's hands (`StripeUnits.queue`), and when a
+unit in flight is counted (`WritePipeline`).
 """
 
 import logging
@@ -34,7 +35,7 @@ from vtlfs.errors import (
 )
 from vtlfs.model import MIB, State, TapeFile, utc_now
 
-WORTH_A_SYNC = 4 * MIB  # of a stream, kept in memory until its disk is synced
+WORTH_A_SYNC = 4 * MIB  # bytes that a stream keeps until a disk is synced: fewer are not worth a sync
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +82,13 @@ class WriteSession:
         context.dirty.register(self)
         self._pinned = 0  # writes that need their stripe units in memory now
         self._error: VtlfsError | None = None
-        self._refused: VtlfsError | None = None
-        self._closed = False  # a close() has been answered, and nothing has come since
+        self._refused: VtlfsError | None = None  # of the last write of which nothing was taken
+        self._closed = False  # a close() was answered, and no write has come since
         self.is_ending = False  # its release has begun
 
     @property
     def is_durable(self) -> bool:
-        """Tell whether everything that came is on the disks and recorded."""
+        """Tell whether all bytes of the stream are recorded; with sync=none, recorded bytes may be unsynced."""
         return self._error is None and self._recording.length == self.length
 
     @property
@@ -98,8 +99,8 @@ class WriteSession:
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and again.
 
-        Waits while the disks' queues are full. Raises MediumFull or DiskError with ENOSPC before anything is taken;
-        any error that befell earlier bytes; NotSequential where bytes of a full stripe unit would change.
+        Waits while the disks' queues are full. Raises MediumFull, or DiskError with ENOSPC, before it takes a byte; the
+        first error of the stream; NotSequential where `data` differs from the bytes of a full stripe unit.
         """
         self._raise_error()
         self.requests += 1
@@ -149,13 +150,13 @@ class WriteSession:
         return b"".join(parts)
 
     async def flush(self, *, closing: bool = False) -> None:
-        """Return when everything that has come is on the disks and recorded. Raises what befell it.
+        """Send all bytes of the stream to the disks; return when they are recorded. Raises the stream's first error.
 
-        `closing`: for a close(), which may be the last one. Other mounts then wait a moment for the release. A
-        TrackingError does no harm to the stream: the next flush tries again.
+        `closing`: for a close(), which may be the last one. The flush announces that close(), so that look-ups in other
+        mounts wait for the release. A TrackingError leaves the stream unharmed: the next flush records the same units.
         """
         was_closed = self._closed
-        self._closed = was_closed or closing  # until something comes, were it during this flush
+        self._closed = was_closed or closing  # a write, also one during this flush, makes it False again
         try:
             await self._flush(announce=closing)
         except BaseException:
@@ -165,9 +166,9 @@ class WriteSession:
             await self._recording.announce_close()
 
     async def fsync(self) -> None:
-        """Return when everything that has come would survive a power cut.
+        """Return when all bytes of the stream are durable and recorded.
 
-        Most programs that sync do so once, and close then: the first sync announces the close().
+        The first fsync() of a stream announces a close(), for most programs that sync do so once, just before close().
         """
         await self._flush(announce=not self._recording.was_announced)
         if not self._context.durable_close:
@@ -183,7 +184,7 @@ class WriteSession:
         self._raise_error()
 
     async def checkpoint(self) -> None:
-        """Make durable and record the full stripe units that the disks have taken. Errors stay for the writer."""
+        """Sync and record the full stripe units that are written. Errors of disks are kept for the writer."""
         if self._units.has_unsynced and not self._flushing.locked():
             async with self._flushing:
                 try:
@@ -192,26 +193,26 @@ class WriteSession:
                     log.warning("session %d: checkpoint: %s; trying again", self.number, error)
 
     async def writeback(self, least: int = WORTH_A_SYNC) -> None:
-        """Free memory by syncing disks for which so much is kept. Errors stay for the writer."""
+        """Free memory: sync the disks for which `least` bytes or more are kept. Errors are kept for the writer."""
         await self._durability.writeback(least)
 
     async def _throttle(self) -> None:
-        """Have the stream's disks synced where much is kept in memory until then; wait where all keep too much."""
+        """Begin a writeback while memory is short or the dirty budget half used; wait while that budget is exceeded."""
         dirty = self._context.dirty
         if (dirty.is_much or self._context.memory.is_short) and self._units.has_kept:
             dirty.writeback_soon(self)
             await dirty.wait()
 
     def send_elsewhere(self, disk: int) -> int:
-        """Send what is on its way to a disk that hangs to others; return how many stripe units that were."""
+        """Send the stripe units in flight to a disk that hangs to other disks; return how many units were sent."""
         return self._pipeline.send_elsewhere(disk)
 
     async def release(self, *, abort: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
-        """End the session; what is recorded of it becomes a tape file, which is returned.
+        """End the session; its recorded bytes become a tape file. Return the tape file, None without one.
 
         `abort`: the mount goes down before the kernel has said that the last descriptor is closed. `recorded` is
-        called when the tape file is on the medium; what follows is only tidying up, which a disk may hold up. Raises
-        TrackingError where the database doesn't take it; then the session is as it was, and can be released again.
+        called when the release is in the database: only the closing of the member files follows, for which a disk may
+        take long. A TrackingError leaves the session as it was, so that it can be released again.
         """
         self.is_ending = True
         self._recording.begin_release()
@@ -232,7 +233,7 @@ class WriteSession:
                 f"{self.length - self._recording.length} bytes of the stream are not recorded: it has a gap"
             )
             self._fail(error)
-        self._pinned += 1  # nobody is to sync member files that are being closed
+        self._pinned += 1  # so `can_give` says no: `give_back` would sync member files that are being closed
         try:
             return await self._end(*self._verdict(error, abort=abort and not self._closed), recorded)
         finally:
@@ -268,19 +269,20 @@ class WriteSession:
     # --- room -------------------------------------------------------------------------------------------------------
 
     async def _make_room(self, end: int, pieces: list[Piece]) -> None:
-        """Have the medium promise the room, and wait for memory, before a byte is taken."""
+        """Reserve room on the medium, and wait for memory, before the write takes a byte."""
         if self._room is not None:
             await self._room.reserve(end)
         memory = self._context.memory
         if memory.is_short:
             units = [(piece, self._units.in_hand(piece.unit)) for piece in pieces]
-            if not any(unit and unit.has_gap for _, unit in units):  # which the others may be waiting for
+            # A write that may close a gap never waits: the bytes behind the gap can't leave memory before it.
+            if not any(unit and unit.has_gap for _, unit in units):
                 await memory.room(
                     sum(unit.needs(piece.start, piece.size) if unit else piece.size for piece, unit in units)
                 )
 
     async def _have_in_hand(self, pieces: list[Piece]) -> None:
-        """Have the stripe units in memory, and the disks promise the room for them, before a byte is taken."""
+        """Bring the stripe units into memory, and allocate slots on disks short of room, before a byte is taken."""
         tight: list[StripeBuffer] = []
         for piece in pieces:
             unit = self._units.in_hand(piece.unit)
@@ -290,7 +292,7 @@ class WriteSession:
                 tight.append(unit)
             if unit is not None and unit.away:
                 data = await self._read_back(unit.number)
-                if unit.away:  # still
+                if unit.away:  # another write may have put it back meanwhile
                     unit.put_back(data)
         if tight:
             async with self._allocating:
@@ -303,7 +305,7 @@ class WriteSession:
     # --- memory -----------------------------------------------------------------------------------------------------
 
     def can_give(self, *, may_open: bool = True) -> bool:
-        """Tell whether something could be had back just now: not while a write, a flush or the release needs it."""
+        """Tell whether `give_back` may free memory now: not while a write, a flush or the release is at work."""
         if self._pinned or self._flushing.locked():
             return False
         return self._units.has_kept or any(
@@ -312,11 +314,12 @@ class WriteSession:
         )
 
     async def give_back(self) -> None:
-        """Let go of what is in memory and can be had from a disk again; of small units, of buffers that are too large.
+        """Free memory: shrink the buffers of small units; else put unfinished units away; else sync disks.
 
-        An unfinished unit goes to its disk as with a flush, and is synced where full ones are kept until then, so that
-        a disk that dies takes nothing along that it would not have taken otherwise. Nothing is recorded. Whatever is
-        written meanwhile stays. What fails befalls the stream as with a flush.
+        An unfinished unit goes to its disk as with a flush. Where full units are kept until a sync, the disk is synced
+        before the unit is put away: else a dying disk would lose bytes that memory could still have given to another
+        disk. Nothing is recorded. A unit that grows meanwhile stays in memory. An error is the stream's, as with a
+        flush.
         """
         async with self._flushing:
             units = self._idle_units()
@@ -332,23 +335,23 @@ class WriteSession:
                     unit.put_away()
 
     async def _put_down(self, units: list[StripeBuffer]) -> None:
-        """Have the disks take all that has come of unfinished units, so that their bytes need not stay in memory."""
+        """Write unfinished units to their disks, synced where full units are kept until a sync."""
         await self._pipeline.send([unit for unit in units if not unit.is_sent])
         await self._pipeline.drain()
         if self._units.keeps:
             await self._durability.sync()
 
     def _idle_units(self) -> list[StripeBuffer]:
-        """Return the unfinished units of which bytes are in memory, but those with a gap: they can't be sent whole."""
+        """Return the unfinished units with bytes in memory; not those with a gap, which can't be sent whole."""
         return [unit for unit in self._units.all_in_hand() if not unit.away and unit.coverage.end and not unit.has_gap]
 
     # --- the record -------------------------------------------------------------------------------------------------
 
     async def _record(self, *, durable: bool, announce: bool = False) -> None:
-        """Wait for what is in flight, sync it and record it. Raises TrackingError, which leaves all as it was.
+        """Wait for the units in flight, and record the units that are written. A TrackingError leaves all as it was.
 
-        Where a disk has failed, record the units before the first that was to go there. `announce`: and that the
-        stream may be about to be released.
+        `durable`: sync the disks first, and record only durable units. Only the units before the first lost one are
+        recorded. `announce`: the same transaction announces a close().
         """
         await self._pipeline.drain()
         if durable:
@@ -356,13 +359,13 @@ class WriteSession:
         await self._recording.progress(self.requests, durable=durable, announce=announce)
 
     async def _sync_late(self) -> None:
-        """Make durable what was recorded without waiting for the disks."""
+        """Sync the disks and the database's log, for units that sync=none has recorded unsynced."""
         async with self._flushing:
             await self._durability.sync(recorded=True)
             await self._recording.sync_log()
 
     async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
-        """Close the member files. What fails here is logged: the data is durable, and the database knows of it."""
+        """Close the member files. Errors are only logged: the data is recorded already."""
         number = start = size = None
         if tape_file is not None:
             number, start, size = tape_file.number, tape_file.start, tape_file.bytes
@@ -371,10 +374,10 @@ class WriteSession:
         self.account.close()
         self._context.dirty.leave(self)
 
-    # --- what has been before ---------------------------------------------------------------------------------------
+    # --- units that are not in hand ---------------------------------------------------------------------------------
 
     async def _read_back(self, number: int) -> bytes:
-        """Return a unit that is no longer in hand."""
+        """Read the bytes of a unit from its disk: a unit that is full or put away."""
         await self._pipeline.drain()
         self._raise_error()
         row = self._units.row(number, durable=False)
@@ -390,7 +393,7 @@ class WriteSession:
     # --- errors -----------------------------------------------------------------------------------------------------
 
     def refuse(self, error: VtlfsError) -> None:
-        """Make an error that a writer could not be told at once the fate of the stream: cached bytes were lost."""
+        """Fail the stream with an error that no write() could return: the kernel had taken the bytes, now lost."""
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

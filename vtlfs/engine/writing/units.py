@@ -1,8 +1,8 @@
 """The stripe units of one stream, and how far each of them has come: one state machine with one owner.
 
-A write session has one `StripeUnits`. It is used in the trio loop only and never waits, so what it says holds until the
-next `await`. It moves no bytes: `WritePipeline` sends them, `Durability` syncs disks, `Recording` records rows, and
-each tells it what has happened.
+A write session has one `StripeUnits`. `StripeUnits` is used in the trio loop only and never waits, so its answers hold
+until the next `await`. It moves no bytes: `WritePipeline` sends units, `Durability` syncs disks, `Recording` records
+rows, and each notes its outcome here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from vtlfs.model import StripeUnit
 
 @dataclass(slots=True, eq=False)
 class Sending:
-    """Bytes of a stripe unit on their way to a place on a disk, and who is to be told when they have arrived."""
+    """Bytes of a stripe unit on their way to a place on a disk, and the events to set when they have arrived."""
 
     unit: StripeBuffer
     arrived: list[trio.Event] = field(default_factory=list)
@@ -33,11 +33,11 @@ class Sending:
 
 
 class StripeUnits:
-    """The stripe units of one stream from the first byte that comes until the unit is recorded in full.
+    """The stripe units of one stream, each from its first byte until it is recorded in full.
 
-    The state of a unit is that of all bytes that have come without a gap. A unit that grows after it was sent is
-    filling again, and is sent again as a whole; until then `written` and `durable` are the rows of its older bytes,
-    which can still be synced and recorded.
+    The state of a unit is the state of its bytes up to the first gap. A unit that grows after it was sent is filling
+    again, and its new bytes are sent with a new record of the whole unit. Meanwhile `written` and `durable` are the
+    rows of its older bytes, which can still be synced and recorded.
 
     | transition | states | when, and who tells it | what a failure leaves |
     | --- | --- | --- | --- |
@@ -52,7 +52,7 @@ class StripeUnits:
     | `recorded` | written, durable → recorded | the commit has the row: `Recording` | as it was; a flush tries again |
     | `lose` | any → lost | no other disk can take the bytes | for good: what follows is never recorded |
 
-    A unit that is recorded in full is forgotten. A unit is in hand until it is full and queued: it can take bytes.
+    A unit that is recorded in full is forgotten. A unit is *in hand*, able to take bytes, until it is full and queued.
     """
 
     __slots__ = ("_budget", "_full", "_in_hand", "_kept", "_sendings", "_stripe_unit", "unsynced")
@@ -67,14 +67,14 @@ class StripeUnits:
         self._kept = 0
         self.unsynced: frozenset[int] = NO_NUMBERS  # disks that have taken bytes since they were synced
 
-    # --- what there is ----------------------------------------------------------------------------------------------
+    # --- questions --------------------------------------------------------------------------------------------------
 
     def get(self, number: int) -> StripeBuffer | None:
-        """Return a unit; None before its first byte has come, and when it was recorded in full."""
+        """Return a unit; None before `add`, and after the unit was recorded in full."""
         return self._in_hand.get(number) or self._full.get(number)
 
     def in_hand(self, number: int) -> StripeBuffer | None:
-        """Return a unit that can take bytes; None for one that can't, or is not there."""
+        """Return a unit that can take bytes; None where the unit is full and queued, or unknown."""
         return self._in_hand.get(number)
 
     def all_in_hand(self) -> list[StripeBuffer]:
@@ -89,11 +89,11 @@ class StripeUnits:
         return unit.coverage.prefix == self._stripe_unit
 
     def is_idle(self, unit: StripeBuffer) -> bool:
-        """Tell whether nothing of a unit is queued or on its way to a disk, not even to one that it has left."""
+        """Tell whether no bytes of a unit are queued or on their way, not even to a disk that the unit has left."""
         return unit.state is not UnitState.QUEUED and all(sending.unit is not unit for sending in self._sendings)
 
     def is_safe(self, unit: StripeBuffer) -> bool:
-        """Tell whether the bytes of a unit are as safe on its disk as those of full units must be to leave memory."""
+        """Tell whether a unit without a gap is durable, or written where no units are kept until a sync."""
         safe = unit.state in (UnitState.DURABLE, UnitState.RECORDED)
         return (safe or (unit.state is UnitState.WRITTEN and self._budget is None)) and not unit.has_gap
 
@@ -109,11 +109,11 @@ class StripeUnits:
 
     @property
     def has_unsynced(self) -> bool:
-        """Tell whether a row waits for a sync."""
+        """Tell whether any unit is written and unsynced."""
         return any(unit.written is not None for unit in self._all())
 
     def kept_on(self) -> dict[int, int]:
-        """Return how many bytes are kept until each disk is synced."""
+        """Return, by disk, how many bytes are kept in memory until that disk is synced."""
         sizes: dict[int, int] = {}
         for unit in self._all():
             if unit.is_kept:
@@ -121,39 +121,39 @@ class StripeUnits:
         return sizes
 
     def unsynced_rows(self, disk: int | None = None) -> list[StripeUnit]:
-        """Return the rows of bytes that were written, to one disk or to any, and not synced."""
+        """Return the rows of unsynced bytes, on one disk or on any."""
         rows = (unit.written for unit in self._all())
         return [row for row in rows if row is not None and disk in (None, row.disk)]
 
     def in_doubt(self, row: StripeUnit) -> int | None:
-        """Return the disk that is to be synced before the bytes of a row are durable; None where no sync is lacking."""
+        """Return the disk whose sync a row still needs; None where the row is durable, recorded or lost."""
         unit = self.get(row.unit)
         if unit is None or unit.written is None or unit.state is UnitState.LOST:
             return None
         return unit.written.disk if unit.durable is None or unit.durable.bytes < row.bytes else None
 
     def on_their_way(self, disk: int | None = None) -> list[Sending]:
-        """Return what is on its way, to one disk or to any, and was not reassigned meanwhile."""
+        """Return the sendings to one disk or to any, without those whose unit was reassigned meanwhile."""
         return [one for one in self._sendings if one.is_wanted and disk in (None, one.place[0])]
 
     def sendings_of(self, unit: StripeBuffer) -> list[Sending]:
-        """Return what is on its way of a unit, also to a disk that the unit has left."""
+        """Return the sendings of a unit, also those to a disk that the unit has left."""
         return [one for one in self._sendings if one.unit is unit]
 
     def is_written(self, row: StripeUnit) -> bool:
-        """Tell whether a row is still that of a unit's newest bytes on a disk, which were not synced."""
+        """Tell whether a row is still the newest row of its unit, and unsynced."""
         unit = self.get(row.unit)
         return unit is not None and unit.written is row
 
     def row(self, number: int, *, durable: bool) -> StripeUnit | None:
-        """Return the row of a unit that is not recorded yet; `durable`: only of bytes that were synced."""
+        """Return the newest row of a unit that is not recorded; `durable`: the newest one of synced bytes."""
         unit = self.get(number)
         if unit is None or unit.state is UnitState.LOST:
             return None
         return unit.durable if durable or unit.written is None else unit.written
 
     def recordable(self, first: int, *, durable: bool) -> list[StripeUnit]:
-        """Return the rows that can be recorded: those of the units from `first` on, without a gap in the stream."""
+        """Return the rows that can be recorded: of the units from `first` on, up to the first gap in the stream."""
         rows: list[StripeUnit] = []
         while (row := self.row(first + len(rows), durable=durable)) is not None:
             rows.append(row)
@@ -164,7 +164,7 @@ class StripeUnits:
     # --- transitions ------------------------------------------------------------------------------------------------
 
     def add(self, unit: StripeBuffer) -> None:
-        """Take in a unit of which nothing has come yet."""
+        """Take in a new unit, without bytes yet."""
         self._in_hand[unit.number] = unit
 
     def put(self, unit: StripeBuffer, start: int, data: memoryview) -> bool:
@@ -182,7 +182,7 @@ class StripeUnits:
             self._full[unit.number] = unit
 
     def unqueue(self, unit: StripeBuffer) -> None:
-        """Note that nobody is going to send a unit now: it is in hand again."""
+        """Put a unit back in hand: the task that was to send it was cancelled or failed."""
         if not unit.is_sent:
             self._become(unit, UnitState.FILLING)
             if self._full.pop(unit.number, None) is not None:
@@ -196,11 +196,11 @@ class StripeUnits:
         self._become(sending.unit, UnitState.WRITING)
 
     def withdraw(self, sending: Sending) -> None:
-        """Note that the disk's thread is through with bytes, whatever has come of it."""
+        """Note that the disk's thread has ended with a sending, with success or an error."""
         del self._sendings[sending]
 
     def arrive(self, unit: StripeBuffer, row: StripeUnit) -> None:
-        """Note that the bytes of a row are on their disk, and not synced."""
+        """Note that the bytes of a row are written and unsynced."""
         if unit.written is None or unit.written.bytes <= row.bytes:
             unit.written = row
         self.unsynced |= {row.disk}
@@ -232,12 +232,12 @@ class StripeUnits:
         for row in rows:
             unit = self.get(row.unit)
             if unit is None:
-                continue  # recorded in full, without waiting for this sync
-            if unit.durable is None or unit.durable.bytes <= row.bytes:  # not where it has grown on another disk
+                continue  # recorded in full before this sync ended (sync=none)
+            if unit.durable is None or unit.durable.bytes <= row.bytes:  # else it has grown on another disk
                 unit.durable = row
             if unit.written is row:
                 unit.written = None
-                if unit.state is UnitState.WRITTEN:  # and not on its way to another disk
+                if unit.state is UnitState.WRITTEN:  # a unit on its way to another disk is queued or writing
                     unit.state = UnitState.DURABLE
                     self._let_go(unit)
 
@@ -257,12 +257,12 @@ class StripeUnits:
                     self._full.pop(row.unit, None)
 
     def lose(self, unit: StripeBuffer) -> None:
-        """Note that bytes of a unit are lost; later ones may arrive, and are not recorded."""
+        """Note that bytes of a unit are lost. Later bytes of it may still arrive; they are never recorded."""
         unit.state = UnitState.LOST
         self._let_go(unit)
 
     def lose_disk(self, disk: int) -> None:
-        """Lose what a disk has not synced, and what is on its way there: a failed sync may have told of that, too."""
+        """Lose the unsynced units of a disk, and those in flight to it: a failed sync may concern their pages, too."""
         for unit in {sending.unit for sending in self.on_their_way(disk)}:
             self.lose(unit)
         for row in self.unsynced_rows(disk):
@@ -270,7 +270,7 @@ class StripeUnits:
                 self.lose(unit_of_row)
 
     def clear(self) -> None:
-        """Forget all units: the stream has ended. Memory that a disk's thread may still read is not used again."""
+        """Forget all units: the stream has ended. A buffer that a disk's thread may still read is never reused."""
         shared = {sending.unit for sending in self._sendings}
         for unit in self._all():
             unit.is_shared = unit.is_shared or unit in shared
@@ -284,7 +284,7 @@ class StripeUnits:
             unit.state = state
 
     def _let_go(self, unit: StripeBuffer) -> None:
-        """Keep the bytes of a unit in memory no longer, if they were."""
+        """Free the memory of a unit that was kept until a sync."""
         if unit.is_kept and self._budget is not None:
             unit.is_kept = False
             self._kept -= 1
