@@ -27,8 +27,6 @@ from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.model import Mount
 from vtlfs.timing import DEFAULT, Timing
 
-READ_AHEAD_UNITS_A_DISK = 2
-
 
 @asynccontextmanager
 async def running(
