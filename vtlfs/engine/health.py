@@ -85,7 +85,7 @@ class Health:
             lease.note_finished(last)
 
     async def watch_mounts(self) -> None:
-        """Close the books of other mounts of this library that died, and keep an eye on those that live."""
+        """End the sessions of other mounts of this library that died, now and then."""
         while True:
             try:
                 self._announcements.see(self._tracking.sessions.last_announcement(), trio.current_time())

@@ -89,7 +89,7 @@ def remove_leases(tracking: Tracking, leases: Leases) -> None:
 
 
 def recover(library: Library) -> list[Session]:
-    """Close the books of all dead mounts of the library; return the sessions that this ended. Raises LibraryError.
+    """End the sessions of all dead mounts of the library, and return them. Raises LibraryError.
 
     That needs the tracking database only. Member files are trimmed where all the disks are to be had; the leases
     of the mounts go last, so that what a crash leaves undone is done the next time.

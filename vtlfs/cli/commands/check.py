@@ -1,4 +1,4 @@
-"""`vtlfs check`: whether the library's books are right, and whether the disks have what they tell of."""
+"""`vtlfs check`: whether the tracking database is right, and whether the disks have the files that it names."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -46,7 +46,7 @@ def umount(mountpoint: Path) -> None:
 @params.library_argument
 @params.json_option
 def recover(library: Path, as_json: bool) -> None:
-    """Close the books on sessions that a dead mount left open.
+    """End the sessions that a dead mount left open.
 
     What was made durable of each is kept as a tape file. Live mounts are not disturbed.
     """

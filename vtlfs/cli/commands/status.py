@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MountedBy:
-    """A mount that has not ended in the books, whether its process lives, and whose it is."""
+    """A mount that the tracking database has as mounted, whether its process lives, and whose it is."""
 
     mount: Mount
     alive: bool

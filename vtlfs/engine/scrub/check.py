@@ -147,7 +147,7 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
     for mount in (mount for mount in tracking.mounts.live() if mount.id in dead):
         left = len(tracking.sessions.open_of(mount.id))
         problem = f"mount {mount.id} (pid {mount.pid}) died and left {left} sessions open"
-        report.add("died", problem, "`vtlfs recover` or the next mount closes their books", damage=False)
+        report.add("died", problem, "`vtlfs recover` or the next mount ends them", damage=False)
     for number in recover.left_leases(tracking, library.leases):
         problem = f"mount {number} has ended, and something was not done after it"
         report.add("lock", problem, "`vtlfs recover` or the next mount does it", damage=False)
