@@ -1,6 +1,7 @@
 """The engine of a mount: sessions and their numbers, order of release, other mounts, and the end."""
 
 import errno
+import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -17,11 +18,12 @@ from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import slot_offset
 from vtlfs.engine import recover
 from vtlfs.engine.assembly import running
+from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.errors import DiskError, NoSuchMedium, NoSuchSession
-from vtlfs.model import Access, Session, utc_now
+from vtlfs.model import Access, Session, State, utc_now
 from vtlfs.timing import Timing
 
 
@@ -337,3 +339,34 @@ async def test_engine_does_not_start_on_a_disk_that_fails(library: Library) -> N
             pytest.fail("it started")
     with closing(library.tracking(read_only=True)) as tracking:
         assert tracking.mounts.live() == []
+
+
+async def test_headers_that_cannot_be_noted_as_finished_take_no_mount_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file system of the library gives an error; the disks work."""
+    tried: list[int] = []
+    library = make_library(tmp_path)
+    async with rigged(library, timing=Timing(written=0.01, probe=0.01)) as rig:
+
+        def fail(_: Lease, ordinal: int) -> None:
+            tried.append(ordinal)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(Lease, "note_finished", fail)
+        await rig.write("T1", b"data")
+        await until(lambda: len(tried) >= 3, "three failures")
+        assert tried[-1] == 1
+        assert await rig.read("T1") == b"data"
+
+
+async def test_headers_say_nothing_of_an_end_that_somebody_else_has_decided(rig: Rig) -> None:
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, b"data")
+    await session.flush()
+    await rig.engine.change(
+        lambda tracking: tracking.sessions.release(session.number, State.RECOVERED, None, utc_now())
+    )
+    await rig.engine.release_writer(session)
+    assert {disk.finished.get(session.number) for disk in rig.disks} == {None}
+    assert rig.known(session).state == "recovered"

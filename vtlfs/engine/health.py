@@ -74,15 +74,22 @@ class Health:
             await trio.sleep(self._timing.fill)
 
     async def note_finished(self, lease: Lease) -> None:
-        """Note in the mount's lease, now and then, up to which tape file its headers are finished and durable."""
+        """Note in the mount's lease, now and then, up to which tape file its headers are finished and durable.
+
+        An error leaves an older figure, which has recovery look at more headers than it must.
+        """
         while True:
-            last = self._tracking.library.last_ordinal()
-            ending = [session for session in self._writers.values() if session.is_ending]
-            while ending:
-                await trio.sleep(self._timing.probe)
-                ending = [session for session in ending if self._writers.get(session.number) is session]
-            await trio.sleep(self._timing.written)
-            lease.note_finished(last)
+            try:
+                last = self._tracking.library.last_ordinal()
+                ending = [session for session in self._writers.values() if session.is_ending]
+                while ending:
+                    await trio.sleep(self._timing.probe)
+                    ending = [session for session in ending if self._writers.get(session.number) is session]
+                await trio.sleep(self._timing.written)
+                lease.note_finished(last)
+            except (VtlfsError, OSError) as error:
+                log.warning("noting which headers are finished: %s; trying again", error)
+                await trio.sleep(self._timing.written)
 
     async def watch_mounts(self) -> None:
         """End the sessions of other mounts of this library that died, now and then."""
@@ -108,7 +115,7 @@ class Health:
         left = recover.left_leases(self._tracking, self._library.leases)
         if left:
             await trio.to_thread.run_sync(self._trim, left)
-            await self._committer.call(lambda tracking: recover.remove_leases(tracking, self._library.leases))
+            await self._committer.call(lambda tracking: recover.remove_leases(tracking, self._library.leases, left))
 
     def _trim(self, mounts: list[int]) -> None:
         tracking = self._library.tracking(read_only=True)

@@ -82,9 +82,12 @@ def left_leases(tracking: Tracking, leases: Leases) -> list[int]:
     return [number for number in left if number not in mounted]
 
 
-def remove_leases(tracking: Tracking, leases: Leases) -> None:
-    """Remove the leases that are left. Call it inside a transaction."""
-    for number in left_leases(tracking, leases):
+def remove_leases(tracking: Tracking, leases: Leases, mounts: Iterable[int]) -> None:
+    """Remove the leases of mounts whose member files were trimmed, as far as they are left.
+
+    Call it inside a transaction. Another lease that is left meanwhile is that of a mount which somebody else recovers.
+    """
+    for number in set(mounts).intersection(left_leases(tracking, leases)):
         leases.remove(number)
 
 
@@ -105,7 +108,7 @@ def recover(library: Library) -> list[Session]:
         try:
             trim_all(tracking, library.leases, sorted(mounts), library.disks())
             with tracking.transaction():
-                remove_leases(tracking, library.leases)
+                remove_leases(tracking, library.leases, mounts)
         except LibraryError as error:
             log.warning("member files are not trimmed: %s", error)
         return ended

@@ -94,15 +94,16 @@ class LocalMember:
     def sync(self) -> None:
         """Make durable what has been written, and the file's name."""
         with self._disk.errors():
-            if self._descriptor is None:
+            descriptor = self._descriptor
+            if descriptor is None:
                 return
             entries, self._new_entries = self._new_entries, []
             try:
-                (os.fsync if entries else os.fdatasync)(self._descriptor)
+                (os.fsync if entries else os.fdatasync)(descriptor)
                 reached("member.synced")
                 for directory in entries:
                     sync_directory(directory)
-                check_synced(self._descriptor)
+                check_synced(descriptor)
                 if entries:
                     self._disk.note_durable(self._path.parent, self._path.parent.parent)
             except OSError:

@@ -119,6 +119,8 @@ class Found:
         for session in self._scanned.strangers():
             self._findings.tell([f"session {session}: the copy of the tracking database says something else of it"])
             self._scanned.leave_out(session)
+            if session in self._findings.unfinished:  # the database's end is that of another session
+                self._findings.unfinished.remove(session)
 
 
 def opening_of(text: str) -> Opening:

@@ -295,13 +295,14 @@ class _Rebuild:
         try:
             with closing(library.tracking()) as tracking:
                 numbers = {session.id for session in findings.recovered}.union(findings.unfinished)
-                for mount in recover.left_leases(tracking, library.leases):
+                left = recover.left_leases(tracking, library.leases)
+                for mount in left:
                     ordinal = library.leases.finished_up_to(mount)
                     numbers.update(session.id for session in tracking.sessions.unfinished_of(mount, ordinal))
                 for session in map(tracking.sessions.get, sorted(numbers)):
                     whole = dict.fromkeys(self._disks, WHOLE_FILE)
                     recover.trim(session, recover.start_of(tracking, session), whole, [*self._disks.values()])
                 with tracking.transaction():
-                    recover.remove_leases(tracking, library.leases)
+                    recover.remove_leases(tracking, library.leases, left)
         except VtlfsError as error:
             log.warning("headers of member files: %s", error)

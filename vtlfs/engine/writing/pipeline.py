@@ -276,9 +276,10 @@ class WritePipeline:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    async def finish(self, ending: Ending) -> None:
-        """Close the member files. Errors are only logged: the data is recorded already.
+    async def finish(self, ending: Ending | None) -> None:
+        """Close the member files; None leaves their headers as they are.
 
+        Errors are only logged: the data is recorded already.
         The member file on a disk that hangs is closed when the disk answers; nobody waits for that.
         """
         finished = {disk: self._finish(disk, member, ending) for disk, member in self.members.items()}
@@ -289,7 +290,7 @@ class WritePipeline:
                         await event.wait()
         self._failed = _tell_nobody  # so that session and pipeline do not keep each other alive
 
-    def _finish(self, disk: int, member: Member, ending: Ending) -> trio.Event:
+    def _finish(self, disk: int, member: Member, ending: Ending | None) -> trio.Event:
         """Have a member file closed by its disk's thread; return the event that is set when it is closed."""
         finished = trio.Event()
 

@@ -244,12 +244,14 @@ class WriteSession:
         tape_file = None
         try:
             tape_file = await self._recording.release(state, error, at, self.requests)
-        except SessionEnded as ended:
+        except SessionEnded as ended:  # by somebody else, who knows how: the headers are left as they are
             log.error("%s", ended)
+            ending = None
         else:
             log.info("session %d: %s", self.number, self._summary(state, error, tape_file))
+            ending = self._ending(state, error, at, tape_file)
         recorded()
-        await self._finish(state, error, at, tape_file)
+        await self._finish(ending)
         return tape_file
 
     def _summary(self, state: State, error: str | None, tape_file: TapeFile | None) -> str:
@@ -364,15 +366,23 @@ class WriteSession:
             await self._durability.sync(recorded=True)
             await self._recording.sync_log()
 
-    async def _finish(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> None:
-        """Close the member files. Errors are only logged: the data is recorded already."""
+    def _ending(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> Ending:
+        """Return what the headers are to say of the end."""
         number = start = size = None
         if tape_file is not None:
             number, start, size = tape_file.number, tape_file.start, tape_file.bytes
-        await self._pipeline.finish(Ending(state, error, at, number, start, size, self.requests))
+        return Ending(state, error, at, number, start, size, self.requests)
+
+    async def _finish(self, ending: Ending | None) -> None:
+        """Close the member files. Errors are only logged: the data is recorded already.
+
+        First the dirty budget forgets the stream: nobody is to sync member files that are being closed.
+        """
+        self._context.dirty.leave(self)
+        self._units.let_go_of_kept()
+        await self._pipeline.finish(ending)
         self._units.clear()
         self.account.close()
-        self._context.dirty.leave(self)
 
     # --- units that are not in hand ---------------------------------------------------------------------------------
 

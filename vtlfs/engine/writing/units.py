@@ -269,6 +269,11 @@ class StripeUnits:
             if (unit_of_row := self.get(row.unit)) is not None:
                 self.lose(unit_of_row)
 
+    def let_go_of_kept(self) -> None:
+        """Keep no bytes in memory any more until they are synced."""
+        for unit in self._full.values():
+            self._let_go(unit)
+
     def clear(self) -> None:
         """Forget all units: the stream has ended. A buffer that a disk's thread may still read is never reused."""
         shared = {sending.unit for sending in self._sendings}
@@ -289,4 +294,5 @@ class StripeUnits:
             unit.is_kept = False
             self._kept -= 1
             self._budget.free(unit.disk, self._stripe_unit)
+            unit.is_shared = unit.is_shared or bool(self.sendings_of(unit))  # a disk's thread may still read its bytes
             unit.put_away()
