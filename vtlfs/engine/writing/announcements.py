@@ -77,9 +77,7 @@ class Announcements:
     def see(self, last: int, now: float) -> None:
         """Take in the number of the last announcement that there is."""
         newest, at = self._seen[-1] if self._seen else (self._waited_out, -self._seconds)
-        if (
-            last > newest and now >= at + GRAIN_SECONDS
-        ):  # else the next look sees it, and it is waited for a little longer
+        if last > newest and now >= at + GRAIN_SECONDS:  # else the next look sees it, and waits for it a little longer
             self._seen.append((last, now))
 
     def waited_out(self, now: float) -> int:

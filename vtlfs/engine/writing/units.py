@@ -271,15 +271,15 @@ class StripeUnits:
 
     def let_go_of_kept(self) -> None:
         """Keep no bytes in memory any more until they are synced."""
-        for unit in self._full.values():
+        for unit in self._all():  # one that is in hand again may have been kept before it was to go elsewhere
             self._let_go(unit)
 
     def clear(self) -> None:
         """Forget all units: the stream has ended. A buffer that a disk's thread may still read is never reused."""
+        self.let_go_of_kept()
         shared = {sending.unit for sending in self._sendings}
         for unit in self._all():
             unit.is_shared = unit.is_shared or unit in shared
-            self._let_go(unit)
             unit.recycle()
         self._in_hand.clear()
         self._full.clear()
