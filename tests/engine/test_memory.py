@@ -243,6 +243,12 @@ async def put_away(sessions: list[WriteSession]) -> None:
         await trio.lowlevel.checkpoint()
 
 
+async def read_back(session: WriteSession, data: bytes) -> None:
+    """Have all that a stream holds put away, and read the stream from its disks."""
+    await until(lambda: is_away(session), "the stream to be put away")
+    assert await session.read(0, len(data)) == data
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
@@ -258,6 +264,8 @@ async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed:
             async with trio.open_nursery() as nursery:
                 for session, data in zip(sessions, wanted, strict=True):
                     nursery.start_soon(write_somehow, session, data, chance)
+            for session, data in zip(sessions, wanted, strict=True):
+                await read_back(session, data)
             giving.cancel_scope.cancel()
         assert sum(disk.count("read") for disk in disks)
         for fault in disks[1].faults:
