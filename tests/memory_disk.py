@@ -22,7 +22,7 @@ from vtlfs.disks.contents import (
     SESSIONS_PER_GROUP,
     Batch,
     Entry,
-    Finding,
+    Flaw,
     Kind,
     Listing,
     Part,
@@ -153,21 +153,21 @@ class MemoryDisk:
         """Yield the records of one member."""
         yield Batch(self.number, records=self._found(session))
 
-    def examine(self, part: Part) -> list[Finding]:
+    def examine(self, part: Part) -> list[Flaw]:
         """Look at part of a member."""
         said = self._headers.get(part.session)
         if said is None:
-            return [Finding(Kind.MISSING, unit, "its member is gone") for unit in part.units]
+            return [Flaw(Kind.MISSING, unit, "its member is gone") for unit in part.units]
         found = []
         if part.is_first and "state" not in said:
-            found.append(Finding(Kind.HEADER, None, NO_ENDING))
+            found.append(Flaw(Kind.HEADER, None, NO_ENDING))
         for unit in part.units:
             data = self._slots.get((unit.session, unit.slot), b"")[: unit.bytes]
             position = slot_offset(unit.slot, part.stripe_unit) + BLOCK
             if len(data) < unit.bytes:
-                found.append(Finding(Kind.TRUNCATED, unit, "it ends too early", position))
+                found.append(Flaw(Kind.TRUNCATED, unit, "it ends too early", position))
             elif blake3(data).digest() != unit.blake3:
-                found.append(Finding(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one", position))
+                found.append(Flaw(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one", position))
         return found
 
     # --- copies, the mark, health -----------------------------------------------------------------------------------

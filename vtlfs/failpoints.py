@@ -66,7 +66,7 @@ _LIBRARY = {
     "lock.made": "the lock of a mount is there",
     "lock.finished_noted": "... and says up to which tape file the mount's headers are finished",
     "lock.figures_removed": "the live figures of a mount that ended are removed",
-    "lock.removed": "... and so is its lock",
+    "lock.removed": "... and so is its lease",
     "export.made": "a file for an exported snapshot is made under a temporary name",
     "export.copied": "... and filled",
     "export.named": "... and has its own name too",

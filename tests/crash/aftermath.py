@@ -90,7 +90,7 @@ class Aftermath:
             assert len(self.of("rebuilding")) > len(self.of("rebuilt"))
             disks = [self.root / f"disk{number}" for number in range(scenario.DISKS)]
             rebuilt = rebuild(self.path, disks, (), utc_now())
-            assert (rebuilt.findings.lost, rebuilt.findings.damaged) == ([], [])
+            assert (rebuilt.report.lost, rebuilt.report.damaged) == ([], [])
 
     def check_rebuilt(self) -> None:
         """Want all streams from the disks alone, if there is a library that can be rebuilt."""
@@ -99,7 +99,7 @@ class Aftermath:
         for file in self.path.glob("tracking.db*"):
             file.unlink()
         rebuilt = rebuild(self.path, (), (), utc_now())
-        assert rebuilt.findings.lost == []
+        assert rebuilt.report.lost == []
         self.is_rebuilt = True
         library = Library.open(self.path)
         recover.recover(library)

@@ -12,7 +12,7 @@ from scripted import OPENER, make_library, rigged, until
 from vtlfs import model
 from vtlfs.engine import engine as engine_module
 from vtlfs.engine.tracking.repositories.media import Media
-from vtlfs.engine.writing.announcements import GRAIN_SECONDS, Announcements
+from vtlfs.engine.writing.announcements import GRAIN_SECONDS, SeenAnnouncements
 from vtlfs.model import State, utc_now
 from vtlfs.snap import store
 from vtlfs.timing import Timing
@@ -23,7 +23,7 @@ BRIEF = Timing(elsewhere=0.1)
 
 
 def test_each_number_is_waited_for_as_long_as_it_has_been_known() -> None:
-    seen = Announcements(0.5)
+    seen = SeenAnnouncements(0.5)
     assert seen.waited_out(0.0) == 0
     seen.see(3, 10.0)
     seen.see(3, 10.3)
@@ -32,7 +32,7 @@ def test_each_number_is_waited_for_as_long_as_it_has_been_known() -> None:
 
 
 def test_what_is_seen_again_is_not_waited_for_again() -> None:
-    seen = Announcements(0.5)
+    seen = SeenAnnouncements(0.5)
     for at in range(100):
         seen.see(7, float(at))
     assert seen.waited_out(100.0) == 7
@@ -43,7 +43,7 @@ def test_what_is_seen_again_is_not_waited_for_again() -> None:
 
 
 def test_what_is_kept_is_bounded_however_many_look_ups_there_are() -> None:
-    seen = Announcements(0.5)
+    seen = SeenAnnouncements(0.5)
     for count in range(100_000):
         now = count / 20_000
         seen.waited_out(now)
@@ -155,7 +155,8 @@ async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, mon
                     nursery.start_soon(see, other.engine, 10)
                     await until(lambda: looks, "the look-up waits")
                     await until(
-                        lambda: not rig.engine._context.closing.has(going_on._recording), "a close() that is long ago"
+                        lambda: not rig.engine._context.announcements.has(going_on._recording),
+                        "a close() that is long ago",
                     )
             await rig.engine.release_writer(going_on)
 

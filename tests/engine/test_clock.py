@@ -21,7 +21,7 @@ from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copies
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
-from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.check import check
 from vtlfs.engine.scrub.defects import Defect
 from vtlfs.engine.scrub.verify import Verifier
@@ -128,7 +128,7 @@ class World:
 
     async def _verify(self, which: int) -> None:
         """Begin a verification, of which nothing is done yet."""
-        found = books.begin(self.tracking, [], utc_now())
+        found = verifications.begin(self.tracking, [], utc_now())
         assert found.id is not None
         self.begun = found.id, list(self.released)
 
@@ -136,15 +136,15 @@ class World:
         """Go on with the last verification, whatever the clock has done since it began."""
         if self.begun is None:
             return
-        found = books.resume(self.tracking)
+        found = verifications.resume(self.tracking)
         (number, wanted), self.begun = self.begun, None
         assert found.id == number
         await Verifier(self.library, self.tracking, found, self.defects.append, lambda _: None).run(None)
         assert self.defects == []
         assert found.bytes == sum(self.sizes[session] for session in wanted)
         late = [*self.released[len(wanted) :], *(session.number for _, session in self.open)]
-        count, first = books.left_out(self.tracking, found)
-        assert (count, [one.session for one in first]) == (len(late), sorted(late)[: books.NAMED])
+        count, first = verifications.left_out(self.tracking, found)
+        assert (count, [one.session for one in first]) == (len(late), sorted(late)[: verifications.NAMED])
 
     async def _time_passes(self, which: int) -> None:
         """Have a clock that may have been wrong until now be right for a while, and want what is due to be done."""

@@ -135,9 +135,9 @@ async def test_a_flush_that_the_database_refuses_can_be_repeated(
         refusing(monkeypatch, "record_progress", 1)
         with pytest.raises(TrackingError):
             await session.flush()
-        assert not session.is_durable
+        assert not session.is_recorded
         await session.flush()
-        assert session.is_durable
+        assert session.is_recorded
         await rig.engine.release_writer(session)
 
 
@@ -430,7 +430,7 @@ async def test_without_sync_at_close_nothing_that_is_recorded_is_taken_back(
         await session.write(0, b"x" * UNIT)
         await session.write(UNIT + 100, b"b" * 100)
         await session.flush(closing=True)
-        assert session.is_durable
+        assert session.is_recorded
         await rig.engine.release_writer(session)
         assert (rig.known(session).state, rig.known(session).bytes) == (State.RELEASED, UNIT + 200)
         assert await rig.read("T1") == b"x" * UNIT + b"a" * 100 + b"b" * 100

@@ -16,7 +16,7 @@ from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
 
 UNITS = 60
-BUSY_UNITS = 4 * pool.LATE_WRITES
+BUSY_UNITS = 4 * pool.LAGGING_WRITES
 
 
 async def write(rig: Rig, stream: WriteSession, units: range) -> None:
@@ -32,7 +32,7 @@ async def fall_behind(rig: Rig, disk: int) -> WriteSession:
     stream = await rig.engine.open_writer("T1", 0, OPENER)
     for unit in range(BUSY_UNITS):
         await stream.write(unit * UNIT, bytes(UNIT))
-    await until(lambda: disk in rig.engine.pool.behind(), "the disk is behind")
+    await until(lambda: disk in rig.engine.pool.lagging(), "the disk lags")
     return stream
 
 
@@ -45,12 +45,12 @@ async def test_new_stripe_units_pass_over_a_disk_that_is_behind(tmp_path: Path) 
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         with rig.disks[1].held("write"), trio.fail_after(60):
             await write(rig, stream, range(UNITS))
-            assert rig.engine.pool[1].writing.pending == pool.LATE_WRITES
+            assert rig.engine.pool[1].writing.pending == pool.LAGGING_WRITES
         await until(lambda: not rig.engine.pool[1].writing.pending, "the disk has done what was before it")
         await write(rig, stream, range(UNITS, UNITS + 8))
         await stream.flush()
         assert rig.durable(stream) == content(UNITS + 8)
-        assert rig.disks[1].count("write") == pool.LATE_WRITES + 2  # it is dealt units in its turn again
+        assert rig.disks[1].count("write") == pool.LAGGING_WRITES + 2  # it is dealt units in its turn again
         await rig.engine.release_writer(stream)
 
 
@@ -78,7 +78,7 @@ async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_
         with rig.disks[1].held("write"), trio.fail_after(60):
             await write(rig, stream, range(UNITS))
             written = [rig.disks[number].count("write") for number in (0, 2, 3)]
-            assert sum(written) == UNITS - pool.LATE_WRITES
+            assert sum(written) == UNITS - pool.LAGGING_WRITES
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.flush)
                 await until(
@@ -126,7 +126,7 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
             place = unit.place
             assert unit.disk != first
             second = rig.engine.pool[unit.disk]
-            for _ in range(2 * pool.LATE_WRITES):
+            for _ in range(2 * pool.LAGGING_WRITES):
                 second.writing.submit(lambda _: None, quit_waiting.wait)
             try:
                 stream._pipeline._send_past()

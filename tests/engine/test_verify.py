@@ -16,13 +16,13 @@ from blake3 import blake3
 from filling import OPENER, UNIT, fill, flip, flip_at, make, member
 
 from vtlfs import model
-from vtlfs.disks.contents import Finding, Kind, Part
+from vtlfs.disks.contents import Flaw, Kind, Part
 from vtlfs.disks.discovery import Discovery, discover
 from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import unfinished as unfinished_headers
-from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub import verify as verifying
 from vtlfs.engine.scrub.defects import Defect, Severity
 from vtlfs.engine.scrub.unfinished import Unfinished
@@ -52,7 +52,7 @@ def verify(
     """Verify; return the defects and what was written down."""
     defects: list[Defect] = []
     with closing(library.tracking()) as tracking:
-        found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
+        found = verifications.resume(tracking) if resume else verifications.begin(tracking, media, utc_now())
         assert verifying.verify(library, tracking, found, defects.append, lambda _: None, timing=timing) is None
         row = tracking.sql.one("SELECT ended_at, bytes FROM verification ORDER BY id DESC LIMIT 1")
         assert row == (found.ended_at, found.bytes)
@@ -79,7 +79,7 @@ def test_all_is_as_it_should_be(library: Library) -> None:
     assert found.bytes == 3 * LENGTH
     assert found.ended_at is not None
     with closing(library.tracking(read_only=True)) as tracking:
-        assert books.last_of_all(tracking) == found
+        assert verifications.last_of_all(tracking) == found
 
 
 def test_flipped_bit_is_located(library: Library) -> None:
@@ -279,9 +279,9 @@ def test_header_that_is_finished_meanwhile_is_right(
 ) -> None:
     """Right after the release, it may just not have been written yet."""
     really = Examiner.examine
-    looks: list[Finding] = []
+    looks: list[Flaw] = []
 
-    def look(self: Examiner, part: Part) -> list[Finding]:
+    def look(self: Examiner, part: Part) -> list[Flaw]:
         found = really(self, part)
         looks.extend(one for one in found if one.is_unfinished)
         if len(looks) == 3:
@@ -300,7 +300,7 @@ def test_header_that_stays_unfinished_is_told_after_a_while(
 
 
 def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object) -> None:
-    """The mount has died, and nobody has cleaned up after it: its lock tells so."""
+    """The mount has died, and nobody has cleaned up after it: its lease tells so."""
     library.leases.take(1).let_go()
     defects, found = verify(library)
     assert (defects, found.unfinished) == ([], [])
@@ -311,7 +311,7 @@ def test_header_is_looked_at_again_after_an_interruption(
 ) -> None:
     """Otherwise nothing would be known of it: all its stripe units had been verified."""
     timing = replace(SOON, save=0.01)
-    really, sent = books.save, list[signal.Signals]()
+    really, sent = verifications.save, list[signal.Signals]()
 
     def save(tracking: Tracking, verification: Verification) -> None:
         really(tracking, verification)
@@ -320,12 +320,12 @@ def test_header_is_looked_at_again_after_an_interruption(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with closing(library.tracking()) as tracking:
-        monkeypatch.setattr(books, "save", save)
-        found = books.begin(tracking, [], utc_now())
+        monkeypatch.setattr(verifications, "save", save)
+        found = verifications.begin(tracking, [], utc_now())
         assert (
             verifying.verify(library, tracking, found, lambda _: None, lambda _: None, timing=timing) == signal.SIGTERM
         )
-    monkeypatch.setattr(books, "save", really)
+    monkeypatch.setattr(verifications, "save", really)
     assert found.unfinished == [(0, 1)]
     alive()
     defects, found = verify(library, resume=True)
@@ -343,7 +343,7 @@ def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkey
 
     def add(self: Unfinished, disk: int, session: Session) -> None:
         really(self, disk, session)
-        kept.append(len(self._books.unfinished))
+        kept.append(len(self._verification.unfinished))
 
     monkeypatch.setattr(Unfinished, "add", add)
     for session in range(1, 24):
@@ -451,18 +451,18 @@ def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPat
             signal.raise_signal(signal.SIGTERM)
 
     with closing(library.tracking()) as tracking:
-        found = books.begin(tracking, [], utc_now())
+        found = verifications.begin(tracking, [], utc_now())
         while (stopped := verifying.verify(library, tracking, found, defects.append, advance)) is not None:
             assert stopped is signal.SIGTERM
             assert found.ended_at is None
             runs += 1
-            found = books.resume(tracking)
+            found = verifications.resume(tracking)
     assert runs > 3
     assert sum(seen) == found.bytes == 3 * LENGTH
     assert sorted((defect.session, defect.slot) for defect in defects) == [(1, 1), (3, 3)]
     assert found.defects[Severity.DAMAGED] == 2
     with closing(library.tracking()) as tracking, pytest.raises(UsageError, match="no verification was interrupted"):
-        books.resume(tracking)
+        verifications.resume(tracking)
 
 
 def forbidden(defect: Defect) -> None:
@@ -471,7 +471,7 @@ def forbidden(defect: Defect) -> None:
 
 def test_what_is_released_later_is_left_out(library: Library) -> None:
     with closing(library.tracking()) as tracking:
-        found = books.begin(tracking, [], utc_now())
+        found = verifications.begin(tracking, [], utc_now())
         fill(library, ("T3", DATA[3]))
         verifying.verify(library, tracking, found, forbidden, lambda _: None)
     assert found.bytes == 3 * LENGTH
@@ -490,8 +490,8 @@ def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path:
 
 
 def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(books, "UNITS_AT_ONCE", 3)
-    monkeypatch.setattr(books, "FILES_AT_ONCE", 2)
+    monkeypatch.setattr(verifications, "UNITS_AT_ONCE", 3)
+    monkeypatch.setattr(verifications, "FILES_AT_ONCE", 2)
     library = make(tmp_path / "lib", disks=3)
     fill(library, *((f"T{1 + number % 3}", DATA[number % 4]) for number in range(7)))
     os.truncate(member(library, 2, 5), slot_offset(0, UNIT))
@@ -511,7 +511,9 @@ def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch
         def look(_: int) -> None:
             seen.append(json.loads(other.sql.one("SELECT progress FROM verification")[0]))
 
-        verifying.verify(library, tracking, books.begin(tracking, [], utc_now()), forbidden, look, 10 * LENGTH, timing)
+        verifying.verify(
+            library, tracking, verifications.begin(tracking, [], utc_now()), forbidden, look, 10 * LENGTH, timing
+        )
     assert any("0" in progress or "1" in progress for progress in seen[:-1])
 
 
@@ -535,7 +537,7 @@ def test_what_a_clock_said_when_it_was_released_leaves_nothing_out(
 def test_what_is_released_later_is_left_out_and_named(library: Library) -> None:
     defects: list[Defect] = []
     with closing(library.tracking()) as tracking:
-        found = books.begin(tracking, [], utc_now())
+        found = verifications.begin(tracking, [], utc_now())
         fill(library, *[("T3", DATA[3])] * 7)
         with tracking.transaction():  # by a mount that died
             number = tracking.library.lease_sessions(1)[0]
@@ -544,18 +546,18 @@ def test_what_is_released_later_is_left_out_and_named(library: Library) -> None:
         assert (defects, found.bytes) == ([], 3 * LENGTH)
         assert found.left_out is not None
         count, first = found.left_out
-        assert (count, len(first)) == (8, books.NAMED)
+        assert (count, len(first)) == (8, verifications.NAMED)
         assert [str(one) for one in first][:2] == [
             "session 4 on T3 (tape file 0000)",
             "session 5 on T3 (tape file 0001)",
         ]
-        assert books.left_out(tracking, replace(found, media=["T1"])) == (1, [LeftOut(number, "T1", None)])
-        assert books.left_out(tracking, replace(found, media=["T2"])) == (0, [])
+        assert verifications.left_out(tracking, replace(found, media=["T1"])) == (1, [LeftOut(number, "T1", None)])
+        assert verifications.left_out(tracking, replace(found, media=["T2"])) == (0, [])
 
 
 def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: Library) -> None:
     with closing(library.tracking()) as tracking:
-        begun = books.begin(tracking, [], utc_now())
+        begun = verifications.begin(tracking, [], utc_now())
     fill(library, ("T1", DATA[3]))
     defects, found = verify(library, resume=True)
     assert (defects, found.last, found.bytes) == ([], begun.last, 3 * LENGTH)

@@ -182,7 +182,7 @@ def test_rebuild_refuses_what_it_must_not_do(lived: Lived, tmp_path: Path) -> No
 def test_disks_that_have_moved_are_told(lived: Lived, tmp_path: Path) -> None:
     lived.lose()
     lived.disks[1] = lived.disks[1].rename(tmp_path / "moved")
-    assert lived.rebuild().findings.ignored == ["library.toml has the disks elsewhere; change library.disks in it"]
+    assert lived.rebuild().report.ignored == ["library.toml has the disks elsewhere; change library.disks in it"]
     assert lived.tables()["disk"][1]["path"] == str(tmp_path / "moved")
 
 
@@ -194,7 +194,7 @@ def test_newest_copy_that_is_in_order_is_taken(lived: Lived) -> None:
     rebuilt = lived.rebuild()
     assert rebuilt.base is not None
     assert rebuilt.base.where == str(on_disk.path_of(lived.disks[2], 2))
-    assert len(rebuilt.findings.damaged) == 2
+    assert len(rebuilt.report.damaged) == 2
     lived.lose()
     with closing(sqlite3.connect(on_disk.path_of(lived.disks[2], 2))) as copy:
         copy.execute("CREATE TRIGGER harmful AFTER INSERT ON session BEGIN DELETE FROM snapshot; END")
@@ -256,7 +256,7 @@ def test_with_a_disk_gone_what_is_elsewhere_comes_back(lived: Lived, gone: int, 
         elif number <= last.get(barcode, -1):
             with pytest.raises(DiskMissing):
                 lived.extract(barcode, number)
-    told = {(lost.medium, lost.tape_file) for lost in rebuilt.findings.lost}
+    told = {(lost.medium, lost.tape_file) for lost in rebuilt.report.lost}
     assert told == {key for key in set(lived.written) - whole if key[1] <= last.get(key[0], -1)}
     assert copy is (last == {"T1": 3, "T2": 1, "CAP": 1}) or not copy
 
@@ -319,7 +319,7 @@ def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, n
     lived.lose()
     lived.forget_copies()
     rebuilt = lived.rebuild()
-    assert [(found.id, found.tape_file) for found in rebuilt.findings.recovered if found.tape_file is not None] == [
+    assert [(found.id, found.tape_file) for found in rebuilt.report.recovered if found.tape_file is not None] == [
         (session, number)
     ]
     assert lived.tables()["stripe_unit"] == before["stripe_unit"]
@@ -327,7 +327,7 @@ def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, n
     lived.check_streams()
     lived.lose()
     again = lived.rebuild()  # the headers say it now
-    assert [found for found in again.findings.recovered if found.tape_file is not None] == []
+    assert [found for found in again.report.recovered if found.tape_file is not None] == []
     lived.check_streams()
 
 
@@ -401,9 +401,9 @@ def test_strange_things_on_a_disk_are_passed_over(lived: Lived, tmp_path: Path) 
     (sessions / "stuff").mkdir()
     (lived.disks[0] / "tracking" / "000000000009.db").symlink_to("/etc/passwd")
     rebuilt = lived.rebuild()
-    assert len(rebuilt.findings.ignored) == 9
+    assert len(rebuilt.report.ignored) == 9
     told = ("000000000009.db", "no copy", "media that nobody wrote to", "snapshots from 1 to 2")
-    assert all(any(word in text for word in told) for text in rebuilt.findings.damaged)
+    assert all(any(word in text for word in told) for text in rebuilt.report.damaged)
     assert lived.tables()["stripe_unit"] == before["stripe_unit"]
     lived.check_streams()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from soak.plan import Stage
 from soak.streams import Archive, Content, Made, any_size
-from vtlfs.engine.scrub.throttle import Throttle
+from vtlfs.engine.scrub.rate_limit import RateLimit
 from vtlfs.model import Session, utc_now
 
 FSYNCING = Path(__file__).with_name("fsyncing.py")
@@ -85,7 +85,7 @@ class Writers:
         self.ledger = ledger
         self.archive = Archive(stage.plan.root)
         self._chance = random.Random(stage.plan.seed)
-        self._throttle = Throttle(int(stage.plan.size / stage.plan.seconds), time.monotonic)
+        self._rate_limit = RateLimit(int(stage.plan.size / stage.plan.seconds), time.monotonic)
         self._lock = threading.Lock()
         self._made = 0
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -128,7 +128,7 @@ class Writers:
             mount = self.stage.mounts[host]
             path = mount.medium(barcode) if chance.random() < 0.5 else mount.drive(chance.randrange(4), barcode)
             dies_after = chance.random() if chance.random() < 0.06 else 2.0
-            seconds = self._throttle.take(content.size)
+            seconds = self._rate_limit.take(content.size)
             return Written(kind, host, barcode, content, utc_now()), path, seconds, dies_after, chance.random() < 0.6
 
     def _run(self, written: Written, path: Path, seconds: float, dies_after: float, *, slowly: bool) -> None:

@@ -124,7 +124,7 @@ def live_on(killed: Killed) -> Outcome:
             outcome.named.append(f"rebuild: {failure}")
             outcome.lost = {stream.session: "not rebuilt" for stream in killed.streams}
             return outcome
-        findings = rebuilt.findings
+        findings = rebuilt.report
         told = (*findings.damaged, *findings.ignored, *map(str, findings.lost))
         outcome.named += [f"rebuild: {text}" for text in told]
         library = rebuilt.library

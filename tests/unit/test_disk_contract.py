@@ -15,7 +15,7 @@ from blake3 import blake3
 from memory_disk import MemoryDisk
 
 from vtlfs.disks.base import Disk
-from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Finding, Kind, Part
+from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Flaw, Kind, Part
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.disk import LocalDisk
@@ -263,28 +263,26 @@ def test_examination_of_what_is_right_finds_nothing(disk: Disk) -> None:
 def test_examination_finds_a_bit_that_was_turned(kit: Kit) -> None:
     units = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT, b"c" * 100)
     kit.damage(units[1])
-    (finding,) = kit.disk.examine(part(1, units))
-    assert (finding.kind, finding.unit, finding.position) == (Kind.FLIPPED, units[1], slot_offset(1, UNIT) + BLOCK)
+    (flaw,) = kit.disk.examine(part(1, units))
+    assert (flaw.kind, flaw.unit, flaw.position) == (Kind.FLIPPED, units[1], slot_offset(1, UNIT) + BLOCK)
 
 
 def test_examination_finds_a_member_that_is_gone(disk: Disk) -> None:
     units = write(disk, 1, b"a" * UNIT, b"b" * UNIT)
     disk.remove(1)
-    assert [(finding.kind, finding.unit) for finding in disk.examine(part(1, units))] == [
-        (Kind.MISSING, unit) for unit in units
-    ]
+    assert [(flaw.kind, flaw.unit) for flaw in disk.examine(part(1, units))] == [(Kind.MISSING, unit) for unit in units]
 
 
 def test_examination_finds_a_header_that_is_not_finished(disk: Disk) -> None:
     units = write(disk, 1, b"a", ending=None)
-    (finding,) = disk.examine(part(1, units))
-    assert finding.is_unfinished
+    (flaw,) = disk.examine(part(1, units))
+    assert flaw.is_unfinished
     assert disk.examine(replace(part(1, units), is_first=False)) == []
 
 
 def test_several_threads_may_examine(disk: Disk) -> None:
     units = write(disk, 1, *(bytes([slot]) * UNIT for slot in range(8)))
-    found: list[list[Finding]] = []
+    found: list[list[Flaw]] = []
     threads = [threading.Thread(target=lambda unit=unit: found.append(disk.examine(part(1, [unit])))) for unit in units]
     for thread in threads:
         thread.start()

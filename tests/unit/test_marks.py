@@ -107,7 +107,7 @@ def test_disk_that_hangs_holds_up_one_commit_only(disks: list[Path], monkeypatch
     for commits in range(1, 5):
         writer.advance(at(commits))
     assert len([one for one in waited if one is not None]) == 4
-    assert writer._late == {0, 1}
+    assert writer._unresponsive == {0, 1}
     answers.set()
     writer.close()
     assert [marks.read(disk, LIBRARY) for disk in disks] == [at(4), at(4)]

@@ -115,7 +115,7 @@ class Stream(RuleBasedStateMachine):
     @rule(fails=st.sampled_from(["elsewhere", "elsewhere", "lost"]))
     def come_to_an_end(self, fails: str | None) -> None:
         sending, size = self.sendings.pop(0)
-        self.units.withdraw(sending)
+        self.units.end_sending(sending)
         unit = sending.unit
         if not sending.is_wanted:
             return

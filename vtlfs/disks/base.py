@@ -8,15 +8,14 @@ calls them in threads of the disk's own executors, a command also in its own.
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from vtlfs.disks.contents import Batch, Finding, Listing, Part
+from vtlfs.disks.contents import Batch, Flaw, Listing, Part
 from vtlfs.disks.headers import Ending, Header, Opening
 from vtlfs.model import StripeUnit, Watermark
 
 CheckRoom = Callable[[int], None]
+# Calls the second argument with the size of a copy of the catalogue, which raises OSError where there is no room; then
+# writes the copy into the empty file that the first argument names. That file need not be on the disk.
 Fill = Callable[[str, CheckRoom], None]
-"""Writes a copy of the catalogue into the empty file that it is given the name of, which need not be on the disk.
-
-Before, it calls the function that it is given with the copy's size: that raises OSError where there is no room."""
 
 
 class Member(Protocol):
@@ -51,13 +50,10 @@ class Disk(Protocol):
     """
 
     number: int
-    path: str
-    """Where it is: for messages, and for people. Nobody outside this package makes a path of it."""
-    free: int
-    """Bytes that were free when last looked at."""
-    total: int
-    device: int
-    """Number of the device that the disk is on, which it may share with others."""
+    path: str  # where it is: for messages, and for people; nobody outside this package makes a path of it
+    free: int  # bytes, as last measured
+    total: int  # bytes, as last measured
+    device: int  # number of the device that the disk is on, which it may share with others
 
     # --- writing and reading ----------------------------------------------------------------------------------------
 
@@ -99,7 +95,7 @@ class Disk(Protocol):
     def scan_member(self, session: int, stripe_unit: int) -> Iterator[Batch]:
         """Yield the records of one member whose header can't be read."""
 
-    def examine(self, part: Part) -> list[Finding]:
+    def examine(self, part: Part) -> list[Flaw]:
         """Read part of a member, past all caches, and return what is wrong with it. Several threads may call it."""
 
     # --- copies of the catalogue, and the high-water mark -----------------------------------------------------------

@@ -105,7 +105,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Flaw:
     """What is the matter with one stripe unit; or, where `unit` is None, with the member file's header."""
 
     kind: Kind

@@ -70,7 +70,7 @@ class DiskExecutor:
         return self._pending
 
     @property
-    def stalled(self) -> float:
+    def stalled_seconds(self) -> float:
         """Seconds for which there has been work and none of it was finished."""
         return monotonic() - self._progress if self._pending else 0.0
 

@@ -72,7 +72,7 @@ class MarkThreads:
         self._wanted: Watermark | None = None
         # By the disk's number: commits of the last mark that was written there, or failed.
         self._tried = {disk.number: 0 for disk in disks}
-        self._late: set[int] = set()  # disks that a commit has waited for in vain, until they answer
+        self._unresponsive: set[int] = set()  # disks that a commit has waited for in vain, until they answer
         self._written = 0  # commits of the highest mark that a disk has
         self._threads: list[threading.Thread] = []
         self._is_closing = False
@@ -93,7 +93,7 @@ class MarkThreads:
                         thread.start()
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._is_taken(mark.commits), PATIENCE_SECONDS):
-                self._late.update(disk for disk, tried in self._tried.items() if tried < mark.commits)
+                self._unresponsive.update(disk for disk, tried in self._tried.items() if tried < mark.commits)
 
     def close(self) -> None:
         """Have the threads sync the last mark and end; wait for those whose disks answer."""
@@ -106,15 +106,15 @@ class MarkThreads:
                 thread.join(max(0.0, deadline - monotonic()))
 
     def _is_taken(self, commits: int) -> bool:
-        """Tell whether a disk has the mark, or every disk has failed to take it or is late anyhow."""
+        """Tell whether a disk has the mark, or every disk has failed to take it or does not respond."""
         return self._written >= commits or all(
-            tried >= commits or disk in self._late for disk, tried in self._tried.items()
+            tried >= commits or disk in self._unresponsive for disk, tried in self._tried.items()
         )
 
     def _work(self, disk: Disk) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closing or self._is_behind(disk.number))
+                self._changed.wait_for(lambda: self._is_closing or self._is_outdated(disk.number))
                 mark, is_last = self._wanted, self._is_closing
             if mark is None:
                 return
@@ -125,12 +125,12 @@ class MarkThreads:
                 is_written = False
             with self._changed:
                 self._tried[disk.number] = mark.commits
-                self._late.discard(disk.number)
+                self._unresponsive.discard(disk.number)
                 if is_written:
                     self._written = max(self._written, mark.commits)
                 self._changed.notify_all()
             if is_last:
                 return
 
-    def _is_behind(self, disk: int) -> bool:
+    def _is_outdated(self, disk: int) -> bool:
         return self._wanted is not None and self._tried[disk] < self._wanted.commits

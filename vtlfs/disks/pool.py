@@ -20,7 +20,7 @@ QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together, w
 MIN_QUEUED_UNITS = 2  # a disk, so that one is written while the next is fetched
 SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the file system's journal
 READ_THREADS = 2
-LATE_WRITES = 4  # that a disk has to do more than another, to be passed over
+LAGGING_WRITES = 4  # that a disk has to do more than another, to be passed over
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,15 @@ class PooledDisk:
     @property
     def stalled(self) -> bool:
         """Tell whether the disk has been given work and has done none of it for a while."""
-        return max(self.writing.stalled, self.syncing.stalled, self._probing.stalled) > self._timing.stalled
+        return (
+            max(self.writing.stalled_seconds, self.syncing.stalled_seconds, self._probing.stalled_seconds)
+            > self._timing.stalled
+        )
 
     @property
     def hangs(self) -> bool:
         """Tell whether writes or syncs have waited for so long that writes had better go to another disk."""
-        return max(self.writing.stalled, self.syncing.stalled) > self._timing.hangs
+        return max(self.writing.stalled_seconds, self.syncing.stalled_seconds) > self._timing.hangs
 
     @property
     def usable(self) -> bool:
@@ -80,7 +83,7 @@ class PooledDisk:
             self._hung = self.hangs
             says = "does not answer; it is avoided, as far as that is possible" if self._hung else "answers again"
             log.warning("disk %d (%s) %s", self.number, self.disk.path, says)
-        if self._probing.stalled:
+        if self._probing.stalled_seconds:
             return
         if self.fault is None:
             self._probing.submit(self._measured, self.disk.measure)
@@ -171,14 +174,14 @@ class DiskPool:
         free = sorted((pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks), reverse=True)
         return free[1] + sum(free[1:])
 
-    def behind(self) -> set[int]:
+    def lagging(self) -> set[int]:
         """Return the disks that have several writes more before them than the least busy one."""
         least = min((pooled.writing.pending for pooled in self.disks if pooled.usable), default=0)
-        return {pooled.number for pooled in self.disks if pooled.writing.pending >= least + LATE_WRITES}
+        return {pooled.number for pooled in self.disks if pooled.writing.pending >= least + LAGGING_WRITES}
 
-    def late(self) -> set[int]:
-        """Return the disks that are behind, or have no place for more."""
-        return self.behind().union(pooled.number for pooled in self.disks if not pooled.queue.value)
+    def busy(self) -> set[int]:
+        """Return the disks that lag, or whose queue has no place for more."""
+        return self.lagging().union(pooled.number for pooled in self.disks if not pooled.queue.value)
 
     def short_of(self, room: int) -> set[int]:
         """Return the disks that have less than so many bytes free."""
@@ -190,7 +193,7 @@ class DiskPool:
         return any(pooled.stalled for pooled in self.disks)
 
     @property
-    def left(self) -> int:
+    def free_to_stripe(self) -> int:
         """Free bytes of the usable disk with the second most: striping needs two disks."""
         free = sorted((pooled.disk.free for pooled in self.disks if pooled.usable), reverse=True)
         return free[1] if len(free) > 1 else 0

@@ -21,7 +21,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.writing.announcements import Closing
+from vtlfs.engine.writing.announcements import OwnAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.model import Mount
@@ -63,7 +63,7 @@ async def running(
         async with trio.open_nursery() as nursery:
             dirty = DirtyBudget(memory.kept, nursery)
             low_space = library.config.low_space
-            closing = Closing(timing.closing_round)
+            closing = OwnAnnouncements(timing.closing_round)
             context = WriteContext(
                 pool, committer, reading, memory, dirty, low_space, closing, durable_close=durable_close, timing=timing
             )
@@ -71,12 +71,12 @@ async def running(
             engine.is_behind = writing.frozen
             engine.at_end = None if writing.frozen else at_end
             health = engine.health
-            tasks = [engine.checkpoints, context.closing.run, health.probe_disks, health.note_fill]
+            tasks = [engine.checkpoints, context.announcements.run, health.probe_disks, health.note_fill]
             if not writing.frozen:
                 await health.reap_dead_mounts()
                 await health.tidy_up()
                 tasks += [health.watch_mounts, partial(health.note_finished, lease)]
-            await engine.identifiers.lease()
+            await engine.identifiers.fetch()
             nursery.start_soon(memory.run)
             nursery.start_soon(heap.run, memory, engine.cache)
             for task in tasks:

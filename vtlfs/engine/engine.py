@@ -26,7 +26,7 @@ from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.stripe import RoundRobin
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.admission import Admission
-from vtlfs.engine.writing.announcements import Announcements
+from vtlfs.engine.writing.announcements import SeenAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
@@ -64,7 +64,7 @@ class Engine:
         self._by_drive: Counter[int] = Counter()
         self._admission = Admission(context.pool)
         self._releasing: dict[str, set[trio.Event]] = {}
-        self._announcements = Announcements(self._timing.elsewhere)
+        self._announcements = SeenAnnouncements(self._timing.elsewhere)
         of_the_past = self.tracking.sessions.last_announcement()
         self._announcements.see(of_the_past, trio.current_time())
         self.health = Health(library, mount.id, context, self._writers, self._announcements)
@@ -146,7 +146,7 @@ class Engine:
         """
         done = trio.Event()
         waiting = self._releasing.setdefault(session.barcode, set())
-        if session.is_durable or session.has_failed:
+        if session.is_recorded or session.has_failed:
             waiting.add(done)
 
         def recorded() -> None:

@@ -11,7 +11,7 @@ import trio
 from vtlfs.engine import recover
 from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
-from vtlfs.engine.writing.announcements import Announcements
+from vtlfs.engine.writing.announcements import SeenAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import VtlfsError
@@ -29,7 +29,7 @@ class Health:
         mount: int,
         context: WriteContext,
         writers: Mapping[int, WriteSession],
-        announcements: Announcements,
+        announcements: SeenAnnouncements,
     ) -> None:
         """`writers`: the open streams of the mount, which go to other disks when one hangs."""
         self._library = library

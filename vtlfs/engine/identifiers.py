@@ -1,6 +1,7 @@
-"""The identifiers of a mount's sessions: leased from the library, many at a time, so that no open() waits for a commit.
+"""The identifiers of a mount's sessions: many are fetched from the library at a time, so that no open() waits.
 
-An identifier is given once in the life of a library. A mount that dies leaves a gap. Used in the trio loop.
+Fetching is a commit. An identifier is given once in the life of a library. A mount that dies leaves a gap.
+Used in the trio loop.
 """
 
 import logging
@@ -11,8 +12,8 @@ import trio
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.errors import VtlfsError
 
-LEASE = 1000  # identifiers that a mount takes at a time
-LEASE_AGAIN = 900  # so many are there for readers while the database is busy: they do not wait for it
+FETCHED_AT_ONCE = 1000  # identifiers that a mount takes at a time
+FETCH_AGAIN = 900  # so many are there for readers while the database is busy: they do not wait for it
 
 log = logging.getLogger(__name__)
 
@@ -21,33 +22,35 @@ class SessionIdentifiers:
     """See the module."""
 
     def __init__(self, committer: GroupCommitter, nursery: trio.Nursery) -> None:
-        """`nursery`: where the next lease is taken while the last one is used up."""
+        """`nursery`: where the next identifiers are fetched while the last ones are used up."""
         self._committer = committer
         self._nursery = nursery
-        self._leased: deque[int] = deque()
-        self._leasing = trio.Lock()
+        self._fetched: deque[int] = deque()
+        self._fetching = trio.Lock()
 
     async def take(self) -> int:
-        """Return an identifier that nobody else gets. Waits only where none is leased. Raises TrackingError."""
-        if len(self._leased) <= LEASE_AGAIN and not self._leasing.locked():
-            self._nursery.start_soon(self._lease_ahead)
-        while not self._leased:
-            await self.lease()
-        return self._leased.popleft()
+        """Return an identifier that nobody else gets. Waits only where none is fetched. Raises TrackingError."""
+        if len(self._fetched) <= FETCH_AGAIN and not self._fetching.locked():
+            self._nursery.start_soon(self._fetch_ahead)
+        while not self._fetched:
+            await self.fetch()
+        return self._fetched.popleft()
 
-    async def lease(self) -> None:
-        """Lease more identifiers, if few are left. Raises TrackingError."""
-        async with self._leasing:
-            if len(self._leased) <= LEASE_AGAIN:
-                self._leased.extend(await self._committer.call(lambda tracking: tracking.library.lease_sessions(LEASE)))
+    async def fetch(self) -> None:
+        """Fetch more identifiers, if few are left. Raises TrackingError."""
+        async with self._fetching:
+            if len(self._fetched) <= FETCH_AGAIN:
+                self._fetched.extend(
+                    await self._committer.call(lambda tracking: tracking.library.lease_sessions(FETCHED_AT_ONCE))
+                )
 
     def unused(self) -> range:
-        """Return the leased identifiers that can be given back: all, if they are those of one lease."""
-        left = range(self._leased[0], self._leased[-1] + 1) if self._leased else range(0)
-        return left if len(left) == len(self._leased) else range(0)
+        """Return the fetched identifiers that can be given back: all, if they were fetched together."""
+        left = range(self._fetched[0], self._fetched[-1] + 1) if self._fetched else range(0)
+        return left if len(left) == len(self._fetched) else range(0)
 
-    async def _lease_ahead(self) -> None:
+    async def _fetch_ahead(self) -> None:
         try:
-            await self.lease()
+            await self.fetch()
         except VtlfsError as error:
-            log.error("leasing session identifiers: %s; trying again", error)
+            log.error("fetching session identifiers: %s; trying again", error)

@@ -73,13 +73,17 @@ class Leases:
         return lease
 
     def is_alive(self, mount: int) -> bool:
-        """Tell whether a process serves the mount. A mount whose lock can't be opened counts as alive."""
+        """Tell whether a process serves the mount. A mount whose lease can't be looked at counts as alive."""
+        return self._is_held(mount) is True
+
+    def _is_held(self, mount: int) -> bool | None:
+        """Tell whether a process holds a mount's lease; None where there is no lease."""
         try:
             descriptor = os.open(self._path(mount), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
         except FileNotFoundError:
-            return False
+            return None
         except OSError as error:
-            log.warning("mount %d: its lock can't be looked at: %s", mount, error.strerror)
+            log.warning("mount %d: its lease can't be looked at: %s", mount, error.strerror)
             return True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -95,9 +99,9 @@ class Leases:
 
         return str(self._path(mount)) in [file.path for file in Process(pid).open_files()]
 
-    def is_owed(self, mount: int) -> bool:
+    def needs_recovery(self, mount: int) -> bool:
         """Tell whether a mount has died and its recovery is not finished: its lease is still there."""
-        return self._path(mount).exists() and not self.is_alive(mount)
+        return self._is_held(mount) is False
 
     def finished_up_to(self, mount: int) -> int:
         """Return up to which tape file a mount had finished its headers; 0 where that can't be read."""

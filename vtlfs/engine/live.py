@@ -65,7 +65,7 @@ async def publish(library: Path, mount: int, look: Callable[[], LiveStats], ever
         while True:
             found = look()
             is_news = bool(found.sessions) or last is None or replace(found, at=last.at) != last
-            if is_news and executor.stalled == 0:
+            if is_news and executor.stalled_seconds == 0:
                 executor.submit(done, _write, descriptor, found)
                 last = found
             await trio.sleep(every)

@@ -400,7 +400,7 @@ class Operations(pyfuse3.Operations):
     def _is_risky(self, node: MediumNode) -> bool:
         """Tell whether a stream should not be cached: little is left, or a disk does not answer."""
         left, pool, little = node.medium.left, self._engine.pool, self._engine.library.config.low_space
-        return pool.stalled or pool.left < little or (left is not None and left < little)
+        return pool.stalled or pool.free_to_stripe < little or (left is not None and left < little)
 
     def _no_new_name(self, parent: InodeT) -> Exception:
         node = self._inodes[parent].node

@@ -60,19 +60,19 @@ def rebuild(library: Path, disks: tuple[Path, ...], without: tuple[int, ...], as
         show.as_json(_document(rebuilt))
     else:
         _print(rebuilt)
-    if rebuilt.findings.lost or rebuilt.findings.damaged:
+    if rebuilt.report.lost or rebuilt.report.damaged:
         click.get_current_context().exit(EXIT_DAMAGED)
 
 
 def _print(rebuilt: "Rebuilt") -> None:
-    findings, path = rebuilt.findings, show.word(rebuilt.library.path)
-    for note in findings.ignored:
+    report, path = rebuilt.report, show.word(rebuilt.library.path)
+    for note in report.ignored:
         show.line(f"note: {note}")
-    for problem in findings.damaged:
+    for problem in report.damaged:
         show.line(f"lost: {problem}")
-    for lost in findings.lost:
+    for lost in report.lost:
         show.line(f"lost: {lost}")
-    for session in findings.recovered:
+    for session in report.recovered:
         kept = "nothing was left of it"
         if session.tape_file is not None:
             kept = f"{format_size(session.bytes)} kept as tape file {session.tape_file:04d}"
@@ -83,7 +83,7 @@ def _print(rebuilt: "Rebuilt") -> None:
     if rebuilt.base is not None:
         copy = f"{rebuilt.base.where} of {show.seconds(rebuilt.base.made_at)}"
         begun = "the old one" if rebuilt.base.is_old else copy
-        origin = f"{begun}, and {show.count(findings.replayed, 'session')} from member files"
+        origin = f"{begun}, and {show.count(report.replayed, 'session')} from member files"
     counts = [(rebuilt.media, "medium", "media"), (rebuilt.sessions, "session", "sessions")]
     what = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in counts)
     files = show.count(rebuilt.tape_files, "tape file")
@@ -92,7 +92,7 @@ def _print(rebuilt: "Rebuilt") -> None:
 
 
 def _document(rebuilt: "Rebuilt") -> dict[str, Any]:
-    findings = rebuilt.findings
+    report = rebuilt.report
     base = rebuilt.base
     copy = None if base is None or base.is_old else base
     return {
@@ -105,12 +105,12 @@ def _document(rebuilt: "Rebuilt") -> dict[str, Any]:
         "sessions": rebuilt.sessions,
         "tape_files": rebuilt.tape_files,
         "bytes": rebuilt.bytes,
-        "member_files": findings.members,
-        "replayed": findings.replayed,
-        "recovered": [session.as_json() for session in findings.recovered],
-        "lost": [asdict(lost) for lost in findings.lost],
-        "damaged": findings.damaged,
-        "notes": findings.ignored,
+        "member_files": report.members,
+        "replayed": report.replayed,
+        "recovered": [session.as_json() for session in report.recovered],
+        "lost": [asdict(lost) for lost in report.lost],
+        "damaged": report.damaged,
+        "notes": report.ignored,
     }
 
 

@@ -73,7 +73,7 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
     """
     from vtlfs.engine.lease import alone
     from vtlfs.engine.library import Library
-    from vtlfs.engine.scrub import verification as books
+    from vtlfs.engine.scrub import verification as verifications
 
     if resume and barcodes:
         raise UsageError("--resume goes on with the media that were named then; leave the barcodes out")
@@ -81,8 +81,8 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
     opened = Library.open(library)
     busy = "is being verified by somebody else; wait for that, or stop it"
     with closing(opened.tracking()) as tracking, alone(opened.path, busy):
-        found = books.resume(tracking) if resume else books.begin(tracking, media, utc_now())
-        counts = books.extent(tracking, found)
+        found = verifications.resume(tracking) if resume else verifications.begin(tracking, media, utc_now())
+        counts = verifications.extent(tracking, found)
         name = "verifying" if found.media is None or len(found.media) > 1 else found.media[0]
         with progress(name, counts[2], found.bytes) as advance, _output(as_json, found) as report:
             from vtlfs.engine.scrub.verify import verify as run

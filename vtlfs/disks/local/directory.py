@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vtlfs.disks.local import label as labels
-from vtlfs.disks.local.behind import WriteBehind
 from vtlfs.disks.local.opening import NotAFile, read_small
+from vtlfs.disks.local.write_behind import WriteBehind
 from vtlfs.disks.records import Owner
 from vtlfs.errors import DiskError, LibraryError
 
@@ -27,7 +27,7 @@ class Directory:
         self.free = self.total = self.device = 0
         self.root = path
         self.library = library
-        self.behind = WriteBehind()
+        self.write_behind = WriteBehind()
         # The latest directories whose names this process has made durable. To forget one costs a sync; to keep all,
         # memory: each is small, and lies among the objects of the thousand sessions of its time.
         self.durable: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from vtlfs.disks import headers, records
 from vtlfs.disks.base import Fill
-from vtlfs.disks.contents import Batch, Finding, Listing, Part
+from vtlfs.disks.contents import Batch, Flaw, Listing, Part
 from vtlfs.disks.headers import Header, Opening
 from vtlfs.disks.local import copies, inventory, marks
 from vtlfs.disks.local.directory import Directory
@@ -167,7 +167,7 @@ class LocalDisk(Directory):
         with self.errors():
             yield from Scan(self.number, self.root, self.library).member(session, stripe_unit)
 
-    def examine(self, part: Part) -> list[Finding]:
+    def examine(self, part: Part) -> list[Flaw]:
         """Read part of a member file and return what is wrong with it. Raises DiskError where the disk is gone."""
         return self._examiner.examine(part)
 

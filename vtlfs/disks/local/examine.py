@@ -18,7 +18,7 @@ from typing import Any
 from blake3 import blake3
 
 from vtlfs.disks import headers, records
-from vtlfs.disks.contents import NO_ENDING, Finding, Kind, Part
+from vtlfs.disks.contents import NO_ENDING, Flaw, Kind, Part
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import GONE, NotAFile, opened
 from vtlfs.disks.records import BLOCK, Owner, slot_offset
@@ -34,17 +34,17 @@ class Examiner:
         self._disk = disk
         self._buffers: SimpleQueue[mmap.mmap] = SimpleQueue()  # that nobody uses
 
-    def examine(self, part: Part) -> list[Finding]:
+    def examine(self, part: Part) -> list[Flaw]:
         """Read the part and return what is wrong with it. Raises DiskError where the whole disk is gone."""
         buffer = self._buffer(max(CHUNK, BLOCK + part.stripe_unit))
         try:
-            findings = self._examine(part, _Buffer(buffer))
+            flaws = self._examine(part, _Buffer(buffer))
         finally:
             self._buffers.put(buffer)
-        if any(finding.kind in (Kind.MISSING, Kind.UNREADABLE) for finding in findings):
+        if any(flaw.kind in (Kind.MISSING, Kind.UNREADABLE) for flaw in flaws):
             with self._disk.errors():
                 self._disk.check_label()
-        return [_located(finding, part.stripe_unit) for finding in findings]
+        return [_located(flaw, part.stripe_unit) for flaw in flaws]
 
     def _buffer(self, size: int) -> mmap.mmap:
         """Return memory that nobody uses; sessions may have stripe units of different sizes."""
@@ -54,11 +54,11 @@ class Examiner:
             return mmap.mmap(-1, size)
         return found if len(found) >= size else mmap.mmap(-1, size)
 
-    def _examine(self, part: Part, buffer: "_Buffer") -> list[Finding]:
+    def _examine(self, part: Part, buffer: "_Buffer") -> list[Flaw]:
         try:
             with _unbuffered(self._disk.root, part.session) as descriptor:
                 member = _Member(descriptor, part, self._disk.owner(part.session), buffer)
-                return list(member.findings())
+                return list(member.flaws())
         except NotAFile as error:
             return _of_all(part, Kind.REPLACED, str(error))
         except OSError as error:
@@ -67,17 +67,17 @@ class Examiner:
             return _of_all(part, kind, why)
 
 
-def _located(finding: Finding, stripe_unit: int) -> Finding:
-    """Say where in the member file the bytes of a finding lie: those of a record, or of a stripe unit."""
-    if finding.unit is None:
-        return finding
-    record = slot_offset(finding.unit.slot, stripe_unit)
-    return replace(finding, position=record if finding.kind is Kind.RECORD else record + BLOCK)
+def _located(flaw: Flaw, stripe_unit: int) -> Flaw:
+    """Say where in the member file the bytes of a flaw lie: those of a record, or of a stripe unit."""
+    if flaw.unit is None:
+        return flaw
+    record = slot_offset(flaw.unit.slot, stripe_unit)
+    return replace(flaw, position=record if flaw.kind is Kind.RECORD else record + BLOCK)
 
 
-def _of_all(part: Part, kind: Kind, why: str) -> list[Finding]:
-    """Return the same finding for each stripe unit of a part; for the header where nothing else was to be examined."""
-    return [Finding(kind, unit, why) for unit in part.units] or [Finding(Kind.HEADER, None, why)]
+def _of_all(part: Part, kind: Kind, why: str) -> list[Flaw]:
+    """Return the same flaw for each stripe unit of a part; for the header where nothing else was to be examined."""
+    return [Flaw(kind, unit, why) for unit in part.units] or [Flaw(Kind.HEADER, None, why)]
 
 
 class _Buffer:
@@ -115,7 +115,7 @@ class _Member:
         self._buffer = buffer
         self._belongs: tuple[Kind, str] | None = None  # what is known of a whole file that is not the right one
 
-    def findings(self) -> Iterator[Finding]:
+    def flaws(self) -> Iterator[Flaw]:
         """Examine the header, where that is wanted, and all stripe units."""
         block, error = self._buffer.read(self._descriptor, 0, BLOCK)
         header = records.decode(bytes(block))
@@ -123,7 +123,7 @@ class _Member:
         if header is not None:
             self._belongs = self._elsewhere(header[0])
         if wrong is not None and self._part.is_first:
-            yield Finding(Kind.HEADER, None, wrong)
+            yield Flaw(Kind.HEADER, None, wrong)
         for run in self._runs():
             yield from self._run(run)
 
@@ -158,7 +158,7 @@ class _Member:
         if run:
             yield run
 
-    def _run(self, run: list[StripeUnit]) -> Iterator[Finding]:
+    def _run(self, run: list[StripeUnit]) -> Iterator[Flaw]:
         step = BLOCK + self._part.stripe_unit
         offset = slot_offset(run[0].slot, self._part.stripe_unit)
         data, error = self._buffer.read(self._descriptor, offset, (len(run) - 1) * step + BLOCK + run[-1].bytes)
@@ -167,43 +167,43 @@ class _Member:
             at = place * step
             if error is not None and len(data) < at + BLOCK + unit.bytes:
                 break
-            finding = self._judge(unit, data[at : at + BLOCK], data[at + BLOCK : at + BLOCK + unit.bytes])
-            wrong += [finding] if finding else []
+            flaw = self._judge(unit, data[at : at + BLOCK], data[at + BLOCK : at + BLOCK + unit.bytes])
+            wrong += [flaw] if flaw else []
         else:
             place = len(run)
         yield from wrong
         for unit in run[place:]:  # behind an error, block by block
             yield from self._one(unit)
 
-    def _one(self, unit: StripeUnit) -> Iterator[Finding]:
+    def _one(self, unit: StripeUnit) -> Iterator[Flaw]:
         """Examine a stripe unit of which some may not be readable."""
         offset = slot_offset(unit.slot, self._part.stripe_unit)
         block, no_record = self._buffer.read(self._descriptor, offset, BLOCK)
         record = bytes(block)
         data, no_data = self._buffer.read(self._descriptor, offset + BLOCK, unit.bytes)
         if no_data is not None:
-            yield Finding(Kind.UNREADABLE, unit, _strerror(no_data))
-        elif finding := self._judge(unit, memoryview(record), data):
-            why = f"its record: {_strerror(no_record)}" if no_record and finding.kind is Kind.RECORD else finding.why
-            yield Finding(finding.kind, unit, why)
+            yield Flaw(Kind.UNREADABLE, unit, _strerror(no_data))
+        elif flaw := self._judge(unit, memoryview(record), data):
+            why = f"its record: {_strerror(no_record)}" if no_record and flaw.kind is Kind.RECORD else flaw.why
+            yield Flaw(flaw.kind, unit, why)
 
-    def _judge(self, unit: StripeUnit, block: memoryview, data: memoryview) -> Finding | None:
+    def _judge(self, unit: StripeUnit, block: memoryview, data: memoryview) -> Flaw | None:
         found = records.decode(bytes(block))
         record = found[0] if found else None
         is_right = len(data) == unit.bytes and blake3(data).digest() == unit.blake3
         if is_right:
             wrong = self._record_is_wrong(unit, record)
-            return Finding(Kind.RECORD, unit, wrong) if wrong else None
+            return Flaw(Kind.RECORD, unit, wrong) if wrong else None
         elsewhere = self._belongs or (self._elsewhere(record) if record else None)
         if elsewhere is not None:
-            return Finding(elsewhere[0], unit, elsewhere[1])
+            return Flaw(elsewhere[0], unit, elsewhere[1])
         if record is not None and record.get("unit") != unit.unit:
-            return Finding(Kind.SWAPPED, unit, f"stripe unit {record.get('unit')} lies in its place")
+            return Flaw(Kind.SWAPPED, unit, f"stripe unit {record.get('unit')} lies in its place")
         if record is not None and _describes(record, data):
-            return Finding(Kind.STALE, unit, f"an older version of it, of {record['bytes']} bytes, lies there")
+            return Flaw(Kind.STALE, unit, f"an older version of it, of {record['bytes']} bytes, lies there")
         if len(data) < unit.bytes:
-            return Finding(Kind.TRUNCATED, unit, f"its member file ends {unit.bytes - len(data)} bytes too early")
-        return Finding(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one")
+            return Flaw(Kind.TRUNCATED, unit, f"its member file ends {unit.bytes - len(data)} bytes too early")
+        return Flaw(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one")
 
     def _record_is_wrong(self, unit: StripeUnit, record: dict[str, Any] | None) -> str | None:
         if record is None:

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from vtlfs.disks import headers, records
 from vtlfs.disks.headers import Ending
-from vtlfs.disks.local import behind
+from vtlfs.disks.local import write_behind
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
 from vtlfs.disks.records import BLOCK, slot_offset
@@ -35,7 +35,7 @@ class LocalMember:
         self._header = header
         self._owner = disk.owner(session).document()
         self._descriptor: int | None = None
-        self._watching: int | None = None  # a descriptor of its own, see `behind.drop`
+        self._watching: int | None = None  # a descriptor of its own, see `write_behind.drop`
         self._generation = 1  # of the header, for `finish`
         self._new_entries: list[Path] = []  # directories with entries that are not durable yet
         self._used = BLOCK  # length of the file that counts
@@ -76,7 +76,7 @@ class LocalMember:
                 _write_all(descriptor, [record], offset + records.place(generation))
                 reached("unit.described")
             if size == self._stripe_unit:
-                self._disk.behind.written(self, slot, descriptor, offset, BLOCK + size)
+                self._disk.write_behind.written(self, slot, descriptor, offset, BLOCK + size)
             if self._disk.free < PLENTY:
                 self._disk.note_space(os.fstatvfs(descriptor))
         self._used = max(self._used, offset + BLOCK + size)
@@ -89,7 +89,7 @@ class LocalMember:
                 self._watching = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             except OSError:  # too many open files, or no /proc: then the slot stays in memory, which is no harm
                 return
-        behind.drop(self._watching, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
+        write_behind.drop(self._watching, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
 
     def sync(self) -> None:
         """Make durable what has been written, and the file's name."""
@@ -118,7 +118,7 @@ class LocalMember:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
-        self._disk.behind.forget(self)
+        self._disk.write_behind.forget(self)
         try:
             with self._disk.errors():
                 if self._allocated > self._used:

@@ -13,7 +13,7 @@ import trio
 
 from vtlfs.engine.memory import MemoryBudget
 
-IDLE_SECONDS = 5.0  # a load that nobody has used for so long is dropped
+UNUSED_SECONDS = 5.0  # a load that nobody has used for so long is dropped
 
 
 class Reader(Protocol):
@@ -105,7 +105,7 @@ class LoadCache:
             del self._here[load]
             self._free(load)
 
-    def drop_idle(self, seconds: float = IDLE_SECONDS) -> None:
+    def drop_idle(self, seconds: float = UNUSED_SECONDS) -> None:
         """Drop what nobody has used for a while."""
         until = trio.current_time() - seconds
         while self._here and (oldest := next(iter(self._here))).at < until:

@@ -37,7 +37,7 @@ class Lost:
 
 
 @dataclass(slots=True)
-class Findings:
+class ReplayReport:
     """What a replay has to tell. `recovered` are the sessions whose end nobody knew.
 
     `unfinished` are sessions of which one header says how they ended and another does not.
@@ -60,10 +60,10 @@ class Findings:
 class Found:
     """What was found. One thread uses it, that of the database."""
 
-    def __init__(self, scanned: Scanned, findings: Findings) -> None:
-        """`findings` is told what is wrong with it."""
+    def __init__(self, scanned: Scanned, report: ReplayReport) -> None:
+        """`report` is told what is wrong with it."""
         self._scanned = scanned
-        self._findings = findings
+        self._report = report
         scanned.make_tables()
 
     def take_in(self, batch: Batch) -> None:
@@ -75,8 +75,8 @@ class Found:
         self._scanned.add_records(
             StripeUnit(one.session, one.unit, disk, one.slot, one.bytes, one.blake3) for one in batch.records
         )
-        self._findings.members += len(batch.present)
-        self._findings.tell(batch.damaged, batch.ignored)
+        self._report.members += len(batch.present)
+        self._report.tell(batch.damaged, batch.ignored)
 
     def merge(self) -> None:
         """Find out what the headers of each session agree on, when all disks were taken in."""
@@ -87,18 +87,18 @@ class Found:
             texts = {one.disk: one.document for one in group if one.document is not None}
             opening, ending, strangers = headers.agreed((disk, json.loads(text)) for disk, text in texts.items())
             for disk in strangers:
-                self._findings.tell([f"disk {disk}: session {session}: its header is not right; it is left out"])
+                self._report.tell([f"disk {disk}: session {session}: its header is not right; it is left out"])
                 self._scanned.leave_out_member(session, disk)
             if opening is None:
-                self._findings.tell([f"session {session}: no disk has a header that says whose it is"])
+                self._report.tell([f"session {session}: no disk has a header that says whose it is"])
                 continue
             good = [text for disk, text in texts.items() if disk not in strangers]
             said = next((text for text in good if headers.ending(json.loads(text)) == ending), None) if ending else None
             if ending is not None and not self._is_likely(session, opening, ending):
-                self._findings.tell([f"session {session}: its header tells of far more than there is"])
+                self._report.tell([f"session {session}: its header tells of far more than there is"])
                 said = None
             if said is not None and any(headers.ending(json.loads(text)) is None for text in good):
-                self._findings.unfinished.append(session)
+                self._report.unfinished.append(session)
             number = ending.tape_file if ending is not None and said is not None else None
             yield FoundSession(
                 *(session, opening.medium, opening.opened_at, opening.drive, opening.disks),
@@ -117,10 +117,10 @@ class Found:
     def leave_out_strangers(self) -> None:
         """Leave out sessions whose headers contradict the database."""
         for session in self._scanned.strangers():
-            self._findings.tell([f"session {session}: the copy of the tracking database says something else of it"])
+            self._report.tell([f"session {session}: the copy of the tracking database says something else of it"])
             self._scanned.leave_out(session)
-            if session in self._findings.unfinished:  # the database's end is that of another session
-                self._findings.unfinished.remove(session)
+            if session in self._report.unfinished:  # the database's end is that of another session
+                self._report.unfinished.remove(session)
 
 
 def opening_of(text: str) -> Opening:

@@ -24,7 +24,7 @@ from vtlfs.engine import recover
 from vtlfs.engine.lease import DIRECTORY
 from vtlfs.engine.library import Library
 from vtlfs.engine.rebuild import preconditions, seed
-from vtlfs.engine.rebuild.found import Findings, Found
+from vtlfs.engine.rebuild.found import Found, ReplayReport
 from vtlfs.engine.rebuild.replay import Progress, Replay
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.files import EndedSessions
@@ -46,7 +46,7 @@ class Rebuilt:
 
     library: Library
     base: seed.Base | None
-    findings: Findings
+    report: ReplayReport
     without: tuple[int, ...]
     aside: Path | None
     media: int
@@ -125,7 +125,7 @@ class _Rebuild:
             seed.remove(self._path / TEMPORARY)
         library = Library(self._path, config)
         self._raise_marks(library)
-        self._finish_headers(library, rebuilt.findings)
+        self._finish_headers(library, rebuilt.report)
         return replace(rebuilt, library=library, aside=aside)
 
     def _check_complete(self, count: int) -> None:
@@ -162,12 +162,12 @@ class _Rebuild:
         complete = not self._without
         mark = self._mark(tracking)
         tracking.rebuilding.count_past(mark, SPARE_COMMITS)
-        findings = Findings()
-        found = Found(tracking.scanned, findings)
-        findings.tell(begun.refused, begun.notes)
+        report = ReplayReport()
+        found = Found(tracking.scanned, report)
+        report.tell(begun.refused, begun.notes)
         for batch in self._scanned():
             found.take_in(batch)
-            self._progress("member files", findings.members)
+            self._progress("member files", report.members)
         found.merge()
         for session, number, stripe_unit in found.headless():
             for batch in self._disks[number].scan_member(session, stripe_unit):
@@ -175,18 +175,18 @@ class _Rebuild:
         self._check_complete(most_disks := tracking.scanned.most_disks())
         found.leave_out_strangers()
         if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
-            findings.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
+            report.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
         for number, disk in self._disks.items():
             tracking.disks.move(number, disk.path)
         if self._config:
             tracking.drives.ensure(self._config.drives)
         tracking.rebuilding.add_disks(self._records(most_disks))
-        Replay(tracking, findings, self._disks, complete, self._at, self._progress).run()
-        findings.tell(*seed.missed(tracking, mark))
+        Replay(tracking, report, self._disks, complete, self._at, self._progress).run()
+        report.tell(*seed.missed(tracking, mark))
         if self._without:
-            findings.tell([f"disk {', '.join(map(str, self._without))} is not there"])
+            report.tell([f"disk {', '.join(map(str, self._without))} is not there"])
         have = tracking.library.counters()
-        return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, findings, self._without, None,
+        return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, report, self._without, None,
                        have.media, have.sessions, have.tape_files, have.bytes)  # fmt: skip
 
     def _mark(self, tracking: Tracking) -> Watermark:
@@ -284,7 +284,7 @@ class _Rebuild:
             progress = tracking.library.watermark()
         marks.MarkChildren(self._there(), self._uuid).advance(progress)
 
-    def _finish_headers(self, library: Library, findings: Findings) -> None:
+    def _finish_headers(self, library: Library, report: ReplayReport) -> None:
         """Write to the disks how sessions ended, where headers do not say it. Nothing is cut off.
 
         They are those whose end this has decided, and those of mounts that died. Not where a disk is missing: when it
@@ -294,7 +294,7 @@ class _Rebuild:
             return
         try:
             with closing(library.tracking()) as tracking:
-                numbers = {session.id for session in findings.recovered}.union(findings.unfinished)
+                numbers = {session.id for session in report.recovered}.union(report.unfinished)
                 left = recover.left_leases(tracking, library.leases)
                 for mount in left:
                     ordinal = library.leases.finished_up_to(mount)

@@ -12,7 +12,7 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Ending
 from vtlfs.engine import recover
 from vtlfs.engine.rebuild.candidates import Units
-from vtlfs.engine.rebuild.found import Findings, Lost, ending_of, opening_of
+from vtlfs.engine.rebuild.found import Lost, ReplayReport, ending_of, opening_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Mount, Opener, State
 
@@ -32,7 +32,7 @@ class Replay:
     def __init__(
         self,
         tracking: Tracking,
-        findings: Findings,
+        report: ReplayReport,
         disks: dict[int, Disk],
         complete: bool,
         at: str,
@@ -45,7 +45,7 @@ class Replay:
         self._tracking = tracking
         self._scanned = tracking.scanned
         self._rebuilding = tracking.rebuilding
-        self._findings = findings
+        self._report = report
         self._complete = complete
         self._disks = len(disks)
         self._at = at
@@ -63,7 +63,7 @@ class Replay:
             self._add_tape_files(barcode)
         for mount in self._tracking.mounts.live():
             ended = recover.recover_mount(self._tracking, mount, self._at)
-            self._findings.recovered += [session for session in ended if session.access is Access.WRITE]
+            self._report.recovered += [session for session in ended if session.access is Access.WRITE]
         self._note_losses()
 
     # --- sessions ---------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Replay:
     def _add_sessions(self) -> None:
         """Add the media, the drives and the sessions that the database does not know, all of them open, with units."""
         self._rebuilding.add_media()
-        drives, self._findings.replayed, first = self._scanned.summary()
+        drives, self._report.replayed, first = self._scanned.summary()
         self._tracking.drives.ensure(drives)
         mount: int | None = None
         for done, found in enumerate(self._scanned.sessions()):
@@ -106,7 +106,7 @@ class Replay:
             if ending.tape_file is None or self._reach(barcode, ending):
                 self._end(session, ending)
             else:
-                self._findings.tell(
+                self._report.tell(
                     [f"session {session}: tape file {ending.tape_file:04d} of {barcode} is another's; it comes last"]
                 )
 
@@ -158,7 +158,7 @@ class Replay:
         return [*[(None, 1)] * (count - 1), (None, size - count + 1)]
 
     def _note_guess(self, session: int, barcode: str, number: int) -> None:
-        self._findings.recovered.append(replace(self._tracking.sessions.get(session), tape_file=number))
+        self._report.recovered.append(replace(self._tracking.sessions.get(session), tape_file=number))
 
     def _placeholder(self, barcode: str, number: int, size: int) -> int:
         """Add a session for a tape file of which nothing is left, so that those behind it stay where they are."""
@@ -167,7 +167,7 @@ class Replay:
         self._tracking.sessions.open(session, mount, NOBODY, Access.WRITE, 0, barcode, MAX_STRIPE_UNIT, self._at)
         self._units.record_new(session, MAX_STRIPE_UNIT, size, len(self._tracking.disks.all()))
         self._placeholders.add(session)
-        self._findings.lost.append(Lost(barcode, number, None, size, 0, 0))
+        self._report.lost.append(Lost(barcode, number, None, size, 0, 0))
         return session
 
     def _end(self, session: int, ending: Ending) -> None:
@@ -184,12 +184,12 @@ class Replay:
             units = -(-session.bytes // session.stripe_unit)
             if there < units:
                 lost = Lost(session.medium, session.tape_file or 0, number, session.bytes, units, units - there)
-                self._findings.lost.append(lost)
-        self._findings.tell(
+                self._report.lost.append(lost)
+        self._report.tell(
             ignored=[
                 f"session {session}: a stripe unit that a disk describes is not whole; if no power cut was the cause,"
                 " the stream has lost its end"
                 for session in sorted(self._units.torn)
             ]
         )
-        self._findings.lost.sort(key=lambda lost: (lost.medium, lost.tape_file))
+        self._report.lost.sort(key=lambda lost: (lost.medium, lost.tape_file))

@@ -141,9 +141,9 @@ def _asker(library: Library) -> Callable[[Rule], list[str]]:
 
 
 def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
-    """Look for mounts that died, and for locks that nobody needs."""
+    """Look for mounts that died, and for leases that nobody needs."""
     dead = {mount.id for mount in recover.dead_mounts(tracking, library.leases)}
-    # One that has just ended in order had said so before it gave up its lock.
+    # One that has just ended in order had said so before it gave up its lease.
     for mount in (mount for mount in tracking.mounts.live() if mount.id in dead):
         left = len(tracking.sessions.open_of(mount.id))
         problem = f"mount {mount.id} (pid {mount.pid}) died and left {left} sessions open"

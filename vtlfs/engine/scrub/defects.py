@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from vtlfs.disks.base import Disk
-from vtlfs.disks.contents import Finding, Kind
+from vtlfs.disks.contents import Flaw, Kind
 from vtlfs.model import Session, TapeFile
 
 
@@ -112,17 +112,17 @@ def unread(missing: int) -> Defect:
     return Defect(Kind.UNMAPPED, why, None, None, bytes=abs(missing))
 
 
-def located(findings: Iterable[Finding], file: TapeFile, session: Session, disk: Disk) -> Iterator[Defect]:
-    """Say of findings in a member file which bytes they concern."""
+def located(flaws: Iterable[Flaw], file: TapeFile, session: Session, disk: Disk) -> Iterator[Defect]:
+    """Say of flaws in a member file which bytes they concern."""
     where = disk.where(session.id)
-    for finding in findings:
-        defect = Defect(finding.kind, finding.why, disk.number, where, None, None, file.medium, file.number, session.id)
-        if (unit := finding.unit) is not None:
+    for flaw in flaws:
+        defect = Defect(flaw.kind, flaw.why, disk.number, where, None, None, file.medium, file.number, session.id)
+        if (unit := flaw.unit) is not None:
             offset = unit.unit * session.stripe_unit
             defect = replace(
                 defect,
                 slot=unit.slot,
-                position=finding.position,
+                position=flaw.position,
                 unit=unit.unit,
                 last_unit=unit.unit,
                 units=1,

@@ -1,9 +1,9 @@
 """Headers that do not say yet how their session ended: a verification looks at them again before it tells of them.
 
 A mount finishes a header after the release is recorded. If the mount dies first, recovery finishes the header, and
-removes the mount's lock after that. So an unfinished header of a live mount may be finished at any moment, and one of a
-dead mount with a lock is no defect: `vtlfs check` reports the lock. The wall clock can't tell the age of the release,
-for it may have jumped. Used in the trio loop of a verification.
+removes the mount's lease after that. So an unfinished header of a live mount may be finished at any moment, and
+one of a dead mount whose lease is there is no defect: `vtlfs check` reports the lease. The wall clock can't tell the
+age of the release, for it may have jumped. Used in the trio loop of a verification.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 import trio
 
 from vtlfs.disks.base import Disk
-from vtlfs.disks.contents import Finding, Part
+from vtlfs.disks.contents import Flaw, Part
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.library import Library
-from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Opener, Session, TapeFile
@@ -23,11 +23,11 @@ from vtlfs.timing import Timing
 
 MOST = 1000  # that are kept at a time
 
-Tell = Callable[[Iterable[Finding], TapeFile, Session], None]
+Tell = Callable[[Iterable[Flaw], TapeFile, Session], None]
 
 
 class Unfinished:
-    """The headers of one verification that are to be looked at again; its books keep them, for --resume.
+    """The headers of one verification that are to be looked at again; its record keeps them, for --resume.
 
     `timing.finished` after it began every header is to be finished: all that is verified had been released before.
     """
@@ -35,40 +35,40 @@ class Unfinished:
     def __init__(self, library: Library, tracking: Tracking, verification: Verification, timing: Timing) -> None:
         self._library = library
         self._tracking = tracking
-        self._books = verification
+        self._verification = verification
         self._until = trio.current_time() + timing.finished
         self._look = timing.look
 
     @property
     def are_many(self) -> bool:
         """Tell whether some are to be looked at before more are kept."""
-        return len(self._books.unfinished) >= MOST
+        return len(self._verification.unfinished) >= MOST
 
     def add(self, disk: int, session: Session) -> None:
         """Keep a header that does not say how the session ended."""
-        self._books.unfinished.append((disk, session.id))
+        self._verification.unfinished.append((disk, session.id))
 
     async def look_again(self, disk: Disk, executor: DiskExecutor, tell: Tell) -> None:
         """Look at a disk's headers until they are finished; tell what is wrong with one that is, or that stays so.
 
         Raises DiskError where the disk is gone.
         """
-        while left := [session for number, session in self._books.unfinished if number == disk.number]:
+        while left := [session for number, session in self._verification.unfinished if number == disk.number]:
             for number in left:
-                file, session = next(books.tape_files(self._tracking, self._books, number), (None, None))
+                file, session = next(verifications.tape_files(self._tracking, self._verification, number), (None, None))
                 if file is None or session is None or session.id != number:  # nobody but vtlfs is to write its rows
-                    self._books.unfinished.remove((disk.number, number))
+                    self._verification.unfinished.remove((disk.number, number))
                     continue
                 lives = self._library.leases.is_alive(session.mount)  # asked before the header is, as the next
-                owed = self._library.leases.is_owed(session.mount)
+                is_dead = self._library.leases.needs_recovery(session.mount)
                 part = Part(session.id, session.stripe_unit, *header_of(file, session), (), is_first=True)
-                findings = await executor.run(disk.examine, part)
-                is_unfinished = any(one.is_unfinished for one in findings)
+                flaws = await executor.run(disk.examine, part)
+                is_unfinished = any(one.is_unfinished for one in flaws)
                 if is_unfinished and lives and trio.current_time() < self._until:
                     continue
-                self._books.unfinished.remove((disk.number, number))
-                if not (is_unfinished and owed):
-                    tell(findings, file, session)
+                self._verification.unfinished.remove((disk.number, number))
+                if not (is_unfinished and is_dead):
+                    tell(flaws, file, session)
             await trio.sleep(self._look)
 
 

@@ -1,4 +1,4 @@
-"""The books of a verification: what is to be verified, in which order, how far it came, and what it found.
+"""The record of a verification: what is to be verified, in which order, how far it came, and what it found.
 
 The catalogue keeps them (`tracking.verifications`), so that an interrupted verification can go on. Who verifies holds a
 lock on the library's directory, so that there is one at a time.

@@ -15,13 +15,13 @@ import outcome
 import trio
 
 from vtlfs.disks.base import Disk
-from vtlfs.disks.contents import Finding, Part
+from vtlfs.disks.contents import Flaw, Part
 from vtlfs.disks.discovery import discover
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.engine.library import Library
-from vtlfs.engine.scrub import verification as books
+from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.defects import Defect, DefectCoalescer, absent, located, unlisted, unmapped, unread
-from vtlfs.engine.scrub.throttle import Throttle
+from vtlfs.engine.scrub.rate_limit import RateLimit
 from vtlfs.engine.scrub.unfinished import Unfinished, header_of
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
@@ -59,13 +59,13 @@ class _Job:
 
     pieces: list[_Piece]
     done: trio.Event = field(default_factory=trio.Event)
-    result: "outcome.Outcome[list[list[Finding]]] | None" = None
+    result: "outcome.Outcome[list[list[Flaw]]] | None" = None
 
     @property
     def bytes(self) -> int:
         return sum(piece.part.bytes for piece in self.pieces)
 
-    def set_result(self, result: "outcome.Outcome[list[list[Finding]]]") -> None:
+    def set_result(self, result: "outcome.Outcome[list[list[Flaw]]]") -> None:
         self.result = result
         self.done.set()
 
@@ -84,7 +84,7 @@ class Verifier:
     ) -> None:
         self._library = library
         self._tracking = tracking
-        self._books = verification
+        self._verification = verification
         self._report = report
         self._progress = progress
         self._timing = timing
@@ -95,18 +95,18 @@ class Verifier:
 
         Its end is recorded when everything was gone through; otherwise how far it came.
         """
-        throttle = Throttle(limit, trio.current_time)
-        self._unfinished = Unfinished(self._library, self._tracking, self._books, self._timing)
+        rate_limit = RateLimit(limit, trio.current_time)
+        self._unfinished = Unfinished(self._library, self._tracking, self._verification, self._timing)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._save_now_and_then)
                 async with trio.open_nursery() as walks:
                     walks.start_soon(self._walk_map)
                     for disk in self._disks():
-                        walks.start_soon(self._walk, disk, throttle)
+                        walks.start_soon(self._walk, disk, rate_limit)
                 nursery.cancel_scope.cancel()
             self._see_whether_all_was_read()
-            self._books.ended_at = utc_now()
+            self._verification.ended_at = utc_now()
         finally:
             self._save()
 
@@ -124,26 +124,26 @@ class Verifier:
 
     async def _walk_map(self) -> None:
         """See whether the database knows where every byte lies. That needs no disk."""
-        begin, _ = self._books.progress.get(MAP, (0, 0))
+        begin, _ = self._verification.progress.get(MAP, (0, 0))
         if not begin:
-            for medium, size, listed in books.unlisted(self._tracking, self._books):
+            for medium, size, listed in verifications.unlisted(self._tracking, self._verification):
                 self._note(unlisted(medium, size, listed))
-        for file, session in books.tape_files(self._tracking, self._books, begin):
+        for file, session in verifications.tape_files(self._tracking, self._verification, begin):
             known = self._tracking.stripe_units.mapped_bytes(session)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
-            self._books.progress[MAP] = (session.id + 1, 0)
+            self._verification.progress[MAP] = (session.id + 1, 0)
             await trio.lowlevel.checkpoint()
 
     def _see_whether_all_was_read(self) -> None:
         """Report a lack of bytes without any defect: a verification succeeds only if it has read all bytes."""
-        _, _, size = books.extent(self._tracking, self._books)
-        if size != self._books.bytes and not any(self._books.defects.values()):
-            self._note(unread(size - self._books.bytes))
+        _, _, size = verifications.extent(self._tracking, self._verification)
+        if size != self._verification.bytes and not any(self._verification.defects.values()):
+            self._note(unread(size - self._verification.bytes))
 
     # --- one disk ---------------------------------------------------------------------------------------------------
 
-    async def _walk(self, disk: Disk, throttle: Throttle) -> None:
+    async def _walk(self, disk: Disk, rate_limit: RateLimit) -> None:
         """Examine one disk from where an earlier run left off."""
         executor = DiskExecutor(f"disk{disk.number}.verify", THREADS)
         coalescer = DefectCoalescer()
@@ -151,8 +151,8 @@ class Verifier:
         waiting: deque[_Job] = deque()
         tell = partial(self._tell, disk, coalescer)
         try:
-            for job in self._jobs(disk, throttle.rate):
-                await trio.sleep(throttle.take(job.bytes))
+            for job in self._jobs(disk, rate_limit.rate):
+                await trio.sleep(rate_limit.take(job.bytes))
                 executor.submit(job.set_result, _examine, disk, [piece.part for piece in job.pieces])
                 waiting.append(job)
                 while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].done.is_set()):
@@ -174,16 +174,16 @@ class Verifier:
         job = waiting[0]
         await job.done.wait()
         assert job.result is not None
-        findings = job.result.unwrap()
+        flaws = job.result.unwrap()
         waiting.popleft()
-        for piece, found in zip(job.pieces, findings, strict=True):
-            if any(finding.is_unfinished for finding in found):
+        for piece, found in zip(job.pieces, flaws, strict=True):
+            if any(flaw.is_unfinished for flaw in found):
                 self._unfinished.add(disk.number, piece.session)
-            told = (finding for finding in found if not finding.is_unfinished)
+            told = (flaw for flaw in found if not flaw.is_unfinished)
             self._tell(disk, coalescer, told, piece.file, piece.session)
         last = job.pieces[-1].part
-        self._books.progress[disk.number] = (last.session, max(unit.unit for unit in last.units))
-        self._books.bytes += job.bytes
+        self._verification.progress[disk.number] = (last.session, max(unit.unit for unit in last.units))
+        self._verification.bytes += job.bytes
         self._progress(job.bytes)
 
     def _jobs(self, disk: Disk, rate: int | None) -> Iterator[_Job]:
@@ -202,14 +202,16 @@ class Verifier:
 
     def _pieces(self, disk: int, most: int) -> Iterator[_Piece]:
         """Yield the stripe units of a disk in parts of at most so many bytes, or one unit."""
-        begin, after = self._books.progress.get(disk, (0, -1))
-        for file, session in books.tape_files(self._tracking, self._books, begin):
+        begin, after = self._verification.progress.get(disk, (0, -1))
+        for file, session in verifications.tape_files(self._tracking, self._verification, begin):
             if disk not in session.disks:
                 continue  # `_walk_map` checks that no unit is missing
             if session.id != begin:
                 after = -1
             header = header_of(file, session)
-            for units in books.stripe_units(self._tracking, disk, session.id, after, most // session.stripe_unit):
+            for units in verifications.stripe_units(
+                self._tracking, disk, session.id, after, most // session.stripe_unit
+            ):
                 part = Part(session.id, session.stripe_unit, *header, units, after < 0)
                 yield _Piece(part, file, session)
                 after = max(unit.unit for unit in units)
@@ -217,16 +219,16 @@ class Verifier:
     # --- what comes of it -------------------------------------------------------------------------------------------
 
     def _tell(
-        self, disk: Disk, coalescer: DefectCoalescer, findings: Iterable[Finding], file: TapeFile, session: Session
+        self, disk: Disk, coalescer: DefectCoalescer, flaws: Iterable[Flaw], file: TapeFile, session: Session
     ) -> None:
-        """Count findings as defects, and report the defects that the coalescer has completed."""
-        for defect in located(findings, file, session, disk):
-            self._books.defects[defect.severity] += defect.count
+        """Count flaws as defects, and report the defects that the coalescer has completed."""
+        for defect in located(flaws, file, session, disk):
+            self._verification.defects[defect.severity] += defect.count
             for gathered in coalescer.add(defect):
                 self._report(gathered)
 
     def _note(self, defect: Defect) -> None:
-        self._books.defects[defect.severity] += defect.count
+        self._verification.defects[defect.severity] += defect.count
         self._report(defect)
 
     def _emit(self, coalescer: DefectCoalescer) -> None:
@@ -243,7 +245,7 @@ class Verifier:
         for coalescer in self._coalescers:
             self._emit(coalescer)
         try:
-            books.save(self._tracking, self._books)
+            verifications.save(self._tracking, self._verification)
         except TrackingError as error:
             log.warning("how far the verification came is not written down: %s", error)
 
@@ -270,7 +272,7 @@ def verify(
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from None
-    verification.left_out = books.left_out(tracking, verification)
+    verification.left_out = verifications.left_out(tracking, verification)
     return stopped
 
 
@@ -291,5 +293,5 @@ async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
     return caught[0] if caught else None
 
 
-def _examine(disk: Disk, parts: list[Part]) -> list[list[Finding]]:
+def _examine(disk: Disk, parts: list[Part]) -> list[list[Flaw]]:
     return [disk.examine(part) for part in parts]

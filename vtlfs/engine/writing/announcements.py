@@ -20,10 +20,10 @@ class Stream(Protocol):
     """A stream that was announced: its `Recording`, as far as this module uses it."""
 
     def withdraw(self) -> None:
-        """Withdraw the announcement in the tracking database, and call `Closing.end`."""
+        """Withdraw the announcement in the tracking database, and call `OwnAnnouncements.end`."""
 
 
-class Closing:
+class OwnAnnouncements:
     """The streams of a mount that are announced to other mounts.
 
     Before the last close() of a stream returns, the kernel has the RELEASE ready for the mount. So a stream goes on if
@@ -63,7 +63,7 @@ class Closing:
                     stream.withdraw()
 
 
-class Announcements:
+class SeenAnnouncements:
     """The numbers of announcements that a mount has seen, and when; `seconds`: how long a look-up waits for each.
 
     One number is kept for each GRAIN_SECONDS of that time at most. Times are those of a monotonic clock.

@@ -6,7 +6,7 @@ from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.writing.announcements import Closing
+from vtlfs.engine.writing.announcements import OwnAnnouncements
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.timing import DEFAULT, Timing
 
@@ -21,6 +21,6 @@ class WriteContext:
     memory: MemoryBudget
     dirty: DirtyBudget
     low_space: int
-    closing: Closing
+    announcements: OwnAnnouncements
     durable_close: bool = True
     timing: Timing = DEFAULT

@@ -33,7 +33,7 @@ class DirtyBudget:
     bytes: int = 0
     by_disk: Counter[int] = field(default_factory=Counter)
     streams: dict[DirtyStream, None] = field(default_factory=dict)
-    freed: trio.Event | None = None  # set when bytes are freed; None while nobody waits
+    wakeup: trio.Event | None = None  # set when bytes are let go of; None while nobody waits
 
     def register(self, stream: DirtyStream) -> None:
         """Take in a stream: writebacks sync its disks, too, when another stream needs the room."""
@@ -53,10 +53,10 @@ class DirtyBudget:
         Any sync of any stream and disk makes room, so that no writer waits for the slowest disk.
         """
         while self.is_full:
-            if self.freed is None:
-                self.freed = trio.Event()
-                self.nursery.start_soon(self._writeback_all, self.freed)
-            await self.freed.wait()
+            if self.wakeup is None:
+                self.wakeup = trio.Event()
+                self.nursery.start_soon(self._writeback_all, self.wakeup)
+            await self.wakeup.wait()
 
     async def _writeback_all(self, enough: trio.Event) -> None:
         """Write back all streams, however little each keeps, until there is room."""
@@ -76,15 +76,15 @@ class DirtyBudget:
         self.by_disk[disk] -= size
         self.by_disk[to] += size
 
-    def free(self, disk: int, size: int) -> None:
+    def let_go(self, disk: int, size: int) -> None:
         """Count `size` bytes less."""
         self.bytes -= size
         self.by_disk[disk] -= size
-        if self.freed is not None:
-            self.freed.set()
-            self.freed = None
+        if self.wakeup is not None:
+            self.wakeup.set()
+            self.wakeup = None
 
-    def unsynced(self) -> set[int]:
+    def above_share(self) -> set[int]:
         """Return the disks for which more than half of the budget is kept: the other disks need the rest."""
         return {disk for disk, size in self.by_disk.items() if size > self.limit // 2}
 

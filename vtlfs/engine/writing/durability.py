@@ -54,9 +54,9 @@ class Durability:
         disks = {*self._units.unsynced, *(disk for disk, lock in self._syncing.items() if lock.locked())}
         while disks:
             await self._sync_all(disks, recorded=recorded)
-            in_doubt = {disk for row in wanted if (disk := self._units.in_doubt(row)) is not None}
-            disks = {disk for disk in in_doubt if disk in self._units.unsynced or self._syncing[disk].locked()}
-            for disk in in_doubt - disks:  # cannot happen; if it does, no later sync would notice it
+            to_sync = {disk for row in wanted if (disk := self._units.disk_to_sync(row)) is not None}
+            disks = {disk for disk in to_sync if disk in self._units.unsynced or self._syncing[disk].locked()}
+            for disk in to_sync - disks:  # cannot happen; if it does, no later sync would notice it
                 self._units.lose_disk(disk)
                 self._failed(VtlfsError(f"disk {disk}: nobody knows whether what was written there was synced"))
 

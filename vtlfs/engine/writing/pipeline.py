@@ -195,7 +195,7 @@ class WritePipeline:
             if place is not None:
                 place.release()
             pieces.clear()
-            self._units.withdraw(sending)
+            self._units.end_sending(sending)
             if not sending.is_wanted:
                 return
             if isinstance(result, outcome.Error):
@@ -247,13 +247,13 @@ class WritePipeline:
         return sum(self._redirect(unit) for unit in {sending.unit for sending in self._units.on_their_way(disk)})
 
     def _send_past(self) -> None:
-        """Send units that wait in the queue of a disk that is behind to other disks, where two others have a place.
+        """Send units that wait in the queue of a lagging disk to other disks, where two others have a place.
 
         A unit stays if its disk has a part of it already, or has allocated its slot.
         """
         for sending in self._units.on_their_way():
             unit = sending.unit
-            if sending.has_begun or unit.generation > 1 or unit.allocated or unit.disk not in self._pool.behind():
+            if sending.has_begun or unit.generation > 1 or unit.allocated or unit.disk not in self._pool.lagging():
                 continue
             if (overloaded := self.placement.overloaded()) is not None:
                 self._redirect(unit, overloaded)

@@ -1,4 +1,4 @@
-"""Where the stripe units of a stream go: over the disks in turn, past those that are bad, late or short of room."""
+"""Where the stripe units of a stream go: over the disks in turn, past those that are bad, slow or short of room."""
 
 from collections.abc import Collection
 
@@ -14,23 +14,25 @@ FEWEST_DISKS = 2  # with fewer left, a stream can't avoid the bad ones
 class Placement:
     """Chooses a disk for each stripe unit of one stream, and a slot there. Used in the trio loop."""
 
-    __slots__ = ("_account", "_dealer", "_dirty", "_failed", "_pool", "_room")
+    __slots__ = ("_account", "_dealer", "_dirty", "_failed", "_low_space", "_pool")
 
     def __init__(self, context: WriteContext, dealer: RoundRobin, account: Account) -> None:
         self._account = account
         self._pool = context.pool
         self._dirty = context.dirty
         self._dealer = dealer
-        self._room = context.low_space  # bytes; a unit passes over a disk with less free, where two others have a place
+        self._low_space = (
+            context.low_space
+        )  # bytes; a unit passes over a disk with less free, where two others have a place
         self._failed: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
 
     def deal(self, number: int) -> StripeBuffer:
         """Return a new stripe unit in hand, with its place.
 
-        A disk that is behind gets no new unit while two other disks keep up, so that no stream waits for a slow disk.
+        A slow disk gets no new unit while two other disks keep up, so that no stream waits for it.
         """
-        late = self._bad() | self._late()
-        place = self._dealer.deal(number, late if self._has_others(late) else self._to_avoid())
+        slow = self._bad() | self._slow()
+        place = self._dealer.deal(number, slow if self._has_others(slow) else self._to_avoid())
         return StripeBuffer(number, *place, self._account)
 
     def reassign(self, unit: StripeBuffer, avoid: Collection[int] | None = None) -> bool:
@@ -49,8 +51,8 @@ class Placement:
         return disk in self._failed or not self._pool[disk].usable
 
     def overloaded(self) -> set[int] | None:
-        """Return the disks that are bad, late or short of room; None where fewer than two others are left."""
-        overloaded = self._bad() | self._late() | self._pool.short_of(self._room)
+        """Return the disks that are bad, slow or short of room; None where fewer than two others are left."""
+        overloaded = self._bad() | self._slow() | self._pool.short_of(self._low_space)
         return overloaded if self._has_others(overloaded) else None
 
     def record_failure(self, disk: int, error: BaseException) -> bool:
@@ -63,8 +65,8 @@ class Placement:
     def _bad(self) -> set[int]:
         return {pooled.number for pooled in self._pool.disks if self.is_bad(pooled.number)}
 
-    def _late(self) -> set[int]:
-        return self._pool.late() | self._dirty.unsynced()
+    def _slow(self) -> set[int]:
+        return self._pool.busy() | self._dirty.above_share()
 
     def _to_avoid(self) -> Collection[int]:
         """Return the disks that are bad; none where too few would be left."""

@@ -26,7 +26,7 @@ class Recording:
     """See the module. One write session has one; `length` is that of the stream as it is recorded."""
 
     __slots__ = (
-        *("_announced_at", "_announced_seconds", "_closing", "_committer", "_session", "_stripe_unit", "_units"),
+        *("_announced_at", "_announced_seconds", "_announcements", "_committer", "_session", "_stripe_unit", "_units"),
         *("length", "next", "tail_is_durable"),
     )
 
@@ -35,7 +35,7 @@ class Recording:
         self._stripe_unit = stripe_unit
         self._units = units
         self._committer = context.committer
-        self._closing = context.closing
+        self._announcements = context.announcements
         self._announced_seconds = context.timing.announced
         self._announced_at = -math.inf  # when the stream was last announced to other mounts
         self.length = 0
@@ -65,7 +65,7 @@ class Recording:
         )
         if announce:
             self._announced_at = now  # which is long ago where the commit has taken long
-            self._closing.begin(self)
+            self._announcements.begin(self)
         self.length = length
         self.next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
         self.tail_is_durable = durable and self.has_tail
@@ -81,8 +81,8 @@ class Recording:
         if not self.length:
             return
         if trio.current_time() <= self._announced_at + self._announced_seconds:
-            if self._closing.has(self):
-                self._closing.begin(self)
+            if self._announcements.has(self):
+                self._announcements.begin(self)
             return
         try:
             await self._committer.call(
@@ -91,23 +91,23 @@ class Recording:
         except TrackingError as error:
             log.warning("session %d: %s", self._session, error)
         else:
-            self._closing.begin(self)
+            self._announcements.begin(self)
 
     def go_on(self) -> None:
         """Withdraw the announcement, if there is one: a write has come."""
-        if self._closing.has(self):
+        if self._announcements.has(self):
             self.withdraw()
 
     def withdraw(self) -> None:
         """Withdraw the announcement: look-ups in other mounts wait no longer."""
-        self._closing.end(self)
+        self._announcements.end(self)
         self._announced_at = 0.0  # long ago
         session = self._session
         self._committer.post(lambda tracking: tracking.sessions.withdraw(session))
 
     def begin_release(self) -> None:
-        """Keep the announcement until the release is recorded: `Closing` no longer withdraws it."""
-        self._closing.end(self)
+        """Keep the announcement until the release is recorded: `OwnAnnouncements` no longer withdraws it."""
+        self._announcements.end(self)
 
     async def sync_log(self) -> None:
         """Sync the database's write-ahead log, for commits that were not synced."""

@@ -23,7 +23,7 @@ from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.engine.writing.pipeline import WritePipeline
 from vtlfs.engine.writing.placement import FEWEST_DISKS
 from vtlfs.engine.writing.recording import Recording
-from vtlfs.engine.writing.room import Room
+from vtlfs.engine.writing.reservation import Reservation
 from vtlfs.engine.writing.units import StripeUnits
 from vtlfs.errors import (
     MediumFull,
@@ -45,7 +45,7 @@ class WriteSession:
 
     __slots__ = (
         *("_allocating", "_closed", "_context", "_durability", "_error", "_flushing", "_pinned", "_pipeline"),
-        *("_recording", "_refused", "_room", "_stripe_unit", "_units", "account", "barcode", "drive"),
+        *("_recording", "_refused", "_reservation", "_stripe_unit", "_units", "account", "barcode", "drive"),
         *("is_ending", "length", "number", "requests"),
     )
 
@@ -68,7 +68,7 @@ class WriteSession:
         self.requests = 0
         self._stripe_unit = stripe_unit
         self._context = context
-        self._room = Room(number, barcode, context.tracking, context.committer) if limited else None
+        self._reservation = Reservation(number, barcode, context.tracking, context.committer) if limited else None
         self._allocating = LazyLock()
         self._flushing = LazyLock()
         self.account = context.memory.open(WRITER_BYTES, self)
@@ -87,7 +87,7 @@ class WriteSession:
         self.is_ending = False  # its release has begun
 
     @property
-    def is_durable(self) -> bool:
+    def is_recorded(self) -> bool:
         """Tell whether all bytes of the stream are recorded; with sync=none, recorded bytes may be unsynced."""
         return self._error is None and self._recording.length == self.length
 
@@ -109,7 +109,7 @@ class WriteSession:
             await self._make_room(offset + len(data), pieces)
             self._pinned += 1
             try:
-                await self._have_in_hand(pieces)
+                await self._prepare(pieces)
                 full, repeats = self._put(pieces, memoryview(data))
             finally:
                 self._pinned -= 1
@@ -172,7 +172,7 @@ class WriteSession:
         """
         await self._flush(announce=not self._recording.was_announced)
         if not self._context.durable_close:
-            await self._sync_late()
+            await self._sync_recorded()
             self._raise_error()
             self._recording.tail_is_durable = self._recording.has_tail
 
@@ -220,7 +220,7 @@ class WriteSession:
         try:
             await self.flush()
             if not self._context.durable_close:
-                await self._sync_late()
+                await self._sync_recorded()
                 self._raise_error()
         except SessionEnded as ended:
             error = ended
@@ -272,8 +272,8 @@ class WriteSession:
 
     async def _make_room(self, end: int, pieces: list[Piece]) -> None:
         """Reserve room on the medium, and wait for memory, before the write takes a byte."""
-        if self._room is not None:
-            await self._room.reserve(end)
+        if self._reservation is not None:
+            await self._reservation.reserve(end)
         memory = self._context.memory
         if memory.is_short:
             units = [(piece, self._units.in_hand(piece.unit)) for piece in pieces]
@@ -283,7 +283,7 @@ class WriteSession:
                     sum(unit.needs(piece.start, piece.size) if unit else piece.size for piece, unit in units)
                 )
 
-    async def _have_in_hand(self, pieces: list[Piece]) -> None:
+    async def _prepare(self, pieces: list[Piece]) -> None:
         """Bring the stripe units into memory, and allocate slots on disks short of room, before a byte is taken."""
         tight: list[StripeBuffer] = []
         for piece in pieces:
@@ -312,7 +312,7 @@ class WriteSession:
             return False
         return self._units.has_kept or any(
             not self._context.pool[unit.disk].stalled and (may_open or unit.disk in self._pipeline.members)
-            for unit in self._idle_units()
+            for unit in self._unfinished()
         )
 
     async def give_back(self) -> None:
@@ -324,11 +324,11 @@ class WriteSession:
         flush.
         """
         async with self._flushing:
-            units = self._idle_units()
+            units = self._unfinished()
             if sum(unit.shrink() for unit in units if self._units.is_idle(unit)):
                 return
             if units:
-                await self._put_down(units)
+                await self._write_unfinished(units)
             else:
                 await self._durability.writeback(0)
             for unit in units:
@@ -336,14 +336,14 @@ class WriteSession:
                 if is_there and not self._pinned and not unit.away:
                     unit.put_away()
 
-    async def _put_down(self, units: list[StripeBuffer]) -> None:
+    async def _write_unfinished(self, units: list[StripeBuffer]) -> None:
         """Write unfinished units to their disks, synced where full units are kept until a sync."""
         await self._pipeline.send([unit for unit in units if not unit.is_sent])
         await self._pipeline.drain()
         if self._units.keeps:
             await self._durability.sync()
 
-    def _idle_units(self) -> list[StripeBuffer]:
+    def _unfinished(self) -> list[StripeBuffer]:
         """Return the unfinished units with bytes in memory; not those with a gap, which can't be sent whole."""
         return [unit for unit in self._units.all_in_hand() if not unit.away and unit.coverage.end and not unit.has_gap]
 
@@ -360,7 +360,7 @@ class WriteSession:
             await self._durability.sync(recorded=not self._context.durable_close)
         await self._recording.progress(self.requests, durable=durable, announce=announce)
 
-    async def _sync_late(self) -> None:
+    async def _sync_recorded(self) -> None:
         """Sync the disks and the database's log, for units that sync=none has recorded unsynced."""
         async with self._flushing:
             await self._durability.sync(recorded=True)

@@ -47,7 +47,7 @@ class StripeUnits:
     | `unqueue` | queued → filling | the task that was to send it has failed | the bytes, for the flush at the end |
     | `submit` | queued → writing | the disk's queue has a place: `WritePipeline` | `reassign`, or `lose` |
     | `arrive` | writing → written | the disk's thread has written the bytes | `reassign`, or `lose` |
-    | `reassign` | queued, writing → queued; others → filling | the disk failed, hangs or is late | no disk: `lose` |
+    | `reassign` | queued, writing → queued; others → filling | the disk failed, hangs or is slow | no disk: `lose` |
     | `synced` | written → durable | the disk was synced: `Durability` | `reassign`, or `lose` |
     | `recorded` | written, durable → recorded | the commit has the row: `Recording` | as it was; a flush tries again |
     | `lose` | any → lost | no other disk can take the bytes | for good: what follows is never recorded |
@@ -125,7 +125,7 @@ class StripeUnits:
         rows = (unit.written for unit in self._all())
         return [row for row in rows if row is not None and disk in (None, row.disk)]
 
-    def in_doubt(self, row: StripeUnit) -> int | None:
+    def disk_to_sync(self, row: StripeUnit) -> int | None:
         """Return the disk whose sync a row still needs; None where the row is durable, recorded or lost."""
         unit = self.get(row.unit)
         if unit is None or unit.written is None or unit.state is UnitState.LOST:
@@ -195,7 +195,7 @@ class StripeUnits:
         self._sendings[sending] = None
         self._become(sending.unit, UnitState.WRITING)
 
-    def withdraw(self, sending: Sending) -> None:
+    def end_sending(self, sending: Sending) -> None:
         """Note that the disk's thread has ended with a sending, with success or an error."""
         del self._sendings[sending]
 
@@ -293,6 +293,6 @@ class StripeUnits:
         if unit.is_kept and self._budget is not None:
             unit.is_kept = False
             self._kept -= 1
-            self._budget.free(unit.disk, self._stripe_unit)
+            self._budget.let_go(unit.disk, self._stripe_unit)
             unit.is_shared = unit.is_shared or bool(self.sendings_of(unit))  # a disk's thread may still read its bytes
             unit.put_away()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from vtlfs.disks.headers import Opening
-from vtlfs.disks.local.behind import MOST_BEHIND, WriteBehind
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.opening import member_path
+from vtlfs.disks.local.write_behind import MOST_BEHIND, WriteBehind
 from vtlfs.model import MIB, Opener
 
 OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", MIB, 2)

@@ -5,12 +5,12 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.model import MIB
 
-RESERVE_AHEAD = 64 * MIB  # bytes that a small write reserves at most; see `Room.reserve`
+RESERVE_AHEAD = 64 * MIB  # bytes that a small write reserves at most; see `Reservation.reserve`
 RESERVE_SHARE = 64  # of the room left on the medium, the part that is reserved ahead at most
 EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
 
 
-class Room:
+class Reservation:
     """See the module."""
 
     __slots__ = ("_barcode", "_committer", "_reserved", "_reserving", "_session", "_tracking")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtlfs.engine.scrub.throttle import BURST_SECONDS, Throttle
+from vtlfs.engine.scrub.rate_limit import BURST_SECONDS, RateLimit
 
 
 class Clock:
@@ -18,22 +18,22 @@ class Clock:
 
 
 def test_without_a_limit_nobody_waits() -> None:
-    throttle = Throttle(None, Clock())
-    assert [throttle.take(1 << 40) for _ in range(3)] == [0.0, 0.0, 0.0]
+    rate_limit = RateLimit(None, Clock())
+    assert [rate_limit.take(1 << 40) for _ in range(3)] == [0.0, 0.0, 0.0]
 
 
 def test_each_waits_for_what_was_taken_before() -> None:
-    throttle = Throttle(100, Clock())
-    assert [throttle.take(50), throttle.take(200), throttle.take(1)] == [0.0, 0.5, 2.5]
+    rate_limit = RateLimit(100, Clock())
+    assert [rate_limit.take(50), rate_limit.take(200), rate_limit.take(1)] == [0.0, 0.5, 2.5]
 
 
 def test_a_pause_is_not_caught_up() -> None:
     clock = Clock()
-    throttle = Throttle(100, clock)
-    throttle.take(100)
+    rate_limit = RateLimit(100, clock)
+    rate_limit.take(100)
     clock.now += 3600
-    assert throttle.take(100) == 0.0
-    assert throttle.take(100) == pytest.approx(1.0 - BURST_SECONDS)
+    assert rate_limit.take(100) == 0.0
+    assert rate_limit.take(100) == pytest.approx(1.0 - BURST_SECONDS)
 
 
 @given(
@@ -42,10 +42,10 @@ def test_a_pause_is_not_caught_up() -> None:
 )
 def test_never_faster_than_the_limit(rate: int, takes: list[tuple[int, float]]) -> None:
     clock = Clock()
-    throttle = Throttle(rate, clock)
+    rate_limit = RateLimit(rate, clock)
     begun, taken = clock.now, 0
     for size, pause in takes:
         clock.now += pause
-        clock.now += throttle.take(size)
+        clock.now += rate_limit.take(size)
         assert taken <= rate * (clock.now - begun + BURST_SECONDS) * 1.000001 + 1
         taken += size

@@ -36,7 +36,7 @@ class WriteBehind:
         self._bytes = 0
 
     def written(self, member: Slots, slot: int, descriptor: int, offset: int, size: int) -> None:
-        """Have a slot that was just written be written out. Waits for those before it that are too far behind."""
+        """Begin the write-out of a slot. Wait for earlier slots while more than MOST_BEHIND is on its way."""
         os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)  # begins the write-out of dirty pages
         self._slots.append((member, slot, size))
         self._bytes += size

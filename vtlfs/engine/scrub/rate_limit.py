@@ -5,7 +5,7 @@ from collections.abc import Callable
 BURST_SECONDS = 0.1  # of the rate, that may be caught up after a pause
 
 
-class Throttle:
+class RateLimit:
     """A token bucket. Pure but for the clock that it is given, which tells seconds; one thread uses it."""
 
     def __init__(self, rate: int | None, clock: Callable[[], float]) -> None:
