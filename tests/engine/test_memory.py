@@ -94,7 +94,7 @@ async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path) -> None
         session = await opened(rig, data)
         await session._pipeline.drain()
         assert session.account.held == UNIT
-        await session.give_back()
+        await session.eviction.give_back()
         assert session.account.held == 4 * KIB
         assert not is_away(session)
         await session.write(len(data), data)
@@ -108,7 +108,7 @@ async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Pa
         async with trio.open_nursery() as nursery:
             disk = disks[unit_of(session, 0).disk]
             with disk.held("write"):
-                nursery.start_soon(session.give_back)
+                nursery.start_soon(session.eviction.give_back)
                 await until(lambda: disk.waiting, "the disk's write")
                 await session.write(50_000, b"b" * 10)
         assert not is_away(session)
@@ -122,7 +122,7 @@ async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path
         async with trio.open_nursery() as nursery:
             disk = disks[unit_of(session, 0).disk]
             with disk.held("write"):
-                nursery.start_soon(session.give_back)
+                nursery.start_soon(session.eviction.give_back)
                 await until(lambda: disk.waiting, "the disk's write")
                 nursery.start_soon(end, rig, session, b"a" * 50_000)
                 await trio.testing.wait_all_tasks_blocked()
@@ -133,7 +133,7 @@ async def test_two_writes_have_a_unit_read_back(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
     async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT) as rig:
         session = await opened(rig, b"a" * 50_000)
-        await session.give_back()
+        await session.eviction.give_back()
         assert is_away(session)
         async with trio.open_nursery() as nursery:
             disk = disks[unit_of(session, 0).disk]
@@ -141,7 +141,7 @@ async def test_two_writes_have_a_unit_read_back(tmp_path: Path) -> None:
                 nursery.start_soon(session.write, 50_000, b"b" * 10)
                 nursery.start_soon(session.write, 50_010, b"c" * 10)
                 await until(lambda: disk.waiting, "the disk's read")
-                assert not session.can_give()
+                assert not session.eviction.can_give()
         await end(rig, session, b"a" * 50_000 + b"b" * 10 + b"c" * 10)
 
 
@@ -152,7 +152,7 @@ async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path
         session = await opened(rig, b"a" * 50_000)
         bad = unit_of(session, 0).disk
         disks[bad].fail(kind, errno.EIO)
-        await session.give_back()
+        await session.eviction.give_back()
         assert is_away(session)
         assert unit_of(session, 0).disk != bad
         await session.write(50_000, b"b" * 10)
@@ -164,7 +164,7 @@ async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT) as rig:
         session = await opened(rig, b"a" * 50_000)
         disks[unit_of(session, 0).disk].fail("write", errno.EIO)
-        await session.give_back()
+        await session.eviction.give_back()
         assert not is_away(session)
         with pytest.raises(DiskError):
             await session.write(50_000, b"b")
@@ -178,7 +178,7 @@ async def test_a_unit_that_can_not_be_read_back_takes_no_more(tmp_path: Path) ->
     async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT) as rig:
         session = await opened(rig, b"a" * 50_000)
         await session.flush()
-        await session.give_back()
+        await session.eviction.give_back()
         assert is_away(session)
         [unit] = rig.units(session)
         rig.disks[unit.disk].damage(unit)
@@ -193,7 +193,7 @@ async def test_what_has_a_gap_stays_in_memory(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(4096, b"b" * 4096)  # as the kernel sends pages
-        await session.give_back()
+        await session.eviction.give_back()
         assert not is_away(session)
         budget(rig).limit = 1
         with trio.fail_after(0.5):  # which no other stream's memory is waited for, for it may be what that waits for
@@ -238,8 +238,8 @@ async def put_away(sessions: list[WriteSession]) -> None:
     """Have the streams give back all the time, one after the other."""
     while True:
         for session in sessions:
-            if session.can_give():
-                await session.give_back()
+            if session.eviction.can_give():
+                await session.eviction.give_back()
         await trio.lowlevel.checkpoint()
 
 

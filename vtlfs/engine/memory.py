@@ -30,7 +30,7 @@ UNITS_A_DISK = 4  # a mount works with no fewer stripe units than that, whatever
 
 
 class Stream(Protocol):
-    """Whoever holds an account and can give back what is on it."""
+    """Whoever can give back what is on an account."""
 
     def can_give(self, *, may_open: bool = True) -> bool:
         """Tell whether it is worth a try just now. `may_open`: also if a file has to be opened for it."""
@@ -51,9 +51,9 @@ class Account:
 
     __slots__ = ("at", "budget", "held", "is_open", "overhead", "reordered", "stream")
 
-    def __init__(self, budget: "MemoryBudget", overhead: int, stream: Stream | None) -> None:
+    def __init__(self, budget: "MemoryBudget", overhead: int) -> None:
         self.budget = budget
-        self.stream = stream
+        self.stream: Stream | None = None  # asked to give back; see `MemoryBudget.register`
         self.overhead = overhead
         self.held = 0  # without the overhead
         self.reordered = 0  # of these, in reorder buffers
@@ -173,15 +173,18 @@ class MemoryBudget:
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
-    def open(self, overhead: int, stream: Stream | None = None) -> Account:
-        """Return the account of a new session. `stream`: one that can give back."""
-        account = Account(self, overhead, stream)
-        if stream is not None:
-            account.at = trio.current_time()
-            self._accounts[account] = None
+    def open(self, overhead: int) -> Account:
+        """Return the account of a new session."""
+        account = Account(self, overhead)
         self._overhead += overhead
         self.take(overhead)
         return account
+
+    def register(self, account: Account, stream: Stream) -> None:
+        """Have the stream, which holds the account, asked to give back while memory is short."""
+        account.stream = stream
+        account.at = trio.current_time()
+        self._accounts[account] = None
 
     def hold(self, size: int) -> None:
         """Count so many bytes more, or less, that nobody can give back, such as the names that the kernel knows."""

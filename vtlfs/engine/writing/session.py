@@ -19,6 +19,7 @@ from vtlfs.engine.stripe import Piece, RoundRobin, cut
 from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.durability import Durability
+from vtlfs.engine.writing.eviction import Eviction
 from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.engine.writing.pipeline import WritePipeline
 from vtlfs.engine.writing.placement import FEWEST_DISKS
@@ -44,8 +45,18 @@ class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
     __slots__ = (
-        *("_allocating", "_closed", "_context", "_durability", "_error", "_flushing", "_pinned", "_pipeline"),
-        *("_recording", "_refused", "_reservation", "_stripe_unit", "_units", "account", "barcode", "drive"),
+        *("_allocating", "_closed", "_context", "_durability", "_error", "_flushing", "_pipeline"),
+        *(
+            "_recording",
+            "_refused",
+            "_reservation",
+            "_stripe_unit",
+            "_units",
+            "account",
+            "barcode",
+            "drive",
+            "eviction",
+        ),
         *("is_ending", "length", "number", "requests"),
     )
 
@@ -71,16 +82,17 @@ class WriteSession:
         self._reservation = Reservation(number, barcode, context.tracking, context.committer) if limited else None
         self._allocating = LazyLock()
         self._flushing = LazyLock()
-        self.account = context.memory.open(WRITER_BYTES, self)
+        self.account = context.memory.open(WRITER_BYTES)
         keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
         units = StripeUnits(stripe_unit, context.dirty if keeps else None)
         pipeline = WritePipeline(number, stripe_unit, dealer, opening, context, self.account, units, self._fail)
         self._units = units
         self._pipeline = pipeline
         self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._fail)
+        self.eviction = Eviction(context.pool, units, pipeline, self._durability, self._flushing)
+        context.memory.register(self.account, self.eviction)
         self._recording = Recording(number, stripe_unit, units, context)
         context.dirty.register(self)
-        self._pinned = 0  # writes that need their stripe units in memory now
         self._error: VtlfsError | None = None
         self._refused: VtlfsError | None = None  # of the last write of which nothing was taken
         self._closed = False  # a close() was answered, and no write has come since
@@ -107,12 +119,12 @@ class WriteSession:
         pieces = list(cut(offset, len(data), self._stripe_unit))
         try:
             await self._make_room(offset + len(data), pieces)
-            self._pinned += 1
+            self.eviction.pinned += 1
             try:
                 await self._prepare(pieces)
                 full, repeats = self._put(pieces, memoryview(data))
             finally:
-                self._pinned -= 1
+                self.eviction.pinned -= 1
         except VtlfsError as error:
             self._refused = error
             raise
@@ -233,11 +245,11 @@ class WriteSession:
                 f"{self.length - self._recording.length} bytes of the stream are not recorded: it has a gap"
             )
             self._fail(error)
-        self._pinned += 1  # so `can_give` says no: `give_back` would sync member files that are being closed
+        self.eviction.pinned += 1  # else `give_back` would sync member files that are being closed
         try:
             return await self._end(*self._verdict(error, abort=abort and not self._closed), recorded)
         finally:
-            self._pinned -= 1
+            self.eviction.pinned -= 1
 
     async def _end(self, state: State, error: str | None, recorded: Callable[[], object]) -> TapeFile | None:
         at = utc_now()
@@ -303,49 +315,6 @@ class WriteSession:
 
     def _is_tight(self, disk: int) -> bool:
         return self._context.pool[disk].disk.free < self._context.low_space
-
-    # --- memory -----------------------------------------------------------------------------------------------------
-
-    def can_give(self, *, may_open: bool = True) -> bool:
-        """Tell whether `give_back` may free memory now: not while a write, a flush or the release is at work."""
-        if self._pinned or self._flushing.locked():
-            return False
-        return self._units.has_kept or any(
-            not self._context.pool[unit.disk].stalled and (may_open or unit.disk in self._pipeline.members)
-            for unit in self._unfinished()
-        )
-
-    async def give_back(self) -> None:
-        """Free memory: shrink the buffers of small units; else put unfinished units away; else sync disks.
-
-        An unfinished unit goes to its disk as with a flush. Where full units are kept until a sync, the disk is synced
-        before the unit is put away: else a dying disk would lose bytes that memory could still have given to another
-        disk. Nothing is recorded. A unit that grows meanwhile stays in memory. An error is the stream's, as with a
-        flush.
-        """
-        async with self._flushing:
-            units = self._unfinished()
-            if sum(unit.shrink() for unit in units if self._units.is_idle(unit)):
-                return
-            if units:
-                await self._write_unfinished(units)
-            else:
-                await self._durability.writeback(0)
-            for unit in units:
-                is_there = unit.is_sent and self._units.is_idle(unit) and self._units.is_safe(unit)
-                if is_there and not self._pinned and not unit.away:
-                    unit.put_away()
-
-    async def _write_unfinished(self, units: list[StripeBuffer]) -> None:
-        """Write unfinished units to their disks, synced where full units are kept until a sync."""
-        await self._pipeline.send([unit for unit in units if not unit.is_sent])
-        await self._pipeline.drain()
-        if self._units.keeps:
-            await self._durability.sync()
-
-    def _unfinished(self) -> list[StripeBuffer]:
-        """Return the unfinished units with bytes in memory; not those with a gap, which can't be sent whole."""
-        return [unit for unit in self._units.all_in_hand() if not unit.away and unit.coverage.end and not unit.has_gap]
 
     # --- the record -------------------------------------------------------------------------------------------------
 
