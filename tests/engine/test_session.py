@@ -335,7 +335,7 @@ async def test_failed_write_is_told_at_flush_and_the_prefix_is_kept(
     level = "WARNING" if error == errno.ENOSPC else "ERROR"
     assert [(record.name, record.levelname) for record in caplog.records] == [
         ("vtlfs.disks.pool", level),
-        ("vtlfs.engine.writing.session", level),
+        ("vtlfs.engine.writing.verdict", level),
     ]
 
 

@@ -12,7 +12,6 @@ unit in flight is counted (`WritePipeline`).
 import logging
 from collections.abc import Callable
 
-from vtlfs import blame
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.memory import WRITER_BYTES
 from vtlfs.engine.stripe import Piece, RoundRobin, cut
@@ -26,13 +25,12 @@ from vtlfs.engine.writing.placement import FEWEST_DISKS
 from vtlfs.engine.writing.recording import Recording
 from vtlfs.engine.writing.reservation import Reservation
 from vtlfs.engine.writing.units import StripeUnits
+from vtlfs.engine.writing.verdict import Verdict, ending_of
 from vtlfs.errors import (
-    MediumFull,
     NotSequential,
     SessionEnded,
     TrackingError,
     VtlfsError,
-    errno_name,
 )
 from vtlfs.model import MIB, State, TapeFile, utc_now
 
@@ -45,19 +43,9 @@ class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
     __slots__ = (
-        *("_allocating", "_closed", "_context", "_durability", "_error", "_flushing", "_pipeline"),
-        *(
-            "_recording",
-            "_refused",
-            "_reservation",
-            "_stripe_unit",
-            "_units",
-            "account",
-            "barcode",
-            "drive",
-            "eviction",
-        ),
-        *("is_ending", "length", "number", "requests"),
+        *("_allocating", "_closed", "_context", "_durability", "_flushing", "_pipeline", "_recording", "_reservation"),
+        *("_stripe_unit", "_units", "_verdict", "account", "barcode", "drive", "eviction", "is_ending", "length"),
+        *("number", "requests"),
     )
 
     def __init__(
@@ -78,6 +66,7 @@ class WriteSession:
         self.length = 0  # end of the last byte that came
         self.requests = 0
         self._stripe_unit = stripe_unit
+        self._verdict = Verdict(number, barcode)
         self._context = context
         self._reservation = Reservation(number, barcode, context.tracking, context.committer) if limited else None
         self._allocating = LazyLock()
@@ -85,28 +74,26 @@ class WriteSession:
         self.account = context.memory.open(WRITER_BYTES)
         keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
         units = StripeUnits(stripe_unit, context.dirty if keeps else None)
-        pipeline = WritePipeline(number, stripe_unit, dealer, opening, context, self.account, units, self._fail)
+        pipeline = WritePipeline(number, stripe_unit, dealer, opening, context, self.account, units, self._verdict.fail)
         self._units = units
         self._pipeline = pipeline
-        self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._fail)
+        self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._verdict.fail)
         self.eviction = Eviction(context.pool, units, pipeline, self._durability, self._flushing)
         context.memory.register(self.account, self.eviction)
         self._recording = Recording(number, stripe_unit, units, context)
         context.dirty.register(self)
-        self._error: VtlfsError | None = None
-        self._refused: VtlfsError | None = None  # of the last write of which nothing was taken
         self._closed = False  # a close() was answered, and no write has come since
         self.is_ending = False  # its release has begun
 
     @property
     def is_recorded(self) -> bool:
         """Tell whether all bytes of the stream are recorded; with sync=none, recorded bytes may be unsynced."""
-        return self._error is None and self._recording.length == self.length
+        return self._verdict.error is None and self._recording.length == self.length
 
     @property
     def has_failed(self) -> bool:
         """Tell whether bytes that the writer had handed over were lost."""
-        return self._error is not None
+        return self._verdict.error is not None
 
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and again.
@@ -114,7 +101,7 @@ class WriteSession:
         Waits while the disks' queues are full. Raises MediumFull, or DiskError with ENOSPC, before it takes a byte; the
         first error of the stream; NotSequential where `data` differs from the bytes of a full stripe unit.
         """
-        self._raise_error()
+        self._verdict.raise_error()
         self.requests += 1
         pieces = list(cut(offset, len(data), self._stripe_unit))
         try:
@@ -126,7 +113,7 @@ class WriteSession:
             finally:
                 self.eviction.pinned -= 1
         except VtlfsError as error:
-            self._refused = error
+            self._verdict.refused = error
             raise
         self.length = max(self.length, offset + len(data))
         self._closed = False
@@ -185,7 +172,7 @@ class WriteSession:
         await self._flush(announce=not self._recording.was_announced)
         if not self._context.durable_close:
             await self._sync_recorded()
-            self._raise_error()
+            self._verdict.raise_error()
             self._recording.tail_is_durable = self._recording.has_tail
 
     async def _flush(self, *, announce: bool = False) -> None:
@@ -193,7 +180,7 @@ class WriteSession:
             await self._pipeline.send([unit for unit in self._units.all_in_hand() if not unit.is_sent])
             durable = self._context.durable_close or self._recording.tail_is_durable
             await self._record(durable=durable, announce=announce)
-        self._raise_error()
+        self._verdict.raise_error()
 
     async def checkpoint(self) -> None:
         """Sync and record the full stripe units that are written. Errors of disks are kept for the writer."""
@@ -233,7 +220,7 @@ class WriteSession:
             await self.flush()
             if not self._context.durable_close:
                 await self._sync_recorded()
-                self._raise_error()
+                self._verdict.raise_error()
         except SessionEnded as ended:
             error = ended
         except TrackingError:
@@ -244,10 +231,10 @@ class WriteSession:
             error = VtlfsError(
                 f"{self.length - self._recording.length} bytes of the stream are not recorded: it has a gap"
             )
-            self._fail(error)
+            self._verdict.fail(error)
         self.eviction.pinned += 1  # else `give_back` would sync member files that are being closed
         try:
-            return await self._end(*self._verdict(error, abort=abort and not self._closed), recorded)
+            return await self._end(*self._verdict.end(error, abort=abort and not self._closed), recorded)
         finally:
             self.eviction.pinned -= 1
 
@@ -260,25 +247,11 @@ class WriteSession:
             log.error("%s", ended)
             ending = None
         else:
-            log.info("session %d: %s", self.number, self._summary(state, error, tape_file))
-            ending = self._ending(state, error, at, tape_file)
+            self._verdict.log_end(state, error, self.requests, tape_file)
+            ending = ending_of(state, error, at, self.requests, tape_file)
         recorded()
         await self._finish(ending)
         return tape_file
-
-    def _summary(self, state: State, error: str | None, tape_file: TapeFile | None) -> str:
-        kept = "nothing kept"
-        if tape_file is not None:
-            kept = f"{tape_file.bytes} bytes kept as tape file {tape_file.number:04d} of {self.barcode}"
-        return f"{state}{f', {error}' if error else ''}: {self.requests} requests, {kept}"
-
-    def _verdict(self, error: VtlfsError | None, *, abort: bool) -> tuple[State, str | None]:
-        if error is not None:
-            return State.FAILED, errno_name(error)
-        if abort:
-            return State.FAILED, "ESHUTDOWN"
-        refused = self._refused
-        return State.RELEASED, None if refused is None else errno_name(refused)
 
     # --- room -------------------------------------------------------------------------------------------------------
 
@@ -335,13 +308,6 @@ class WriteSession:
             await self._durability.sync(recorded=True)
             await self._recording.sync_log()
 
-    def _ending(self, state: State, error: str | None, at: str, tape_file: TapeFile | None) -> Ending:
-        """Return what the headers are to say of the end."""
-        number = start = size = None
-        if tape_file is not None:
-            number, start, size = tape_file.number, tape_file.start, tape_file.bytes
-        return Ending(state, error, at, number, start, size, self.requests)
-
     async def _finish(self, ending: Ending | None) -> None:
         """Close the member files. Errors are only logged: the data is recorded already.
 
@@ -358,7 +324,7 @@ class WriteSession:
     async def _read_back(self, number: int) -> bytes:
         """Read the bytes of a unit from its disk: a unit that is full or put away."""
         await self._pipeline.drain()
-        self._raise_error()
+        self._verdict.raise_error()
         row = self._units.row(number, durable=False)
         if row is None:
             row = self._context.tracking.stripe_units.of(self.number, number, 1)[0]
@@ -373,23 +339,4 @@ class WriteSession:
 
     def refuse(self, error: VtlfsError) -> None:
         """Fail the stream with an error that no write() could return: the kernel had taken the bytes, now lost."""
-        self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        """Keep the first error for the writer."""
-        if self._error is None:
-            known = isinstance(error, VtlfsError)
-            self._error = error if isinstance(error, VtlfsError) else VtlfsError(str(error))
-            expected = isinstance(error, MediumFull) or blame.fault_of(self._error.errno) is blame.Fault.FULL
-            log.log(
-                logging.WARNING if expected else logging.ERROR,
-                "session %d on %s: %s",
-                self.number,
-                self.barcode,
-                error,
-                exc_info=None if known else error,
-            )
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
+        self._verdict.fail(error)
