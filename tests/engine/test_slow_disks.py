@@ -153,7 +153,7 @@ async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past
                 rig.disks[first].free = 0
                 rig.disks[first].fail("allocate", errno.ENOSPC)
                 nursery.start_soon(stream.write, 1, b"x" * (UNIT - 1))
-                await until(lambda: stream._allocating.locked(), "the write waits for room")
+                await until(lambda: stream._intake._allocating.locked(), "the write waits for room")
                 await stream._pipeline.drain()
                 assert unit.disk != first
         await other.flush()

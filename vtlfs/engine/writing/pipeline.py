@@ -288,7 +288,7 @@ class WritePipeline:
                 while not event.is_set() and not self._pool[disk].hangs:
                     with trio.move_on_after(self._timing.queue):
                         await event.wait()
-        self._failed = _tell_nobody  # so that session and pipeline do not keep each other alive
+        self._failed = _tell_nobody  # of units that arrive after the end
 
     def _finish(self, disk: int, member: Member, ending: Ending | None) -> trio.Event:
         """Have a member file closed by its disk's thread; return the event that is set when it is closed."""

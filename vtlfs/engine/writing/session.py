@@ -19,7 +19,9 @@ from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.durability import Durability
 from vtlfs.engine.writing.eviction import Eviction
+from vtlfs.engine.writing.intake import Intake
 from vtlfs.engine.writing.lazy_lock import LazyLock
+from vtlfs.engine.writing.own_bytes import OwnBytes
 from vtlfs.engine.writing.pipeline import WritePipeline
 from vtlfs.engine.writing.placement import FEWEST_DISKS
 from vtlfs.engine.writing.recording import Recording
@@ -43,7 +45,7 @@ class WriteSession:
     """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
 
     __slots__ = (
-        *("_allocating", "_closed", "_context", "_durability", "_flushing", "_pipeline", "_recording", "_reservation"),
+        *("_closed", "_context", "_durability", "_flushing", "_intake", "_own", "_pipeline", "_recording"),
         *("_stripe_unit", "_units", "_verdict", "account", "barcode", "drive", "eviction", "is_ending", "length"),
         *("number", "requests"),
     )
@@ -68,8 +70,6 @@ class WriteSession:
         self._stripe_unit = stripe_unit
         self._verdict = Verdict(number, barcode)
         self._context = context
-        self._reservation = Reservation(number, barcode, context.tracking, context.committer) if limited else None
-        self._allocating = LazyLock()
         self._flushing = LazyLock()
         self.account = context.memory.open(WRITER_BYTES)
         keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
@@ -81,6 +81,9 @@ class WriteSession:
         self.eviction = Eviction(context.pool, units, pipeline, self._durability, self._flushing)
         context.memory.register(self.account, self.eviction)
         self._recording = Recording(number, stripe_unit, units, context)
+        self._own = OwnBytes(number, stripe_unit, units, pipeline, context, self._verdict)
+        reservation = Reservation(number, barcode, context.tracking, context.committer) if limited else None
+        self._intake = Intake(context, units, pipeline, self._own, self._recording, reservation)
         context.dirty.register(self)
         self._closed = False  # a close() was answered, and no write has come since
         self.is_ending = False  # its release has begun
@@ -105,10 +108,10 @@ class WriteSession:
         self.requests += 1
         pieces = list(cut(offset, len(data), self._stripe_unit))
         try:
-            await self._make_room(offset + len(data), pieces)
+            await self._intake.make_room(offset + len(data), pieces)
             self.eviction.pinned += 1
             try:
-                await self._prepare(pieces)
+                await self._intake.prepare(pieces)
                 full, repeats = self._put(pieces, memoryview(data))
             finally:
                 self.eviction.pinned -= 1
@@ -138,15 +141,7 @@ class WriteSession:
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return the stream's own bytes, wherever they are; fewer at its end."""
-        parts: list[bytes] = []
-        for piece in cut(offset, max(0, min(size, self.length - offset)), self._stripe_unit):
-            unit = self._units.in_hand(piece.unit)
-            if unit is not None and not unit.away:
-                parts.append(unit.peek(piece.start, piece.size))
-            else:
-                whole = await self._read_back(piece.unit)
-                parts.append(whole[piece.start : piece.start + piece.size])
-        return b"".join(parts)
+        return await self._own.read(offset, max(0, min(size, self.length - offset)))
 
     async def flush(self, *, closing: bool = False) -> None:
         """Send all bytes of the stream to the disks; return when they are recorded. Raises the stream's first error.
@@ -253,42 +248,6 @@ class WriteSession:
         await self._finish(ending)
         return tape_file
 
-    # --- room -------------------------------------------------------------------------------------------------------
-
-    async def _make_room(self, end: int, pieces: list[Piece]) -> None:
-        """Reserve room on the medium, and wait for memory, before the write takes a byte."""
-        if self._reservation is not None:
-            await self._reservation.reserve(end)
-        memory = self._context.memory
-        if memory.is_short:
-            units = [(piece, self._units.in_hand(piece.unit)) for piece in pieces]
-            # A write that may close a gap never waits: the bytes behind the gap can't leave memory before it.
-            if not any(unit and unit.has_gap for _, unit in units):
-                await memory.room(
-                    sum(unit.needs(piece.start, piece.size) if unit else piece.size for piece, unit in units)
-                )
-
-    async def _prepare(self, pieces: list[Piece]) -> None:
-        """Bring the stripe units into memory, and allocate slots on disks short of room, before a byte is taken."""
-        tight: list[StripeBuffer] = []
-        for piece in pieces:
-            unit = self._units.in_hand(piece.unit)
-            if unit is None and piece.unit >= self._recording.next and self._units.get(piece.unit) is None:
-                unit = self._pipeline.deal(piece.unit)
-            if unit is not None and not unit.allocated and self._is_tight(unit.disk):
-                tight.append(unit)
-            if unit is not None and unit.away:
-                data = await self._read_back(unit.number)
-                if unit.away:  # another write may have put it back meanwhile
-                    unit.put_back(data)
-        if tight:
-            async with self._allocating:
-                for unit in tight:
-                    await self._pipeline.allocate(unit)
-
-    def _is_tight(self, disk: int) -> bool:
-        return self._context.pool[disk].disk.free < self._context.low_space
-
     # --- the record -------------------------------------------------------------------------------------------------
 
     async def _record(self, *, durable: bool, announce: bool = False) -> None:
@@ -318,17 +277,6 @@ class WriteSession:
         await self._pipeline.finish(ending)
         self._units.clear()
         self.account.close()
-
-    # --- units that are not in hand ---------------------------------------------------------------------------------
-
-    async def _read_back(self, number: int) -> bytes:
-        """Read the bytes of a unit from its disk: a unit that is full or put away."""
-        await self._pipeline.drain()
-        self._verdict.raise_error()
-        row = self._units.row(number, durable=False)
-        if row is None:
-            row = self._context.tracking.stripe_units.of(self.number, number, 1)[0]
-        return await self._context.pool.read_extent(row, self._stripe_unit)
 
     async def _check_same(self, offset: int, data: memoryview) -> None:
         """Raise NotSequential unless the stream has these very bytes at the offset."""
