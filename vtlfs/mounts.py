@@ -21,7 +21,6 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import soundness
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.options import MountOptions
-from vtlfs.fs.rights import Permissions
 from vtlfs.model import Mount
 
 FUSE_DEVICE = "/dev/fuse"
@@ -38,6 +37,8 @@ def prepare(library: Path, mountpoint: Path, options: MountOptions) -> tuple[Lib
 
     Raises VtlfsError. A dead vtlfs that is mounted there is unmounted.
     """
+    from vtlfs.fs.rights import Permissions  # needs trio, whose import takes longer than unmounting
+
     opened = Library.open(library)
     soundness.check_before_mount(opened, read_only=options.read_only)
     if not options.read_only:

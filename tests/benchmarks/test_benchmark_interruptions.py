@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 
 import pytest
 
@@ -72,12 +71,10 @@ def test_an_error_is_not_hidden_by_an_interruption() -> None:
 
 def test_an_interruption_ends_the_programs_that_write_and_their_children() -> None:
     timer = threading.Timer(0.2, interrupt)
-    started = time.monotonic()
     timer.start()
     with pytest.raises(KeyboardInterrupt), patience():
-        together([["sleep", "61.5"], ["sh", "-c", "sleep 61.5; true"]])
+        together([["sleep", "1000"], ["sh", "-c", "sleep 1000; true"]])  # longer than a test may take
     timer.join()
-    assert time.monotonic() - started < 30
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 

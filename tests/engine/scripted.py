@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
 from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
+from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
 UNIT = 4096
@@ -117,8 +118,8 @@ class ScriptedDisk(MemoryDisk):
 # --- engines --------------------------------------------------------------------------------------------------------
 
 
-def make_library(root: Path, *, disks: int = 2, unit: int = UNIT) -> Library:
-    """Make a library with media T1 to T4, and FULL with a capacity of 100,000 bytes."""
+def make_library(root: Path, *, disks: int = 2, unit: int = UNIT, memory: int | None = None) -> Library:
+    """Make a library with media T1 to T4, and FULL with a capacity of 100,000 bytes. `memory`: the limit of a mount."""
     paths = [root / f"disk{number}" for number in range(disks)]
     for path in paths:
         path.mkdir()
@@ -126,7 +127,9 @@ def make_library(root: Path, *, disks: int = 2, unit: int = UNIT) -> Library:
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.media.add(["T1", "T2", "T3", "T4"], None, utc_now())
         tracking.media.add(["FULL"], 100_000, utc_now())
-    return library
+    if memory is None:
+        return library
+    return Library(library.path, replace(library.config, memory_limit=memory))
 
 
 def a_mount(host: str = "alpha") -> Mount:
@@ -181,11 +184,14 @@ async def rigged(
     durable_close: bool = True,
     host: str = "alpha",
     timing: Timing = DEFAULT,
+    sizes: Sizes = SIZES,
 ) -> AsyncIterator[Rig]:
     """Run an engine on scripted disks; at the end, all their faults must have happened."""
     scripted = list(disks) if disks is not None else [ScriptedDisk(n) for n in range(len(library.config.disks))]
     under: list[Disk] = [*scripted]
-    async with running(library, a_mount(host), durable_close=durable_close, disks=under, timing=timing) as engine:
+    async with running(
+        library, a_mount(host), durable_close=durable_close, disks=under, timing=timing, sizes=sizes
+    ) as engine:
         yield Rig(engine, scripted)
     missed = [fault for disk in scripted for fault in disk.faults if not fault.happened]
     assert not missed, f"faults that did not happen: {missed}"

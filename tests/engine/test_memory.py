@@ -1,6 +1,7 @@
 """The memory budget: idle streams are put away on their disks and go on whole, whatever befalls them meanwhile."""
 
 import errno
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -11,21 +12,16 @@ import trio.testing
 from mounting import random_bytes as stream
 from scripted import OPENER, Rig, ScriptedDisk, make_library, rigged, unit_of, until
 
-from vtlfs.engine import memory
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DamagedUnit, DiskError
 from vtlfs.model import KIB, MIB
+from vtlfs.sizes import Sizes
 from vtlfs.timing import Timing
 
 UNIT = 64 * KIB
 IMPATIENT = Timing(idle=0.01, memory_round=0.005)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "WORTH_A_WRITE", UNIT // 2)
-    monkeypatch.setattr("vtlfs.engine.writing.buffer.SMALL_UNIT", 4 * KIB)
+SMALL = Sizes(worth_a_write=UNIT // 2, small_unit=4 * KIB)
 
 
 async def opened(rig: Rig, data: bytes = b"", barcode: str = "T1") -> WriteSession:
@@ -55,7 +51,7 @@ def is_away(session: WriteSession) -> bool:
 @pytest.mark.parametrize("durable_close", [True, False])
 async def test_idle_streams_give_back_and_go_on(tmp_path: Path, disks: int, durable_close: bool) -> None:
     library = make_library(tmp_path, disks=disks, unit=UNIT)
-    async with rigged(library, durable_close=durable_close, timing=IMPATIENT) as rig:
+    async with rigged(library, durable_close=durable_close, timing=IMPATIENT, sizes=SMALL) as rig:
         budget(rig).limit = MIB
         wanted, sessions = [stream(seed, 100_000) for seed in range(40)], []
         for data in wanted:
@@ -78,7 +74,7 @@ async def test_idle_streams_give_back_and_go_on(tmp_path: Path, disks: int, dura
 
 
 async def test_streams_that_hold_little_are_left_alone(tmp_path: Path) -> None:
-    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT, sizes=SMALL) as rig:
         budget(rig).limit = MIB
         small = [await opened(rig, b"x") for _ in range(20)]
         large = [await opened(rig, stream(seed, 50_000)) for seed in range(20)]
@@ -89,7 +85,7 @@ async def test_streams_that_hold_little_are_left_alone(tmp_path: Path) -> None:
 
 
 async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path) -> None:
-    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT, sizes=SMALL) as rig:
         data = stream(1, UNIT + 10)
         session = await opened(rig, data)
         await session._pipeline.drain()
@@ -103,7 +99,7 @@ async def test_small_end_of_a_stream_gets_a_small_buffer(tmp_path: Path) -> None
 
 async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
-    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT, sizes=SMALL) as rig:
         session = await opened(rig, b"a" * 50_000)
         async with trio.open_nursery() as nursery:
             disk = disks[unit_of(session, 0).disk]
@@ -117,7 +113,7 @@ async def test_a_write_that_comes_while_a_unit_is_put_away_keeps_it(tmp_path: Pa
 
 async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
-    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT, sizes=SMALL) as rig:
         session = await opened(rig, b"a" * 50_000)
         async with trio.open_nursery() as nursery:
             disk = disks[unit_of(session, 0).disk]
@@ -131,7 +127,7 @@ async def test_flush_and_release_wait_for_a_unit_that_is_put_away(tmp_path: Path
 
 async def test_two_writes_have_a_unit_read_back(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
-    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT, sizes=SMALL) as rig:
         session = await opened(rig, b"a" * 50_000)
         await session.eviction.give_back()
         assert is_away(session)
@@ -148,7 +144,7 @@ async def test_two_writes_have_a_unit_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["write", "sync"])
 async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path: Path, kind: str) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
-    async with rigged(make_library(tmp_path, disks=3, unit=UNIT), disks, timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, disks=3, unit=UNIT), disks, timing=IMPATIENT, sizes=SMALL) as rig:
         session = await opened(rig, b"a" * 50_000)
         bad = unit_of(session, 0).disk
         disks[bad].fail(kind, errno.EIO)
@@ -161,7 +157,7 @@ async def test_a_disk_that_fails_while_a_unit_is_put_away_costs_nothing(tmp_path
 
 async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path) -> None:
     disks = [ScriptedDisk(number) for number in range(2)]
-    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=IMPATIENT, sizes=SMALL) as rig:
         session = await opened(rig, b"a" * 50_000)
         disks[unit_of(session, 0).disk].fail("write", errno.EIO)
         await session.eviction.give_back()
@@ -175,7 +171,7 @@ async def test_with_too_few_disks_the_writer_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_unit_that_can_not_be_read_back_takes_no_more(tmp_path: Path) -> None:
-    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT, sizes=SMALL) as rig:
         session = await opened(rig, b"a" * 50_000)
         await session.flush()
         await session.eviction.give_back()
@@ -190,13 +186,14 @@ async def test_a_unit_that_can_not_be_read_back_takes_no_more(tmp_path: Path) ->
 
 
 async def test_what_has_a_gap_stays_in_memory(tmp_path: Path) -> None:
-    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT) as rig:
+    timing = replace(IMPATIENT, memory_patience=math.inf)
+    async with rigged(make_library(tmp_path, unit=UNIT), timing=timing, sizes=SMALL) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(4096, b"b" * 4096)  # as the kernel sends pages
         await session.eviction.give_back()
         assert not is_away(session)
         budget(rig).limit = 1
-        with trio.fail_after(0.5):  # which no other stream's memory is waited for, for it may be what that waits for
+        with trio.fail_after(60):  # a write that waited for other streams' memory would wait for ever
             await session.write(0, b"a" * 4096)
         await end(rig, session, b"a" * 4096 + b"b" * 4096)
 
@@ -204,7 +201,7 @@ async def test_what_has_a_gap_stays_in_memory(tmp_path: Path) -> None:
 async def test_writers_wait_for_memory_and_not_for_ever(tmp_path: Path) -> None:
     timing = replace(IMPATIENT, memory_patience=0.2)
     disks = [ScriptedDisk(number) for number in range(2)]
-    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=timing) as rig:
+    async with rigged(make_library(tmp_path, unit=UNIT), disks, timing=timing, sizes=SMALL) as rig:
         budget(rig).limit = MIB
         with disks[0].held("write"), disks[1].held("write"):
             sessions = []
@@ -253,7 +250,7 @@ async def read_back(session: WriteSession, data: bytes) -> None:
 async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     disks = [ScriptedDisk(number) for number in range(2 + seed % 2)]
-    async with rigged(make_library(tmp_path, disks=len(disks), unit=UNIT), disks, timing=IMPATIENT) as rig:
+    async with rigged(make_library(tmp_path, disks=len(disks), unit=UNIT), disks, timing=IMPATIENT, sizes=SMALL) as rig:
         wanted = [stream(100 * seed + number, chance.randrange(1, 6 * UNIT)) for number in range(4)]
         sessions = [await rig.engine.open_writer("T1", 0, OPENER) for _ in wanted]
         if len(disks) > 2:
@@ -274,11 +271,9 @@ async def test_streams_are_whole_whatever_is_put_away_when(tmp_path: Path, seed:
             await end(rig, session, data)
 
 
-async def test_without_files_to_open_only_streams_that_have_some_are_put_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT) as rig:
-        monkeypatch.setattr(memory, "SPARE_FILES", 1 << 40)
+async def test_without_files_to_open_only_streams_that_have_some_are_put_away(tmp_path: Path) -> None:
+    sizes = replace(SMALL, spare_files=1 << 40)
+    async with rigged(make_library(tmp_path, unit=UNIT), timing=IMPATIENT, sizes=sizes) as rig:
         with_files = [await opened(rig, stream(seed, 40_000)) for seed in range(8)]
         for session in with_files:
             await session.flush()

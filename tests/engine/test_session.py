@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.engine.library import Library
-from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError, MediumFull, NotSequential, VtlfsError
 from vtlfs.timing import Timing
@@ -461,10 +460,9 @@ async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig) ->
             assert await rig.engine.open_sessions() == []
 
 
-async def test_queue_of_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MemoryBudget, "queued", 6 * UNIT)
+async def test_queue_of_a_disk_is_bounded(tmp_path: Path) -> None:
     data = stream(1, 60 * UNIT)
-    async with rigged(make_library(tmp_path)) as rig:
+    async with rigged(make_library(tmp_path, memory=48 * UNIT)) as rig:  # an eighth of it may be queued
         limit = 3
         sessions = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(3)]
         written = dict.fromkeys(range(3), 0)

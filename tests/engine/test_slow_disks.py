@@ -5,15 +5,14 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
 import trio
 from scripted import OPENER, UNIT, Rig, make_library, rigged, unit_of, until
 
 from vtlfs.disks import pool
-from vtlfs.engine.writing import session as sessions
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
+from vtlfs.sizes import Sizes
 
 UNITS = 60
 BUSY_UNITS = 4 * pool.LAGGING_WRITES
@@ -198,11 +197,8 @@ async def test_all_disks_get_the_same_where_all_are_busy(tmp_path: Path) -> None
         await rig.engine.release_writer(stream)
 
 
-async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "WORTH_A_SYNC", 2 * UNIT)
-    async with rigged(make_library(tmp_path, disks=4)) as rig:
+async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_disk(tmp_path: Path) -> None:
+    async with rigged(make_library(tmp_path, disks=4), sizes=Sizes(worth_a_sync=2 * UNIT)) as rig:
         kept: DirtyBudget = rig.engine._context.dirty
         kept.limit = 24 * UNIT
         stream = await rig.engine.open_writer("T1", 0, OPENER)

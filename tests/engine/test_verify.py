@@ -21,7 +21,6 @@ from vtlfs.disks.discovery import Discovery, discover
 from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.records import BLOCK, slot_offset
 from vtlfs.engine.library import Library
-from vtlfs.engine.scrub import unfinished as unfinished_headers
 from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub import verify as verifying
 from vtlfs.engine.scrub.defects import Defect, Severity
@@ -31,6 +30,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.verifications import LeftOut
 from vtlfs.errors import NoSuchMedium, UsageError
 from vtlfs.model import MIB, Access, Session, utc_now
+from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import Timing
 
 SOON = Timing(look=0.01)
@@ -47,13 +47,14 @@ def library(tmp_path: Path) -> Library:
 
 
 def verify(
-    library: Library, *media: str, resume: bool = False, timing: Timing = SOON
+    library: Library, *media: str, resume: bool = False, timing: Timing = SOON, sizes: Sizes = SIZES
 ) -> tuple[list[Defect], Verification]:
     """Verify; return the defects and what was written down."""
     defects: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = verifications.resume(tracking) if resume else verifications.begin(tracking, media, utc_now())
-        assert verifying.verify(library, tracking, found, defects.append, lambda _: None, timing=timing) is None
+        more = (lambda _: None, None, timing, sizes)
+        assert verifying.verify(library, tracking, found, defects.append, *more) is None
         row = tracking.sql.one("SELECT ended_at, bytes FROM verification ORDER BY id DESC LIMIT 1")
         assert row == (found.ended_at, found.bytes)
     return defects, found
@@ -334,9 +335,7 @@ def test_header_is_looked_at_again_after_an_interruption(
 
 
 def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished_headers, "MOST", 2)
-    monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
-    monkeypatch.setattr(verifying, "IN_FLIGHT", 1)
+    sizes = Sizes(unfinished=2, parts_a_job=1, jobs_in_flight=1)
     fill(library, *[("T3", b"x" * (2 * UNIT))] * 20)
     kept: list[int] = []
     really = Unfinished.add
@@ -351,7 +350,7 @@ def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkey
             with open(member(library, disk, session), "r+b") as file:
                 file.seek(BLOCK // 2)
                 file.write(bytes(BLOCK // 2))
-    _, found = verify(library)
+    _, found = verify(library, sizes=sizes)
     assert (found.defects[Severity.METADATA], len(kept)) == (46, 46)
     assert max(kept) <= 2 + 2 * 2, "each disk's task looks whenever it has seen too many"
 
@@ -434,11 +433,9 @@ def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
     assert found.bytes == 3 * LENGTH
 
 
-def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_and_resumed(library: Library) -> None:
     """Everything is verified once, however often it is interrupted, and no harm is forgotten or told twice."""
-    monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
-    monkeypatch.setattr(verifying, "CHUNK", UNIT)
-    monkeypatch.setattr(verifying, "IN_FLIGHT", 1)
+    sizes = Sizes(parts_a_job=1, job=UNIT, jobs_in_flight=1)
     flip(member(library, 0, 1), 1)
     flip(member(library, 1, 3), 3)
     defects: list[Defect] = []
@@ -452,7 +449,7 @@ def test_interrupted_and_resumed(library: Library, monkeypatch: pytest.MonkeyPat
 
     with closing(library.tracking()) as tracking:
         found = verifications.begin(tracking, [], utc_now())
-        while (stopped := verifying.verify(library, tracking, found, defects.append, advance)) is not None:
+        while stopped := verifying.verify(library, tracking, found, defects.append, advance, sizes=sizes):
             assert stopped is signal.SIGTERM
             assert found.ended_at is None
             runs += 1
@@ -489,31 +486,26 @@ def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path:
     assert the_defect(today).kind is Kind.FLIPPED
 
 
-def test_long_sessions_are_gone_through_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifications, "UNITS_AT_ONCE", 3)
-    monkeypatch.setattr(verifications, "FILES_AT_ONCE", 2)
+def test_long_sessions_are_gone_through_in_steps(tmp_path: Path) -> None:
     library = make(tmp_path / "lib", disks=3)
     fill(library, *((f"T{1 + number % 3}", DATA[number % 4]) for number in range(7)))
     os.truncate(member(library, 2, 5), slot_offset(0, UNIT))
-    defects, found = verify(library)
+    defects, found = verify(library, sizes=Sizes(units_at_once=3, files_at_once=2))
     (defect,) = defects
     assert (defect.kind, defect.session, defect.units) == (Kind.TRUNCATED, 5, len(placed(library, 5, 2)))
     assert found.bytes == 7 * LENGTH
 
 
-def test_progress_is_written_down_while_it_goes_on(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_written_down_while_it_goes_on(library: Library) -> None:
     """So that it can go on after a power cut too."""
-    timing = replace(SOON, save=0.0)
-    monkeypatch.setattr(verifying, "PARTS_A_JOB", 1)
+    limits = (10 * LENGTH, replace(SOON, save=0.0), Sizes(parts_a_job=1))
     seen: list[dict[str, list[int]]] = []
     with closing(library.tracking()) as tracking, closing(library.tracking(read_only=True)) as other:
 
         def look(_: int) -> None:
             seen.append(json.loads(other.sql.one("SELECT progress FROM verification")[0]))
 
-        verifying.verify(
-            library, tracking, verifications.begin(tracking, [], utc_now()), forbidden, look, 10 * LENGTH, timing
-        )
+        verifying.verify(library, tracking, verifications.begin(tracking, [], utc_now()), forbidden, look, *limits)
     assert any("0" in progress or "1" in progress for progress in seen[:-1])
 
 

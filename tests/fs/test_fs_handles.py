@@ -206,9 +206,9 @@ async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Eng
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 4096)
 
 
-async def test_not_everything_is_kept_that_comes_too_early(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vtlfs.fs.handles.MAX_REORDER_BUFFER", 10_000)
+async def test_not_everything_is_kept_that_comes_too_early(engine: Engine) -> None:
     handle = await a_handle(engine)
+    handle.most_reordered = 10_000
     handle.sends_offsets = True
     await handle.write(1000, b"b" * 10_000)
     with pytest.raises(NotSequential):

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from vtlfs.fs import openers
-from vtlfs.fs.openers import Caller, Openers, dd_block, identify, ssh_client
+from vtlfs.fs.openers import MAX_KNOWN, Caller, Openers, dd_block, identify, ssh_client
 from vtlfs.model import Opener
 
 SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
@@ -161,10 +161,10 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.fixture
-async def known() -> AsyncIterator[Openers]:
-    """Return who opens, as a mount asks for it."""
-    asked = Openers(None, "machine")
+@pytest.fixture(params=[MAX_KNOWN])
+async def known(request: pytest.FixtureRequest) -> AsyncIterator[Openers]:
+    """Return who opens, as a mount asks for it. The parameter is how many programs are remembered."""
+    asked = Openers(None, "machine", request.param)
     yield asked
     asked.close()
 
@@ -233,10 +233,8 @@ async def test_what_can_not_be_looked_at_is_not_remembered(known: Openers, looke
     assert looked == [0, 0, process.pid, process.pid]
 
 
-async def test_so_many_programs_are_remembered(
-    child: Start, known: Openers, looked: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(openers, "MAX_KNOWN", 2)
+@pytest.mark.parametrize("known", [2], indirect=True)
+async def test_so_many_programs_are_remembered(child: Start, known: Openers, looked: list[int]) -> None:
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
     for uid in (1, 2, 1, 2, 3, 3, 1):
         await known.identify(Caller(process.pid, uid, 0))

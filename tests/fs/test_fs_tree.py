@@ -106,13 +106,10 @@ async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine) -> 
 
 
 @pytest.mark.parametrize("page", [1, 2, 256])
-async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, page: int
-) -> None:
-    monkeypatch.setattr("vtlfs.fs.tree.PAGE", page)
+async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(engine: Engine, page: int) -> None:
     for _ in range(5):
         await write(engine, "T1", b"data")
-    number, tree = await snapshot(engine), Tree(engine)
+    number, tree = await snapshot(engine), Tree(engine, page=page)
     await write(engine, "T1", b"later")
     await engine.change(lambda tracking: tracking.media.add(["A1"], None, utc_now()))
     await engine.change(lambda tracking: tracking.drives.load(0, "T1", utc_now()))
@@ -131,11 +128,8 @@ async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(
     assert await listed(tree, await past_path(tree, number, "files", "T1")) == files
 
 
-async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vtlfs.fs.tree.PAGE", 2)
-    tree = Tree(engine)
+async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(engine: Engine) -> None:
+    tree = Tree(engine, page=2)
     first = await tree.entries(DriveDirectory(1))
     assert [entry.name for entry in first] == ["loaded", "T1", "T2"]
     await engine.change(lambda tracking: tracking.media.add(["A1"], None, utc_now()))  # before all, by its name
@@ -236,10 +230,9 @@ async def test_open_sessions_are_listed_and_all_are_found(engine: Engine) -> Non
     await engine.release_writer(opened)
 
 
-async def test_long_session_shows_the_first_stripe_units(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vtlfs.fs.tree.SHOWN_UNITS", 5)
+async def test_long_session_shows_the_first_stripe_units(engine: Engine) -> None:
     number = await write(engine, "T1", bytes(8 * 4096))
-    node = await Tree(engine).look_up(SESSIONS, str(number))
+    node = await Tree(engine, shown_units=5).look_up(SESSIONS, str(number))
     assert isinstance(node, SessionNode)
     document = json.loads(node.text)
     assert [unit["unit"] for unit in document["stripe_units"]] == [0, 1, 2, 3, 4]

@@ -1,9 +1,9 @@
 """Runs every command on libraries that somebody has tampered with, in one process of little memory.
 
-    python commands.py FILE
+    python commands.py DIRECTORY...
 
-FILE has the paths of libraries, a JSON array; each is `library` in a directory of its own. Printed is a JSON array of
-what came of each command. The process ends where a command takes too long; then what it was doing is on standard error.
+Each library is `library` in a directory of its own. Printed is a JSON array of what came of each command. The process
+ends where a command takes too long; then what it was doing is on standard error.
 """
 
 import faulthandler
@@ -91,6 +91,5 @@ def look(library: str) -> int:
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    paths = json.loads(Path(sys.argv[1]).read_text())
-    results = [[run(words) for words in commands(Path(path))] for path in paths]
+    results = [[run(words) for words in commands(Path(path))] for path in sys.argv[1:]]
     print(json.dumps(results))

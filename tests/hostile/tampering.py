@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vtlfs.model import KIB
 
 UNIT = 4 * KIB
 DISKS = ("disk0", "disk1")
+AT_ONCE = 4  # processes: a command may wait for seconds, such as `snapshot take` for a mount that has died
 STATUSES = {0, 1, 2, 3, 4, 5}
 HERE = Path(__file__).parent
 LINE = re.compile(r"vtlfs: [^\n]+\n")
@@ -83,9 +85,18 @@ def surroundings(root: Path, places: Iterable[Path]) -> dict[str, bytes]:
 def examine(root: Path, places: list[Path]) -> list[str]:
     """Run every command on the libraries; return what did not go as it should."""
     before = surroundings(root, places)
-    work = root / "work.json"
-    work.write_text(json.dumps([str(place) for place in places]))
-    words = [sys.executable, str(HERE / "commands.py"), str(work)]
+    shares = [share for number in range(AT_ONCE) if (share := places[number::AT_ONCE])]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        wrong = [complaint for found in threads.map(examine_share, shares) for complaint in found]
+    after = surroundings(root, places)
+    if before != after:
+        wrong.append(f"outside of the libraries: {before.items() ^ after.items()}")
+    return wrong
+
+
+def examine_share(places: list[Path]) -> list[str]:
+    """Run every command on the libraries in one process; return what did not go as it should."""
+    words = [sys.executable, str(HERE / "commands.py"), *map(str, places)]
     done = subprocess.run(
         words,
         capture_output=True,
@@ -95,16 +106,14 @@ def examine(root: Path, places: list[Path]) -> list[str]:
         cwd=HERE.parents[1],
         env=os.environ | {"VTLFS_TRACEBACK": "1"},
     )
-    work.unlink()
     if done.returncode:
         return [f"status {done.returncode}: {done.stderr[-3000:]}"]
-    wrong = []
-    for place, results in zip(places, json.loads(done.stdout), strict=True):
-        wrong += [f"{place.name}: {complaint}" for result in results for complaint in complaints(result)]
-    after = surroundings(root, places)
-    if before != after:
-        wrong.append(f"outside of the libraries: {before.items() ^ after.items()}")
-    return wrong
+    return [
+        f"{place.name}: {complaint}"
+        for place, results in zip(places, json.loads(done.stdout), strict=True)
+        for result in results
+        for complaint in complaints(result)
+    ]
 
 
 UNEXPECTED = re.compile(r"^vtlfs: unexpected \w+: |Traceback \(most recent", re.MULTILINE)  # not the words alone

@@ -14,7 +14,6 @@ from vtlfs.disks.local import copies as on_disk
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.backup import copies
 from vtlfs.engine.library import Library
-from vtlfs.engine.tracking import files
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError
 
@@ -152,10 +151,7 @@ def test_copy_that_no_disk_took_is_made_again(tracking: Tracking) -> None:
     assert claim(tracking, LATER) == 2
 
 
-def test_copy_is_one_state_while_others_write(
-    unmounted: OnDisks, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "STEP_PAGES", 1)
+def test_copy_is_one_state_while_others_write(unmounted: OnDisks, tracking: Tracking) -> None:
     steps: list[int] = []
 
     def write_between() -> bool:
@@ -164,23 +160,34 @@ def test_copy_is_one_state_while_others_write(
         steps.append(1)
         return False
 
-    copies.make(unmounted.path, first_disk(unmounted), 1, write_between)
+    copies.make(unmounted.path, first_disk(unmounted), 1, write_between, step_pages=1)
     assert len(steps) > 10
     with closing(sqlite3.connect(on_disk.path_of(unmounted.disks[0], 1))) as copy:
         assert copy.execute("SELECT count(*) FROM medium").fetchone() == (9,)
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_copy_that_is_stopped_or_has_no_room_leaves_nothing(
-    unmounted: OnDisks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copy_that_is_stopped_leaves_nothing(unmounted: OnDisks) -> None:
     copies.make(unmounted.path, first_disk(unmounted), 1)
     with pytest.raises(DiskError, match="canceled"):
         copies.make(unmounted.path, first_disk(unmounted), 2, lambda: True)
-    monkeypatch.setattr(on_disk, "LEFT_FREE", 1 << 60)
-    with pytest.raises(DiskError, match="No space left"):
-        copies.make(unmounted.path, first_disk(unmounted), 3)
     assert os.listdir(unmounted.disks[0] / "tracking") == ["000000000001.db"]
+
+
+@pytest.mark.parametrize(("size", "is_kept"), [("80m", True), ("32m", False)])
+def test_copy_leaves_room_for_streams(unmounted: OnDisks, size: str, is_kept: bool) -> None:
+    directory = unmounted.disks[0] / "tracking"
+    directory.mkdir()
+    shell(f"mount -t tmpfs -o size={size} tmpfs {directory}")
+    try:
+        if is_kept:
+            copies.make(unmounted.path, first_disk(unmounted), 1)
+        else:
+            with pytest.raises(DiskError, match="No space left"):
+                copies.make(unmounted.path, first_disk(unmounted), 1)
+        assert os.listdir(directory) == ["000000000001.db"] * is_kept
+    finally:
+        shell(f"umount {directory}")
 
 
 def test_links_on_a_disk_are_not_followed(unmounted: OnDisks, tmp_path: Path) -> None:

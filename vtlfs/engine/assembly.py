@@ -25,6 +25,7 @@ from vtlfs.engine.writing.announcements import OwnAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.model import Mount
+from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
 
@@ -39,6 +40,7 @@ async def running(
     at_end: Callable[["Engine"], Awaitable[None]] | None = None,
     behind: bool = False,
     timing: Timing = DEFAULT,
+    sizes: Sizes = SIZES,
 ) -> AsyncIterator[Engine]:
     """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
 
@@ -54,7 +56,7 @@ async def running(
     writing = library.tracking(marks=marks, behind=behind)
     committer = GroupCommitter(lambda: writing)
     stripe_unit = library.config.stripe_unit
-    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing)
+    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing, sizes)
     pool = DiskPool(found, stripe_unit, memory.queued, timing)
     try:
         for pooled in pool.disks:

@@ -17,14 +17,13 @@ from typing import Protocol
 import trio
 
 from vtlfs.model import KIB, MIB
+from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
 NO_LIMIT = 1 << 60
 WRITER_BYTES = 5 * KIB  # what an open session takes in objects, measured: docs/performance.md
 READER_BYTES = 2 * KIB
-WORTH_A_WRITE = 64 * KIB  # streams that hold less are sent to a disk only when the others are
 SMALLEST_BUFFER = 4 * KIB
-SPARE_FILES = 128  # with fewer free descriptors, no stream is put away that would have to open a member file
 AT_ONCE = 32  # streams that give back at the same time: their syncs share commits of the file system's journal
 UNITS_A_DISK = 4  # a mount works with no fewer stripe units than that, whatever its limit
 
@@ -104,9 +103,12 @@ class Account:
 class MemoryBudget:
     """See the module."""
 
-    def __init__(self, limit: int, stripe_unit: int = MIB, disks: int = 2, timing: Timing = DEFAULT) -> None:
+    def __init__(
+        self, limit: int, stripe_unit: int = MIB, disks: int = 2, timing: Timing = DEFAULT, sizes: Sizes = SIZES
+    ) -> None:
         """`stripe_unit` and `disks`: a mount works with some stripe units a disk, whatever its limit."""
         self.limit = max(limit, UNITS_A_DISK * stripe_unit * disks)
+        self.sizes = sizes
         self._timing = timing
         self.used = 0
         self.given = 0  # bytes that were ever given back
@@ -279,12 +281,12 @@ class MemoryBudget:
         """
         if not self.is_short:
             return []
-        may_open = not _files_are_short()
+        may_open = not _files_are_short(self.sizes.spare_files)
         until = trio.current_time() - self._timing.idle
-        least = WORTH_A_WRITE
+        least = worth = self.sizes.worth_a_write
         if not self._has_room(0):
-            much = sum(account.held for account in self._accounts if account.held >= WORTH_A_WRITE)
-            least = WORTH_A_WRITE if much > self.limit // 8 else 1
+            much = sum(account.held for account in self._accounts if account.held >= worth)
+            least = worth if much > self.limit // 8 else 1
         found: list[Account] = []
         for account in self._accounts:
             if account.at > until or len(found) >= most:
@@ -307,8 +309,8 @@ class MemoryBudget:
             self._wake.set()
 
 
-def _files_are_short() -> bool:
-    """Tell whether the process can open only a few files more, which running streams and new ones need.
+def _files_are_short(spare: int) -> bool:
+    """Tell whether the process can open fewer than `spare` files more, which running streams and new ones need.
 
     A new descriptor is the lowest that is free.
     """
@@ -317,7 +319,7 @@ def _files_are_short() -> bool:
     except OSError:
         return True
     os.close(descriptor)
-    return descriptor + SPARE_FILES > resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return descriptor + spare > resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class Buffers:

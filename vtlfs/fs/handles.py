@@ -61,6 +61,7 @@ class WriteHandle:
     base: int = 0
     before: MediumReader | None = None  # the medium as it stood, for a read-write handle
     sends_offsets: bool = False  # of a file server
+    most_reordered: int = MAX_REORDER_BUFFER  # bytes of `reorder_buffer`
     reorder_buffer: dict[int, bytes] = field(default_factory=dict)  # what came too early, by the kernel's offset
     refused: VtlfsError | None = (
         None  # what befell the last write at the end; those after it that were sent with it too
@@ -104,7 +105,7 @@ class WriteHandle:
     def _keep(self, offset: int, data: bytes) -> None:
         if self.refused:
             raise self.refused
-        is_much = len(data) + sum(map(len, self.reorder_buffer.values())) > MAX_REORDER_BUFFER
+        is_much = len(data) + sum(map(len, self.reorder_buffer.values())) > self.most_reordered
         if is_much or not self.session.account.hold_reordered(len(data)):
             raise NotSequential(offset, self.end)
         self._take_reordered(offset)

@@ -47,8 +47,9 @@ class Openers:
     A daemon may open thousands of streams, and to look at it and all its ancestors takes longer than many a stream.
     """
 
-    def __init__(self, host: str | None, machine: str) -> None:
-        """`host` and `machine`: see `identify`."""
+    def __init__(self, host: str | None, machine: str, most: int = MAX_KNOWN) -> None:
+        """`host` and `machine`: see `identify`. `most`: programs that are remembered."""
+        self._most = most
         self._host = host
         self._machine = machine
         self._known: dict[tuple[Caller, _Program], Opener] = {}
@@ -65,7 +66,7 @@ class Openers:
             return known
         opener, still = await self._looking.run(self._look_at, caller)
         if program is not None and program == still:
-            if len(self._known) >= MAX_KNOWN:
+            if len(self._known) >= self._most:
                 self._known.clear()
             self._known[caller, program] = opener
         return opener

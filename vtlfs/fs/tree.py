@@ -183,7 +183,9 @@ def mtime_ns(node: Node, otherwise: int) -> int:
 class Tree:
     """Finds nodes by name, and lists them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, page: int = PAGE, shown_units: int = SHOWN_UNITS) -> None:
+        self._page = page
+        self._shown_units = shown_units
         self._engine = engine
         self._tracking = engine.tracking
 
@@ -226,10 +228,10 @@ class Tree:
                 drives = range(after, self._engine.library.config.drives)
                 return [Entry(number + 1, str(number), DriveDirectory(number)) for number in drives]
             case Directory("media"):
-                media = tracking.media.after(after, PAGE)
+                media = tracking.media.after(after, self._page)
                 return [Entry(medium.id, medium.barcode, MediumNode(medium, None)) for medium in media]
             case Directory("files"):
-                media = tracking.media.after(after, PAGE)
+                media = tracking.media.after(after, self._page)
                 return [Entry(medium.id, medium.barcode, FilesDirectory(medium)) for medium in media]
             case Directory("sessions"):
                 numbers = tracking.sessions.open_ids() if after else await self._engine.open_sessions()
@@ -241,10 +243,11 @@ class Tree:
             case FilesDirectory(medium):
                 if after == 0:
                     await self._engine.wait_visible(medium.barcode)
-                return _files(medium, tracking.tape_files.of(medium.barcode, after, PAGE))
+                return _files(medium, tracking.tape_files.of(medium.barcode, after, self._page))
             case Directory("snapshots"):
                 return [
-                    Entry(one.id, str(one.id), SnapshotDirectory(one)) for one in store.after(tracking, after, PAGE)
+                    Entry(one.id, str(one.id), SnapshotDirectory(one))
+                    for one in store.after(tracking, after, self._page)
                 ]
             case SnapshotDirectory() | PastFilesDirectory():
                 return self._past_entries(directory, after)
@@ -261,7 +264,7 @@ class Tree:
                 media = past.media_after(tracking, snapshot.id, after)
                 return [Entry(medium.id, medium.barcode, kind(snapshot, medium)) for medium in media]
             case PastFilesDirectory(snapshot, medium):
-                return _files(medium, past.tape_files(tracking, snapshot.id, medium.barcode, after, PAGE))
+                return _files(medium, past.tape_files(tracking, snapshot.id, medium.barcode, after, self._page))
 
     def _past(self, parent: SnapshotDirectory | PastFilesDirectory, name: str) -> Node:
         """Return what a snapshot has under this name. It is not there any more once the snapshot was pruned."""
@@ -279,7 +282,7 @@ class Tree:
 
     def _drive_entries(self, drive: int, after: int) -> list[Entry]:
         """Return the link to what is loaded at place 1, and the media behind it."""
-        media = self._tracking.media.after(max(0, after - 1), PAGE)
+        media = self._tracking.media.after(max(0, after - 1), self._page)
         entries = [Entry(medium.id + 1, medium.barcode, MediumNode(medium, drive)) for medium in media]
         with suppress(KeyError):
             if after == 0:
@@ -311,12 +314,12 @@ class Tree:
         document = session.as_json() | {"received": received}
         if session.tape_file is not None:
             document["start"] = self._tracking.tape_files.get(session.medium, session.tape_file).start
-        units = self._tracking.stripe_units.of(number, 0, SHOWN_UNITS + 1)
+        units = self._tracking.stripe_units.of(number, 0, self._shown_units + 1)
         document["stripe_units"] = [
             {"unit": unit.unit, "disk": unit.disk, "slot": unit.slot, "bytes": unit.bytes, "blake3": unit.blake3.hex()}
-            for unit in units[:SHOWN_UNITS]
+            for unit in units[: self._shown_units]
         ]
-        document["stripe_units_complete"] = len(units) <= SHOWN_UNITS
+        document["stripe_units_complete"] = len(units) <= self._shown_units
         text = json.dumps(document, indent=1) + "\n"
         changed_at = session.released_at or session.opened_at
         return SessionNode(number, text.encode(), changed_at, session.medium, session.uid)

@@ -69,10 +69,13 @@ class Comparison:
     summary: str
 
 
-def compare(source: Source, earlier: int, later: int | None) -> Comparison:
-    """Compare two states. Blocks for longer the more differences there are. Raises VtlfsError."""
+def compare(source: Source, earlier: int, later: int | None, most: int = MAX_ROWS) -> Comparison:
+    """Compare two states, listing at most so many differences of each kind. Raises VtlfsError.
+
+    Blocks for longer the more differences there are.
+    """
     library = source.require_library("comparing")
-    found = difference(library, earlier, later, limit=MAX_ROWS)
+    found = difference(library, earlier, later, limit=most)
     with source.tracking(earlier) as tracking:
         before = browse.counters(tracking)
     with source.tracking(later) as tracking:

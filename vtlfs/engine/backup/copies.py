@@ -17,6 +17,7 @@ from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.repositories.copies import LastCopy
 
 REST = 20  # times as long as a copy took, no other is begun
+STEP_PAGES = 1024  # that are copied between two looks whether to stop
 
 
 # --- whose turn it is -----------------------------------------------------------------------------------------------
@@ -69,7 +70,13 @@ def _later(at: str, seconds: float) -> str:
 # --- making one -----------------------------------------------------------------------------------------------------
 
 
-def make(library: Path, disk: Disk, number: int, stopped: Callable[[], bool] = lambda: False) -> None:
+def make(
+    library: Path,
+    disk: Disk,
+    number: int,
+    stopped: Callable[[], bool] = lambda: False,
+    step_pages: int = STEP_PAGES,
+) -> None:
     """Copy the tracking database to a disk, as it stands now, and remove the copies before the last two there.
 
     May block; disturbs no stream: it reads one state of the database, step by step. `stopped` is asked between steps.
@@ -80,4 +87,4 @@ def make(library: Path, disk: Disk, number: int, stopped: Callable[[], bool] = l
         if stopped():
             raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
-    disk.put_copy(number, lambda file, check_room: files.copy(library / FILE_NAME, file, check_room, look))
+    disk.put_copy(number, lambda file, check_room: files.copy(library / FILE_NAME, file, check_room, look, step_pages))

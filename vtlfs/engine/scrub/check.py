@@ -6,10 +6,11 @@ below that; whether the database knows a session is asked after its file was see
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from vtlfs.disks import marks
@@ -119,8 +120,8 @@ def _check_database(library: Library, tracking: Tracking, report: Report, progre
         if report.damaged:
             return False
         rules = invariants.rules(tracking)
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            for done, (rule, problems) in enumerate(zip(rules, pool.map(_asker(library), rules), strict=True), 1):
+        with _asker(library) as ask, ThreadPoolExecutor(CONNECTIONS) as pool:
+            for done, (rule, problems) in enumerate(zip(rules, pool.map(ask, rules), strict=True), 1):
                 for problem in problems:
                     report.add(rule.problem, problem, advice)
                 progress(done / len(rules))
@@ -130,14 +131,22 @@ def _check_database(library: Library, tracking: Tracking, report: Report, progre
     return True
 
 
-def _asker(library: Library) -> Callable[[Rule], list[str]]:
-    """Return a function that asks the database over a connection of its own, for it may be called in any thread."""
+@contextmanager
+def _asker(library: Library) -> Iterator[Callable[[Rule], list[str]]]:
+    """Yield a function that asks the database, in any thread, over one of CONNECTIONS connections."""
+    with ExitStack() as stack:
+        idle: SimpleQueue[Tracking] = SimpleQueue()
+        for _ in range(CONNECTIONS):
+            idle.put(stack.enter_context(closing(library.tracking(read_only=True))))
 
-    def ask(rule: Rule) -> list[str]:
-        with closing(library.tracking(read_only=True)) as tracking:
-            return list(invariants.broken(tracking, rule))
+        def ask(rule: Rule) -> list[str]:
+            tracking = idle.get()
+            try:
+                return list(invariants.broken(tracking, rule))
+            finally:
+                idle.put(tracking)
 
-    return ask
+        yield ask
 
 
 def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:

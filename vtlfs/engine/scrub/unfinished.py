@@ -19,9 +19,8 @@ from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Opener, Session, TapeFile
+from vtlfs.sizes import Sizes
 from vtlfs.timing import Timing
-
-MOST = 1000  # that are kept at a time
 
 Tell = Callable[[Iterable[Flaw], TapeFile, Session], None]
 
@@ -32,17 +31,20 @@ class Unfinished:
     `timing.finished` after it began every header is to be finished: all that is verified had been released before.
     """
 
-    def __init__(self, library: Library, tracking: Tracking, verification: Verification, timing: Timing) -> None:
+    def __init__(
+        self, library: Library, tracking: Tracking, verification: Verification, timing: Timing, sizes: Sizes
+    ) -> None:
         self._library = library
         self._tracking = tracking
         self._verification = verification
         self._until = trio.current_time() + timing.finished
         self._look = timing.look
+        self._most = sizes.unfinished
 
     @property
     def are_many(self) -> bool:
         """Tell whether some are to be looked at before more are kept."""
-        return len(self._verification.unfinished) >= MOST
+        return len(self._verification.unfinished) >= self._most
 
     def add(self, disk: int, session: Session) -> None:
         """Keep a header that does not say how the session ended."""
@@ -55,7 +57,9 @@ class Unfinished:
         """
         while left := [session for number, session in self._verification.unfinished if number == disk.number]:
             for number in left:
-                file, session = next(verifications.tape_files(self._tracking, self._verification, number), (None, None))
+                file, session = next(
+                    verifications.tape_files(self._tracking, self._verification, number, 1), (None, None)
+                )
                 if file is None or session is None or session.id != number:  # nobody but vtlfs is to write its rows
                     self._verification.unfinished.remove((disk.number, number))
                     continue

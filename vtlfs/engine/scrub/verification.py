@@ -15,8 +15,6 @@ from vtlfs.errors import TrackingError, UsageError
 from vtlfs.model import Session, StripeUnit, TapeFile
 
 NAMED = 5  # sessions that were left out are named, the others counted
-FILES_AT_ONCE = 256  # that are looked up in the database together
-UNITS_AT_ONCE = 512
 
 _COUNTED = (Severity.DAMAGED, Severity.UNREADABLE, Severity.METADATA)  # as `VerificationRow` counts them
 
@@ -121,20 +119,25 @@ def left_out(tracking: Tracking, verification: Verification) -> tuple[int, list[
     return tracking.verifications.left_out(verification.scope, NAMED)
 
 
-def tape_files(tracking: Tracking, verification: Verification, session: int) -> Iterator[tuple[TapeFile, Session]]:
-    """Return what is to be verified in the order of the sessions, from this one on."""
-    return tracking.verifications.tape_files(verification.scope, session, FILES_AT_ONCE)
+def tape_files(
+    tracking: Tracking, verification: Verification, session: int, at_once: int
+) -> Iterator[tuple[TapeFile, Session]]:
+    """Return what is to be verified in the order of the sessions, from this one on, looked up `at_once` at a time."""
+    return tracking.verifications.tape_files(verification.scope, session, at_once)
 
 
 def stripe_units(
-    tracking: Tracking, disk: int, session: int, after: int, size: int
+    tracking: Tracking, disk: int, session: int, after: int, size: int, at_once: int
 ) -> Iterator[tuple[StripeUnit, ...]]:
-    """Yield a session's stripe units on a disk behind number `after`, in groups of `size`, or of 1; each by slot."""
-    size = max(1, min(size, UNITS_AT_ONCE))
-    while units := tracking.stripe_units.on_disk(disk, session, after, UNITS_AT_ONCE):
+    """Yield a session's stripe units on a disk behind number `after`, in groups of `size`, or of 1; each by slot.
+
+    `at_once` are looked up together.
+    """
+    size = max(1, min(size, at_once))
+    while units := tracking.stripe_units.on_disk(disk, session, after, at_once):
         for start in range(0, len(units), size):
             yield tuple(sorted(units[start : start + size], key=lambda unit: unit.slot))
-        if len(units) < UNITS_AT_ONCE:
+        if len(units) < at_once:
             return
         after = units[-1].unit
 

@@ -26,13 +26,11 @@ from vtlfs.engine.scrub.unfinished import Unfinished, header_of
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError, TrackingError
-from vtlfs.model import MIB, Session, TapeFile, utc_now
+from vtlfs.model import Session, TapeFile, utc_now
+from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
-CHUNK = 2 * MIB  # of stripe units that one job goes through
 THREADS = 4  # a disk: some compare while others read
-IN_FLIGHT = 8  # jobs a disk
-PARTS_A_JOB = 64
 STEPS_A_SECOND = 4  # at least, where the speed is limited
 
 log = logging.getLogger(__name__)
@@ -81,6 +79,7 @@ class Verifier:
         report: Report,
         progress: Progress,
         timing: Timing = DEFAULT,
+        sizes: Sizes = SIZES,
     ) -> None:
         self._library = library
         self._tracking = tracking
@@ -88,6 +87,7 @@ class Verifier:
         self._report = report
         self._progress = progress
         self._timing = timing
+        self._sizes = sizes
         self._coalescers: list[DefectCoalescer] = []
 
     async def run(self, limit: int | None) -> None:
@@ -96,7 +96,7 @@ class Verifier:
         Its end is recorded when everything was gone through; otherwise how far it came.
         """
         rate_limit = RateLimit(limit, trio.current_time)
-        self._unfinished = Unfinished(self._library, self._tracking, self._verification, self._timing)
+        self._unfinished = Unfinished(self._library, self._tracking, self._verification, self._timing, self._sizes)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._save_now_and_then)
@@ -128,7 +128,9 @@ class Verifier:
         if not begin:
             for medium, size, listed in verifications.unlisted(self._tracking, self._verification):
                 self._note(unlisted(medium, size, listed))
-        for file, session in verifications.tape_files(self._tracking, self._verification, begin):
+        for file, session in verifications.tape_files(
+            self._tracking, self._verification, begin, self._sizes.files_at_once
+        ):
             known = self._tracking.stripe_units.mapped_bytes(session)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
@@ -155,7 +157,7 @@ class Verifier:
                 await trio.sleep(rate_limit.take(job.bytes))
                 executor.submit(job.set_result, _examine, disk, [piece.part for piece in job.pieces])
                 waiting.append(job)
-                while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].done.is_set()):
+                while len(waiting) >= self._sizes.jobs_in_flight or (waiting and waiting[0].done.is_set()):
                     await self._take(waiting, disk, coalescer)
                 if self._unfinished.are_many:
                     await self._unfinished.look_again(disk, executor, tell)
@@ -188,11 +190,12 @@ class Verifier:
 
     def _jobs(self, disk: Disk, rate: int | None) -> Iterator[_Job]:
         """Yield all that is left to do on a disk, in the order in which it lies there."""
-        most = CHUNK if rate is None else max(1, min(CHUNK, rate // STEPS_A_SECOND))
+        sizes = self._sizes
+        most = sizes.job if rate is None else max(1, min(sizes.job, rate // STEPS_A_SECOND))
         pieces: list[_Piece] = []
         size = 0
         for piece in self._pieces(disk.number, most):
-            if pieces and (size + piece.part.bytes > most or len(pieces) == PARTS_A_JOB):
+            if pieces and (size + piece.part.bytes > most or len(pieces) == sizes.parts_a_job):
                 yield _Job(pieces)
                 pieces, size = [], 0
             pieces.append(piece)
@@ -203,15 +206,16 @@ class Verifier:
     def _pieces(self, disk: int, most: int) -> Iterator[_Piece]:
         """Yield the stripe units of a disk in parts of at most so many bytes, or one unit."""
         begin, after = self._verification.progress.get(disk, (0, -1))
-        for file, session in verifications.tape_files(self._tracking, self._verification, begin):
+        for file, session in verifications.tape_files(
+            self._tracking, self._verification, begin, self._sizes.files_at_once
+        ):
             if disk not in session.disks:
                 continue  # `_walk_map` checks that no unit is missing
             if session.id != begin:
                 after = -1
             header = header_of(file, session)
-            for units in verifications.stripe_units(
-                self._tracking, disk, session.id, after, most // session.stripe_unit
-            ):
+            size, at_once = most // session.stripe_unit, self._sizes.units_at_once
+            for units in verifications.stripe_units(self._tracking, disk, session.id, after, size, at_once):
                 part = Part(session.id, session.stripe_unit, *header, units, after < 0)
                 yield _Piece(part, file, session)
                 after = max(unit.unit for unit in units)
@@ -258,6 +262,7 @@ def verify(
     progress: Progress,
     limit: int | None = None,
     timing: Timing = DEFAULT,
+    sizes: Sizes = SIZES,
 ) -> signal.Signals | None:
     """Run a verification until it has ended or a signal stops it; return that signal.
 
@@ -265,7 +270,7 @@ def verify(
     the end. `limit`: bytes a second. Raises TrackingError, and whatever `report` and `progress` raise.
     """
     try:
-        verifier = Verifier(library, tracking, verification, report, progress, timing)
+        verifier = Verifier(library, tracking, verification, report, progress, timing, sizes)
         stopped = trio.run(_run, verifier, limit)
     except BaseExceptionGroup as group:
         error: BaseException = group

@@ -12,14 +12,14 @@ from vtlfs.engine.tracking.connection import errno_of
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.errors import LibraryError
 
-STEP_PAGES = 1024  # that are copied between two looks at the clock
 
-
-def copy(source: Path, target: str, check_room: Callable[[int], None], look: Callable[[], None]) -> None:
+def copy(
+    source: Path, target: str, check_room: Callable[[int], None], look: Callable[[], None], step_pages: int
+) -> None:
     """Copy one state of the database, however much is written meanwhile, to an empty file, unsynced.
 
-    `check_room` is called with the size first, `look` between two steps; either may raise OSError, and end it. Raises
-    OSError, also for what SQLite can't read or write.
+    `check_room` is called with the size first, `look` between two steps of `step_pages` pages; either may raise
+    OSError, and end it. Raises OSError, also for what SQLite can't read or write.
     """
     try:
         source_path = f"{source.as_uri()}?mode=ro"
@@ -28,7 +28,7 @@ def copy(source: Path, target: str, check_room: Callable[[int], None], look: Cal
             (pages,), (size,) = (read.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size"))
             check_room(pages * size)
             written.execute("PRAGMA synchronous = OFF")
-            read.backup(written, pages=STEP_PAGES, progress=lambda *_: look())
+            read.backup(written, pages=step_pages, progress=lambda *_: look())
             written.execute("PRAGMA journal_mode = DELETE")  # so that it can be read where nothing can be written
     except sqlite3.Error as error:
         raise OSError(errno_of(error, source), str(error)) from error

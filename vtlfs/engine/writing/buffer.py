@@ -13,7 +13,6 @@ from vtlfs.engine.stripe import IntervalSet
 from vtlfs.model import KIB, StripeUnit
 
 LARGE_PIECE = 64 * KIB  # from this size on, a piece of a stripe unit is not copied
-SMALL_UNIT = 64 * KIB  # a unit with no more bytes gets a smaller buffer rather than being put away
 
 
 class UnitState(Enum):
@@ -147,7 +146,7 @@ class StripeBuffer:
     def shrink(self) -> bool:
         """Move a small unit to a smaller buffer; tell whether that freed memory. No bytes may be on their way."""
         end = self.coverage.end
-        if end > SMALL_UNIT or self._held <= self._size_for(end):
+        if end > self._account.budget.sizes.small_unit or self._held <= self._size_for(end):
             return False
         data = self.peek(0, end)
         self.recycle()

@@ -16,8 +16,11 @@ AGAIN_SECONDS = 0.01  # between two rounds of writeback
 class DirtyStream(Protocol):
     """Whoever keeps bytes until they are synced."""
 
-    async def writeback(self, least: int = ...) -> None:
-        """Sync the disks for which `least` bytes or more are kept. The stream keeps and reports the errors."""
+    async def writeback(self, least: int | None = None) -> None:
+        """Sync the disks for which `least` bytes or more are kept; None: as many as are worth a sync.
+
+        The stream keeps and reports the errors.
+        """
 
 
 @dataclass(slots=True)

@@ -34,9 +34,7 @@ from vtlfs.errors import (
     TrackingError,
     VtlfsError,
 )
-from vtlfs.model import MIB, State, TapeFile, utc_now
-
-WORTH_A_SYNC = 4 * MIB  # bytes that a stream keeps until a disk is synced: fewer are not worth a sync
+from vtlfs.model import State, TapeFile, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -186,9 +184,12 @@ class WriteSession:
                 except VtlfsError as error:
                     log.warning("session %d: checkpoint: %s; trying again", self.number, error)
 
-    async def writeback(self, least: int = WORTH_A_SYNC) -> None:
-        """Free memory: sync the disks for which `least` bytes or more are kept. Errors are kept for the writer."""
-        await self._durability.writeback(least)
+    async def writeback(self, least: int | None = None) -> None:
+        """Free memory: sync the disks for which `least` bytes or more are kept; None: as many as are worth a sync.
+
+        Errors are kept for the writer.
+        """
+        await self._durability.writeback(self._context.memory.sizes.worth_a_sync if least is None else least)
 
     async def _throttle(self) -> None:
         """Begin a writeback while memory is short or the dirty budget half used; wait while that budget is exceeded."""
