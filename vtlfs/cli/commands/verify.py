@@ -78,7 +78,7 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
     from vtlfs.engine.scrub import verification as books
 
     if resume and barcodes:
-        raise UsageError("--resume goes on with the media that were named then; leave the barcodes out")
+        raise UsageError("--resume verifies the media of the interrupted verification; leave the barcodes out")
     media = expand_barcodes(barcodes)
     opened = Library.open(library)
     busy = "is being verified by somebody else; wait for that, or stop it"

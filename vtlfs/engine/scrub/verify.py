@@ -245,7 +245,7 @@ class Verifier:
         try:
             books.save(self._tracking, self._books)
         except TrackingError as error:
-            log.warning("how far the verification came is not written down: %s", error)
+            log.warning("the progress of the verification can't be recorded: %s", error)
 
 
 def verify(
