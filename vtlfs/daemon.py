@@ -149,7 +149,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
     disks = library.disks_to_read(check=options.check) if options.read_only else None
     for disk in disks or ():
         if isinstance(disk, MissingDisk):
-            log.warning("disk %d (%s) is missing: what lies on it can't be read", disk.number, disk.path)
+            log.warning("disk %d (%s) is missing: the stripe units on it can't be read", disk.number, disk.path)
     durable = options.sync is SyncMode.CLOSE
     async with running(
         library,
@@ -249,7 +249,7 @@ class _Stop:
                 return
             descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            log.warning("what the kernel has not sent yet of cached streams may be lost: %s", error)
+            log.warning("bytes of cached streams that are still in the page cache may be lost: %s", error)
             return
         try:
             ctypes.CDLL(None).syncfs(descriptor)

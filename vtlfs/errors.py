@@ -16,11 +16,11 @@ class VtlfsError(Exception):
     errno: int = errno.EIO
     exit_status: int = 1
     is_news: bool = False
-    """Whether it is to be told in the log of a mount too, and not only to the program that asked."""
+    """Whether a mount logs the error, besides returning it to the program."""
 
 
 class UsageError(VtlfsError):
-    """The words of a command, an option or a configuration file are wrong; nothing was changed."""
+    """An argument, an option or a configuration file is wrong; nothing was changed."""
 
     errno = errno.EINVAL
     exit_status = 2
@@ -134,7 +134,7 @@ class CannotReopen(VtlfsError):
 
     def __init__(self) -> None:
         super().__init__(
-            "what is open through the page cache can't be opened once more for writing; mount with io=direct for that"
+            "a file open through the page cache can't be opened again for writing; mount with io=direct for that"
         )
 
 
@@ -142,7 +142,7 @@ class DiskError(VtlfsError):
     """An operation on one disk failed; `errno` is the disk's own, `reason` says it in words."""
 
     def __init__(self, disk: int, path: str, error: OSError, what: str = "") -> None:
-        """`what` it was that was wanted, where that is known."""
+        """`what` is the operation that failed, if known."""
         code = error.errno or errno.EIO
         self.reason = error.strerror or os.strerror(code)
         super().__init__(f"disk {disk} ({path}): {self.reason}{what and f' ({what})'}")
@@ -152,7 +152,7 @@ class DiskError(VtlfsError):
 
 
 class DiskMissing(VtlfsError):
-    """Something lies on a disk that is not there."""
+    """An operation needs a disk that is missing."""
 
     errno = errno.EIO
 
@@ -169,7 +169,7 @@ class DamagedUnit(VtlfsError):
     is_news = True
 
     def __init__(self, session: int, unit: int, disk: int | None, why: str, what: str = "") -> None:
-        """`what` of the medium it is, where that is known."""
+        """`what` is the tape file and offset on the medium, if known."""
         where = "" if disk is None else f" on disk {disk}"
         super().__init__(f"session {session}, stripe unit {unit}{where}: {why}{what and f' ({what})'}")
         self.session = session
@@ -206,7 +206,7 @@ class TrackingError(VtlfsError):
 
 
 class SessionEnded(TrackingError):
-    """A session's books were closed by somebody else, who took its mount for dead."""
+    """Another process took the session's mount for dead and ended the session."""
 
     def __init__(self, session: int) -> None:
         super().__init__(f"session {session} was ended by somebody else, who took this mount for dead")

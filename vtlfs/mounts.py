@@ -94,7 +94,7 @@ def check_mountpoint(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint}: in use, another file system is mounted here")
     try:
         if any(mountpoint.iterdir()):
-            raise MountError(f"{mountpoint}: not empty")
+            raise MountError(f"{mountpoint}: not empty; mount on an empty directory")
     except OSError as error:
         raise MountError(f"{mountpoint}: {error.strerror}") from None
 
@@ -213,7 +213,7 @@ def _wait(serving: dict[int, int], entry: Entry) -> None:
             return
         if running and waited > UNMOUNT_SECONDS:
             pid = next(iter(running.values()))
-            raise MountError(f"{entry.path}: unmounted, but process {pid} has not finished writing yet")
+            raise MountError(f"{entry.path}: unmounted, but process {pid} is still writing; wait until it has ended")
 
 
 def _hangs(pid: int, waited: float) -> bool:

@@ -54,7 +54,7 @@ def test_dead_mount_is_told_from_a_live_one(done: Done, shelf: Shelf) -> None:
         ("/mnt/alive", True),
     ]
     (note,) = found["notes"]
-    assert note == f"the mount at /mnt/dead is dead; vtlfs recover {shelf.path} closes its books"
+    assert note == f"the mount at /mnt/dead is dead; vtlfs recover {shelf.path} ends its sessions"
 
 
 def test_two_live_mounts_of_one_host_name_are_noted(done: Done, shelf: Shelf) -> None:

@@ -311,4 +311,4 @@ class Engine:
         try:
             await self.release_writer(writer, abort=True)
         except VtlfsError as error:
-            log.error("session %d: %s; the next mount closes its books", writer.number, error)
+            log.error("session %d: %s; the next mount recovers the session", writer.number, error)

@@ -48,7 +48,7 @@ class Health:
             for pooled in self._pool.disks:
                 pooled.probe()
                 if pooled.hangs and (moved := self._send_elsewhere(pooled.number)):
-                    log.info("disk %d: %d stripe units on their way there were sent to others", pooled.number, moved)
+                    log.info("disk %d: its %d stripe units in flight were sent to other disks", pooled.number, moved)
                 if pooled.trouble != noted.get(pooled.number):
                     noted[pooled.number] = pooled.trouble
                     self._note_fault(pooled.number, pooled.trouble)
@@ -98,7 +98,7 @@ class Health:
                 self._announcements.see(self._tracking.sessions.last_announcement(), trio.current_time())
                 await self.reap_dead_mounts()
             except (VtlfsError, OSError) as error:
-                log.error("closing the books of dead mounts: %s; trying again", error)
+                log.error("recovering dead mounts: %s; trying again", error)
             await trio.sleep(self._timing.watch)
 
     async def reap_dead_mounts(self) -> None:

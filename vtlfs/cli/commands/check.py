@@ -23,7 +23,7 @@ EXIT_DAMAGED = DamagedUnit.exit_status
 def check(library: Path, as_json: bool) -> None:
     """Check the tracking database against itself and against the files on the disks.
 
-    It takes seconds, for it reads no data; the library may be mounted and written to meanwhile.
+    A check takes seconds, because no data is read. The library may be mounted and written to meanwhile.
 
     Exit status: 0 if all is well, though there may be notes; 3 if anything is damaged; 1 if it can't be checked.
     """

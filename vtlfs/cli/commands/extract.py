@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 @params.library_argument
 @click.argument("barcode", metavar="BARCODE", type=params.barcode)
 @click.argument("number", metavar="[NUMBER]", type=params.number, required=False)
-@click.option("--snapshot", metavar="ID", type=params.number, help="What was there then, instead of now.")
+@click.option("--snapshot", metavar="ID", type=params.number, help="Read the medium as this snapshot shows it.")
 @click.option("-o", "--output", metavar="FILE", help="Where to write; `-` is standard output, also without -o.")
 def extract(library: Path, barcode: str, number: int | None, snapshot: int | None, output: str | None) -> None:
     """Write a tape file or a whole medium to a file or to standard output.
 
-    Without NUMBER it is all of the medium, its tape files one after the other.
-    Every stripe unit is checked by its BLAKE3 before it is written. FILE gets its name when it is whole and on its
-    disk; if something fails, nothing is left of it, and an older FILE stays as it was. The library need not be mounted.
+    Without NUMBER, all tape files of the medium are written, one after the other. The BLAKE3 of each stripe unit is
+    checked before the unit is written. FILE appears under its name once it is whole and durable. If extract fails,
+    no part of FILE is left, and an older FILE stays as it was. The library need not be mounted.
     """
     from vtlfs.cli.output import open_output
     from vtlfs.engine.library import Library

@@ -36,7 +36,7 @@ def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground:
 @click.command(epilog=params.example("vtlfs umount /mnt/vtl"))
 @click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
 def umount(mountpoint: Path) -> None:
-    """Unmount a library. Says who holds it when it is busy."""
+    """Unmount a library. If processes still use the mount, name them and leave it mounted."""
     from vtlfs import mounts
 
     mounts.unmount(mountpoint)
@@ -48,7 +48,7 @@ def umount(mountpoint: Path) -> None:
 def recover(library: Path, as_json: bool) -> None:
     """End the sessions that a dead mount left open.
 
-    What was made durable of each is kept as a tape file. Live mounts are not disturbed.
+    The durable bytes of each session become a tape file. Sessions of live mounts go on.
     """
     from vtlfs.engine import recover as recovery
     from vtlfs.engine.library import Library

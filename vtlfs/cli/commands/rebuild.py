@@ -39,18 +39,18 @@ EXIT_DAMAGED = DamagedUnit.exit_status
     metavar="N",
     multiple=True,
     type=params.number,
-    help="The number of a disk that is lost. What lies on it does not come back.",
+    help="The number of a lost disk. The stripe units on it do not come back.",
 )
 @params.json_option
 def rebuild(library: Path, disks: tuple[Path, ...], without: tuple[int, ...], as_json: bool) -> None:
-    """Make a new tracking database from the disks, where the old one is gone, damaged or older than the disks.
+    """Make a new tracking database from the disks, if the old one is gone, damaged or older than the disks.
 
-    It begins with the newest that is in order: the old database, or a copy that mounts have kept on the disks; and
-    takes in what the member files tell of later sessions. The library must not be mounted. The old database is kept
-    under another name; until the new one is whole, nothing is changed. A library.toml that is gone is made anew.
+    Rebuilding starts from the newest undamaged database, which is the old one or a copy on a disk, and adds the later
+    sessions from the member files. The library must not be mounted. Nothing is changed until the new database is whole;
+    the old one is then kept under another name. If library.toml is gone, a new one is made.
 
-    Exit status: 0 if everything came back that lay on the disks; 3 if something could not, which is told line by line;
-    1 or 2 if nothing was done.
+    Exit status: 0 if all data on the disks came back; 3 if some data is lost, with a `lost:` line for each loss; 1 or 2
+    if nothing was done.
     """
     from vtlfs.engine.rebuild.rebuild import rebuild as run
 

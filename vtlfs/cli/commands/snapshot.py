@@ -43,10 +43,12 @@ def _now_argument(word: str) -> int | None:
 
 @snapshot.command(epilog=params.example("vtlfs snapshot take /srv/vtl --name 'before the move'"))
 @params.library_argument
-@click.option("--name", metavar="TEXT", type=params.text, help="What to call it. One with a name is never pruned.")
+@click.option(
+    "--name", metavar="TEXT", type=params.text, help="A name for the snapshot. Named snapshots are never pruned."
+)
 @params.json_option
 def take(library: Path, name: str | None, as_json: bool) -> None:
-    """Take a snapshot: at once, at no cost, whatever is being written."""
+    """Take a snapshot of the library at this moment. It adds one row to the database; open streams go on."""
     from vtlfs.disks.probe import probe
     from vtlfs.engine.library import Library
     from vtlfs.snap import store
@@ -174,7 +176,7 @@ def export(library: Path, number: int, file: str) -> None:
 
 @snapshot.command(epilog=params.example("vtlfs snapshot prune /srv/vtl --dry-run"))
 @params.library_argument
-@click.option("-n", "--dry-run", is_flag=True, help="Only tell what would go.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only list the snapshots that would be removed.")
 @params.json_option
 def prune(library: Path, dry_run: bool, as_json: bool) -> None:
     """Remove the snapshots that `snapshots.keep` in library.toml does not keep.

@@ -78,7 +78,7 @@ class Status:
         ]
         dead = [mounted.mount.mountpoint for mounted in self.mounts if not mounted.alive]
         recover = f"vtlfs recover {show.word(self.library.path)}"
-        return notes + [f"the mount at {where} is dead; {recover} closes its books" for where in dead]
+        return notes + [f"the mount at {where} is dead; {recover} ends its sessions" for where in dead]
 
     def as_json(self) -> dict[str, object]:
         """Return the status as a JSON object."""

@@ -50,33 +50,35 @@ def _rate(word: str) -> int:
 )
 @params.library_argument
 @click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
-@click.option("--limit", metavar="SPEED", type=_rate, help="Read at most so much, over all disks; such as 100MB/s.")
-@click.option("--resume", is_flag=True, help="Go on with the last verification, which was interrupted.")
+@click.option(
+    "--limit", metavar="SPEED", type=_rate, help="The fastest that all disks together are read, such as 100MB/s."
+)
+@click.option("--resume", is_flag=True, help="Go on with the last verification, if it was interrupted.")
 @params.json_option
 def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: bool, as_json: bool) -> None:
-    """Read media back and compare every byte with what was written, and what the disks say of it with the database.
+    """Read all bytes of media, compare them with their recorded BLAKE3, and the headers and records with the database.
 
-    Without BARCODE it is all media; A..B is a range. It can run while the library is mounted: streams that are open
-    when it begins, or come later, are left out, and named in the end. It goes on after each defect that it finds, and
-    prints a line for each. Interrupted, it can go on later with --resume.
+    Without BARCODE, all media are verified; A..B is a range. The library may be mounted. Streams that are open when the
+    verification begins, or are opened later, are left out and named at the end. Each defect is printed as one line, and
+    the verification goes on. An interrupted verification goes on with --resume.
 
     \b
     Exit status:
-      0    all is as it should be
-      1    it could not be done; 2: the command's words are wrong
+      0    no defect was found
+      1    the verification could not run; 2: an argument or option is wrong
       3    data is damaged: flipped, truncated, missing, replaced, swapped, foreign, stale or unmapped
-      4    no data was seen to be damaged, but some could not be read: a disk reports errors or is not there
-      5    all data is right; headers or records on the disks, which `vtlfs rebuild` would need, are not
+      4    no damaged data was found, but some data could not be read: a disk reports errors or is missing
+      5    all data is right, but headers or records on the disks are wrong; `vtlfs rebuild` would need them
       130  interrupted; by SIGTERM 143
 
-    With --resume it counts what was found before, too.
+    With --resume, the exit status also covers the defects found before the interruption.
     """
     from vtlfs.engine.lease import alone
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub import verification as verifications
 
     if resume and barcodes:
-        raise UsageError("--resume goes on with the media that were named then; leave the barcodes out")
+        raise UsageError("--resume verifies the media of the interrupted verification; leave the barcodes out")
     media = expand_barcodes(barcodes)
     opened = Library.open(library)
     busy = "is being verified by somebody else; wait for that, or stop it"

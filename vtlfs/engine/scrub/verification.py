@@ -73,7 +73,7 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
         with tracking.transaction(durable=False):
             begun.id = tracking.verifications.add(at, scope)
     except TrackingError as error:
-        log.warning("this verification can't be resumed, should it be interrupted: %s", error)
+        log.warning("this verification can't be resumed if it is interrupted: %s", error)
     return begun
 
 

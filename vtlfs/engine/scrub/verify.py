@@ -251,7 +251,7 @@ class Verifier:
         try:
             verifications.save(self._tracking, self._verification)
         except TrackingError as error:
-            log.warning("how far the verification came is not written down: %s", error)
+            log.warning("the progress of the verification can't be recorded: %s", error)
 
 
 def verify(
