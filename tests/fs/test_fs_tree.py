@@ -252,7 +252,7 @@ async def test_times_are_those_of_the_last_change(engine: Engine) -> None:
     assert isinstance(empty, MediumNode)
     assert mtime_ns(empty, 5) == epoch_ns(empty.medium.added_at)
     await write(engine, "T1", b"data")
-    (released,) = (tape_file.released_at for tape_file in engine.tracking.tape_files.of("T1"))
+    (released,) = (tape_file.released_at for tape_file in engine.catalogue.tracking.tape_files.of("T1"))
     for node in (await tree.look_up(MEDIA, "T1"), await tree.look_up(FILES, "T1")):
         assert mtime_ns(node, 5) == epoch_ns(released)
     assert mtime_ns(DRIVES, 5) == 5

@@ -1,7 +1,7 @@
 """The pyfuse3 adapter: each handler decodes what the kernel asks, calls the engine once and encodes the answer.
 
-All handlers run in the trio loop. A handler runs without interruption up to its first `await`: that is what keeps the
-order of requests, so that a look-up made after close() returned finds the release begun.
+All handlers run in the trio loop. A handler runs without interruption up to its first wait, and what a RELEASE begins
+it begins before that: so a look-up made after close() returned finds the release begun.
 """
 
 import errno
@@ -233,7 +233,7 @@ class Operations(pyfuse3.Operations):
         self, inode: Inode, barcode: str, start: int, size: int, drive: int | None, ctx: RequestContext
     ) -> FileInfo:
         opener = await self._identify(ctx, writing=False)
-        number = self._drive_for(barcode) if drive is None else drive
+        number = await self._drive_for(barcode) if drive is None else drive
         session = await self._engine.open_reader(barcode, start + size, number, opener)
         # What the kernel takes for the inode's length is that of the look-up, and it reads no further into its cache.
         cached = size == _size(inode.node) and read_through_cache(self._options.io, inode, opener)
@@ -253,8 +253,8 @@ class Operations(pyfuse3.Operations):
         inode.written, inode.cached = True, inode.cached or cached
         barcode, size = node.medium.barcode, node.medium.bytes
         truncated = bool(flags & os.O_TRUNC)
-        drive = self._drive_for(barcode) if node.drive is None else node.drive
         try:
+            drive = await self._drive_for(barcode) if node.drive is None else node.drive
             session = await self._engine.open_writer(barcode, drive, opener)
         except BaseException:
             self._end_writing(inode)
@@ -408,9 +408,9 @@ class Operations(pyfuse3.Operations):
             return FUSEError(errno.ENOENT)
         return NotPermitted("making a file")
 
-    def _drive_for(self, barcode: str) -> int:
+    async def _drive_for(self, barcode: str) -> int:
         """Return the drive for an open that names none. The kernel has let in whoever asks."""
-        return self._engine.least_busy_drive(self._permissions.drives_for(barcode))
+        return await self._engine.least_busy_drive(self._permissions.drives_for(barcode))
 
     def _add(self, handle: Handle) -> FileHandleT:
         number = FileHandleT(next(self._numbers))

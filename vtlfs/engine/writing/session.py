@@ -68,7 +68,7 @@ class WriteSession:
         self.requests = 0
         self._stripe_unit = stripe_unit
         self._context = context
-        self._room = Room(number, barcode, context.tracking, context.committer) if limited else None
+        self._room = Room(number, barcode, context.catalogue, context.committer) if limited else None
         self._allocating = LazyLock()
         self._flushing = LazyLock()
         self.account = context.memory.open(WRITER_BYTES, self)
@@ -392,7 +392,9 @@ class WriteSession:
         self._raise_error()
         row = self._units.row(number, durable=False)
         if row is None:
-            row = self._context.tracking.stripe_units.of(self.number, number, 1)[0]
+            # A recorded unit keeps its slot, so the row can't become stale.
+            rows = await self._context.catalogue.read(lambda tracking: tracking.stripe_units.of(self.number, number, 1))
+            row = rows[0]
         return await self._context.pool.read_extent(row, self._stripe_unit)
 
     async def _check_same(self, offset: int, data: memoryview) -> None:
