@@ -64,7 +64,7 @@ class StreamReader:
         if number not in self.loads:
             await self._cache.room(self._file.stripe_unit)
         try:
-            load = await self._start(number)
+            load = self._find(number) or await self._start(number)
         except DamagedUnit as error:
             raise self._explained(error, number) from None
         ahead = self._read_ahead()
@@ -74,7 +74,7 @@ class StreamReader:
                 if following not in self.loads and not self._cache.may_read_ahead(self._file.stripe_unit):
                     break
                 with suppress(DamagedUnit):  # told when it is its turn
-                    await self._start(following)
+                    _ = self._find(following) or await self._start(following)
         self._last = number
         self._forget(keep=ahead + 2)
         await load.arrived.wait()
@@ -108,11 +108,9 @@ class StreamReader:
         return explained
 
     async def _start(self, number: int) -> Load:
-        """Return the load of a unit; begin it, unless another read of this stream has begun it."""
-        if (found := self._find(number)) is not None:
-            return found
+        """Begin the load of a unit, unless another read of this stream begins it meanwhile; return the load."""
         row = await self._row(number)
-        if (found := self._find(number)) is not None:  # begun during the wait
+        if (found := self._find(number)) is not None:  # that of the other read
             return found
         self._pool.disk_of(row)  # raises where there is none, before the load is counted
         load = Load(number, row.bytes, self)
@@ -178,7 +176,7 @@ class MediumReader:
         end = min(offset + size, self.size)
         parts: list[memoryview] = []
         while offset < end:
-            tape_file, stream = await self._stream(offset)
+            tape_file, stream = self._current_at(offset) or await self._stream(offset)
             stop = min(end, tape_file.end)
             parts += await stream.read(offset - tape_file.start, stop - offset)
             offset = stop
@@ -191,9 +189,7 @@ class MediumReader:
             self._current = None
 
     async def _stream(self, offset: int) -> tuple[TapeFile, StreamReader]:
-        """Return the tape file at the offset, and its reader, which becomes the current one."""
-        if (current := self._current_at(offset)) is not None:
-            return current
+        """Return the tape file at the offset, and a reader of it, which becomes the current one."""
         tape_file = await self._catalogue.read(lambda tracking: tracking.tape_files.at(self._barcode, offset))
         if tape_file is None or tape_file.end > self.size:
             raise contradiction(f"medium {self._barcode} at byte {offset}")
