@@ -223,12 +223,12 @@ class Aftermath:
         if "T1" not in {barcode for barcodes in self.of("media") for barcode in barcodes}:
             return
         async with running(library, a_mount()) as engine:
-            before = engine.tracking.media.get("T1").bytes
+            before = engine.catalogue.tracking.media.get("T1").bytes
             session = await engine.open_writer("T1", 0, scenario.OPENER)
             await session.write(0, b"after" * 2000)
             await session.flush(closing=True)
             await engine.release_writer(session)
-            medium = engine.tracking.media.get("T1")
+            medium = engine.catalogue.tracking.media.get("T1")
             assert medium.bytes == before + 10_000
             reader = engine.medium_reader("T1", medium.bytes)
             assert bytes(await reader.read(before, 10_000)) == b"after" * 2000

@@ -228,7 +228,7 @@ class Run:
 
     async def read(self, engine: Engine) -> None:
         """Read a medium."""
-        reader = await engine.open_reader("T1", engine.tracking.media.get("T1").bytes, 0, OPENER)
+        reader = await engine.open_reader("T1", engine.catalogue.tracking.media.get("T1").bytes, 0, OPENER)
         assert len(await reader.read(0, 5_000)) == 5_000
         engine.release_reader(reader)
 
@@ -322,13 +322,13 @@ class Stream:
     async def release(self) -> None:
         """End it."""
         await self._engine.release_writer(self._session)
-        ended = self._engine.tracking.sessions.get(self._session.number)
+        ended = self._engine.catalogue.tracking.sessions.get(self._session.number)
         self._run.acknowledge("released", ended.id, ended.tape_file, self._start(ended))
 
     def _start(self, session: Session) -> int | None:
         if session.tape_file is None:
             return None
-        return self._engine.tracking.tape_files.get(session.medium, session.tape_file).start
+        return self._engine.catalogue.tracking.tape_files.get(session.medium, session.tape_file).start
 
 
 def one(root: Path, failpoint: str | None, counted: Path | None = None, *, marked: bool = False) -> int:

@@ -155,21 +155,21 @@ class Rig:
 
     async def read(self, barcode: str, offset: int = 0, size: int | None = None) -> bytes:
         """Return what is on the medium."""
-        end = self.engine.tracking.media.get(barcode).bytes
+        end = self.engine.catalogue.tracking.media.get(barcode).bytes
         wanted = end - offset if size is None else size
         return bytes(await self.engine.medium_reader(barcode, end).read(offset, wanted))
 
     def known(self, session: WriteSession) -> Session:
         """Return what the tracking database knows of a session."""
-        return self.engine.tracking.sessions.get(session.number)
+        return self.engine.catalogue.tracking.sessions.get(session.number)
 
     def units(self, session: WriteSession) -> list[StripeUnit]:
         """Return the recorded stripe units of a session."""
-        return self.engine.tracking.stripe_units.of(session.number, 0, 1 << 30)
+        return self.engine.catalogue.tracking.stripe_units.of(session.number, 0, 1 << 30)
 
     def files(self, barcode: str) -> list[TapeFile]:
         """Return the tape files of a medium."""
-        return self.engine.tracking.tape_files.of(barcode)
+        return self.engine.catalogue.tracking.tape_files.of(barcode)
 
     def durable(self, session: WriteSession) -> bytes:
         """Return what a power cut would leave of what is recorded of a session."""

@@ -121,7 +121,7 @@ class World:
 
     async def _copy(self, which: int) -> None:
         engine = self.engines[which % 2]
-        if copies.is_wanted(engine.tracking, utc_now()):
+        if copies.is_wanted(engine.catalogue.tracking, utc_now()):
             number = await engine.change(lambda t: copies.claim(t, utc_now(), EVERY))
             if number is not None:
                 await engine.change(lambda t: copies.note(t, number, 1.0, made=which > 0))

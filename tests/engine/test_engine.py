@@ -99,24 +99,24 @@ async def test_readers_do_not_wait_for_the_database(rig: Rig) -> None:
         with trio.fail_after(30):
             sessions = [await rig.engine.open_reader("T1", 0, 0, OPENER) for _ in range(800)]
     await rig.engine.open_sessions()
-    assert rig.engine.tracking.sessions.open_ids() == [session.number for session in sessions]
+    assert rig.engine.catalogue.tracking.sessions.open_ids() == [session.number for session in sessions]
 
 
 async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library) -> None:
     opened = []
     for _ in range(9):
-        drive = rig.engine.least_busy_drive()
+        drive = await rig.engine.least_busy_drive()
         opened.append((await rig.engine.open_writer("T1", drive, OPENER), drive))
     assert [drive for _, drive in opened] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
     reader = await rig.engine.open_reader("T1", 0, 1, OPENER)
-    assert rig.engine.least_busy_drive() == 2
-    assert rig.engine.least_busy_drive([0, 1, 3]) == 3
+    assert await rig.engine.least_busy_drive() == 2
+    assert await rig.engine.least_busy_drive([0, 1, 3]) == 3
     async with rigged(library, host="beta") as other:
-        assert other.engine.least_busy_drive() in (1, 2, 3)
+        assert await other.engine.least_busy_drive() in (1, 2, 3)
     rig.engine.release_reader(reader)
     for session, _drive in opened:
         await rig.engine.release_writer(session)
-    assert rig.engine.least_busy_drive() == 0
+    assert await rig.engine.least_busy_drive() == 0
 
 
 async def test_streams_begin_on_each_disk_in_turn(rig: Rig) -> None:
@@ -150,7 +150,7 @@ async def test_settle_waits_for_a_release_that_has_begun(rig: Rig) -> None:
         nursery.start_soon(rig.engine.release_writer, session)
         await trio.testing.wait_all_tasks_blocked()
         await rig.engine.wait_visible("T1")
-        assert rig.engine.tracking.media.get("T1").bytes == 4
+        assert rig.engine.catalogue.tracking.media.get("T1").bytes == 4
         nursery.start_soon(rig.engine.wait_visible, "T2")
 
 
@@ -183,7 +183,7 @@ async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig)
             nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
             await rig.engine.wait_visible("T1")
-            assert rig.engine.tracking.media.get("T1").bytes == 0
+            assert rig.engine.catalogue.tracking.media.get("T1").bytes == 0
     assert await rig.read("T1") == stream(1, 4 * UNIT)
 
 
@@ -237,7 +237,7 @@ async def test_two_engines_write_one_medium(library: Library) -> None:
         whole = b"".join(written[tape_file.session] for tape_file in alpha.files("T1"))
         assert await alpha.read("T1") == whole
         assert await beta.read("T1") == whole
-        assert {mount.host for mount in alpha.engine.tracking.mounts.live()} == {"alpha", "beta"}
+        assert {mount.host for mount in alpha.engine.catalogue.tracking.mounts.live()} == {"alpha", "beta"}
     assert [known.state for known in sessions(library)] == ["released"] * 20
 
 
@@ -285,8 +285,8 @@ async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, ca
         number = tracking.library.lease_sessions(1)[0]
         tracking.sessions.open(number, dead, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
     async with rigged(library) as rig:
-        assert rig.engine.tracking.sessions.get(number).state == "recovered"
-        assert [mount.id for mount in rig.engine.tracking.mounts.live()] == [rig.engine.mount.id]
+        assert rig.engine.catalogue.tracking.sessions.get(number).state == "recovered"
+        assert [mount.id for mount in rig.engine.catalogue.tracking.mounts.live()] == [rig.engine.mount.id]
     assert "died; 1 of its sessions" in caplog.text
 
 
@@ -324,7 +324,7 @@ async def test_fault_of_a_disk_that_has_been_mended_meanwhile_is_taken_back(libr
     async with rigged(library) as rig:
         await rig.engine.change(lambda tracking: tracking.disks.record_fault(1, "Input/output error", utc_now()))
     async with rigged(library) as rig:
-        await until(lambda: rig.engine.tracking.disks.all()[1].fault is None, "a look at the disk")
+        await until(lambda: rig.engine.catalogue.tracking.disks.all()[1].fault is None, "a look at the disk")
 
 
 async def test_engine_does_not_start_on_a_disk_that_fails(library: Library) -> None:

@@ -53,8 +53,8 @@ async def test_stream_goes_on_without_a_disk_that_fails(tmp_path: Path, kind: st
         await expect_whole(rig, session, data)
         after = [call for call in disks[1].calls if call[0] == kind]
         assert len(after) <= at + 6, "the disk is avoided, but for what was on its way"
-        record = rig.engine.tracking.disks.all()[1]
-        await until(lambda: rig.engine.tracking.disks.all()[1].fault is not None, "the fault in the database")
+        record = rig.engine.catalogue.tracking.disks.all()[1]
+        await until(lambda: rig.engine.catalogue.tracking.disks.all()[1].fault is not None, "the fault in the database")
         assert record.number == 1
 
 
@@ -170,7 +170,7 @@ async def test_disk_is_used_again_when_it_works_again(tmp_path: Path) -> None:
         await rig.write("T1", stream(1, 6 * UNIT))
         await until(lambda: still.happened, "a trial that fails")
         await until(lambda: rig.engine.pool[0].fault is None, "the disk to work again")
-        await until(lambda: rig.engine.tracking.disks.all()[0].fault is None, "the database to know")
+        await until(lambda: rig.engine.catalogue.tracking.disks.all()[0].fault is None, "the database to know")
         before = disks[0].count("write")
         await rig.write("T1", stream(2, 6 * UNIT))
         assert disks[0].count("write") > before

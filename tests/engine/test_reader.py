@@ -40,7 +40,7 @@ def test_any_part_of_a_medium_is_what_was_written_there(used_once: Library, size
 
     async def run() -> None:
         async with rigged(used_once) as rig:
-            start = rig.engine.tracking.media.get("T1").bytes
+            start = rig.engine.catalogue.tracking.media.get("T1").bytes
             for data in streams:
                 await rig.write("T1", data, block=10 * UNIT)
             whole, source = b"".join(streams), random.Random(seed)

@@ -173,7 +173,7 @@ async def test_a_session_that_somebody_else_ended_reserves_nothing_more(tmp_path
         with pytest.raises(SessionEnded):
             await session.write(10, b"y" * 50_000)
         await rig.engine.release_writer(session)
-        medium = rig.engine.tracking.media.get("FULL")
+        medium = rig.engine.catalogue.tracking.media.get("FULL")
         assert (medium.bytes, medium.reserved) == (10, 0)
 
 
@@ -347,7 +347,7 @@ async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.engine.release_writer, session)
             await other.engine.wait_visible("T1")
-            assert other.engine.tracking.media.get("T1").bytes == 10
+            assert other.engine.catalogue.tracking.media.get("T1").bytes == 10
 
 
 @pytest.mark.parametrize("syncs", [False, True])
@@ -403,7 +403,7 @@ async def test_only_the_first_fsync_announces_a_close(
             await session.write(session.length, data)
             await session.fsync()
             flushed.append(
-                rig.engine.tracking.sql.one("SELECT flushed_at FROM session WHERE id = ?", session.number)[0]
+                rig.engine.catalogue.tracking.sql.one("SELECT flushed_at FROM session WHERE id = ?", session.number)[0]
             )
         assert flushed[0] == flushed[1] is not None
         await session.flush(closing=True)

@@ -455,7 +455,7 @@ async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig) ->
             nursery.start_soon(rig.engine.release_writer, session)
             await until(lambda: rig.disks[0].waiting == 1, "the tidying up")
             await rig.engine.wait_visible("T1")
-            assert rig.engine.tracking.media.get("T1").bytes == len(data)
+            assert rig.engine.catalogue.tracking.media.get("T1").bytes == len(data)
             assert await rig.read("T1") == data
             assert await rig.engine.open_sessions() == []
 
@@ -527,7 +527,7 @@ async def test_write_that_the_medium_has_no_room_for_is_refused_as_a_whole(rig: 
     await rig.engine.release_writer(session)
     assert rig.known(session).error == "ENOSPC"
     assert await rig.read("FULL") == b"a" * 90_000 + b"c" * 10_000
-    medium = rig.engine.tracking.media.get("FULL")
+    medium = rig.engine.catalogue.tracking.media.get("FULL")
     assert (medium.reserved, medium.left) == (0, 0)
 
 
@@ -548,7 +548,7 @@ async def test_sessions_never_get_more_of_a_medium_than_there_is(rig: Rig) -> No
         for number in range(7):
             nursery.start_soon(write, number)
     assert sum(taken) == 99_000
-    assert rig.engine.tracking.media.get("FULL").bytes == 99_000
+    assert rig.engine.catalogue.tracking.media.get("FULL").bytes == 99_000
     assert sorted(tape_file.bytes for tape_file in rig.files("FULL")) == sorted(size for size in taken if size)
 
 

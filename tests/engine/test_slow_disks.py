@@ -253,7 +253,7 @@ async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too
             await stream.writeback(0)
             await stream.flush()
         assert fault.happened
-        rows = rig.engine.tracking.stripe_units.of(stream.number, 0, 8)
+        rows = rig.engine.catalogue.tracking.stripe_units.of(stream.number, 0, 8)
         assert len(rows) == 8
         assert 1 not in {row.disk for row in rows}
         assert rig.durable(stream) == content(8)

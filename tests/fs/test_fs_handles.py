@@ -108,7 +108,7 @@ async def close(engine: Engine, handle: WriteHandle) -> bytes:
     """End the session; return what is on its medium."""
     await handle.session.flush()
     await engine.release_writer(handle.session)
-    size = engine.tracking.media.get(handle.session.barcode).bytes
+    size = engine.catalogue.tracking.media.get(handle.session.barcode).bytes
     return bytes(await engine.medium_reader(handle.session.barcode, size).read(0, size))
 
 
@@ -176,7 +176,7 @@ async def test_gap_that_a_file_server_leaves_is_an_error_of_close(engine: Engine
     with pytest.raises(NotSequential):
         await handle.flush()
     await engine.release_writer(handle.session)
-    known = engine.tracking.sessions.get(handle.session.number)
+    known = engine.catalogue.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error, known.bytes) == ("failed", "ESPIPE", 5000)
 
 
@@ -189,7 +189,7 @@ async def test_what_follows_a_refused_write_is_refused_for_the_same_reason(engin
             await handle.write(offset, b"b" * 4096)
     await handle.flush()
     assert await close(engine, handle) == b"a" * 8192
-    known = engine.tracking.sessions.get(handle.session.number)
+    known = engine.catalogue.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error) == ("released", "ENOSPC")
 
 
@@ -202,7 +202,7 @@ async def test_what_came_too_early_and_does_not_fit_fails_the_stream(engine: Eng
     with pytest.raises(MediumFull):
         await handle.flush()
     await engine.release_writer(handle.session)
-    known = engine.tracking.sessions.get(handle.session.number)
+    known = engine.catalogue.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 4096)
 
 
@@ -253,7 +253,7 @@ async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine) -> None:
     with pytest.raises(MediumFull):
         await handle.session.flush()
     await engine.release_writer(handle.session)
-    known = engine.tracking.sessions.get(handle.session.number)
+    known = engine.catalogue.tracking.sessions.get(handle.session.number)
     assert (known.state, known.error, known.bytes) == ("failed", "ENOSPC", 8192)
 
 
@@ -263,7 +263,7 @@ async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine)
     with pytest.raises(MediumFull):
         await handle.write(8192, b"b" * 4096)
     assert await close(engine, handle) == b"a" * 8192
-    assert engine.tracking.sessions.get(handle.session.number).state == "released"
+    assert engine.catalogue.tracking.sessions.get(handle.session.number).state == "released"
 
 
 async def test_cached_stream_can_not_be_opened_once_more(engine: Engine) -> None:

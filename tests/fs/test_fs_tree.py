@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import assert_no_checkpoints
 
 from vtlfs.engine.assembly import running
 from vtlfs.engine.engine import Engine
@@ -245,7 +246,7 @@ async def test_times_are_those_of_the_last_change(engine: Engine) -> None:
     assert isinstance(empty, MediumNode)
     assert mtime_ns(empty, 5) == epoch_ns(empty.medium.added_at)
     await write(engine, "T1", b"data")
-    (released,) = (tape_file.released_at for tape_file in engine.tracking.tape_files.of("T1"))
+    (released,) = (tape_file.released_at for tape_file in engine.catalogue.tracking.tape_files.of("T1"))
     for node in (await tree.look_up(MEDIA, "T1"), await tree.look_up(FILES, "T1")):
         assert mtime_ns(node, 5) == epoch_ns(released)
     assert mtime_ns(DRIVES, 5) == 5
@@ -298,3 +299,26 @@ async def test_snapshots_are_listed_ascending_until_they_are_pruned(engine: Engi
         await tree.look_up(SNAPSHOTS, str(numbers[3]))
     with pytest.raises(NoSuchEntry):
         await tree.look_up(media, "T1")
+
+
+async def test_names_are_found_and_listed_without_a_task_switch(engine: Engine) -> None:
+    await write(engine, "T1", b"abc")
+    await engine.change(lambda tracking: store.take(tracking, utc_now()))
+    tree = Tree(engine)
+    with assert_no_checkpoints():
+        await tree.look_up(MEDIA, "T1")
+        await tree.look_up(DriveDirectory(1), "loaded")
+        files = await tree.look_up(FILES, "T1")
+        await tree.look_up(files, "0000")
+        snapshot = await tree.look_up(SNAPSHOTS, "1")
+        past = await tree.look_up(snapshot, "files")
+        await tree.look_up(await tree.look_up(past, "T1"), "0000")
+        for directory in (MEDIA, FILES, DriveDirectory(1), files, SNAPSHOTS, snapshot, past):
+            assert await tree.entries(directory)
+        assert await engine.least_busy_drive() == 0
+
+
+async def test_the_length_of_a_medium_is_read_without_a_task_switch(engine: Engine) -> None:
+    await write(engine, "T1", b"abc")
+    with assert_no_checkpoints():
+        assert (await engine.wait_visible("T1")).bytes == 3

@@ -40,7 +40,7 @@ class Observed(Operations):
         engine = self._engine
         counts: dict[str, object] = {
             "inodes": len(self._inodes),
-            "handles": len(self._handles) + len(self._listings),
+            "handles": len(self._files) + len(self._listings),
             "sessions": len(engine._writers) + len(engine._readers) + len(engine._releasing),
             "threads": sorted(thread.name for thread in threading.enumerate()),
         }

@@ -32,7 +32,7 @@ COMPARISONS = {
     ("disks/pool.py", "_tried_at"),
 }
 READINGS_BUT_THAT_OF_MODEL = {
-    "fs/operations.py",  # times that stat() shows
+    "fs/attributes.py",  # times that stat() shows
 }
 
 

@@ -21,6 +21,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.writing.announcements import OwnAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.dirty import DirtyBudget
@@ -67,7 +68,15 @@ async def running(
             low_space = library.config.low_space
             closing = OwnAnnouncements(timing.closing_round)
             context = WriteContext(
-                pool, committer, reading, memory, dirty, low_space, closing, durable_close=durable_close, timing=timing
+                pool,
+                committer,
+                Catalogue(reading),
+                memory,
+                dirty,
+                low_space,
+                closing,
+                durable_close=durable_close,
+                timing=timing,
             )
             engine = Engine(library, replace(mount, id=number), context, lease, nursery)
             engine.is_behind = writing.frozen
@@ -78,7 +87,7 @@ async def running(
                 await health.reap_dead_mounts()
                 await health.tidy_up()
                 tasks += [health.watch_mounts, partial(health.note_finished, lease)]
-            await engine.identifiers.fetch()
+            await engine.begin()
             nursery.start_soon(memory.run)
             nursery.start_soon(heap.run, memory, engine.cache)
             for task in tasks:

@@ -48,7 +48,7 @@ class Engine:
         self.library = library
         self.mount = mount
         self.pool = context.pool
-        self.tracking = context.tracking
+        self.catalogue = context.catalogue
         self._context = context
         self._timing = context.timing
         self.memory = context.memory
@@ -65,16 +65,25 @@ class Engine:
         self._admission = Admission(context.pool)
         self._releasing: dict[str, set[trio.Event]] = {}
         self._announcements = SeenAnnouncements(self._timing.elsewhere)
-        of_the_past = self.tracking.sessions.last_announcement()
-        self._announcements.see(of_the_past, trio.current_time())
         self.health = Health(library, mount.id, context, self._writers, self._announcements)
         self._dealt = mount.id  # streams begin on each disk in turn, and different mounts on different disks
 
+    async def begin(self) -> None:
+        """Learn what must be known before the first request. Raises TrackingError."""
+        of_the_past = await self.catalogue.read(lambda tracking: tracking.sessions.last_announcement())
+        self._announcements.see(of_the_past, trio.current_time())
+        await self.identifiers.fetch()
+
     # --- opening ----------------------------------------------------------------------------------------------------
 
-    def least_busy_drive(self, among: Sequence[int] = ()) -> int:
-        """Return the drive with the fewest open sessions in all mounts: of all drives, or of some."""
-        elsewhere = self.tracking.sessions.count_open_by_drive(except_mount=self.mount.id)
+    async def least_busy_drive(self, among: Sequence[int] = ()) -> int:
+        """Return the drive with the fewest open sessions in all mounts: of all drives, or of some.
+
+        Two opens at the same time may get the same drive. Any number of sessions use a drive, so this only balances.
+        """
+        elsewhere = await self.catalogue.read(
+            lambda tracking: tracking.sessions.count_open_by_drive(except_mount=self.mount.id)
+        )
         drives = among or range(self.library.config.drives)
         return min(drives, key=lambda number: (elsewhere.get(number, 0) + self._by_drive[number], number))
 
@@ -82,7 +91,7 @@ class Engine:
         """Start a write session; it is in the tracking database when this returns. Raises NoSuchMedium,
         TooManyStreams.
         """
-        medium = self.tracking.media.get(barcode)
+        medium = await self.catalogue.read(lambda tracking: tracking.media.get(barcode))
         at = utc_now()
         stripe_unit = self.library.config.stripe_unit
         self._admission.admit()
@@ -118,7 +127,7 @@ class Engine:
 
     async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
         """Start a session that reads the first `size` bytes of the medium, which must be a length that it has had."""
-        self.tracking.media.check_length(barcode)
+        await self.catalogue.read(lambda tracking: tracking.media.check_length(barcode))
         number = await self.identifiers.take()
         at, stripe_unit = utc_now(), self.library.config.stripe_unit
         self._committer.post(
@@ -135,7 +144,7 @@ class Engine:
 
     def medium_reader(self, barcode: str, size: int) -> MediumReader:
         """Return a reader of the medium's first `size` bytes, for a session that is tracked otherwise."""
-        return MediumReader(barcode, size, self.tracking, self.pool, self._read_ahead, self.cache)
+        return MediumReader(barcode, size, self.catalogue, self.pool, self._read_ahead, self.cache)
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
@@ -202,19 +211,23 @@ class Engine:
         one, the other mount soon withdraws the announcement. A mount that hangs neither releases nor withdraws, so this
         wait has a limit. Raises NoSuchMedium.
         """
-        for begun in list(self._releasing.get(barcode, ())):  # of now: none that begins during the wait
+        for begun in list(self._releasing.get(barcode, ())):  # of now, before anything waits: none that begins later
             await begun.wait()
         until: int | None = None  # the last announcement at the start of this wait: later ones are of later close()s
         deadline = trio.current_time() + self._timing.elsewhere
         while True:
             now = trio.current_time()
             known = self._announcements.waited_out(now)
-            medium, last, closing = self.tracking.media.get_announced(barcode, self.mount.id, known)
-            self._announcements.see(last, now)
+            medium, last, closing = await self._announced(barcode, known)
+            # Seen now, after the wait: an earlier time would make the wait for that announcement too short.
+            self._announcements.see(last, trio.current_time())
             until = last if until is None else until
             if closing is None or closing > until or now > deadline:
                 return medium
             await trio.sleep(self._timing.elsewhere_poll)
+
+    async def _announced(self, barcode: str, known: int) -> tuple[Medium, int, int | None]:
+        return await self.catalogue.read(lambda tracking: tracking.media.get_announced(barcode, self.mount.id, known))
 
     async def describe(self, session: int) -> tuple[Session, int]:
         """Return what the database knows of a session, and the bytes that came so far. Raises NoSuchSession.
@@ -223,18 +236,20 @@ class Engine:
         """
         if (writer := self._writers.get(session)) is not None:
             await self.wait_visible(writer.barcode)
-        known = self._known(session)
+        known = await self._known(session)
+        # Looked at after the read: a session that ended meanwhile is not open here, and is read again below.
         is_open = session in self._writers or (known is not None and session in self._readers)
         if not is_open and (known is None or known.mount == self.mount.id):
             await self._committer.call(lambda _: None, durable=False)  # a commit, which takes a while on a busy disk
             known = None
-        known = known or self.tracking.sessions.get(session)
+        if known is None:
+            known = await self.catalogue.read(lambda tracking: tracking.sessions.get(session))
         writer, reader = self._writers.get(session), self._readers.get(session)
         return known, writer.length if writer else reader.bytes if reader else known.bytes
 
-    def _known(self, session: int) -> Session | None:
+    async def _known(self, session: int) -> Session | None:
         with suppress(NoSuchSession):
-            return self.tracking.sessions.get(session)
+            return await self.catalogue.read(lambda tracking: tracking.sessions.get(session))
         return None
 
     async def open_sessions(self) -> list[int]:
@@ -242,7 +257,7 @@ class Engine:
         for barcode in list(self._releasing):
             await self.wait_visible(barcode)
         await self._committer.call(lambda _: None, durable=False)
-        return self.tracking.sessions.open_ids()
+        return await self.catalogue.read(lambda tracking: tracking.sessions.open_ids())
 
     def figures(self) -> LiveStats:
         """Return how far each open session is, and what the disks have done since the mount began."""

@@ -36,14 +36,15 @@ class Health:
         self._mount = mount
         self._pool = context.pool
         self._timing = context.timing
-        self._tracking = context.tracking
+        self._catalogue = context.catalogue
         self._committer = context.committer
         self._writers = writers
         self._announcements = announcements
 
     async def probe_disks(self) -> None:
         """Look at the disks now and then: their free space, whether they answer, and whether they work again."""
-        noted = {disk.number: disk.fault for disk in self._tracking.disks.all()}
+        disks = await self._catalogue.read(lambda tracking: tracking.disks.all())
+        noted = {disk.number: disk.fault for disk in disks}
         while True:
             for pooled in self._pool.disks:
                 pooled.probe()
@@ -80,7 +81,8 @@ class Health:
         """
         while True:
             try:
-                last = self._tracking.library.last_ordinal()
+                last = await self._catalogue.read(lambda tracking: tracking.library.last_ordinal())
+                # Asked first: a session with an ordinal up to `last` has finished its headers, or is among these.
                 ending = [session for session in self._writers.values() if session.is_ending]
                 while ending:
                     await trio.sleep(self._timing.probe)
@@ -95,24 +97,29 @@ class Health:
         """End the sessions of other mounts of this library that died, now and then."""
         while True:
             try:
-                self._announcements.see(self._tracking.sessions.last_announcement(), trio.current_time())
+                last = await self._catalogue.read(lambda tracking: tracking.sessions.last_announcement())
+                self._announcements.see(last, trio.current_time())
                 await self.reap_dead_mounts()
             except (VtlfsError, OSError) as error:
                 log.error("recovering dead mounts: %s; trying again", error)
             await trio.sleep(self._timing.watch)
 
     async def reap_dead_mounts(self) -> None:
-        for mount in recover.dead_mounts(self._tracking, self._library.leases, except_mount=self._mount):
+        """End the sessions of other mounts that died. The transaction finds out whether somebody else was faster."""
+        leases = self._library.leases
+        for mount in await self._catalogue.read(
+            lambda tracking: recover.dead_mounts(tracking, leases, except_mount=self._mount)
+        ):
             ended = await self._committer.call(
                 lambda tracking, mount=mount: recover.recover_mount(tracking, mount, utc_now())  # type: ignore[misc]
             )
             log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
             await trio.to_thread.run_sync(self._trim, [mount.id])
-            self._library.leases.remove(mount.id)  # last, so that what a crash leaves undone is found
+            leases.remove(mount.id)  # last, so that what a crash leaves undone is found
 
     async def tidy_up(self) -> None:
         """Finish a recovery that was interrupted: trim the member files, and remove the leases."""
-        left = recover.left_leases(self._tracking, self._library.leases)
+        left = await self._catalogue.read(lambda tracking: recover.left_leases(tracking, self._library.leases))
         if left:
             await trio.to_thread.run_sync(self._trim, left)
             await self._committer.call(lambda tracking: recover.remove_leases(tracking, self._library.leases, left))

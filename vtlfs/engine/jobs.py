@@ -45,7 +45,7 @@ async def run(engine: Engine, job: Job[Claim], clock: Callable[[], str] = utc_no
     while True:
         await trio.sleep(min(job.every, LOOK_SECONDS))
         try:
-            if job.is_due(engine.tracking, clock()):
+            if await engine.catalogue.read(lambda tracking: job.is_due(tracking, clock())):
                 await run_once(engine, job, clock)
         except VtlfsError as error:
             log.error("%s: %s; trying again", job.what, error)

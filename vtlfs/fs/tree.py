@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.recover import start_of
 from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapshot, NoSuchTapeFile
 from vtlfs.model import Medium, Snapshot, TapeFile, epoch_ns
 from vtlfs.snap import past, store
@@ -187,7 +188,7 @@ class Tree:
         self._page = page
         self._shown_units = shown_units
         self._engine = engine
-        self._tracking = engine.tracking
+        self._catalogue = engine.catalogue
 
     async def look_up(self, parent: Node, name: str) -> Node:
         """Return the node of this name. Raises NoSuchEntry.
@@ -207,20 +208,19 @@ class Tree:
                 case Directory("sessions"):
                     return await self._session(name)
                 case DriveDirectory(drive):
-                    return self._loaded(drive) if name == LOADED else await self._medium(name, drive)
+                    return await (self._loaded(drive) if name == LOADED else self._medium(name, drive))
                 case FilesDirectory(medium):
                     return await self._tape_file(medium, name)
                 case Directory("snapshots"):
-                    return SnapshotDirectory(store.snapshot(self._tracking, _parse(name, _NUMBER)))
+                    return await self._snapshot(_parse(name, _NUMBER))
                 case SnapshotDirectory() | PastFilesDirectory():
-                    return self._past(parent, name)
+                    return await self._past(parent, name)
         except (KeyError, NoSuchMedium, NoSuchDrive, NoSuchSession, NoSuchTapeFile, NoSuchSnapshot):
             raise NoSuchEntry(name) from None
         raise NoSuchEntry(name)
 
     async def entries(self, directory: Node, after: int = 0) -> list[Entry]:
         """Return the entries of the directory behind the place `after`, the first ones; none at the end."""
-        tracking = self._tracking
         match directory:
             case Directory(""):
                 return [Entry(place, *named) for place, named in enumerate(TOP.items(), 1)][after:]
@@ -228,65 +228,88 @@ class Tree:
                 drives = range(after, self._engine.library.config.drives)
                 return [Entry(number + 1, str(number), DriveDirectory(number)) for number in drives]
             case Directory("media"):
-                media = tracking.media.after(after, self._page)
+                media = await self._media(after)
                 return [Entry(medium.id, medium.barcode, MediumNode(medium, None)) for medium in media]
             case Directory("files"):
-                media = tracking.media.after(after, self._page)
+                media = await self._media(after)
                 return [Entry(medium.id, medium.barcode, FilesDirectory(medium)) for medium in media]
             case Directory("sessions"):
-                numbers = tracking.sessions.open_ids() if after else await self._engine.open_sessions()
+                if after:
+                    numbers = await self._catalogue.read(lambda tracking: tracking.sessions.open_ids())
+                else:
+                    numbers = await self._engine.open_sessions()
                 return [
                     Entry(number, str(number), SessionNode(number, b"", "")) for number in numbers if number > after
                 ]
             case DriveDirectory(drive):
-                return self._drive_entries(drive, after)
+                return await self._drive_entries(drive, after)
             case FilesDirectory(medium):
                 if after == 0:
                     await self._engine.wait_visible(medium.barcode)
-                return _files(medium, tracking.tape_files.of(medium.barcode, after, self._page))
+                return _files(
+                    medium,
+                    await self._catalogue.read(
+                        lambda tracking: tracking.tape_files.of(medium.barcode, after, self._page)
+                    ),
+                )
             case Directory("snapshots"):
-                return [
-                    Entry(one.id, str(one.id), SnapshotDirectory(one))
-                    for one in store.after(tracking, after, self._page)
-                ]
+                taken = await self._catalogue.read(lambda tracking: store.after(tracking, after, self._page))
+                return [Entry(one.id, str(one.id), SnapshotDirectory(one)) for one in taken]
             case SnapshotDirectory() | PastFilesDirectory():
-                return self._past_entries(directory, after)
+                return await self._past_entries(directory, after)
         raise NotADirectoryError
 
-    def _past_entries(self, directory: SnapshotDirectory | PastFilesDirectory, after: int) -> list[Entry]:
-        tracking = self._tracking
+    async def _media(self, after: int) -> list[Medium]:
+        return await self._catalogue.read(lambda tracking: tracking.media.after(after, self._page))
+
+    async def _past_entries(self, directory: SnapshotDirectory | PastFilesDirectory, after: int) -> list[Entry]:
         match directory:
             case SnapshotDirectory(snapshot, ""):
                 parts = enumerate(PARTS, 1)
                 return [Entry(place, part, SnapshotDirectory(snapshot, part)) for place, part in parts][after:]
             case SnapshotDirectory(snapshot, part):
                 kind = PastMediumNode if part == "media" else PastFilesDirectory
-                media = past.media_after(tracking, snapshot.id, after)
+                media = await self._catalogue.read(lambda tracking: past.media_after(tracking, snapshot.id, after))
                 return [Entry(medium.id, medium.barcode, kind(snapshot, medium)) for medium in media]
             case PastFilesDirectory(snapshot, medium):
-                return _files(medium, past.tape_files(tracking, snapshot.id, medium.barcode, after, self._page))
+                return _files(
+                    medium,
+                    await self._catalogue.read(
+                        lambda tracking: past.tape_files(tracking, snapshot.id, medium.barcode, after, self._page)
+                    ),
+                )
 
-    def _past(self, parent: SnapshotDirectory | PastFilesDirectory, name: str) -> Node:
+    async def _snapshot(self, number: int, part: str = "") -> SnapshotDirectory:
+        return SnapshotDirectory(await self._catalogue.read(lambda tracking: store.snapshot(tracking, number)), part)
+
+    async def _past(self, parent: SnapshotDirectory | PastFilesDirectory, name: str) -> Node:
         """Return what a snapshot has under this name. It is not there any more once the snapshot was pruned."""
         match parent:
             case SnapshotDirectory(snapshot, ""):
                 if name not in PARTS:
                     raise KeyError(name)
-                return SnapshotDirectory(store.snapshot(self._tracking, snapshot.id), name)
+                return await self._snapshot(snapshot.id, name)
             case SnapshotDirectory(snapshot, part):
                 kind = PastMediumNode if part == "media" else PastFilesDirectory
-                return kind(snapshot, past.medium(self._tracking, snapshot.id, name))
+                return kind(
+                    snapshot, await self._catalogue.read(lambda tracking: past.medium(tracking, snapshot.id, name))
+                )
             case PastFilesDirectory(snapshot, medium):
                 number = _parse(name, _TAPE_FILE)
-                return TapeFileNode(medium, past.tape_file(self._tracking, snapshot.id, medium.barcode, number))
+                return TapeFileNode(
+                    medium,
+                    await self._catalogue.read(
+                        lambda tracking: past.tape_file(tracking, snapshot.id, medium.barcode, number)
+                    ),
+                )
 
-    def _drive_entries(self, drive: int, after: int) -> list[Entry]:
+    async def _drive_entries(self, drive: int, after: int) -> list[Entry]:
         """Return the link to what is loaded at place 1, and the media behind it."""
-        media = self._tracking.media.after(max(0, after - 1), self._page)
+        media = await self._media(max(0, after - 1))
         entries = [Entry(medium.id + 1, medium.barcode, MediumNode(medium, drive)) for medium in media]
         with suppress(KeyError):
             if after == 0:
-                entries.insert(0, Entry(1, LOADED, self._loaded(drive)))
+                entries.insert(0, Entry(1, LOADED, await self._loaded(drive)))
         return entries
 
     def _drive(self, name: str) -> DriveDirectory:
@@ -295,8 +318,8 @@ class Tree:
             raise KeyError(name)
         return DriveDirectory(number)
 
-    def _loaded(self, drive: int) -> LoadedLink:
-        known = self._tracking.drives.get(drive)
+    async def _loaded(self, drive: int) -> LoadedLink:
+        known = await self._catalogue.read(lambda tracking: tracking.drives.get(drive))
         if known.loaded is None or known.loaded_at is None:
             raise KeyError(LOADED)
         return LoadedLink(drive, known.loaded, known.loaded_at)
@@ -306,15 +329,20 @@ class Tree:
 
     async def _tape_file(self, medium: Medium, name: str) -> TapeFileNode:
         await self._engine.wait_visible(medium.barcode)
-        return TapeFileNode(medium, self._tracking.tape_files.get(medium.barcode, _parse(name, _TAPE_FILE)))
+        number = _parse(name, _TAPE_FILE)
+        return TapeFileNode(
+            medium, await self._catalogue.read(lambda tracking: tracking.tape_files.get(medium.barcode, number))
+        )
 
     async def _session(self, name: str) -> SessionNode:
         number = _parse(name, _NUMBER)
         session, received = await self._engine.describe(number)
         document = session.as_json() | {"received": received}
-        if session.tape_file is not None:
-            document["start"] = self._tracking.tape_files.get(session.medium, session.tape_file).start
-        units = self._tracking.stripe_units.of(number, 0, self._shown_units + 1)
+        start, units = await self._catalogue.read(
+            lambda tracking: (start_of(tracking, session), tracking.stripe_units.of(number, 0, self._shown_units + 1))
+        )
+        if start is not None:
+            document["start"] = start
         document["stripe_units"] = [
             {"unit": unit.unit, "disk": unit.disk, "slot": unit.slot, "bytes": unit.bytes, "blake3": unit.blake3.hex()}
             for unit in units[: self._shown_units]

@@ -18,6 +18,7 @@ from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.errors import VtlfsError
 from vtlfs.model import format_size
 from vtlfs.tui.source import Target
@@ -89,7 +90,7 @@ async def _read_preview(library: Library, target: Target, open_tracking: Callabl
         disks: list[Disk] = library.disks_to_read()
         pool = DiskPool(disks, library.config.stripe_unit)
         try:
-            reader = MediumReader(target.barcode, end, tracking, pool, lambda: 0)
+            reader = MediumReader(target.barcode, end, Catalogue(tracking), pool, lambda: 0)
             first_bytes = bytes(await reader.read(start, min(FIRST_BYTES, end - start)))
             members, more = await trio.to_thread.run_sync(_list_members, _StreamFile(reader, start, end))
             return Preview(end - start, first_bytes, members, more)

@@ -9,6 +9,7 @@ from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.port import Catalogue
 
 STEP_UNITS = 1  # stripe units that are handed over together
 AHEAD_UNITS_A_DISK = 3
@@ -59,7 +60,7 @@ async def _extract(
         pool = DiskPool(disks, library.config.stripe_unit)
         try:
             start, end = _range(tracking, barcode, number)
-            reader = MediumReader(barcode, end, tracking, pool, lambda: AHEAD_UNITS_A_DISK * len(pool))
+            reader = MediumReader(barcode, end, Catalogue(tracking), pool, lambda: AHEAD_UNITS_A_DISK * len(pool))
             offset = start
             while offset < end:
                 view = memoryview(await reader.read(offset, STEP_UNITS * library.config.stripe_unit))

@@ -10,7 +10,7 @@ from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.engine.reading.loads import Load, LoadCache
 from vtlfs.engine.stripe import NO_NUMBERS, cut
-from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.tracking.rows import contradiction
 from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
 from vtlfs.model import StripeUnit, TapeFile
@@ -23,16 +23,16 @@ class StreamReader:
     """Reads one tape file. Sequential reading has the next units fetched ahead, from all disks at the same time."""
 
     __slots__ = (
-        *("_cache", "_closed", "_file", "_last", "_pool", "_read_ahead", "_rows", "_told", "_tracking"),
+        *("_cache", "_catalogue", "_closed", "_file", "_last", "_pool", "_read_ahead", "_rows", "_told"),
         "loads",
     )
 
     def __init__(
-        self, tape_file: TapeFile, tracking: Tracking, pool: DiskPool, read_ahead: Callable[[], int], cache: LoadCache
+        self, tape_file: TapeFile, catalogue: Catalogue, pool: DiskPool, read_ahead: Callable[[], int], cache: LoadCache
     ) -> None:
         """`read_ahead` tells how many units to fetch ahead; `cache` counts what is loaded, and may drop it."""
         self._file = tape_file
-        self._tracking = tracking
+        self._catalogue = catalogue
         self._pool = pool
         self._read_ahead = read_ahead
         self._rows: dict[int, StripeUnit] = {}
@@ -64,7 +64,7 @@ class StreamReader:
         if number not in self.loads:
             await self._cache.room(self._file.stripe_unit)
         try:
-            load = self._start(number)
+            load = self._find(number) or await self._start(number)
         except DamagedUnit as error:
             raise self._explained(error, number) from None
         ahead = self._read_ahead()
@@ -74,7 +74,7 @@ class StreamReader:
                 if following not in self.loads and not self._cache.may_read_ahead(self._file.stripe_unit):
                     break
                 with suppress(DamagedUnit):  # told when it is its turn
-                    self._start(following)
+                    _ = self._find(following) or await self._start(following)
         self._last = number
         self._forget(keep=ahead + 2)
         await load.arrived.wait()
@@ -107,28 +107,38 @@ class StreamReader:
         self._told |= {number}
         return explained
 
-    def _start(self, number: int) -> Load:
-        found = self.loads.pop(number, None)
-        if found is not None:
-            self.loads[number] = found
-            self._cache.note_use(found)
+    async def _start(self, number: int) -> Load:
+        """Begin the load of a unit, unless another read of this stream begins it meanwhile; return the load."""
+        row = await self._row(number)
+        if (found := self._find(number)) is not None:  # that of the other read
             return found
-        row = self._row(number)
         self._pool.disk_of(row)  # raises where there is none, before the load is counted
         load = Load(number, row.bytes, self)
         self._cache.begin(load)
         self._pool.load_extent(row, self._file.stripe_unit, partial(self._cache.set_result, load))
         return load
 
-    def _row(self, number: int) -> StripeUnit:
-        if number not in self._rows:
+    def _find(self, number: int) -> Load | None:
+        """Return the load of a unit, and note that it is used; None where there is none."""
+        found = self.loads.pop(number, None)
+        if found is not None:
+            self.loads[number] = found
+            self._cache.note_use(found)
+        return found
+
+    async def _row(self, number: int) -> StripeUnit:
+        """Return where a unit lies. The rows of a tape file never change, so those of an earlier read are as good."""
+        row = self._rows.get(number)
+        if row is None:
             count = ROWS_AT_ONCE if self._rows else FIRST_ROWS
-            rows = self._tracking.stripe_units.of(self._file.session, number, count)
+            rows = await self._catalogue.read(
+                lambda tracking: tracking.stripe_units.of(self._file.session, number, count)
+            )
             self._rows = {row.unit: row for row in rows}
-            if number not in self._rows:
+            row = self._rows.get(number)
+            if row is None:
                 why = "the tracking database does not know where it lies"
                 raise DamagedUnit(self._file.session, number, None, why)
-        row = self._rows[number]
         if row.bytes != min(self._file.stripe_unit, self._file.bytes - number * self._file.stripe_unit):
             raise DamagedUnit(self._file.session, number, row.disk, "the tracking database contradicts itself about it")
         return row
@@ -141,13 +151,13 @@ class StreamReader:
 class MediumReader:
     """Reads a medium as it stood at one moment: its first `size` bytes, which are whole tape files."""
 
-    __slots__ = ("_barcode", "_cache", "_current", "_pool", "_read_ahead", "_tracking", "size")
+    __slots__ = ("_barcode", "_cache", "_catalogue", "_current", "_pool", "_read_ahead", "size")
 
     def __init__(
         self,
         barcode: str,
         size: int,
-        tracking: Tracking,
+        catalogue: Catalogue,
         pool: DiskPool,
         read_ahead: Callable[[], int],
         cache: LoadCache | None = None,
@@ -156,7 +166,7 @@ class MediumReader:
         self.size = size
         self._cache = LoadCache(MemoryBudget(NO_LIMIT)) if cache is None else cache
         self._barcode = barcode
-        self._tracking = tracking
+        self._catalogue = catalogue
         self._pool = pool
         self._read_ahead = read_ahead
         self._current: tuple[TapeFile, StreamReader] | None = None
@@ -166,7 +176,7 @@ class MediumReader:
         end = min(offset + size, self.size)
         parts: list[memoryview] = []
         while offset < end:
-            tape_file, stream = self._stream(offset)
+            tape_file, stream = self._current_at(offset) or await self._stream(offset)
             stop = min(end, tape_file.end)
             parts += await stream.read(offset - tape_file.start, stop - offset)
             offset = stop
@@ -178,13 +188,18 @@ class MediumReader:
             self._current[1].close()
             self._current = None
 
-    def _stream(self, offset: int) -> tuple[TapeFile, StreamReader]:
+    async def _stream(self, offset: int) -> tuple[TapeFile, StreamReader]:
+        """Return the tape file at the offset, and a reader of it, which becomes the current one."""
+        tape_file = await self._catalogue.read(lambda tracking: tracking.tape_files.at(self._barcode, offset))
+        if tape_file is None or tape_file.end > self.size:
+            raise contradiction(f"medium {self._barcode} at byte {offset}")
+        if (current := self._current_at(offset)) is not None:  # made by another read during the wait
+            return current
+        self.close()
+        reader = StreamReader(tape_file, self._catalogue, self._pool, self._read_ahead, self._cache)
+        self._current = (tape_file, reader)
+        return self._current
+
+    def _current_at(self, offset: int) -> tuple[TapeFile, StreamReader] | None:
         current = self._current
-        if current is None or not current[0].start <= offset < current[0].end:
-            tape_file = self._tracking.tape_files.at(self._barcode, offset)
-            if tape_file is None or tape_file.end > self.size:
-                raise contradiction(f"medium {self._barcode} at byte {offset}")
-            self.close()
-            reader = StreamReader(tape_file, self._tracking, self._pool, self._read_ahead, self._cache)
-            current = self._current = (tape_file, reader)
-        return current
+        return current if current is not None and current[0].start <= offset < current[0].end else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.tracking.committer import GroupCommitter
-from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.writing.announcements import OwnAnnouncements
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.timing import DEFAULT, Timing
@@ -17,7 +17,7 @@ class WriteContext:
 
     pool: DiskPool
     committer: GroupCommitter
-    tracking: Tracking  # for reading, in the trio loop
+    catalogue: Catalogue
     memory: MemoryBudget
     dirty: DirtyBudget
     low_space: int

@@ -49,5 +49,8 @@ class OwnBytes:
         self._verdict.raise_error()
         row = self._units.row(number, durable=False)
         if row is None:
-            row = self._context.tracking.stripe_units.of(self._session, number, 1)[0]
+            # A recorded unit keeps its slot, so the row can't become stale.
+            [row] = await self._context.catalogue.read(
+                lambda tracking: tracking.stripe_units.of(self._session, number, 1)
+            )
         return await self._context.pool.read_extent(row, self._stripe_unit)

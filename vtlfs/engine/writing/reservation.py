@@ -1,7 +1,7 @@
 """The room on a medium with a capacity that one stream has reserved. Used in the trio loop."""
 
 from vtlfs.engine.tracking.committer import GroupCommitter
-from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.model import MIB
 
@@ -13,13 +13,12 @@ EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write nee
 class Reservation:
     """See the module."""
 
-    __slots__ = ("_barcode", "_committer", "_reserved", "_reserving", "_session", "_tracking")
+    __slots__ = ("_barcode", "_catalogue", "_committer", "_reserved", "_reserving", "_session")
 
-    def __init__(self, session: int, barcode: str, tracking: Tracking, committer: GroupCommitter) -> None:
-        """`tracking` is read in the trio loop."""
+    def __init__(self, session: int, barcode: str, catalogue: Catalogue, committer: GroupCommitter) -> None:
         self._session = session
         self._barcode = barcode
-        self._tracking = tracking
+        self._catalogue = catalogue
         self._committer = committer
         self._reserved = 0
         self._reserving = LazyLock()
@@ -36,7 +35,8 @@ class Reservation:
             need = end - self._reserved
             if need <= 0:
                 return
-            left = self._tracking.media.get(self._barcode).left or 0
+            # A hint: the transaction decides. Requests of this stream wait for the lock, also during this read.
+            left = (await self._catalogue.read(lambda tracking: tracking.media.get(self._barcode))).left or 0
             ahead = min(RESERVE_AHEAD, left // RESERVE_SHARE) if left >= EXACT_BELOW else 0
             self._reserved += await self._committer.call(
                 lambda tracking: tracking.media.reserve(self._session, self._barcode, need, max(need, ahead)),

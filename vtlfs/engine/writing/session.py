@@ -80,7 +80,7 @@ class WriteSession:
         context.memory.register(self.account, self.eviction)
         self._recording = Recording(number, stripe_unit, units, context)
         self._own = OwnBytes(number, stripe_unit, units, pipeline, context, self._verdict)
-        reservation = Reservation(number, barcode, context.tracking, context.committer) if limited else None
+        reservation = Reservation(number, barcode, context.catalogue, context.committer) if limited else None
         self._intake = Intake(context, units, pipeline, self._own, self._recording, reservation)
         context.dirty.register(self)
         self._closed = False  # a close() was answered, and no write has come since

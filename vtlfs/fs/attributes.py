@@ -1,0 +1,101 @@
+"""What stat() and statfs() show of the mounted tree. Used in the trio loop of a mount."""
+
+import stat
+import time
+
+from pyfuse3 import EntryAttributes, InodeT, ModeT, StatvfsData
+
+from vtlfs.disks.pool import DiskPool
+from vtlfs.fs.inodes import Inode
+from vtlfs.fs.rights import Permissions
+from vtlfs.fs.tree import (
+    FilesDirectory,
+    LoadedLink,
+    MediumNode,
+    Node,
+    PastMediumNode,
+    SessionNode,
+    SnapshotDirectory,
+    TapeFileNode,
+    mtime_ns,
+)
+
+LONG = 1e6  # seconds for which the kernel may believe what will not change
+BLOCK = 4096
+
+
+class Attributes:
+    """Describes the inodes of one mount."""
+
+    def __init__(self, permissions: Permissions) -> None:
+        self._permissions = permissions
+        self._mounted_at = time.time_ns()
+
+    def of(self, inode: Inode, shown: InodeT) -> EntryAttributes:
+        """Return what stat() shows of the inode, under the number `shown`."""
+        node, entry = inode.node, EntryAttributes()
+        is_open = bool(inode.writers or inode.readers)
+        entry.st_ino = shown
+        entry.entry_timeout, entry.attr_timeout = _timeouts(node, is_open=is_open)
+        rights = self._permissions.of(node)
+        entry.st_uid, entry.st_gid = rights.owner, rights.group
+        entry.st_mode = ModeT(_type(node) | (0o777 if isinstance(node, LoadedLink) else rights.mode))
+        entry.st_nlink = 2 if stat.S_ISDIR(entry.st_mode) else 1
+        entry.st_size = inode.size if inode.writers else size_of(node)
+        entry.st_blksize = BLOCK if stat.S_ISDIR(entry.st_mode) else 1 << 20
+        entry.st_blocks = -(-entry.st_size // 512)
+        mtime = time.time_ns() if inode.writers else mtime_ns(node, self._mounted_at)
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = mtime
+        return entry
+
+
+def of_disks(pool: DiskPool) -> StatvfsData:
+    """Return what statfs() shows: the size of all disks together, as it was when they last answered."""
+    data = StatvfsData()
+    data.f_bsize = data.f_frsize = BLOCK
+    data.f_blocks = pool.total // BLOCK
+    data.f_bfree = pool.free // BLOCK
+    data.f_bavail = pool.available // BLOCK
+    data.f_files = data.f_ffree = data.f_favail = 0
+    data.f_namemax = 255
+    return data
+
+
+def _type(node: Node) -> int:
+    match node:
+        case MediumNode() | TapeFileNode() | SessionNode() | PastMediumNode():
+            return stat.S_IFREG
+        case LoadedLink():
+            return stat.S_IFLNK
+        case _:
+            return stat.S_IFDIR
+
+
+def _timeouts(node: Node, *, is_open: bool) -> tuple[float, float]:
+    """Return for how long the kernel may believe the name and the attributes, in seconds."""
+    match node:
+        case MediumNode():  # each open() has to ask for an inode of its own, and fstat() for what it opened
+            return 0, LONG if is_open else 0
+        case TapeFileNode() | PastMediumNode():
+            return LONG, LONG
+        case SnapshotDirectory(_, ""):  # may be pruned
+            return 0, LONG
+        case SessionNode() | LoadedLink() | FilesDirectory():
+            return 0, 0
+        case _:
+            return LONG, 1
+
+
+def size_of(node: Node) -> int:
+    """Return the length that stat() shows of a node that is not open for writing."""
+    match node:
+        case MediumNode(medium) | PastMediumNode(_, medium):
+            return medium.bytes
+        case TapeFileNode(_, tape_file):
+            return tape_file.bytes
+        case SessionNode(_, text):
+            return len(text)
+        case LoadedLink(_, target):
+            return len(target)
+        case _:
+            return 0
