@@ -255,6 +255,7 @@ class StripeUnits:
                 if row.bytes == self._stripe_unit:
                     self._let_go(unit)
                     self._full.pop(row.unit, None)
+                    self._in_hand.pop(row.unit, None)  # there again, if the task that was to send it had failed
 
     def lose(self, unit: StripeBuffer) -> None:
         """Note that bytes of a unit are lost. Later bytes of it may still arrive; they are never recorded."""
