@@ -15,7 +15,7 @@ FUZZ    ?= 20# rounds of hostile input in `make soak`
 TORTURE ?= 500# libraries that `make soak` damages at random
 BENCH   ?=# arguments of `make bench` and `make bench-scale`, such as --rounds 3
 
-RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev pkg-config gcc libc6-dev python3-venv python3-dev
+RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev libisal2 pkg-config gcc libc6-dev python3-venv python3-dev
 TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd \
                    openssh-server openssh-client sshfs samba smbclient tar iproute2 util-linux faketime
 BENCH_PACKAGES   = mergerfs bindfs btrfs-progs e2fsprogs

@@ -15,9 +15,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from vtlfs.disks.records import BLOCK
 from vtlfs.engine import library as libraries
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import MIB, Access, Mount, Opener, State, StripeUnit, utc_now
+from vtlfs.model import MIB, NO_CODEC, Access, Extent, Mount, Opener, State, utc_now
 from vtlfs.snap import store
 
 BATCH = 1000
@@ -80,11 +81,16 @@ def write(
     tracking.sessions.open(
         number, mount, opener, Access.WRITE, source.randrange(8), source.choice(barcodes), MIB, stamp(at)
     )
-    units = [
-        StripeUnit(number, unit, (number + unit) % 2, unit // 2, min(MIB, size - unit * MIB), source.randbytes(32))
-        for unit in range(-(-size // MIB))
+    extents = [
+        an_extent(number, unit, min(MIB, size - unit * MIB), source.randbytes(32)) for unit in range(-(-size // MIB))
     ]
-    tracking.sessions.record_progress(number, units, size, -(-size // 10_240))
+    tracking.sessions.record_progress(number, extents, size, -(-size // 10_240))
+
+
+def an_extent(session: int, unit: int, size: int, blake3: bytes) -> Extent:
+    """Return a full stripe unit of a session, or its last extent, on the two disks in turn."""
+    position = BLOCK + unit // 2 * (BLOCK + MIB)
+    return Extent(session, unit, 0, unit * MIB, size, NO_CODEC, (session + unit) % 2, position, size, blake3)
 
 
 def stamp(moment: datetime) -> str:

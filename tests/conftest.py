@@ -50,23 +50,30 @@ def _no_descriptor_left() -> Iterator[None]:
 
 @pytest.fixture(params=[2])
 def on_loop(request: pytest.FixtureRequest, tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library with disk 0 on an ext4 of its own, which can be frozen or shut down, and the others elsewhere.
+    """A library with each disk on an ext4 of its own, all of one size; disk 0 can be frozen or shut down.
 
     `request.param`: how many disks.
     """
     require_fuse()
-    loop, image = tmp_path / "loop", tmp_path / "image"
-    loop.mkdir()
+    disks = [tmp_path / "loop", *(tmp_path / f"other{number}" for number in range(1, request.param))]
+    try:
+        for disk in disks:
+            _mount_ext4(disk)
+        yield OnDisks(tmp_path, disks)
+    finally:
+        for disk in filter(os.path.ismount, disks):
+            subprocess.run(["umount", "-l", disk], check=True)
+
+
+def _mount_ext4(disk: Path) -> None:
+    """Mount a new ext4 on a loop device; skip the test where none can be had."""
+    disk.mkdir()
+    image = disk.with_name(f"{disk.name}.image")
     with open(image, "wb") as file:
         file.truncate(256 << 20)
     made = subprocess.run(["mkfs.ext4", "-q", image], capture_output=True, check=False)
-    if made.returncode or subprocess.run(["mount", "-o", "loop", image, loop], check=False).returncode:
+    if made.returncode or subprocess.run(["mount", "-o", "loop", image, disk], check=False).returncode:
         pytest.skip("no loop device with an ext4 can be had here")
-    try:
-        yield OnDisks(tmp_path, [loop, *(tmp_path / f"other{number}" for number in range(1, request.param))])
-    finally:
-        if os.path.ismount(loop):
-            subprocess.run(["umount", "-l", loop], check=True)
 
 
 @pytest.fixture

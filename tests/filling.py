@@ -1,28 +1,33 @@
-"""A library with real streams in it, written by the engine without a mount, and how to damage its member files."""
+"""Libraries with real streams in them, written by the engine or straight to the disks, and how to damage them."""
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import trio
 
+from vtlfs.disks.headers import Opening
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.opening import member_path
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK, after
 from vtlfs.engine.assembly import running
+from vtlfs.engine.layout import erasure
+from vtlfs.engine.layout.isal import Bytes
 from vtlfs.engine.library import Library, create
-from vtlfs.model import Mount, Opener, utc_now
+from vtlfs.model import NO_CODEC, Extent, Mount, Opener, utc_now
 
 UNIT = 4096
 OPENER = Opener("alpha", 4711, 0, 0, "tar")
 
 
-def make(root: Path, disks: int = 2, unit: int = UNIT) -> Library:
+def make(root: Path, disks: int = 2, unit: int = UNIT, parity: int = 0) -> Library:
     """Make a library on disks that are directories, with media T1 to T3."""
     root.mkdir(exist_ok=True)
     paths = [root / f"disk{number}" for number in range(disks)]
     for path in paths:
         path.mkdir()
-    library = create(root / "library", paths, drives=1, stripe_unit=unit, at=utc_now())
+    library = create(root / "library", paths, drives=1, stripe_unit=unit, parity=parity, at=utc_now())
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.media.add(["T1", "T2", "T3"], None, utc_now())
     return library
@@ -46,14 +51,46 @@ async def _fill(library: Library, streams: tuple[tuple[str, bytes], ...]) -> lis
     return numbers
 
 
+def deal(library: Library, session: int, opening: Opening, data: bytes) -> list[Extent]:
+    """Write a stream to a library's disks, in stripes over all of them; return what to record of it."""
+    disks = [LocalDisk(number, path, library.config.uuid) for number, path in enumerate(library.config.disks)]
+    members = [disk.member(session, opening.stripe_unit, opening) for disk in disks]
+    ends = [BLOCK] * len(disks)
+    written: list[Extent] = []
+
+    def write(stripe: int, place: int, offset: int | None, piece: Bytes, disk: int, of: Sequence[Extent] = ()) -> None:
+        size = 0 if offset is None else len(piece)
+        extent = Extent(session, stripe, place, offset, size, NO_CODEC, disk, ends[disk], 0, b"")
+        written.append(members[disk].write(extent, [memoryview(piece)], of))
+        ends[disk] = after(ends[disk], len(piece))
+
+    unit, wide = opening.stripe_unit, len(disks) - opening.parity if opening.parity else 1
+    for stripe, begin in enumerate(range(0, len(data), unit * wide)):
+        pieces = [data[at : at + unit] for at in range(begin, min(begin + unit * wide, len(data)), unit)]
+        first, known = stripe * wide, len(written)
+        for place, piece in enumerate(pieces):
+            write(stripe, place, begin + place * unit, piece, (first + place) % len(disks))
+        of = written[known:]
+        for row in range(opening.parity):
+            write(stripe, row, None, erasure.parity(row, pieces), (first + len(pieces) + row) % len(disks), of)
+    for one in members:
+        one.finish(None)
+    return written
+
+
 def member(library: Library, disk: int, session: int) -> Path:
     """Return the path of a session's member file."""
     return member_path(library.config.disks[disk], session)
 
 
-def flip(file: Path, slot: int, *, byte: int = 0) -> int:
-    """Turn a bit of the stripe unit in a slot, or of its record where `byte` is negative. Return the offset."""
-    offset = slot_offset(slot, UNIT) + BLOCK + byte
+def nth(number: int) -> int:
+    """Return the position of extent `number` in a member file, from 0, behind full stripe units."""
+    return BLOCK + number * (BLOCK + UNIT)
+
+
+def flip(file: Path, number: int, *, byte: int = 0) -> int:
+    """Turn a bit of extent `number`, or of its record where `byte` is negative. Return the offset in the file."""
+    offset = nth(number) + BLOCK + byte
     flip_at(file, offset)
     return offset
 

@@ -8,8 +8,9 @@ import errno
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,11 @@ from vtlfs.disks.contents import (
     Kind,
     Listing,
     Part,
-    Record,
 )
 from vtlfs.disks.headers import Ending, Header, Opening
-from vtlfs.disks.records import BLOCK, Owner, slot_offset
-from vtlfs.errors import DamagedUnit, DiskError
-from vtlfs.model import StripeUnit, Watermark
+from vtlfs.disks.records import BLOCK, Described, Found, Owner
+from vtlfs.errors import DamagedExtent, DiskError
+from vtlfs.model import Extent, Watermark
 
 KEPT = 2  # copies
 
@@ -47,19 +47,18 @@ class MemoryDisk:
         self.device = 0
         self.finished: dict[int, Ending | None] = {}
         self._library = library
-        self._slots: dict[tuple[int, int], bytes] = {}  # by session and slot: what a read returns
+        self._stored: dict[tuple[int, int], bytes] = {}  # by session and position: what a read returns
         self._durable: dict[tuple[int, int], bytes] = {}  # what a power cut leaves
-        self._records: dict[tuple[int, int], StripeUnit] = {}
+        self._records: dict[tuple[int, int], Found] = {}
         self._headers: dict[int, dict[str, Any]] = {}
-        self._stripe_units: dict[int, int] = {}
         self._copies: dict[int, bytes] = {}
         self._mark: Watermark | None = None
 
-    def damage(self, unit: StripeUnit) -> None:
+    def damage(self, extent: Extent) -> None:
         """Turn a bit of what is stored."""
-        stored = bytearray(self._slots[unit.session, unit.slot])
-        stored[unit.bytes // 2] ^= 1
-        self._slots[unit.session, unit.slot] = bytes(stored)
+        stored = bytearray(self._stored[extent.session, extent.position])
+        stored[extent.stored // 2] ^= 1
+        self._stored[extent.session, extent.position] = bytes(stored)
 
     def _begin(self, kind: str, session: int, which: int) -> None:
         """Be told that an operation begins; may raise DiskError."""
@@ -77,29 +76,31 @@ class MemoryDisk:
         """Return a new member."""
         return MemoryMember(self, session, stripe_unit, headers.document(opening))
 
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> "MemoryMember | None":
-        """Return a session's member after a crash; None without one."""
+    def reopen(self, session: int, end: int) -> "MemoryMember | None":
+        """Return a session's member; None without one."""
         if session not in self._headers:
             return None
-        for place in [place for place in self._slots if place[0] == session and place[1] >= slots]:
-            del self._slots[place], self._records[place]
-        return MemoryMember(self, session, stripe_unit, self._headers[session], made=True)
+        for place in [place for place in self._stored if place[0] == session and place[1] >= end]:
+            del self._stored[place], self._records[place]
+        header = self._headers[session]
+        return MemoryMember(self, session, int(header["stripe_unit"]), header, end=end, made=True)
 
-    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
-        """Read a stripe unit and check it."""
-        self._begin("read", unit.session, unit.unit)
-        if unit.session not in self._headers:
-            raise DamagedUnit(unit.session, unit.unit, self.number, "its member is gone")
-        data = self._slots.get((unit.session, unit.slot), b"")[: unit.bytes]
-        if blake3(data).digest() != unit.blake3:
-            raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
+    def read(self, extent: Extent) -> bytes:
+        """Read the stored bytes of an extent and check them."""
+        self._begin("read", extent.session, extent.position)
+        which = (extent.session, extent.offset, self.number)
+        if extent.session not in self._headers:
+            raise DamagedExtent(*which, "its member is gone")
+        data = self._stored.get((extent.session, extent.position), b"")[: extent.stored]
+        if blake3(data).digest() != extent.blake3:
+            raise DamagedExtent(*which, "its BLAKE3 is not the recorded one")
         return data
 
     def remove(self, session: int) -> None:
         """Remove a session's member."""
         self._headers.pop(session, None)
-        for place in [place for place in self._slots if place[0] == session]:
-            del self._slots[place], self._records[place]
+        for place in [place for place in self._stored if place[0] == session]:
+            del self._stored[place], self._records[place]
 
     # --- looking at what is there -----------------------------------------------------------------------------------
 
@@ -117,12 +118,10 @@ class MemoryDisk:
         return Listing({session: Entry(self._size(session), True, True) for session in sessions}, [])
 
     def _size(self, session: int) -> int:
-        unit = self._stripe_units[session]
-        ends = [slot_offset(place[1], unit) + BLOCK + len(self._slots[place]) for place in self._of(session)]
-        return max(ends, default=BLOCK)
+        return max((place[1] + BLOCK + len(self._stored[place]) for place in self._of(session)), default=BLOCK)
 
     def _of(self, session: int) -> list[tuple[int, int]]:
-        return sorted(place for place in self._slots if place[0] == session)
+        return sorted(place for place in self._stored if place[0] == session)
 
     def sessions_from(self, first: int) -> set[int]:
         """Return which sessions have members."""
@@ -145,9 +144,8 @@ class MemoryDisk:
                     batch.records += self._found(session)
             yield batch
 
-    def _found(self, session: int) -> list[Record]:
-        units = [self._records[place] for place in self._of(session)]
-        return [Record(session, unit.unit, unit.slot, unit.blake3, unit.bytes) for unit in units]
+    def _found(self, session: int) -> list[Found]:
+        return [self._records[place] for place in self._of(session)]
 
     def scan_member(self, session: int, stripe_unit: int) -> Iterator[Batch]:
         """Yield the records of one member."""
@@ -157,17 +155,17 @@ class MemoryDisk:
         """Look at part of a member."""
         said = self._headers.get(part.session)
         if said is None:
-            return [Flaw(Kind.MISSING, unit, "its member is gone") for unit in part.units]
+            return [Flaw(Kind.MISSING, extent, "its member is gone") for extent in part.extents]
         found = []
         if part.is_first and "state" not in said:
             found.append(Flaw(Kind.HEADER, None, NO_ENDING))
-        for unit in part.units:
-            data = self._slots.get((unit.session, unit.slot), b"")[: unit.bytes]
-            position = slot_offset(unit.slot, part.stripe_unit) + BLOCK
-            if len(data) < unit.bytes:
-                found.append(Flaw(Kind.TRUNCATED, unit, "it ends too early", position))
-            elif blake3(data).digest() != unit.blake3:
-                found.append(Flaw(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one", position))
+        for extent in part.extents:
+            data = self._stored.get((extent.session, extent.position), b"")[: extent.stored]
+            position = extent.position + BLOCK
+            if len(data) < extent.stored:
+                found.append(Flaw(Kind.TRUNCATED, extent, "it ends too early", position))
+            elif blake3(data).digest() != extent.blake3:
+                found.append(Flaw(Kind.FLIPPED, extent, "its BLAKE3 is not the recorded one", position))
         return found
 
     # --- copies, the mark, health -----------------------------------------------------------------------------------
@@ -222,34 +220,41 @@ class MemoryMember:
     """A member of a disk in memory. It wants what disks/base.py promises."""
 
     def __init__(
-        self, disk: MemoryDisk, session: int, stripe_unit: int, header: dict[str, Any], *, made: bool = False
+        self,
+        disk: MemoryDisk,
+        session: int,
+        stripe_unit: int,
+        header: dict[str, Any],
+        *,
+        end: int = 0,
+        made: bool = False,
     ) -> None:
         self._disk = disk
         self._session = session
         self._stripe_unit = stripe_unit
         self._header = header
         self._is_made = made
-        self._units: dict[int, tuple[int, int]] = {}  # slot: unit, generation
+        self._ends = max(BLOCK, end)
         self._unsynced: set[int] = set()
         self._thread: int | None = None
 
-    def allocate(self, slot: int) -> None:
-        """Set aside the room for a slot."""
-        self._disk._begin("allocate", self._session, slot)
+    def allocate(self, end: int) -> None:
+        """Set aside the room up to a position."""
+        self._disk._begin("allocate", self._session, end)
         self._make()
 
-    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
-        """Write the bytes of a stripe unit from `start` on."""
+    def write(self, extent: Extent, pieces: list[memoryview], members: Sequence[Extent] = ()) -> Extent:
+        """Write an extent."""
         data = b"".join(pieces)
-        self._check(unit, slot, data, start, generation)
-        self._disk._begin("write", self._session, unit)
+        self._check(extent, data, members)
+        self._disk._begin("write", self._session, -1 if extent.offset is None else extent.offset)
         assert b"".join(pieces) == data, "the bytes have changed while the disk was at work"
         self._make()
-        key = (self._session, slot)
-        written = StripeUnit(self._session, unit, self._disk.number, slot, len(data), blake3(data).digest())
-        self._disk._slots[key] = self._disk._slots.get(key, b"")[:start] + data[start:]
-        self._disk._records[key] = written
-        self._unsynced.add(slot)
+        key = (self._session, extent.position)
+        written = replace(extent, stored=len(data), blake3=blake3(data).digest())
+        self._disk._stored[key] = data
+        self._disk._records[key] = Found(written, tuple(Described.of(one) for one in members))
+        self._unsynced.add(extent.position)
         return written
 
     def _make(self) -> None:
@@ -259,26 +264,26 @@ class MemoryMember:
             raise DiskError(self._disk.number, self._disk.path, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
         identity = Owner(self._disk._library, self._disk.number, self._session).document()
         self._disk._headers[self._session] = identity | self._header
-        self._disk._stripe_units[self._session] = self._stripe_unit
         self._is_made = True
 
-    def _check(self, unit: int, slot: int, data: bytes, start: int, generation: int) -> None:
+    def _check(self, extent: Extent, data: bytes, members: Sequence[Extent]) -> None:
         self._thread = self._thread or threading.get_ident()
         assert threading.get_ident() == self._thread, "one thread writes"
-        assert 0 <= start < len(data) <= self._stripe_unit or start == len(data) > 0
-        known, last = self._units.get(slot, (unit, -1))
-        assert known == unit, "a slot holds one unit"
-        assert generation == last + 1
-        assert (start == 0) == (generation == 0)
-        self._units[slot] = unit, generation
+        assert 0 < len(data) <= self._stripe_unit
+        assert extent.position % BLOCK == 0
+        assert extent.position >= self._ends, "an extent is written once, behind the others"
+        assert (extent.session, extent.disk) == (self._session, self._disk.number)
+        assert bool(members) == extent.is_parity
+        assert extent.bytes == (0 if extent.is_parity else len(data))
+        self._ends = extent.position + BLOCK + len(data)
 
     def sync(self) -> None:
         """Make durable what was written; when it fails, that never becomes durable."""
-        slots, self._unsynced = self._unsynced, set()
-        written = {slot: self._disk._slots[self._session, slot] for slot in slots}
+        positions, self._unsynced = self._unsynced, set()
+        written = {position: self._disk._stored[self._session, position] for position in positions}
         self._disk._begin("sync", self._session, 0)
-        for slot, data in written.items():
-            self._disk._durable[self._session, slot] = data
+        for position, data in written.items():
+            self._disk._durable[self._session, position] = data
 
     def finish(self, ending: Ending | None) -> None:
         """Note how the session ended."""

@@ -20,7 +20,7 @@ from vtlfs.engine.library import Library, create
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.scrub.check import check
 from vtlfs.logs import FILE as LOG
-from vtlfs.model import MIB, Session, StripeUnit, TapeFile, expand_barcodes, utc_now
+from vtlfs.model import MIB, Extent, Session, TapeFile, expand_barcodes, utc_now
 
 PROGRAM = [sys.executable, "-m", "vtlfs"]
 PROJECT = Path(__file__).resolve().parents[1]
@@ -124,13 +124,21 @@ class OnDisks:
 
     serving = PROGRAM  # what serves a mount in the foreground
 
-    def __init__(self, root: Path, disks: int | Sequence[Path] = 2, *, media: str = "T1..T9", unit: int = MIB) -> None:
+    def __init__(
+        self,
+        root: Path,
+        disks: int | Sequence[Path] = 2,
+        *,
+        media: str = "T1..T9",
+        unit: int = MIB,
+        parity: int = 0,
+    ) -> None:
         self.root = root
         self.path = root / "library"
         self.disks = [root / f"disk{number}" for number in range(disks)] if isinstance(disks, int) else list(disks)
         for disk in self.disks:
             disk.mkdir(exist_ok=True)
-        create(self.path, self.disks, drives=4, stripe_unit=unit, at=utc_now())
+        create(self.path, self.disks, drives=4, stripe_unit=unit, parity=parity, at=utc_now())
         self.add(media)
 
     def vtlfs(self, *words: object, status: int | None = 0) -> str:
@@ -160,10 +168,10 @@ class OnDisks:
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
             return tracking.tape_files.of(barcode)
 
-    def units(self, barcode: str, number: int) -> list[StripeUnit]:
+    def extents(self, barcode: str, number: int) -> list[Extent]:
         """Return where the stripe units of a tape file lie."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.stripe_units.of(tracking.tape_files.get(barcode, number).session, 0, 1 << 30)
+            return tracking.extents.of(tracking.tape_files.get(barcode, number).session, 0, 1 << 30)
 
     def disk_fault(self, number: int) -> str | None:
         """Return what the tracking database knows to keep a disk from being used."""

@@ -1,3 +1,3 @@
 """vtlfs: a parallel-access virtual tape library that is a mounted directory."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -27,6 +27,7 @@ SNAPSHOT_RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 MAX_KEPT = 1_000_000  # snapshots by one rule
 NEW_DRIVES = 4
 NEW_EVERY = 900.0  # what a new library has
+MAX_PARITY = 2
 NEW_KEEP = {"last": 10, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12}
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -37,7 +38,8 @@ class Config:
     """What `library.toml` says.
 
     Sizes are bytes, times seconds. `low_space`: with less than this left on the medium or on a disk, an open for
-    writing goes direct and stripe units are allocated before their bytes are taken. `checkpoint`: how often the
+    writing goes direct and room for extents is set aside before their bytes are taken. `parity`: how many
+    parity extents stripes are to have. `checkpoint`: how often the
     progress of a running stream is made durable. `copy_every`: how often mounts copy the tracking database to the
     disks, None where they don't. `snapshot_every`: how often mounts take a snapshot, None where they
     don't; `snapshot_keep`: how many of them each rule keeps, no rules: all. `memory_limit`: of a mount's buffers.
@@ -49,6 +51,7 @@ class Config:
     disks: tuple[Path, ...]
     drives: int = 4
     stripe_unit: int = MIB
+    parity: int = 0
     low_space: int = GIB
     checkpoint: float = 5.0
     snapshot_every: float | None = None
@@ -79,6 +82,13 @@ def check_stripe_unit(size: int) -> int:
     if size % MIN_STRIPE_UNIT or not MIN_STRIPE_UNIT <= size <= MAX_STRIPE_UNIT:
         raise UsageError(f"a stripe unit of {size} bytes won't do: a multiple of 4KiB from 4KiB to 64MiB")
     return size
+
+
+def check_parity(parity: int) -> int:
+    """Return how many parity extents stripes are to have if they may have so many, else raise UsageError."""
+    if not 0 <= parity <= MAX_PARITY:
+        raise UsageError(f"parity {parity} won't do: 0 to {MAX_PARITY}")
+    return parity
 
 
 def check_drives(count: int) -> int:
@@ -156,7 +166,10 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
         "disks": ("disks", _paths),
         "drives": ("drives", lambda value: check_drives(_number(value))),
     },
-    "stripe": {"unit": ("stripe_unit", lambda value: check_stripe_unit(_size(value)))},
+    "stripe": {
+        "unit": ("stripe_unit", lambda value: check_stripe_unit(_size(value))),
+        "parity": ("parity", lambda value: check_parity(_number(value))),
+    },
     "io": {"low_space": ("low_space", _size)},
     "memory": {"limit": ("memory_limit", _memory)},
     "tracking": {"checkpoint": ("checkpoint", _duration), "copy": ("copy_every", _copy)},
@@ -222,6 +235,10 @@ def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
         if field not in fields:
             raise ConfigError(f"{path}: {name} is missing")
     config = Config(**fields | {"disks": tuple(path.absolute().parent / disk for disk in fields["disks"])})
+    if config.parity >= len(config.disks):
+        raise ConfigError(
+            f"{_where(path, text, 'stripe', 'parity')}: {config.parity} needs {config.parity + 1} disks or more"
+        )
     for drive in config.drive_rules:
         if drive >= config.drives:
             where = _where(path, text, "permissions", "drives", str(drive))
@@ -276,6 +293,7 @@ drives = {config.drives}
 
 [stripe]
 unit = "{_size_text(config.stripe_unit)}"  # for new sessions
+parity = {config.parity}  # disks that may die without loss; for new sessions
 
 [io]
 low_space = "{_size_text(config.low_space)}"  # io=auto goes direct with less than this left

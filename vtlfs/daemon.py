@@ -16,7 +16,6 @@ import pyfuse3
 import trio
 
 from vtlfs import logs, mounts, process
-from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine
@@ -147,9 +146,6 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         unmounted_at=None,
     )
     disks = library.disks_to_read(check=options.check) if options.read_only else None
-    for disk in disks or ():
-        if isinstance(disk, MissingDisk):
-            log.warning("disk %d (%s) is missing: the stripe units on it can't be read", disk.number, disk.path)
     durable = options.sync is SyncMode.CLOSE
     async with running(
         library,

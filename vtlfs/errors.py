@@ -6,6 +6,8 @@ Nothing here imports anything of vtlfs. Each message is one line that says what 
 import errno
 import os
 
+FORMAT_1 = "format 1, which this vtlfs does not read; vtlfs 0.1 does"  # what a message says of a label or a database
+
 
 class VtlfsError(Exception):
     """Base of every error that vtlfs raises on purpose.
@@ -151,29 +153,27 @@ class DiskError(VtlfsError):
         self.errno = code
 
 
-class DiskMissing(VtlfsError):
+class DiskMissing(DiskError):
     """An operation needs a disk that is missing."""
 
-    errno = errno.EIO
-
     def __init__(self, disk: int, path: str) -> None:
-        super().__init__(f"disk {disk} ({path}): is missing; mount it, or have library.toml lead to it")
-        self.disk = disk
+        super().__init__(disk, path, OSError(errno.EIO, "is missing; mount it, or have library.toml lead to it"))
 
 
-class DamagedUnit(VtlfsError):
-    """A stripe unit on a disk is not what was written: its BLAKE3 or its length differs, or it is gone."""
+class DamagedExtent(VtlfsError):
+    """An extent on a disk is not what was written: its BLAKE3 or its length differs, or it is gone."""
 
     errno = errno.EIO
     exit_status = 3
     is_news = True
 
-    def __init__(self, session: int, unit: int, disk: int | None, why: str, what: str = "") -> None:
-        """`what` is the tape file and offset on the medium, if known."""
+    def __init__(self, session: int, offset: int | None, disk: int | None, why: str, what: str = "") -> None:
+        """`offset` in the stream, None for parity; `what` of the medium it is, where that is known."""
         where = "" if disk is None else f" on disk {disk}"
-        super().__init__(f"session {session}, stripe unit {unit}{where}: {why}{what and f' ({what})'}")
+        which = "parity" if offset is None else f"the extent at offset {offset}"
+        super().__init__(f"session {session}, {which}{where}: {why}{what and f' ({what})'}")
         self.session = session
-        self.unit = unit
+        self.offset = offset
         self.disk = disk
         self.why = why
 

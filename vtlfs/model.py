@@ -12,6 +12,8 @@ from vtlfs.errors import UsageError, VtlfsError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 Digest = bytes  # a BLAKE3, 32 bytes
+NO_CODEC = "none"  # the stored bytes are those of the stream
+NOWHERE = 0  # position of an extent that a rebuild knows of and has not found: it is computed, or lost
 
 BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 RESERVED_BARCODES = frozenset({"loaded"})  # /drives/N/loaded is the symbolic link
@@ -78,6 +80,7 @@ class Medium:
     reserved: int
     added_at: str
     written_at: str | None
+    volume: int = 1  # the number of the current one
 
     @property
     def left(self) -> int | None:
@@ -130,7 +133,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What one open() started. `disks` are the numbers of the disks that hold its stripe units."""
+    """What one open() started. `disks` are the numbers of the disks that hold its extents."""
 
     id: int
     mount: int
@@ -152,6 +155,8 @@ class Session:
     stripe_unit: int
     disks: tuple[int, ...]
     tape_file: int | None
+    parity: int = 0  # extents of it that each stripe was to have
+    volume: int = 1  # of the medium
 
     def as_json(self) -> dict[str, object]:
         """Return the session as CONTRACT's JSON object."""
@@ -174,6 +179,8 @@ class Session:
             "tape_file": self.tape_file,
             "disks": list(self.disks),
             "stripe_unit": self.stripe_unit,
+            "parity": self.parity,
+            "volume": self.volume,
             "mount": self.mount,
         }
 
@@ -198,15 +205,34 @@ class TapeFile:
 
 
 @dataclass(frozen=True, slots=True)
-class StripeUnit:
-    """One piece of a session's stream: `bytes` bytes in slot `slot` of the session's member file on `disk`."""
+class Extent:
+    """A piece of a session's stream, or of its parity, as it lies on a disk: written once, and never changed.
+
+    Data has `bytes` bytes of the stream from `offset` on, and is at `place` of its stripe. Parity has no offset (None),
+    `place` is its row, and `bytes` is 0. `stored` bytes, after the codec, with this BLAKE3, lie behind the record that
+    is at `position` of the session's member file on `disk`.
+    """
 
     session: int
-    unit: int
-    disk: int
-    slot: int
+    stripe: int
+    place: int
+    offset: int | None
     bytes: int
+    codec: str
+    disk: int
+    position: int
+    stored: int
     blake3: Digest
+
+    @property
+    def is_parity(self) -> bool:
+        """Tell whether it is parity."""
+        return self.offset is None
+
+    @property
+    def end(self) -> int:
+        """Offset in the stream of the byte after the last; 0 for parity."""
+        return 0 if self.offset is None else self.offset + self.bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ class Timing:
     stalled: float = 2.0  # for which a disk has done none of its work: new streams begin elsewhere
     hangs: float = 5.0  # for which a disk has not finished a single write, or a single sync: writes go elsewhere
     trial: float = 5.0  # between two attempts to use a disk again
+    reading: float = 2.0  # for which an extent is waited for, before it is computed from the rest of its stripe
     fill: float = 30.0  # between two records of how full the disks are
     # Streams.
     queue: float = 1.0  # between two looks at a disk that has no place in its queue, or does not answer

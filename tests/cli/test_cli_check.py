@@ -46,13 +46,29 @@ DAMAGE = {
     "UPDATE session SET tape_file = 1 WHERE id = 3": "3 sessions say that they left a tape file, but there are 2",
     "UPDATE session SET medium = 'A00002L9' WHERE id = 1": "tape file 0 of A00001L9: 10000 bytes, of session 1",
     "UPDATE mount SET state = 'dead', unmounted_at = 'x'": "session 3: it is open, but its mount 3 is dead",
-    "UPDATE session SET bytes = 9 WHERE id = 3": "session 3: 9 bytes on disks [0,1]; its stripe units are 2 with 5000",
-    "UPDATE session SET disks = '[1]' WHERE id = 3": "session 3: 5000 bytes on disks [1]; its stripe units are 2",
-    "UPDATE stripe_unit SET unit = 7 WHERE session = 1 AND unit = 2": "session 1: 10000 bytes on disks [0,1]; its",
-    "UPDATE stripe_unit SET slot = 0": "session 1: 10000 bytes on disks [0,1]; its stripe units are 3 with 10000",
-    "UPDATE stripe_unit SET blake3 = x'00'": "session 1: 10000 bytes on disks [0,1]; its stripe units are 3 with 10000",
-    "UPDATE stripe_unit SET bytes = iif(unit, 4096, 1808) WHERE session = 1": "session 1: stripe unit 0 has 1808 bytes",
-    "DELETE FROM stripe_unit WHERE session = 3": "session 3: 5000 bytes are recorded, but no stripe unit",
+    "UPDATE session SET bytes = 9 WHERE id = 3": "session 3: 9 bytes on disks [0,1]; its extents have 5000 bytes on",
+    "UPDATE session SET disks = '[1]' WHERE id = 3": "session 3: 5000 bytes on disks [1]; its extents have 5000 bytes",
+    "UPDATE session SET access = 'read' WHERE id = 1": "session 1: 10000 bytes on disks [0,1]; its extents have 10000",
+    "UPDATE extent SET offset = 9000 WHERE session = 1 AND offset = 8192": "session 1: the extent at offset 9000 is at"
+    " place 0 of stripe 2; before it is the one up to offset 8192, at place 0 of stripe 1",
+    "UPDATE extent SET stripe = 0 WHERE session = 1 AND stripe = 2": "session 1: 2 extents are at place 0 of stripe 0",
+    "UPDATE session SET stripe_unit = 6000": "session 1: the extent at offset 4096 has 4096 bytes, and reaches beyond",
+    "UPDATE extent SET blake3 = x'00'": "session 1: an extent of stripe 0, at position 4096 on disk 0, can't be so:",
+    "UPDATE extent SET codec = 'zip'": "session 1: an extent of stripe 0, at position 4096 on disk 0, can't be so:",
+    "UPDATE extent SET stored = 4095 WHERE bytes = 4096": "session 1: an extent of stripe 0, at position 4096 on disk",
+    "UPDATE extent SET position = -4096 WHERE stripe = 0": "session 1: an extent of stripe 0, at position -4096 on",
+    "UPDATE extent SET position = 4097 WHERE stripe = 0": "session 1: an extent of stripe 0, at position 4097 on",
+    "UPDATE extent SET stripe = -1 WHERE stripe = 0": "session 1: an extent of stripe -1, at position 4096 on disk 0,",
+    "UPDATE extent SET position = 8192 WHERE position > 9": "session 1: two extents overlap on disk 0, at position",
+    "UPDATE extent SET stripe = 0, place = offset / 4096": "session 1: 2 extents of stripe 0 are on disk 0",
+    "INSERT INTO parity VALUES (1, 7, 0, 0, 1048576, 5, zeroblob(32))": "session 1: the parity of stripe 7 has 5 bytes,"
+    " and the longest of its extents None",
+    "INSERT INTO parity VALUES (1, 0, 0, 1, 1048576, 4096, zeroblob(32))": "session 1: stripe 0 has parity of row 0,"
+    " but stripes are to have 0 parity extents",
+    "DELETE FROM extent WHERE session = 3": "session 3: 5000 bytes are recorded, but no extent",
+    "UPDATE medium SET volume = 2 WHERE id = 1": "medium A00001L9: its current volume is 2; it has 1 volumes, of which",
+    "DELETE FROM volume": "medium A00001L9: its current volume is 1; it has None volumes, of which the last is None",
+    "UPDATE session SET volume = 2 WHERE id = 1": "session 1: it is of volume 2 of A00001L9, which has 1",
     "UPDATE snapshot SET id = 9 WHERE id = 2": "snapshot 9: it is not before the epoch 3",
     "UPDATE snapshot SET sessions = 0 WHERE id = 2": "snapshot 2: it counts less than the one before it",
     "UPDATE snapshot SET bytes = 1 WHERE id = 2": "snapshot 2: it counts 2 tape files with 1 bytes; of its time are 2",
@@ -132,6 +148,45 @@ def test_contradictions_in_the_database_are_found_and_named(filled: Shelf) -> No
     assert rules - broken == set()
 
 
+@pytest.mark.parametrize(("parity", "disks"), [(1, 2), (1, 3), (2, 3), (2, 5)])
+def test_library_with_parity_in_order(tmp_path: Path, parity: int, disks: int) -> None:
+    shelf = Shelf(tmp_path, disks, parity)
+    for size in (1, 4096, 4097, 50_000):
+        shelf.write("A00001L9", bytes(size))
+    report = check(shelf.library)
+    notes = {str(finding).split(" ", 2)[0] for finding in report.findings}
+    assert (report.damaged, notes) == (False, {"note:"}), "of mounts that have died"
+    member_path(shelf.disks[1], 4).unlink()
+    damage = [line for line in found(shelf, damaged=True) if line.startswith("damage")]
+    assert [line.split("; ")[0].split(": ")[-1] for line in damage] == ["gone, with extents of session 4"]
+
+
+PARITY_DAMAGE = {
+    "UPDATE extent SET place = 3 WHERE offset = 8192": "session 1: the extent at offset 8192 is at place 3 of stripe 0",
+    "UPDATE extent SET stripe = 1, place = 0 WHERE offset = 8192": "session 1: 2 extents are at place 0 of stripe 1",
+    "UPDATE parity SET stored = 4095 WHERE stripe = 0": "session 1: the parity of stripe 0 has 4095 bytes, and the"
+    " longest of its extents 4096",
+    "UPDATE parity SET stripe = 9 WHERE stripe = 0 AND place = 1": "session 1: the parity of stripe 9 has 4096 bytes,",
+    "UPDATE session SET parity = 1": "session 1: stripe 0 has parity of row 1, but stripes are to have 1 parity",
+    "UPDATE parity SET disk = 0 WHERE stripe = 0 AND place = 0": "session 1: 2 extents of stripe 0 are on disk 0",
+    "UPDATE parity SET disk = 3 WHERE stripe = 0": "session 1: 2 extents of stripe 0 are on disk 3",
+    "UPDATE parity SET position = 4096 WHERE disk = 1": "session 1: two extents overlap on disk 1, at position 4096",
+    "UPDATE parity SET blake3 = x'00' WHERE stripe = 1": "session 1: an extent of stripe 1, at position",
+    "UPDATE parity SET place = -1 WHERE stripe = 0 AND place = 0": "session 1: an extent of stripe 0, at position",
+    "DELETE FROM extent; UPDATE session SET bytes = 0": "session 1: the parity of stripe 0 has 4096 bytes, and the",
+    "DELETE FROM parity WHERE disk = 4; UPDATE extent SET disk = 2 WHERE disk = 4": "session 1: 50000 bytes on disks"
+    " [0,1,2,3,4]; its extents have 50000 bytes on disks [0,1,2,3]",
+}
+
+
+@pytest.mark.parametrize("statements", PARITY_DAMAGE)
+def test_contradictions_about_parity_are_found_and_named(tmp_path: Path, statements: str) -> None:
+    shelf = Shelf(tmp_path, 5, 2)
+    shelf.write("A00001L9", bytes(50_000))
+    change(shelf, statements)
+    assert any(line.startswith(f"damage: {PARITY_DAMAGE[statements]}") for line in found(shelf, damaged=True))
+
+
 def test_json_names_damage_and_advice(filled: Shelf, run: Run) -> None:
     change(filled, "UPDATE library SET media = 7")
     result = run("check", filled.path, "--json")
@@ -169,7 +224,7 @@ def test_missing_file(filled: Shelf) -> None:
     path = member_path(filled.disks[1], 2)
     path.unlink()
     (line,) = found(filled, damaged=True)
-    assert line.startswith(f"damage: {path}: gone, with stripe units of session 2; ")
+    assert line.startswith(f"damage: {path}: gone, with extents of session 2; ")
 
 
 def test_missing_directory_of_many_files(filled: Shelf) -> None:

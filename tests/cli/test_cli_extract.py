@@ -22,7 +22,7 @@ import sys, time
 from vtlfs.cli.main import main
 from vtlfs.disks.local.disk import LocalDisk
 read = LocalDisk.read
-LocalDisk.read = lambda disk, unit, size: time.sleep(1000) if unit.unit == 5 else read(disk, unit, size)
+LocalDisk.read = lambda disk, extent: time.sleep(1000) if extent.offset == 5 * 4096 else read(disk, extent)
 sys.exit(main())
 """
 
@@ -36,7 +36,7 @@ def filled(shelf: Shelf) -> Shelf:
 
 @pytest.fixture
 def damaged(filled: Shelf) -> Shelf:
-    """A library where a late stripe unit of the first tape file is not what it was."""
+    """A library where a late extent of the first tape file is not what it was."""
     (member,) = filled.disks[1].glob("sessions/*/000000000001.member")
     with member.open("r+b") as file:
         file.seek(-10, os.SEEK_END)
@@ -92,7 +92,7 @@ def test_extract_to_a_named_pipe(done: Done, filled: Shelf, tmp_path: Path) -> N
 def test_damage_leaves_an_older_file_as_it_was(refused: Refused, damaged: Shelf, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("old")
     line = refused(3, "extract", damaged.path, "A00001L9", 0, "-o", tmp_path / "out")
-    assert line.startswith("session 1, stripe unit ")
+    assert line.startswith("session 1, the extent at offset ")
     assert (tmp_path / "out").read_text() == "old"
 
 
@@ -103,7 +103,7 @@ def test_damage_ends_standard_output_before_it(run: Run, damaged: Shelf) -> None
     assert len(result.stdout) < len(DATA)
     offset = len(result.stdout)
     assert result.stderr.decode() == (
-        f"vtlfs: session 1, stripe unit {offset // 4096} on disk 1: its BLAKE3 is not the recorded one "
+        f"vtlfs: session 1, the extent at offset {offset} on disk 1: its BLAKE3 is not the recorded one "
         f"(medium A00001L9, tape file 0000, offset {offset}, {offset} on the medium)\n"
     )
 

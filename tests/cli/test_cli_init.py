@@ -25,7 +25,8 @@ def words(tmp_path: Path, disks: list[Path]) -> Words:
 
 def test_init_says_what_was_made_and_what_comes_next(done: Done, words: Words, tmp_path: Path) -> None:
     text = done(*words)
-    assert f"made library {tmp_path}/library: 2 disks, 4 drives, stripe unit 1 MiB\n" in text
+    assert f"made library {tmp_path}/library: 2 disks, 4 drives, stripe unit 1 MiB, parity 0\n" in text
+    assert "\na disk that dies takes what lies on it along; --parity 1 mirrors\n" in text
     assert f"vtlfs media add {tmp_path}/library" in text
     found = json.loads(done("status", tmp_path / "library", "--json"))
     assert [disk["path"] for disk in found["disks"]] == [str(tmp_path / "disk0"), str(tmp_path / "disk1")]
@@ -146,3 +147,30 @@ def test_disk_whose_name_is_not_utf8(refused: Refused, words: Words, tmp_path: P
 )
 def test_values_that_will_not_do(refused: Refused, words: Words, option: str, value: str, wanted: str) -> None:
     assert wanted in refused(2, *words, option, value)
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "parity", "promise"),
+    [
+        (2, [], 0, "a disk that dies takes what lies on it along; --parity 1 mirrors"),
+        (2, ["--parity", 1], 1, "any one disk may die without loss"),
+        (3, [], 1, "any one disk may die without loss"),
+        (3, ["--parity", 0], 0, "a disk that dies takes what lies on it along"),
+        (3, ["--parity", 2], 2, "any two disks may die without loss"),
+    ],
+)
+def test_init_says_what_may_die(
+    done: Done, tmp_path: Path, count: int, words: list[str | int], parity: int, promise: str
+) -> None:
+    disks: list[str | Path] = []
+    for number in range(count):
+        (tmp_path / f"disk{number}").mkdir()
+        disks += ["--disk", tmp_path / f"disk{number}"]
+    assert f", parity {parity}\n{promise}\n" in done("init", tmp_path / "library", *disks, *words)
+    assert f"\nparity = {parity}  #" in (tmp_path / "library/library.toml").read_text()
+
+
+@pytest.mark.parametrize(("parity", "why"), [("2", "parity 2 needs 3 disks or more"), ("3", "0 to 2"), ("x", "x")])
+def test_parity_that_the_disks_can_not_have_is_refused(refused: Refused, words: Words, parity: str, why: str) -> None:
+    assert why in refused(2, *words, "--parity", parity)
+    assert not Path(os.fsdecode(words[1])).exists()

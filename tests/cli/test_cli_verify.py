@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filling import UNIT, fill, flip, make, member
+from filling import UNIT, fill, flip, make, member, nth
 from unmounted import Done, Refused, Run
 
 from vtlfs.disks.local import marks
@@ -81,6 +81,33 @@ def test_exit_status_says_which_kind_of_harm(
     assert result.stdout.count("\n") == len(defects)
 
 
+@pytest.mark.parametrize(("parity", "disks"), [(1, 3), (2, 4)])
+def test_what_stripes_can_replace_is_told_with_each_defect_and_in_the_end(
+    run: Run, done: Done, tmp_path: Path, parity: int, disks: int
+) -> None:
+    library = make(tmp_path / "parity", disks=disks, parity=parity)
+    fill(library, ("T1", DATA[0]))
+    assert "all is as it should be" in done("verify", library.path)
+    flip(member(library, 1, 1), 0)
+    member(library, 0, 1).unlink()
+    result = run("verify", library.path, "--json")
+    document = json.loads(result.stdout)
+    damaged, replaceable = document["summary"]["damaged"], document["summary"]["replaceable"]
+    assert sum(defect["extents"] for defect in document["defects"]) == damaged
+    assert sum(defect["extents"] for defect in document["defects"] if defect["is_replaceable"]) == replaceable
+    assert (result.returncode, document["summary"]["bytes"]) == (3, LENGTH)
+    if parity == 1:
+        assert 0 < replaceable < damaged
+    else:
+        assert replaceable == damaged
+    result = run("verify", library.path)
+    assert result.stderr.endswith(f"verified: {damaged} damaged, of which stripes can replace {replaceable}\n")
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(document["defects"])
+    told = [line.endswith(("its stripe can replace it", "their stripes can replace them")) for line in lines]
+    assert sorted(told) == sorted(defect["is_replaceable"] for defect in document["defects"])
+
+
 def test_one_at_a_time(run: Run, library: Library) -> None:
     with lease.alone(library.path, "busy"):
         refused = run("verify", library.path)
@@ -101,17 +128,19 @@ def test_json(run: Run, library: Library) -> None:
         "why": "its BLAKE3 is not the recorded one",
         "disk": 1,
         "path": str(member(library, 1, 2)),
-        "slot": 3,
-        "position": BLOCK + 3 * (BLOCK + UNIT) + BLOCK,
+        "position": nth(3) + BLOCK,
+        "end_position": nth(4),
         "medium": "T2",
         "tape_file": 0,
         "session": 2,
-        "unit": defect["unit"],
-        "last_unit": defect["unit"],
-        "units": 1,
+        "stripe": defect["stripe"],
+        "extents": 1,
+        "parity": 0,
         "bytes": UNIT,
-        "offset": defect["unit"] * UNIT,
-        "medium_offset": defect["unit"] * UNIT,
+        "offset": defect["offset"],
+        "last_offset": defect["offset"] + UNIT - 1,
+        "medium_offset": defect["offset"],
+        "is_replaceable": False,
     }
     summary = document["summary"]
     assert summary.pop("started_at") < summary.pop("ended_at")
@@ -122,6 +151,7 @@ def test_json(run: Run, library: Library) -> None:
         "damaged": 1,
         "unreadable": 0,
         "metadata": 0,
+        "replaceable": 0,
         "left_out": {"count": 0, "sessions": []},
     }
 

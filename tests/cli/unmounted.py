@@ -5,19 +5,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filling import deal
+
 from vtlfs.disks.headers import Opening
-from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.library import create
-from vtlfs.model import Access, Mount, Opener, Session, State, StripeUnit, utc_now
+from vtlfs.model import Access, Mount, Opener, Session, State, utc_now
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "vtlfs"]
 WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 UNIT = 4096
-OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT, 2)  # of all sessions
+OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT)  # of all sessions
 MACHINE = "machine"
 
 Run = Callable[..., subprocess.CompletedProcess[Any]]  # of text, or with `text=False` of bytes
@@ -26,14 +28,14 @@ Refused = Callable[..., str]
 
 
 class Shelf:
-    """A library of two disks and two media, and the means to fill its books without a mount."""
+    """A library of two media, as a rule on two disks, and the means to fill its books without a mount."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, disks: int = 2, parity: int = 0) -> None:
         self.root = root
-        self.disks = [root / "disk0", root / "disk1"]
+        self.disks = [root / f"disk{number}" for number in range(disks)]
         for disk in self.disks:
             disk.mkdir()
-        self.library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, at=utc_now())
+        self.library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, parity=parity, at=utc_now())
         self.path = str(self.library.path)
         with closing(self.library.tracking()) as tracking, tracking.transaction():
             tracking.media.add(["A00001L9", "A00002L9"], None, utc_now())
@@ -60,8 +62,11 @@ class Shelf:
         with closing(self.library.tracking()) as tracking, tracking.transaction():
             session = tracking.library.lease_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
-            tracking.sessions.open(session, mount, opener, access, drive, barcode, UNIT, utc_now())
-            tracking.sessions.record_progress(session, self._stripe(session, data), len(data), 1)
+            tracking.sessions.open(
+                session, mount, opener, access, drive, barcode, UNIT, utc_now(), parity=self.library.config.parity
+            )
+            extents = deal(self.library, session, replace(OPENING, parity=self.library.config.parity), data)
+            tracking.sessions.record_progress(session, extents, len(data), 1)
         return session
 
     def write(self, barcode: str, data: bytes, **more: Any) -> Session:
@@ -71,14 +76,3 @@ class Shelf:
             with tracking.transaction():
                 tracking.sessions.release(session, State.RELEASED, None, utc_now())
             return tracking.sessions.get(session)
-
-    def _stripe(self, session: int, data: bytes) -> list[StripeUnit]:
-        disks = [LocalDisk(number, path, self.library.config.uuid) for number, path in enumerate(self.disks)]
-        members = [disk.member(session, UNIT, OPENING) for disk in disks]
-        units: list[StripeUnit] = []
-        for unit, start in enumerate(range(0, len(data), UNIT)):
-            piece = memoryview(data[start : start + UNIT])
-            units.append(members[unit % 2].write(unit, unit // 2, [piece], 0, 0))
-        for member in members:
-            member.finish(None)
-        return units

@@ -39,6 +39,7 @@ DISKS = 3
 OPENER = Opener("alpha", 4711, 0, 0, "tar")
 CAPACITY = 100_000
 MEDIA = ["T1", "T2", "T3"]
+UNSYNCED = 21  # the seed of the stream that is written with sync=none
 
 
 def stream(seed: int, size: int) -> bytes:
@@ -136,6 +137,7 @@ class Run:
         self.acknowledge("made")
         configuration = self.library / "library.toml"
         text = configuration.read_text().replace('low_space = "1GiB"', 'low_space = "1000TiB"')
+        text = text.replace("parity = 0", "parity = 1")
         configuration.write_text(text[: text.index("[snapshots]")] + "[snapshots]\nkeep = { last = 1 }\n")
         sync(configuration)
 
@@ -235,7 +237,7 @@ class Run:
     async def second_mount(self) -> None:
         """Write without waiting for the disks at each close()."""
         async with self.mounted(durable_close=False) as engine:
-            session = await Stream.opened(self, engine, "T3", 21)
+            session = await Stream.opened(self, engine, "T3", UNSYNCED)
             await session.write(6_000)
             await session.flush(closing=True)
             await session.fsync()

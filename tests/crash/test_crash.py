@@ -260,8 +260,7 @@ def test_orderly_end_under_load_keeps_what_was_acknowledged(
 @pytest.mark.parametrize(
     "where",
     [
-        "unit.written:40",
-        "unit.described:9",
+        "extent.written:40",
         "member.synced:17",
         "tracking.session_opened:3>transaction.commit",
         "tracking.progress_recorded:5>transaction.committed",

@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from memory_disk import MemoryDisk, MemoryMember
+from memory_disk import MemoryDisk
 
 from vtlfs.disks.base import Disk
-from vtlfs.disks.headers import Opening
 from vtlfs.engine.assembly import running
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.session import WriteSession
+from vtlfs.engine.writing.striping.stripe import Fragment
 from vtlfs.errors import DiskError
-from vtlfs.model import Mount, Opener, Session, StripeUnit, TapeFile, utc_now
+from vtlfs.model import Extent, Mount, Opener, Session, TapeFile, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
@@ -45,7 +44,7 @@ class Fault:
 
 
 class ScriptedDisk(MemoryDisk):
-    """A disk in memory; see the module. `calls`: kind, session, and unit or slot of each operation."""
+    """A disk in memory; see the module. `calls`: kind, session, and the offset or position of each operation."""
 
     def __init__(self, number: int, *, free: int = 1 << 40, device: int = 0) -> None:
         super().__init__(number, "/scripted")
@@ -89,16 +88,11 @@ class ScriptedDisk(MemoryDisk):
         """Return how many operations of the kind were begun."""
         return sum(call[0] == kind for call in self.calls)
 
-    def durable(self, unit: StripeUnit) -> bytes:
-        """Return what a power cut would leave of a recorded stripe unit."""
-        return self._durable.get((unit.session, unit.slot), b"")[: unit.bytes]
+    def durable(self, extent: Extent) -> bytes:
+        """Return what a power cut would leave of a recorded extent."""
+        return self._durable.get((extent.session, extent.position), b"")[: extent.stored]
 
-    def member(self, session: int, stripe_unit: int, opening: Opening) -> MemoryMember:
-        """Return a new member."""
-        assert opening.disks >= 2
-        return super().member(session, stripe_unit, opening)
-
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> None:
+    def reopen(self, session: int, end: int) -> None:
         """Return None: the tests of recovery have real disks."""
 
     def _begin(self, kind: str, session: int, which: int) -> None:
@@ -118,12 +112,14 @@ class ScriptedDisk(MemoryDisk):
 # --- engines --------------------------------------------------------------------------------------------------------
 
 
-def make_library(root: Path, *, disks: int = 2, unit: int = UNIT, memory: int | None = None) -> Library:
+def make_library(
+    root: Path, *, disks: int = 2, unit: int = UNIT, parity: int = 0, memory: int | None = None
+) -> Library:
     """Make a library with media T1 to T4, and FULL with a capacity of 100,000 bytes. `memory`: the limit of a mount."""
     paths = [root / f"disk{number}" for number in range(disks)]
     for path in paths:
         path.mkdir()
-    library = create(root / "library", paths, drives=4, stripe_unit=unit, at=utc_now())
+    library = create(root / "library", paths, drives=4, stripe_unit=unit, parity=parity, at=utc_now())
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.media.add(["T1", "T2", "T3", "T4"], None, utc_now())
         tracking.media.add(["FULL"], 100_000, utc_now())
@@ -163,9 +159,9 @@ class Rig:
         """Return what the tracking database knows of a session."""
         return self.engine.catalogue.tracking.sessions.get(session.number)
 
-    def units(self, session: WriteSession) -> list[StripeUnit]:
-        """Return the recorded stripe units of a session."""
-        return self.engine.catalogue.tracking.stripe_units.of(session.number, 0, 1 << 30)
+    def extents(self, session: WriteSession) -> list[Extent]:
+        """Return the recorded data extents of a session."""
+        return self.engine.catalogue.tracking.extents.of(session.number, 0, 1 << 30)
 
     def files(self, barcode: str) -> list[TapeFile]:
         """Return the tape files of a medium."""
@@ -173,7 +169,7 @@ class Rig:
 
     def durable(self, session: WriteSession) -> bytes:
         """Return what a power cut would leave of what is recorded of a session."""
-        return b"".join(self.disks[unit.disk].durable(unit) for unit in self.units(session))
+        return b"".join(self.disks[extent.disk].durable(extent) for extent in self.extents(session))
 
 
 @asynccontextmanager
@@ -225,8 +221,13 @@ async def until(condition: Any, what: str) -> None:
     raise AssertionError(f"waited in vain: {what}")
 
 
-def unit_of(session: WriteSession, number: int) -> StripeBuffer:
-    """Return a stripe unit of a session, which is to be there."""
-    unit = session._units.get(number)
-    assert unit is not None
-    return unit
+def fragment_at(session: WriteSession, offset: int) -> Fragment:
+    """Return the unrecorded sealed extent of a session with the byte at an offset, which is to be there."""
+    fragment = session._stripes.find(offset)
+    assert fragment is not None
+    return fragment
+
+
+def first_disk(rig: Rig) -> int:
+    """Return the disk on which the newest stream begins."""
+    return rig.engine._turn

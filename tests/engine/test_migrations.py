@@ -9,7 +9,6 @@ from sqlite_utils import Database
 from sqlite_utils import Migrations as MigrationsOfSqliteUtils
 
 from vtlfs.engine.tracking.schema.migrations import Migrations, has_table
-from vtlfs.engine.tracking.schema.steps import migrations
 
 
 @pytest.fixture
@@ -90,65 +89,3 @@ def test_steps_of_others_are_no_business_of_ours(connection: sqlite3.Connection,
     assert (others.applied(connection), others.is_newer(connection)) == ([], False)
     del two_steps.steps["second"]
     assert two_steps.is_newer(connection)
-
-
-@pytest.fixture
-def older(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """A library from before tape files had ordinals, with two media, some of whose times a clock had wrong."""
-    for name in ("first_schema", "few_of_many"):
-        migrations.steps[name](connection)
-    connection.execute("INSERT INTO library (uuid, created_at, epoch, next_session) VALUES ('u', 't', 2, 10)")
-    connection.execute("INSERT INTO disk (number, uuid, path, added_at) VALUES (0, 'd', '/d', 't')")
-    connection.execute("INSERT INTO drive (number) VALUES (0)")
-    connection.execute("INSERT INTO medium (barcode, added_at) VALUES ('A', 't'), ('B', 't')")
-    connection.execute(
-        "INSERT INTO mount (machine, pid, uid, mountpoint, options, state, mounted_at) VALUES"
-        " ('m', 1, 0, '/', '', 'mounted', 't')"
-    )
-    rows = [  # medium, number, released_at, epoch
-        *(("A", 0, "2026-01-01", 1), ("A", 1, "2036-01-01", 1), ("A", 2, "2026-01-03", 1)),
-        *(("B", 0, "2026-01-02", 1), ("B", 1, "1970-01-01", 2), ("B", 2, "2026-01-05", 2)),
-    ]
-    for session, (medium, number, at, epoch) in enumerate(rows, 1):
-        connection.execute(
-            "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
-            " released_at, stripe_unit) VALUES (?, 1, 'h', 1, 0, 0, 'p', 'write', 0, ?, 'released', 't', ?, 4096)",
-            (session, medium, at),
-        )
-        connection.execute(
-            "INSERT INTO tape_file VALUES (?, ?, ?, ?, 5, ?, ?)", (medium, number, session, 5 * number, at, epoch)
-        )
-    connection.execute("INSERT INTO verification (started_at, ended_at, bytes) VALUES ('2026-01-01', '2026-01-02', 5)")
-    connection.execute(
-        "INSERT INTO verification (started_at, bytes, damaged, progress) VALUES ('2026-01-01', 5, 1, '{')"
-    )
-    return connection
-
-
-def test_tape_files_of_an_older_library_get_ordinals(older: sqlite3.Connection) -> None:
-    """Those of a medium in their order, those of an epoch before those of the next, whatever their times say."""
-    for name in ("order_without_clocks", "numbered_announcements"):
-        migrations.steps[name](older)
-    order = older.execute("SELECT medium, number, session, start FROM tape_file ORDER BY ordinal").fetchall()
-    assert order == [("A", 0, 1, 0), ("B", 0, 4, 0), ("A", 1, 2, 5), ("A", 2, 3, 10), ("B", 1, 5, 5), ("B", 2, 6, 10)]
-    ordinals = older.execute("SELECT ordinal FROM tape_file ORDER BY 1").fetchall()
-    assert ordinals == [(number,) for number in range(1, 7)]
-    assert older.execute("SELECT tape_files, bytes, announced FROM library").fetchall() == [(6, 30, 0)]
-    with pytest.raises(sqlite3.IntegrityError, match="ordinal"):
-        older.execute("INSERT INTO tape_file SELECT medium, 9, 99, 99, 5, 't', 2, 6 FROM tape_file LIMIT 1")
-
-
-def test_verification_of_an_older_library_that_was_interrupted_begins_anew(older: sqlite3.Connection) -> None:
-    migrations.steps["order_without_clocks"](older)
-    rows = older.execute("SELECT last, progress, unfinished, bytes, damaged FROM verification ORDER BY id").fetchall()
-    assert rows == [(0, "{}", "[]", 5, 0), (6, "{}", "[]", 0, 0)]
-
-
-def test_history_of_an_older_library_goes_on_with_the_new_column(older: sqlite3.Connection) -> None:
-    migrations.steps["numbered_announcements"](older)
-    older.execute("UPDATE session SET announced = 7 WHERE id = 1")
-    older.execute("UPDATE library SET epoch = 3")
-    older.execute("UPDATE session SET announced = 8 WHERE id = 1")
-    assert older.execute("SELECT since FROM session WHERE id = 1").fetchall() == [(3,)]
-    past = older.execute("SELECT id, announced, since, until FROM session_history").fetchall()
-    assert past == [(1, 7, 2, 3)]

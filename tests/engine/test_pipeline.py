@@ -10,7 +10,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mounting import random_bytes as stream
-from scripted import OPENER, UNIT, Rig, ScriptedDisk, make_library, rigged, unit_of, until
+from scripted import OPENER, UNIT, Rig, ScriptedDisk, first_disk, make_library, rigged, until
 
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import DiskError
@@ -37,13 +37,33 @@ async def expect_whole(rig: Rig, session: WriteSession, data: bytes) -> None:
     assert rig.durable(session) == data
 
 
+async def test_parity_that_a_failed_sync_sends_to_the_same_disk_moves_again(tmp_path: Path) -> None:
+    """The stripe that is open then has no other disk for it; two others work."""
+    data = stream(1, 5 * UNIT)
+    async with rigged(make_library(tmp_path, disks=4, parity=1), timing=Timing(trial=3600)) as rig:
+        session = await rig.engine.open_writer("T1", 0, OPENER)
+        await session.write(0, data)
+        await session._pipeline.drain()
+        open_stripe = session._stripes.open
+        assert open_stripe is not None
+        second, third = sorted({0, 1, 2, 3} - {fragment.disk for fragment in open_stripe.data})
+        rig.engine.pool[third].note_fault(DiskError(third, "/scripted", OSError(errno.EIO, "gone")))
+        fault = rig.disks[second].fail("sync", errno.EIO)
+        await session.writeback(1)
+        assert fault.happened
+        await session.flush()
+        await rig.engine.release_writer(session)
+        await expect_whole(rig, session, data)
+
+
 @pytest.mark.parametrize("kind", ["write", "sync", "allocate"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("at", [1, 2, 5])
 async def test_stream_goes_on_without_a_disk_that_fails(tmp_path: Path, kind: str, error: int, at: int) -> None:
     disks = [ScriptedDisk(number) for number in range(3)]
     if kind == "allocate":
-        disks[1].free = UNIT
+        for disk in disks:
+            disk.free = UNIT
     data = stream(1, UNITS * UNIT + 17)
     async with rigged(make_library(tmp_path, disks=3), disks) as rig:
         fault = disks[1].fail(kind, error, at)
@@ -88,7 +108,7 @@ async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypa
         monkeypatch.setattr(disks[2], "read", lambda *_: pytest.fail("it must not be asked"))
         await session.flush()
         await rig.engine.release_writer(session)
-        assert all(unit.disk != 2 for unit in rig.units(session))
+        assert all(one.disk != 2 for one in rig.extents(session))
         await expect_whole(rig, session, data)
         assert rig.engine._context.dirty.bytes == 0
         assert not any(rig.engine._context.dirty.by_disk.values())
@@ -121,7 +141,7 @@ async def test_units_on_their_way_to_a_disk_that_hangs_go_elsewhere(tmp_path: Pa
                 await session.write(start, data[start : start + 1000])
             await session.flush()
             assert disks[1].waiting == 1
-            assert all(unit.disk != 1 for unit in rig.units(session))
+            assert all(one.disk != 1 for one in rig.extents(session))
             await rig.engine.wait_visible("T1")
         await rig.engine.release_writer(session)
         await expect_whole(rig, session, data)
@@ -145,19 +165,20 @@ async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, held: s
     assert [(one.state, one.error, one.bytes) for one in ended] == [("failed", "ESHUTDOWN", 16 * UNIT + 9)] * 3
 
 
-async def test_flush_does_not_wait_for_a_place_that_its_unit_has_left(tmp_path: Path) -> None:
-    """A write that needs room takes the unit away from a disk that hangs; a flush waits for what was sent there."""
+async def test_flush_does_not_wait_for_a_disk_that_its_stripe_has_left(tmp_path: Path) -> None:
+    """The stripe is dealt anew, for the disk hangs; a flush waits for what was sent elsewhere."""
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3), disks, timing=replace(HANGING, probe=3600)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"a" * 10)
-        disk = disks[unit_of(session, 0).disk]
+        disk = disks[first_disk(rig)]
         with disk.held("write"), trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.flush)
                 await until(lambda: disk.waiting == 1, "the disk to hang")
                 disk.free = UNIT
                 await session.write(10, b"b" * 10)
+                assert session.send_elsewhere(disk.number) == 1
         await rig.engine.release_writer(session)
         await expect_whole(rig, session, b"a" * 10 + b"b" * 10)
 
@@ -176,8 +197,9 @@ async def test_disk_is_used_again_when_it_works_again(tmp_path: Path) -> None:
         assert disks[0].count("write") > before
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
+    parity=st.integers(0, 2),
     faults=st.lists(
         st.tuples(st.sampled_from(["write", "sync", "read"]), st.integers(0, 1), st.integers(1, 12)), max_size=4
     ),
@@ -187,6 +209,7 @@ async def test_disk_is_used_again_when_it_works_again(tmp_path: Path) -> None:
 )
 def test_whatever_two_disks_do_the_stream_is_whole(
     tmp_path_factory: pytest.TempPathFactory,
+    parity: int,
     faults: list[tuple[str, int, int]],
     step: int,
     flush_every: int,
@@ -197,7 +220,7 @@ def test_whatever_two_disks_do_the_stream_is_whole(
     async def run() -> None:
         scripted = [ScriptedDisk(number) for number in range(disks)]
         data = stream(7, 15 * UNIT + 123)
-        library = make_library(tmp_path_factory.mktemp("library"), disks=disks)
+        library = make_library(tmp_path_factory.mktemp("library"), disks=disks, parity=parity)
         async with rigged(library, scripted) as rig:
             for kind, disk, at in faults:
                 scripted[disk].fail(kind, errno.EIO, at)

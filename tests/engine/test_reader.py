@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scripted import OPENER, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.engine.library import Library
-from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
+from vtlfs.errors import DamagedExtent, DiskError, VtlfsError
 
 SIZES = [1, UNIT, 3 * UNIT + 5, 10, 7 * UNIT, 2 * UNIT - 1]
 
@@ -97,7 +97,7 @@ async def test_reading_ahead_is_limited(rig: Rig) -> None:
 
 async def test_hung_disk_holds_up_only_what_lies_on_it(rig: Rig) -> None:
     sessions = [await rig.write("T1", stream(number, 50)) for number in range(2)]
-    on = {rig.units(session)[0].disk: number for number, session in enumerate(sessions)}
+    on = {rig.extents(session)[0].disk: number for number, session in enumerate(sessions)}
     assert set(on) == {0, 1}
     async with trio.open_nursery() as nursery:
         with rig.disks[0].held("read"), trio.fail_after(20):
@@ -109,14 +109,14 @@ async def test_hung_disk_holds_up_only_what_lies_on_it(rig: Rig) -> None:
 async def test_damaged_unit_is_never_handed_out(rig: Rig) -> None:
     data = stream(1, 6 * UNIT)
     session = await rig.write("T1", data)
-    bad = rig.units(session)[3]
+    bad = rig.extents(session)[3]
     rig.disks[bad.disk].damage(bad)
     assert await rig.read("T1", 0, 3 * UNIT) == data[: 3 * UNIT]
     assert await rig.read("T1", 4 * UNIT) == data[4 * UNIT :]
     for offset, size in ((3 * UNIT, 1), (0, 6 * UNIT), (4 * UNIT - 1, 2)):
-        with pytest.raises(DamagedUnit) as told:
+        with pytest.raises(DamagedExtent) as told:
             await rig.read("T1", offset, size)
-        assert (told.value.session, told.value.unit, told.value.disk) == (session.number, 3, bad.disk)
+        assert (told.value.session, told.value.offset, told.value.disk) == (session.number, 3 * UNIT, bad.disk)
 
 
 async def test_failed_read_tells_the_errno_and_later_ones_may_succeed(rig: Rig) -> None:
@@ -136,12 +136,12 @@ async def test_failed_read_tells_the_errno_and_later_ones_may_succeed(rig: Rig) 
 async def test_damage_is_located_on_the_medium_and_news_once_for_each_reader(rig: Rig) -> None:
     await rig.write("T1", stream(0, 50))
     session = await rig.write("T1", stream(1, 2 * UNIT))
-    bad = rig.units(session)[1]
+    bad = rig.extents(session)[1]
     rig.disks[bad.disk].damage(bad)
     for _ in range(2):
         reader = rig.engine.medium_reader("T1", 50 + 2 * UNIT)
         for is_news in (True, False):
-            with pytest.raises(DamagedUnit) as told:
+            with pytest.raises(DamagedExtent) as told:
                 await reader.read(50 + UNIT, 10)
             assert f"(medium T1, tape file 0001, offset {UNIT}, {50 + UNIT} on the medium)" in str(told.value)
             assert told.value.is_news is is_news
@@ -149,11 +149,11 @@ async def test_damage_is_located_on_the_medium_and_news_once_for_each_reader(rig
 
 async def test_failed_disk_is_located_on_the_medium_too(rig: Rig) -> None:
     session = await rig.write("T1", stream(1, UNIT))
-    rig.disks[rig.units(session)[0].disk].fail("read", errno.EIO)
+    rig.disks[rig.extents(session)[0].disk].fail("read", errno.EIO)
     with pytest.raises(DiskError) as told:
         await rig.read("T1", 0, 10)
     assert told.value.is_news
-    what = f"session {session.number}, stripe unit 0; medium T1, tape file 0000, offset 0, 0 on the medium"
+    what = f"session {session.number}; medium T1, tape file 0000, offset 0, 0 on the medium"
     assert str(told.value).endswith(f"Input/output error ({what})")
 
 
@@ -161,10 +161,10 @@ async def test_unit_that_the_database_lost_is_damage(rig: Rig) -> None:
     data = stream(1, 3 * UNIT)
     session = await rig.write("T1", data)
     with closing(rig.engine.library.tracking()) as tracking, tracking.transaction():
-        tracking.sql.execute("DELETE FROM stripe_unit WHERE session = ? AND unit = 1", session.number)
+        tracking.sql.execute("DELETE FROM extent WHERE session = ? AND offset = ?", session.number, UNIT)
     reader = rig.engine.medium_reader("T1", len(data))
     assert bytes(await reader.read(0, UNIT)) == data[:UNIT], "also where the next unit is fetched ahead"
-    with pytest.raises(DamagedUnit, match="does not know where it lies"):
+    with pytest.raises(DamagedExtent, match="does not know where it lies"):
         await reader.read(UNIT, UNIT)
     assert bytes(await reader.read(2 * UNIT, UNIT)) == data[2 * UNIT :]
 
@@ -185,7 +185,7 @@ async def test_read_session_is_tracked_with_what_it_read(rig: Rig) -> None:
 
 async def test_read_session_that_met_damage_has_failed(rig: Rig) -> None:
     written = await rig.write("T1", stream(1, 100))
-    unit = rig.units(written)[0]
+    unit = rig.extents(written)[0]
     rig.disks[unit.disk].damage(unit)
     session = await rig.engine.open_reader("T1", 100, 0, OPENER)
     with pytest.raises(VtlfsError):

@@ -17,8 +17,9 @@ from scripted import make_library
 from vtlfs import failpoints
 from vtlfs.disks.headers import Opening
 from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.disks.records import BLOCK, after
 from vtlfs.errors import DiskError, TrackingError
-from vtlfs.model import MIB, Opener, Watermark
+from vtlfs.model import MIB, NO_CODEC, Extent, Opener, Watermark
 
 
 @pytest.fixture(params=["ext4", "xfs"])
@@ -58,9 +59,10 @@ def test_a_sync_during_which_the_disk_was_shut_down_is_not_believed(
 ) -> None:
     opening = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", 4096, 2)
     member = LocalDisk(0, device, "11111111-2222-3333-4444-555555555555").member(1, 4096, opening)
-    member.write(0, 0, [memoryview(b"first")], 0, 0)
+    first = Extent(1, 0, 0, 0, 5, NO_CODEC, 0, BLOCK, 5, b"")
+    member.write(first, [memoryview(b"first")])
     member.sync()
-    member.write(1, 1, [memoryview(b"second")], 0, 0)
+    member.write(Extent(1, 1, 0, 5, 6, NO_CODEC, 0, after(BLOCK, 5), 6, b""), [memoryview(b"second")])
     shut_down_at("member.synced")
     with pytest.raises(DiskError, match="Input/output error"):
         member.sync()

@@ -5,14 +5,19 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 import trio
-from scripted import OPENER, UNIT, Rig, make_library, rigged, unit_of, until
+import trio.testing
+from scripted import OPENER, UNIT, Fault, Rig, first_disk, fragment_at, make_library, rigged, until
 
 from vtlfs.disks import pool
+from vtlfs.disks.records import BLOCK, after
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.engine.writing.session import WriteSession
+from vtlfs.engine.writing.striping.stripe import State
 from vtlfs.errors import DiskError
 from vtlfs.sizes import Sizes
+from vtlfs.timing import Timing
 
 UNITS = 60
 BUSY_UNITS = 4 * pool.LAGGING_WRITES
@@ -57,7 +62,7 @@ async def test_a_unit_that_would_have_to_wait_goes_to_another_disk(tmp_path: Pat
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, bytes(UNIT // 2))
-        disk = rig.engine.pool[unit_of(stream, 0).disk]
+        disk = rig.engine.pool[first_disk(rig)]
         places = disk.queue.value
         for _ in range(places):
             disk.queue.acquire_nowait()
@@ -90,48 +95,29 @@ async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_
         await rig.engine.release_writer(stream)
 
 
-async def test_a_flush_waits_for_the_disk_that_has_a_part_of_the_unit(tmp_path: Path) -> None:
-    async with rigged(make_library(tmp_path, disks=4)) as rig:
-        stream = await rig.engine.open_writer("T1", 0, OPENER)
-        await stream.write(0, bytes(10))
-        await stream.flush()
-        disk = unit_of(stream, 0).disk
-        async with trio.open_nursery() as nursery:
-            with rig.disks[disk].held("write"), trio.fail_after(60):
-                other = await fall_behind(rig, disk)
-                await stream.write(10, bytes(10))
-                nursery.start_soon(stream.flush)
-                await until(lambda: unit_of(stream, 0).generation == 2, "the flush waits for the disk")
-                await trio.sleep(0.2)
-                assert unit_of(stream, 0).disk == disk
-                assert nursery.child_tasks
-        assert rig.durable(stream) == bytes(20)
-        await rig.engine.release_writer(other)
-        await rig.engine.release_writer(stream)
-
-
 async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Path) -> None:
     """Its old place in that disk's queue is none of its business any more."""
     async with rigged(make_library(tmp_path, disks=4)) as rig:
-        stream = await rig.engine.open_writer("T1", 0, OPENER)
-        await stream.write(0, b"x")
-        first = unit_of(stream, 0).disk
         quit_waiting = threading.Event()
-        with rig.disks[first].held("write"), trio.fail_after(60):
-            other = await fall_behind(rig, first)
-            await stream.write(1, b"x" * (UNIT - 1))
-            (unit,) = {one.unit for one in stream._units.on_their_way()}
-            await stream.flush()
-            place = unit.place
-            assert unit.disk != first
-            second = rig.engine.pool[unit.disk]
+        with rig.disks[1].held("write"), trio.fail_after(60):
+            other = await fall_behind(rig, 1)
+            stream = await rig.engine.open_writer("T1", 0, OPENER)
+            queued = stream._stripes
+            await stream.write(0, b"x" * UNIT)
+            fragment = fragment_at(stream, 0)
+            first = fragment.disk
+            assert first != 1, "a disk that is behind is passed over from the beginning"
+            await stream._pipeline.drain()
+            second = rig.engine.pool[first]
             for _ in range(2 * pool.LAGGING_WRITES):
                 second.writing.submit(lambda _: None, quit_waiting.wait)
             try:
                 stream._pipeline._send_past()
             finally:
                 quit_waiting.set()
-            assert unit.place == place
+            assert fragment_at(stream, 0) is fragment
+            assert queued.sending_to(first) == []
+            await stream.flush()
         await other.flush()
         assert rig.durable(stream) == b"x" * UNIT
         assert sum(disk.count("write") for disk in rig.disks) == BUSY_UNITS + 1
@@ -139,46 +125,27 @@ async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Pat
         await rig.engine.release_writer(stream)
 
 
-async def test_room_that_a_disk_lacks_is_no_matter_for_a_unit_that_was_sent_past_it(tmp_path: Path) -> None:
-    async with rigged(make_library(tmp_path, disks=4)) as rig:
+async def test_room_is_not_sought_for_ever_on_a_disk_that_has_failed(tmp_path: Path) -> None:
+    """The open stripe has no other disk for its parity."""
+    async with rigged(make_library(tmp_path, disks=4, parity=1), timing=Timing(trial=3600)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
-        await stream.write(0, b"x")
-        unit = unit_of(stream, 0)
-        first = unit.disk
-        async with trio.open_nursery() as nursery:
-            with rig.disks[first].held("write"), trio.fail_after(60):
-                other = await fall_behind(rig, first)
-                await stream._pipeline.send([unit])
-                rig.disks[first].free = 0
-                rig.disks[first].fail("allocate", errno.ENOSPC)
-                nursery.start_soon(stream.write, 1, b"x" * (UNIT - 1))
-                await until(lambda: stream._intake._allocating.locked(), "the write waits for room")
-                await stream._pipeline.drain()
-                assert unit.disk != first
-        await other.flush()
+        await stream.write(0, content(2))
+        await stream._pipeline.drain()
+        used = {fragment_at(stream, 0).disk, fragment_at(stream, UNIT).disk}
+        faults = []
+        for disk in rig.disks:
+            disk.free = 1
+            if disk.number not in used:
+                faults.append(disk.fail("allocate", errno.ENOSPC))
+                disk.faults += [Fault("allocate", errno.ENOSPC) for _ in range(200)]
+        with trio.fail_after(60):
+            await stream.write(2 * UNIT, content(3)[2 * UNIT :])
+        assert all(fault.happened for fault in faults)
+        assert max(disk.count("allocate") for disk in rig.disks) < 200
+        for disk in rig.disks:
+            disk.faults.clear()
         await stream.flush()
-        assert rig.durable(stream) == b"x" * UNIT
-        await rig.engine.release_writer(other)
-        await rig.engine.release_writer(stream)
-
-
-async def test_a_unit_that_lies_in_part_on_its_disk_waits_for_it(tmp_path: Path) -> None:
-    async with rigged(make_library(tmp_path, disks=4)) as rig:
-        stream = await rig.engine.open_writer("T1", 0, OPENER)
-        await stream.write(0, bytes(10))
-        await stream.flush()
-        disk = rig.engine.pool[unit_of(stream, 0).disk]
-        places = disk.queue.value
-        for _ in range(places):
-            disk.queue.acquire_nowait()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stream.write, 10, bytes(UNIT - 10))
-            await trio.sleep(0.1)
-            assert nursery.child_tasks
-            for _ in range(places):
-                disk.queue.release()
-        await stream.flush()
-        assert rig.disks[disk.number].count("write") == 2
+        assert rig.durable(stream) == content(3)
         await rig.engine.release_writer(stream)
 
 
@@ -212,6 +179,38 @@ async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_d
         assert kept.bytes == 0
         assert not any(kept.by_disk.values())
         assert rig.durable(stream) == content(4 * UNITS)
+        await rig.engine.release_writer(stream)
+
+
+async def test_a_disk_whose_sync_hangs_does_not_keep_the_bytes_that_others_have(tmp_path: Path) -> None:
+    """Its extents belong to stripes with extents on all disks, which would take up the whole budget."""
+    timing = Timing(stalled=0.05, hangs=0.1, probe=0.01)
+    library = make_library(tmp_path, disks=4, parity=1)
+    async with rigged(library, timing=timing, sizes=Sizes(worth_a_sync=2 * UNIT)) as rig:
+        rig.engine._context.dirty.limit = 24 * UNIT
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        with rig.disks[1].held("sync"), trio.fail_after(60):
+            await write(rig, stream, range(2 * UNITS))
+        await stream.flush()
+        assert rig.engine._context.dirty.bytes == 0
+        assert not any(rig.engine._context.dirty.by_disk.values())
+        assert rig.durable(stream) == content(2 * UNITS)
+        await rig.engine.release_writer(stream)
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+async def test_a_flush_does_not_wait_for_a_sync_that_hangs_of_what_was_dealt_anew(tmp_path: Path, parity: int) -> None:
+    timing = Timing(stalled=0.05, hangs=0.1, probe=0.01)
+    async with rigged(make_library(tmp_path, disks=4, parity=parity), timing=timing) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await write(rig, stream, range(6))
+        async with trio.open_nursery() as nursery:
+            with rig.disks[1].held("sync"), trio.fail_after(60):
+                nursery.start_soon(stream.writeback, 1)
+                await until(lambda: rig.disks[1].waiting, "the disk is being synced")
+                await until(lambda: not stream._stripes.on_disk(1), "all that it has is elsewhere")
+                await stream.flush()
+                assert rig.durable(stream) == content(6)
         await rig.engine.release_writer(stream)
 
 
@@ -250,37 +249,85 @@ async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too
         with rig.disks[1].held("write"), trio.fail_after(60):
             await write(rig, stream, range(4, 8))
             assert rig.engine.pool[1].writing.pending == 1
-            await stream.writeback(0)
+            await stream.writeback(1)
             await stream.flush()
         assert fault.happened
-        rows = rig.engine.catalogue.tracking.stripe_units.of(stream.number, 0, 8)
+        rows = rig.extents(stream)
         assert len(rows) == 8
         assert 1 not in {row.disk for row in rows}
         assert rig.durable(stream) == content(8)
         await rig.engine.release_writer(stream)
 
 
-async def test_a_sync_that_ends_late_does_not_take_back_what_a_unit_has_grown_by(tmp_path: Path) -> None:
+async def test_a_sync_that_ends_late_does_not_concern_what_was_dealt_anew(tmp_path: Path) -> None:
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, b"a" * 10)
-        pipeline, unit = stream._pipeline, unit_of(stream, 0)
-        first = unit.disk
+        first = first_disk(rig)
         with rig.disks[first].held("sync"), trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.flush)
                 await until(lambda: rig.disks[first].waiting, "the disk is being synced")
                 rig.engine.pool[first].note_fault(DiskError(first, "/scripted", OSError(errno.EIO, "gone")))
-                stream._units.put(unit, 10, memoryview(b"b" * 10))
-                stream.length = 20
-                assert pipeline.reassign(unit)
-                await pipeline.send([unit])
-                await pipeline.drain()
-                assert unit.disk != first
-                await stream._durability._sync_all({unit.disk})
-                assert unit.durable is not None
-                assert unit.durable.bytes == 20
+                assert stream._pipeline.redeal(fragment_at(stream, 0).stripe)
+                await stream._pipeline.drain()
+                fragment = fragment_at(stream, 0)
+                assert fragment.disk != first
                 rig.disks[first].let_go()
+        assert rig.durable(stream) == b"a" * 10
+        assert [one.disk for one in rig.extents(stream)] == [fragment.disk]
+        await rig.engine.release_writer(stream)
+
+
+async def test_a_flush_waits_for_what_another_task_deals_anew(tmp_path: Path) -> None:
+    """A sync of a writeback fails while a flush waits for another disk: what the flush wants is then in flight."""
+    async with rigged(make_library(tmp_path, disks=5), timing=Timing(trial=3600)) as rig:
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        await stream.write(0, content(2))
+        await stream._pipeline.drain()
+        first, second = fragment_at(stream, 0).disk, fragment_at(stream, UNIT).disk
+        rig.disks[first].fail("sync", errno.EIO)
+        with rig.disks[second].held("sync"), trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                flushed = trio.Event()
+
+                async def flush() -> None:
+                    await stream.flush(closing=True)
+                    flushed.set()
+
+                nursery.start_soon(flush)
+                await until(
+                    lambda: fragment_at(stream, 0).disk != first and fragment_at(stream, 0).is_written,
+                    "the first extent is elsewhere",
+                )
+                third = fragment_at(stream, 0).disk
+                rig.disks[third].fail("sync", errno.EIO)
+                others = [disk for disk in rig.disks if disk.number not in (first, second, third)]
+                with others[0].held("write"), others[1].held("write"):
+                    nursery.start_soon(stream.writeback, 0)
+                    await until(lambda: any(disk.waiting for disk in others), "it is dealt anew once more")
+                    rig.disks[second].let_go()
+                    await until(lambda: fragment_at(stream, UNIT).state is State.DURABLE, "the other one is durable")
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert not flushed.is_set()
+        assert rig.durable(stream) == content(2)
+        await rig.engine.release_writer(stream)
+
+
+async def test_parity_that_is_still_to_come_keeps_its_room(tmp_path: Path) -> None:
+    """What is taken meanwhile for the same disk gets room of its own."""
+    async with rigged(make_library(tmp_path, disks=3, parity=1)) as rig:
+        for disk in rig.disks:
+            disk.free = 1  # so that room is set aside before a write is taken
+        stream = await rig.engine.open_writer("T1", 0, OPENER)
+        with rig.disks[first_disk(rig)].held("write"), trio.fail_after(60):
+            await stream.write(0, content(2))
+            [parity] = fragment_at(stream, 0).stripe.parity
+            assert parity.state is State.QUEUED
+            await stream.write(2 * UNIT, content(3)[2 * UNIT :])
+            assert fragment_at(stream, 2 * UNIT).disk == parity.disk
+            room = max(end for kind, _, end in rig.disks[parity.disk].calls if kind == "allocate")
+            assert room >= after(after(BLOCK, UNIT), UNIT)
         await stream.flush()
-        assert rig.durable(stream) == b"a" * 10 + b"b" * 10
+        assert rig.durable(stream) == content(3)
         await rig.engine.release_writer(stream)

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vtlfs.disks.records import BLOCK
+from vtlfs.engine.layout.intervals import cut
 from vtlfs.engine.tracking import database as tracking_module
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.history import as_of_sql
+from vtlfs.engine.tracking.repositories.extents import BEGIN
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.engine.tracking.schema.steps import migrations
 from vtlfs.engine.tracking.schema.tables import VERSIONED
@@ -29,7 +33,7 @@ from vtlfs.errors import (
     TrackingError,
     UsageError,
 )
-from vtlfs.model import Access, DiskRecord, Mount, Opener, State, StripeUnit
+from vtlfs.model import NO_CODEC, Access, DiskRecord, Extent, Mount, Opener, State
 from vtlfs.snap.store import take
 
 DISKS = [DiskRecord(0, "uuid-0", "/disk0", "t0"), DiskRecord(1, "uuid-1", "/disk1", "t0")]
@@ -77,21 +81,35 @@ def open_session(
     return number
 
 
-def unit(session: int, number: int, size: int = UNIT, disk: int | None = None) -> StripeUnit:
-    return StripeUnit(session, number, number % 2 if disk is None else disk, number // 2, size, bytes([number]) * 32)
+def extents(session: int, start: int, end: int) -> list[Extent]:
+    """Return the extents of a piece of a stream, each a stripe of its own; the disks take turns."""
+    found = []
+    for piece in cut(start, end - start, UNIT):
+        offset = start + piece.source
+        where = (piece.unit % 2, BLOCK * (1 + 2 * offset), piece.size, bytes([piece.unit]) * 32)
+        found.append(Extent(session, offset, 0, offset, piece.size, NO_CODEC, *where))
+    return found
+
+
+def parity(session: int, stripe: int, place: int, disk: int, size: int) -> Extent:
+    return Extent(session, stripe, place, None, 0, NO_CODEC, disk, BLOCK * (2 + 2 * stripe), size, bytes(32))
 
 
 def record(tracking: Tracking, session: int, size: int) -> None:
-    """Record a stream of so many bytes."""
-    full, rest = divmod(size, UNIT)
-    units = [unit(session, number) for number in range(full)] + ([unit(session, full, rest)] if rest else [])
+    """Record a stream up to so many bytes."""
+    known = tracking.sessions.get(session).bytes
     with tracking.transaction():
-        tracking.sessions.record_progress(session, units, size, size)
+        tracking.sessions.record_progress(session, extents(session, known, size), size, size)
 
 
 def release(tracking: Tracking, session: int, at: str = "t2") -> None:
     with tracking.transaction():
         tracking.sessions.release(session, State.RELEASED, None, at)
+
+
+def forget_medium(tracking: Tracking, barcode: str) -> None:
+    tracking.sql.execute("DELETE FROM volume WHERE medium = ?", barcode)
+    tracking.sql.execute("DELETE FROM medium WHERE barcode = ?", barcode)
 
 
 def take_snapshot(tracking: Tracking) -> int:
@@ -163,15 +181,36 @@ def test_a_failed_session_keeps_what_was_recorded(tracking: Tracking) -> None:
     assert (session.state, session.error, session.bytes, session.requests) == (State.FAILED, "EIO", 25, 99)
 
 
-def test_stripe_units_grow_until_they_are_full(tracking: Tracking) -> None:
+def test_extents_follow_each_other(tracking: Tracking) -> None:
     number = open_session(tracking)
     for size in (3, 10, 14, 37):
         record(tracking, number, size)
-        assert sum(found.bytes for found in tracking.stripe_units.of(number, 0, 99)) == size
+        assert sum(found.bytes for found in tracking.extents.of(number, 0, 99)) == size
         assert tracking.sessions.get(number).bytes == size
-    assert [found.unit for found in tracking.stripe_units.of(number, 1, 2)] == [1, 2]
-    assert tracking.stripe_units.slots(number) == {0: 2, 1: 2}
+    found = tracking.extents.of(number, 0, 99)
+    assert [(one.offset, one.bytes) for one in found] == [(0, 3), (3, 7), (10, 4), (14, 6), (20, 10), (30, 7)]
+    assert found == extents(number, 0, 3) + extents(number, 3, 10) + extents(number, 10, 14) + extents(number, 14, 37)
+    assert tracking.extents.of(number, 12, 2) == found[2:4], "from the one that has the byte on"
+    assert tracking.extents.ends(number) == {0: found[4].position + BLOCK + 10, 1: found[5].position + BLOCK + 7}
     assert tracking.sessions.get(number).disks == (0, 1)
+
+
+def test_parity_is_found_with_its_stripe_and_on_its_disk(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    data = extents(number, 0, 30)
+    rows = [parity(number, one.stripe, place, 1 - one.disk, 10) for one in data for place in range(2)][:-1]
+    rows[1] = replace(rows[1], position=rows[1].position + BLOCK)
+    with tracking.transaction():
+        tracking.sessions.record_progress(number, [*data, *rows], 30, 3)
+    assert tracking.extents.of(number, 0, 99) == data
+    assert tracking.extents.stripe(data[1], 100) == [data[1], *rows[2:4]]
+    assert tracking.extents.parity_of(data[1:]) == rows[2:]
+    assert tracking.extents.parity_of([]) == []
+    assert tracking.extents.begins(number, 0, 10) == {0: 0, 10: 10}
+    on_disk = sorted((one for one in data + rows if one.disk == 0), key=lambda one: one.position)
+    assert tracking.extents.on_disk(0, number, BEGIN, 99) == on_disk
+    assert tracking.extents.on_disk(0, number, on_disk[0].position, 1) == on_disk[1:2]
+    assert tracking.extents.mapped_bytes(tracking.sessions.get(number)) == 30
 
 
 def test_the_tape_file_at_an_offset(tracking: Tracking) -> None:
@@ -376,11 +415,19 @@ def test_mounts_end_once(tracking: Tracking) -> None:
         "INSERT INTO tape_file VALUES ('A1', 7, 2, 0, 5, 't', 1, 2)",
         "INSERT INTO tape_file VALUES ('A1', 7, 2, 50, 0, 't', 1, 2)",
         "INSERT INTO tape_file VALUES ('A1', 7, 1, 50, 5, 't', 1, 2)",
-        "INSERT INTO stripe_unit VALUES (1, 0, 0, 0, 10, x'00')",
-        "INSERT INTO stripe_unit VALUES (1, 9, 5, 0, 10, x'00')",
-        "INSERT INTO stripe_unit VALUES (1, 9, 0, 0, 0, x'00')",
-        "INSERT INTO stripe_unit VALUES (1, 9, 0, 0, 10, 'text')",
-        "INSERT INTO stripe_unit VALUES (9, 0, 0, 0, 10, x'00')",
+        "INSERT INTO extent VALUES (1, 0, 10, 0, 0, 'none', 0, 4096, 10, x'00')",
+        "INSERT INTO extent VALUES (1, 90, 10, 0, 0, 'none', 5, 4096, 10, x'00')",
+        "INSERT INTO extent VALUES (1, 90, 0, 0, 0, 'none', 0, 4096, 10, x'00')",
+        "INSERT INTO extent VALUES (1, 90, 10, 0, 0, 'none', 0, 4096, 0, x'00')",
+        "INSERT INTO extent VALUES (1, 90, 10, 0, 0, NULL, 0, 4096, 10, x'00')",
+        "INSERT INTO extent VALUES (1, 90, 10, 0, 0, 'none', 0, 4096, 10, 'text')",
+        "INSERT INTO extent VALUES (9, 0, 10, 0, 0, 'none', 0, 4096, 10, x'00')",
+        "INSERT INTO parity VALUES (1, 0, 0, 5, 4096, 10, x'00')",
+        "INSERT INTO parity VALUES (1, 0, 0, 0, 4096, 0, x'00')",
+        "INSERT INTO parity VALUES (1, 0, 0, 0, 4096, 10, 'text')",
+        "INSERT INTO parity VALUES (9, 0, 0, 0, 4096, 10, x'00')",
+        "INSERT INTO volume VALUES ('A1', 1, 't')",
+        "INSERT INTO volume VALUES ('none', 1, 't')",
     ],
 )
 def test_a_row_that_cannot_be_true_is_refused(tracking: Tracking, sql: str) -> None:
@@ -521,8 +568,8 @@ def perform(tracking: Tracking, operation: str, which: int, at: str) -> None:
         elif operation == "record" and session is not None:
             known = tracking.sessions.get(session)
             if known.bytes < 30:
-                number = known.bytes // UNIT
-                tracking.sessions.record_progress(session, [unit(session, number)], known.bytes + UNIT, which)
+                end = known.bytes + UNIT
+                tracking.sessions.record_progress(session, extents(session, known.bytes, end), end, which)
         elif operation == "release" and session is not None:
             tracking.sessions.release(session, State.RELEASED, None, at)
         elif operation == "load":
@@ -579,9 +626,9 @@ def test_a_row_that_was_deleted_is_in_the_past(tracking: Tracking) -> None:
     epoch = take_snapshot(tracking)
     then = current(tracking)
     with tracking.transaction():
-        tracking.sql.execute("DELETE FROM medium WHERE barcode = 'GONE'")
+        forget_medium(tracking, "GONE")
         tracking.media.add(["GONE"], 5, "t2")
-        tracking.sql.execute("DELETE FROM medium WHERE barcode = 'GONE'")
+        forget_medium(tracking, "GONE")
     assert as_of(tracking, epoch) == then
     assert "GONE" not in {medium.barcode for medium in tracking.media.all()}
     assert as_of(tracking, epoch + 1) == current(tracking)

@@ -21,7 +21,7 @@ async def test_a_write_does_not_wait_for_all_that_another_stream_has_waiting(tmp
             with rig.disks[0].held("write"), rig.disks[1].held("write"):
                 for number in range(120):
                     nursery.start_soon(write, "many", number)
-                await trio.testing.wait_all_tasks_blocked()
+                    await trio.testing.wait_all_tasks_blocked()  # in order: each fills its stripe unit
                 nursery.start_soon(write, "one", 0)
                 await trio.testing.wait_all_tasks_blocked()
                 assert "one" not in served

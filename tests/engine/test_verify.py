@@ -12,14 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
-from filling import OPENER, UNIT, fill, flip, flip_at, make, member
+from filling import OPENER, UNIT, fill, flip, flip_at, make, member, nth
 
 from vtlfs import model
 from vtlfs.disks.contents import Flaw, Kind, Part
 from vtlfs.disks.discovery import Discovery, discover
 from vtlfs.disks.local.examine import Examiner
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK, after
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub import verify as verifying
@@ -27,14 +26,15 @@ from vtlfs.engine.scrub.defects import Defect, Severity
 from vtlfs.engine.scrub.unfinished import Unfinished
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.extents import BEGIN
 from vtlfs.engine.tracking.repositories.verifications import LeftOut
 from vtlfs.errors import NoSuchMedium, UsageError
-from vtlfs.model import MIB, Access, Session, utc_now
+from vtlfs.model import MIB, Access, Extent, Session, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import Timing
 
 SOON = Timing(look=0.01)
-LENGTH = 10 * UNIT + 100  # 11 stripe units
+LENGTH = 10 * UNIT + 100  # 11 extents
 DATA = [random.Random(seed).randbytes(LENGTH) for seed in range(4)]
 
 
@@ -67,11 +67,16 @@ def the_defect(library: Library, timing: Timing = SOON) -> Defect:
     return defect
 
 
-def placed(library: Library, session: int, disk: int) -> list[int]:
-    """Return the stripe units that a session has on a disk, by slot."""
+def placed(library: Library, session: int, disk: int) -> list[Extent]:
+    """Return the extents that a session has on a disk, by position."""
     with closing(library.tracking(read_only=True)) as tracking:
-        units = tracking.stripe_units.on_disk(disk, session, -1, 100)
-    return [unit.unit for unit in sorted(units, key=lambda unit: unit.slot)]
+        return tracking.extents.on_disk(disk, session, BEGIN, 100)
+
+
+def offset_of(extent: Extent) -> int:
+    """Return the offset of a data extent."""
+    assert extent.offset is not None
+    return extent.offset
 
 
 def test_all_is_as_it_should_be(library: Library) -> None:
@@ -84,7 +89,8 @@ def test_all_is_as_it_should_be(library: Library) -> None:
 
 
 def test_flipped_bit_is_located(library: Library) -> None:
-    unit = placed(library, 3, 1)[2]
+    extent = placed(library, 3, 1)[2]
+    offset = offset_of(extent)
     position = flip(member(library, 1, 3), 2, byte=7) - 7
     defect = the_defect(library)
     assert defect == Defect(
@@ -92,23 +98,24 @@ def test_flipped_bit_is_located(library: Library) -> None:
         why="its BLAKE3 is not the recorded one",
         disk=1,
         path=str(member(library, 1, 3)),
-        slot=2,
         position=position,
+        end_position=position + UNIT,
         medium="T2",
         tape_file=1,
         session=3,
-        unit=unit,
-        last_unit=unit,
-        units=1,
+        stripe=extent.stripe,
+        extents=1,
+        parity=0,
         bytes=UNIT,
-        offset=unit * UNIT,
-        medium_offset=LENGTH + unit * UNIT,
+        offset=offset,
+        last_offset=offset + UNIT - 1,
+        medium_offset=LENGTH + offset,
+        is_replaceable=False,
     )
     assert defect.severity is Severity.DAMAGED
     assert str(defect) == (
-        f"flipped: medium T2, tape file 0001, offset {unit * UNIT} ({LENGTH + unit * UNIT} on the medium), session 3, "
-        f"stripe unit {unit} on disk 1 ({member(library, 1, 3)} from byte {position}): "
-        "its BLAKE3 is not the recorded one"
+        f"flipped: medium T2, tape file 0001, extent at offset {offset} ({LENGTH + offset} on the medium), session 3 "
+        f"on disk 1 ({member(library, 1, 3)} from byte {position}): its BLAKE3 is not the recorded one"
     )
 
 
@@ -123,11 +130,14 @@ def test_only_the_media_that_are_named_are_verified(library: Library) -> None:
 
 
 def test_file_that_ends_too_early(library: Library) -> None:
-    units = placed(library, 2, 0)
-    os.truncate(member(library, 0, 2), slot_offset(2, UNIT) + BLOCK + 5)
+    extents = placed(library, 2, 0)
+    os.truncate(member(library, 0, 2), nth(2) + BLOCK + 5)
     defect = the_defect(library)
     assert defect.kind is Kind.TRUNCATED
-    assert (defect.unit, defect.last_unit, defect.units, defect.slot) == (units[2], units[-1], len(units) - 2, 2)
+    assert (defect.offset, defect.last_offset) == (extents[2].offset, extents[-1].end - 1)
+    assert (defect.extents, defect.bytes) == (len(extents) - 2, sum(extent.bytes for extent in extents[2:]))
+    assert (defect.position, defect.end_position) == (nth(2) + BLOCK, after(extents[-1].position, extents[-1].stored))
+    assert f"{defect.extents} extents of offsets {defect.offset} to {defect.last_offset} (" in str(defect)
     os.truncate(member(library, 0, 2), 0)
     defects, _ = verify(library)
     assert {defect.kind for defect in defects} == {Kind.TRUNCATED, Kind.HEADER}
@@ -157,7 +167,7 @@ def test_file_that_is_not_there_is_one_harm(
     defect(library)
     found = the_defect(library)
     assert (found.kind, found.why, found.medium, found.session) == (kind, why, "T2", 2)
-    assert found.units == len(placed(library, 2, 1))
+    assert found.extents == len(placed(library, 2, 1))
     assert found.severity is Severity.DAMAGED
 
 
@@ -197,38 +207,22 @@ def test_file_of_another_library(library: Library, tmp_path: Path) -> None:
     (defect,) = [defect for defect in defects if defect.severity is Severity.DAMAGED]
     assert defect.kind is Kind.FOREIGN
     assert defect.why == f"what lies there belongs to library {stranger.config.uuid}"
-    assert defect.units == len(placed(library, 1, 1))
+    assert defect.extents == len(placed(library, 1, 1))
 
 
-def test_stripe_units_exchanged_within_a_file(library: Library) -> None:
-    units = placed(library, 1, 0)
-    step, begin = BLOCK + UNIT, slot_offset(1, UNIT)
+def test_extents_exchanged_within_a_file(library: Library) -> None:
+    extents = placed(library, 1, 0)
+    step, begin = BLOCK + UNIT, nth(1)
     content = bytearray(member(library, 0, 1).read_bytes())
     first, second = content[begin : begin + step], content[begin + step : begin + 2 * step]
     content[begin : begin + 2 * step] = second + first
     member(library, 0, 1).write_bytes(content)
     defects, _ = verify(library)
-    assert [(defect.kind, defect.unit, defect.why) for defect in defects] == [
-        (Kind.SWAPPED, units[1], f"stripe unit {units[2]} lies in its place"),
-        (Kind.SWAPPED, units[2], f"stripe unit {units[1]} lies in its place"),
+    assert [defect.severity for defect in defects] == [Severity.DAMAGED] * len(defects)
+    assert [(defect.kind, defect.offset, defect.why) for defect in defects] == [
+        (Kind.SWAPPED, extents[1].offset, f"what belongs at position {nth(2)} lies in its place"),
+        (Kind.SWAPPED, extents[2].offset, f"what belongs at position {nth(1)} lies in its place"),
     ]
-
-
-def test_older_version_of_a_stripe_unit(tmp_path: Path) -> None:
-    """As a disk would have it that was set back to an older image of itself."""
-    library = make(tmp_path / "lib")
-    older = fill(library, ("T1", DATA[0][:50]))[0]
-    disk = next(number for number in (0, 1) if placed(library, older, number))
-    content = member(library, disk, older).read_bytes()
-    with closing(library.tracking()) as tracking, tracking.transaction():
-        digest = blake3(DATA[0][:70]).digest()
-        tracking.sql.execute("UPDATE stripe_unit SET bytes = 70, blake3 = ?", digest)
-        tracking.sql.execute("UPDATE tape_file SET bytes = 70")
-        tracking.sql.execute("UPDATE medium SET bytes = 70 WHERE bytes > 0")
-    assert member(library, disk, older).read_bytes() == content
-    defects, _ = verify(library)
-    assert [defect.kind for defect in defects] == [Kind.HEADER, Kind.STALE]
-    assert defects[1].why == "an older version of it, of 50 bytes, lies there"
 
 
 @pytest.mark.parametrize("is_direct", [True, False])
@@ -310,7 +304,7 @@ def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfini
 def test_header_is_looked_at_again_after_an_interruption(
     library: Library, unfinished: object, alive: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise nothing would be known of it: all its stripe units had been verified."""
+    """Otherwise nothing would be known of it: all its extents had been verified."""
     timing = replace(SOON, save=0.01)
     really, sent = verifications.save, list[signal.Signals]()
 
@@ -366,7 +360,7 @@ def test_header_that_says_something_else_than_the_database(library: Library) -> 
 
 def test_bytes_that_the_database_has_lost(library: Library) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
-        tracking.sql.execute("DELETE FROM stripe_unit WHERE session = 2 AND unit = 4")
+        tracking.sql.execute(f"DELETE FROM extent WHERE session = 2 AND offset = {4 * UNIT}")
     defect = the_defect(library)
     assert (defect.kind, defect.medium, defect.tape_file, defect.disk) == (Kind.UNMAPPED, "T2", 0, None)
     assert defect.why == f"the tracking database does not say where {UNIT} of its {LENGTH} bytes lie"
@@ -409,7 +403,7 @@ def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
     library: Library, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """The disk answers EIO where one block is concerned, as a bad sector does."""
-    bad = {"data": slot_offset(2, UNIT) + BLOCK, "record": slot_offset(2, UNIT), "header": 0}[part]
+    bad = {"data": nth(2) + BLOCK, "record": nth(2), "header": 0}[part]
     really, path = os.preadv, str(member(library, 0, 1))
 
     def with_a_bad_sector(descriptor: int, buffers: list[memoryview], offset: int) -> int:
@@ -426,10 +420,10 @@ def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
     defects, found = verify(library)
     told = {defect.kind: defect for defect in defects}
     assert len(defects) == 2
-    assert told[Kind.FLIPPED].slot == 3
+    assert told[Kind.FLIPPED].position == nth(3) + BLOCK
     wanted = {"data": Kind.UNREADABLE, "record": Kind.RECORD, "header": Kind.HEADER}[part]
     assert "Input/output error" in told[wanted].why
-    assert told[wanted].slot == (None if part == "header" else 2)
+    assert told[wanted].position == (None if part == "header" else bad)
     assert found.bytes == 3 * LENGTH
 
 
@@ -456,7 +450,7 @@ def test_interrupted_and_resumed(library: Library) -> None:
             found = verifications.resume(tracking)
     assert runs > 3
     assert sum(seen) == found.bytes == 3 * LENGTH
-    assert sorted((defect.session, defect.slot) for defect in defects) == [(1, 1), (3, 3)]
+    assert sorted((defect.session, defect.position) for defect in defects) == [(1, nth(1) + BLOCK), (3, nth(3) + BLOCK)]
     assert found.defects[Severity.DAMAGED] == 2
     with closing(library.tracking()) as tracking, pytest.raises(UsageError, match="no verification was interrupted"):
         verifications.resume(tracking)
@@ -474,7 +468,7 @@ def test_what_is_released_later_is_left_out(library: Library) -> None:
     assert found.bytes == 3 * LENGTH
 
 
-def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path: Path) -> None:
+def test_extents_are_verified_that_are_larger_than_those_of_today(tmp_path: Path) -> None:
     library = make(tmp_path / "lib", unit=4 * MIB)
     data = DATA[0] * 220
     assert len(data) > 8 * MIB
@@ -489,11 +483,23 @@ def test_stripe_units_are_verified_that_are_larger_than_those_of_today(tmp_path:
 def test_long_sessions_are_gone_through_in_steps(tmp_path: Path) -> None:
     library = make(tmp_path / "lib", disks=3)
     fill(library, *((f"T{1 + number % 3}", DATA[number % 4]) for number in range(7)))
-    os.truncate(member(library, 2, 5), slot_offset(0, UNIT))
-    defects, found = verify(library, sizes=Sizes(units_at_once=3, files_at_once=2))
+    os.truncate(member(library, 2, 5), nth(0))
+    defects, found = verify(library, sizes=Sizes(extents_at_once=3, files_at_once=2))
     (defect,) = defects
-    assert (defect.kind, defect.session, defect.units) == (Kind.TRUNCATED, 5, len(placed(library, 5, 2)))
+    assert (defect.kind, defect.session, defect.extents) == (Kind.TRUNCATED, 5, len(placed(library, 5, 2)))
     assert found.bytes == 7 * LENGTH
+
+
+def test_extents_without_a_place_are_all_gone_through_however_many_they_are(library: Library) -> None:
+    """Those of a session on a disk, of which a rebuild has found none, are more than are looked up together."""
+    gone = placed(library, 3, 1)
+    assert len(gone) > 3
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        tracking.sql.execute("UPDATE extent SET position = 0 WHERE session = 3 AND disk = 1")
+    defects, found = verify(library, sizes=Sizes(extents_at_once=2, extents_a_part=1, parts_a_job=1))
+    assert {defect.kind for defect in defects} == {Kind.UNMAPPED}
+    assert sum(defect.extents for defect in defects) == len(gone) == found.defects[Severity.DAMAGED]
+    assert found.bytes == 3 * LENGTH
 
 
 def test_progress_is_written_down_while_it_goes_on(library: Library) -> None:
@@ -586,3 +592,147 @@ def test_bytes_that_the_database_no_longer_lists_are_damage(
     (defect,), found = verify(library, *media)
     assert (defect.kind, defect.why, found.defects[Severity.DAMAGED]) == (Kind.UNMAPPED, why, 1)
     assert str(defect).startswith("unmapped: ")
+
+
+# --- stripes with parity ----------------------------------------------------------------------------------------------
+
+
+def with_parity(root: Path, parity: int, disks: int) -> Library:
+    """Return a library of stripes with parity, with a stream on T1 and one on T2."""
+    library = make(root, disks=disks, parity=parity)
+    assert fill(library, ("T1", DATA[0]), ("T2", DATA[1])) == [1, 2]
+    return library
+
+
+def stripe_with(library: Library, offset: int) -> list[Extent]:
+    """Return the extents of session 1's stripe with the byte at an offset: its data by place, then its parity."""
+    with closing(library.tracking(read_only=True)) as tracking:
+        [extent] = tracking.extents.of(1, offset, 1)
+        return tracking.extents.stripe(extent, LENGTH)
+
+
+def damage(library: Library, extent: Extent) -> None:
+    flip_at(member(library, extent.disk, extent.session), extent.position + BLOCK + 5)
+
+
+PARITIES = [(1, 2), (1, 3), (1, 5), (2, 3), (2, 4), (2, 6)]
+
+
+@pytest.mark.parametrize(("parity", "disks"), PARITIES)
+def test_parity_is_verified_and_is_no_byte_of_a_tape_file(tmp_path: Path, parity: int, disks: int) -> None:
+    library = with_parity(tmp_path / "lib", parity, disks)
+    defects, found = verify(library)
+    assert (defects, found.bytes, found.replaceable) == ([], 2 * LENGTH, 0)
+    stripe = stripe_with(library, 0)
+    for extent in stripe[-parity:]:
+        assert extent.is_parity
+        damage(library, extent)
+    defects, found = verify(library)
+    covered = sum(extent.bytes for extent in stripe)
+    assert {(one.disk, one.parity, one.offset, one.last_offset, one.bytes, one.is_replaceable) for one in defects} == {
+        (extent.disk, 1, 0, covered - 1, 0, True) for extent in stripe[-parity:]
+    }
+    assert (found.bytes, found.defects[Severity.DAMAGED], found.replaceable) == (2 * LENGTH, parity, parity)
+    position = stripe[-1].position + BLOCK
+    (told,) = [str(defect) for defect in defects if defect.disk == stripe[-1].disk]
+    assert told == (
+        f"flipped: medium T1, tape file 0000, parity of stripe {stripe[-1].stripe}, which covers offsets 0 to "
+        f"{covered - 1}, session 1 on disk {stripe[-1].disk} ({member(library, stripe[-1].disk, 1)} from byte "
+        f"{position}): its BLAKE3 is not the recorded one; its stripe can replace it"
+    )
+
+
+@pytest.mark.parametrize(("parity", "disks"), PARITIES)
+def test_what_a_stripe_can_replace_costs_no_byte(tmp_path: Path, parity: int, disks: int) -> None:
+    """As many extents of it as it has parity; with one more, each of its damaged data extents is lost."""
+    library = with_parity(tmp_path / "lib", parity, disks)
+    stripe = stripe_with(library, 4 * UNIT)
+    for count, extent in enumerate(stripe, 1):
+        damage(library, extent)
+        defects, found = verify(library)
+        assert found.defects[Severity.DAMAGED] == len(defects) == count
+        is_replaceable = count <= parity
+        assert {defect.is_replaceable for defect in defects} == {is_replaceable}
+        assert found.replaceable == (count if is_replaceable else 0)
+        assert all(str(defect).endswith("; its stripe can replace it") == is_replaceable for defect in defects)
+        if not is_replaceable:
+            break
+    else:
+        pytest.fail("never was too much of the stripe damaged")
+
+
+@pytest.mark.parametrize(("parity", "disks"), [(1, 3), (2, 4)])
+def test_damage_beside_a_disk_that_is_not_there(tmp_path: Path, parity: int, disks: int) -> None:
+    library = with_parity(tmp_path / "lib", parity, disks)
+    stripe = stripe_with(library, 0)
+    away = library.config.disks[stripe[0].disk]
+    away.rename(away.with_name("away"))
+    damage(library, stripe[-1])
+    defects, found = verify(library)
+    told = {defect.kind: defect.is_replaceable for defect in defects}
+    assert told == {Kind.ABSENT: False, Kind.FLIPPED: parity == 2}
+    assert found.replaceable == (parity == 2)
+
+
+@pytest.mark.parametrize(("parity", "disks"), [(1, 2), (1, 3), (2, 4)])
+def test_member_file_with_parity_that_is_gone_is_one_defect(tmp_path: Path, parity: int, disks: int) -> None:
+    library = with_parity(tmp_path / "lib", parity, disks)
+    member(library, 1, 1).unlink()
+    extents = placed(library, 1, 1)
+    count = sum(extent.is_parity for extent in extents)
+    (defect,), found = verify(library, sizes=Sizes(stripes_at_once=2))
+    assert (defect.kind, defect.extents, defect.parity) == (Kind.MISSING, len(extents), count)
+    assert count > 0
+    assert defect.bytes == sum(extent.bytes for extent in extents)
+    assert defect.is_replaceable
+    assert found.replaceable == found.defects[Severity.DAMAGED] == len(extents)
+    assert (
+        f", {len(extents)} extents ({count} parity) of offsets {defect.offset} to {defect.last_offset} (" in f"{defect}"
+    )
+    assert str(defect).endswith(": its member file is gone; their stripes can replace them")
+
+
+def test_wrong_record_of_parity_is_told_with_what_it_covers(tmp_path: Path) -> None:
+    library = with_parity(tmp_path / "lib", 1, 3)
+    *data, parity = stripe_with(library, 0)
+    flip_at(member(library, parity.disk, 1), parity.position + 60)
+    defect = the_defect(library)
+    assert (defect.kind, defect.severity, defect.parity) == (Kind.RECORD, Severity.METADATA, 1)
+    assert (defect.offset, defect.last_offset, defect.is_replaceable) == (0, data[-1].end - 1, False)
+
+
+def test_stripe_whose_rows_are_not_all_there_replaces_nothing(tmp_path: Path) -> None:
+    library = with_parity(tmp_path / "lib", 2, 5)
+    first, second, third, *parity = stripe_with(library, 0)
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        tracking.sql.execute("DELETE FROM extent WHERE session = 1 AND offset = ?", offset_of(second))
+    damage(library, first)
+    damage(library, parity[0])
+    defects, found = verify(library)
+    assert third.place == 2
+    assert [defect.is_replaceable for defect in defects] == [False] * 3
+    assert {defect.kind for defect in defects} == {Kind.UNMAPPED, Kind.FLIPPED}
+    assert found.replaceable == 0
+
+
+def test_an_interrupted_verification_keeps_what_can_be_replaced(tmp_path: Path) -> None:
+    """Every defect is told once, and counted once."""
+    library = with_parity(tmp_path / "lib", 1, 3)
+    for offset in range(0, LENGTH, 2 * UNIT):
+        damage(library, stripe_with(library, offset)[0])
+    defects: list[Defect] = []
+    count, sizes = 0, Sizes(parts_a_job=1, job=UNIT, jobs_in_flight=1)
+
+    def advance(_: int) -> None:
+        nonlocal count
+        count += 1
+        if count % 4 == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+    with closing(library.tracking()) as tracking:
+        found = verifications.begin(tracking, [], utc_now())
+        while verifying.verify(library, tracking, found, defects.append, advance, sizes=sizes) is not None:
+            found = verifications.resume(tracking)
+    assert found.bytes == 2 * LENGTH
+    assert {defect.offset for defect in defects} == set(range(0, LENGTH, 2 * UNIT))
+    assert found.replaceable == found.defects[Severity.DAMAGED] == len(defects) == 6

@@ -40,12 +40,14 @@ from vtlfs.snap import store
 TAR = Opener("alpha", 1, 0, 0, "tar")
 
 
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    disks = [tmp_path / f"disk{number}" for number in range(2)]
+@pytest.fixture(params=[(2, 0)])
+async def engine(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    """An engine on a library with so many disks and so much parity."""
+    count, parity = request.param
+    disks = [tmp_path / f"disk{number}" for number in range(count)]
     for disk in disks:
         disk.mkdir()
-    library = create(tmp_path / "library", disks, drives=2, stripe_unit=4096, at=utc_now())
+    library = create(tmp_path / "library", disks, drives=2, stripe_unit=4096, parity=parity, at=utc_now())
     tracking = library.tracking()
     with tracking.transaction():
         tracking.media.add(["T1", "T2", "drives"], None, utc_now())
@@ -231,13 +233,38 @@ async def test_open_sessions_are_listed_and_all_are_found(engine: Engine) -> Non
     await engine.release_writer(opened)
 
 
-async def test_long_session_shows_the_first_stripe_units(engine: Engine) -> None:
+async def test_long_session_shows_the_first_extents(engine: Engine) -> None:
     number = await write(engine, "T1", bytes(8 * 4096))
-    node = await Tree(engine, shown_units=5).look_up(SESSIONS, str(number))
+    node = await Tree(engine, shown_extents=5).look_up(SESSIONS, str(number))
     assert isinstance(node, SessionNode)
     document = json.loads(node.text)
-    assert [unit["unit"] for unit in document["stripe_units"]] == [0, 1, 2, 3, 4]
-    assert document["stripe_units_complete"] is False
+    assert [extent["offset"] for extent in document["extents"]] == [0, 4096, 8192, 12288, 16384]
+    assert document["parity_extents"] == []
+    assert document["extents_complete"] is False
+
+
+@pytest.mark.parametrize("engine", [(2, 1), (3, 1), (4, 2)], indirect=True)
+async def test_session_shows_where_its_extents_and_their_parity_lie(engine: Engine) -> None:
+    number = await write(engine, "T1", bytes(8 * 4096 + 5))
+    node = await Tree(engine).look_up(SESSIONS, str(number))
+    assert isinstance(node, SessionNode)
+    document = json.loads(node.text)
+    data, parity = document["extents"], document["parity_extents"]
+    assert document["extents_complete"] is True
+    assert [extent["offset"] for extent in data] == list(range(0, 9 * 4096, 4096))
+    assert sum(extent["bytes"] for extent in data) == document["bytes"] == 8 * 4096 + 5
+    assert [one["codec"] for one in data] == ["none"] * 9
+    stripes = sorted({extent["stripe"] for extent in data})
+    assert [(one["stripe"], one["place"]) for one in parity] == [
+        (stripe, row) for stripe in stripes for row in range(document["parity"])
+    ]
+    for stripe in stripes:
+        disks = [one["disk"] for one in [*data, *parity] if one["stripe"] == stripe]
+        assert len(disks) == len(set(disks))
+    assert {one["disk"] for one in [*data, *parity]} == set(document["disks"])
+    assert len({(one["disk"], one["position"]) for one in [*data, *parity]}) == len(data) + len(parity)
+    assert {len(one["blake3"]) for one in [*data, *parity]} == {64}
+    assert max(one["stored"] for one in parity) == 4096
 
 
 async def test_times_are_those_of_the_last_change(engine: Engine) -> None:

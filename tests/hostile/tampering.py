@@ -186,14 +186,28 @@ def members(place: Path) -> list[Path]:
     return sorted(place.glob("disk?/sessions/*/*.member"))
 
 
-def retell(member: Path, slot: int | None, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what a header (slot None) or a stripe unit's record says, with a checksum that is right."""
+def positions(member: Path) -> list[int]:
+    """Return where the records of a member file's extents are, as far as they follow each other."""
+    data, found, at = member.read_bytes(), [], BLOCK
+    while (document := records.decode_document(data[at : at + BLOCK])) is not None:
+        found.append(at)
+        at = records.after(at, document["stored"])
+    return found
+
+
+def retell(member: Path, position: int | None, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a header (position None) or an extent's record says, with a checksum that is right."""
     data = bytearray(member.read_bytes())
-    at = 0 if slot is None else BLOCK + slot * (BLOCK + UNIT)
-    found = records.decode(bytes(data[at : at + BLOCK]))
-    assert found is not None
-    document, generation = found
-    change(document)
-    offset = at + records.place(generation)
-    data[offset : offset + records.RECORD] = records.encode(document, generation)
+    if position is None:
+        found = records.decode(bytes(data[:BLOCK]))
+        assert found is not None
+        document, generation = found
+        change(document)
+        offset = records.place(generation)
+        data[offset : offset + records.RECORD] = records.encode(document, generation)
+    else:
+        said = records.decode_document(bytes(data[position : position + BLOCK]))
+        assert said is not None
+        change(said)
+        data[position : position + BLOCK] = records._encode(said, 0, BLOCK)
     member.write_bytes(data)

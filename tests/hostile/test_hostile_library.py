@@ -15,6 +15,7 @@ from tampering import (
     Tamper,
     members,
     mutated,
+    positions,
     retell,
 )
 
@@ -152,8 +153,7 @@ def any_record(place: Path, chance: random.Random) -> None:
     """Have records whose checksums are right say what can't be."""
     for file in members(place):
         if chance.random() < 0.7:
-            slots = [None, *range((file.stat().st_size - 4096) // 8192)]
-            retell(file, chance.choice(slots), lambda document: some_value(document, chance))
+            retell(file, chance.choice([None, *positions(file)]), lambda document: some_value(document, chance))
 
 
 def lose_database(then: Tamper) -> Tamper:
@@ -167,12 +167,16 @@ def lose_database(then: Tamper) -> Tamper:
     return tamper
 
 
-def says(slot: int | None = None, session: int = 0, **said: object) -> Tamper:
-    """Return what has the header or record of all member files say something."""
+def says(*, of_extents: bool = False, **said: object) -> Tamper:
+    """Return what has the header, or the first extent's record, of all member files say something."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         for file in members(place):
-            retell(file, slot, lambda document: document.update(said))
+            where: list[int | None] = [None]
+            if of_extents:
+                where = [*positions(file)[:1]]
+            for position in where:
+                retell(file, position, lambda document: document.update(said))
 
     return lose_database(tamper)
 
@@ -184,12 +188,12 @@ def raw_record(text: bytes) -> Tamper:
     from vtlfs.disks import records
 
     def tamper(place: Path, chance: random.Random) -> None:
-        digest = blake3(records._KEYED.pack(1, len(text), 9) + text).digest()
-        record = records._HEAD.pack(records.MAGIC, 1, len(text), 9, digest) + text
+        digest = blake3(records._KEYED.pack(records.VERSION, len(text), 9) + text).digest()
+        record = records._HEAD.pack(records.MAGIC, records.VERSION, len(text), 9, digest) + text
         for file in members(place)[::2]:
             data = bytearray(file.read_bytes())
             data[2048 : 2048 + len(record)] = record
-            data[4096 + 2048 : 4096 + 2048 + len(record)] = record
+            data[4096 : 4096 + len(record)] = record
             file.write_bytes(data)
 
     return tamper
@@ -202,15 +206,20 @@ def test_member_files(survives: Callable[[dict[str, Tamper]], None]) -> None:
             "object": raw_record(b'{"a":' * 396),
             "digits": raw_record(b'{"session":' + b"9" * 1900 + b"}"),
             "medium": says(medium="../../canary"),
-            "unit": says(0, unit=2**63),
-            "negative": says(0, unit=-1, bytes=-1),
-            "far": says(0, unit=2**59),
+            "offset": says(of_extents=True, offset=2**63),
+            "negative": says(of_extents=True, offset=-1, bytes=-1, stored=-1),
+            "far": says(of_extents=True, offset=2**59),
+            "stripe": says(of_extents=True, stripe=2**63, place=2**31),
+            "position": says(of_extents=True, position=2**62),
+            "members": says(of_extents=True, members=[[0, 2**62, "none", 2**62, "0" * 64]] * 30),
+            "codec": says(of_extents=True, codec="zstd"),
             "time": says(opened_at="2026-99-99T99:99:99.999999Z", released_at="9999-99-99T99:99:99.999999Z"),
             "indic": says(opened_at="२०२६-01-01T00:00:00.000000Z"),
             "start": says(start=2**62, tape_file=2**40),
             "bytes": says(bytes=2**62),
             "drive": says(drive=1000),
-            "disks": says(disks=1000),
+            "parity": says(parity=1000),
+            "volume": says(volume=-1),
             "host": says(host="\x1b[2J\n\0\ud800" * 20, program="\x1b]0;x\x07"),
             "requests": says(requests=2**63 - 1),
             "unitsize": says(stripe_unit=64 << 20),
@@ -276,12 +285,15 @@ SCRIPTS = {
     "negative": "UPDATE tape_file SET bytes = -5; UPDATE medium SET bytes = -5; UPDATE session SET bytes = -1",
     "huge": "UPDATE medium SET bytes = 9223372036854775807, capacity = 9223372036854775807;"
     " UPDATE tape_file SET bytes = 9223372036854775807",
-    "disk": "UPDATE stripe_unit SET disk = 99",
-    "minus": "UPDATE stripe_unit SET disk = -1, slot = -3",
-    "slot": "UPDATE stripe_unit SET slot = 1 << 62",
-    "size": "UPDATE stripe_unit SET bytes = 1 << 62",
-    "units": "UPDATE stripe_unit SET unit = unit + (1 << 62)",
-    "hash": "UPDATE stripe_unit SET blake3 = x''",
+    "disk": "UPDATE extent SET disk = 99",
+    "minus": "UPDATE extent SET disk = -1, position = -3; UPDATE parity SET disk = -1, position = -3",
+    "position": "UPDATE extent SET position = 1 << 62",
+    "size": "UPDATE extent SET bytes = 1 << 62",
+    "stored": "UPDATE extent SET stored = 1 << 62; UPDATE parity SET stored = 1 << 62",
+    "offsets": "UPDATE extent SET offset = offset + (1 << 62)",
+    "stripes": "UPDATE extent SET stripe = 1 << 62, place = -1; UPDATE parity SET place = 99",
+    "codec": "UPDATE extent SET codec = 'zstd'",
+    "hash": "UPDATE extent SET blake3 = x''; UPDATE parity SET blake3 = x''",
     "zero": "UPDATE session SET stripe_unit = 0",
     "minusunit": "UPDATE session SET stripe_unit = -4096",
     "bigunit": "UPDATE session SET stripe_unit = 1 << 62",

@@ -16,7 +16,7 @@ from mounting import PROGRAM, OnDisks, random_bytes, require_fuse, wait_until
 
 from vtlfs.disks.local import copies as on_disk
 from vtlfs.disks.local.opening import member_path
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK
 from vtlfs.model import MIB
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -67,8 +67,8 @@ def clocked(tmp_path: Path, _no_descriptor_left: None) -> WithAClock:
 
 def damage(library: OnDisks, barcode: str, number: int) -> None:
     """Turn a bit of a tape file on its disk."""
-    unit = library.units(barcode, number)[0]
-    flip_at(member_path(library.disks[unit.disk], unit.session), slot_offset(unit.slot, MIB) + BLOCK + 100)
+    extent = library.extents(barcode, number)[0]
+    flip_at(member_path(library.disks[extent.disk], extent.session), extent.position + BLOCK + 100)
 
 
 @pytest.mark.parametrize("ahead", ["+1d", "+30y", "-1d", "-30y"])

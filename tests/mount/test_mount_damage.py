@@ -10,24 +10,25 @@ from pathlib import Path
 
 import pytest
 from filling import flip_at
-from mounting import Mounted, OnDisks, random_bytes, shell, wait_until
+from mounting import Mounted, OnDisks, random_bytes, require_fuse, shell, wait_until
 
 from vtlfs.disks.local.opening import member_path
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK
 from vtlfs.engine.library import Library
 
 MIB = 1 << 20
 FIRST = random_bytes(1, 70_001)
 DATA = random_bytes(2, 6 * MIB + 5)
 PAGE = 4096
-BAD = 3  # the stripe unit that is damaged
+BAD = 3  # number of the extent that is damaged
 
 
-def damaged_at(library: OnDisks, session: int, unit: int = BAD) -> tuple[Path, int, int]:
-    """Return the member file and the offset in it of a stripe unit, and its disk."""
+def damaged_at(library: OnDisks, session: int, number: int = BAD) -> tuple[Path, int, int]:
+    """Return the member file of an extent that is a whole stripe unit, the offset in it, and its disk."""
     with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
-        (row,) = tracking.stripe_units.of(session, unit, 1)
-    return member_path(library.disks[row.disk], session), slot_offset(row.slot, MIB) + BLOCK, row.disk
+        (row,) = tracking.extents.of(session, number * MIB, 1)
+    assert row.offset == number * MIB
+    return member_path(library.disks[row.disk], session), row.position + BLOCK, row.disk
 
 
 def write(mounted: Mounted, *streams: bytes) -> None:
@@ -54,10 +55,10 @@ def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io
                     assert os.pread(file.fileno(), PAGE, at) == DATA[at : at + PAGE]
         (line,) = [line for line in mounted.said().splitlines() if "BLAKE3" in line]
         assert line.endswith(
-            f"session {session}, stripe unit {BAD} on disk {disk}: its BLAKE3 is not the recorded one "
+            f"session {session}, the extent at offset {begin} on disk {disk}: its BLAKE3 is not the recorded one "
             f"(medium T1, tape file 0001, offset {begin}, {len(FIRST) + begin} on the medium)"
         )
-        # In large steps, as programs read: the medium as a whole, where units and requests have different borders.
+        # In large steps, as programs read: the medium as a whole, where extents and requests have different borders.
         told = shell(f"cat {mounted.medium('T1')} > {library.root}/copy", status=1).stderr
         assert "Input/output error" in told
         got = (library.root / "copy").read_bytes()
@@ -123,7 +124,48 @@ def test_dead_disk_is_told_by_the_mount_and_by_verify(on_loop: OnDisks) -> None:
                         os.pread(file.fileno(), PAGE, unit * MIB)
                     assert told.value.errno == errno.EIO
         line = wait_until(lambda: re.search(r"ERROR.*medium T1.*", mounted.said()), "the line in the log")[0]
-        assert f"disk 0 ({on_loop.disks[0]}): Input/output error (session 1, stripe unit " in line
+        assert f"disk 0 ({on_loop.disks[0]}): Input/output error (session 1; medium T1, " in line
         said = on_loop.vtlfs("verify", on_loop.path, status=4)
         assert f"absent: disk 0 ({on_loop.disks[0]}): " in said
         assert said.count("\n") == 2
+
+
+# --- with parity ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("parity", "disks"), [(1, 2), (1, 3), (2, 4)])
+def test_damage_that_the_stripe_makes_up_for_is_read_past(tmp_path: Path, parity: int, disks: int) -> None:
+    library = with_parity(tmp_path, disks, parity)
+    with library.mounted(expects=["are computed from the rest of their stripes"], checked=False) as mounted:
+        write(mounted, FIRST, DATA)
+        member, offset, disk = damaged_at(library, 2)
+        flip_at(member, offset + 1000)
+        assert mounted.medium("T1").read_bytes() == FIRST + DATA
+        result = json.loads(library.vtlfs("verify", library.path, "--json", status=3).rpartition("}")[0] + "}")
+        (defect,) = result["defects"]
+        assert (defect["offset"], defect["disk"], defect["is_replaceable"]) == (BAD * MIB, disk, True)
+        assert (result["summary"]["damaged"], result["summary"]["replaceable"]) == (1, 1)
+        assert result["summary"]["bytes"] == len(FIRST) + len(DATA)
+
+
+def test_more_damage_than_a_stripe_makes_up_for_is_an_error(tmp_path: Path) -> None:
+    library = with_parity(tmp_path, 3, 1)
+    with library.mounted(expects=["its BLAKE3 is not the recorded one"], checked=False) as mounted:
+        write(mounted, DATA)
+        for number in (2, 3):  # of one stripe
+            member, offset, _ = damaged_at(library, 1, number)
+            flip_at(member, offset)
+        with open(mounted.file("T1", 0), "rb", buffering=0) as file:
+            for number in range(6):
+                if number in (2, 3):
+                    with pytest.raises(OSError, match="Input/output"):
+                        os.pread(file.fileno(), PAGE, number * MIB)
+                else:
+                    assert os.pread(file.fileno(), PAGE, number * MIB) == DATA[number * MIB : number * MIB + PAGE]
+        assert "2 damaged\n" in library.vtlfs("verify", library.path, status=3)
+
+
+def with_parity(root: Path, disks: int, parity: int) -> OnDisks:
+    """Return a library whose stripes have parity, to be mounted."""
+    require_fuse()
+    return OnDisks(root, disks, parity=parity)

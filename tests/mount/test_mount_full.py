@@ -23,15 +23,17 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disks(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library with one disk of 8 MiB and one that is large."""
+    """A library with two disks of 8 MiB: a larger one beside a small one would take nearly all."""
     require_fuse()
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", small], check=True)
+    disks = [tmp_path / "small0", tmp_path / "small1"]
     try:
-        yield OnDisks(tmp_path, [small, tmp_path / "large"])
+        for disk in disks:
+            disk.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+        yield OnDisks(tmp_path, disks)
     finally:
-        subprocess.run(["umount", small], check=True)
+        for disk in filter(os.path.ismount, disks):
+            subprocess.run(["umount", disk], check=True)
 
 
 def fill(path: Path, data: bytes, block: int) -> tuple[int, int | None]:

@@ -224,9 +224,9 @@ def test_session_tells_everything_while_it_is_open_and_afterwards(library: OnDis
         assert (then["state"], then["error"], then["tape_file"], then["start"]) == ("released", None, 1, 6)
         assert TIME.fullmatch(then["released_at"])
         assert then["requests"] >= 3
-        assert [unit["unit"] for unit in then["stripe_units"]] == [0, 1, 2]
-        assert sum(unit["bytes"] for unit in then["stripe_units"]) == len(data)
-        assert then["stripe_units_complete"] is True
+        assert [extent["offset"] for extent in then["extents"]] == [0, 1 << 20, 2 << 20]
+        assert sum(extent["bytes"] for extent in then["extents"]) == len(data)
+        assert then["extents_complete"] is True
         assert os.listdir(mounted.path / "sessions") == []
         text = (mounted.path / "sessions" / str(number)).read_text()
         assert (mounted.path / "sessions" / str(number)).stat().st_size == len(text)

@@ -9,20 +9,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lived import Lived, differing, tables_of
+from lived import UNIT, Lived, differing, tables_of
 from mounting import PROJECT, SECONDS, OnDisks
 
 from vtlfs.disks import records
 from vtlfs.disks.local import copies as on_disk
+from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking import invariants
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
-from vtlfs.errors import DiskMissing, LibraryError, NoSuchMedium, UsageError, VtlfsError
-from vtlfs.model import TapeFile
+from vtlfs.errors import DiskError, LibraryError, NoSuchMedium, UsageError, VtlfsError
+from vtlfs.model import Extent, TapeFile
 
 # What no disk tells: how the library counts on, when copies were made, what each mount was.
 NUMBERS = {"library": {"commits", "epoch", "next_session"}, "copy": {"begun_at", "again_at", "state"}}
@@ -78,7 +80,7 @@ def test_without_any_copy_streams_are_where_they_were(lived: Lived) -> None:
     assert f"lost: {unused} media that nobody wrote to" in told  # which the disks' marks know of
     assert "lost: snapshots from 1 to 2" in told
     after = lived.tables()
-    assert after["stripe_unit"] == before["stripe_unit"]
+    assert after["extent"] == before["extent"]
     drop = {"epoch", "ordinal"}
     assert without(after["tape_file"], drop) == without(before["tape_file"], drop)
     sessions = [row for row in before["session"] if row["disks"] != "[]"]
@@ -254,7 +256,7 @@ def test_with_a_disk_gone_what_is_elsewhere_comes_back(lived: Lived, gone: int, 
         if (barcode, number) in whole:
             assert lived.extract(barcode, number) == lived.written[barcode, number]
         elif number <= last.get(barcode, -1):
-            with pytest.raises(DiskMissing):
+            with pytest.raises(DiskError, match="is missing"):
                 lived.extract(barcode, number)
     told = {(lost.medium, lost.tape_file) for lost in rebuilt.report.lost}
     assert told == {key for key in set(lived.written) - whole if key[1] <= last.get(key[0], -1)}
@@ -290,7 +292,7 @@ def test_disk_that_comes_back_brings_the_rest(lived: Lived, tmp_path: Path, begi
     if "old" not in begins_with:
         lived.lose()
     lived.rebuild()
-    assert lived.tables()["stripe_unit"] == before["stripe_unit"]
+    assert lived.tables()["extent"] == before["extent"]
     lived.check()
     lived.check_streams()
 
@@ -322,7 +324,7 @@ def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, n
     assert [(found.id, found.tape_file) for found in rebuilt.report.recovered if found.tape_file is not None] == [
         (session, number)
     ]
-    assert lived.tables()["stripe_unit"] == before["stripe_unit"]
+    assert lived.tables()["extent"] == before["extent"]
     lived.check()
     lived.check_streams()
     lived.lose()
@@ -331,8 +333,8 @@ def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, n
     lived.check_streams()
 
 
-def test_unit_that_had_grown_and_was_not_synced_falls_back_to_what_was(lived: Lived) -> None:
-    """A power cut can leave the newer record and not the bytes that it tells of."""
+def test_extent_that_was_not_synced_ends_a_stream_without_an_end(lived: Lived) -> None:
+    """A power cut can leave the record and not the bytes that it tells of."""
     with lived.mounted("io=direct") as mounted:
         descriptor = os.open(mounted.medium("T5"), os.O_WRONLY)
         session = os.fstat(descriptor).st_ino
@@ -344,41 +346,49 @@ def test_unit_that_had_grown_and_was_not_synced_falls_back_to_what_was(lived: Li
         with pytest.raises(OSError, match="not connected"):
             os.close(descriptor)
         lived.vtlfs("umount", mounted.path)
-    disk = next(number for number in range(3) if lived.member(number, session).exists())
-    with open(lived.member(disk, session), "r+b") as file:
-        file.seek(2 * records.BLOCK + 1500)
+    last = next(row for row in lived.tables()["extent"] if (row["session"], row["offset"]) == (session, 1000))
+    with open(lived.member(last["disk"], session), "r+b") as file:
+        file.seek(last["position"] + records.BLOCK + 500)
         file.write(b"lost")
     lived.lose()
     lived.forget_copies()
-    lived.rebuild()
+    rebuilt = lived.rebuild()
+    assert any(f"session {session}: an extent that a disk describes" in text for text in rebuilt.report.ignored)
     assert lived.extract("T5", 0) == b"a" * 1000
     lived.check()
 
 
-def test_of_a_unit_on_two_disks_the_whole_one_is_taken(lived: Lived) -> None:
-    """A disk that failed may have kept the record of a unit that was then sent to another one."""
-    unit = next(row for row in lived.tables()["stripe_unit"] if row["unit"] == 0)
-    other = (unit["disk"] + 1) % 3
-    source, target = lived.member(unit["disk"], unit["session"]), lived.member(other, unit["session"])
-    content = bytearray(source.read_bytes())
-    for offset in (0, records.BLOCK):
-        for document, generation in records.decode_all(bytes(content[offset : offset + records.BLOCK])):
-            at = offset + records.place(generation)
-            content[at : at + records.RECORD] = records.encode(document | {"disk": other}, generation)
-    content[2 * records.BLOCK] ^= 1
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content[: 2 * records.BLOCK + unit["bytes"]])
-    else:
-        with open(target, "r+b") as file:
-            size = next(r["stripe_unit"] for r in lived.tables()["session"] if r["id"] == unit["session"])
-            slots = -(-(target.stat().st_size - records.BLOCK) // (records.BLOCK + size))
-            file.seek(records.BLOCK + slots * (records.BLOCK + size))
-            file.write(content[records.BLOCK : 2 * records.BLOCK + unit["bytes"]])
+@pytest.mark.parametrize("is_right", [True, False])
+def test_of_an_extent_on_two_disks_the_later_one_is_taken_if_it_is_right(lived: Lived, is_right: bool) -> None:
+    """A disk that failed may have kept the records of a stripe that was dealt anew; so may one that it then went to."""
+    for row in [row for row in lived.tables()["extent"] if row["offset"] == 0]:
+        source, target = (local_disk(lived, (row["disk"] + turn) % 3) for turn in (0, 1))
+        ends = [
+            one for one in lived.tables()["extent"] if (one["session"], one["disk"]) == (row["session"], target.number)
+        ]
+        end = max((records.after(one["position"], one["stored"]) for one in ends), default=records.BLOCK)
+        first = Extent(**{name: row[name] for name in Extent.__slots__})
+        other = replace(first, stripe=1000, disk=target.number, position=end)
+        content = source.read(first)
+        header = source.header(first.session)
+        assert header is not None
+        assert header.opening is not None
+        member = target.reopen(first.session, end) or target.member(first.session, UNIT, header.opening)
+        member.write(other, [memoryview(content)])
+        member.finish(None)
+        with open(lived.member(other.disk, other.session), "r+b") as file:
+            file.seek(end + records.BLOCK)
+            file.write(content[:1] if is_right else bytes([content[0] ^ 1]))
     lived.lose()
     lived.forget_copies()
     lived.rebuild()
+    assert {row["stripe"] == 1000 for row in lived.tables()["extent"] if row["offset"] == 0} == {is_right}
     lived.check_streams()
+    lived.check()
+
+
+def local_disk(lived: Lived, number: int) -> LocalDisk:
+    return LocalDisk(number, lived.disks[number], Library.open(lived.path).config.uuid)
 
 
 # --- what does not belong there -----------------------------------------------------------------------------------
@@ -404,7 +414,7 @@ def test_strange_things_on_a_disk_are_passed_over(lived: Lived, tmp_path: Path) 
     assert len(rebuilt.report.ignored) == 9
     told = ("000000000009.db", "no copy", "media that nobody wrote to", "snapshots from 1 to 2")
     assert all(any(word in text for word in told) for text in rebuilt.report.damaged)
-    assert lived.tables()["stripe_unit"] == before["stripe_unit"]
+    assert lived.tables()["extent"] == before["extent"]
     lived.check_streams()
 
 

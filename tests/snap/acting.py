@@ -4,16 +4,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
+from vtlfs.disks.records import BLOCK
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.schema.tables import VERSIONED
-from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
+from vtlfs.model import NO_CODEC, Access, Extent, Mount, Opener, Snapshot, State
 from vtlfs.snap import store
 
 UNIT = 4096
@@ -30,6 +32,13 @@ def time(second: int) -> str:
     return (START + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def _stripe(session: int, number: int) -> list[Extent]:
+    """Return a stripe of one stripe unit and its parity, which is a mirror."""
+    position = BLOCK + number * (BLOCK + UNIT)
+    data = Extent(session, number, 0, number * UNIT, UNIT, NO_CODEC, number % 2, position, UNIT, bytes(32))
+    return [data, replace(data, offset=None, bytes=0, disk=1 - data.disk)]
+
+
 class Actor:
     """A library, a connection to its books, and a clock that ticks with each step."""
 
@@ -37,7 +46,7 @@ class Actor:
         disks = [root / f"disk{number}" for number in range(2)]
         for disk in disks:
             disk.mkdir()
-        self.library: Library = create(root / "library", disks, drives=3, stripe_unit=UNIT, at=time(0))
+        self.library: Library = create(root / "library", disks, drives=3, stripe_unit=UNIT, parity=1, at=time(0))
         self.tracking: Tracking = self.library.tracking()
         self.seconds = 0
         self.tracking.sql.execute("PRAGMA synchronous = OFF")  # it need not survive a power cut
@@ -61,7 +70,7 @@ class Actor:
             number = self.tracking.library.lease_sessions(1)[0]
             opener = Opener(("alpha", "beta")[which % 2], 1, 0, 0, "tar")
             medium = MEDIA[which % 3]
-            self.tracking.sessions.open(number, 1, opener, Access.WRITE, which % 3, medium, UNIT, self.at())
+            self.tracking.sessions.open(number, 1, opener, Access.WRITE, which % 3, medium, UNIT, self.at(), parity=1)
         return number
 
     def record(self, session: int, units: int = 1) -> None:
@@ -71,7 +80,7 @@ class Actor:
             first, rest = divmod(known, UNIT)
             if rest:
                 return
-            found = [StripeUnit(session, first + n, n % 2, first + n, UNIT, bytes(32)) for n in range(units)]
+            found = [extent for n in range(first, first + units) for extent in _stripe(session, n)]
             self.tracking.sessions.record_progress(session, found, known + units * UNIT, units)
 
     def release(self, session: int) -> None:
@@ -116,12 +125,13 @@ COLUMNS = {
     **{name: columns for name, (_, columns) in VERSIONED.items()},
     "tape_file": ["medium", "number", "session", "start", "bytes", "released_at", "ordinal"],
     "write_command": ["session", "host", "intercepted_at", "completed_at", "state", "bytes", "tape_file"],
+    "volume": ["medium", "number", "begun_at"],
     "library": ["uuid", "next_session", "media", "sessions", "tape_files", "bytes"],
 }
 
 
 def contents(tracking: Tracking) -> Rows:
-    """Return all rows that a state of the library shows, but for its stripe units and the list of snapshots."""
+    """Return all rows that a state of the library shows, but for its extents and the list of snapshots."""
     return {
         name: sorted(tracking.sql.execute(f"SELECT {', '.join(columns)} FROM {name}"), key=repr)
         for name, columns in COLUMNS.items()

@@ -126,8 +126,11 @@ def test_export_has_the_rows_of_then(chosen: list[tuple[str, int]]) -> None:
             for table, rows in then[number].items():
                 found = database.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table}").fetchall()
                 assert sorted(found, key=repr) == rows
-            stripes = database.execute("SELECT session, sum(bytes) FROM stripe_unit GROUP BY session").fetchall()
-            assert dict(stripes) == {row[0]: row[BYTES] for row in then[number]["session"] if row[BYTES]}
+            written = {row[0]: row[BYTES] for row in then[number]["session"] if row[BYTES]}
+            extents = database.execute("SELECT session, sum(bytes) FROM extent GROUP BY session").fetchall()
+            assert dict(extents) == written
+            parity = database.execute("SELECT session, sum(stored) FROM parity GROUP BY session").fetchall()
+            assert dict(parity) == written, "it mirrors"
             assert database.execute("PRAGMA foreign_key_check").fetchall() == []
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             keys = database.execute("SELECT name FROM pragma_table_info('session') WHERE pk").fetchall()

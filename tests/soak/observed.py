@@ -18,12 +18,12 @@ from vtlfs.cli.main import main
 from vtlfs.disks.local.member import LocalMember
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
-from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.session import WriteSession
+from vtlfs.engine.writing.striping.extents import ExtentBuffer
 from vtlfs.fs.operations import Operations
 
 SECONDS = 0.5
-KINDS = (LocalMember, ReadSession, MediumReader, WriteSession, StripeBuffer)  # what an idle mount has none of
+KINDS = (LocalMember, ReadSession, MediumReader, WriteSession, ExtentBuffer)  # what an idle mount has none of
 
 
 class Observed(Operations):

@@ -207,7 +207,7 @@ CONTRADICTIONS: dict[str, str] = {
     "bytes": "UPDATE tape_file SET bytes = bytes - 1 WHERE medium = 'T1' AND number = 3",
     "session": "UPDATE session SET bytes = bytes + 1 WHERE id ="
     " (SELECT session FROM tape_file WHERE medium = 'T1' AND number = 3)",
-    "a unit's bytes": "UPDATE stripe_unit SET bytes = bytes - 1 WHERE unit = 0 AND bytes > 1",
+    "an extent's bytes": "UPDATE extent SET bytes = bytes - 1 WHERE offset = 0 AND bytes > 1",
     "a medium's bytes": "UPDATE medium SET bytes = bytes - 1 WHERE barcode = 'T1'",
 }
 
@@ -224,7 +224,7 @@ def test_rows_that_contradict_each_other_are_an_error_and_never_wrong_bytes(kill
             database.executescript(CONTRADICTIONS[what])
         with pytest.raises(OSError, match="Input/output"):
             mounted.medium("T1").read_bytes()
-        if what not in ("a unit's bytes", "a medium's bytes"):
+        if what not in ("an extent's bytes", "a medium's bytes"):
             with open(mounted.medium("T1"), "rb", buffering=0) as medium:  # what is before the contradiction
                 assert medium.read(min(first, 4096)) == whole[: min(first, 4096)]
     assert "damage: " in killed.vtlfs("check", killed.path, status=3)

@@ -6,15 +6,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from filling import deal
+
 from vtlfs.disks.headers import Opening
-from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import Access, Mount, Opener, Snapshot, State, StripeUnit
+from vtlfs.model import Access, Mount, Opener, Snapshot, State
 from vtlfs.snap import store
 
 UNIT = 4096
-OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT, 2)  # of all sessions
+OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", UNIT)  # of all sessions
 HOSTS = ("alpha", "beta", "gamma")
 MEDIA = ("A00001L9", "A00002L9", "A00003L9")
 
@@ -55,17 +56,8 @@ class ExampleLibrary:
         return session
 
     def _record(self, tracking: Tracking, session: int, data: bytes) -> None:
-        members = [
-            LocalDisk(number, path, self.library.config.uuid).member(session, UNIT, OPENING)
-            for number, path in enumerate(self.disks)
-        ]
-        units: list[StripeUnit] = []
-        for unit, start in enumerate(range(0, len(data), UNIT)):
-            piece = memoryview(data[start : start + UNIT])
-            units.append(members[unit % 2].write(unit, unit // 2, [piece], 0, 0))
-        for member in members:
-            member.finish(None)
-        tracking.sessions.record_progress(session, units, len(data), max(1, len(data) // 10240))
+        extents = deal(self.library, session, OPENING, data)
+        tracking.sessions.record_progress(session, extents, len(data), max(1, len(data) // 10240))
 
     def write(self, opened: str, released: str, barcode: str, data: bytes, host: str = "alpha", **options: Any) -> int:
         """Write `data` in a session, and release it. Return its identifier."""

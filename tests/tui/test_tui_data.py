@@ -53,7 +53,7 @@ def test_a_tape_file_is_extracted(example: ExampleLibrary, tmp_path: Path) -> No
         await d.go("enter", screen="StateScreen")
         await d.go("e", screen="ExtractDialog")
         await d.enter(str(target))
-        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
+        await d.until(lambda: "all bytes match their checksums" in d.label("#status"), "the end")
         await d.back("StateScreen")
         await d.go("e", screen="ExtractDialog")
         await d.enter(str(target))
@@ -75,7 +75,7 @@ def test_a_medium_is_extracted_as_it_stood_at_a_snapshot(example: ExampleLibrary
         await d.press("down", "down")
         await d.go("e", screen="ExtractDialog")
         await d.enter(str(target))
-        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
+        await d.until(lambda: "all bytes match their checksums" in d.label("#status"), "the end")
 
     drive(example.path, story)
     assert target.read_bytes() == b"B" * 21000
@@ -126,13 +126,13 @@ def test_checksums_are_verified_and_damage_is_shown(example: ExampleLibrary) -> 
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("v", screen="VerifyDialog")
-        await d.until(lambda: "every stripe unit matches its checksum" in d.label("#status"), "the end")
+        await d.until(lambda: "all bytes match their checksums" in d.label("#status"), "the end")
         await d.back("StateScreen")
         for file in example.disks[0].rglob("*"):
             if file.is_file() and b"later " in file.read_bytes():
                 file.write_bytes(file.read_bytes().replace(b"later", b"lAter"))
         await d.go("v", screen="VerifyDialog")
-        await d.until(lambda: "failed: session 16, stripe unit 0 on disk" in d.label("#status"), "the damage")
+        await d.until(lambda: "failed: session 16, the extent at offset 0 on disk" in d.label("#status"), "the damage")
         assert d.app.is_running
 
     drive(example.path, story)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from example_library import MEDIA, ExampleLibrary
+from filling import UNIT, fill, make
 
 from vtlfs import tui
 from vtlfs.engine.live import LiveStats
@@ -16,8 +17,8 @@ from vtlfs.model import Access, Session, State
 from vtlfs.snap import browse
 from vtlfs.snap.browse import SessionQuery
 from vtlfs.snap.view import open_view
+from vtlfs.tui import details, output_file
 from vtlfs.tui import format as fmt
-from vtlfs.tui import output_file
 from vtlfs.tui.app import theme_for
 from vtlfs.tui.preview import hex_dump
 from vtlfs.tui.rates import RateMeter, Sample
@@ -215,3 +216,24 @@ def test_pages_reach_the_application_by_messages_alone() -> None:
     pages = [path for room in ("screens", "panes") for path in (package / room).glob("*.py")]
     assert len(pages) > 10
     assert [path.name for path in pages if "self.app" in path.read_text()] == []
+
+
+def test_details_of_a_session_show_its_parity(tmp_path: Path) -> None:
+    library = make(tmp_path / "lib", disks=3, parity=1)
+    [session] = fill(library, ("T1", bytes(5 * UNIT)))
+    with closing(library.tracking(read_only=True)) as tracking:
+        found = details.of_session(tracking, session)
+        by_disk = browse.by_disk(tracking, session)
+        data = tracking.extents.of(session, 0, 99)
+        parity = tracking.extents.parity_of(data)
+    fields = dict(found.fields)
+    assert fields["striping"] == "4 KiB stripe units, parity 1"
+    assert fields["extents"] == "; ".join(
+        f"disk {one.disk}: {one.extents}{f' ({one.parity} parity)' if one.parity else ''}, {fmt.size(one.stored)}"
+        for one in by_disk
+    )
+    assert sum(one.parity for one in by_disk) == len(parity) == 3
+    assert sum(one.stored for one in by_disk) == 8 * UNIT
+    assert [row.cells[:5] for row in found.rows] == [
+        (f"{one.offset}", f"{one.stored}", f"{one.stripe}", f"{one.disk}", f"{one.position}") for one in data
+    ] + [("parity", f"{one.stored}", f"{one.stripe}", f"{one.disk}", f"{one.position}") for one in parity]

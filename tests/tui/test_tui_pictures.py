@@ -23,7 +23,7 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "compare": (("down", ""), ("c", "2 sessions came")),
     "filter": (SESSIONS, ("f", "that day included")),
     "search": (SESSIONS, ("slash", "Search host")),
-    "verified": (SESSIONS, ("v", "every stripe unit matches")),
+    "verified": (SESSIONS, ("v", "all bytes match")),
     "bytes": (SESSIONS, ("end", ""), ("b", "a tar archive")),
     "members": (SESSIONS, ("end", ""), ("b", "a tar archive"), ("tab", "home/notes")),
 }

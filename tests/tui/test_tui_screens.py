@@ -91,13 +91,13 @@ def test_details_of_every_kind_of_row(example: ExampleLibrary) -> None:
     drive(example.path, story)
 
 
-def test_the_details_of_a_session_show_where_its_stripe_units_lie(example: ExampleLibrary) -> None:
+def test_the_details_of_a_session_show_where_its_extents_lie(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.go("enter", screen="StateScreen")
         await d.go("enter", screen="DetailsScreen")
         with closing(example.library.tracking()) as tracking:
-            unit = tracking.stripe_units.of(16, 0, 1)[0]
-        assert d.rows[0] == f"0 0 0 4096 {unit.blake3.hex()}"
+            extent = tracking.extents.of(16, 0, 1)[0]
+        assert d.rows[0] == f"0 4096 0 0 4096 {extent.blake3.hex()}"
 
     drive(example.path, story)
 

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,32 @@ BLOCK = 4096
 def label(disk: Path) -> dict[str, Any]:
     """Return the label of a disk."""
     document: dict[str, Any] = json.loads((disk / "vtlfs-disk.json").read_text())
-    assert document["format"] == 1
+    assert document["format"] == 2
     return document
 
 
-def record(block: bytes) -> dict[str, Any] | None:
-    """Return the record of a block that counts."""
-    best: tuple[int, dict[str, Any]] | None = None
-    for half in (block[:2048], block[2048:]):
-        if len(half) < 64 or half[:8] != b"VTLFSREC":
-            continue
-        version, length, generation = struct.unpack_from("<IIQ", half, 8)
-        text = half[64 : 64 + length]
-        if version != 1 or length > 1984 or blake3(half[8:24] + text).digest() != half[32:64]:
-            continue
-        document = json.loads(text)
-        if isinstance(document, dict) and (best is None or generation > best[0]):
-            best = generation, document
-    return best[1] if best else None
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def record(place: bytes) -> tuple[int, dict[str, Any]] | None:
+    """Return the generation and the object of the record that fills this place; None where it is not valid."""
+    if len(place) < 64 or place[:8] != b"VTLFSREC":
+        return None
+    version, length, generation = struct.unpack_from("<IIQ", place, 8)
+    text = place[64 : 64 + length]
+    if version != 2 or len(text) < length or blake3(place[8:24] + text).digest() != place[32:64]:
+        return None
+    document = json.loads(text)
+    return (generation, document) if isinstance(document, dict) else None
+
+
+def record_of_two(block: bytes) -> dict[str, Any] | None:
+    """Return the object that counts of a block of two records."""
+    found = [one for one in (record(block[:2048]), record(block[2048:BLOCK])) if one is not None]
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+# --- member files -----------------------------------------------------------------------------------------------------
 
 
 def members(disk: Path) -> Iterator[Path]:
@@ -46,39 +55,151 @@ def member(disk: Path, session: int) -> Path:
 
 def header(path: Path) -> dict[str, Any] | None:
     """Return the header of a member file."""
-    return record(path.read_bytes()[:BLOCK])
+    return record_of_two(path.read_bytes()[:BLOCK])
 
 
-def units(path: Path, size: int) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Return the stripe units of a member file: what their records say, and their bytes."""
-    content = path.read_bytes()
-    for offset in range(BLOCK, len(content), BLOCK + size):
-        about = record(content[offset : offset + BLOCK])
-        if about is not None:
-            yield about, content[offset + BLOCK : offset + BLOCK + about["bytes"]]
+def extents(path: Path, owner: tuple[str, int, int]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Return the extents of a member file: what their records say, and what is there of their stored bytes.
+
+    `owner`: library, disk and session.
+    """
+    content, position = path.read_bytes(), BLOCK
+    while position < len(content):
+        found = record(content[position : position + BLOCK])
+        about = found[1] if found else {}
+        if tuple(about.get(key) for key in ("library", "disk", "session", "position")) == (*owner, position):
+            begin = position + BLOCK
+            yield about, content[begin : begin + about["stored"]]
+            position = -(-(begin + about["stored"]) // BLOCK) * BLOCK
+        else:
+            position += BLOCK
+
+
+# --- the field of 256 elements ----------------------------------------------------------------------------------------
+
+
+def times(a: int, b: int) -> int:
+    """Return a product."""
+    product = 0
+    while b:
+        if b & 1:
+            product ^= a
+        a = a << 1 ^ (0x11D if a & 0x80 else 0)
+        b >>= 1
+    return product
+
+
+def over(a: int, b: int) -> int:
+    """Return a quotient."""
+    return next(quotient for quotient in range(256) if times(quotient, b) == a)
+
+
+def power(place: int) -> int:
+    """Return 2 to this."""
+    return 1 if place == 0 else times(2, power(place - 1))
+
+
+def scaled(factor: int, data: bytes) -> bytes:
+    """Return each byte times the factor."""
+    return data.translate(bytes(times(factor, byte) for byte in range(256)))
+
+
+def xor(*pieces: bytes) -> bytes:
+    """Return the exclusive or of pieces; behind shorter ones zeros follow."""
+    longest = max(map(len, pieces))
+    total = 0
+    for piece in pieces:
+        total ^= int.from_bytes(piece.ljust(longest, b"\0"), "big")
+    return total.to_bytes(longest, "big")
+
+
+def parity(row: int, data: Sequence[bytes]) -> bytes:
+    """Return a row of the parity of data extents, in the order of their places."""
+    return xor(*(scaled(power(row * place), one) for place, one in enumerate(data)))
+
+
+def solve(lost: Sequence[int], known: dict[int, bytes], rows: dict[int, bytes]) -> dict[int, bytes]:
+    """Compute one or two lost data extents of a stripe by place, not yet cut to their lengths."""
+    rest = {
+        row: xor(one, *(scaled(power(row * place), data) for place, data in known.items())) for row, one in rows.items()
+    }
+    if len(lost) == 1:
+        (x,) = lost
+        return {x: rest[0] if 0 in rest else scaled(over(1, power(x)), rest[1])}
+    x, y = lost
+    first = scaled(over(1, power(x) ^ power(y)), xor(rest[1], scaled(power(y), rest[0])))
+    return {x: first, y: xor(rest[0], first)}
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Stripe:
+    """What was found of a stripe: data by offset and parity by row as far as it is right, and what parity lists."""
+
+    data: dict[int, bytes] = field(default_factory=dict)
+    rows: dict[int, bytes] = field(default_factory=dict)
+    members: list[tuple[int, int, str, int, str]] = field(default_factory=list)
+    offsets: set[int] = field(default_factory=set)  # of all data that is told of
+
+    def get(self, offset: int) -> bytes | None:
+        """Return the data at an offset, if need be from the rest of the stripe; None where that can't be had."""
+        if offset in self.data:
+            return self.data[offset]
+        known = {place: self.data[one[0]] for place, one in enumerate(self.members) if one[0] in self.data}
+        lost = [place for place in range(len(self.members)) if place not in known]
+        if not 0 < len(lost) <= len(self.rows):
+            return None
+        for place, data in solve(lost, known, self.rows).items():
+            begin, _, codec, stored, digest = self.members[place]
+            assert codec == "none"
+            if blake3(data[:stored]).hexdigest() == digest:
+                self.data[begin] = data[:stored]
+        return self.data.get(offset)
+
+
+def stripes(disks: Sequence[Path], session: int) -> dict[int, Stripe]:
+    """Return all that is on these disks of the stripes of a session."""
+    found: dict[int, Stripe] = {}
+    for disk in disks:
+        path, about_disk = member(disk, session), label(disk)
+        if not path.exists():
+            continue
+        for about, data in extents(path, (about_disk["library"], about_disk["number"], session)):
+            stripe = found.setdefault(about["stripe"], Stripe())
+            is_right = len(data) == about["stored"] and blake3(data).hexdigest() == about["blake3"]
+            if "members" in about:
+                stripe.members = [tuple(one) for one in about["members"]]
+                stripe.offsets.update(one[0] for one in stripe.members)
+                if is_right:
+                    stripe.rows[about["place"]] = data
+            else:
+                assert about["codec"] == "none"
+                stripe.offsets.add(about["offset"])
+                if is_right:
+                    stripe.data[about["offset"]] = data
+    return found
 
 
 def stream(disks: Sequence[Path], session: int) -> bytes:
-    """Return the stream of a session."""
+    """Return the stream of a session, from the disks that there are."""
+    by_offset: dict[int, list[Stripe]] = {}
+    for _, stripe in sorted(stripes(disks, session).items(), reverse=True):
+        for offset in stripe.offsets:
+            by_offset.setdefault(offset, []).append(stripe)
+    whole = bytearray()
+    while len(whole) in by_offset:
+        found = (stripe.get(len(whole)) for stripe in by_offset[len(whole)])
+        data = next((one for one in found if one is not None), None)
+        if data is None:
+            break
+        whole += data
     paths = [path for disk in disks if (path := member(disk, session)).exists()]
     headers = [head for path in paths if (head := header(path)) is not None]
-    if not headers:
-        return b""
-    size = headers[0]["stripe_unit"]
-    found = {about["unit"]: (about, data) for path in paths for about, data in units(path, size)}
-    parts = []
-    for number in range(len(found)):
-        if number not in found:
-            break
-        about, data = found[number]
-        assert blake3(data).hexdigest() == about["blake3"], f"unit {number} is damaged"
-        parts.append(data)
-        if len(data) < size:
-            break
-    whole = b"".join(parts)
     length = next((head["bytes"] for head in headers if "bytes" in head), len(whole))
-    assert len(whole) >= length, "units are missing"
-    return whole[:length]
+    assert len(whole) >= length, f"of {length} bytes only the first {len(whole)} can be had"
+    return bytes(whole[:length])
 
 
 def medium(disks: Sequence[Path], barcode: str) -> bytes:

@@ -18,7 +18,6 @@ IN_SQL = re.compile(r"\b\w+_at\s*(?:<(?!>)|>|BETWEEN)|\b(?:min|max)\(\w*_at\b|OR
 
 SQL_THAT_ORDERS_TIMES = {
     "engine/tracking/repositories/copies.py",  # when the next copy is due
-    "engine/tracking/schema/steps.py",  # ordinals of libraries from before there were any
     "snap/browse.py",  # for people
 }
 COMPARISONS = {

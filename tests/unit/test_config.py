@@ -12,6 +12,7 @@ from vtlfs.config import (
     FILE_NAME,
     MAX_DRIVES,
     MAX_MEMORY,
+    MAX_PARITY,
     MAX_STRIPE_UNIT,
     MIN_MEMORY,
     MIN_STRIPE_UNIT,
@@ -68,7 +69,10 @@ def put(library: Path, text: str) -> Path:
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
-    assert load(put(tmp_path, GOOD)) == Config("u", (Path("/a"), Path("/b")), 3, 64 << 10, 0, 90.0)
+    assert load(put(tmp_path, GOOD)) == Config(
+        "u", (Path("/a"), Path("/b")), 3, 64 << 10, parity=0, low_space=0, checkpoint=90.0
+    )
+    assert load(put(tmp_path, GOOD.replace("unit =", "parity = 1\nunit ="))).parity == 1
 
 
 def test_relative_disks_are_those_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +93,7 @@ def test_snapshots_are_read(tmp_path: Path) -> None:
 
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     config = load(put(tmp_path, '[library]\nuuid = "u"\ndisks = ["/a", "/b"]\n'))
-    assert config == Config("u", (Path("/a"), Path("/b")), 4, MIB, GIB, 5.0)
+    assert config == Config("u", (Path("/a"), Path("/b")), 4, MIB, parity=0, low_space=GIB, checkpoint=5.0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -97,6 +101,7 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     disks=st.lists(paths, min_size=2, max_size=4),
     drives=st.integers(1, MAX_DRIVES),
     stripe_unit=st.integers(1, MAX_STRIPE_UNIT // MIN_STRIPE_UNIT).map(lambda count: count * MIN_STRIPE_UNIT),
+    parity=st.integers(0, MAX_PARITY),
     low_space=st.integers(0, 2**40),
     checkpoint=st.integers(1, 86400),
     every=st.none() | st.integers(1, 10**9).map(float) | st.floats(1, 100).map(lambda seconds: round(seconds, 2)),
@@ -111,6 +116,7 @@ def test_what_is_rendered_is_loaded(
     disks: list[Path],
     drives: int,
     stripe_unit: int,
+    parity: int,
     low_space: int,
     checkpoint: int,
     every: float | None,
@@ -121,8 +127,8 @@ def test_what_is_rendered_is_loaded(
 ) -> None:
     drive_rules = {number: rule for number, rule in drive_rules.items() if number < drives}
     config = Config(
-        "some-uuid", tuple(disks), drives, stripe_unit, low_space, float(checkpoint), every, keep,
-        drive_rules, media_rules, memory_limit=memory_limit,
+        "some-uuid", tuple(disks), drives, stripe_unit, min(parity, len(disks) - 1), low_space, float(checkpoint),
+        every, keep, drive_rules, media_rules, memory_limit=memory_limit,
     )  # fmt: skip
     (tmp_path / FILE_NAME).write_bytes(render(config).encode())
     assert load(tmp_path) == config
@@ -201,6 +207,10 @@ def test_an_error_in_a_rule_names_line_and_key(tmp_path: Path, old: str, new: st
         ("64KiB", "128MiB", 7, "stripe.unit"),
         ("64KiB", "big", 7, "stripe.unit"),
         ('"64KiB"', "-4096", 7, "stripe.unit"),
+        ('"64KiB"', '"64KiB"\nparity = 2', 8, "stripe.parity"),  # with two disks
+        ('"64KiB"', '"64KiB"\nparity = 3', 8, "stripe.parity"),
+        ('"64KiB"', '"64KiB"\nparity = -1', 8, "stripe.parity"),
+        ('"64KiB"', '"64KiB"\nparity = true', 8, "stripe.parity"),
         ("= 0", '= "much"', 10, "io.low_space"),
         ("= 0", "= -1", 10, "io.low_space"),
         ("1.5min", "1.5m", 13, "tracking.checkpoint"),

@@ -6,7 +6,7 @@ A missing disk promises to refuse. What is a directory's own (names, links, cras
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,31 +14,31 @@ import pytest
 from blake3 import blake3
 from memory_disk import MemoryDisk
 
-from vtlfs.disks.base import Disk
+from vtlfs.disks.base import Disk, Member
 from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Flaw, Kind, Part
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.label import Label
 from vtlfs.disks.missing import MissingDisk
-from vtlfs.disks.records import BLOCK, slot_offset
-from vtlfs.errors import DamagedUnit, DiskError, DiskMissing
-from vtlfs.model import Opener, State, StripeUnit, Watermark
+from vtlfs.disks.records import BLOCK, Described, Found, after
+from vtlfs.errors import DamagedExtent, DiskError, DiskMissing
+from vtlfs.model import NO_CODEC, Extent, Opener, State, Watermark
 
 UNIT = 4096
 LIBRARY = "11111111-2222-3333-4444-555555555555"
 AT = "2026-01-31T09:30:00.000000Z"
-OPENING = Opening("A00001L9", 0, Opener("alpha", 7, 0, 0, "tar"), AT, UNIT, 2)
+OPENING = Opening("A00001L9", 0, Opener("alpha", 7, 0, 0, "tar"), AT, UNIT, 1)
 ENDING = Ending(State.RELEASED, None, AT, 0, 0, UNIT, 3)
 MARK = Watermark(5, 2, 3, 4, 5, 6, 7, 8)
 
 
 @dataclass
 class Kit:
-    """A disk to be tested, and how to turn a bit of a stripe unit behind its back."""
+    """A disk to be tested, and how to turn a bit of an extent behind its back."""
 
     disk: Disk
-    damage: Callable[[StripeUnit], None]
+    damage: Callable[[Extent], None]
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -49,9 +49,9 @@ def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Kit:
     labels.write(tmp_path, Label(LIBRARY, "a disk", 0, AT))
     local = LocalDisk(0, tmp_path, LIBRARY)
 
-    def damage(unit: StripeUnit) -> None:
-        with open(local.where(unit.session), "r+b") as file:
-            file.seek(slot_offset(unit.slot, UNIT) + BLOCK + unit.bytes // 2)
+    def damage(extent: Extent) -> None:
+        with open(local.where(extent.session), "r+b") as file:
+            file.seek(extent.position + BLOCK + extent.stored // 2)
             byte = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 1]))
@@ -64,17 +64,36 @@ def disk(kit: Kit) -> Disk:
     return kit.disk
 
 
-def write(disk: Disk, session: int, *contents: bytes, ending: Ending | None = ENDING) -> list[StripeUnit]:
-    """Have a session write stripe units, one into each slot, and end."""
+def extent_of(disk: Disk, session: int, number: int, position: int, data: bytes) -> Extent:
+    """Return an extent to be written, a stripe of its own, in every other stripe unit."""
+    where = (disk.number, position, len(data), b"")
+    return Extent(session, number, 0, 2 * number * UNIT, len(data), NO_CODEC, *where)
+
+
+def put(member: Member, disk: Disk, session: int, number: int, position: int, data: bytes) -> Extent:
+    return member.write(extent_of(disk, session, number, position, data), [memoryview(data)])
+
+
+def put_all(member: Member, disk: Disk, session: int, contents: Sequence[bytes]) -> list[Extent]:
+    """Have a member take extents one behind the other."""
+    extents, position = [], BLOCK
+    for number, data in enumerate(contents):
+        extents.append(put(member, disk, session, number, position, data))
+        position = after(position, len(data))
+    return extents
+
+
+def write(disk: Disk, session: int, *contents: bytes, ending: Ending | None = ENDING) -> list[Extent]:
+    """Have a session write extents and end."""
     member = disk.member(session, UNIT, OPENING)
-    units = [member.write(2 * slot, slot, [memoryview(data)], 0, 0) for slot, data in enumerate(contents)]
+    extents = put_all(member, disk, session, contents)
     member.sync()
     member.finish(ending)
-    return units
+    return extents
 
 
-def part(session: int, units: list[StripeUnit]) -> Part:
-    return Part(session, UNIT, OPENING, ENDING, tuple(units), is_first=True)
+def part(session: int, extents: list[Extent]) -> Part:
+    return Part(session, UNIT, OPENING, ENDING, tuple(extents), is_first=True)
 
 
 def scanned(disk: Disk, known: Callable[[int, int], set[int]] = lambda first, last: set()) -> Batch:
@@ -89,35 +108,61 @@ def scanned(disk: Disk, known: Callable[[int, int], set[int]] = lambda first, la
 # --- writing and reading ----------------------------------------------------------------------------------------------
 
 
-def test_stripe_unit_that_was_written_is_read(disk: Disk) -> None:
+def test_extent_that_was_written_is_read(disk: Disk) -> None:
     content = os.urandom(UNIT)
-    (unit,) = write(disk, 17, content)
-    assert unit == StripeUnit(17, 0, disk.number, 0, UNIT, blake3(content).digest())
-    assert disk.read(unit, UNIT) == content
+    (extent,) = write(disk, 17, content)
+    assert extent == Extent(
+        *(17, 0, 0, 0, UNIT, NO_CODEC, disk.number, BLOCK, UNIT, blake3(content).digest()),
+    )
+    assert disk.read(extent) == content
 
 
-def test_stripe_unit_grows_and_every_length_stays_readable(disk: Disk) -> None:
-    member, content = disk.member(1, UNIT, OPENING), os.urandom(300)
-    first = member.write(0, 0, [memoryview(content)[:100]], 0, 0)
-    second = member.write(0, 0, [memoryview(content)[:50], memoryview(content)[50:]], 100, 1)
+def test_parity_extent_is_written_and_read_as_data_is(disk: Disk) -> None:
+    member, content = disk.member(17, UNIT, OPENING), os.urandom(UNIT)
+    data = extent_of(disk, 17, 0, BLOCK, content)
+    parity = Extent(17, 0, 1, None, 0, NO_CODEC, disk.number, BLOCK, 0, b"")
+    written = member.write(parity, [memoryview(content)[:99], memoryview(content)[99:]], [data])
     member.sync()
-    assert disk.read(first, UNIT) == content[:100]
-    assert disk.read(second, UNIT) == content
+    assert written == replace(parity, stored=UNIT, blake3=blake3(content).digest())
+    assert disk.read(written) == content
+    member.finish(ENDING)
 
 
-def test_harmed_stripe_unit_is_damage(kit: Kit) -> None:
-    units = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT)
-    kit.damage(units[0])
-    with pytest.raises(DamagedUnit) as harmed:
-        kit.disk.read(units[0], UNIT)
-    assert (harmed.value.session, harmed.value.unit, harmed.value.disk) == (1, 0, 0)
-    assert kit.disk.read(units[1], UNIT) == b"b" * UNIT
+def test_extents_of_one_stripe_unit_are_all_readable(disk: Disk) -> None:
+    """As those of a stream that is flushed often."""
+    member, content = disk.member(1, UNIT, OPENING), os.urandom(300)
+    first = put(member, disk, 1, 0, BLOCK, content[:100])
+    member.sync()
+    rest = replace(extent_of(disk, 1, 1, after(BLOCK, 100), content[100:]), offset=100)
+    second = member.write(rest, [memoryview(content)[100:150], memoryview(content)[150:]])
+    member.sync()
+    assert disk.read(first) == content[:100]
+    assert disk.read(second) == content[100:]
+    member.finish(ENDING)
+    assert [one.extent for one in scanned(disk).records] == [first, second]
 
 
-def test_stripe_unit_of_a_member_that_is_not_there_is_damage(disk: Disk) -> None:
-    (unit,) = write(disk, 1, b"x")
-    with pytest.raises(DamagedUnit):
-        disk.read(replace(unit, session=2), UNIT)
+def test_harmed_extent_is_damage(kit: Kit) -> None:
+    extents = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT)
+    kit.damage(extents[0])
+    with pytest.raises(DamagedExtent) as harmed:
+        kit.disk.read(extents[0])
+    assert (harmed.value.session, harmed.value.offset, harmed.value.disk) == (1, 0, 0)
+    assert kit.disk.read(extents[1]) == b"b" * UNIT
+
+
+def test_extent_of_a_member_that_is_not_there_is_damage(disk: Disk) -> None:
+    (extent,) = write(disk, 1, b"x")
+    with pytest.raises(DamagedExtent):
+        disk.read(replace(extent, session=2))
+
+
+def test_extent_that_is_elsewhere_is_damage(disk: Disk) -> None:
+    extents = write(disk, 1, b"a" * UNIT, b"b" * UNIT)
+    with pytest.raises(DamagedExtent):
+        disk.read(replace(extents[0], position=extents[1].position))
+    with pytest.raises(DamagedExtent):
+        disk.read(replace(extents[0], position=extents[1].position + 10 * UNIT))
 
 
 def test_session_that_writes_nothing_has_no_member(disk: Disk) -> None:
@@ -126,39 +171,66 @@ def test_session_that_writes_nothing_has_no_member(disk: Disk) -> None:
     member.finish(ENDING)
     assert disk.sessions_from(0) == set()
     assert disk.header(1) is None
-    assert disk.reopen(1, UNIT, 0) is None
+    assert disk.reopen(1, 0) is None
 
 
 def test_room_that_was_set_aside_makes_a_member(disk: Disk) -> None:
     member = disk.member(1, UNIT, OPENING)
-    member.allocate(0)
+    member.allocate(after(BLOCK, UNIT))
     assert disk.sessions_from(0) == {1}
-    unit = member.write(0, 0, [memoryview(b"x" * 10)], 0, 0)
+    extent = put(member, disk, 1, 0, BLOCK, b"x" * 10)
     member.finish(ENDING)
-    assert disk.read(unit, UNIT) == b"x" * 10
-    assert disk.members(0).members[1].size == slot_offset(0, UNIT) + BLOCK + 10
+    assert disk.read(extent) == b"x" * 10
+    assert disk.members(0).members[1].size == BLOCK + BLOCK + 10
 
 
 def test_member_is_never_written_over(disk: Disk) -> None:
-    (unit,) = write(disk, 1, b"x" * 10)
+    (extent,) = write(disk, 1, b"x" * 10)
     with pytest.raises(DiskError) as refused:
-        disk.member(1, UNIT, OPENING).write(0, 0, [memoryview(b"y" * 10)], 0, 0)
+        put(disk.member(1, UNIT, OPENING), disk, 1, 0, BLOCK, b"y" * 10)
     assert refused.value.errno == errno.EEXIST
-    assert disk.read(unit, UNIT) == b"x" * 10
+    assert disk.read(extent) == b"x" * 10
 
 
 def test_reopened_member_loses_what_does_not_count_and_gets_its_ending(disk: Disk) -> None:
-    units = write(disk, 1, b"a" * UNIT, b"b" * UNIT, ending=None)
-    again = disk.reopen(1, UNIT, 1)
+    extents = write(disk, 1, b"a" * UNIT, b"b" * UNIT, ending=None)
+    again = disk.reopen(1, end_of(extents[0]))
     assert again is not None
     again.finish(replace(ENDING, state=State.RECOVERED))
-    assert disk.read(units[0], UNIT) == b"a" * UNIT
-    with pytest.raises(DamagedUnit):
-        disk.read(units[1], UNIT)
+    assert disk.read(extents[0]) == b"a" * UNIT
+    with pytest.raises(DamagedExtent):
+        disk.read(extents[1])
     header = disk.header(1)
     assert header is not None
     assert header.ending is not None
     assert header.ending.state is State.RECOVERED
+
+
+def end_of(extent: Extent) -> int:
+    return extent.position + BLOCK + extent.stored
+
+
+@pytest.mark.parametrize("counting", [0, 1, 3])
+def test_reopened_member_takes_further_extents(disk: Disk, counting: int) -> None:
+    """As when a stripe is repaired. `counting`: of the extents that are there."""
+    before = write(disk, 1, b"a" * UNIT, b"b" * 100, b"c" * UNIT)
+    kept = before[:counting]
+    again = disk.reopen(1, max(map(end_of, kept), default=0))
+    assert again is not None
+    position, added = max((after(one.position, one.stored) for one in kept), default=BLOCK), []
+    again.allocate(position + 2 * (BLOCK + UNIT))
+    for number in (7, 8):
+        added.append(put(again, disk, 1, number, position, b"%d" % number * 50))
+        position = after(position, 50)
+    again.sync()
+    assert [disk.read(one)[:1] for one in (*kept, *added)] == [*[b"a", b"b", b"c"][:counting], b"7", b"8"]
+    again.finish(None)
+    assert [disk.read(one)[:1] for one in (*kept, *added)] == [*[b"a", b"b", b"c"][:counting], b"7", b"8"]
+    assert [one.extent for one in scanned(disk).records] == [*kept, *added]
+    assert disk.members(0).members[1].size == end_of(added[-1])
+    header = disk.header(1)
+    assert header is not None
+    assert header.ending == ENDING
 
 
 def test_removed_member_is_gone_and_others_stay(disk: Disk) -> None:
@@ -167,9 +239,9 @@ def test_removed_member_is_gone_and_others_stay(disk: Disk) -> None:
     disk.remove(1)
     disk.remove(3)
     assert disk.sessions_from(0) == {2}
-    with pytest.raises(DamagedUnit):
-        disk.read(gone, UNIT)
-    assert disk.read(kept, UNIT) == b"y"
+    with pytest.raises(DamagedExtent):
+        disk.read(gone)
+    assert disk.read(kept) == b"y"
 
 
 # --- looking at what is there -----------------------------------------------------------------------------------------
@@ -191,7 +263,7 @@ def test_members_are_listed_by_groups(disk: Disk) -> None:
     listing = disk.members(0)
     assert listing.strange == []
     assert {session: entry.size for session, entry in listing.members.items()} == {
-        session: slot_offset(0, UNIT) + BLOCK + session for session in (1, 5)
+        session: BLOCK + BLOCK + session for session in (1, 5)
     }
     assert all(entry.is_file and entry.is_private for entry in listing.members.values())
     assert disk.members(2).members == {}
@@ -219,16 +291,36 @@ def test_place_of_a_member_can_be_told(disk: Disk) -> None:
 
 
 def test_scan_finds_headers_and_records(disk: Disk) -> None:
-    units = [*write(disk, 1, b"a" * UNIT, b"b" * 100), *write(disk, SESSIONS_PER_GROUP, b"c")]
+    extents = [*write(disk, 1, b"a" * UNIT, b"b" * 100), *write(disk, SESSIONS_PER_GROUP, b"c")]
     found = scanned(disk)
     assert found.present == [1, SESSIONS_PER_GROUP]
     assert [(session, header and header["state"]) for session, header in found.headers] == [
         (1, "released"),
         (SESSIONS_PER_GROUP, "released"),
     ]
-    places = [StripeUnit(one.session, one.unit, 0, one.slot, one.bytes, one.blake3) for one in found.records]
-    assert places == units
+    assert found.records == [Found(extent) for extent in extents]
     assert (found.ignored, found.damaged) == ([], [])
+
+
+def test_scan_finds_parity_and_what_it_is_of(disk: Disk) -> None:
+    member = disk.member(1, UNIT, OPENING)
+    others = [
+        Extent(1, 4, place, place * UNIT, size, NO_CODEC, place + 1, BLOCK, size, blake3(b"%d" % place).digest())
+        for place, size in enumerate((UNIT, UNIT, 7))
+    ]
+    parity = Extent(1, 4, 0, None, 0, NO_CODEC, disk.number, BLOCK, 0, b"")
+    written = member.write(parity, [memoryview(bytes(UNIT))], others)
+    member.finish(ENDING)
+    assert scanned(disk).records == [Found(written, tuple(map(Described.of, others)))]
+
+
+def test_scan_passes_over_room_that_was_promised(disk: Disk) -> None:
+    member = disk.member(1, UNIT, OPENING)
+    first = put(member, disk, 1, 0, BLOCK, b"a" * UNIT)
+    second = put(member, disk, 1, 2, after(after(BLOCK, UNIT), UNIT), b"b" * 10)
+    member.finish(ENDING)
+    assert [one.extent for one in scanned(disk).records] == [first, second]
+    assert [disk.read(one)[:1] for one in (first, second)] == [b"a", b"b"]
 
 
 def test_scan_opens_no_member_that_is_known(disk: Disk) -> None:
@@ -244,46 +336,49 @@ def test_scan_opens_no_member_that_is_known(disk: Disk) -> None:
     assert asked == [(0, SESSIONS_PER_GROUP - 1)]
     assert sorted(found.present) == [1, 2]
     assert [session for session, _ in found.headers] == [2]
-    assert [one.session for one in found.records] == [2]
+    assert [one.extent.session for one in found.records] == [2]
 
 
 def test_records_of_one_member_can_be_scanned(disk: Disk) -> None:
-    units = write(disk, 1, b"a" * UNIT, b"b" * 100)
+    extents = write(disk, 1, b"a" * UNIT, b"b" * 100)
     records = [one for batch in disk.scan_member(1, UNIT) for one in batch.records]
-    assert [(one.unit, one.slot, one.bytes, one.blake3) for one in records] == [
-        (unit.unit, unit.slot, unit.bytes, unit.blake3) for unit in units
-    ]
+    assert records == [Found(extent) for extent in extents]
 
 
 def test_examination_of_what_is_right_finds_nothing(disk: Disk) -> None:
-    units = write(disk, 1, b"a" * UNIT, b"b" * UNIT, b"c" * 100)
-    assert disk.examine(part(1, units)) == []
+    extents = write(disk, 1, b"a" * UNIT, b"b" * UNIT, b"c" * 100)
+    assert disk.examine(part(1, extents)) == []
 
 
 def test_examination_finds_a_bit_that_was_turned(kit: Kit) -> None:
-    units = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT, b"c" * 100)
-    kit.damage(units[1])
-    (flaw,) = kit.disk.examine(part(1, units))
-    assert (flaw.kind, flaw.unit, flaw.position) == (Kind.FLIPPED, units[1], slot_offset(1, UNIT) + BLOCK)
+    extents = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT, b"c" * 100)
+    kit.damage(extents[1])
+    (flaw,) = kit.disk.examine(part(1, extents))
+    assert (flaw.kind, flaw.extent, flaw.position) == (Kind.FLIPPED, extents[1], extents[1].position + BLOCK)
 
 
 def test_examination_finds_a_member_that_is_gone(disk: Disk) -> None:
-    units = write(disk, 1, b"a" * UNIT, b"b" * UNIT)
+    extents = write(disk, 1, b"a" * UNIT, b"b" * UNIT)
     disk.remove(1)
-    assert [(flaw.kind, flaw.unit) for flaw in disk.examine(part(1, units))] == [(Kind.MISSING, unit) for unit in units]
+    assert [(flaw.kind, flaw.extent) for flaw in disk.examine(part(1, extents))] == [
+        (Kind.MISSING, extent) for extent in extents
+    ]
 
 
 def test_examination_finds_a_header_that_is_not_finished(disk: Disk) -> None:
-    units = write(disk, 1, b"a", ending=None)
-    (flaw,) = disk.examine(part(1, units))
+    extents = write(disk, 1, b"a", ending=None)
+    (flaw,) = disk.examine(part(1, extents))
     assert flaw.is_unfinished
-    assert disk.examine(replace(part(1, units), is_first=False)) == []
+    assert disk.examine(replace(part(1, extents), is_first=False)) == []
 
 
 def test_several_threads_may_examine(disk: Disk) -> None:
-    units = write(disk, 1, *(bytes([slot]) * UNIT for slot in range(8)))
+    extents = write(disk, 1, *(bytes([number]) * UNIT for number in range(8)))
     found: list[list[Flaw]] = []
-    threads = [threading.Thread(target=lambda unit=unit: found.append(disk.examine(part(1, [unit])))) for unit in units]
+    threads = [
+        threading.Thread(target=lambda extent=extent: found.append(disk.examine(part(1, [extent]))))
+        for extent in extents
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -352,8 +447,10 @@ def test_disk_measures_itself_and_can_be_tried_out(disk: Disk) -> None:
 # --- the missing disk -------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, Callable[[Disk], object]] = {
-    "member": lambda disk: disk.member(1, UNIT, OPENING),
-    "read": lambda disk: disk.read(StripeUnit(1, 0, 1, 0, 1, bytes(32)), UNIT),
+    "member": lambda disk: disk.member(1, UNIT, OPENING).write(
+        Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, b""), [memoryview(b"x")]
+    ),
+    "read": lambda disk: disk.read(Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, bytes(32))),
     "remove": lambda disk: disk.remove(1),
     "groups": lambda disk: disk.groups(),
     "members": lambda disk: disk.members(0),
@@ -367,9 +464,10 @@ REFUSED: dict[str, Callable[[Disk], object]] = {
     "read_copy": lambda disk: list(disk.read_copy(1)),
     "mark": lambda disk: disk.mark(),
     "raise_mark": lambda disk: disk.raise_mark(MARK),
+    "measure": lambda disk: disk.measure(),
     "try_out": lambda disk: disk.try_out(),
 }
-ANSWERED = {"where", "where_copy", "reopen", "measure"}
+ANSWERED = {"where", "where_copy", "reopen"}
 
 
 @pytest.mark.parametrize("verb", REFUSED)
@@ -381,9 +479,8 @@ def test_missing_disk_refuses(verb: str) -> None:
 
 def test_missing_disk_says_where_it_should_be_and_has_nothing() -> None:
     missing: Disk = MissingDisk(1, "/disk1")
-    missing.measure()
     assert (missing.free, missing.total, missing.device) == (0, 0, 0)
-    assert missing.reopen(1, UNIT, 0) is None
+    assert missing.reopen(1, 0) is None
     assert "/disk1" in missing.where(1)
     assert "/disk1" in missing.where_copy(1)
 

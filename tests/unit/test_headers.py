@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,9 @@ GOOD: dict[str, Any] = {
     "program": "tar",
     "opened_at": "2026-01-31T09:30:00.000000Z",
     "stripe_unit": 65536,
-    "disks": 2,
+    "parity": 1,
+    "volume": 1,
+    "codec": "none",
 }
 ENDED = GOOD | {
     "state": "released",
@@ -42,6 +45,7 @@ def test_headers_of_a_session_agree() -> None:
     opening, ending, strangers = headers.agreed([(0, GOOD), (1, ENDED)])
     assert opening is not None
     assert (opening.medium, opening.opener.host, opening.stripe_unit) == ("T1", "alpha", 65536)
+    assert (opening.parity, opening.volume, opening.codec) == (1, 1, "none")
     assert ending == headers.Ending(State.RELEASED, None, "2026-01-31T09:31:00.000000Z", 3, 10, 20, 4)
     assert strangers == []
 
@@ -66,7 +70,8 @@ openings = st.builds(
     opener=st.builds(Opener, texts, numbers, numbers, numbers, texts),
     opened_at=st.just(AT),
     stripe_unit=st.sampled_from([4096, 1 << 20]),
-    disks=st.integers(1, 9),
+    parity=st.integers(0, 2),
+    volume=st.integers(1, headers.MAX_VOLUMES),
 )
 
 
@@ -80,6 +85,22 @@ def test_header_of_another_session_is_a_stranger() -> None:
     opening, _, strangers = headers.agreed([(0, GOOD), (1, ENDED | {"medium": "T2"}), (2, {})])
     assert opening is not None
     assert strangers == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parity": 3},
+        {"parity": -1},
+        {"parity": True},
+        {"volume": 0},
+        {"volume": headers.MAX_VOLUMES + 1},
+        {"codec": "zstd"},
+        {"codec": None},
+    ],
+)
+def test_header_with_what_nobody_writes_is_a_stranger(change: dict[str, Any]) -> None:
+    assert headers.agreed([(0, GOOD), (1, GOOD | change)])[2] == [1]
 
 
 @given(key=st.sampled_from(sorted(ENDED)), value=anything)

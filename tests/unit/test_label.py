@@ -13,7 +13,7 @@ from vtlfs.disks.local.label import FILE_NAME, Label
 from vtlfs.errors import LibraryError
 
 LABEL = Label("library-uuid", "disk-uuid", 1, "2026-01-31T09:30:00.000000Z")
-GOOD: dict[str, Any] = {"format": 1, "library": "l", "disk": "d", "number": 0, "created_at": "t"}
+GOOD: dict[str, Any] = {"format": 2, "library": "l", "disk": "d", "number": 0, "created_at": "t"}
 
 
 def test_a_label_that_was_written_is_read(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_label_that_was_written_is_read(tmp_path: Path) -> None:
 def test_the_label_is_as_documented(tmp_path: Path) -> None:
     labels.write(tmp_path, LABEL)
     assert format_reader.label(tmp_path) == {
-        "format": 1,
+        "format": 2,
         "library": "library-uuid",
         "disk": "disk-uuid",
         "number": 1,
@@ -75,7 +75,14 @@ def test_what_is_no_label_is_an_error_that_names_the_file(tmp_path: Path, conten
     assert str(tmp_path / FILE_NAME) in str(caught.value)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_a_label_of_format_1_names_the_version_that_reads_it(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps(GOOD | {"format": 1}))
+    with pytest.raises(LibraryError) as refused:
+        labels.read(tmp_path)
+    assert str(refused.value) == f"{tmp_path / FILE_NAME}: format 1, which this vtlfs does not read; vtlfs 0.1 does"
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", None])
 def test_a_label_of_another_format_says_which(tmp_path: Path, version: object) -> None:
     (tmp_path / FILE_NAME).write_text(json.dumps(GOOD | {"format": version}))
     with pytest.raises(LibraryError, match=f"format {version!r}"):

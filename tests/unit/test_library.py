@@ -11,6 +11,7 @@ import pytest
 from vtlfs import config as configuration
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.label import Label
+from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine.library import Library, create
 from vtlfs.errors import LibraryError, UsageError, VtlfsError
 from vtlfs.model import MIB, DiskRecord
@@ -262,6 +263,18 @@ def test_a_disk_that_is_missing_is_named(library: Library, two_disks: list[Path]
         library.disks()
     two_disks[1].mkdir()
     with pytest.raises(LibraryError, match=f"{two_disks[1]}: not labelled; is the right device mounted"):
+        library.disks()
+
+
+def test_a_disk_that_is_not_writable_counts_as_missing_but_is_read(
+    tmp_path: Path, two_disks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = create(tmp_path / "mirror", two_disks, drives=1, stripe_unit=MIB, parity=1, at=AT)
+    right = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != two_disks[1] and right(path, mode))
+    assert not any(isinstance(disk, MissingDisk) for disk in library.disks())
+    two_disks[0].rename(tmp_path / "away")
+    with pytest.raises(LibraryError, match="no such directory"):
         library.disks()
 
 

@@ -1,4 +1,4 @@
-"""Writing behind: how much of a disk's slots is left to the page cache."""
+"""Writing behind: how much of a disk's extents is left to the page cache."""
 
 import os
 import subprocess
@@ -9,11 +9,13 @@ import pytest
 
 from vtlfs.disks.headers import Opening
 from vtlfs.disks.local.disk import LocalDisk
+from vtlfs.disks.local.member import LocalMember
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.local.write_behind import MOST_BEHIND, WriteBehind
-from vtlfs.model import MIB, Opener
+from vtlfs.disks.records import BLOCK, after
+from vtlfs.model import MIB, NO_CODEC, Extent, Opener
 
-OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", MIB, 2)
+OPENING = Opening("T1", 0, Opener("alpha", 1, 0, 0, "tar"), "2026-01-31T09:30:00.000000Z", MIB)
 LIBRARY = "11111111-2222-3333-4444-555555555555"
 
 
@@ -21,10 +23,11 @@ class Noted:
     """A member file that notes what it is asked for."""
 
     def __init__(self) -> None:
-        self.dropped: list[int] = []
+        self.dropped: list[int] = []  # positions, in extents
 
-    def drop(self, slot: int) -> None:
-        self.dropped.append(slot)
+    def drop(self, position: int, size: int) -> None:
+        assert position % size == 0
+        self.dropped.append(position // size)
 
 
 @pytest.fixture
@@ -35,38 +38,44 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("size", [4096, MIB, MOST_BEHIND, 3 * MOST_BEHIND])
-def test_the_oldest_slots_are_waited_for_and_never_the_newest(descriptor: int, size: int) -> None:
+def test_the_oldest_extents_are_waited_for_and_never_the_newest(descriptor: int, size: int) -> None:
     behind, member = WriteBehind(), Noted()
     left = max(1, MOST_BEHIND // size)
-    for slot in range(left + 5):
-        behind.written(member, slot, descriptor, slot * size, size)
+    for number in range(left + 5):
+        behind.written(member, descriptor, number * size, size)
     assert member.dropped == list(range(5))
 
 
 def test_all_streams_on_a_disk_share_what_may_be_behind(descriptor: int) -> None:
     behind, members = WriteBehind(), [Noted(), Noted()]
-    for slot in range(8):
-        behind.written(members[slot % 2], slot // 2, descriptor, slot * MIB, MIB)
+    for number in range(8):
+        behind.written(members[number % 2], descriptor, number // 2 * MIB, MIB)
     assert [member.dropped for member in members] == [[0, 1], [0, 1]]
 
 
 def test_a_member_file_that_is_closed_is_forgotten(descriptor: int) -> None:
     behind, closed, other = WriteBehind(), Noted(), Noted()
-    for slot in range(2):
-        behind.written(closed, slot, descriptor, slot * MIB, MIB)
-        behind.written(other, slot, descriptor, slot * MIB, MIB)
+    for number in range(2):
+        behind.written(closed, descriptor, number * MIB, MIB)
+        behind.written(other, descriptor, number * MIB, MIB)
     behind.forget(closed)
-    for slot in range(2, 6):
-        behind.written(other, slot, descriptor, slot * MIB, MIB)
+    for number in range(2, 6):
+        behind.written(other, descriptor, number * MIB, MIB)
     assert (closed.dropped, other.dropped) == ([], [0, 1])
+
+
+def write(member: LocalMember, session: int, number: int) -> None:
+    position = BLOCK + number * (after(0, MIB))
+    extent = Extent(session, number, 0, number * MIB, MIB, NO_CODEC, 0, position, MIB, b"")
+    member.write(extent, [memoryview(bytes(MIB))])
 
 
 def test_what_was_written_leaves_the_page_cache(tmp_path: Path) -> None:
     if subprocess.run(["stat", "-fc", "%T", tmp_path], capture_output=True, text=True, check=True).stdout == "tmpfs\n":
         pytest.skip("a tmpfs is nothing but page cache")
     member = LocalDisk(0, tmp_path, LIBRARY).member(1, MIB, OPENING)
-    for slot in range(64):
-        member.write(slot, slot, [memoryview(bytes(MIB))], 0, 0)
+    for number in range(64):
+        write(member, 1, number)
     path = member_path(tmp_path, 1)
     words: list[str | Path] = ["fincore", "--bytes", "--noheadings", "--output", "RES", path]
     cached = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
@@ -80,7 +89,7 @@ def test_closing_a_member_file_leaves_no_descriptor(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for session in (1, 2):
         member = disk.member(session, MIB, OPENING)
-        for slot in range(8):
-            member.write(slot, slot, [memoryview(bytes(MIB))], 0, 0)
+        for number in range(8):
+            write(member, session, number)
         member.finish(None)
     assert len(os.listdir("/proc/self/fd")) == before

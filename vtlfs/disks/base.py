@@ -1,16 +1,16 @@
-"""The storage port: what the engine asks of a disk, in terms of members and stripe units, not of files.
+"""The storage port: what the engine asks of a disk, in terms of members and extents, not of files.
 
 `vtlfs.disks.local` is a directory as a disk, `vtlfs.disks.missing` the place of a disk that is not there; the tests
 have one in memory, and `tests/unit/test_disk_contract.py` is run over all of them. Every method may block: a mount
 calls them in threads of the disk's own executors, a command also in its own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from vtlfs.disks.contents import Batch, Flaw, Listing, Part
 from vtlfs.disks.headers import Ending, Header, Opening
-from vtlfs.model import StripeUnit, Watermark
+from vtlfs.model import Extent, Watermark
 
 CheckRoom = Callable[[int], None]
 # Calls the second argument with the size of a copy of the catalogue, which raises OSError where there is no room; then
@@ -19,18 +19,18 @@ Fill = Callable[[str, CheckRoom], None]
 
 
 class Member(Protocol):
-    """What one session has on one disk, its stripe units and what describes them, while it is written.
+    """What one session has on one disk, its extents and what describes them, while it is written.
 
     The methods but `sync` are called by one thread, one after the other. All raise DiskError with the disk's errno.
     """
 
-    def allocate(self, slot: int) -> None:
-        """Have the disk set aside the room for a slot, so that writing into it can't fail for lack of space."""
+    def allocate(self, end: int) -> None:
+        """Have the disk set aside the room up to position `end`, so that writing there can't fail for lack of space."""
 
-    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
-        """Write the bytes of a stripe unit from `start` on (those before are on the disk), and its record.
+    def write(self, extent: Extent, pieces: list[memoryview], members: Sequence[Extent] = ()) -> Extent:
+        """Write an extent and its record at `extent.position`; return it with its length and its BLAKE3.
 
-        `pieces` are all of the unit so far, `generation` how often it was written before. Return what was written.
+        `pieces` are the stored bytes. `members`: of parity, the data extents of its stripe, by place.
         """
 
     def sync(self) -> None:
@@ -60,11 +60,11 @@ class Disk(Protocol):
     def member(self, session: int, stripe_unit: int, opening: Opening) -> Member:
         """Return a new member for the session, with this header. It is made by the first `allocate` or `write`."""
 
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> Member | None:
-        """Return a session's member after a crash, of which `slots` slots count, to `finish` it; None without one."""
+    def reopen(self, session: int, end: int) -> Member | None:
+        """Return a session's member, which counts up to position `end`, to `write` to or `finish`; None without one."""
 
-    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
-        """Read a stripe unit and check it. Raises DamagedUnit."""
+    def read(self, extent: Extent) -> bytes:
+        """Read the stored bytes of an extent and check them. Raises DamagedExtent."""
 
     def remove(self, session: int) -> None:
         """Remove a session's member durably, if there is one."""

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from vtlfs.disks.headers import Ending, Opening
-from vtlfs.model import Digest, StripeUnit
+from vtlfs.disks.records import Found
+from vtlfs.model import Extent
 
 SESSIONS_PER_GROUP = 1000  # whose member files are listed together: group G has those from G * 1000 on
 NO_ENDING = "its header does not say how the session ended"
@@ -37,17 +38,6 @@ class Listing:
 # --- scanning: headers and records ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of a slot: `bytes` bytes of a stripe unit are there, or were once."""
-
-    session: int
-    unit: int
-    slot: int
-    blake3: Digest
-    bytes: int
-
-
 @dataclass(slots=True)
 class Batch:
     """What was found since the batch before.
@@ -59,7 +49,7 @@ class Batch:
     disk: int
     present: list[int] = field(default_factory=list)
     headers: list[tuple[int, dict[str, Any] | None]] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    records: list[Found] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
 
@@ -68,25 +58,24 @@ class Batch:
 
 
 class Kind(StrEnum):
-    """What is the matter with a stripe unit, a member file or a disk."""
+    """What is the matter with an extent, a member file or a disk."""
 
     FLIPPED = "flipped"  # the bytes are not those that were written
     TRUNCATED = "truncated"  # the file ends before them
     MISSING = "missing"  # the file is not there
     REPLACED = "replaced"  # something that is no regular file is in its place
-    SWAPPED = "swapped"  # what lies there belongs to another session, disk or stripe unit
+    SWAPPED = "swapped"  # what lies there belongs to another session, disk or extent
     FOREIGN = "foreign"  # what lies there belongs to another library
-    STALE = "stale"  # an older version of what should be there, right in itself
     UNMAPPED = "unmapped"  # the tracking database does not say where the bytes lie
     UNREADABLE = "unreadable"  # the disk reports an error
     ABSENT = "absent"  # the disk is not there at all
     HEADER = "header"  # the bytes are right; the member file's header is not
-    RECORD = "record"  # the bytes are right; the stripe unit's record is not
+    RECORD = "record"  # the bytes are right; the extent's record is not
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some stripe units of one session on one disk, by slot. `opening`, `ending`: what the header is to say.
+    """Some extents of one session on one disk, by position. `opening`, `ending`: what the header is to say.
 
     `is_first`: these are the session's first ones on the disk, and the header is to be examined with them.
     """
@@ -95,21 +84,21 @@ class Part:
     stripe_unit: int
     opening: Opening
     ending: Ending
-    units: tuple[StripeUnit, ...]
+    extents: tuple[Extent, ...]
     is_first: bool
 
     @property
     def bytes(self) -> int:
-        """Bytes of the stripe units."""
-        return sum(unit.bytes for unit in self.units)
+        """Stored bytes of the extents."""
+        return sum(extent.stored for extent in self.extents)
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """What is the matter with one stripe unit; or, where `unit` is None, with the member file's header."""
+    """What is the matter with one extent; or, where `extent` is None, with the member file's header."""
 
     kind: Kind
-    unit: StripeUnit | None
+    extent: Extent | None
     why: str
     position: int | None = None  # of the first byte concerned, in the member file; None for a header
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtlfs.config import MAX_DRIVES, check_stripe_unit
+from vtlfs.disks.records import MAX_PARITY
 from vtlfs.errors import VtlfsError
-from vtlfs.model import MAX_SIZE, Opener, State, check_barcode, epoch_ns
+from vtlfs.model import MAX_SIZE, NO_CODEC, Opener, State, check_barcode, epoch_ns
 
 MAX_DISKS = 1000
 MAX_TAPE_FILES = 1 << 40
+MAX_VOLUMES = 100_000  # of a medium: each gets a row in a rebuild
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _ERROR = re.compile(r"[A-Z0-9]{1,32}")
@@ -24,7 +26,7 @@ _ENDED = (State.RELEASED, State.FAILED, State.RECOVERED)
 class Opening:
     """What a header says from the beginning: who opened what.
 
-    `disks`: over how many the stream is dealt; 0: nobody knows, and it is neither written nor compared.
+    `parity`: how many parity extents its stripes are to have. `volume`: of the medium, in which the session writes.
     """
 
     medium: str
@@ -32,7 +34,9 @@ class Opening:
     opener: Opener
     opened_at: str
     stripe_unit: int
-    disks: int
+    parity: int = 0
+    volume: int = 1
+    codec: str = NO_CODEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ def document(opening: Opening, ending: Ending | None = None) -> dict[str, Any]:
     opener = opening.opener
     said: dict[str, Any] = {
         "medium": opening.medium,
+        "volume": opening.volume,
         "drive": opening.drive,
         "host": opener.host,
         "pid": opener.pid,
@@ -78,9 +83,9 @@ def document(opening: Opening, ending: Ending | None = None) -> dict[str, Any]:
         "program": opener.program,
         "opened_at": opening.opened_at,
         "stripe_unit": opening.stripe_unit,
+        "parity": opening.parity,
+        "codec": opening.codec,
     }
-    if opening.disks:
-        said["disks"] = opening.disks
     return said if ending is None else said | document_of_end(ending)
 
 
@@ -110,7 +115,9 @@ def opening(header: dict[str, Any]) -> Opening | None:
             opener,
             _time(header["opened_at"]),
             check_stripe_unit(_number(header["stripe_unit"])),
-            _number(header["disks"], MAX_DISKS),
+            _number(header["parity"], MAX_PARITY),
+            _number(header["volume"], MAX_VOLUMES, least=1),
+            _codec(header["codec"]),
         )
     except (KeyError, TypeError, VtlfsError):
         return None
@@ -155,6 +162,12 @@ def _text(value: Any) -> str:
     return value.encode(errors="backslashreplace").decode()
 
 
+def _codec(value: Any) -> str:
+    if value != NO_CODEC:
+        raise TypeError
+    return NO_CODEC
+
+
 def _time(value: Any) -> str:
     if not _TIME.fullmatch(_text(value)):
         raise TypeError
@@ -162,7 +175,7 @@ def _time(value: Any) -> str:
     return str(value)
 
 
-def _number(value: Any, most: int = (1 << 63) - 1) -> int:
-    if type(value) is not int or not 0 <= value <= most:
+def _number(value: Any, most: int = (1 << 63) - 1, *, least: int = 0) -> int:
+    if type(value) is not int or not least <= value <= most:
         raise TypeError
     return value

@@ -1,13 +1,13 @@
 """The place of a disk that is not there, in a library whose other disks are to be read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from vtlfs.disks.base import Fill
 from vtlfs.disks.contents import Part
-from vtlfs.disks.headers import Opening
+from vtlfs.disks.headers import Ending, Opening
 from vtlfs.errors import DiskMissing
-from vtlfs.model import StripeUnit, Watermark
+from vtlfs.model import Extent, Watermark
 
 
 class MissingDisk:
@@ -19,23 +19,24 @@ class MissingDisk:
         self.path = path
         self.free = self.total = self.device = 0
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self) -> NoReturn:
+        """Raise DiskMissing."""
         raise DiskMissing(self.number, self.path)
 
-    def member(self, session: int, stripe_unit: int, opening: Opening) -> NoReturn:
-        """Raise DiskMissing."""
-        self._refuse()
+    def member(self, session: int, stripe_unit: int, opening: Opening) -> "MissingMember":
+        """Return a member that can't be written: as with a disk that fails, the first write tells."""
+        return MissingMember(self)
 
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> None:
+    def reopen(self, session: int, end: int) -> None:
         """Return that there is no member to be finished."""
 
-    def read(self, unit: StripeUnit, stripe_unit: int) -> NoReturn:
+    def read(self, extent: Extent) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def remove(self, session: int) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def where(self, session: int) -> str:
         """Return where the disk should be."""
@@ -43,43 +44,43 @@ class MissingDisk:
 
     def groups(self) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def members(self, group: int) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def sessions_from(self, first: int) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def header(self, session: int) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def scan(self, known: Callable[[int, int], set[int]]) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def scan_member(self, session: int, stripe_unit: int) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def examine(self, part: Part) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def copies(self) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def put_copy(self, number: int, fill: Fill) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def read_copy(self, number: int) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def where_copy(self, number: int) -> str:
         """Return where the disk should be."""
@@ -87,15 +88,38 @@ class MissingDisk:
 
     def mark(self) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
     def raise_mark(self, mark: Watermark, *, durable: bool = False) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
 
-    def measure(self) -> None:
-        """Leave everything at 0: a mount that only reads goes on without the disk."""
+    def measure(self) -> NoReturn:
+        """Raise DiskMissing."""
+        self.refuse()
 
     def try_out(self) -> NoReturn:
         """Raise DiskMissing."""
-        self._refuse()
+        self.refuse()
+
+
+class MissingMember:
+    """A member on a disk that is not there. A stream asks for one where fewer than two other disks work."""
+
+    def __init__(self, disk: MissingDisk) -> None:
+        self._disk = disk
+
+    def allocate(self, end: int) -> NoReturn:
+        """Raise DiskMissing."""
+        self._disk.refuse()
+
+    def write(self, extent: Extent, pieces: list[memoryview], members: Sequence[Extent] = ()) -> NoReturn:
+        """Raise DiskMissing."""
+        self._disk.refuse()
+
+    def sync(self) -> NoReturn:
+        """Raise DiskMissing."""
+        self._disk.refuse()
+
+    def finish(self, ending: Ending | None) -> None:
+        """Close nothing: there is no file."""

@@ -1,4 +1,4 @@
-"""The disks of a running mount: each with its executors and its bounded queue of stripe units on their way to it."""
+"""The disks of a running mount: each with its executors and its bounded queue of extents on their way to it."""
 
 import errno
 import logging
@@ -12,11 +12,11 @@ from vtlfs import blame
 from vtlfs.disks.base import Disk
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.semaphore import FairSemaphore
-from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
-from vtlfs.model import MIB, StripeUnit
+from vtlfs.errors import DamagedExtent, DiskError, VtlfsError
+from vtlfs.model import MIB, Extent
 from vtlfs.timing import DEFAULT, Timing
 
-QUEUED_BYTES = 32 * MIB  # of stripe units on their way to all disks together, where nobody says
+QUEUED_BYTES = 32 * MIB  # of extents on their way to all disks together, where nobody says
 MIN_QUEUED_UNITS = 2  # a disk, so that one is written while the next is fetched
 SYNC_THREADS = 4  # syncs that wait at the same time share one commit of the file system's journal
 READ_THREADS = 2
@@ -38,7 +38,8 @@ class PooledDisk:
         self.reading = DiskExecutor(f"{name}.read", READ_THREADS)
         self._probing = DiskExecutor(f"{name}.probe")
         self.queue = FairSemaphore(queued_units)
-        self.written = self.read = 0  # bytes of stripe units, since the mount began; the trio loop's
+        self.written = self.read = 0  # stored bytes of extents, since the mount began; the trio loop's
+        self.reconstructed = 0  # extents of this disk that were computed for readers, since the mount began
         self.fault: DiskError | None = None
         self._tried_at = 0.0
         self._hung = False  # and it was said
@@ -58,11 +59,25 @@ class PooledDisk:
 
     @property
     def usable(self) -> bool:
-        """Tell whether stripe units can go to the disk as far as one knows."""
+        """Tell whether extents can go to the disk as far as one knows."""
         return self.fault is None and not self.hangs
 
+    @property
+    def reads_hang(self) -> bool:
+        """Tell whether reads have waited for so long that further ones had better not wait."""
+        return self.reading.stalled_seconds > self._timing.reading
+
+    def note_reconstructed(self) -> None:
+        """Count an extent that can't be read here and was computed; the log says so once."""
+        if not self.reconstructed:
+            log.warning(
+                "disk %d (%s): extents that can't be read there are computed from the rest of their stripes",
+                *(self.number, self.disk.path),
+            )
+        self.reconstructed += 1
+
     def note_fault(self, error: DiskError) -> bool:
-        """Have stripe units avoid the disk until it has been tried out; False where it is no fault of the disk."""
+        """Have extents avoid the disk until it has been tried out; False where it is no fault of the disk."""
         if not blame.is_disks(error.errno):
             return False
         if self.fault is None:
@@ -74,7 +89,7 @@ class PooledDisk:
 
     @property
     def trouble(self) -> str | None:
-        """What keeps stripe units from going to the disk; None while nothing does."""
+        """What keeps extents from going to the disk; None while nothing does."""
         return self.fault.reason if self.fault is not None else "it does not answer" if self.hangs else None
 
     def probe(self) -> None:
@@ -120,6 +135,7 @@ class DiskPool:
         """`queued`: bytes that may be on their way to all disks together."""
         units = max(MIN_QUEUED_UNITS, queued // stripe_unit // len(disks))
         self.disks = [PooledDisk(disk, units, timing) for disk in disks]
+        self.timing = timing
 
     def __len__(self) -> int:
         return len(self.disks)
@@ -129,33 +145,31 @@ class DiskPool:
 
     # --- the door to stored bytes -----------------------------------------------------------------------------------
 
-    def disk_of(self, row: StripeUnit) -> PooledDisk:
-        """Return the disk that has a stripe unit. Raises DamagedUnit where there is no such disk."""
+    def disk_of(self, row: Extent) -> PooledDisk:
+        """Return the disk that has an extent. Raises DamagedExtent where there is no such disk."""
         if row.disk >= len(self.disks):
-            raise DamagedUnit(row.session, row.unit, row.disk, "the library has no such disk")
+            raise DamagedExtent(row.session, row.offset, row.disk, "the library has no such disk")
         return self.disks[row.disk]
 
-    async def read_extent(self, row: StripeUnit, stripe_unit: int) -> bytes:
-        """Read a stripe unit, and compare it with its row. Raises DamagedUnit or DiskError.
+    async def read_extent(self, row: Extent) -> bytes:
+        """Read the stored bytes of an extent, and compare them with its row. Raises DamagedExtent or DiskError.
 
         Whoever reads stored bytes in the trio loop comes through this verb or `load_extent`.
         """
         disk = self.disk_of(row)
-        data = await disk.reading.run(disk.disk.read, row, stripe_unit)
-        disk.read += row.bytes
+        data = await disk.reading.run(disk.disk.read, row)
+        disk.read += row.stored
         return data
 
-    def load_extent(
-        self, row: StripeUnit, stripe_unit: int, done: "Callable[[outcome.Outcome[bytes]], object]"
-    ) -> None:
-        """Read a stripe unit as `read_extent` does, without a task that waits: call `done` in the trio loop."""
+    def load_extent(self, row: Extent, done: "Callable[[outcome.Outcome[bytes]], object]") -> None:
+        """Read an extent as `read_extent` does, without a task that waits: call `done` in the trio loop."""
         disk = self.disk_of(row)
 
         def arrived(result: "outcome.Outcome[bytes]") -> None:
-            disk.read += row.bytes if isinstance(result, outcome.Value) else 0
+            disk.read += row.stored if isinstance(result, outcome.Value) else 0
             done(result)
 
-        disk.reading.submit(arrived, disk.disk.read, row, stripe_unit)
+        disk.reading.submit(arrived, disk.disk.read, row)
 
     @property
     def total(self) -> int:

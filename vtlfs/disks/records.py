@@ -1,27 +1,31 @@
 """The records by which what lies on a disk describes itself: a JSON text with a checksum, in a fixed block.
 
-A block of 4096 bytes has room for two records. Writing alternates between them, so that a torn write harms only the one
-that is being written: of the valid records of a block, the one with the highest generation counts. docs/format.md
-specifies it.
+The block of a header has room for two records. Writing alternates between them, so that a torn write harms only the one
+that is being written: of the valid records of a block, the one with the highest generation counts. The block of an
+extent has one record, which is written once, with the extent. docs/format.md specifies it.
 """
 
 import json
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from blake3 import blake3
 
-from vtlfs.model import MAX_SESSION, Digest
+from vtlfs.model import MAX_SIZE, NO_CODEC, Digest, Extent
 
 BLOCK = 4096
 RECORD = BLOCK // 2
 MAGIC = b"VTLFSREC"
-VERSION = 1
+VERSION = 2
+
+MAX_MEMBERS = 32  # data extents of a stripe: a parity record, which lists them, fits its block with the largest numbers
+MAX_PARITY = 2  # parity extents of a stripe
 
 _HEAD = struct.Struct("<8sIIQ8x32s")  # magic, version, length of the JSON, generation, reserved, BLAKE3 of the rest
-MAX_JSON = RECORD - _HEAD.size
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _KEYED = struct.Struct("<IIQ")
 
@@ -45,44 +49,126 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class UnitRecord:
-    """What a record says of a stripe unit, beside whose it is: `bytes` bytes of it are there, or were once."""
+class Described:
+    """A data extent as the parity records of its stripe describe it."""
 
-    unit: int
+    offset: int
     bytes: int
+    codec: str
+    stored: int
     blake3: Digest
 
+    @property
+    def end(self) -> int:
+        """Offset in the stream of the byte after the last."""
+        return self.offset + self.bytes
+
     @classmethod
-    def read(cls, document: dict[str, Any], stripe_unit: int) -> "UnitRecord | None":
-        """Return what a record says; None where that can't be."""
-        unit, size, digest = (document.get(key) for key in ("unit", "bytes", "blake3"))
-        if type(unit) is not int or not 0 <= unit < MAX_SESSION:
+    def of(cls, extent: Extent) -> "Described":
+        """Return what a parity record says of a data extent."""
+        assert extent.offset is not None
+        return cls(extent.offset, extent.bytes, extent.codec, extent.stored, extent.blake3)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An extent that a record describes. `members`: of parity, the data extents of its stripe by place."""
+
+    extent: Extent
+    members: tuple[Described, ...] = ()
+
+
+def extent_document(extent: Extent, members: Sequence[Extent] = ()) -> dict[str, Any]:
+    """Return what is written of an extent, beside whose it is. `members`: of parity, the stripe's data extents."""
+    said: dict[str, Any] = {
+        "position": extent.position,
+        "stripe": extent.stripe,
+        "place": extent.place,
+        "stored": extent.stored,
+        "blake3": extent.blake3.hex(),
+    }
+    if extent.offset is not None:
+        return said | {"offset": extent.offset, "bytes": extent.bytes, "codec": extent.codec}
+    return said | {"members": [[one.offset, one.bytes, one.codec, one.stored, one.blake3.hex()] for one in members]}
+
+
+def read_extent(document: dict[str, Any], owner: Owner, position: int, stripe_unit: int) -> Found | None:
+    """Return the extent that a record at `position` describes; None where that can't be."""
+    try:
+        if not owner.owns(document) or _number(document["position"]) != position:
             return None
-        if type(size) is not int or not 0 < size <= stripe_unit:
-            return None
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            return None
-        return cls(unit, size, bytes.fromhex(digest))
+        stripe, stored, digest = (
+            _number(document["stripe"]),
+            _number(document["stored"], 1),
+            _digest_of(document["blake3"]),
+        )
+        if "members" in document:
+            place = _number(document["place"], 0, MAX_PARITY - 1)
+            members = tuple(_member(one, stripe_unit) for one in document["members"])
+            if not 0 < len(members) <= MAX_MEMBERS or stored != max(one.stored for one in members):
+                return None
+            if any(one.end != following.offset for one, following in pairwise(members)):
+                return None
+            parity = Extent(owner.session, stripe, place, None, 0, NO_CODEC, owner.disk, position, stored, digest)
+            return Found(parity, members)
+        place = _number(document["place"], 0, MAX_MEMBERS - 1)
+        one = _member(
+            [document["offset"], document["bytes"], document["codec"], stored, document["blake3"]], stripe_unit
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    where = (owner.disk, position, stored, digest)
+    return Found(Extent(owner.session, stripe, place, one.offset, one.bytes, one.codec, *where))
 
 
-def unit_document(unit: int, size: int, digest: Digest) -> dict[str, Any]:
-    """Return what is written of a stripe unit: a UnitRecord, without the time that making one takes."""
-    return {"unit": unit, "bytes": size, "blake3": digest.hex()}
+def _member(said: Any, stripe_unit: int) -> Described:
+    offset, size, codec, stored, digest = said
+    one = Described(_number(offset), _number(size, 1), codec, _number(stored, 1), _digest_of(digest))
+    if codec != NO_CODEC or stored != size or one.end > MAX_SIZE:
+        raise ValueError
+    if offset // stripe_unit != (one.end - 1) // stripe_unit:  # it lies in two stripe units
+        raise ValueError
+    return one
 
 
-def slot_offset(slot: int, stripe_unit: int) -> int:
-    """Return the offset of a slot's record block; the unit's bytes follow that block."""
-    return BLOCK + slot * (BLOCK + stripe_unit)
+def _number(value: Any, least: int = 0, most: int = MAX_SIZE) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError
+    return value
+
+
+def _digest_of(value: Any) -> Digest:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ValueError
+    return bytes.fromhex(value)
+
+
+def padded(size: int) -> int:
+    """Return the next multiple of BLOCK."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def after(position: int, stored: int) -> int:
+    """Return the position that follows an extent's: a multiple of BLOCK."""
+    return position + BLOCK + padded(stored)
 
 
 def encode(document: dict[str, Any], generation: int) -> bytes:
-    """Return one record of RECORD bytes. Raises ValueError where the document is too large."""
-    # A name that is not UTF-8 has lone surrogates; "backslashreplace" makes them their JSON escapes.
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
-    if len(text) > MAX_JSON:
-        raise ValueError(f"a record of {len(text)} bytes does not fit into {MAX_JSON}")
+    """Return the record of a header's document."""
+    return _encode(document, generation, RECORD)
+
+
+def encode_extent(owner: Owner, extent: Extent, members: Sequence[Extent] = ()) -> bytes:
+    """Return the block with the record of an extent; see `extent_document`."""
+    return _encode(owner.document() | extent_document(extent, members), 0, BLOCK)
+
+
+def _encode(document: dict[str, Any], generation: int, size: int) -> bytes:
+    text = json.dumps(document, separators=(",", ":")).encode()
+    if len(text) > size - _HEAD.size:
+        raise ValueError(f"a record of {len(text)} bytes does not fit into {size - _HEAD.size}")
     head = _HEAD.pack(MAGIC, VERSION, len(text), generation, _digest(len(text), generation, text))
-    return (head + text).ljust(RECORD, b"\0")
+    return (head + text).ljust(size, b"\0")
 
 
 def place(generation: int) -> int:
@@ -91,23 +177,35 @@ def place(generation: int) -> int:
 
 
 def decode(block: bytes) -> tuple[dict[str, Any], int] | None:
-    """Return the document and the generation of the block's valid record; None where there is none."""
+    """Return the document and the generation of the header block's valid record; None where there is none."""
     found = decode_all(block)
     return found[0] if found else None
 
 
 def decode_all(block: bytes) -> list[tuple[dict[str, Any], int]]:
-    """Return the documents and the generations of the block's valid records, the one that counts first."""
-    found = [record for record in (_decode_one(block[:RECORD]), _decode_one(block[RECORD:BLOCK])) if record]
+    """Return the documents and generations of the header block's valid records, the one that counts first."""
+    found = [record for record in (_decode(block[:RECORD]), _decode(block[RECORD:BLOCK])) if record]
     return sorted(found, key=lambda record: record[1], reverse=True)
 
 
-def _decode_one(record: bytes) -> tuple[dict[str, Any], int] | None:
+def decode_extent(block: bytes, owner: Owner, position: int, stripe_unit: int) -> Found | None:
+    """Return what the record in an extent's block says; None without a valid one of this member and position."""
+    document = decode_document(block)
+    return None if document is None else read_extent(document, owner, position, stripe_unit)
+
+
+def decode_document(block: bytes) -> dict[str, Any] | None:
+    """Return the document of the record in an extent's block; None without a valid one."""
+    record = _decode(block[:BLOCK])
+    return None if record is None else record[0]
+
+
+def _decode(record: bytes) -> tuple[dict[str, Any], int] | None:
     if len(record) < _HEAD.size:
         return None
     magic, version, length, generation, digest = _HEAD.unpack_from(record)
     text = record[_HEAD.size : _HEAD.size + length]
-    if magic != MAGIC or version != VERSION or length > MAX_JSON or digest != _digest(length, generation, text):
+    if magic != MAGIC or version != VERSION or len(text) != length or digest != _digest(length, generation, text):
         return None
     try:
         document = json.loads(text)

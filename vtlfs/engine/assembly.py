@@ -16,6 +16,7 @@ from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import heap, live
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.layout import isal
 from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.memory import MemoryBudget
@@ -25,6 +26,7 @@ from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.writing.announcements import OwnAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.dirty import DirtyBudget
+from vtlfs.errors import DiskError, DiskMissing
 from vtlfs.model import Mount
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
@@ -49,8 +51,10 @@ async def running(
     BLAKE3s. `disks` replaces the library's own, for tests. `at_end` is called after all sessions have ended, while the
     mount still holds its lease.
     `behind`: the tracking database may be older than the disks. Then dead mounts are not recovered: recovery would cut
-    off stripe units that this database does not know.
+    off extents that this database does not know.
     """
+    if library.config.parity:
+        isal.check()
     found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
     reading = library.tracking(read_only=True)
     marks = MarkThreads(found)
@@ -60,39 +64,19 @@ async def running(
     memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing, sizes)
     pool = DiskPool(found, stripe_unit, memory.queued, timing)
     try:
-        for pooled in pool.disks:
-            await pooled.reading.run(pooled.disk.measure)
+        await _measure(pool, library.config.parity)
         number, lease = await committer.call(lambda tracking: _register(tracking, library, mount, found))
         async with trio.open_nursery() as nursery:
-            dirty = DirtyBudget(memory.kept, nursery)
-            low_space = library.config.low_space
-            closing = OwnAnnouncements(timing.closing_round)
             context = WriteContext(
-                pool,
-                committer,
-                Catalogue(reading),
-                memory,
-                dirty,
-                low_space,
-                closing,
+                *(pool, committer, Catalogue(reading), memory, DirtyBudget(memory.kept, nursery)),
+                *(library.config.low_space, library.config.parity, OwnAnnouncements(timing.closing_round)),
                 durable_close=durable_close,
                 timing=timing,
             )
             engine = Engine(library, replace(mount, id=number), context, lease, nursery)
             engine.is_behind = writing.frozen
             engine.at_end = None if writing.frozen else at_end
-            health = engine.health
-            tasks = [engine.checkpoints, context.announcements.run, health.probe_disks, health.note_fill]
-            if not writing.frozen:
-                await health.reap_dead_mounts()
-                await health.tidy_up()
-                tasks += [health.watch_mounts, partial(health.note_finished, lease)]
-            await engine.begin()
-            nursery.start_soon(memory.run)
-            nursery.start_soon(heap.run, memory, engine.cache)
-            for task in tasks:
-                nursery.start_soon(task)
-            nursery.start_soon(live.publish, library.path, number, engine.figures, timing.figures)
+            await _start(engine, context, lease, nursery)
             try:
                 yield engine
             finally:
@@ -105,6 +89,33 @@ async def running(
             await trio.to_thread.run_sync(marks.close)
         pool.close()
         reading.close()
+
+
+async def _measure(pool: DiskPool, spare: int) -> None:
+    """Look at all disks. Raises DiskError where more of them fail than `spare`; those that are missing do not count."""
+    failed = 0
+    for pooled in pool.disks:
+        try:
+            await pooled.reading.run(pooled.disk.measure)
+        except DiskError as error:
+            failed += not isinstance(error, DiskMissing)
+            if failed > spare or not pooled.note_fault(error):
+                raise
+
+
+async def _start(engine: Engine, context: WriteContext, lease: Lease, nursery: trio.Nursery) -> None:
+    """Recover dead mounts, and start the tasks of a mount."""
+    health, timing = engine.health, context.timing
+    tasks = [engine.checkpoints, context.announcements.run, health.probe_disks, health.note_fill, context.memory.run]
+    if not engine.is_behind:
+        await health.reap_dead_mounts()
+        await health.tidy_up()
+        tasks += [health.watch_mounts, partial(health.note_finished, lease)]
+    await engine.begin()
+    for task in tasks:
+        nursery.start_soon(task)
+    nursery.start_soon(heap.run, context.memory, engine.cache)
+    nursery.start_soon(live.publish, engine.library.path, engine.mount.id, engine.figures, timing.figures)
 
 
 def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, Lease]:

@@ -23,7 +23,6 @@ from vtlfs.engine.memory import READER_BYTES
 from vtlfs.engine.reading.loads import LoadCache
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
-from vtlfs.engine.stripe import RoundRobin
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.admission import Admission
 from vtlfs.engine.writing.announcements import SeenAnnouncements
@@ -66,7 +65,7 @@ class Engine:
         self._releasing: dict[str, set[trio.Event]] = {}
         self._announcements = SeenAnnouncements(self._timing.elsewhere)
         self.health = Health(library, mount.id, context, self._writers, self._announcements)
-        self._dealt = mount.id  # streams begin on each disk in turn, and different mounts on different disks
+        self._turn = 0  # the disk on which the last stream began
 
     async def begin(self) -> None:
         """Learn what must be known before the first request. Raises TrackingError."""
@@ -100,7 +99,8 @@ class Engine:
             number = await self.identifiers.take()
             await self._committer.call(
                 lambda tracking: tracking.sessions.open(
-                    number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at
+                    *(number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at),
+                    parity=self._context.parity,
                 ),
                 durable=False,
             )
@@ -108,15 +108,9 @@ class Engine:
             self._by_drive[drive] -= 1
             self._admission.leave()
             raise
-        opening = Opening(barcode, drive, opener, at, stripe_unit, len(self.pool))
+        opening = Opening(barcode, drive, opener, at, stripe_unit, self._context.parity, medium.volume)
         session = WriteSession(
-            number,
-            barcode,
-            stripe_unit,
-            RoundRobin(len(self.pool), self._first_disk()),
-            opening,
-            self._context,
-            limited=medium.capacity is not None,
+            number, opening, self._context, turn=self._first_disk(), limited=medium.capacity is not None
         )
         self._writers[number] = session
         log.info(
@@ -272,11 +266,11 @@ class Engine:
     def _first_disk(self) -> int:
         """Return the disk that a new stream begins on: each in turn, but not one that does not answer."""
         for _ in self.pool.disks:
-            self._dealt += 1
-            pooled = self.pool[self._dealt % len(self.pool)]
+            self._turn = (self._turn + 1) % len(self.pool)
+            pooled = self.pool[self._turn]
             if pooled.usable and not pooled.stalled:
                 break
-        return self._dealt % len(self.pool)
+        return self._turn
 
     # --- plumbing ---------------------------------------------------------------------------------------------------
 

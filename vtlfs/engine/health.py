@@ -35,6 +35,7 @@ class Health:
         self._library = library
         self._mount = mount
         self._pool = context.pool
+        self._disks = [pooled.disk for pooled in context.pool.disks]
         self._timing = context.timing
         self._catalogue = context.catalogue
         self._committer = context.committer
@@ -115,18 +116,20 @@ class Health:
             )
             log.warning("mount %d (pid %d) died; %d of its sessions were ended", mount.id, mount.pid, len(ended))
             await trio.to_thread.run_sync(self._trim, [mount.id])
-            leases.remove(mount.id)  # last, so that what a crash leaves undone is found
+            if recover.are_there(self._disks):
+                leases.remove(mount.id)  # last, so that what a crash leaves undone is found
 
     async def tidy_up(self) -> None:
         """Finish a recovery that was interrupted: trim the member files, and remove the leases."""
         left = await self._catalogue.read(lambda tracking: recover.left_leases(tracking, self._library.leases))
         if left:
             await trio.to_thread.run_sync(self._trim, left)
-            await self._committer.call(lambda tracking: recover.remove_leases(tracking, self._library.leases, left))
+            if recover.are_there(self._disks):
+                await self._committer.call(lambda tracking: recover.remove_leases(tracking, self._library.leases, left))
 
     def _trim(self, mounts: list[int]) -> None:
         tracking = self._library.tracking(read_only=True)
         try:
-            recover.trim_all(tracking, self._library.leases, mounts, [pooled.disk for pooled in self._pool.disks])
+            recover.trim_all(tracking, self._library.leases, mounts, self._disks)
         finally:
             tracking.close()

@@ -19,6 +19,7 @@ from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine import lease
+from vtlfs.engine.layout import isal
 from vtlfs.engine.tracking import currency, database
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import CatalogueBehind, LibraryError, UsageError
@@ -78,13 +79,20 @@ class Library:
     def disks(self, *, check: bool = True) -> list[Disk]:
         """Return the disks by number, found by their labels; `check`: they compare BLAKE3s on reading.
 
-        Raises LibraryError where one is missing or not ours.
+        As many may be missing, or not be writable, as `parity` makes up for; a `MissingDisk` is in the place of each
+        that is missing. Raises LibraryError where there are more, or one is not ours.
         """
         found = discover(self.config.disks, self.config.uuid, writable=True)
-        if found.lost:
-            raise found.lost[0]
-        self._check_complete(set(found.places))
-        return [*found.disks(check=check).values()]
+        with closing(self.tracking(read_only=True)) as tracking:
+            known = tracking.disks.all()
+        missing = [disk.number for disk in known if disk.number not in found.places]
+        if len(missing) > self.config.parity:
+            if found.lost:
+                raise found.lost[0]
+            raise LibraryError(f"{self.path}: no path in library.toml leads to disk {missing[0]}")
+        if strange := found.places.keys() - {disk.number for disk in known}:
+            raise LibraryError(f"{self.path}: the tracking database knows of no disk {min(strange)}")
+        return self.disks_to_read(check=check)
 
     def disks_to_read(self, *, check: bool = True) -> list[Disk]:
         """Return the disks by number, for reading only; a `MissingDisk` in the place of one that is missing."""
@@ -93,20 +101,9 @@ class Library:
             known = tracking.disks.all()
         return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in known]
 
-    def _check_complete(self, found: set[int]) -> None:
-        tracking = self.tracking(read_only=True)
-        try:
-            known = {disk.number for disk in tracking.disks.all()}
-        finally:
-            tracking.close()
-        if missing := known - found:
-            raise LibraryError(f"{self.path}: no path in library.toml leads to disk {min(missing)}")
-        if strange := found - known:
-            raise LibraryError(f"{self.path}: the tracking database knows of no disk {min(strange)}")
-
 
 def create(
-    path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: str, snapshots: bool = False
+    path: Path, disks: list[Path], *, drives: int, stripe_unit: int, at: str, parity: int = 0, snapshots: bool = False
 ) -> Library:
     """Make a library in a new or empty directory on two or more disks. `at` is the time.
 
@@ -130,9 +127,14 @@ def create(
                 tuple(discovery.check_new(disks)),
                 drives,
                 stripe_unit,
+                configuration.check_parity(parity),
                 snapshot_every=configuration.NEW_EVERY if snapshots else None,
                 snapshot_keep=configuration.NEW_KEEP if snapshots else {},
             )
+            if parity >= len(config.disks):
+                raise UsageError(f"parity {parity} needs {parity + 1} disks or more")
+            if parity:
+                isal.check()
             if Path(os.path.realpath(path)) in config.disks:
                 raise UsageError(f"{path}: the library's directory can't be one of its disks; give it one of its own")
             _make(path, config, at)

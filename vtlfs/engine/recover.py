@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Ending
+from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine.lease import Leases
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
-from vtlfs.model import Access, Mount, Session, State, utc_now
+from vtlfs.model import MAX_SIZE, Access, Mount, Session, State, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +39,18 @@ def recover_mount(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
     return ended
 
 
-def trim(session: Session, start: int | None, slots: dict[int, int], disks: Sequence[Disk]) -> None:
+def trim(session: Session, start: int | None, ends: dict[int, int] | None, disks: Sequence[Disk]) -> None:
     """Cut off what a dead mount wrote to a session's member files and did not record, and finish their headers.
 
-    May block. `slots`: the recorded slots on each disk. What fails is logged: it costs space, not data.
+    May block. `ends`: on each disk, where the last recorded extent ends; None: nothing is cut off. What fails is
+    logged: it costs space, not data.
     """
     assert session.released_at is not None  # it has ended
     size = None if session.tape_file is None else session.bytes
     ending = Ending(session.state, session.error, session.released_at, session.tape_file, start, size, session.requests)
     for disk in disks:
         try:
-            member = disk.reopen(session.id, session.stripe_unit, slots.get(disk.number, 0))
+            member = disk.reopen(session.id, MAX_SIZE if ends is None else ends.get(disk.number, 0))
             if member is not None:
                 member.finish(ending)
         except (VtlfsError, ValueError) as error:
@@ -59,11 +61,18 @@ def trim_all(tracking: Tracking, leases: Leases, mounts: Iterable[int], disks: S
     """Trim the member files of dead mounts whose books were closed. May block.
 
     Trimmed are the sessions that the mount left open, and sessions that had ended shortly before its death: their
-    headers were not finished, or not durable.
+    headers were not finished, or not durable. Nothing is cut off where a rebuild has not found an extent, or parity: it
+    may be on a disk that has come back.
     """
     for mount in mounts:
         for session in tracking.sessions.unfinished_of(mount, leases.finished_up_to(mount)):
-            trim(session, start_of(tracking, session), tracking.stripe_units.slots(session.id), disks)
+            ends = tracking.extents.ends(session.id) if tracking.extents.is_found(session.id) else None
+            trim(session, start_of(tracking, session), ends, disks)
+
+
+def are_there(disks: Iterable[Disk]) -> bool:
+    """Tell whether no disk is missing. One that is missing is trimmed when it is back: leases stay until then."""
+    return not any(isinstance(disk, MissingDisk) for disk in disks)
 
 
 def start_of(tracking: Tracking, session: Session) -> int | None:
@@ -106,9 +115,11 @@ def recover(library: Library) -> list[Session]:
                 ended += recover_mount(tracking, mount, utc_now())
         mounts = {mount.id for mount in dead}.union(left_leases(tracking, library.leases))
         try:
-            trim_all(tracking, library.leases, sorted(mounts), library.disks())
-            with tracking.transaction():
-                remove_leases(tracking, library.leases, mounts)
+            disks = library.disks()
+            trim_all(tracking, library.leases, sorted(mounts), disks)
+            if are_there(disks):
+                with tracking.transaction():
+                    remove_leases(tracking, library.leases, mounts)
         except LibraryError as error:
             log.warning("member files are not trimmed: %s", error)
         return ended

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.recover import start_of
+from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapshot, NoSuchTapeFile
-from vtlfs.model import Medium, Snapshot, TapeFile, epoch_ns
+from vtlfs.model import Extent, Medium, Snapshot, TapeFile, epoch_ns
 from vtlfs.snap import past, store
 
 LOADED = "loaded"
-SHOWN_UNITS = 1000  # stripe units in the text of a session; more are counted
+SHOWN_EXTENTS = 1000  # data extents in the text of a session; more are counted
 PAGE = 256  # entries that are read at a time: meanwhile the mount answers nothing else
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _TAPE_FILE = re.compile(r"[0-9]{4}|[1-9][0-9]{4,9}")
@@ -184,9 +185,9 @@ def mtime_ns(node: Node, otherwise: int) -> int:
 class Tree:
     """Finds nodes by name, and lists them."""
 
-    def __init__(self, engine: Engine, *, page: int = PAGE, shown_units: int = SHOWN_UNITS) -> None:
+    def __init__(self, engine: Engine, *, page: int = PAGE, shown_extents: int = SHOWN_EXTENTS) -> None:
         self._page = page
-        self._shown_units = shown_units
+        self._shown_extents = shown_extents
         self._engine = engine
         self._catalogue = engine.catalogue
 
@@ -338,19 +339,32 @@ class Tree:
         number = _parse(name, _NUMBER)
         session, received = await self._engine.describe(number)
         document = session.as_json() | {"received": received}
-        start, units = await self._catalogue.read(
-            lambda tracking: (start_of(tracking, session), tracking.stripe_units.of(number, 0, self._shown_units + 1))
+        start, extents, parity = await self._catalogue.read(
+            lambda tracking: (start_of(tracking, session), *_extents(tracking, number, self._shown_extents + 1))
         )
         if start is not None:
             document["start"] = start
-        document["stripe_units"] = [
-            {"unit": unit.unit, "disk": unit.disk, "slot": unit.slot, "bytes": unit.bytes, "blake3": unit.blake3.hex()}
-            for unit in units[: self._shown_units]
+        document["extents"] = [
+            {"offset": one.offset, "bytes": one.bytes, "codec": one.codec} | _where(one)
+            for one in extents[: self._shown_extents]
         ]
-        document["stripe_units_complete"] = len(units) <= self._shown_units
+        document["parity_extents"] = [_where(one) for one in parity]
+        document["extents_complete"] = len(extents) <= self._shown_extents
         text = json.dumps(document, indent=1) + "\n"
         changed_at = session.released_at or session.opened_at
         return SessionNode(number, text.encode(), changed_at, session.medium, session.uid)
+
+
+def _extents(tracking: Tracking, session: int, count: int) -> tuple[list[Extent], list[Extent]]:
+    """Return the first `count` data extents of a session, and the parity of the stripes of all but the last of them."""
+    extents = tracking.extents.of(session, 0, count)
+    return extents, tracking.extents.parity_of(extents[: count - 1])
+
+
+def _where(extent: Extent) -> dict[str, object]:
+    """Return where an extent lies, for the text of its session; of parity, that is all that there is to say."""
+    names = ("stripe", "place", "disk", "position", "stored")
+    return {name: getattr(extent, name) for name in names} | {"blake3": extent.blake3.hex()}
 
 
 def _files(medium: Medium, files: list[TapeFile]) -> list[Entry]:

@@ -106,12 +106,25 @@ def hosts(tracking: Tracking) -> list[str]:
     return [host for host in found if tracking.sql.first("SELECT 1 FROM session WHERE host = ? LIMIT 1", host)]
 
 
-def units_by_disk(tracking: Tracking, session: int) -> list[tuple[int, int, int]]:
-    """Return for each disk how many stripe units of the session it holds, and their bytes."""
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """What a session has on one disk: `extents` extents of `stored` bytes, of which `parity` are parity."""
+
+    disk: int
+    extents: int
+    parity: int
+    stored: int
+
+
+def by_disk(tracking: Tracking, session: int) -> list[OnDisk]:
+    """Return what a session has on each disk that holds any of it."""
     rows = tracking.sql.execute(
-        "SELECT disk, count(*), sum(bytes) FROM stripe_unit WHERE session = ? GROUP BY disk ORDER BY disk", session
+        "SELECT disk, count(*), sum(parity), sum(stored) FROM (SELECT disk, stored, 0 AS parity FROM extent"
+        " WHERE session = ?1 UNION ALL SELECT disk, stored, 1 FROM parity WHERE session = ?1)"
+        " GROUP BY disk ORDER BY disk",
+        session,
     )
-    return [(row[0], row[1], row[2]) for row in rows]
+    return [OnDisk(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Kind(Generic[Row]):
 SESSIONS = Kind("session", SESSION.split(", "), session_of, Session.as_json)
 MEDIA = Kind(
     "medium",
-    ["barcode", "id", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at"],
+    ["barcode", "id", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at", "volume"],
     lambda row: Medium(row[1], row[0], *row[2:]),
     asdict,
 )

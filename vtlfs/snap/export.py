@@ -16,7 +16,18 @@ from vtlfs.failpoints import reached
 from vtlfs.snap import store
 from vtlfs.snap.view import open_view
 
-TABLES = ("library", "disk", "medium", "drive", "mount", "session", "tape_file", "snapshot", "_sqlite_migrations")
+TABLES = (
+    "library",
+    "disk",
+    "medium",
+    "volume",
+    "drive",
+    "mount",
+    "session",
+    "tape_file",
+    "snapshot",
+    "_sqlite_migrations",
+)
 
 
 def export(library: Library, number: int, file: Path) -> None:
@@ -52,17 +63,19 @@ def export(library: Library, number: int, file: Path) -> None:
 
 
 def _copy(view: Tracking) -> None:
-    for table in (*TABLES, "stripe_unit"):
+    for table in (*TABLES, "extent", "parity"):
         (made,) = view.sql.one("SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", table)
         view.sql.execute(_without_since(made).replace("CREATE TABLE ", "CREATE TABLE exported.", 1))
     for table in TABLES:
         view.sql.execute(f"INSERT INTO exported.{table} SELECT * FROM {table}")
-    # Of a session that was open, the last unit has grown since; what came later is left out.
+    # Of a session that was open, what came later is left out: whole stripes, for they are recorded as such.
     view.sql.execute(
-        "INSERT INTO exported.stripe_unit SELECT session, unit, disk, slot,"
-        " min(stripe_unit.bytes, session.bytes - unit * session.stripe_unit) AS bytes, blake3"
-        " FROM main.stripe_unit AS stripe_unit JOIN session ON session.id = stripe_unit.session"
-        " WHERE access = 'write' AND unit * session.stripe_unit < session.bytes"
+        "INSERT INTO exported.extent SELECT extent.* FROM main.extent AS extent JOIN session"
+        " ON session.id = extent.session WHERE access = 'write' AND offset < session.bytes"
+    )
+    view.sql.execute(
+        "INSERT INTO exported.parity SELECT * FROM main.parity"
+        " WHERE (session, stripe) IN (SELECT session, stripe FROM exported.extent)"
     )
     indexes = view.sql.execute(
         "SELECT sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name IN ('session', 'tape_file')"

@@ -38,6 +38,10 @@ def _views(view: Tracking, number: int) -> dict[str, str]:
     views = {table: as_of_sql(table, columns, number) for table, (_, columns) in VERSIONED.items()}
     views["session"] = as_of_sql("session", VERSIONED["session"][1], number, among=f"likely(id < {row[0]})")
     views["tape_file"] = f"SELECT {_TAPE_FILE} FROM main.tape_file WHERE epoch <= {number}"
+    views["volume"] = (
+        "SELECT volume.medium, number, begun_at FROM main.volume AS volume JOIN medium ON barcode = volume.medium"
+        " WHERE number <= medium.volume"
+    )
     views["snapshot"] = f"SELECT * FROM main.snapshot WHERE id <= {number}"
     views["library"] = (
         f"SELECT uuid, created_at, {number} AS epoch, snapshot.next_session, snapshot.media, snapshot.sessions,"

@@ -6,12 +6,12 @@ Worker threads call the functions, which query the tracking database and so may 
 from dataclasses import dataclass, field
 
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import DiskRecord, Session
+from vtlfs.model import DiskRecord, Extent, Session
 from vtlfs.snap import browse
 from vtlfs.tui import format as fmt
 from vtlfs.tui.source import Target
 
-MAX_UNITS = 200
+MAX_EXTENTS = 200
 MAX_SESSIONS = 50
 
 
@@ -38,9 +38,9 @@ def of_session(tracking: Tracking, number: int) -> Details:
     """Return a session's write command, stripe layout and checksums. Raises NoSuchSession."""
     session = tracking.sessions.get(number)
     mount = {mount.id: mount for mount in tracking.mounts.all()}.get(session.mount)
-    disks = ", ".join(
-        f"disk {disk}: {fmt.count(units, 'unit')}, {fmt.size(size)}"
-        for disk, units, size in browse.units_by_disk(tracking, number)
+    disks = "; ".join(
+        f"disk {one.disk}: {one.extents:,}{f' ({one.parity:,} parity)' if one.parity else ''}, {fmt.size(one.stored)}"
+        for one in browse.by_disk(tracking, number)
     )
     fields = [
         ("state", f"{session.state}{f', error returned to the program: {session.error}' if session.error else ''}"),
@@ -50,15 +50,23 @@ def of_session(tracking: Tracking, number: int) -> Details:
         ("released", fmt.time(session.released_at)),
         ("bytes", f"{fmt.size(session.bytes)} ({session.bytes:,}) in {fmt.count(session.requests, 'request')}"),
         ("tape file", "-" if session.tape_file is None else f"{session.tape_file:04d}"),
-        ("striping", f"{fmt.size(session.stripe_unit)} units, {disks or 'none'}"),
+        ("striping", f"{fmt.size(session.stripe_unit)} stripe units, parity {session.parity}"),
+        ("extents", disks or "none"),
         ("mount", f"{mount.mountpoint} on {mount.machine}, {mount.state}" if mount else str(session.mount)),
     ]
-    units = tracking.stripe_units.of(number, 0, MAX_UNITS)
-    columns = [("UNIT", 7), ("DISK", 5), ("SLOT", 7), ("BYTES", 10), ("BLAKE3", 0)]
-    rows = [DetailsRow((f"{u.unit}", f"{u.disk}", f"{u.slot}", f"{u.bytes}", u.blake3.hex())) for u in units]
-    if len(units) == MAX_UNITS:
-        rows.append(DetailsRow(("…", "", "", "", f"only the first {MAX_UNITS} stripe units are listed")))
+    columns = [("OFFSET", 12), ("STORED", 9), ("STRIPE", 7), ("DISK", 5), ("POSITION", 12), ("BLAKE3", 0)]
+    extents = tracking.extents.of(number, 0, MAX_EXTENTS)
+    parity = tracking.extents.parity_of(extents)
+    rows = [DetailsRow(_cells(one)) for one in extents] + [DetailsRow(_cells(one)) for one in parity]
+    if len(extents) == MAX_EXTENTS:
+        rows.append(DetailsRow(("…", *[""] * 4, f"only the first {MAX_EXTENTS} extents are listed")))
     return _printable(Details(f"session {number}", fields, target_of(session), columns, rows))
+
+
+def _cells(extent: Extent) -> tuple[str, ...]:
+    """Return the row of an extent; that of parity says so in the place of the offset."""
+    offset = "parity" if extent.is_parity else f"{extent.offset}"
+    return offset, f"{extent.stored}", f"{extent.stripe}", f"{extent.disk}", f"{extent.position}", extent.blake3.hex()
 
 
 def target_of(session: Session) -> Target | None:

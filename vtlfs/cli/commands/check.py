@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.errors import DamagedUnit
+from vtlfs.errors import DamagedExtent
 
 if TYPE_CHECKING:
     from vtlfs.engine.scrub.check import Report
 
-EXIT_DAMAGED = DamagedUnit.exit_status
+EXIT_DAMAGED = DamagedExtent.exit_status
 
 
 @click.command(epilog=params.example("vtlfs check /srv/vtl"))

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def extract(library: Path, barcode: str, number: int | None, snapshot: int | None, output: str | None) -> None:
     """Write a tape file or a whole medium to a file or to standard output.
 
-    Without NUMBER, all tape files of the medium are written, one after the other. The BLAKE3 of each stripe unit is
-    checked before the unit is written. FILE appears under its name once it is whole and durable. If extract fails,
+    Without NUMBER, all tape files of the medium are written, one after the other. The BLAKE3 of each extent is checked
+    before the extent is written. FILE appears under its name once it is whole and durable. If extract fails,
     no part of FILE is left, and an older FILE stays as it was. The library need not be mounted.
     """
     from vtlfs.cli.output import open_output

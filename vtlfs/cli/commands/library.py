@@ -8,6 +8,12 @@ import click
 from vtlfs.cli import params, show
 from vtlfs.model import format_size, utc_now
 
+PROMISES = (
+    "a disk that dies takes what lies on it along",
+    "any one disk may die without loss",
+    "any two disks may die without loss",
+)
+
 
 @click.command(epilog=params.example("vtlfs init /srv/vtl --disk /disk1 --disk /disk2 --drives 8"))
 @click.argument("library", metavar="LIBRARY", type=params.directory)
@@ -29,7 +35,13 @@ from vtlfs.model import format_size, utc_now
     show_default=True,
     help="Bytes that go to one disk before it is the next one's turn: a multiple of 4KiB, up to 64MiB.",
 )
-def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int) -> None:
+@click.option(
+    "--parity",
+    metavar="M",
+    type=params.number,
+    help="How many disks may die without loss: 0, 1 or 2. Default: 1 with three disks or more, else 0.",
+)
+def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int, parity: int | None) -> None:
     """Make a library in a new or empty directory.
 
     Each disk is labelled as the library's own; what else lies on it is left alone. The library's directory becomes
@@ -37,12 +49,16 @@ def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int) 
     """
     from vtlfs.engine.library import create
 
-    made = create(library, list(disks), drives=drives, stripe_unit=stripe_unit, at=utc_now(), snapshots=True)
+    parity = int(len(disks) > 2) if parity is None else parity
+    made = create(
+        *(library, list(disks)), drives=drives, stripe_unit=stripe_unit, parity=parity, at=utc_now(), snapshots=True
+    )
     where = show.word(made.path)
     show.line(
         f"made library {made.path}: {show.count(len(disks), 'disk')}, {show.count(drives, 'drive')},"
-        f" stripe unit {format_size(stripe_unit)}"
+        f" stripe unit {format_size(stripe_unit)}, parity {parity}"
     )
+    show.line(PROMISES[parity] + ("; --parity 1 mirrors" if not parity and len(disks) == 2 else ""))
     for disk in made.config.disks:
         mode = stat.S_IMODE(disk.stat().st_mode)
         if mode & 0o022 and not mode & stat.S_ISVTX:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.errors import DamagedUnit
+from vtlfs.errors import DamagedExtent
 from vtlfs.model import format_size, utc_now
 
 if TYPE_CHECKING:
     from vtlfs.engine.rebuild.rebuild import Rebuilt
 
-EXIT_DAMAGED = DamagedUnit.exit_status
+EXIT_DAMAGED = DamagedExtent.exit_status
 
 
 @click.command(
@@ -39,7 +39,7 @@ EXIT_DAMAGED = DamagedUnit.exit_status
     metavar="N",
     multiple=True,
     type=params.number,
-    help="The number of a lost disk. The stripe units on it do not come back.",
+    help="The number of a lost disk. What lay on it comes back as far as parity makes up for it.",
 )
 @params.json_option
 def rebuild(library: Path, disks: tuple[Path, ...], without: tuple[int, ...], as_json: bool) -> None:

@@ -66,11 +66,12 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
     Exit status:
       0    no defect was found
       1    the verification could not run; 2: an argument or option is wrong
-      3    data is damaged: flipped, truncated, missing, replaced, swapped, foreign, stale or unmapped
-      4    no damaged data was found, but some data could not be read: a disk reports errors or is missing
-      5    all data is right, but headers or records on the disks are wrong; `vtlfs rebuild` would need them
+      3    extents are damaged: flipped, truncated, missing, replaced, swapped, foreign or unmapped
+      4    no damaged extent was found, but some could not be read: a disk reports errors or is missing
+      5    all extents are right, but headers or records on the disks are wrong; `vtlfs rebuild` would need them
       130  interrupted; by SIGTERM 143
 
+    A damaged extent costs no byte of its tape file if the rest of its stripe can replace it; its line says so.
     With --resume, the exit status also covers the defects found before the interruption.
     """
     from vtlfs.engine.lease import alone
@@ -156,5 +157,6 @@ def _defects(found: "Verification", when: str) -> str:
         Severity.UNREADABLE: "unreadable",
         Severity.METADATA: "right, but wrongly described",
     }
+    replaceable = f", of which stripes can replace {found.replaceable:,}" if found.replaceable else ""
     told = [f"{found.defects[severity]:,} {text}" for severity, text in words.items() if found.defects[severity]]
-    return f": {', '.join(told)}{when}" if told else ""
+    return f": {', '.join(told)}{replaceable}{when}" if told else ""

@@ -3,7 +3,7 @@
     DISK/vtlfs-disk.json                         the label
     DISK/sessions/000000/000000000017.member     session 17's member file
 
-A member file is a header block, then slots: each a record block and the bytes of one stripe unit.
+A member file is a header block, then extents: each a record block and the stored bytes of an extent.
 """
 
 import errno
@@ -25,10 +25,10 @@ from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.local.member import LocalMember
 from vtlfs.disks.local.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened
 from vtlfs.disks.local.scan import Scan
-from vtlfs.disks.records import BLOCK, slot_offset
-from vtlfs.errors import DamagedUnit, DiskError
+from vtlfs.disks.records import BLOCK
+from vtlfs.errors import DamagedExtent, DiskError
 from vtlfs.failpoints import reached
-from vtlfs.model import MIB, StripeUnit, Watermark
+from vtlfs.model import MIB, NOWHERE, Extent, Watermark
 
 TRIAL = ".trial.tmp"
 TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
@@ -72,8 +72,8 @@ class LocalDisk(Directory):
         header = self.owner(session).document() | headers.document(opening)
         return LocalMember(self, session, stripe_unit, header)
 
-    def reopen(self, session: int, stripe_unit: int, slots: int) -> LocalMember | None:
-        """Return a session's member file after a crash, of which `slots` slots count; None without one.
+    def reopen(self, session: int, end: int) -> LocalMember | None:
+        """Return a session's member file, which counts up to position `end`; None without one.
 
         Not touched: a file whose header names another owner, and a file without a header that has a second hard link.
         """
@@ -89,25 +89,31 @@ class LocalDisk(Directory):
                 return None
             except NotAFile as error:
                 raise OSError(errno.ELOOP, str(error)) from None
-        member = LocalMember(self, session, stripe_unit, header[0] if header else {})
-        member.adopt(descriptor, slots, header[1] + 1 if header else 0)
+        opening = headers.opening(header[0]) if header else None
+        said = header[0] if header and opening else {}
+        member = LocalMember(self, session, opening.stripe_unit if opening else 1, said)
+        member.adopt(descriptor, end, header[1] + 1 if header else 0)
         return member
 
-    def read(self, unit: StripeUnit, stripe_unit: int) -> bytes:
-        """Read a stripe unit and check it. Raises DamagedUnit or DiskError."""
+    def read(self, extent: Extent) -> bytes:
+        """Read the stored bytes of an extent and check them. Raises DamagedExtent or DiskError."""
+        if extent.position == NOWHERE:
+            raise DamagedExtent(extent.session, extent.offset, extent.disk, "nobody knows where it lies")
         try:
-            with self.errors(), opened(self.root, unit.session) as descriptor:
-                data = os.pread(descriptor, unit.bytes, slot_offset(unit.slot, stripe_unit) + BLOCK)
+            with self.errors(), opened(self.root, extent.session) as descriptor:
+                data = os.pread(descriptor, extent.stored, extent.position + BLOCK)
         except NotAFile as error:
-            raise DamagedUnit(unit.session, unit.unit, self.number, str(error)) from None
+            raise DamagedExtent(extent.session, extent.offset, extent.disk, str(error)) from None
         except DiskError as error:
             if error.errno in GONE:
-                raise DamagedUnit(unit.session, unit.unit, self.number, "its member file is gone") from None
+                raise DamagedExtent(extent.session, extent.offset, extent.disk, "its member file is gone") from None
             raise
-        if len(data) < unit.bytes:
-            raise DamagedUnit(unit.session, unit.unit, self.number, f"{len(data)} bytes are left of {unit.bytes}")
-        if self._check and blake3(data).digest() != unit.blake3:
-            raise DamagedUnit(unit.session, unit.unit, self.number, "its BLAKE3 is not the recorded one")
+        if len(data) < extent.stored:
+            raise DamagedExtent(
+                extent.session, extent.offset, extent.disk, f"{len(data)} bytes are left of {extent.stored}"
+            )
+        if self._check and blake3(data).digest() != extent.blake3:
+            raise DamagedExtent(extent.session, extent.offset, extent.disk, "its BLAKE3 is not the recorded one")
         return data
 
     def remove(self, session: int) -> None:

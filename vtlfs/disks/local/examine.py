@@ -1,4 +1,4 @@
-"""Examining what lies on a disk: whether stripe units are what was written, and what describes them is right too.
+"""Examining what lies on a disk: whether extents are what was written, and what describes them is right too.
 
 Reads past the page cache (O_DIRECT) where the file system lets one: what is examined is the disk, not the memory of the
 machine, and nobody's cached pages have to make room. Called by the threads of one disk's executor.
@@ -21,8 +21,8 @@ from vtlfs.disks import headers, records
 from vtlfs.disks.contents import NO_ENDING, Flaw, Kind, Part
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import GONE, NotAFile, opened
-from vtlfs.disks.records import BLOCK, Owner, slot_offset
-from vtlfs.model import MIB, StripeUnit
+from vtlfs.disks.records import BLOCK, Owner
+from vtlfs.model import MIB, NOWHERE, Extent
 
 CHUNK = 2 * MIB  # that are read with one call
 
@@ -36,7 +36,7 @@ class Examiner:
 
     def examine(self, part: Part) -> list[Flaw]:
         """Read the part and return what is wrong with it. Raises DiskError where the whole disk is gone."""
-        buffer = self._buffer(max(CHUNK, BLOCK + part.stripe_unit))
+        buffer = self._buffer(max(CHUNK, *(BLOCK + records.padded(extent.stored) for extent in part.extents), 0))
         try:
             flaws = self._examine(part, _Buffer(buffer))
         finally:
@@ -44,10 +44,10 @@ class Examiner:
         if any(flaw.kind in (Kind.MISSING, Kind.UNREADABLE) for flaw in flaws):
             with self._disk.errors():
                 self._disk.check_label()
-        return [_located(flaw, part.stripe_unit) for flaw in flaws]
+        return [_located(flaw) for flaw in flaws]
 
     def _buffer(self, size: int) -> mmap.mmap:
-        """Return memory that nobody uses; sessions may have stripe units of different sizes."""
+        """Return memory that nobody uses; extents of different sessions may be of different sizes."""
         try:
             found = self._buffers.get_nowait()
         except Empty:
@@ -67,17 +67,17 @@ class Examiner:
             return _of_all(part, kind, why)
 
 
-def _located(flaw: Flaw, stripe_unit: int) -> Flaw:
-    """Say where in the member file the bytes of a flaw lie: those of a record, or of a stripe unit."""
-    if flaw.unit is None:
+def _located(flaw: Flaw) -> Flaw:
+    """Say where in the member file the bytes of a flaw lie: those of a record, or of an extent."""
+    if flaw.extent is None or flaw.kind is Kind.UNMAPPED:
         return flaw
-    record = slot_offset(flaw.unit.slot, stripe_unit)
+    record = flaw.extent.position
     return replace(flaw, position=record if flaw.kind is Kind.RECORD else record + BLOCK)
 
 
 def _of_all(part: Part, kind: Kind, why: str) -> list[Flaw]:
-    """Return the same flaw for each stripe unit of a part; for the header where nothing else was to be examined."""
-    return [Flaw(kind, unit, why) for unit in part.units] or [Flaw(Kind.HEADER, None, why)]
+    """Return the same flaw for each extent of a part; for the header where nothing else was to be examined."""
+    return [Flaw(kind, extent, why) for extent in part.extents] or [Flaw(Kind.HEADER, None, why)]
 
 
 class _Buffer:
@@ -116,7 +116,7 @@ class _Member:
         self._belongs: tuple[Kind, str] | None = None  # what is known of a whole file that is not the right one
 
     def flaws(self) -> Iterator[Flaw]:
-        """Examine the header, where that is wanted, and all stripe units."""
+        """Examine the header, where that is wanted, and all extents."""
         block, error = self._buffer.read(self._descriptor, 0, BLOCK)
         header = records.decode(bytes(block))
         wrong = f"its header: {_strerror(error)}" if error else self._header_is_wrong(header[0] if header else None)
@@ -124,6 +124,9 @@ class _Member:
             self._belongs = self._elsewhere(header[0])
         if wrong is not None and self._part.is_first:
             yield Flaw(Kind.HEADER, None, wrong)
+        for extent in self._part.extents:
+            if extent.position == NOWHERE:
+                yield Flaw(Kind.UNMAPPED, extent, "nobody knows where it lies")
         for run in self._runs():
             yield from self._run(run)
 
@@ -146,84 +149,74 @@ class _Member:
             return Kind.SWAPPED, f"what lies there belongs to session {said.get('session')} on disk {said.get('disk')}"
         return None
 
-    def _runs(self) -> Iterator[list[StripeUnit]]:
-        """Yield the stripe units in groups that lie one behind the other and fit into the buffer."""
-        run: list[StripeUnit] = []
-        most = max(1, CHUNK // (BLOCK + self._part.stripe_unit))
-        for unit in self._part.units:
-            if run and (unit.slot != run[-1].slot + 1 or len(run) == most):
+    def _runs(self) -> Iterator[list[Extent]]:
+        """Yield the extents in groups that lie one behind the other and fit into the buffer."""
+        run: list[Extent] = []
+        for extent in (one for one in self._part.extents if one.position != NOWHERE):
+            if run and (
+                extent.position != records.after(run[-1].position, run[-1].stored)
+                or records.after(extent.position, extent.stored) - run[0].position > CHUNK
+            ):
                 yield run
                 run = []
-            run.append(unit)
+            run.append(extent)
         if run:
             yield run
 
-    def _run(self, run: list[StripeUnit]) -> Iterator[Flaw]:
-        step = BLOCK + self._part.stripe_unit
-        offset = slot_offset(run[0].slot, self._part.stripe_unit)
-        data, error = self._buffer.read(self._descriptor, offset, (len(run) - 1) * step + BLOCK + run[-1].bytes)
-        wrong = []
-        for place, unit in enumerate(run):
-            at = place * step
-            if error is not None and len(data) < at + BLOCK + unit.bytes:
+    def _run(self, run: list[Extent]) -> Iterator[Flaw]:
+        start, last = run[0].position, run[-1]
+        data, error = self._buffer.read(self._descriptor, start, last.position + BLOCK + last.stored - start)
+        wrong, judged = [], 0
+        for extent in run:
+            at = extent.position - start
+            if error is not None and len(data) < at + BLOCK + extent.stored:
                 break
-            flaw = self._judge(unit, data[at : at + BLOCK], data[at + BLOCK : at + BLOCK + unit.bytes])
+            flaw = self._judge(extent, data[at : at + BLOCK], data[at + BLOCK : at + BLOCK + extent.stored])
             wrong += [flaw] if flaw else []
-        else:
-            place = len(run)
+            judged += 1
         yield from wrong
-        for unit in run[place:]:  # behind an error, block by block
-            yield from self._one(unit)
+        for extent in run[judged:]:  # behind an error, block by block
+            yield from self._one(extent)
 
-    def _one(self, unit: StripeUnit) -> Iterator[Flaw]:
-        """Examine a stripe unit of which some may not be readable."""
-        offset = slot_offset(unit.slot, self._part.stripe_unit)
-        block, no_record = self._buffer.read(self._descriptor, offset, BLOCK)
+    def _one(self, extent: Extent) -> Iterator[Flaw]:
+        """Examine an extent of which some may not be readable."""
+        block, no_record = self._buffer.read(self._descriptor, extent.position, BLOCK)
         record = bytes(block)
-        data, no_data = self._buffer.read(self._descriptor, offset + BLOCK, unit.bytes)
+        data, no_data = self._buffer.read(self._descriptor, extent.position + BLOCK, extent.stored)
         if no_data is not None:
-            yield Flaw(Kind.UNREADABLE, unit, _strerror(no_data))
-        elif flaw := self._judge(unit, memoryview(record), data):
+            yield Flaw(Kind.UNREADABLE, extent, _strerror(no_data))
+        elif flaw := self._judge(extent, memoryview(record), data):
             why = f"its record: {_strerror(no_record)}" if no_record and flaw.kind is Kind.RECORD else flaw.why
-            yield Flaw(flaw.kind, unit, why)
+            yield Flaw(flaw.kind, extent, why)
 
-    def _judge(self, unit: StripeUnit, block: memoryview, data: memoryview) -> Flaw | None:
-        found = records.decode(bytes(block))
-        record = found[0] if found else None
-        is_right = len(data) == unit.bytes and blake3(data).digest() == unit.blake3
+    def _judge(self, extent: Extent, block: memoryview, data: memoryview) -> Flaw | None:
+        record = records.decode_document(bytes(block))
+        is_right = len(data) == extent.stored and blake3(data).digest() == extent.blake3
         if is_right:
-            wrong = self._record_is_wrong(unit, record)
-            return Flaw(Kind.RECORD, unit, wrong) if wrong else None
+            wrong = self._record_is_wrong(extent, record)
+            return Flaw(Kind.RECORD, extent, wrong) if wrong else None
         elsewhere = self._belongs or (self._elsewhere(record) if record else None)
         if elsewhere is not None:
-            return Flaw(elsewhere[0], unit, elsewhere[1])
-        if record is not None and record.get("unit") != unit.unit:
-            return Flaw(Kind.SWAPPED, unit, f"stripe unit {record.get('unit')} lies in its place")
-        if record is not None and _describes(record, data):
-            return Flaw(Kind.STALE, unit, f"an older version of it, of {record['bytes']} bytes, lies there")
-        if len(data) < unit.bytes:
-            return Flaw(Kind.TRUNCATED, unit, f"its member file ends {unit.bytes - len(data)} bytes too early")
-        return Flaw(Kind.FLIPPED, unit, "its BLAKE3 is not the recorded one")
+            return Flaw(elsewhere[0], extent, elsewhere[1])
+        if record is not None and record.get("position") != extent.position:
+            return Flaw(Kind.SWAPPED, extent, f"what belongs at position {record.get('position')} lies in its place")
+        if len(data) < extent.stored:
+            return Flaw(Kind.TRUNCATED, extent, f"its member file ends {extent.stored - len(data)} bytes too early")
+        return Flaw(Kind.FLIPPED, extent, "its BLAKE3 is not the recorded one")
 
-    def _record_is_wrong(self, unit: StripeUnit, record: dict[str, Any] | None) -> str | None:
+    def _record_is_wrong(self, extent: Extent, record: dict[str, Any] | None) -> str | None:
         if record is None:
             return "its record is damaged"
-        wanted = self._owner.document() | records.unit_document(unit.unit, unit.bytes, unit.blake3)
-        if type(record.get("bytes")) is int and record["bytes"] > unit.bytes:
-            # It grew after it was recorded, and a crash came before that was, so it was never acknowledged.
-            del wanted["bytes"], wanted["blake3"]
+        wanted = self._owner.document() | records.extent_document(extent)
+        if extent.is_parity:  # the catalogue has its members by the stripe
+            del wanted["members"]
         for key, value in wanted.items():
             if record.get(key) != value:
                 return f"its record says {key} {record.get(key)!r} where the tracking database has {value!r}"
+        found = records.read_extent(record, self._owner, extent.position, self._part.stripe_unit)
+        if found is None or found.extent != extent:
+            return "its record says more than the tracking database has, or describes its stripe wrongly"
         return None
-
-
-def _describes(record: dict[str, Any], data: memoryview) -> bool:
-    """Tell whether the bytes are those that the record describes."""
-    size = record.get("bytes")
-    if type(size) is not int or not 0 < size <= len(data):
-        return False
-    return bool(blake3(data[:size]).hexdigest() == record.get("blake3"))
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from pathlib import Path
 from vtlfs.disks.headers import MAX_DISKS
 from vtlfs.disks.local.opening import NotAFile, read_small
 from vtlfs.durable import sync_directory, write_file
-from vtlfs.errors import LibraryError
+from vtlfs.errors import FORMAT_1, LibraryError
 from vtlfs.failpoints import reached
 
 FILE_NAME = "vtlfs-disk.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ def parse(content: bytes) -> Label:
     """Read a label's text. Raises LibraryError."""
     try:
         document = json.loads(content)
+        if document["format"] == 1:
+            raise LibraryError(FORMAT_1)
         if document["format"] != FORMAT:
             raise LibraryError(f"format {document['format']!r} is not one of this vtlfs, which reads {FORMAT}")
         label = Label(document["library"], document["disk"], document["number"], document["created_at"])

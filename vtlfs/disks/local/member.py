@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from vtlfs.disks.headers import Ending
 from vtlfs.disks.local import write_behind
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
-from vtlfs.disks.records import BLOCK, slot_offset
+from vtlfs.disks.records import BLOCK
 from vtlfs.durable import check_synced, sync_directory
 from vtlfs.failpoints import reached
-from vtlfs.model import GIB, StripeUnit
+from vtlfs.model import GIB, Extent
 
 MAX_PIECES = os.sysconf("SC_IOV_MAX")
 PLENTY = 16 * GIB  # with less free than this, each write looks at what is left; with more, the probes are enough
@@ -27,69 +28,70 @@ class LocalMember:
     """A member file that is being written."""
 
     def __init__(self, disk: Directory, session: int, stripe_unit: int, header: dict[str, Any]) -> None:
-        """`header`: what the file's header says, or is to say, whose it is included."""
+        """`header`: what the file's header says, or is to say, whose it is included. Empty: damaged, and left so."""
         self._disk = disk
         self._path = member_path(Path(disk.path), session)
-        self._session = session
         self._stripe_unit = stripe_unit
         self._header = header
-        self._owner = disk.owner(session).document()
+        self.owner = disk.owner(session)
         self._descriptor: int | None = None
         self._watching: int | None = None  # a descriptor of its own, see `write_behind.drop`
         self._generation = 1  # of the header, for `finish`
         self._new_entries: list[Path] = []  # directories with entries that are not durable yet
-        self._used = BLOCK  # length of the file that counts
-        self._allocated = 0
+        self._used = BLOCK  # up to where the file counts
+        self._allocated = 0  # up to where room was set aside
+        self._reaches = 0  # the file may be so long: what does not count is cut off at the end
 
-    def adopt(self, descriptor: int, slots: int, generation: int) -> None:
-        """Go on with a file that exists, of which `slots` slots count."""
+    def adopt(self, descriptor: int, end: int, generation: int) -> None:
+        """Go on with a file that exists, which counts up to position `end`."""
         self._descriptor = descriptor
         self._generation = generation
-        self._used = slot_offset(slots, self._stripe_unit)
-        self._allocated = max(self._used, os.fstat(descriptor).st_size)
+        self._used = max(BLOCK, end)
+        self._reaches = os.fstat(descriptor).st_size
+        self._new_entries = self._undurable()
 
-    def allocate(self, slot: int) -> None:
-        """Have the file system set aside the room for a slot."""
+    def allocate(self, end: int) -> None:
+        """Have the file system set aside the room up to position `end`."""
         with self._disk.errors():
             descriptor = self._open()
-            offset = slot_offset(slot, self._stripe_unit)
-            self._allocated = max(self._allocated, offset + BLOCK + self._stripe_unit)  # in part, also where it fails
-            os.posix_fallocate(descriptor, offset, BLOCK + self._stripe_unit)
-        reached("slot.allocated")
+            start = max(self._used, self._allocated)
+            if start < end:
+                self._reaches = max(self._reaches, end)  # in part, also where it fails
+                os.posix_fallocate(descriptor, start, end - start)
+                self._allocated = end
+        reached("extent.allocated")
 
-    def write(self, unit: int, slot: int, pieces: list[memoryview], start: int, generation: int) -> StripeUnit:
-        """Write the bytes of a stripe unit from `start` on, and its record."""
+    def write(self, extent: Extent, pieces: list[memoryview], members: Sequence[Extent] = ()) -> Extent:
+        """Write an extent and its record."""
         hasher = blake3()
         for piece in pieces:
             hasher.update(piece)
-        digest, size = hasher.digest(), sum(len(piece) for piece in pieces)
-        record = records.encode(self._owner | records.unit_document(unit, size, digest), generation)
-        offset = slot_offset(slot, self._stripe_unit)
+        written = replace(extent, stored=sum(map(len, pieces)), blake3=hasher.digest())
+        record = records.encode_extent(self.owner, written, members)
+        size = BLOCK + written.stored
         with self._disk.errors():
             descriptor = self._open()
-            if start == 0:
-                _write_all(descriptor, [record.ljust(BLOCK, b"\0"), *pieces], offset)
-                reached("unit.written")
+            self._reaches = max(self._reaches, extent.position + size)  # in part, also where it fails
+            _write_all(descriptor, [record, *pieces], extent.position)
+            if extent.is_parity:
+                reached("parity.written")
             else:
-                _write_all(descriptor, _from(pieces, start), offset + BLOCK + start)
-                reached("unit.grown")
-                _write_all(descriptor, [record], offset + records.place(generation))
-                reached("unit.described")
-            if size == self._stripe_unit:
-                self._disk.write_behind.written(self, slot, descriptor, offset, BLOCK + size)
+                reached("extent.written")
+            if size >= self._stripe_unit:
+                self._disk.write_behind.written(self, descriptor, extent.position, size)
             if self._disk.free < PLENTY:
                 self._disk.note_space(os.fstatvfs(descriptor))
-        self._used = max(self._used, offset + BLOCK + size)
-        return StripeUnit(self._session, unit, self._disk.number, slot, size, digest)
+        self._used = max(self._used, extent.position + size)
+        return written
 
-    def drop(self, slot: int) -> None:
-        """Wait until a slot is on the device, and drop it from memory."""
+    def drop(self, position: int, size: int) -> None:
+        """Wait until an extent is on the device, and drop it from memory."""
         if self._watching is None:
             try:
                 self._watching = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:  # too many open files, or no /proc: then the slot stays in memory, which is no harm
+            except OSError:  # too many open files, or no /proc: then the extent stays in memory, which is no harm
                 return
-        write_behind.drop(self._watching, slot_offset(slot, self._stripe_unit), BLOCK + self._stripe_unit)
+        write_behind.drop(self._watching, position, size)
 
     def sync(self) -> None:
         """Make durable what has been written, and the file's name."""
@@ -121,11 +123,11 @@ class LocalMember:
         self._disk.write_behind.forget(self)
         try:
             with self._disk.errors():
-                if self._allocated > self._used:
+                if self._reaches > self._used:
                     os.ftruncate(descriptor, self._used)
                     reached("member.cut")
                 said = {} if ending is None else headers.document_of_end(ending)
-                if not said.items() <= self._header.items():
+                if self._header and not said.items() <= self._header.items():
                     record = records.encode(self._header | said, self._generation)
                     _write_all(descriptor, [record], records.place(self._generation))
                     reached("member.finished")
@@ -139,14 +141,20 @@ class LocalMember:
     def _open(self) -> int:
         """Return the file's descriptor; make the file and its header the first time."""
         if self._descriptor is None:
-            directory = self._path.parent
             self._disk.check_here()
             descriptor = self._make()
-            # Another session or mount may have made the directories and not have synced them yet.
-            unsure = [path for path in (directory, directory.parent) if str(path) not in self._disk.durable]
-            self._new_entries = [directory, *(path.parent for path in unsure)]
+            self._new_entries = self._undurable()
             self._descriptor = descriptor
         return self._descriptor
+
+    def _undurable(self) -> list[Path]:
+        """Return the directories whose entries on the way to the file may not be durable, the file's own among them.
+
+        Another session or mount may have made the directories, or a dead one the file, and not have synced them.
+        """
+        directory = self._path.parent
+        unsure = [path for path in (directory, directory.parent) if str(path) not in self._disk.durable]
+        return [directory, *(path.parent for path in unsure)]
 
     def _make(self) -> int:
         """Make the file with its header, where no symbolic link leads elsewhere; return its descriptor."""
@@ -180,19 +188,13 @@ class LocalMember:
         return descriptor
 
 
-def _from(pieces: list[memoryview], start: int) -> list[memoryview]:
-    """Return the pieces without their first `start` bytes."""
-    rest = []
-    for piece in pieces:
-        rest.append(piece[min(start, len(piece)) :])
-        start = max(0, start - len(piece))
-    return rest
-
-
 def _write_all(descriptor: int, pieces: Sequence[bytes | memoryview], offset: int) -> None:
     """Write the pieces one after the other at the offset, however many calls it takes."""
     rest = [memoryview(piece) for piece in pieces if piece]
     while rest:
         written = os.pwritev(descriptor, rest[:MAX_PIECES], offset)
         offset += written
-        rest = [piece for piece in _from(rest, written) if piece]
+        while rest and written >= len(rest[0]):
+            written -= len(rest.pop(0))
+        if rest:
+            rest[0] = rest[0][written:]

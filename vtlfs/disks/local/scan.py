@@ -11,13 +11,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from vtlfs.disks import records
-from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Record
+from vtlfs.disks import headers, records
+from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch
 from vtlfs.disks.local.opening import SESSIONS
-from vtlfs.disks.records import BLOCK, Owner, UnitRecord, slot_offset
-from vtlfs.model import KIB, MAX_SESSION, MIB
+from vtlfs.disks.records import BLOCK, Owner
+from vtlfs.model import MAX_SESSION
 
 BATCH_RECORDS = 2000
 
@@ -114,42 +113,37 @@ class Scan:
             if header is None and os.fstat(descriptor).st_size <= BLOCK:
                 self._batch.ignored.append(f"{where}: holds nothing")
                 return
+            opening = headers.opening(header) if header else None
             self._batch.present.append(session)
-            self._batch.headers.append((session, header))
-            stripe_unit = header.get("stripe_unit") if header else None
-            if header is None:
+            self._batch.headers.append((session, header if opening else None))
+            if opening is None:
                 self._batch.ignored.append(f"{where}: its header is damaged; another disk's is taken")
-            elif type(stripe_unit) is int and 4 * KIB <= stripe_unit <= 64 * MIB:
-                yield from self._records(descriptor, session, stripe_unit)
+            else:
+                yield from self._records(descriptor, session, opening.stripe_unit)
         except OSError as error:
             self._batch.damaged.append(f"{where}: {error.strerror}")
         finally:
             os.close(descriptor)
 
     def _records(self, descriptor: int, session: int, stripe_unit: int) -> Iterator[Batch]:
-        """Take in the records of all slots, both that a block may have. Holes in the file are skipped."""
-        end = os.fstat(descriptor).st_size
-        slot = 0
-        while (offset := slot_offset(slot, stripe_unit)) < end:
+        """Take in the records of all extents. Holes in the file are skipped, and blocks without a record."""
+        end, owner, position = os.fstat(descriptor).st_size, self._owner(session), BLOCK
+        while position < end:
             try:
-                data = os.lseek(descriptor, offset, os.SEEK_DATA)
+                data = os.lseek(descriptor, position, os.SEEK_DATA)
             except OSError as error:
                 if error.errno != errno.ENXIO:  # only a hole is left
                     raise
                 return
-            if data >= slot_offset(slot + 1, stripe_unit):
-                slot = (data - BLOCK) // (BLOCK + stripe_unit)
+            position = max(position, data // BLOCK * BLOCK)
+            found = records.decode_extent(os.pread(descriptor, BLOCK, position), owner, position, stripe_unit)
+            if found is None:
+                position += BLOCK
                 continue
-            for document, _ in records.decode_all(os.pread(descriptor, BLOCK, offset)):
-                if (record := self._record(document, session, slot, stripe_unit)) is not None:
-                    self._batch.records.append(record)
-            slot += 1
+            self._batch.records.append(found)
+            position = records.after(position, found.extent.stored)
             if len(self._batch.records) >= BATCH_RECORDS:
                 yield self._take()
-
-    def _record(self, document: dict[str, Any], session: int, slot: int, stripe_unit: int) -> Record | None:
-        said = UnitRecord.read(document, stripe_unit) if self._owner(session).owns(document) else None
-        return None if said is None else Record(session, said.unit, slot, said.blake3, said.bytes)
 
     def _owner(self, session: int) -> Owner:
         return Owner(self._library, self.number, session)

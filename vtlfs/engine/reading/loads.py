@@ -1,8 +1,9 @@
-"""What the readers of a mount have loaded: one cache for all of them, the least recently used stripe unit goes first.
+"""What the readers of a mount have loaded: one cache for all of them, the least recently used extent goes first.
 
-A reader finds its loads by unit number in a dictionary of its own; the cache counts the loads of all readers, and takes
+A reader finds its loads by offset in a dictionary of its own; the cache counts the loads of all readers, and takes
 the oldest load out of its reader's dictionary. A load on its way from a disk keeps its memory even if it is dropped, so
-readers wait while many bytes are on their way. Used in the trio loop.
+readers wait while many bytes are on their way; but not for what a disk that hangs was to bring, of which few threads
+hold an extent each. Used in the trio loop.
 """
 
 from collections import OrderedDict
@@ -25,14 +26,24 @@ class Reader(Protocol):
         """Take note that nothing is loaded any more: whoever goes on reading begins anew."""
 
 
+class Source(Protocol):
+    """Where a load comes from."""
+
+    @property
+    def reads_hang(self) -> bool:
+        """Tell whether nothing has come from there for a while."""
+
+
 class Load:
-    """A stripe unit on its way from its disk, or here."""
+    """An extent on its way from its disk, or here."""
 
-    __slots__ = ("arrived", "at", "number", "reader", "result", "size")
+    __slots__ = ("arrived", "at", "is_given_up", "offset", "reader", "result", "size", "source")
 
-    def __init__(self, number: int, size: int, reader: Reader) -> None:
-        self.number = number
+    def __init__(self, offset: int, size: int, reader: Reader, source: Source) -> None:
+        self.offset = offset
         self.size = size
+        self.source = source
+        self.is_given_up = False  # and not counted any more
         self.reader: Reader | None = reader  # None when it was dropped
         self.at = 0.0  # when it was last used
         self.arrived = trio.Event()
@@ -52,14 +63,14 @@ class LoadCache:
         self._less_coming: trio.Event | None = None  # somebody waits until less is on its way
 
     async def room(self, size: int) -> None:
-        """Wait until a unit of this size may be loaded. One always may."""
+        """Wait until an extent of this size may be loaded. One always may."""
         while self._coming and self._coming + size > self._budget.loaded:
             if self._less_coming is None:
                 self._less_coming = trio.Event()
             await self._less_coming.wait()
 
     def may_read_ahead(self, size: int) -> bool:
-        """Tell whether a unit may be loaded that nobody has asked for yet."""
+        """Tell whether an extent may be loaded that nobody has asked for yet."""
         return self._coming + size <= self._budget.read_ahead and not self._budget.is_short
 
     def begin(self, load: Load) -> None:
@@ -69,17 +80,16 @@ class LoadCache:
         self._budget.take(load.size)
         assert load.reader is not None
         self.readers += not load.reader.loads
-        load.reader.loads[load.number] = load
+        load.reader.loads[load.offset] = load
         self._trim()
 
     def set_result(self, load: Load, result: "outcome.Outcome[bytes]") -> None:
         """Take in what has come of a load."""
         load.result = result
         load.arrived.set()
-        self._coming -= load.size
-        if self._less_coming is not None:
-            self._less_coming.set()
-            self._less_coming = None
+        if load.is_given_up:
+            return
+        self._no_longer_coming(load)
         if load.reader is None:
             self._free(load)
         else:
@@ -96,13 +106,17 @@ class LoadCache:
     def drop(self, load: Load) -> None:
         """Have a load in its reader's dictionary no longer. Who waits for it still gets it."""
         reader, load.reader = load.reader, None
-        if reader is not None and reader.loads.get(load.number) is load:
-            del reader.loads[load.number]
+        if reader is not None and reader.loads.get(load.offset) is load:
+            del reader.loads[load.offset]
             if not reader.loads:
                 self.readers -= 1
                 reader.emptied()
         if load in self._here:
             del self._here[load]
+            self._free(load)
+        elif load.result is None and load.source.reads_hang and not load.is_given_up:
+            load.is_given_up = True
+            self._no_longer_coming(load)
             self._free(load)
 
     def drop_idle(self, seconds: float = UNUSED_SECONDS) -> None:
@@ -111,10 +125,16 @@ class LoadCache:
         while self._here and (oldest := next(iter(self._here))).at < until:
             self.drop(oldest)
 
+    def _no_longer_coming(self, load: Load) -> None:
+        self._coming -= load.size
+        if self._less_coming is not None:
+            self._less_coming.set()
+            self._less_coming = None
+
     def _trim(self) -> None:
         """Drop the least recently used loads, but the very last, until what is left is within the readers' share.
 
-        While memory is short, the share is smaller: to load a unit again costs less than to put a stream away.
+        While memory is short, the share is smaller: to load an extent again costs less than to put a stream away.
         """
         most = self._budget.loaded // (4 if self._budget.is_short else 1)
         while self._bytes > most and len(self._here) > 1:

@@ -1,53 +1,62 @@
-"""Reading back: tape files and media, stripe unit by stripe unit, from all disks at once, each checked."""
+"""Reading back: tape files and media, extent by extent, from all disks at once, each checked."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import pairwise, takewhile
 
 import outcome
+import trio
 
 from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.layout.intervals import NO_NUMBERS
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.engine.reading.loads import Load, LoadCache
-from vtlfs.engine.stripe import NO_NUMBERS, cut
+from vtlfs.engine.reading.reconstruct import NotReconstructable, reconstruct
 from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.tracking.rows import contradiction
-from vtlfs.errors import DamagedUnit, DiskError, VtlfsError
-from vtlfs.model import StripeUnit, TapeFile
+from vtlfs.errors import DamagedExtent, DiskError, DiskMissing, VtlfsError
+from vtlfs.model import NO_CODEC, Extent, TapeFile
 
-ROWS_AT_ONCE = 128  # stripe units that are looked up in the database together
+ROWS_AT_ONCE = 128  # extents that are looked up in the database together
+MOST_AHEAD = ROWS_AT_ONCE // 2  # extents: what is read and what is fetched ahead are looked up together
 FIRST_ROWS = 8  # ... the first time: who reads no further needs no more
 
 
 class StreamReader:
-    """Reads one tape file. Sequential reading has the next units fetched ahead, from all disks at the same time."""
+    """Reads one tape file. Sequential reading has the next extents fetched ahead, from all disks at the same time."""
 
     __slots__ = (
-        *("_cache", "_catalogue", "_closed", "_file", "_last", "_pool", "_read_ahead", "_rows", "_told"),
+        *("_cache", "_catalogue", "_closed", "_computing", "_file", "_last", "_pool", "_read_ahead", "_rows", "_told"),
         "loads",
     )
 
     def __init__(
         self, tape_file: TapeFile, catalogue: Catalogue, pool: DiskPool, read_ahead: Callable[[], int], cache: LoadCache
     ) -> None:
-        """`read_ahead` tells how many units to fetch ahead; `cache` counts what is loaded, and may drop it."""
+        """`read_ahead` tells how many stripe units to fetch ahead; `cache` counts what is loaded, and may drop it."""
         self._file = tape_file
         self._catalogue = catalogue
         self._pool = pool
         self._read_ahead = read_ahead
-        self._rows: dict[int, StripeUnit] = {}
+        self._rows: list[Extent] = []  # one behind the other
         self._cache = cache
-        self.loads: dict[int, Load] = {}  # the most recently used last
+        self.loads: dict[int, Load] = {}  # by offset; the most recently used last
         self._closed = False
-        self._last = -1
-        self._told: frozenset[int] = NO_NUMBERS  # units whose error was told before
+        self._computing = trio.Lock()
+        self._last = (-1, 0)  # of the extent that was read last: where it begins and ends
+        self._told: frozenset[int] = NO_NUMBERS  # offsets of extents whose error was told before
 
     async def read(self, offset: int, size: int) -> list[memoryview]:
-        """Return the tape file's bytes at the offset in pieces; fewer at its end. Raises DamagedUnit, DiskError."""
+        """Return the tape file's bytes at the offset in pieces; fewer at its end. Raises DamagedExtent, DiskError."""
         parts: list[memoryview] = []
-        for piece in cut(offset, max(0, min(size, self._file.bytes - offset)), self._file.stripe_unit):
-            data = await self._unit(piece.unit)
-            parts.append(memoryview(data)[piece.start : piece.start + piece.size])
+        end = min(offset + size, self._file.bytes)
+        while offset < end:
+            start, data = await self._extent(offset)
+            part = memoryview(data)[offset - start : end - start]
+            parts.append(part)
+            offset += len(part)
         return parts
 
     def close(self) -> None:
@@ -57,95 +66,142 @@ class StreamReader:
             self._cache.drop(load)
 
     def emptied(self) -> None:
-        """Forget where the units lie, which is some 20 KiB: the reader is idle or closed."""
-        self._rows = {}
+        """Forget where the extents lie, which is some 20 KiB: the reader is idle or closed."""
+        self._rows = []
 
-    async def _unit(self, number: int) -> bytes:
-        if number not in self.loads:
-            await self._cache.room(self._file.stripe_unit)
+    async def _extent(self, offset: int) -> tuple[int, bytes]:
+        """Return the extent that has the byte at the offset, and where it begins."""
         try:
-            load = self._find(number) or await self._start(number)
-        except DamagedUnit as error:
-            raise self._explained(error, number) from None
-        ahead = self._read_ahead()
-        if number in (self._last, self._last + 1):
-            last = (self._file.bytes - 1) // self._file.stripe_unit
-            for following in range(number + 1, min(number + ahead, last) + 1):
-                if following not in self.loads and not self._cache.may_read_ahead(self._file.stripe_unit):
-                    break
-                with suppress(DamagedUnit):  # told when it is its turn
-                    _ = self._find(following) or await self._start(following)
-        self._last = number
+            row = self._known(offset) or await self._row(offset)
+            disk = self._pool.disk_of(row)
+            if row.offset not in self.loads and disk.reads_hang:
+                await self._computed(row)
+            if row.offset not in self.loads:
+                await self._cache.room(row.stored)
+            load = self._start(row)
+            ahead = await self._fetch_ahead(row)
+        except DamagedExtent as error:
+            raise self._explained(error, offset) from None
+        begin = row.offset or 0
+        self._last = (begin, row.end)
         self._forget(keep=ahead + 2)
-        await load.arrived.wait()
+        with trio.move_on_after(0 if disk.reads_hang else self._pool.timing.reading):
+            await load.arrived.wait()
         if self._closed:  # meanwhile
             self.close()
         if isinstance(load.result, outcome.Value):
-            data: bytes = load.result.value
-            return data
-        assert isinstance(load.result, outcome.Error)
+            return begin, load.result.value
+        if (found := await self._computed(row)) is not None:
+            return begin, found
         self._cache.drop(load)
-        raise self._explained(load.result.error, number)
+        await load.arrived.wait()  # of a disk that hangs
+        if isinstance(load.result, outcome.Value):
+            return begin, load.result.value
+        assert isinstance(load.result, outcome.Error)
+        raise self._explained(load.result.error, begin)
 
-    def _explained(self, error: BaseException, number: int) -> VtlfsError:
-        """Return the error with what it means for the medium; it is news the first time that this unit is read."""
-        file, offset = self._file, number * self._file.stripe_unit
+    async def _computed(self, row: Extent) -> bytes | None:
+        """Compute an extent from the rest of its stripe, once for all its pieces that are read; None: it can't be."""
+        assert row.offset is not None
+        async with self._computing:
+            known = self.loads.get(row.offset)
+            if known is not None and isinstance(known.result, outcome.Value):
+                return bytes(known.result.value)
+            try:
+                found = await reconstruct(row, self._file.stripe_unit, self._catalogue, self._pool)
+            except NotReconstructable:
+                return None
+            if not self._closed:
+                failed = self.loads.get(row.offset)
+                load = Load(row.offset, row.stored, self, self._pool[row.disk])
+                self._cache.begin(load)
+                if failed is not None:
+                    self._cache.drop(failed)
+                self._cache.set_result(load, outcome.Value(found))
+            return found
+
+    async def _fetch_ahead(self, row: Extent) -> int:
+        """Have the following extents fetched, if the last read was of this one or the one before; return how many."""
+        if row.offset not in self._last:
+            return 0
+        until = min(row.end + self._read_ahead() * self._file.stripe_unit, self._file.bytes)
+        fetched, offset = 0, row.end
+        with suppress(DamagedExtent):  # told when it is its turn
+            while offset < until and fetched < MOST_AHEAD:
+                following = self._known(offset) or await self._row(offset)
+                is_new = offset not in self.loads
+                if is_new and self._pool.disk_of(following).reads_hang:
+                    offset = following.end
+                    continue
+                if is_new and not self._cache.may_read_ahead(following.stored):
+                    break
+                self._start(following)
+                fetched, offset = fetched + 1, following.end
+        return fetched
+
+    def _explained(self, error: BaseException, offset: int) -> VtlfsError:
+        """Return the error with what it means for the medium; it is news the first time that this extent is read."""
+        file = self._file
         what = (
             f"medium {file.medium}, tape file {file.number:04d}, offset {offset}, {file.start + offset} on the medium"
         )
         match error:
-            case DamagedUnit():
-                explained: VtlfsError = DamagedUnit(error.session, error.unit, error.disk, error.why, what)
+            case DamagedExtent():
+                explained: VtlfsError = DamagedExtent(error.session, error.offset, error.disk, error.why, what)
+            case DiskMissing():
+                return error
             case DiskError():
-                what = f"session {file.session}, stripe unit {number}; {what}"
-                explained = DiskError(error.disk, error.path, OSError(error.errno, ""), what)
+                what = f"session {file.session}; {what}"
+                explained = DiskError(error.disk, error.path, OSError(error.errno, error.reason), what)
             case VtlfsError():
                 return error
             case _:
                 return VtlfsError(str(error))
-        explained.is_news = number not in self._told
-        self._told |= {number}
+        explained.is_news = offset not in self._told
+        self._told |= {offset}
         return explained
 
-    async def _start(self, number: int) -> Load:
-        """Begin the load of a unit, unless another read of this stream begins it meanwhile; return the load."""
-        row = await self._row(number)
-        if (found := self._find(number)) is not None:  # that of the other read
+    def _start(self, row: Extent) -> Load:
+        assert row.offset is not None
+        found = self.loads.pop(row.offset, None)
+        if found is not None:
+            self.loads[row.offset] = found
+            self._cache.note_use(found)
             return found
-        self._pool.disk_of(row)  # raises where there is none, before the load is counted
-        load = Load(number, row.bytes, self)
+        load = Load(row.offset, row.stored, self, self._pool.disk_of(row))
         self._cache.begin(load)
-        self._pool.load_extent(row, self._file.stripe_unit, partial(self._cache.set_result, load))
+        self._pool.load_extent(row, partial(self._cache.set_result, load))
         return load
 
-    def _find(self, number: int) -> Load | None:
-        """Return the load of a unit, and note that it is used; None where there is none."""
-        found = self.loads.pop(number, None)
-        if found is not None:
-            self.loads[number] = found
-            self._cache.note_use(found)
-        return found
-
-    async def _row(self, number: int) -> StripeUnit:
-        """Return where a unit lies. The rows of a tape file never change, so those of an earlier read are as good."""
-        row = self._rows.get(number)
+    async def _row(self, offset: int) -> Extent:
+        """Look up the extent that has the byte at the offset, and those behind it."""
+        file, count = self._file, ROWS_AT_ONCE if self._rows else FIRST_ROWS
+        rows = await self._catalogue.read(lambda tracking: tracking.extents.of(file.session, offset, count))
+        self._rows = list(takewhile(self._is_sound, rows))
+        for place, (one, following) in enumerate(pairwise(self._rows)):
+            if one.end > (following.offset or 0):  # either may be wrong
+                del self._rows[place:]
+                break
+        row = self._known(offset)
         if row is None:
-            count = ROWS_AT_ONCE if self._rows else FIRST_ROWS
-            rows = await self._catalogue.read(
-                lambda tracking: tracking.stripe_units.of(self._file.session, number, count)
-            )
-            self._rows = {row.unit: row for row in rows}
-            row = self._rows.get(number)
-            if row is None:
-                why = "the tracking database does not know where it lies"
-                raise DamagedUnit(self._file.session, number, None, why)
-        if row.bytes != min(self._file.stripe_unit, self._file.bytes - number * self._file.stripe_unit):
-            raise DamagedUnit(self._file.session, number, row.disk, "the tracking database contradicts itself about it")
+            is_there = any((one.offset or 0) <= offset < one.end for one in rows)
+            why = "contradicts itself about it" if is_there else "does not know where it lies"
+            raise DamagedExtent(file.session, offset, None, f"the tracking database {why}")
         return row
 
+    def _is_sound(self, row: Extent) -> bool:
+        """Tell whether an extent lies within its tape file, and within one stripe unit of it."""
+        unit = self._file.stripe_unit
+        are_lengths_right = row.codec != NO_CODEC or row.stored == row.bytes
+        return row.end <= self._file.bytes and (row.end - 1) // unit == (row.offset or 0) // unit and are_lengths_right
+
+    def _known(self, offset: int) -> Extent | None:
+        place = bisect_right(self._rows, offset, key=lambda row: row.offset or 0) - 1
+        return self._rows[place] if place >= 0 and offset < self._rows[place].end else None
+
     def _forget(self, keep: int) -> None:
-        for number in list(self.loads)[: max(0, len(self.loads) - keep)]:
-            self._cache.drop(self.loads[number])
+        for offset in list(self.loads)[: max(0, len(self.loads) - keep)]:
+            self._cache.drop(self.loads[offset])
 
 
 class MediumReader:
@@ -172,7 +228,7 @@ class MediumReader:
         self._current: tuple[TapeFile, StreamReader] | None = None
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return the bytes at the offset; fewer only at the medium's end. Raises DamagedUnit, DiskError."""
+        """Return the bytes at the offset; fewer only at the medium's end. Raises DamagedExtent, DiskError."""
         end = min(offset + size, self.size)
         parts: list[memoryview] = []
         while offset < end:

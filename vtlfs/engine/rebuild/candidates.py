@@ -1,134 +1,187 @@
-"""Which of the records that were found make up a session's stream, and their rows in the database."""
+"""Which of the records that were found make up a session's stream, and their rows in the database.
+
+Of the records for one offset, the one with the highest stripe number counts whose bytes are right: they are on a disk,
+or they are computed from the rest of their stripe. Bytes are read only where that is needed: where nobody knows how
+long the stream is, and where there are several candidates.
+
+A data extent that parity describes and no record does gets a row too, if its stripe can be computed. All but its place
+is known. The row names a disk that is missing and that no other extent of the stripe is on, where there is one, and
+position 0 (`NOWHERE`): whoever reads the row computes the extent. An extent of which nothing is left, in a stream whose
+length is known, gets a row with that position and a BLAKE3 that no bytes have, in a stripe of its own.
+
+Parity gets its row if the data extents of its stripe all have theirs. Used by `Replay`, in the one thread of the
+database.
+"""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from itertools import chain, groupby
 
 from blake3 import blake3
 
 from vtlfs.disks.base import Disk
+from vtlfs.engine.layout import erasure
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.repositories.scanned import Candidate
+from vtlfs.engine.tracking.repositories.scanned import NO_DISK, Candidate, FoundStripe
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
-from vtlfs.errors import DamagedUnit, DiskError
-from vtlfs.model import StripeUnit
+from vtlfs.errors import DamagedExtent, DiskError
+from vtlfs.model import NO_CODEC, NOWHERE, Extent
 
 
-class Units:
-    """Chooses units and records them. `disks` are those that there are, by number."""
+class Streams:
+    """Chooses the extents of streams and records them. `disks` are those that there are, by number."""
 
     def __init__(self, tracking: Tracking, disks: dict[int, Disk]) -> None:
-        self.lacking: set[int] = set()  # sessions with recorded units of which no disk has the bytes
-        self.torn: set[int] = set()  # sessions without an end, with a record whose unit is not whole
+        self.lacking: set[int] = set()  # sessions with recorded extents of which nothing is left
+        self.torn: set[int] = set()  # sessions without an end, with a record whose extent is not whole
         self._scanned = tracking.scanned
+        self._extents = tracking.extents
         self._rebuilding = tracking.rebuilding
         self._disks = disks
+        known = [disk.number for disk in tracking.disks.all()]
+        self._homes = [*(one for one in known if one not in disks), *disks]  # of lost extents, the likely ones first
+        self._computed: tuple[tuple[int, int], set[int]] = ((0, 0), set())  # a stripe, and the places that come out
 
-    def record(self, session: int, stripe_unit: int, length: int | None, disks: int) -> int:
-        """Record a session's units anew: those of its first `length` bytes; None: those that are whole, up to a gap.
+    def record(self, session: int, stripe_unit: int, length: int | None) -> int:
+        """Record a session's extents anew: those of its first `length` bytes; None: the right ones, up to a gap.
 
-        What the database had recorded of it is among the candidates. `disks`: over how many it was dealt. Return how
-        many bytes it has.
+        What the database had recorded of it is among the candidates. Return how many bytes it has.
         """
         self._scanned.take_recorded(session)
-        return self.record_new(session, stripe_unit, length, disks)
+        return self.record_new(session, stripe_unit, length)
 
-    def record_new(self, session: int, stripe_unit: int, length: int | None, disks: int) -> int:
-        """Do the same for a session of which the database has no units."""
-        chosen = self._chosen(session, stripe_unit, length)
+    def record_new(self, session: int, stripe_unit: int, length: int | None) -> int:
+        """Do the same for a session of which the database has no extents."""
+        chosen = self._chosen(session, length)
         if length is not None:
-            chosen = self._filled_up(session, chosen, stripe_unit, length, disks)
+            chosen = self._filled_up(session, chosen, stripe_unit, length)
         size, used = 0, set()
-        for unit in chosen:
-            self._rebuilding.add_unit(unit)
-            size = unit.unit * stripe_unit + unit.bytes
-            used.add(unit.disk)
-        self._rebuilding.set_extent(session, size, used)
+        for extent in chosen:
+            used |= self._extents.add([extent])
+            size = extent.end
+        used |= self._extents.add(self._parity(session, check=length is None))
+        self._rebuilding.set_stream(session, size, used)
         return size
 
-    def _chosen(self, session: int, stripe_unit: int, length: int | None) -> Iterator[StripeUnit]:
-        """Yield the units of a stream in order, those that are missing left out where its length is known."""
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def _chosen(self, session: int, length: int | None) -> Iterator[Extent]:
+        """Yield the extents of a stream in order, those that are missing left out where its length is known."""
         following = 0
-        for number, group in groupby(self._scanned.candidates(session), key=lambda one: one.unit.unit):
-            candidates = list(group)
-            if length is None:
-                unit = self._largest_whole(candidates, stripe_unit) if number == following else None
-                if number == following and unit is not candidates[0].unit:
-                    self.torn.add(session)
-                if unit is None:
-                    return
-                yield unit
-                if unit.bytes < stripe_unit:
-                    return
-                following += 1
-            elif (wanted := min(stripe_unit, length - number * stripe_unit)) > 0:
-                unit = self._of_size([one.unit for one in candidates], stripe_unit, wanted)
-                if unit is not None:
-                    yield unit
+        for offset, group in groupby(self._scanned.candidates(session), key=lambda one: one.extent.offset or 0):
+            candidates = [one for one in group if length is None or one.extent.end <= length]
+            if offset < following or not candidates:
+                continue
+            if length is None and offset > following:
+                return
+            extent = self._best(candidates, check=length is None)
+            if extent is not None:
+                yield self._placed(extent)
+                following = extent.end
+            elif length is None:
+                self.torn.add(session)
+                return
 
-    def _largest_whole(self, candidates: list[Candidate], stripe_unit: int) -> StripeUnit | None:
-        """Return the candidate with the most bytes that are there. What the database had recorded is believed."""
-        whole = (one.unit for one in candidates if one.is_trusted or self._is_whole(one.unit, stripe_unit))
-        return next(whole, None)
+    def _best(self, candidates: list[Candidate], *, check: bool) -> Extent | None:
+        """Return the first candidate whose bytes can be had. What the database had recorded is believed.
 
-    def _of_size(self, candidates: list[StripeUnit], stripe_unit: int, wanted: int) -> StripeUnit | None:
-        """Return the candidate of so many bytes, or the first so many bytes of a longer one; None without one."""
-        exact = list({(one.disk, one.slot): one for one in candidates if one.bytes == wanted}.values())
-        if len(exact) > 1:
-            exact = [one for one in exact if self._is_whole(one, stripe_unit)] or exact
-        if exact:
-            return exact[0]
-        for one in candidates:
-            if one.bytes > wanted and one.disk in self._disks:
-                try:
-                    data = self._disks[one.disk].read(one, stripe_unit)
-                except (DamagedUnit, DiskError):
-                    continue
-                return replace(one, bytes=wanted, blake3=blake3(data[:wanted]).digest())
+        Without `check`, a candidate that is alone is believed too, and where no bytes can be had, any that has a place
+        is returned.
+        """
+        extents = [one.extent for one in candidates]
+        alone = len({(one.disk, one.position) for one in extents}) == 1
+        if candidates[0].is_trusted if check else alone and extents[0].disk != NO_DISK:
+            return extents[0]
+        for _, group in groupby(extents, key=lambda one: one.stripe):
+            stripe = list(group)
+            there = next((one for one in stripe if self._read(one) is not None), None)
+            if there is not None:
+                return there
+            if self._is_computable(stripe[0], check=check or not alone):
+                return stripe[0]
+        return None if check else next((one for one in extents if one.disk != NO_DISK), None)
+
+    def _read(self, extent: Extent) -> bytes | None:
+        """Return the stored bytes of an extent; None where they can't be had, or are not right."""
+        with suppress(KeyError, DamagedExtent, DiskError):
+            return self._disks[extent.disk].read(extent)
         return None
 
-    def _is_whole(self, unit: StripeUnit, stripe_unit: int) -> bool:
-        try:
-            self._disks[unit.disk].read(unit, stripe_unit)
-        except (KeyError, DamagedUnit, DiskError):
+    def _is_computable(self, extent: Extent, *, check: bool) -> bool:
+        """Tell whether an extent that can't be read is computed from its stripe; without `check`, by counting only."""
+        stripe = self._scanned.stripe(extent.session, extent.stripe)
+        if not any(one.place == extent.place and one.blake3 == extent.blake3 for one in stripe.members):
             return False
-        return True
+        if check:
+            return extent.place in self._compute(stripe)
+        data = {one.place for one in stripe.data if one.disk in self._disks} - {extent.place}
+        rows = {one.place for one in stripe.parity if one.disk in self._disks}
+        return len(stripe.members) - len(data) <= len(rows)
 
-    def _filled_up(
-        self, session: int, chosen: Iterable[StripeUnit], stripe_unit: int, length: int, disks: int
-    ) -> Iterator[StripeUnit]:
-        """Yield the units of a stream of `length` bytes, those of which nothing is left with a BLAKE3 that none has."""
-        following = 0
-        dealt: Dealt | None = None
-        last = -(-length // stripe_unit)
-        for unit in chain(chosen, [None]):
-            for number in range(following, last if unit is None else unit.unit):
-                dealt = dealt or self._dealt(session, disks)
+    def _compute(self, stripe: FoundStripe) -> set[int]:
+        """Return the places of a stripe whose extents can't be read, and are right when they are computed."""
+        key = (stripe.members[0].session, stripe.members[0].stripe)
+        if self._computed[0] != key:
+            self._computed = (key, self._computed_anew(stripe))
+        return self._computed[1]
+
+    def _computed_anew(self, stripe: FoundStripe) -> set[int]:
+        data = self._read_all(stripe.data)
+        lost = {one.place: one.stored for one in stripe.members if one.place not in data}
+        rows = self._read_all(stripe.parity)
+        if len(rows) < len(lost):
+            return set()
+        found = erasure.reconstruct(lost, data, rows)
+        return {place for place, bytes_ in found.items() if blake3(bytes_).digest() == stripe.members[place].blake3}
+
+    def _read_all(self, extents: list[Extent]) -> dict[int, bytes]:
+        """Return the bytes of extents by place, as far as they can be had; there may be several for a place."""
+        found: dict[int, bytes] = {}
+        for extent in extents:
+            if extent.place not in found and (stored := self._read(extent)) is not None:
+                found[extent.place] = stored
+        return found
+
+    # --- rows of what has no place ----------------------------------------------------------------------------------
+
+    def _placed(self, extent: Extent) -> Extent:
+        """Return an extent with a disk: one that parity describes and no record gets one that it may be on."""
+        if extent.disk != NO_DISK:
+            return extent
+        stripe = self._scanned.stripe(extent.session, extent.stripe)
+        used = {one.disk for one in (*stripe.data, *stripe.parity)}
+        free = [number for number in self._homes if number not in used] or self._homes
+        found = {one.place for one in stripe.data}
+        before = sum(one.place not in found for one in stripe.members[: extent.place])
+        return replace(extent, disk=free[before % len(free)])
+
+    def _filled_up(self, session: int, chosen: Iterable[Extent], stripe_unit: int, length: int) -> Iterator[Extent]:
+        """Yield the extents of a stream of `length` bytes, also those of which nothing is left."""
+        following, stripe = 0, self._scanned.unused_stripe(session)
+        for extent in chain(chosen, [None]):
+            end = length if extent is None else extent.offset or 0
+            while following < end:
                 self.lacking.add(session)
-                size = min(stripe_unit, length - number * stripe_unit)
-                yield StripeUnit(session, number, *dealt.place(number), size, UNKNOWN_BLAKE3)
-            if unit is not None:
-                yield unit
-                following = unit.unit + 1
+                size = min(end, (following // stripe_unit + 1) * stripe_unit) - following
+                where = (self._homes[0], NOWHERE, size, UNKNOWN_BLAKE3)
+                yield Extent(session, stripe, 0, following, size, NO_CODEC, *where)
+                following, stripe = following + size, stripe + 1
+            if extent is not None:
+                yield extent
+                following = extent.end
 
-    def _dealt(self, session: int, disks: int) -> "Dealt":
-        """Return where units were dealt to of which nothing is left, and slots there that no other unit has."""
-        first = self._scanned.first_disk(session)
-        missing = min(set(range(disks)) - set(self._disks), default=0)
-        return Dealt(max(disks, 1), missing if first is None else first, self._scanned.slots(session))
+    # --- parity -----------------------------------------------------------------------------------------------------
 
-
-@dataclass(slots=True)
-class Dealt:
-    """How a stream was dealt: unit N to disk (first + N) mod `disks`. `slots`: the next free one on each disk."""
-
-    disks: int
-    first: int
-    slots: dict[int, int]
-
-    def place(self, unit: int) -> tuple[int, int]:
-        """Return the disk of a unit and a slot that no other has."""
-        disk = (self.first + unit) % self.disks
-        slot = self.slots.get(disk, 0)
-        self.slots[disk] = slot + 1
-        return disk, slot
+    def _parity(self, session: int, *, check: bool) -> Iterator[Extent]:
+        """Yield the parity of the stripes that are recorded; `check`: none whose bytes are not right."""
+        for _, group in groupby(self._scanned.parity(session), key=lambda one: (one.extent.stripe, one.extent.place)):
+            candidates = list(group)
+            extent = candidates[0].extent
+            if not candidates[0].is_trusted and (check or len(candidates) > 1):
+                right = (one.extent for one in candidates if self._read(one.extent) is not None)
+                found = next(right, None if check else extent)
+                if found is None:
+                    continue
+                extent = found
+            yield extent

@@ -12,28 +12,31 @@ from vtlfs.disks import headers
 from vtlfs.disks.contents import Batch
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.tracking.repositories.scanned import FoundSession, Header, Scanned
-from vtlfs.model import Session, StripeUnit
+from vtlfs.model import Session
 
 MAX_TOLD = 1000  # things that were passed over
-MAX_UNSEEN = 100_000  # units of a session of which nothing is left; more is not believed
+MAX_UNSEEN = 100_000  # extents of a session of which nothing is left; more is not believed
 
 
 @dataclass(slots=True)
 class Lost:
-    """A tape file of which something can't be read. `session` is None where not even that is known."""
+    """A tape file of which something can't be read. `session` is None where not even that is known.
+
+    `extents`: of its stream; `missing`: those that are on no disk that is there, and that no parity makes up for.
+    """
 
     medium: str
     tape_file: int
     session: int | None
     bytes: int
-    units: int
+    extents: int
     missing: int
 
     def __str__(self) -> str:
         what = f"{self.medium} {self.tape_file:04d}"
         if self.session is None:
             return f"{what}: nothing of it was found; its {self.bytes} bytes keep their place"
-        return f"{what} (session {self.session}): {self.missing} of {self.units} stripe units are not there"
+        return f"{what} (session {self.session}): {self.missing} of {self.extents} extents are not there"
 
 
 @dataclass(slots=True)
@@ -72,9 +75,7 @@ class Found:
         texts = ((session, None if said is None else json.dumps(said)) for session, said in batch.headers)
         self._scanned.add_members(disk, batch.present)
         self._scanned.add_headers(Header(session, disk, text) for session, text in texts)
-        self._scanned.add_records(
-            StripeUnit(one.session, one.unit, disk, one.slot, one.bytes, one.blake3) for one in batch.records
-        )
+        self._scanned.add_records(batch.records)
         self._report.members += len(batch.present)
         self._report.tell(batch.damaged, batch.ignored)
 
@@ -101,14 +102,14 @@ class Found:
                 self._report.unfinished.append(session)
             number = ending.tape_file if ending is not None and said is not None else None
             yield FoundSession(
-                *(session, opening.medium, opening.opened_at, opening.drive, opening.disks),
+                *(session, opening.medium, opening.volume, opening.opened_at, opening.drive),
                 *(good[0], said, number),
             )
 
     def _is_likely(self, session: int, opening: Opening, ending: Ending) -> bool:
-        """Tell whether the length in a header is credible: each missing unit up to it would get a row."""
+        """Tell whether the length in a header is credible: each missing stripe unit up to it would get a row."""
         units = -(-(ending.bytes or 0) // opening.stripe_unit)
-        return units <= MAX_UNSEEN or units <= MAX_UNSEEN + 4 * self._scanned.count_units(session)
+        return units <= MAX_UNSEEN or units <= MAX_UNSEEN + 4 * self._scanned.count_extents(session)
 
     def headless(self) -> list[tuple[int, int, int]]:
         """Return session, disk and stripe unit of member files without a header, where another disk has one."""

@@ -35,7 +35,6 @@ from vtlfs.model import MIB, DiskRecord, Watermark
 TEMPORARY = f".{FILE_NAME}.rebuild"
 QUEUED_BATCHES = 16
 SPARE_COMMITS = 1000  # numbers that are skipped: a missing disk may have a mark with a higher one
-WHOLE_FILE = 1 << 32  # slots: more than any member file has
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +171,7 @@ class _Rebuild:
         for session, number, stripe_unit in found.headless():
             for batch in self._disks[number].scan_member(session, stripe_unit):
                 found.take_in(batch)
-        self._check_complete(most_disks := tracking.scanned.most_disks())
+        self._check_complete(most_disks := tracking.scanned.widest_stripe())
         found.leave_out_strangers()
         if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
             report.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
@@ -184,7 +183,11 @@ class _Rebuild:
         Replay(tracking, report, self._disks, complete, self._at, self._progress).run()
         report.tell(*seed.missed(tracking, mark))
         if self._without:
-            report.tell([f"disk {', '.join(map(str, self._without))} is not there"])
+            gone = f"disk {', '.join(map(str, self._without))} is not there"
+            if tracking.scanned.least_parity() < len(self._without):
+                report.tell([gone])
+            else:
+                report.tell(ignored=[f"{gone}; what lay on it is computed from the other disks"])
         have = tracking.library.counters()
         return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, report, self._without, None,
                        have.media, have.sessions, have.tape_files, have.bytes)  # fmt: skip
@@ -237,12 +240,13 @@ class _Rebuild:
 
     def _new_config(self, tracking: Tracking) -> Config:
         """Return a configuration as `vtlfs init` makes it, with what is known of this library."""
-        unit = tracking.sessions.last_stripe_unit()
+        unit, parity = tracking.sessions.last_layout() or (MIB, 0)
         return Config(
             self._uuid,
             tuple(Path(disk.path) for disk in tracking.disks.all()),
             max(configuration.NEW_DRIVES, len(tracking.drives.all())),
-            unit or MIB,
+            unit,
+            parity,
             snapshot_every=configuration.NEW_EVERY,
             snapshot_keep=configuration.NEW_KEEP,
         )
@@ -300,8 +304,7 @@ class _Rebuild:
                     ordinal = library.leases.finished_up_to(mount)
                     numbers.update(session.id for session in tracking.sessions.unfinished_of(mount, ordinal))
                 for session in map(tracking.sessions.get, sorted(numbers)):
-                    whole = dict.fromkeys(self._disks, WHOLE_FILE)
-                    recover.trim(session, recover.start_of(tracking, session), whole, [*self._disks.values()])
+                    recover.trim(session, recover.start_of(tracking, session), None, [*self._disks.values()])
                 with tracking.transaction():
                     recover.remove_leases(tracking, library.leases, left)
         except VtlfsError as error:

@@ -11,7 +11,7 @@ from vtlfs.config import MAX_STRIPE_UNIT
 from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Ending
 from vtlfs.engine import recover
-from vtlfs.engine.rebuild.candidates import Units
+from vtlfs.engine.rebuild.candidates import Streams
 from vtlfs.engine.rebuild.found import Lost, ReplayReport, ending_of, opening_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Mount, Opener, State
@@ -47,10 +47,9 @@ class Replay:
         self._rebuilding = tracking.rebuilding
         self._report = report
         self._complete = complete
-        self._disks = len(disks)
         self._at = at
         self._progress = progress
-        self._units = Units(tracking, disks)
+        self._streams = Streams(tracking, disks)
         self._placeholders: set[int] = set()
 
     def run(self) -> None:
@@ -69,8 +68,9 @@ class Replay:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def _add_sessions(self) -> None:
-        """Add the media, the drives and the sessions that the database does not know, all of them open, with units."""
+        """Add media, drives and the sessions that the database does not know, all of them open, with their extents."""
         self._rebuilding.add_media()
+        self._rebuilding.add_volumes()
         drives, self._report.replayed, first = self._scanned.summary()
         self._tracking.drives.ensure(drives)
         mount: int | None = None
@@ -83,7 +83,7 @@ class Replay:
             if found.state is not None:
                 if found.state != State.OPEN:  # it has a tape file of that length already
                     length = found.bytes
-                self._units.record(session, opening.stripe_unit, length, opening.disks)
+                self._streams.record(session, opening.stripe_unit, length)
                 continue
             if mount is None:  # it stands for those that nobody knows any more
                 mount = self._tracking.mounts.add(
@@ -92,8 +92,10 @@ class Replay:
             self._tracking.sessions.open(
                 *(session, mount, opening.opener, Access.WRITE, opening.drive, opening.medium, opening.stripe_unit),
                 opening.opened_at,
+                parity=opening.parity,
+                volume=opening.volume,
             )
-            self._units.record_new(session, opening.stripe_unit, length, opening.disks)
+            self._streams.record_new(session, opening.stripe_unit, length)
 
     # --- tape files -------------------------------------------------------------------------------------------------
 
@@ -149,11 +151,10 @@ class Replay:
             return exact[:1]
         if count == len(open_ones) and sum(length for _, length in open_ones) == size:
             return open_ones
-        longer = [(session, length) for session, length in open_ones if length > size]
-        if count == 1 and self._complete and len(longer) == 1:
-            session = longer[0][0]
-            stripe_unit = self._tracking.sessions.get(session).stripe_unit
-            self._units.record(session, stripe_unit, size, self._disks)
+        longer = [session for session, length in open_ones if length > size]
+        if count == 1 and self._complete and len(longer) == 1 and self._scanned.has_end(longer[0], size):
+            session = longer[0]
+            self._streams.record(session, self._tracking.sessions.get(session).stripe_unit, size)
             return [(session, size)]
         return [*[(None, 1)] * (count - 1), (None, size - count + 1)]
 
@@ -165,7 +166,7 @@ class Replay:
         session = self._tracking.library.lease_sessions(1)[0]
         mount = self._tracking.mounts.live()[-1].id
         self._tracking.sessions.open(session, mount, NOBODY, Access.WRITE, 0, barcode, MAX_STRIPE_UNIT, self._at)
-        self._units.record_new(session, MAX_STRIPE_UNIT, size, len(self._tracking.disks.all()))
+        self._streams.record_new(session, MAX_STRIPE_UNIT, size)
         self._placeholders.add(session)
         self._report.lost.append(Lost(barcode, number, None, size, 0, 0))
         return session
@@ -177,19 +178,18 @@ class Replay:
     # --- what is not there ------------------------------------------------------------------------------------------
 
     def _note_losses(self) -> None:
-        """Find the tape files of which a stripe unit lies on no disk that is there."""
-        for number in (self._scanned.incomplete() | self._units.lacking) - self._placeholders:
-            session = self._tracking.sessions.get(number)
-            there = self._scanned.count_present(number)
-            units = -(-session.bytes // session.stripe_unit)
-            if there < units:
-                lost = Lost(session.medium, session.tape_file or 0, number, session.bytes, units, units - there)
+        """Find the tape files of which an extent lies on no disk that is there, and can't be computed either."""
+        for number in (self._scanned.incomplete() | self._streams.lacking) - self._placeholders:
+            extents, missing = self._scanned.count_lost(number)
+            if missing:
+                session = self._tracking.sessions.get(number)
+                lost = Lost(session.medium, session.tape_file or 0, number, session.bytes, extents, missing)
                 self._report.lost.append(lost)
         self._report.tell(
             ignored=[
-                f"session {session}: a stripe unit that a disk describes is not whole; if no power cut was the cause,"
+                f"session {session}: an extent that a disk describes is not whole; if no power cut was the cause,"
                 " the stream has lost its end"
-                for session in sorted(self._units.torn)
+                for session in sorted(self._streams.torn)
             ]
         )
         self._report.lost.sort(key=lambda lost: (lost.medium, lost.tape_file))

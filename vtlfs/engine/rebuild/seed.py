@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
+from vtlfs.engine.scrub.soundness import cut_short
 from vtlfs.engine.tracking import database, files, invariants
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError, LibraryError, VtlfsError
@@ -28,7 +29,7 @@ class Base:
     number: int
     made_at: str
     commits: int
-    is_whole: bool  # it knows where every stripe unit lies, which after a rebuild without a disk it does not
+    is_whole: bool  # it knows where every extent lies, which after a rebuild without a disk it does not
     is_old: bool = False
 
 
@@ -53,7 +54,7 @@ def begin(
     """Put the newest database that is in order at `temporary`: the old one or a copy; or else an empty one.
 
     `records`: the rows of the disks for an empty database. `complete`: all disks are there. Then a database that was
-    rebuilt without a disk is the last choice: an older one can take in the stripe units of the disk that is back. The
+    rebuilt without a disk is the last choice: an older one can take in the extents of the disk that is back. The
     old database and the copies stay as they are.
     """
     refused: list[str] = []
@@ -108,6 +109,8 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
         return None, []
     try:
         remove(temporary)
+        if (problem := cut_short(file.parent)) is not None:  # SQLite would read zeros there
+            raise LibraryError(problem)
         for suffix in ("", "-wal"):
             if Path(f"{file}{suffix}").is_file():
                 shutil.copyfile(f"{file}{suffix}", f"{temporary}{suffix}")
@@ -162,7 +165,7 @@ def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
         for barcode in copy.media.barcodes():
             check_barcode(barcode)
         made_at, commits = copy.copies.age()
-        return made_at, commits, not copy.stripe_units.has_unknown()
+        return made_at, commits, not copy.extents.has_unknown()
 
 
 def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:

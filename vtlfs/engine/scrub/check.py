@@ -1,6 +1,6 @@
 """Checking a library: its tracking database against itself, and against what lies on the disks.
 
-Nothing is written and no stripe unit is read, so it takes seconds; it may run while the library is mounted. What is
+Nothing is written and no extent is read, so it takes seconds; it may run while the library is mounted. What is
 written meanwhile raises no false alarm: files are looked at after what was recorded of them, and are never shortened
 below that; whether the database knows a session is asked after its file was seen.
 """
@@ -17,7 +17,6 @@ from vtlfs.disks import marks
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import SESSIONS_PER_GROUP, Entry, Listing
 from vtlfs.disks.discovery import discover
-from vtlfs.disks.records import BLOCK
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import soundness
@@ -190,7 +189,7 @@ def _check_files(tracking: Tracking, disks: list[Disk], report: Report, progress
         for done, group in enumerate(sorted(groups), 1):
             first = group * SESSIONS_PER_GROUP
             end = first + SESSIONS_PER_GROUP - 1
-            lengths = tracking.stripe_units.member_lengths(first, end, BLOCK)
+            lengths = tracking.extents.member_lengths(first, end)
             listings = list(pool.map(lambda disk, group=group: _members(disk, group), disks))
             known = tracking.sessions.known(first, end)
             given = tracking.library.next_session()
@@ -227,7 +226,7 @@ def _compare(disk: Disk, lengths: dict[int, int], members: dict[int, Entry], rep
     for session, length in lengths.items():
         entry = members.get(session)
         if entry is None:
-            report.add("gone", f"{disk.where(session)}: gone, with stripe units of session {session}", _restore(disk))
+            report.add("gone", f"{disk.where(session)}: gone, with extents of session {session}", _restore(disk))
         elif entry.is_file and entry.size < length:
             problem = f"{disk.where(session)}: {entry.size} bytes are left of {length} of session {session}"
             report.add("short", problem, _restore(disk))
@@ -272,4 +271,4 @@ def _unreadable(error: DiskError, report: Report) -> None:
 
 
 def _restore(disk: Disk) -> str:
-    return f"restore it from a copy of disk {disk.number}; what lies on it can't be read"
+    return f"restore it from a copy of disk {disk.number}; what lies on it can't be read, but where a stripe has parity"

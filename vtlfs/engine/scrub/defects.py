@@ -1,13 +1,14 @@
 """What a verification finds, told so that somebody can act on it: which bytes of which medium, and where they lie."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Flaw, Kind
-from vtlfs.model import Session, TapeFile
+from vtlfs.disks.records import BLOCK, after
+from vtlfs.model import Extent, TapeFile
 
 
 class Severity(StrEnum):
@@ -24,32 +25,38 @@ _SEVERITIES = {
     Kind.HEADER: Severity.METADATA,
     Kind.RECORD: Severity.METADATA,
 }
-_SINGLE = frozenset({Kind.FLIPPED, Kind.STALE, Kind.RECORD})  # each of these is told for itself
+_SINGLE = frozenset({Kind.FLIPPED, Kind.RECORD})  # each of these is told for itself
+_WHOLE = frozenset({Kind.MISSING, Kind.REPLACED})  # these concern the whole member file
 
 
 @dataclass(frozen=True, slots=True)
 class Defect:
     """Something that is not as it should be. Offsets are bytes, from 0.
 
-    `units` stripe units are harmed, which lie one behind the other from `slot` on and are numbered from `unit` to
-    `last_unit`; they have `bytes` bytes. What is None does not apply: to a header, or to a disk as a whole.
+    `extents` extents are harmed, of which `parity` are parity; they lie one behind the other in the file `path`, from
+    `position` to before `end_position`. Where `parity` is 0, they are `bytes` bytes of the tape file, from `offset` to
+    `last_offset`. Of parity, these are the first and the last byte that its stripe covers. What is None does not apply:
+    to a header, or to a disk as a whole. `is_replaceable`: no byte of the tape file is lost, for all these extents can
+    be computed from the rest of their stripes.
     """
 
     kind: Kind
     why: str
     disk: int | None
     path: str | None
-    slot: int | None = None
-    position: int | None = None  # of the first byte in the file `path`
+    position: int | None = None
+    end_position: int | None = None
     medium: str | None = None
     tape_file: int | None = None
     session: int | None = None
-    unit: int | None = None
-    last_unit: int | None = None
-    units: int = 0
+    stripe: int | None = None  # of the first extent
+    extents: int = 0
+    parity: int = 0
     bytes: int = 0
-    offset: int | None = None  # of the first byte in the tape file
-    medium_offset: int | None = None  # of the same byte on the medium
+    offset: int | None = None
+    last_offset: int | None = None
+    medium_offset: int | None = None  # of the byte at `offset`, on the medium
+    is_replaceable: bool = False
 
     @property
     def severity(self) -> Severity:
@@ -58,8 +65,8 @@ class Defect:
 
     @property
     def count(self) -> int:
-        """As how many it counts: stripe units; a header or a disk is one."""
-        return max(1, self.units)
+        """As how many it counts: extents; a header or a disk is one."""
+        return max(1, self.extents)
 
     def as_json(self) -> dict[str, Any]:
         """Return the defect as a JSON object."""
@@ -73,20 +80,30 @@ class Defect:
         if self.medium is not None:
             number = "" if self.tape_file is None else f", tape file {self.tape_file:04d}"
             where.append(f"medium {self.medium}{number}")
-        if self.offset is not None:
-            where.append(f"offset {self.offset} ({self.medium_offset} on the medium)")
+        if self.extents:
+            where.append(self._extents())
         if self.session is not None:
             where.append(f"session {self.session}")
-        if self.units > 1:
-            where.append(f"{self.units} stripe units from {self.unit} to {self.last_unit}")
-        elif self.unit is not None:
-            where.append(f"stripe unit {self.unit}")
         place = ", ".join(where)
+        why = f"{self.why}; {self._remedy()}" if self.is_replaceable else self.why
         if self.disk is None:
-            return f"{self.kind}: {f'{place}: ' if place else ''}{self.why}"
+            return f"{self.kind}: {f'{place}: ' if place else ''}{why}"
         at = "" if self.position is None else f" from byte {self.position}"
         disk = f"disk {self.disk} ({self.path}{at})"
-        return f"{self.kind}: {f'{place} on {disk}' if place else disk}: {self.why}"
+        return f"{self.kind}: {f'{place} on {disk}' if place else disk}: {why}"
+
+    def _extents(self) -> str:
+        """Return in words which extents are harmed."""
+        covered = f"offsets {self.offset} to {self.last_offset}"
+        if self.extents > 1:
+            parity = f" ({self.parity} parity)" if self.parity else ""
+            return f"{self.extents} extents{parity} of {covered} (from {self.medium_offset} on the medium)"
+        if self.parity:
+            return f"parity of stripe {self.stripe}, which covers {covered}"
+        return f"extent at offset {self.offset} ({self.medium_offset} on the medium)"
+
+    def _remedy(self) -> str:
+        return "their stripes can replace them" if self.extents > 1 else "its stripe can replace it"
 
 
 def absent(disk: int, path: str, why: str) -> Defect:
@@ -97,7 +114,13 @@ def absent(disk: int, path: str, why: str) -> Defect:
 def unmapped(file: TapeFile, missing: int) -> Defect:
     """Return that the tracking database has lost some of a tape file's map."""
     why = f"the tracking database does not say where {missing} of its {file.bytes} bytes lie"
-    return Defect(Kind.UNMAPPED, why, None, None, None, None, file.medium, file.number, file.session, bytes=missing)
+    return Defect(
+        *(Kind.UNMAPPED, why, None, None),
+        medium=file.medium,
+        tape_file=file.number,
+        session=file.session,
+        bytes=missing,
+    )
 
 
 def unlisted(medium: str, size: int, listed: int) -> Defect:
@@ -112,29 +135,45 @@ def unread(missing: int) -> Defect:
     return Defect(Kind.UNMAPPED, why, None, None, bytes=abs(missing))
 
 
-def located(flaws: Iterable[Flaw], file: TapeFile, session: Session, disk: Disk) -> Iterator[Defect]:
-    """Say of flaws in a member file which bytes they concern."""
-    where = disk.where(session.id)
-    for flaw in flaws:
-        defect = Defect(flaw.kind, flaw.why, disk.number, where, None, None, file.medium, file.number, session.id)
-        if (unit := flaw.unit) is not None:
-            offset = unit.unit * session.stripe_unit
-            defect = replace(
-                defect,
-                slot=unit.slot,
-                position=flaw.position,
-                unit=unit.unit,
-                last_unit=unit.unit,
-                units=1,
-                bytes=unit.bytes,
-                offset=offset,
-                medium_offset=file.start + offset,
-            )
-        yield defect
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What an extent means for its tape file: the first and the last byte that it, or its stripe, covers."""
+
+    offset: int
+    last_offset: int
+    is_replaceable: bool
+
+
+def of_header(flaw: Flaw, file: TapeFile, disk: Disk) -> Defect:
+    """Say of a flaw in a header which member file it is in."""
+    where = disk.where(file.session)
+    return Defect(
+        *(flaw.kind, flaw.why, disk.number, where),
+        medium=file.medium,
+        tape_file=file.number,
+        session=file.session,
+    )
+
+
+def of_extent(flaw: Flaw, extent: Extent, covered: Covered, file: TapeFile, disk: Disk) -> Defect:
+    """Say of a flaw in an extent which bytes it concerns."""
+    return replace(
+        of_header(flaw, file, disk),
+        position=flaw.position,
+        end_position=after(extent.position, extent.stored),
+        stripe=extent.stripe,
+        extents=1,
+        parity=int(extent.is_parity),
+        bytes=extent.bytes,
+        offset=covered.offset,
+        last_offset=covered.last_offset,
+        medium_offset=file.start + covered.offset,
+        is_replaceable=covered.is_replaceable,
+    )
 
 
 class DefectCoalescer:
-    """Joins equal defects of neighbouring stripe units on one disk into one defect."""
+    """Joins equal defects of neighbouring extents on one disk into one defect."""
 
     def __init__(self) -> None:
         self._last: Defect | None = None
@@ -143,12 +182,10 @@ class DefectCoalescer:
         """Take in the next defect; yield the defects that it does not continue."""
         last = self._last
         if last is not None and _goes_on(last, defect):
-            self._last = replace(
-                last, last_unit=defect.last_unit, units=last.units + defect.units, bytes=last.bytes + defect.bytes
-            )
+            self._last = _joined(last, defect)
             return
         yield from self.end()
-        if defect.slot is None or defect.kind in _SINGLE:
+        if not defect.extents or defect.kind in _SINGLE:
             yield defect
         else:
             self._last = defect
@@ -161,8 +198,31 @@ class DefectCoalescer:
 
 
 def _goes_on(last: Defect, defect: Defect) -> bool:
-    """Tell whether both say the same, of stripe units of which one lies behind the other."""
-    if last.slot is None or defect.slot != last.slot + last.units:
+    """Tell whether both say the same, of extents of which one lies behind the other."""
+    if not defect.extents or defect.position is None:
         return False
-    same = (defect.kind, defect.session, defect.disk) == (last.kind, last.session, last.disk)
-    return same and (defect.kind is Kind.TRUNCATED or defect.why == last.why)
+    if defect.position - BLOCK != last.end_position and defect.kind not in _WHOLE:
+        return False
+    same = (defect.kind, defect.session, defect.disk, defect.is_replaceable)
+    if same != (last.kind, last.session, last.disk, last.is_replaceable):
+        return False
+    return defect.kind is Kind.TRUNCATED or defect.why == last.why
+
+
+def _joined(last: Defect, defect: Defect) -> Defect:
+    assert last.offset is not None
+    assert last.last_offset is not None
+    assert last.medium_offset is not None
+    assert defect.offset is not None
+    assert defect.last_offset is not None
+    offset = min(last.offset, defect.offset)
+    return replace(
+        last,
+        end_position=defect.end_position,
+        extents=last.extents + defect.extents,
+        parity=last.parity + defect.parity,
+        bytes=last.bytes + defect.bytes,
+        offset=offset,
+        last_offset=max(last.last_offset, defect.last_offset),
+        medium_offset=last.medium_offset - last.offset + offset,
+    )

@@ -22,7 +22,7 @@ from vtlfs.model import Opener, Session, TapeFile
 from vtlfs.sizes import Sizes
 from vtlfs.timing import Timing
 
-Tell = Callable[[Iterable[Flaw], TapeFile, Session], None]
+Tell = Callable[[Iterable[Flaw], TapeFile], None]
 
 
 class Unfinished:
@@ -72,7 +72,7 @@ class Unfinished:
                     continue
                 self._verification.unfinished.remove((disk.number, number))
                 if not (is_unfinished and is_dead):
-                    tell(flaws, file, session)
+                    tell(flaws, file)
             await trio.sleep(self._look)
 
 
@@ -80,6 +80,7 @@ def header_of(file: TapeFile, session: Session) -> tuple[Opening, Ending]:
     """Return what the headers of a session's member files are to say."""
     assert session.released_at is not None  # it has a tape file
     opener = Opener(session.host, session.pid, session.uid, session.gid, session.program)
-    opening = Opening(session.medium, session.drive, opener, session.opened_at, session.stripe_unit, 0)
+    options = (session.stripe_unit, session.parity, session.volume)
+    opening = Opening(session.medium, session.drive, opener, session.opened_at, *options)
     end = (session.state, session.error, session.released_at, session.tape_file, file.start, file.bytes)
     return opening, Ending(*end)

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 
 from vtlfs.engine.scrub.defects import Severity
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.extents import turn
 from vtlfs.engine.tracking.repositories.verifications import LeftOut, Position, Scope, VerificationRow
 from vtlfs.errors import TrackingError, UsageError
-from vtlfs.model import Session, StripeUnit, TapeFile
+from vtlfs.model import Extent, Session, TapeFile
+from vtlfs.sizes import Sizes
 
 NAMED = 5  # sessions that were left out are named, the others counted
 
@@ -26,9 +28,10 @@ class Verification:
     """One run of `vtlfs verify`. `media` of None: all. `progress`: by disk, the last that was verified of it.
 
     What is verified are the tape files with ordinals up to `last`: a clock may jump between their release and now.
-    `unfinished` are headers, by disk and session, that are to be looked at again. `defects` counts stripe units,
-    headers and disks. `left_out`: at the end, how many streams were not verified, and the first of them. `id` of None:
-    the tracking database could not take it.
+    `unfinished` are headers, by disk and session, that are to be looked at again. `bytes` are those of tape files:
+    parity does not count. `defects` counts extents, headers and disks; `replaceable` those extents among them that cost
+    nothing yet, for their stripes can replace them. `left_out`: at the end, how many streams were not verified, and the
+    first of them. `id` of None: the tracking database could not take it.
     """
 
     id: int | None
@@ -40,6 +43,7 @@ class Verification:
     unfinished: list[tuple[int, int]] = field(default_factory=list)
     bytes: int = 0
     defects: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
+    replaceable: int = 0
     left_out: tuple[int, list[LeftOut]] | None = field(default=None, compare=False)
 
     @property
@@ -56,6 +60,7 @@ class Verification:
             "media": self.media,
             "bytes": self.bytes,
             **{str(severity): number for severity, number in self.defects.items()},
+            "replaceable": self.replaceable,
         }
         if self.left_out is not None:
             count, first = self.left_out
@@ -98,7 +103,7 @@ def save(tracking: Tracking, verification: Verification) -> None:
     row = VerificationRow(
         *(verification.id, verification.started_at, verification.ended_at, verification.scope),
         *(verification.progress, verification.unfinished, verification.bytes),
-        *(verification.defects[severity] for severity in _COUNTED),
+        *(*(verification.defects[severity] for severity in _COUNTED), verification.replaceable),
     )
     with tracking.transaction(durable=verification.ended_at is not None):
         tracking.verifications.save(row)
@@ -126,27 +131,34 @@ def tape_files(
     return tracking.verifications.tape_files(verification.scope, session, at_once)
 
 
-def stripe_units(
-    tracking: Tracking, disk: int, session: int, after: int, size: int, at_once: int
-) -> Iterator[tuple[StripeUnit, ...]]:
-    """Yield a session's stripe units on a disk behind number `after`, in groups of `size`, or of 1; each by slot.
+def extents(
+    tracking: Tracking, disk: int, session: int, after: int, most: int, sizes: Sizes
+) -> Iterator[tuple[Extent, ...]]:
+    """Yield a session's extents on a disk behind a turn, data and parity, in groups that lie one behind the other.
 
-    `at_once` are looked up together.
+    A group has at most `most` stored bytes, or is one extent.
     """
-    size = max(1, min(size, at_once))
-    while units := tracking.stripe_units.on_disk(disk, session, after, at_once):
-        for start in range(0, len(units), size):
-            yield tuple(sorted(units[start : start + size], key=lambda unit: unit.slot))
-        if len(units) < at_once:
-            return
-        after = units[-1].unit
+    group: list[Extent] = []
+    size = 0
+    while found := tracking.extents.on_disk(disk, session, after, sizes.extents_at_once):
+        for one in found:
+            if group and (size + one.stored > most or len(group) == sizes.extents_a_part):
+                yield tuple(group)
+                group, size = [], 0
+            group.append(one)
+            size += one.stored
+        after = turn(found[-1])
+        if len(found) < sizes.extents_at_once:
+            break
+    if group:
+        yield tuple(group)
 
 
 def _verification(row: VerificationRow) -> Verification:
     counts = (row.damaged, row.unreadable, row.metadata)
     return Verification(
         *(row.id, row.started_at, row.ended_at, _list(row.scope.media), row.scope.last),
-        *(row.progress, row.unfinished, row.bytes, dict(zip(_COUNTED, counts, strict=True))),
+        *(row.progress, row.unfinished, row.bytes, dict(zip(_COUNTED, counts, strict=True)), row.replaceable),
     )
 
 

@@ -1,13 +1,13 @@
 """Verifying: everything, or some media, is read back and compared with what the tracking database says of it.
 
-Each disk has a task that walks over it in the order of its member files and their slots, and threads of its own that
+Each disk has a task that walks over it in the order of its member files and their extents, and threads of its own that
 read and compare; all disks work at the same time. What is in flight and in memory is bounded, whatever the library.
 """
 
 import logging
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,11 +20,22 @@ from vtlfs.disks.discovery import discover
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import verification as verifications
-from vtlfs.engine.scrub.defects import Defect, DefectCoalescer, absent, located, unlisted, unmapped, unread
+from vtlfs.engine.scrub.defects import (
+    Defect,
+    DefectCoalescer,
+    absent,
+    of_extent,
+    of_header,
+    unlisted,
+    unmapped,
+    unread,
+)
 from vtlfs.engine.scrub.rate_limit import RateLimit
+from vtlfs.engine.scrub.salvage import Salvage
 from vtlfs.engine.scrub.unfinished import Unfinished, header_of
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.extents import BEGIN, turn
 from vtlfs.errors import DiskError, TrackingError
 from vtlfs.model import Session, TapeFile, utc_now
 from vtlfs.sizes import SIZES, Sizes
@@ -44,7 +55,7 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class _Piece:
-    """A part of a session's stripe units, and what they belong to."""
+    """A part of a session's extents, and what they belong to."""
 
     part: Part
     file: TapeFile
@@ -60,12 +71,20 @@ class _Job:
     result: "outcome.Outcome[list[list[Flaw]]] | None" = None
 
     @property
-    def bytes(self) -> int:
+    def stored(self) -> int:
         return sum(piece.part.bytes for piece in self.pieces)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of tape files."""
+        return sum(extent.bytes for piece in self.pieces for extent in piece.part.extents)
 
     def set_result(self, result: "outcome.Outcome[list[list[Flaw]]]") -> None:
         self.result = result
         self.done.set()
+
+
+_Locate = Callable[[Iterable[tuple[_Piece, list[Flaw]]]], Awaitable[list[Defect]]]
 
 
 class Verifier:
@@ -102,8 +121,10 @@ class Verifier:
                 nursery.start_soon(self._save_now_and_then)
                 async with trio.open_nursery() as walks:
                     walks.start_soon(self._walk_map)
-                    for disk in self._disks():
-                        walks.start_soon(self._walk, disk, rate_limit)
+                    disks = {disk.number: disk for disk in self._disks()}
+                    salvage = Salvage(self._tracking, disks, rate_limit, self._sizes)
+                    for disk in disks.values():
+                        walks.start_soon(self._walk, disk, rate_limit, salvage)
                 nursery.cancel_scope.cancel()
             self._see_whether_all_was_read()
             self._verification.ended_at = utc_now()
@@ -131,7 +152,7 @@ class Verifier:
         for file, session in verifications.tape_files(
             self._tracking, self._verification, begin, self._sizes.files_at_once
         ):
-            known = self._tracking.stripe_units.mapped_bytes(session)
+            known = self._tracking.extents.mapped_bytes(session)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
             self._verification.progress[MAP] = (session.id + 1, 0)
@@ -145,24 +166,28 @@ class Verifier:
 
     # --- one disk ---------------------------------------------------------------------------------------------------
 
-    async def _walk(self, disk: Disk, rate_limit: RateLimit) -> None:
+    async def _walk(self, disk: Disk, rate_limit: RateLimit, salvage: Salvage) -> None:
         """Examine one disk from where an earlier run left off."""
         executor = DiskExecutor(f"disk{disk.number}.verify", THREADS)
         coalescer = DefectCoalescer()
         self._coalescers.append(coalescer)
         waiting: deque[_Job] = deque()
-        tell = partial(self._tell, disk, coalescer)
+        located = partial(_located, disk, salvage, executor)
+
+        def tell(flaws: Iterable[Flaw], file: TapeFile) -> None:
+            self._tell(coalescer, (of_header(flaw, file, disk) for flaw in flaws))
+
         try:
             for job in self._jobs(disk, rate_limit.rate):
-                await trio.sleep(rate_limit.take(job.bytes))
+                await trio.sleep(rate_limit.take(job.stored))
                 executor.submit(job.set_result, _examine, disk, [piece.part for piece in job.pieces])
                 waiting.append(job)
                 while len(waiting) >= self._sizes.jobs_in_flight or (waiting and waiting[0].done.is_set()):
-                    await self._take(waiting, disk, coalescer)
+                    await self._take(waiting, disk, coalescer, located)
                 if self._unfinished.are_many:
                     await self._unfinished.look_again(disk, executor, tell)
             while waiting:
-                await self._take(waiting, disk, coalescer)
+                await self._take(waiting, disk, coalescer, located)
             await self._unfinished.look_again(disk, executor, tell)
             self._emit(coalescer)
         except DiskError as error:
@@ -171,20 +196,20 @@ class Verifier:
         finally:
             executor.close()
 
-    async def _take(self, waiting: deque[_Job], disk: Disk, coalescer: DefectCoalescer) -> None:
+    async def _take(self, waiting: deque[_Job], disk: Disk, coalescer: DefectCoalescer, located: _Locate) -> None:
         """Wait for the oldest job and take in what came of it. Raises DiskError where the disk is gone."""
         job = waiting[0]
         await job.done.wait()
         assert job.result is not None
         flaws = job.result.unwrap()
-        waiting.popleft()
+        defects = await located(zip(job.pieces, flaws, strict=True))
+        waiting.popleft()  # from here on nothing awaits, so that an interruption forgets no defect and tells none twice
         for piece, found in zip(job.pieces, flaws, strict=True):
             if any(flaw.is_unfinished for flaw in found):
                 self._unfinished.add(disk.number, piece.session)
-            told = (flaw for flaw in found if not flaw.is_unfinished)
-            self._tell(disk, coalescer, told, piece.file, piece.session)
+        self._tell(coalescer, defects)
         last = job.pieces[-1].part
-        self._verification.progress[disk.number] = (last.session, max(unit.unit for unit in last.units))
+        self._verification.progress[disk.number] = (last.session, turn(last.extents[-1]))
         self._verification.bytes += job.bytes
         self._progress(job.bytes)
 
@@ -204,30 +229,28 @@ class Verifier:
             yield _Job(pieces)
 
     def _pieces(self, disk: int, most: int) -> Iterator[_Piece]:
-        """Yield the stripe units of a disk in parts of at most so many bytes, or one unit."""
-        begin, after = self._verification.progress.get(disk, (0, -1))
+        """Yield the extents of a disk in parts of at most so many stored bytes, or one extent."""
+        begin, after = self._verification.progress.get(disk, (0, BEGIN))
         for file, session in verifications.tape_files(
             self._tracking, self._verification, begin, self._sizes.files_at_once
         ):
             if disk not in session.disks:
-                continue  # `_walk_map` checks that no unit is missing
+                continue  # `_walk_map` checks that no byte is missing
             if session.id != begin:
-                after = -1
+                after = BEGIN
             header = header_of(file, session)
-            size, at_once = most // session.stripe_unit, self._sizes.units_at_once
-            for units in verifications.stripe_units(self._tracking, disk, session.id, after, size, at_once):
-                part = Part(session.id, session.stripe_unit, *header, units, after < 0)
+            for extents in verifications.extents(self._tracking, disk, session.id, after, most, self._sizes):
+                part = Part(session.id, session.stripe_unit, *header, extents, after == BEGIN)
                 yield _Piece(part, file, session)
-                after = max(unit.unit for unit in units)
+                after = turn(extents[-1])
 
     # --- what comes of it -------------------------------------------------------------------------------------------
 
-    def _tell(
-        self, disk: Disk, coalescer: DefectCoalescer, flaws: Iterable[Flaw], file: TapeFile, session: Session
-    ) -> None:
-        """Count flaws as defects, and report the defects that the coalescer has completed."""
-        for defect in located(flaws, file, session, disk):
+    def _tell(self, coalescer: DefectCoalescer, defects: Iterable[Defect]) -> None:
+        """Count defects, and report those that the coalescer has completed."""
+        for defect in defects:
             self._verification.defects[defect.severity] += defect.count
+            self._verification.replaceable += defect.count if defect.is_replaceable else 0
             for gathered in coalescer.add(defect):
                 self._report(gathered)
 
@@ -296,6 +319,23 @@ async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
         await verifier.run(limit)
         nursery.cancel_scope.cancel()
     return caught[0] if caught else None
+
+
+async def _located(
+    disk: Disk, salvage: Salvage, executor: DiskExecutor, examined: Iterable[tuple[_Piece, list[Flaw]]]
+) -> list[Defect]:
+    """Say of the flaws that were found on a disk which bytes of which tape files they concern."""
+    defects = []
+    for piece, flaws in examined:
+        for flaw in flaws:
+            if flaw.is_unfinished:
+                continue
+            if flaw.extent is None:
+                defects.append(of_header(flaw, piece.file, disk))
+            else:
+                covered = await salvage.covered(flaw, piece.file, piece.session, executor)
+                defects.append(of_extent(flaw, flaw.extent, covered, piece.file, disk))
+    return defects
 
 
 def _examine(disk: Disk, parts: list[Part]) -> list[list[Flaw]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from vtlfs.disks.base import Disk
-from vtlfs.errors import DiskError, DiskMissing
+from vtlfs.errors import DiskError
 from vtlfs.model import Watermark, format_size
 
 _COUNTED: tuple[tuple[str, str, str], ...] = (
@@ -50,7 +50,7 @@ def never_given(disks: Iterable[Disk], next_session: Callable[[], int]) -> str |
     given = next_session()
     found: set[int] = set()
     for disk in disks:
-        with suppress(DiskError, DiskMissing):
+        with suppress(DiskError):
             found.update(disk.sessions_from(given))
     strangers = sorted(session for session in found if session >= next_session()) if found else []
     if not strangers:

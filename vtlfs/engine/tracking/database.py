@@ -28,17 +28,17 @@ from vtlfs.engine.tracking.connection import (
 from vtlfs.engine.tracking.repositories.copies import Copies
 from vtlfs.engine.tracking.repositories.disks import Disks
 from vtlfs.engine.tracking.repositories.drives import Drives
+from vtlfs.engine.tracking.repositories.extents import Extents
 from vtlfs.engine.tracking.repositories.library_row import LibraryRow
 from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.repositories.mounts import Mounts
 from vtlfs.engine.tracking.repositories.sessions import Sessions
-from vtlfs.engine.tracking.repositories.stripe_units import StripeUnits
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
 from vtlfs.engine.tracking.schema.migrations import has_table
-from vtlfs.engine.tracking.schema.steps import migrations
+from vtlfs.engine.tracking.schema.steps import FIRST_OF_FORMAT_1, migrations
 from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
 from vtlfs.engine.tracking.statements import Statements
-from vtlfs.errors import LibraryError, TrackingError
+from vtlfs.errors import FORMAT_1, LibraryError, TrackingError
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord, Watermark
 
@@ -93,9 +93,9 @@ class Tracking:
         self.disks = Disks(self.sql)
         self.media = Media(self.sql)
         self.drives = Drives(self.sql, self.media)
-        self.sessions = Sessions(self.sql)
+        self.extents = Extents(self.sql)
+        self.sessions = Sessions(self.sql, self.extents)
         self.tape_files = TapeFiles(self.sql, self.media)
-        self.stripe_units = StripeUnits(self.sql)
         self.copies = Copies(self.sql)
         self._durable = True
         self._log: int | None = None  # a descriptor of the write-ahead log
@@ -235,6 +235,8 @@ def _check(path: Path, connection: sqlite3.Connection, read_only: bool) -> None:
     try:
         if not has_table(connection, "library"):
             raise LibraryError(f"{path}: not a tracking database; `vtlfs rebuild` makes a new one from the disks")
+        if FIRST_OF_FORMAT_1 in migrations.applied(connection):
+            raise LibraryError(f"{path}: {FORMAT_1}")
         if migrations.is_newer(connection):
             raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
         if migrations.pending(connection):

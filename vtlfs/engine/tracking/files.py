@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from vtlfs.engine.tracking.connection import errno_of
-from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.errors import LibraryError
+from vtlfs.model import NOWHERE
 
 
 def copy(
@@ -65,11 +65,17 @@ class EndedSessions:
         self._connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
     def among(self, first: int, last: int) -> set[int]:
-        """Return those of the sessions `first` to `last` of which the database knows all there is."""
+        """Return those of the sessions `first` to `last` of which the database knows all there is.
+
+        A session does not count of which a rebuild has not found an extent, or whose stripes lack parity: a disk that
+        was missing then may have it.
+        """
         rows = self._connection.execute(
             "SELECT id FROM session WHERE id BETWEEN ? AND ? AND state <> 'open'"
-            " AND NOT EXISTS (SELECT 1 FROM stripe_unit WHERE session = id AND blake3 = ?)",
-            (first, last, UNKNOWN_BLAKE3),
+            " AND NOT EXISTS (SELECT 1 FROM extent WHERE extent.session = id AND position = ?)"
+            " AND (parity = 0 OR (SELECT count(*) FROM parity WHERE parity.session = id)"
+            " >= session.parity * (SELECT count(DISTINCT stripe) FROM extent WHERE extent.session = id))",
+            (first, last, NOWHERE),
         )
         return {row[0] for row in rows}
 

@@ -4,11 +4,14 @@ Each rule is one statement, and so looks at one state of the database, whatever 
 a time is before another: clocks jump. Times are only compared with copies of themselves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from vtlfs.disks.records import BLOCK
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.rows import DIGEST_BYTES
 from vtlfs.engine.tracking.schema.tables import VERSIONED
+from vtlfs.model import NO_CODEC, NOWHERE
 
 MOST = 1000  # rows that a rule tells of
 
@@ -145,33 +148,97 @@ _SESSIONS = (
 )
 
 
-def _units(disks: int) -> tuple[Rule, ...]:
-    """Return the rules for the stripe units, of a library with so many disks."""
-    used = " || ".join(f"iif(max(disk = {number}), ',{number}', '')" for number in range(disks))
-    return (
-        Rule(
-            "session {0}: {1} bytes on disks {2}; its stripe units are {3} with {4} bytes on disks {5}, or are not in"
-            " order, or two are in one place",
-            "SELECT id, session.bytes, disks, units, b, there FROM (SELECT session, count(*) AS units, sum(bytes) AS b,"
-            " max(unit) AS last, min(unit) AS first, max(bytes) AS most, min(slot) AS slot,"
-            " min(length(blake3)) AS hash, count(DISTINCT disk << 40 | slot) AS places,"
-            f" '[' || ltrim({used}, ',') || ']' AS there"
-            " FROM stripe_unit GROUP BY session) JOIN session ON id = session"
-            " WHERE session.bytes <> b OR disks <> there OR access <> 'write' OR units <> last + 1 OR first <> 0"
-            " OR most > stripe_unit OR b <= last * stripe_unit OR places <> units OR slot < 0 OR hash <> 32",
-        ),
-        Rule(
-            "session {0}: stripe unit {1} has {2} bytes and is not the last one",
-            "SELECT session, unit, stripe_unit.bytes FROM stripe_unit JOIN session ON id = session"
-            " WHERE stripe_unit.bytes <> stripe_unit AND (unit + 1) * stripe_unit < session.bytes",
-        ),
-        Rule(
-            "session {0}: {1} bytes are recorded, but no stripe unit",
-            "SELECT id, bytes FROM session WHERE access = 'write' AND bytes > 0"
-            " AND NOT EXISTS (SELECT 1 FROM stripe_unit WHERE session = id)",
-        ),
+_EVERYWHERE = (
+    "(SELECT session, stripe, disk, position, stored, bytes, blake3, offset, place, codec FROM extent UNION ALL"
+    " SELECT session, stripe, disk, position, stored, 0, blake3, NULL, place, NULL FROM parity)"
+)
+"""All extents, of data and of parity."""
+
+_PLACED = f"{_EVERYWHERE} WHERE position <> {NOWHERE}"
+
+_EXTENTS = (
+    Rule(
+        "session {0}: the extent at offset {1} is at place {2} of stripe {3}; before it is the one up to offset {4}, at"
+        " place {5} of stripe {6}",
+        "SELECT session, offset, place, stripe, before, place_before, stripe_before FROM"
+        " (SELECT session, offset, stripe, place, lag(offset + bytes, 1, 0) OVER stream AS before,"
+        " lag(place, 1, -1) OVER stream AS place_before,"
+        " lag(stripe, 1, -1) OVER stream AS stripe_before FROM extent"
+        " WINDOW stream AS (PARTITION BY session ORDER BY offset)) AS one"
+        " WHERE offset <> before OR place <> iif(stripe = stripe_before, place_before + 1, 0)"
+        " AND EXISTS (SELECT 1 FROM parity WHERE session = one.session AND stripe = one.stripe)",
+    ),
+    Rule(
+        "session {0}: {3} extents are at place {2} of stripe {1}",
+        "SELECT session, stripe, place, count(*) AS extents FROM extent GROUP BY session, stripe, place"
+        " HAVING extents > 1",
+    ),
+    Rule(
+        "session {0}: the extent at offset {1} has {2} bytes, and reaches beyond its stripe unit",
+        "SELECT session, offset, extent.bytes FROM extent JOIN session ON id = session"
+        " WHERE offset / stripe_unit <> (offset + extent.bytes - 1) / stripe_unit",
+    ),
+    Rule(
+        "session {0}: an extent of stripe {1}, at position {2} on disk {3}, can't be so: place {4}, offset {5}, {6}"
+        " bytes, {7} stored, BLAKE3 of {8} bytes, codec {9}",
+        "SELECT session, stripe, position, disk, place, offset, bytes, stored, length(blake3), codec"
+        f" FROM {_EVERYWHERE} WHERE length(blake3) <> {DIGEST_BYTES} OR position < {NOWHERE} OR position % {BLOCK} <> 0"
+        f" OR stripe < 0 OR place < 0 OR offset < 0 OR codec <> '{NO_CODEC}' OR offset IS NOT NULL AND stored <> bytes",
+    ),
+    Rule(
+        "session {0}: two extents overlap on disk {1}, at position {2}",
+        f"SELECT session, disk, position FROM (SELECT session, disk, position, lag(position + stored + {BLOCK}, 1, 0)"
+        f" OVER member AS before FROM {_PLACED} WINDOW member AS (PARTITION BY session, disk ORDER BY position))"
+        " WHERE position < before",
+    ),
+    Rule(
+        "session {0}: {3} extents of stripe {1} are on disk {2}",
+        f"SELECT session, stripe, disk, count(*) AS extents FROM {_PLACED} GROUP BY session, stripe, disk"
+        " HAVING extents > 1",
+    ),
+    Rule(
+        "session {0}: the parity of stripe {1} has {2} bytes, and the longest of its extents {3}",
+        "SELECT parity.session, parity.stripe, parity.stored, longest FROM parity LEFT JOIN"
+        " (SELECT session, stripe, max(stored) AS longest FROM extent GROUP BY session, stripe) AS data"
+        " ON data.session = parity.session AND data.stripe = parity.stripe WHERE parity.stored IS NOT longest",
+    ),
+    Rule(
+        "session {0}: stripe {1} has parity of row {2}, but stripes are to have {3} parity extents",
+        "SELECT session, stripe, place, session.parity FROM parity JOIN session ON id = session"
+        " WHERE place >= session.parity",
+    ),
+    Rule(
+        "session {0}: {1} bytes are recorded, but no extent",
+        "SELECT id, bytes FROM session WHERE access = 'write' AND bytes > 0"
+        " AND NOT EXISTS (SELECT 1 FROM extent WHERE session = id)",
+    ),
+)
+
+
+def _spread(disks: Iterable[int]) -> Rule:
+    """Return the rule on which disks a session's extents are, of a library with these disks."""
+    used = " || ".join(f"iif(max(disk = {number}), ',{number}', '')" for number in disks)
+    return Rule(
+        "session {0}: {1} bytes on disks {2}; its extents have {3} bytes on disks {4}",
+        "SELECT id, session.bytes, disks, data, there FROM (SELECT session, sum(bytes) AS data,"
+        f" '[' || ltrim({used}, ',') || ']' AS there FROM {_EVERYWHERE} GROUP BY session) JOIN session ON id = session"
+        " WHERE session.bytes <> data OR disks <> there OR access <> 'write'",
     )
 
+
+_VOLUMES = (
+    Rule(
+        "medium {0}: its current volume is {1}; it has {2} volumes, of which the last is {3}",
+        "SELECT barcode, volume, n, last FROM medium LEFT JOIN (SELECT medium, count(*) AS n, max(number) AS last,"
+        " min(number) AS first FROM volume GROUP BY medium) ON medium = barcode"
+        " WHERE last IS NOT volume OR n IS NOT volume OR first IS NOT 1",
+    ),
+    Rule(
+        "session {0}: it is of volume {1} of {2}, which has {3}",
+        "SELECT session.id, session.volume, barcode, medium.volume FROM session JOIN medium ON barcode = medium"
+        " WHERE session.volume NOT BETWEEN 1 AND medium.volume",
+    ),
+)
 
 _PAST = (
     Rule(
@@ -228,9 +295,9 @@ It finds the pages of different moments that a database has whose write-ahead lo
 
 def rules(tracking: Tracking) -> list[Rule]:
     """Return all rules but SOUND, the ones that take long first."""
-    disks = int(tracking.sql.one("SELECT count(*) FROM disk")[0])
+    disks = [int(row[0]) for row in tracking.sql.execute("SELECT number FROM disk ORDER BY number")]
     histories = [rule for table, (key, _) in VERSIONED.items() for rule in _history(table, key)]
-    return [*_units(disks), *_LIBRARY, *_MEDIA, *_ORDER, *_SESSIONS, *_PAST, *histories]
+    return [_spread(disks), *_EXTENTS, *_LIBRARY, *_MEDIA, *_VOLUMES, *_ORDER, *_SESSIONS, *_PAST, *histories]
 
 
 def broken(tracking: Tracking, rule: Rule) -> Iterator[str]:

@@ -9,32 +9,45 @@ from typing import Any
 
 from vtlfs.config import MAX_STRIPE_UNIT
 from vtlfs.disks.headers import MAX_DISKS
+from vtlfs.disks.records import MAX_MEMBERS, MAX_PARITY
 from vtlfs.errors import TrackingError
-from vtlfs.model import BARCODE, MAX_SESSION, MAX_SIZE, Access, Medium, Session, State, StripeUnit, TapeFile
+from vtlfs.model import (
+    BARCODE,
+    MAX_SESSION,
+    MAX_SIZE,
+    NO_CODEC,
+    NOWHERE,
+    Access,
+    Extent,
+    Medium,
+    Session,
+    State,
+    TapeFile,
+)
 
-MAX_SLOT = 1 << 40
 DIGEST_BYTES = 32
-UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of a stripe unit of which a rebuild has found nothing
+UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of an extent of which a rebuild has found nothing
 
-MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at"
+MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at, volume"
 SESSION = (
     "id, mount, host, pid, uid, gid, program, access, drive, medium, state, error, opened_at, released_at, "
-    "bytes, requests, reserved, stripe_unit, disks, tape_file"
+    "bytes, requests, reserved, stripe_unit, disks, tape_file, parity, volume"
 )
 TAPE_FILE = (
     "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host,"
     " (session.medium, session.tape_file, session.bytes) IS (tape_file.medium, number, tape_file.bytes) "
     "FROM tape_file JOIN main.session AS session ON session.id = tape_file.session"  # these never change
 )
-STRIPE_UNIT = "session, unit, disk, slot, bytes, blake3"
+EXTENT = "session, stripe, place, offset, bytes, codec, disk, position, stored, blake3"
+PARITY = f"session, stripe, place, NULL, 0, '{NO_CODEC}', disk, position, stored, blake3"
 
 _NUMBER, _TEXT, _BYTES, _NONE = int, str, bytes, type(None)
-_MEDIUM = ((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE))
+_MEDIUM = ((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE), (_NUMBER,))
 _TAPE_FILE = ((_TEXT,), *[(_NUMBER,)] * 5, (_TEXT,), (_TEXT,), (_NUMBER,))
-_STRIPE_UNIT = (*[(_NUMBER,)] * 5, (_BYTES,))
+_EXTENT = (*[(_NUMBER,)] * 3, (_NUMBER, _NONE), (_NUMBER,), (_TEXT,), *[(_NUMBER,)] * 3, (_BYTES,))
 _SESSION = (
     *((_NUMBER,), (_NUMBER,), (_TEXT,), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT,), (_NUMBER,), (_TEXT,), (_TEXT,)),
-    *((_TEXT, _NONE), (_TEXT,), (_TEXT, _NONE), *[(_NUMBER,)] * 4, (_TEXT,), (_NUMBER, _NONE)),
+    *((_TEXT, _NONE), (_TEXT,), (_TEXT, _NONE), *[(_NUMBER,)] * 4, (_TEXT,), (_NUMBER, _NONE), (_NUMBER,), (_NUMBER,)),
 )
 
 Row = tuple[Any, ...]
@@ -81,13 +94,18 @@ def check_follows(before: TapeFile | None, file: TapeFile) -> None:
         raise contradiction(f"tape file {file.number} of {file.medium}")
 
 
-def stripe_unit_of(row: Row) -> StripeUnit:
-    """Return the stripe unit of a row of the columns STRIPE_UNIT. Raises TrackingError."""
-    unit = StripeUnit(*row)
-    sizes = _has(row, _STRIPE_UNIT) and 0 < unit.bytes <= MAX_STRIPE_UNIT and 0 <= unit.slot < MAX_SLOT
-    if not sizes or not 0 <= unit.disk < MAX_DISKS or unit.unit < 0 or len(unit.blake3) != DIGEST_BYTES:
-        raise _damaged("stripe unit", f"{row[1]} of session {row[0]}")
-    return unit
+def extent_of(row: Row) -> Extent:
+    """Return the extent of a row of the columns EXTENT or PARITY. Raises TrackingError."""
+    extent = Extent(*row)
+    sizes = _has(row, _EXTENT) and 0 < extent.stored <= MAX_STRIPE_UNIT and 0 <= extent.bytes <= MAX_STRIPE_UNIT
+    if not sizes or not 0 <= extent.disk < MAX_DISKS or not NOWHERE <= extent.position <= MAX_SIZE:
+        raise _damaged("extent", f"at {row[3]} of session {row[0]}")
+    places = MAX_PARITY if extent.is_parity else MAX_MEMBERS
+    if extent.stripe < 0 or not 0 <= extent.place < places or not (extent.is_parity or extent.bytes):
+        raise _damaged("extent", f"at {row[3]} of session {row[0]}")
+    if extent.codec != NO_CODEC or len(extent.blake3) != DIGEST_BYTES or (extent.offset or 0) < 0:
+        raise _damaged("extent", f"at {row[3]} of session {row[0]}")
+    return extent
 
 
 def number_of(value: object, what: str) -> int:

@@ -21,6 +21,7 @@ class WriteContext:
     memory: MemoryBudget
     dirty: DirtyBudget
     low_space: int
+    parity: int  # extents that each stripe is to have
     announcements: OwnAnnouncements
     durable_close: bool = True
     timing: Timing = DEFAULT

@@ -27,7 +27,7 @@ class DirtyStream(Protocol):
 class DirtyBudget:
     """Bytes that all streams of a mount keep in memory after they were written, until they are synced.
 
-    With too few disks to send units elsewhere, streams keep no bytes. `limit` is a share of the memory budget, which
+    With too few disks to send stripes elsewhere, streams keep no bytes. `limit` is a share of the memory budget, which
     counts these bytes on the accounts of their streams. `nursery` runs the writebacks.
     """
 
@@ -69,23 +69,24 @@ class DirtyBudget:
                     nursery.start_soon(stream.writeback, 0)
             await trio.sleep(AGAIN_SECONDS)
 
-    def keep(self, disk: int, size: int) -> None:
-        """Count `size` bytes more that are kept until disk `disk` is synced."""
+    def keep(self, size: int) -> None:
+        """Count `size` bytes more that are kept."""
         self.bytes += size
-        self.by_disk[disk] += size
 
-    def move(self, disk: int, to: int, size: int) -> None:
-        """Count `size` kept bytes for disk `to` instead: their unit was reassigned."""
-        self.by_disk[disk] -= size
-        self.by_disk[to] += size
-
-    def let_go(self, disk: int, size: int) -> None:
+    def let_go(self, size: int) -> None:
         """Count `size` bytes less."""
         self.bytes -= size
-        self.by_disk[disk] -= size
         if self.wakeup is not None:
             self.wakeup.set()
             self.wakeup = None
+
+    def wait_for(self, disk: int, size: int) -> None:
+        """Count `size` bytes that were written to a disk and wait for its sync."""
+        self.by_disk[disk] += size
+
+    def wait_no_more(self, disk: int, size: int) -> None:
+        """Count `size` bytes less that wait for the sync of a disk."""
+        self.by_disk[disk] -= size
 
     def above_share(self) -> set[int]:
         """Return the disks for which more than half of the budget is kept: the other disks need the rest."""

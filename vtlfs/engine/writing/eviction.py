@@ -1,69 +1,48 @@
-"""What frees the memory of one stream that is idle: its stripe units are put away, to be read back when they grow.
+"""What frees the memory of one stream that is idle: what it has in hand goes to the disks, as with a flush.
 
 `MemoryBudget` asks while memory is short. Used in the trio loop.
 """
 
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine.writing.buffer import StripeBuffer
-from vtlfs.engine.writing.durability import Durability
 from vtlfs.engine.writing.lazy_lock import LazyLock
-from vtlfs.engine.writing.pipeline import WritePipeline
-from vtlfs.engine.writing.units import StripeUnits
+from vtlfs.engine.writing.striping.durability import Durability
+from vtlfs.engine.writing.striping.pipeline import WritePipeline
+from vtlfs.engine.writing.striping.stripes import Stripes
 
 
 class Eviction:
     """See the module. One write session has one; it is what the session's account knows as its stream."""
 
-    __slots__ = ("_durability", "_flushing", "_pipeline", "_pool", "_units", "pinned")
+    __slots__ = ("_durability", "_flushing", "_pipeline", "_pool", "_stripes")
 
     def __init__(
-        self, pool: DiskPool, units: StripeUnits, pipeline: WritePipeline, durability: Durability, flushing: LazyLock
+        self, pool: DiskPool, stripes: Stripes, pipeline: WritePipeline, durability: Durability, flushing: LazyLock
     ) -> None:
-        """`flushing` is the session's lock: neither a flush nor the release runs while units are put away."""
+        """`flushing` is the session's lock: neither a flush nor the release runs while memory is freed."""
         self._pool = pool
-        self._units = units
+        self._stripes = stripes
         self._pipeline = pipeline
         self._durability = durability
         self._flushing = flushing
-        self.pinned = 0  # writes that need their stripe units in memory now, and the release
 
     def can_give(self, *, may_open: bool = True) -> bool:
-        """Tell whether `give_back` may free memory now: not while a write, a flush or the release is at work."""
-        if self.pinned or self._flushing.locked():
+        """Tell whether `give_back` may free memory now: not while a flush or the release is at work."""
+        in_hand = self._stripes.all_in_hand
+        if self._flushing.locked() or any(extent.has_gap for extent in in_hand):
             return False
-        return self._units.has_kept or any(
-            not self._pool[unit.disk].stalled and (may_open or unit.disk in self._pipeline.members)
-            for unit in self._unfinished()
-        )
+        may_send = may_open or len(self._pipeline.members) == len(self._pool)
+        has_more = bool(in_hand) or self._stripes.open is not None  # whose bytes are kept for its parity
+        return self._stripes.has_kept or (has_more and may_send and not self._pool.stalled)
 
     async def give_back(self) -> None:
-        """Free memory: shrink the buffers of small units; else put unfinished units away; else sync disks.
+        """Free memory: shrink the buffer of a small extent; else send all to the disks, and sync what is kept.
 
-        An unfinished unit goes to its disk as with a flush. Where full units are kept until a sync, the disk is synced
-        before the unit is put away: else a dying disk would lose bytes that memory could still have given to another
-        disk. Nothing is recorded. A unit that grows meanwhile stays in memory. An error is the stream's, as with a
-        flush.
+        Nothing is recorded. Bytes that come meanwhile stay in memory. An error is the stream's, as with a flush.
         """
         async with self._flushing:
-            units = self._unfinished()
-            if sum(unit.shrink() for unit in units if self._units.is_idle(unit)):
+            if sum(extent.shrink() for extent in self._stripes.all_in_hand):
                 return
-            if units:
-                await self._write_unfinished(units)
-            else:
-                await self._durability.writeback(0)
-            for unit in units:
-                is_there = unit.is_sent and self._units.is_idle(unit) and self._units.is_safe(unit)
-                if is_there and not self.pinned and not unit.away:
-                    unit.put_away()
-
-    async def _write_unfinished(self, units: list[StripeBuffer]) -> None:
-        """Write unfinished units to their disks, synced where full units are kept until a sync."""
-        await self._pipeline.send([unit for unit in units if not unit.is_sent])
-        await self._pipeline.drain()
-        if self._units.keeps:
-            await self._durability.sync()
-
-    def _unfinished(self) -> list[StripeBuffer]:
-        """Return the unfinished units with bytes in memory; not those with a gap, which can't be sent whole."""
-        return [unit for unit in self._units.all_in_hand() if not unit.away and unit.coverage.end and not unit.has_gap]
+            await self._pipeline.send(flush=True)
+            await self._pipeline.drain()
+            if self._stripes.keeps:
+                await self._durability.sync()

@@ -1,72 +1,54 @@
-"""What a write needs before a byte of it is taken: room on the medium, memory, and its stripe units in memory.
+"""What a write needs before a byte of it is taken: room on the medium, memory, and room on disks that have little.
 
 Used in the trio loop. One write session has one `Intake`.
 """
 
-from vtlfs.engine.stripe import Piece
-from vtlfs.engine.writing.buffer import StripeBuffer
+from vtlfs.engine.layout.intervals import cut
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.lazy_lock import LazyLock
-from vtlfs.engine.writing.own_bytes import OwnBytes
-from vtlfs.engine.writing.pipeline import WritePipeline
-from vtlfs.engine.writing.recording import Recording
 from vtlfs.engine.writing.reservation import Reservation
-from vtlfs.engine.writing.units import StripeUnits
+from vtlfs.engine.writing.striping.pipeline import WritePipeline
+from vtlfs.engine.writing.striping.stripes import Stripes
 
 
 class Intake:
     """See the module."""
 
-    __slots__ = ("_allocating", "_context", "_own", "_pipeline", "_recording", "_reservation", "_units")
+    __slots__ = ("_allocating", "_context", "_pipeline", "_reservation", "_stripe_unit", "_stripes")
 
     def __init__(
         self,
         context: WriteContext,
-        units: StripeUnits,
+        stripe_unit: int,
+        stripes: Stripes,
         pipeline: WritePipeline,
-        own: OwnBytes,
-        recording: Recording,
         reservation: Reservation | None,
     ) -> None:
         """`reservation`: of a medium with a capacity."""
         self._context = context
-        self._units = units
+        self._stripe_unit = stripe_unit
+        self._stripes = stripes
         self._pipeline = pipeline
-        self._own = own
-        self._recording = recording
         self._reservation = reservation
         self._allocating = LazyLock()
 
-    async def make_room(self, end: int, pieces: list[Piece]) -> None:
-        """Reserve room on the medium up to `end`, and wait for memory for the pieces. Raises MediumFull."""
+    async def prepare(self, offset: int, size: int) -> None:
+        """Wait until `size` bytes at the offset can be taken. Raises MediumFull, or DiskError with ENOSPC."""
         if self._reservation is not None:
-            await self._reservation.reserve(end)
+            await self._reservation.reserve(offset + size)
         memory = self._context.memory
-        if memory.is_short:
-            units = [(piece, self._units.in_hand(piece.unit)) for piece in pieces]
-            # A write that may close a gap never waits: the bytes behind the gap can't leave memory before it.
-            if not any(unit and unit.has_gap for _, unit in units):
-                await memory.room(
-                    sum(unit.needs(piece.start, piece.size) if unit else piece.size for piece, unit in units)
-                )
-
-    async def prepare(self, pieces: list[Piece]) -> None:
-        """Bring the stripe units into memory, and allocate slots on disks short of room."""
-        tight: list[StripeBuffer] = []
-        for piece in pieces:
-            unit = self._units.in_hand(piece.unit)
-            if unit is None and piece.unit >= self._recording.next and self._units.get(piece.unit) is None:
-                unit = self._pipeline.deal(piece.unit)
-            if unit is not None and not unit.allocated and self._is_tight(unit.disk):
-                tight.append(unit)
-            if unit is not None and unit.away:
-                data = await self._own.read_back(unit.number)
-                if unit.away:  # another write may have put it back meanwhile
-                    unit.put_back(data)
-        if tight:
+        # A write that may close a gap never waits: the bytes behind the gap can't leave memory before it.
+        if memory.is_short and not any(extent.has_gap for extent in self._stripes.all_in_hand):
+            await memory.room(self._needs(offset, size))
+        if any(one.usable and one.disk.free < self._context.low_space for one in self._context.pool.disks):
             async with self._allocating:
-                for unit in tight:
-                    await self._pipeline.allocate(unit)
+                await self._pipeline.allocate(self._stripes.count_with(offset, size))
 
-    def _is_tight(self, disk: int) -> bool:
-        return self._context.pool[disk].disk.free < self._context.low_space
+    def _needs(self, offset: int, size: int) -> int:
+        """Return how much more memory a write takes."""
+        needs = 0
+        for piece in cut(offset, size, self._stripe_unit):
+            extent = self._stripes.in_hand(piece.unit)
+            start = piece.unit * self._stripe_unit + piece.start - (extent.offset if extent else 0)
+            needs += piece.size if extent is None or start < 0 else extent.needs(start, piece.size)
+        return needs

@@ -1,32 +1,31 @@
 """The bytes of one stream that is still written, wherever they are: in memory, or on the disks.
 
-Used in the trio loop. `read_back` is also how a stripe unit that was put away comes back into memory.
+Used in the trio loop.
 """
 
-from vtlfs.engine.stripe import cut
 from vtlfs.engine.writing.context import WriteContext
-from vtlfs.engine.writing.pipeline import WritePipeline
-from vtlfs.engine.writing.units import StripeUnits
+from vtlfs.engine.writing.striping.pipeline import WritePipeline
+from vtlfs.engine.writing.striping.stripes import Stripes
 from vtlfs.engine.writing.verdict import Verdict
 
 
 class OwnBytes:
     """See the module. One write session has one."""
 
-    __slots__ = ("_context", "_pipeline", "_session", "_stripe_unit", "_units", "_verdict")
+    __slots__ = ("_context", "_pipeline", "_session", "_stripe_unit", "_stripes", "_verdict")
 
     def __init__(
         self,
         session: int,
         stripe_unit: int,
-        units: StripeUnits,
+        stripes: Stripes,
         pipeline: WritePipeline,
         context: WriteContext,
         verdict: Verdict,
     ) -> None:
         self._session = session
         self._stripe_unit = stripe_unit
-        self._units = units
+        self._stripes = stripes
         self._pipeline = pipeline
         self._context = context
         self._verdict = verdict
@@ -34,23 +33,33 @@ class OwnBytes:
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes of the stream, all of which have come."""
         parts: list[bytes] = []
-        for piece in cut(offset, size, self._stripe_unit):
-            unit = self._units.in_hand(piece.unit)
-            if unit is not None and not unit.away:
-                parts.append(unit.peek(piece.start, piece.size))
-            else:
-                whole = await self.read_back(piece.unit)
-                parts.append(whole[piece.start : piece.start + piece.size])
+        end = offset + size
+        while offset < end:
+            part = self._peek(offset, end - offset) or await self._read_back(offset, end - offset)
+            parts.append(part)
+            offset += len(part)
         return b"".join(parts)
 
-    async def read_back(self, number: int) -> bytes:
-        """Read the bytes of a unit that is full or put away from its disk. Raises the stream's first error."""
+    def _peek(self, offset: int, size: int) -> bytes | None:
+        """Return bytes that are in memory, some of those asked for; None where the first is not."""
+        if offset >= self._stripes.sealed:
+            extent = self._stripes.in_hand(offset // self._stripe_unit)
+            size = min(size, self._stripe_unit - offset % self._stripe_unit)
+            return bytes(size) if extent is None else extent.peek(offset - extent.offset, size)
+        fragment = self._stripes.find(offset)
+        if fragment is None or fragment.buffer is None or not fragment.buffer.is_here:
+            return None
+        start = offset - fragment.buffer.offset
+        return fragment.buffer.peek(start, min(size, (fragment.buffer.size or 0) - start))
+
+    async def _read_back(self, offset: int, size: int) -> bytes:
+        """Read sealed bytes: as many of those asked for as are in one extent. Raises the stream's first error."""
         await self._pipeline.drain()
         self._verdict.raise_error()
-        row = self._units.row(number, durable=False)
+        fragment = self._stripes.find(offset)
+        row = None if fragment is None else fragment.row
         if row is None:
-            # A recorded unit keeps its slot, so the row can't become stale.
-            [row] = await self._context.catalogue.read(
-                lambda tracking: tracking.stripe_units.of(self._session, number, 1)
-            )
-        return await self._context.pool.read_extent(row, self._stripe_unit)
+            # A recorded extent keeps its place in the stream, so the row can't become wrong during the wait.
+            [row] = await self._context.catalogue.read(lambda tracking: tracking.extents.of(self._session, offset, 1))
+        start = offset - (row.offset or 0)
+        return (await self._context.pool.read_extent(row))[start : start + size]

@@ -11,7 +11,7 @@ import trio
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.context import WriteContext
-from vtlfs.engine.writing.units import StripeUnits
+from vtlfs.engine.writing.striping.stripes import Stripes
 from vtlfs.errors import TrackingError
 from vtlfs.model import State, TapeFile, utc_now
 
@@ -26,23 +26,18 @@ class Recording:
     """See the module. One write session has one; `length` is that of the stream as it is recorded."""
 
     __slots__ = (
-        *("_announced_at", "_announced_seconds", "_announcements", "_committer", "_session", "_stripe_unit", "_units"),
-        *("length", "next", "tail_is_durable"),
+        *("_announced_at", "_announced_seconds", "_announcements", "_committer", "_session", "_stripes"),
+        "length",
     )
 
-    def __init__(self, session: int, stripe_unit: int, units: StripeUnits, context: WriteContext) -> None:
+    def __init__(self, session: int, stripes: Stripes, context: WriteContext) -> None:
         self._session = session
-        self._stripe_unit = stripe_unit
-        self._units = units
+        self._stripes = stripes
         self._committer = context.committer
         self._announcements = context.announcements
         self._announced_seconds = context.timing.announced
         self._announced_at = -math.inf  # when the stream was last announced to other mounts
         self.length = 0
-        self.next = 0  # the first stripe unit that is not recorded in full
-        # The last recorded unit is unfinished and durable. Its next, longer row must then be durable before it is
-        # recorded, also with sync=none: after a power cut, a row longer than the bytes on disk damages the whole unit.
-        self.tail_is_durable = False
 
     @property
     def was_announced(self) -> bool:
@@ -50,14 +45,15 @@ class Recording:
         return self._announced_at > -math.inf
 
     async def progress(self, requests: int, *, durable: bool, announce: bool) -> None:
-        """Record the written units up to the first gap. A TrackingError leaves all as it was.
+        """Record the written stripes up to the first that is not. A TrackingError leaves all as it was.
 
-        `durable`: only durable units, and sync the commit. `announce`: the same transaction announces a close().
+        `durable`: only durable stripes, and sync the commit. `announce`: the same transaction announces a close().
         """
-        rows = self._units.recordable(self.next, durable=durable)
-        if not rows:
+        stripes = self._stripes.recordable(durable=durable)
+        if not stripes:
             return
-        length = rows[-1].unit * self._stripe_unit + rows[-1].bytes
+        rows = [row for stripe in stripes for row in stripe.rows]
+        length = max(row.end for row in rows)
         at, now = utc_now() if announce else None, trio.current_time()
         await self._committer.call(
             lambda tracking: tracking.sessions.record_progress(self._session, rows, length, requests, at),
@@ -67,14 +63,7 @@ class Recording:
             self._announced_at = now  # which is long ago where the commit has taken long
             self._announcements.begin(self)
         self.length = length
-        self.next = rows[-1].unit + (rows[-1].bytes == self._stripe_unit)
-        self.tail_is_durable = durable and self.has_tail
-        self._units.recorded(rows)
-
-    @property
-    def has_tail(self) -> bool:
-        """Tell whether the last recorded stripe unit is not full."""
-        return self.length % self._stripe_unit > 0
+        self._stripes.recorded(stripes)
 
     async def announce_close(self) -> None:
         """Announce a close() to other mounts, unless that was done just now. A failure only means no look-up waits."""

@@ -1,32 +1,32 @@
 """A write session: one stream on its way to the disks.
 
-The session collects bytes into stripe units, in whatever order the bytes come. A full unit goes to the queue of its
-disk at once. A flush also sends the unfinished units, waits for the disks, syncs them and records where each unit lies:
-durable first, then recorded. All methods run in the trio loop; the disks' executors see bytes and member files only.
+The session collects bytes into extents, in whatever order the bytes come. An extent that reaches the end of its stripe
+unit is sealed, and goes to the queue of its disk at once. A flush also seals the unfinished ones, waits for the disks,
+syncs them and records where each extent lies: durable first, then recorded. All methods run in the trio loop; the
+disks' executors see bytes and member files only.
 
 After every `await` other writes to the same session may have happened. No `await` stands between the look and the
-change when a byte is put into its unit, when a full unit leaves the session's hands (`StripeUnits.queue`), and when a
-unit in flight is counted (`WritePipeline`).
+change when a byte is put into its extent, and when an extent is sealed, dealt and counted (`Stripes`).
 """
 
 import logging
 from collections.abc import Callable
 
 from vtlfs.disks.headers import Ending, Opening
+from vtlfs.engine.layout.dealer import Dealer
+from vtlfs.engine.layout.intervals import cut
 from vtlfs.engine.memory import WRITER_BYTES
-from vtlfs.engine.stripe import Piece, RoundRobin, cut
-from vtlfs.engine.writing.buffer import StripeBuffer
 from vtlfs.engine.writing.context import WriteContext
-from vtlfs.engine.writing.durability import Durability
 from vtlfs.engine.writing.eviction import Eviction
 from vtlfs.engine.writing.intake import Intake
 from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.engine.writing.own_bytes import OwnBytes
-from vtlfs.engine.writing.pipeline import WritePipeline
-from vtlfs.engine.writing.placement import FEWEST_DISKS
 from vtlfs.engine.writing.recording import Recording
 from vtlfs.engine.writing.reservation import Reservation
-from vtlfs.engine.writing.units import StripeUnits
+from vtlfs.engine.writing.striping.durability import Durability
+from vtlfs.engine.writing.striping.pipeline import WritePipeline
+from vtlfs.engine.writing.striping.placement import FEWEST_DISKS
+from vtlfs.engine.writing.striping.stripes import Stripes
 from vtlfs.engine.writing.verdict import Verdict, ending_of
 from vtlfs.errors import (
     NotSequential,
@@ -44,44 +44,37 @@ class WriteSession:
 
     __slots__ = (
         *("_closed", "_context", "_durability", "_flushing", "_intake", "_own", "_pipeline", "_recording"),
-        *("_stripe_unit", "_units", "_verdict", "account", "barcode", "drive", "eviction", "is_ending", "length"),
+        *("_stripe_unit", "_stripes", "_verdict", "account", "barcode", "drive", "eviction", "is_ending", "length"),
         *("number", "requests"),
     )
 
-    def __init__(
-        self,
-        number: int,
-        barcode: str,
-        stripe_unit: int,
-        dealer: RoundRobin,
-        opening: Opening,
-        context: WriteContext,
-        *,
-        limited: bool,
-    ) -> None:
-        """`opening` goes into the headers; `limited`: the medium has a capacity."""
+    def __init__(self, number: int, opening: Opening, context: WriteContext, *, turn: int, limited: bool) -> None:
+        """`opening` goes into the headers; `limited`: the medium has a capacity.
+
+        `turn` differs from stream to stream, so that they begin on different disks.
+        """
         self.number = number
-        self.barcode = barcode
+        self.barcode = opening.medium
         self.drive = opening.drive
         self.length = 0  # end of the last byte that came
         self.requests = 0
-        self._stripe_unit = stripe_unit
-        self._verdict = Verdict(number, barcode)
+        self._stripe_unit = opening.stripe_unit
+        self._verdict = verdict = Verdict(number, opening.medium)
         self._context = context
         self._flushing = LazyLock()
         self.account = context.memory.open(WRITER_BYTES)
         keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
-        units = StripeUnits(stripe_unit, context.dirty if keeps else None)
-        pipeline = WritePipeline(number, stripe_unit, dealer, opening, context, self.account, units, self._verdict.fail)
-        self._units = units
+        stripes = Stripes(opening.stripe_unit, self.account, context.dirty if keeps else None)
+        pipeline = WritePipeline(number, opening, context, Dealer(opening.parity, turn), stripes, verdict.fail)
+        self._stripes = stripes
         self._pipeline = pipeline
-        self._durability = Durability(stripe_unit, context.pool, units, pipeline, self._verdict.fail)
-        self.eviction = Eviction(context.pool, units, pipeline, self._durability, self._flushing)
+        self._durability = Durability(context.pool, stripes, pipeline, verdict.fail)
+        self.eviction = Eviction(context.pool, stripes, pipeline, self._durability, self._flushing)
         context.memory.register(self.account, self.eviction)
-        self._recording = Recording(number, stripe_unit, units, context)
-        self._own = OwnBytes(number, stripe_unit, units, pipeline, context, self._verdict)
-        reservation = Reservation(number, barcode, context.catalogue, context.committer) if limited else None
-        self._intake = Intake(context, units, pipeline, self._own, self._recording, reservation)
+        self._recording = Recording(number, stripes, context)
+        self._own = OwnBytes(number, opening.stripe_unit, stripes, pipeline, context, verdict)
+        reservation = Reservation(number, opening.medium, context.catalogue, context.committer) if limited else None
+        self._intake = Intake(context, opening.stripe_unit, stripes, pipeline, reservation)
         context.dirty.register(self)
         self._closed = False  # a close() was answered, and no write has come since
         self.is_ending = False  # its release has begun
@@ -100,42 +93,28 @@ class WriteSession:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and again.
 
         Waits while the disks' queues are full. Raises MediumFull, or DiskError with ENOSPC, before it takes a byte; the
-        first error of the stream; NotSequential where `data` differs from the bytes of a full stripe unit.
+        first error of the stream; NotSequential where `data` differs from bytes that are sealed.
         """
         self._verdict.raise_error()
         self.requests += 1
-        pieces = list(cut(offset, len(data), self._stripe_unit))
         try:
-            await self._intake.make_room(offset + len(data), pieces)
-            self.eviction.pinned += 1
-            try:
-                await self._intake.prepare(pieces)
-                full, repeats = self._put(pieces, memoryview(data))
-            finally:
-                self.eviction.pinned -= 1
+            await self._intake.prepare(offset, len(data))
         except VtlfsError as error:
             self._verdict.refused = error
             raise
+        known = min(max(0, self._stripes.sealed - offset), len(data))  # bytes that come a second time
+        view = memoryview(data)
+        for piece in cut(offset + known, len(data) - known, self._stripe_unit):
+            source = known + piece.source
+            self._stripes.put(offset + source, view[source : source + piece.size])
         self.length = max(self.length, offset + len(data))
         self._closed = False
         self._recording.go_on()
         self.account.note_use()
-        await self._pipeline.send(full)
+        await self._pipeline.send(flush=False)
         await self._throttle()
-        for piece in repeats:
-            await self._check_same(offset + piece.source, memoryview(data)[piece.source : piece.source + piece.size])
-
-    def _put(self, pieces: list[Piece], view: memoryview) -> tuple[list[StripeBuffer], list[Piece]]:
-        """Take in bytes. Return the stripe units that are full now, and the pieces of units that were full before."""
-        full: list[StripeBuffer] = []
-        repeats: list[Piece] = []
-        for piece in pieces:
-            unit = self._units.in_hand(piece.unit)
-            if unit is None:
-                repeats.append(piece)
-            elif self._units.put(unit, piece.start, view[piece.source : piece.source + piece.size]):
-                full.append(unit)
-        return full, repeats
+        if known and await self.read(offset, known) != view[:known]:
+            raise NotSequential(offset, self.length)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return the stream's own bytes, wherever they are; fewer at its end."""
@@ -145,7 +124,7 @@ class WriteSession:
         """Send all bytes of the stream to the disks; return when they are recorded. Raises the stream's first error.
 
         `closing`: for a close(), which may be the last one. The flush announces that close(), so that look-ups in other
-        mounts wait for the release. A TrackingError leaves the stream unharmed: the next flush records the same units.
+        mounts wait for the release. A TrackingError leaves the stream unharmed: the next flush records the same.
         """
         was_closed = self._closed
         self._closed = was_closed or closing  # a write, also one during this flush, makes it False again
@@ -166,20 +145,19 @@ class WriteSession:
         if not self._context.durable_close:
             await self._sync_recorded()
             self._verdict.raise_error()
-            self._recording.tail_is_durable = self._recording.has_tail
 
     async def _flush(self, *, announce: bool = False) -> None:
         async with self._flushing:
-            await self._pipeline.send([unit for unit in self._units.all_in_hand() if not unit.is_sent])
-            durable = self._context.durable_close or self._recording.tail_is_durable
-            await self._record(durable=durable, announce=announce)
+            await self._pipeline.send(flush=True)
+            await self._record(durable=self._context.durable_close, announce=announce)
         self._verdict.raise_error()
 
     async def checkpoint(self) -> None:
-        """Sync and record the full stripe units that are written. Errors of disks are kept for the writer."""
-        if self._units.has_unsynced and not self._flushing.locked():
+        """Close the stripe, and sync and record what is written. Errors of disks are kept for the writer."""
+        if self._stripes.has_unrecorded and not self._flushing.locked():
             async with self._flushing:
                 try:
+                    self._pipeline.close_stripe()
                     await self._record(durable=True)
                 except VtlfsError as error:
                     log.warning("session %d: checkpoint: %s; trying again", self.number, error)
@@ -194,12 +172,12 @@ class WriteSession:
     async def _throttle(self) -> None:
         """Begin a writeback while memory is short or the dirty budget half used; wait while that budget is exceeded."""
         dirty = self._context.dirty
-        if (dirty.is_much or self._context.memory.is_short) and self._units.has_kept:
+        if (dirty.is_much or self._context.memory.is_short) and self._stripes.has_kept:
             dirty.writeback_soon(self)
             await dirty.wait()
 
     def send_elsewhere(self, disk: int) -> int:
-        """Send the stripe units in flight to a disk that hangs to other disks; return how many units were sent."""
+        """Send what is in flight to a disk that hangs, or unsynced there, to other disks; return how many extents."""
         return self._pipeline.send_elsewhere(disk)
 
     async def release(self, *, abort: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
@@ -228,11 +206,8 @@ class WriteSession:
                 f"{self.length - self._recording.length} bytes of the stream are not recorded: it has a gap"
             )
             self._verdict.fail(error)
-        self.eviction.pinned += 1  # else `give_back` would sync member files that are being closed
-        try:
+        async with self._flushing:  # else `give_back` would sync member files that are being closed
             return await self._end(*self._verdict.end(error, abort=abort and not self._closed), recorded)
-        finally:
-            self.eviction.pinned -= 1
 
     async def _end(self, state: State, error: str | None, recorded: Callable[[], object]) -> TapeFile | None:
         at = utc_now()
@@ -252,9 +227,9 @@ class WriteSession:
     # --- the record -------------------------------------------------------------------------------------------------
 
     async def _record(self, *, durable: bool, announce: bool = False) -> None:
-        """Wait for the units in flight, and record the units that are written. A TrackingError leaves all as it was.
+        """Wait for what is in flight, and record the stripes that are written. A TrackingError leaves all as it was.
 
-        `durable`: sync the disks first, and record only durable units. Only the units before the first lost one are
+        `durable`: sync the disks first, and record only durable stripes. Only those before the first lost one are
         recorded. `announce`: the same transaction announces a close().
         """
         await self._pipeline.drain()
@@ -263,7 +238,7 @@ class WriteSession:
         await self._recording.progress(self.requests, durable=durable, announce=announce)
 
     async def _sync_recorded(self) -> None:
-        """Sync the disks and the database's log, for units that sync=none has recorded unsynced."""
+        """Sync the disks and the database's log, for stripes that sync=none has recorded unsynced."""
         async with self._flushing:
             await self._durability.sync(recorded=True)
             await self._recording.sync_log()
@@ -274,15 +249,10 @@ class WriteSession:
         First the dirty budget forgets the stream: nobody is to sync member files that are being closed.
         """
         self._context.dirty.leave(self)
-        self._units.let_go_of_kept()
+        self._stripes.let_go()
         await self._pipeline.finish(ending)
-        self._units.clear()
+        self._stripes.clear()
         self.account.close()
-
-    async def _check_same(self, offset: int, data: memoryview) -> None:
-        """Raise NotSequential unless the stream has these very bytes at the offset."""
-        if await self.read(offset, len(data)) != data:
-            raise NotSequential(offset, self.length)
 
     # --- errors -----------------------------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class DataPage(Page):
 
     @dataclass
     class Verify(Message):
-        """The person wants to verify every stripe unit of the target."""
+        """The person wants to verify all bytes of the target."""
 
         target: Target
         state: int | None
@@ -148,7 +148,7 @@ class DataPage(Page):
             self.post_message(self.Extract(target, self.state))
 
     def action_verify(self) -> None:
-        """Verify every stripe unit of the target."""
+        """Verify all bytes of the target."""
         if (target := self._target_for("verifying")) is not None:
             self.post_message(self.Verify(target, self.state))
 

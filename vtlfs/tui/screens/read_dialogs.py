@@ -120,7 +120,7 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
             if self.is_ready:
                 self.query_one(ProgressBar).update(total=max(1, size), progress=max(1, size))
             written = f", written to {path}" if path else ""
-            self.show_status(f"{fmt.size(size)}: every stripe unit matches its checksum{written}")
+            self.show_status(f"{fmt.size(size)}: all bytes match their checksums{written}")
         finally:
             self.is_reading = False
 
@@ -153,7 +153,7 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
 
 
 class VerifyDialog(ReadDialog):
-    """Verifies every stripe unit of the target. It starts when the dialog opens."""
+    """Verifies all bytes of the target. It starts when the dialog opens."""
 
     def heading(self) -> str:
         """Return the title."""

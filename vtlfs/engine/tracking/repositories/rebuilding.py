@@ -1,6 +1,6 @@
 """What only a rebuild changes, in a database that is not in its place yet: a power cut there loses nothing.
 
-Numbers are left out, media, disks and stripe units come from the disks, and sessions take the places that were kept.
+Numbers are left out, media, disks and extents come from the disks, and sessions take the places that were kept.
 """
 
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from vtlfs.disks.headers import Ending
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import DiskRecord, Opener, StripeUnit, Watermark
+from vtlfs.model import DiskRecord, Opener, Watermark
 
 
 class Rebuilding(Repository):
@@ -57,6 +57,20 @@ class Rebuilding(Repository):
             " ORDER BY session"
         )
 
+    def add_volumes(self) -> None:
+        """Have each medium in the last volume that a session was found to write in, and all volumes before it known."""
+        self._sql.execute(
+            "WITH known (medium, number) AS (SELECT medium, max(volume) FROM found GROUP BY medium"
+            " UNION ALL SELECT medium, number - 1 FROM known WHERE number > 1)"
+            " INSERT OR IGNORE INTO volume (medium, number, begun_at) SELECT medium, number, (SELECT opened_at"
+            " FROM found WHERE found.medium = known.medium AND volume >= number ORDER BY volume, session LIMIT 1)"
+            " FROM known"
+        )
+        self._sql.execute(
+            "UPDATE medium SET volume = last FROM (SELECT medium AS known, max(number) AS last FROM volume"
+            " GROUP BY medium) WHERE known = barcode AND volume < last"
+        )
+
     def cancel_reservations(self) -> None:
         """Take back all space that is promised to sessions."""
         self._sql.execute("UPDATE medium SET reserved = 0 WHERE reserved > 0")
@@ -64,14 +78,7 @@ class Rebuilding(Repository):
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    def add_unit(self, unit: StripeUnit) -> None:
-        """Record a stripe unit of which nothing is recorded."""
-        self._sql.execute(
-            "INSERT INTO main.stripe_unit VALUES (?, ?, ?, ?, ?, ?)",
-            *(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3),
-        )
-
-    def set_extent(self, session: int, size: int, disks: Iterable[int]) -> None:
+    def set_stream(self, session: int, size: int, disks: Iterable[int]) -> None:
         """Record the length of a session's stream, and which disks it is on."""
         known = json.dumps(sorted(disks), separators=(",", ":"))
         self._sql.execute("UPDATE main.session SET bytes = ?, disks = ? WHERE id = ?", size, known, session)
@@ -89,7 +96,7 @@ class Rebuilding(Repository):
         """End an open session as the tape file whose place another session has kept, and forget that one."""
         change, at = self._sql.execute, ending.released_at
         change("UPDATE tape_file SET session = ?, released_at = ? WHERE session = ?", session, at, placeholder)
-        change("DELETE FROM main.stripe_unit WHERE session = ?", placeholder)
+        change("DELETE FROM main.extent WHERE session = ?", placeholder)
         change("DELETE FROM main.session WHERE id = ?", placeholder)
         change("UPDATE library SET sessions = sessions - 1")
         change(

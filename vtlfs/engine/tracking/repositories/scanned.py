@@ -4,30 +4,48 @@ So memory does not grow with the library. `session` is a table of the database h
 
 - `present`: which disk has a member file of which session;
 - `header`: what the header of a member file says, a JSON object;
-- `record`: every record of a stripe unit, those of older generations too;
+- `record`: every record of a data extent, also of stripes that were dealt anew; `trusted`: the database had it;
+- `parity_record`: every record of a parity extent;
+- `described`: the data extents of the stripes that have parity, as the parity's records describe them;
 - `found`: the sessions whose headers can be believed.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from vtlfs.disks.records import Found
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import StripeUnit
+from vtlfs.model import NO_CODEC, NOWHERE, Extent
+
+NO_DISK = -1  # of a data extent of which nothing but parity is known
 
 _TABLES = """
     CREATE TEMP TABLE present (session INTEGER, disk INTEGER, PRIMARY KEY (session, disk)) WITHOUT ROWID;
     CREATE TEMP TABLE header (session INTEGER, disk INTEGER, document TEXT, PRIMARY KEY (session, disk)) WITHOUT ROWID;
     CREATE TEMP TABLE record (
-        session INTEGER, unit INTEGER, bytes INTEGER, disk INTEGER, slot INTEGER, blake3 BLOB, trusted INTEGER
+        session INTEGER, stripe INTEGER, place INTEGER, offset INTEGER, bytes INTEGER, codec TEXT,
+        disk INTEGER, position INTEGER, stored INTEGER, blake3 BLOB, trusted INTEGER
     );
-    CREATE INDEX temp.record_unit ON record (session, unit, bytes);
+    CREATE INDEX temp.record_offset ON record (session, offset, stripe);
+    CREATE TEMP TABLE parity_record (
+        session INTEGER, stripe INTEGER, place INTEGER,
+        disk INTEGER, position INTEGER, stored INTEGER, blake3 BLOB, trusted INTEGER
+    );
+    CREATE INDEX temp.parity_stripe ON parity_record (session, stripe, place);
+    CREATE TEMP TABLE described (
+        session INTEGER, stripe INTEGER, place INTEGER, offset INTEGER, bytes INTEGER, codec TEXT, stored INTEGER,
+        blake3 BLOB, PRIMARY KEY (session, stripe, place)
+    ) WITHOUT ROWID;
     CREATE TEMP TABLE found (
-        session INTEGER PRIMARY KEY, medium TEXT, opened_at TEXT, drive INTEGER, disks INTEGER, opening TEXT,
+        session INTEGER PRIMARY KEY, medium TEXT, volume INTEGER, opened_at TEXT, drive INTEGER, opening TEXT,
         ending TEXT, tape_file INTEGER
     );
     CREATE INDEX temp.found_medium ON found (medium, tape_file, session);
 """
+_RECORD = "session, stripe, place, offset, bytes, codec, disk, position, stored, blake3"
+_DESCRIBED = f"session, stripe, place, offset, bytes, codec, {NO_DISK}, {NOWHERE}, stored, blake3"
+_PARITY = f"session, stripe, place, NULL, 0, '{NO_CODEC}', disk, position, stored, blake3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +61,14 @@ class Header:
 class FoundSession:
     """A session whose headers can be believed. `opening` and `ending`: documents that tell of these; None: none does.
 
-    `disks`: over how many its stream was dealt.
+    `volume`: of the medium.
     """
 
     session: int
     medium: str
+    volume: int
     opened_at: str
     drive: int
-    disks: int
     opening: str
     ending: str | None
     tape_file: int | None
@@ -69,10 +87,19 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A stripe unit that a record tells of. `is_trusted`: the database had it, and not only a disk."""
+    """An extent that a record tells of. `is_trusted`: the database had it, and not only a disk."""
 
-    unit: StripeUnit
+    extent: Extent
     is_trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStripe:
+    """A stripe that has parity: its data extents by place, without disk, and the records that there are of it."""
+
+    members: list[Extent]
+    data: list[Extent]
+    parity: list[Extent]
 
 
 class Scanned(Repository):
@@ -95,10 +122,23 @@ class Scanned(Repository):
         rows = ((one.session, one.disk, one.document) for one in headers)
         self._sql.execute_many("INSERT INTO header VALUES (?, ?, ?)", rows)
 
-    def add_records(self, units: Iterable[StripeUnit]) -> None:
-        """Keep what records of stripe units say."""
-        rows = ((one.session, one.unit, one.bytes, one.disk, one.slot, one.blake3) for one in units)
-        self._sql.execute_many("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, 0)", rows)
+    def add_records(self, found: Iterable[Found]) -> None:
+        """Keep what records of extents say."""
+        data, parity, described = [], [], []
+        for extent, members in ((one.extent, one.members) for one in found):
+            where = (extent.disk, extent.position, extent.stored, extent.blake3)
+            stripe = (extent.session, extent.stripe)
+            if extent.is_parity:
+                parity.append((*stripe, extent.place, *where))
+                described += [
+                    (*stripe, place, one.offset, one.bytes, one.codec, one.stored, one.blake3)
+                    for place, one in enumerate(members)
+                ]
+            else:
+                data.append((*stripe, extent.place, extent.offset, extent.bytes, extent.codec, *where))
+        self._sql.execute_many("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", data)
+        self._sql.execute_many("INSERT INTO parity_record VALUES (?, ?, ?, ?, ?, ?, ?, 0)", parity)
+        self._sql.execute_many("INSERT OR IGNORE INTO described VALUES (?, ?, ?, ?, ?, ?, ?, ?)", described)
 
     def headers(self) -> Iterator[Header]:
         """Return all headers by session and disk. They are read as they are asked for."""
@@ -110,15 +150,15 @@ class Scanned(Repository):
         self._sql.execute_many(
             "INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (one.session, one.medium, one.opened_at, one.drive, one.disks, one.opening, one.ending, one.tape_file)
+                (one.session, one.medium, one.volume, one.opened_at, one.drive, one.opening, one.ending, one.tape_file)
                 for one in sessions
             ),
         )
 
     def leave_out_member(self, session: int, disk: int) -> None:
         """Forget a session's member file on a disk, all but its header."""
-        self._sql.execute("DELETE FROM record WHERE session = ? AND disk = ?", session, disk)
-        self._sql.execute("DELETE FROM present WHERE session = ? AND disk = ?", session, disk)
+        for table in ("record", "parity_record", "present"):
+            self._sql.execute(f"DELETE FROM {table} WHERE session = ? AND disk = ?", session, disk)
 
     def leave_out(self, session: int) -> None:
         """Do not believe a session's headers."""
@@ -151,10 +191,6 @@ class Scanned(Repository):
             "SELECT session, disk, opening FROM header JOIN found USING (session) WHERE document IS NULL"
         ).fetchall()
 
-    def most_disks(self) -> int:
-        """Return over how many disks the streams were dealt, as far as headers tell; 0 where there are none."""
-        return int(self._sql.one("SELECT coalesce(max(disks), 0) FROM found")[0])
-
     def summary(self) -> tuple[int, int, str | None]:
         """Return how many drives sessions name, how many sessions there are, and when the first was opened."""
         drives, sessions, first = self._sql.one(
@@ -186,44 +222,103 @@ class Scanned(Repository):
             barcode,
         ).fetchall()
 
-    # --- stripe units -----------------------------------------------------------------------------------------------
+    def least_parity(self) -> int:
+        """Return the least parity of the sessions with a tape file, in the database; 0 without any."""
+        row = self._sql.one("SELECT coalesce(min(parity), 0) FROM main.session WHERE tape_file IS NOT NULL")
+        return int(row[0])
+
+    # --- extents ----------------------------------------------------------------------------------------------------
 
     def candidates(self, session: int) -> Iterator[Candidate]:
-        """Return what a session's stripe units may be by number, of each the best first.
+        """Return what a session's data extents may be by their offsets, of each the best first.
 
-        They are read as they are asked for.
+        The higher stripe is better, for the lower one was dealt anew. Extents that parity describes and no record does
+        have no disk. They are read as they are asked for.
         """
         rows = self._sql.execute(
-            "SELECT session, unit, disk, slot, bytes, blake3, trusted FROM record WHERE session = ?"
-            " ORDER BY unit, bytes DESC, trusted DESC, disk, slot",
+            f"SELECT {_RECORD}, trusted FROM record WHERE session = ?1 UNION ALL"
+            f" SELECT {_DESCRIBED}, 0 FROM described AS lost WHERE session = ?1 AND NOT EXISTS (SELECT 1 FROM record"
+            " WHERE (session, offset, stripe, place) = (lost.session, lost.offset, lost.stripe, lost.place))"
+            " ORDER BY offset, trusted DESC, stripe DESC, disk, position",
             session,
         )
-        return (Candidate(StripeUnit(*row[:6]), bool(row[6])) for row in rows)
+        return (Candidate(Extent(*row[:10]), bool(row[10])) for row in rows)
+
+    def stripe(self, session: int, stripe: int) -> FoundStripe:
+        """Return what there is of a stripe. Without a record of its parity, it has no members."""
+        key = (session, stripe)
+        members = self._sql.execute(
+            f"SELECT {_DESCRIBED} FROM described WHERE session = ? AND stripe = ? ORDER BY place", *key
+        )
+        data = self._sql.execute(
+            f"SELECT {_RECORD} FROM record WHERE session = ?1 AND stripe = ?2 AND (offset, place, blake3) IN"
+            " (SELECT offset, place, blake3 FROM described WHERE session = ?1 AND stripe = ?2) ORDER BY place",
+            *key,
+        )
+        parity = self._sql.execute(
+            f"SELECT {_PARITY} FROM parity_record WHERE session = ? AND stripe = ? ORDER BY place", *key
+        )
+        return FoundStripe(*([Extent(*row) for row in rows] for rows in (members, data, parity)))
+
+    def parity(self, session: int) -> Iterator[Candidate]:
+        """Return the parity of a session's stripes whose data extents are all recorded, by stripe and place."""
+        rows = self._sql.execute(
+            f"SELECT {_PARITY}, trusted FROM parity_record AS one WHERE session = ? AND NOT EXISTS"
+            " (SELECT 1 FROM described AS member LEFT JOIN main.extent AS extent USING (session, offset)"
+            " WHERE member.session = one.session AND member.stripe = one.stripe"
+            " AND (extent.stripe, extent.place, extent.blake3) IS NOT (member.stripe, member.place, member.blake3))"
+            " ORDER BY stripe, place, trusted DESC, disk, position",
+            session,
+        )
+        return (Candidate(Extent(*row[:10]), bool(row[10])) for row in rows)
 
     def take_recorded(self, session: int) -> None:
-        """Take a session's stripe units from the database into the records, as ones that are trusted."""
-        self._sql.execute("DELETE FROM record WHERE session = ? AND trusted", session)
+        """Take a session's extents from the database into the records, as ones that are trusted."""
+        recorded = "FROM main.extent AS data WHERE session = ?1 AND blake3 <> ?2"
+        for table in ("record", "parity_record"):
+            self._sql.execute(f"DELETE FROM {table} WHERE session = ? AND trusted", session)
         self._sql.execute(
-            "INSERT INTO record SELECT session, unit, bytes, disk, slot, blake3, 1 FROM main.stripe_unit"
-            " WHERE session = ? AND blake3 <> ?",
+            f"INSERT INTO record SELECT {_RECORD}, 1 {recorded} AND position <> ?3", session, UNKNOWN_BLAKE3, NOWHERE
+        )
+        self._sql.execute(
+            "INSERT INTO parity_record SELECT session, stripe, place, disk, position, stored, blake3, 1"
+            " FROM main.parity WHERE session = ?",
+            session,
+        )
+        self._sql.execute(
+            "INSERT OR IGNORE INTO described SELECT session, stripe, place, offset, bytes, codec, stored, blake3"
+            f" {recorded} AND EXISTS (SELECT 1 FROM main.parity WHERE session = ?1 AND stripe = data.stripe)",
             *(session, UNKNOWN_BLAKE3),
         )
-        self._sql.execute("DELETE FROM main.stripe_unit WHERE session = ?", session)
+        for table in ("extent", "parity"):
+            self._sql.execute(f"DELETE FROM main.{table} WHERE session = ?", session)
 
-    def count_units(self, session: int) -> int:
-        """Return how many stripe units of a session there are records of."""
-        return int(self._sql.one("SELECT count(DISTINCT unit) FROM record WHERE session = ?", session)[0])
+    def count_extents(self, session: int) -> int:
+        """Return how many extents of a session's stream there are records of."""
+        return int(self._sql.one("SELECT count(DISTINCT offset) FROM record WHERE session = ?", session)[0])
 
-    def first_disk(self, session: int) -> int | None:
-        """Return a number that is the disk of a session's unit 0, modulo the disks; None where nothing tells."""
-        row = self._sql.first("SELECT disk - unit FROM record WHERE session = ? LIMIT 1", session)
-        return None if row is None else int(row[0])
-
-    def slots(self, session: int) -> dict[int, int]:
-        """Return for each disk how many slots of the session's member file on it have records."""
-        return dict(
-            self._sql.execute("SELECT disk, max(slot) + 1 FROM record WHERE session = ? GROUP BY disk", session)
+    def unused_stripe(self, session: int) -> int:
+        """Return a number behind those of all stripes of a session."""
+        row = self._sql.one(
+            "SELECT coalesce(max(stripe), -1) + 1 FROM (SELECT stripe FROM record WHERE session = ?1"
+            " UNION ALL SELECT stripe FROM parity_record WHERE session = ?1)",
+            session,
         )
+        return int(row[0])
+
+    def has_end(self, session: int, size: int) -> bool:
+        """Tell whether an extent that is recorded of a session ends behind so many bytes of its stream."""
+        query = "SELECT 1 FROM main.extent WHERE session = ? AND offset + bytes = ? LIMIT 1"
+        return self._sql.first(query, session, size) is not None
+
+    def widest_stripe(self) -> int:
+        """Return on how many disks the stripe lies that is on most of them, as far as parity tells; 0 without any."""
+        row = self._sql.one(
+            "SELECT coalesce(max(width), 0) FROM (SELECT max(place) + 1 + (SELECT count(*) FROM described"
+            " WHERE (session, stripe) = (one.session, one.stripe)) AS width FROM parity_record AS one"
+            " GROUP BY session, stripe)"
+        )
+        return int(row[0])
 
     # --- what is not there ------------------------------------------------------------------------------------------
 
@@ -236,11 +331,17 @@ class Scanned(Repository):
         )
         return {row[0] for row in rows}
 
-    def count_present(self, session: int) -> int:
-        """Return how many stripe units of a session lie in member files that are there."""
+    def count_lost(self, session: int) -> tuple[int, int]:
+        """Return how many data extents a session has, and how many of them lie in no member file that is there.
+
+        Those that the parity in member files makes up for are not counted as lost.
+        """
         row = self._sql.one(
-            "SELECT count(*) FROM main.stripe_unit AS unit JOIN present USING (session, disk)"
-            " WHERE session = ? AND blake3 <> ?",
-            *(session, UNKNOWN_BLAKE3),
+            "SELECT coalesce(sum(there), 0), coalesce(sum(gone) FILTER (WHERE gone > (SELECT count(*) FROM main.parity"
+            " JOIN present USING (session, disk) WHERE session = ?1 AND parity.stripe = data.stripe)), 0)"
+            " FROM (SELECT extent.stripe, count(*) AS there, sum(position = ?2 OR present.disk IS NULL) AS gone"
+            " FROM main.extent LEFT JOIN present USING (session, disk) WHERE session = ?1 GROUP BY extent.stripe)"
+            " AS data",
+            *(session, NOWHERE),
         )
-        return int(row[0])
+        return int(row[0]), int(row[1])

@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vtlfs.engine.tracking.repositories.extents import Extents
 from vtlfs.engine.tracking.rows import SESSION, number_of, session_of, text_of
-from vtlfs.engine.tracking.statements import Repository
+from vtlfs.engine.tracking.statements import Repository, Statements
 from vtlfs.errors import NoSuchSession, SessionEnded
 from vtlfs.failpoints import reached
-from vtlfs.model import Access, Opener, Session, State, StripeUnit, TapeFile
+from vtlfs.model import Access, Extent, Opener, Session, State, TapeFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,11 @@ class SessionFilter:
 
 
 class Sessions(Repository):
-    """The rows of the table `session`, and what changes with them: stripe units, and at the release the medium."""
+    """The rows of the table `session`, and what changes with them: extents, and at the release the medium."""
+
+    def __init__(self, sql: Statements, extents: Extents) -> None:
+        super().__init__(sql)
+        self._extents = extents
 
     # --- one stream, from its beginning to its end ------------------------------------------------------------------
 
@@ -37,35 +42,33 @@ class Sessions(Repository):
         barcode: str,
         stripe_unit: int,
         at: str,
+        *,
+        parity: int = 0,
+        volume: int | None = None,
     ) -> None:
-        """Record the session that an open() has started."""
+        """Record the session that an open() has started. `volume`: of the medium; None: the current one."""
         self._sql.execute(
             "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
-            " stripe_unit) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?)",
+            " stripe_unit, parity, volume)"
+            " SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, coalesce(?, volume) FROM medium"
+            " WHERE barcode = ?10",
             *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, text_of(opener.program)),
-            *(str(access), drive, barcode, at, stripe_unit),
+            *(str(access), drive, barcode, at, stripe_unit, parity, volume),
         )
         reached("tracking.session_opened")
 
     def record_progress(
-        self, session: int, units: Iterable[StripeUnit], size: int, requests: int, flushed_at: str | None = None
+        self, session: int, extents: Iterable[Extent], size: int, requests: int, flushed_at: str | None = None
     ) -> None:
-        """Record stripe units that are on the disks, and the length of the stream that they make up.
+        """Record stripes that are on the disks, and the length of the stream that they make up.
 
-        A unit that was recorded with fewer bytes is recorded anew, perhaps on another disk. `flushed_at`: a close(),
-        or the first fsync(), is about to be answered, see `announce`. Raises SessionEnded.
+        `flushed_at`: a close(), or the first fsync(), is about to be answered, see `announce`. Raises SessionEnded.
         """
-        rows = [(unit.session, unit.unit, unit.disk, unit.slot, unit.bytes, unit.blake3) for unit in units]
-        self._sql.execute_many(
-            "INSERT INTO stripe_unit (session, unit, disk, slot, bytes, blake3) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET disk = excluded.disk, slot = excluded.slot,"
-            " bytes = excluded.bytes, blake3 = excluded.blake3",
-            rows,
-        )
+        disks = self._extents.add(extents)
         row = self._sql.first("SELECT disks FROM session WHERE id = ? AND state = 'open'", session)
         if row is None:
             raise SessionEnded(session)
-        known = sorted({row[2] for row in rows}.union(json.loads(row[0])))
+        known = sorted(disks.union(json.loads(row[0])))
         self._sql.execute(
             "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",
             *(size, requests, json.dumps(known, separators=(",", ":")), session),
@@ -200,10 +203,11 @@ class Sessions(Repository):
         """Return the groups of `size` identifiers of which a session is recorded: identifiers divided by `size`."""
         return {row[0] for row in self._sql.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
 
-    def last_stripe_unit(self) -> int | None:
-        """Return the size of the stripe units of the last session that writes; None without one."""
-        row = self._sql.first("SELECT stripe_unit FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1")
-        return None if row is None else int(row[0])
+    def last_layout(self) -> tuple[int, int] | None:
+        """Return the stripe unit and the parity of the last session that writes; None without one."""
+        return self._sql.first(
+            "SELECT stripe_unit, parity FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1"
+        )
 
     def has_concurrent_writers(self, session: int) -> bool:
         """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""

@@ -10,10 +10,12 @@ from vtlfs.errors import TrackingError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Session, TapeFile, check_barcode
 
-_COLUMNS = "id, started_at, ended_at, media, last, progress, unfinished, bytes, damaged, unreadable, metadata"
+_COLUMNS = (
+    "id, started_at, ended_at, media, last, progress, unfinished, bytes, damaged, unreadable, metadata, replaceable"
+)
 _SESSION = ", ".join(f"session.{column}" for column in SESSION.split(", "))
 
-Position = tuple[int, int]  # session and stripe unit
+Position = tuple[int, int]  # session, and position in its member file
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,9 @@ class Scope:
 class VerificationRow:
     """One verification as the database keeps it.
 
-    `progress`: by disk, the last stripe unit that was verified of it. `unfinished`: headers, by disk and session, that
-    are to be looked at again. The last three count defects by their severity.
+    `progress`: by disk, the last extent that was verified of it. `unfinished`: headers, by disk and session, that are
+    to be looked at again. `damaged`, `unreadable` and `metadata` count defects by their severity; `replaceable` those
+    of them that cost nothing yet.
     """
 
     id: int
@@ -42,6 +45,7 @@ class VerificationRow:
     damaged: int
     unreadable: int
     metadata: int
+    replaceable: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,9 @@ class Verifications(Repository):
         """Record how far a verification came."""
         self._sql.execute(
             "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
-            " unreadable = ?, metadata = ? WHERE id = ?",
+            " unreadable = ?, metadata = ?, replaceable = ? WHERE id = ?",
             *(row.ended_at, json.dumps(row.progress), json.dumps(row.unfinished)),
-            *(row.bytes, row.damaged, row.unreadable, row.metadata, row.id),
+            *(row.bytes, row.damaged, row.unreadable, row.metadata, row.replaceable, row.id),
         )
         reached("tracking.verification_saved")
 
@@ -168,7 +172,7 @@ def _verification(row: Sequence[object]) -> VerificationRow:
         barcodes = None if media is None else tuple(check_barcode(str(one)) for one in json.loads(str(media)))
         positions = {int(disk): (int(place[0]), int(place[1])) for disk, place in json.loads(str(progress)).items()}
         headers = [(int(disk), int(session)) for disk, session in json.loads(str(unfinished))]
-        size, damaged, unreadable, metadata = (int(str(one)) for one in sums)
+        size, damaged, unreadable, metadata, replaceable = (int(str(one)) for one in sums)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UsageError):
         raise TrackingError(f"the row of verification {number} is damaged; leave --resume out to begin one") from None
     return VerificationRow(
@@ -178,5 +182,5 @@ def _verification(row: Sequence[object]) -> VerificationRow:
         Scope(number_of(last, "ordinal"), barcodes),
         positions,
         headers,
-        *(size, damaged, unreadable, metadata),
+        *(size, damaged, unreadable, metadata, replaceable),
     )

@@ -1,4 +1,4 @@
-"""The tables of the tracking database as its first step makes them. What has changed since says `steps`.
+"""The tables of the tracking database as its first step makes them.
 
 docs/tracking.md describes them for people who query. Times are ISO 8601 in UTC, sizes and offsets bytes. SQLite's
 `STRICT` tables are used so that a wrong type is refused. No text of a table is edited any more, nor a comment in it:
@@ -15,10 +15,12 @@ CREATE TABLE library (
     media INTEGER NOT NULL DEFAULT 0,       -- counters, kept by triggers, so that nothing has to count a large table
     sessions INTEGER NOT NULL DEFAULT 0,
     tape_files INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0        -- in all tape files
+    bytes INTEGER NOT NULL DEFAULT 0,       -- in all tape files
+    commits INTEGER NOT NULL DEFAULT 0,     -- transactions that changed something: tells a database that went back
+    announced INTEGER NOT NULL DEFAULT 0    -- announcements of a close(), of all sessions: the number of the last one
 ) STRICT;
 
--- A random-access device that holds stripe units. Two or more, fixed at init.
+-- A random-access device that holds extents. Two or more.
 CREATE TABLE disk (
     number INTEGER PRIMARY KEY,      -- from 0, the place in library.toml at init; on the disk's label
     uuid TEXT NOT NULL UNIQUE,       -- on the disk's label
@@ -50,9 +52,18 @@ CREATE TABLE medium (
     reserved INTEGER NOT NULL DEFAULT 0,     -- promised to open sessions; only where there is a capacity
     added_at TEXT NOT NULL,
     written_at TEXT,                 -- release of the last tape file; NULL: empty
+    volume INTEGER NOT NULL DEFAULT 1,       -- number of the current volume
     since INTEGER,
     CHECK (bytes >= 0 AND reserved >= 0 AND (capacity IS NULL OR bytes + reserved <= capacity))
 ) STRICT;
+
+-- One life of a medium. The current one has the highest number. Not versioned.
+CREATE TABLE volume (
+    medium TEXT NOT NULL REFERENCES medium (barcode),
+    number INTEGER NOT NULL,         -- from 1
+    begun_at TEXT NOT NULL,
+    PRIMARY KEY (medium, number)
+) STRICT, WITHOUT ROWID;
 
 -- One mounted process.
 CREATE TABLE mount (
@@ -68,6 +79,8 @@ CREATE TABLE mount (
     unmounted_at TEXT,               -- NULL: mounted; of a dead mount, when it was found dead
     since INTEGER
 ) STRICT;
+
+CREATE INDEX mount_live ON mount (id) WHERE state = 'mounted';
 
 -- What one open() started and its last close() ends. Those that write are the write commands.
 CREATE TABLE session (
@@ -90,13 +103,17 @@ CREATE TABLE session (
     requests INTEGER NOT NULL DEFAULT 0,  -- write or read requests that reached vtlfs
     reserved INTEGER NOT NULL DEFAULT 0,  -- its share of medium.reserved
     stripe_unit INTEGER NOT NULL,    -- size of its stripe units
-    disks TEXT NOT NULL DEFAULT '[]',     -- numbers of the disks that hold its stripe units, a JSON array
+    parity INTEGER NOT NULL DEFAULT 0,    -- parity extents that its stripes were to have
+    disks TEXT NOT NULL DEFAULT '[]',     -- numbers of the disks that hold its extents, a JSON array
     tape_file INTEGER,               -- what it left on the medium; NULL: nothing, or still open
+    volume INTEGER NOT NULL DEFAULT 1,    -- of the medium, in which it writes or reads
+    announced INTEGER,               -- number of its last announcement that it may be about to be released; NULL: none
     since INTEGER
 ) STRICT;
 CREATE INDEX session_medium ON session (medium, id);
 CREATE INDEX session_host ON session (host, id);
 CREATE INDEX session_open ON session (medium, mount) WHERE state = 'open';
+CREATE INDEX session_recovered ON session (mount) WHERE state = 'recovered';
 CREATE INDEX session_written ON session (released_at, host, medium, bytes, tape_file) WHERE tape_file IS NOT NULL;
 
 -- What a write session left on a medium. Rows never change.
@@ -106,23 +123,41 @@ CREATE TABLE tape_file (
     session INTEGER NOT NULL UNIQUE REFERENCES session (id),
     start INTEGER NOT NULL,          -- offset on the medium of its first byte
     bytes INTEGER NOT NULL CHECK (bytes > 0),
-    released_at TEXT NOT NULL,
+    released_at TEXT NOT NULL,       -- for people: the order is that of the ordinals
     epoch INTEGER NOT NULL,          -- in which it came: snapshot S shows those with epoch <= S
+    ordinal INTEGER NOT NULL UNIQUE, -- over all media, in the order of release: 1 to library.tape_files
     PRIMARY KEY (medium, number),
     UNIQUE (medium, start)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tape_file_epoch ON tape_file (epoch);
 
--- Where each piece of a session's stream lies. Rows never change, but for the last one of an open session,
--- which grows until its unit is full.
-CREATE TABLE stripe_unit (
+-- Where each piece of a session's stream lies. What it says of the stream never changes; the place does where a disk
+-- is replaced or retired.
+CREATE TABLE extent (
     session INTEGER NOT NULL REFERENCES session (id),
-    unit INTEGER NOT NULL,           -- from 0: bytes unit * stripe_unit of the stream and on
+    offset INTEGER NOT NULL,         -- in the stream; an extent lies within one stripe unit
+    bytes INTEGER NOT NULL CHECK (bytes > 0),  -- of the stream
+    stripe INTEGER NOT NULL,         -- number of its stripe in the session, from 0; there are gaps
+    place INTEGER NOT NULL,          -- in the stripe, from 0
+    codec TEXT NOT NULL,             -- how the stored bytes become those of the stream; none: they are
     disk INTEGER NOT NULL REFERENCES disk (number),
-    slot INTEGER NOT NULL,           -- from 0: place in the session's member file on that disk
-    bytes INTEGER NOT NULL CHECK (bytes > 0),  -- less than session.stripe_unit in the last unit only
-    blake3 BLOB NOT NULL,            -- of these bytes, 32 bytes
-    PRIMARY KEY (session, unit)
+    position INTEGER NOT NULL,       -- of its record in the session's member file on that disk; 0: not found by a
+                                     -- rebuild: it is computed from its stripe, or nothing is known of it
+    stored INTEGER NOT NULL CHECK (stored > 0),  -- bytes behind the record
+    blake3 BLOB NOT NULL,            -- of the stored bytes, 32 bytes
+    PRIMARY KEY (session, offset)
+) STRICT, WITHOUT ROWID;
+
+-- The parity of stripes: with it, lost extents of the same stripe are computed.
+CREATE TABLE parity (
+    session INTEGER NOT NULL REFERENCES session (id),
+    stripe INTEGER NOT NULL,
+    place INTEGER NOT NULL,          -- its row: 0 is the XOR of the stripe's data, 1 the second sum of RAID-6
+    disk INTEGER NOT NULL REFERENCES disk (number),
+    position INTEGER NOT NULL,
+    stored INTEGER NOT NULL CHECK (stored > 0),
+    blake3 BLOB NOT NULL,
+    PRIMARY KEY (session, stripe, place)
 ) STRICT, WITHOUT ROWID;
 
 -- A moment of the database that was kept. Its number is the epoch that it closed.
@@ -151,18 +186,24 @@ INSERT INTO copy (number) VALUES (0);
 -- One run of `vtlfs verify`. Not versioned.
 CREATE TABLE verification (
     id INTEGER PRIMARY KEY,
-    started_at TEXT NOT NULL,        -- what had been released by then is verified
+    started_at TEXT NOT NULL,
     ended_at TEXT,                   -- NULL: it is running, or was interrupted
     media TEXT,                      -- barcodes, a JSON array; NULL: all
-    progress TEXT NOT NULL DEFAULT '{}',  -- by disk number the last [session, unit] verified, a JSON object
+    progress TEXT NOT NULL DEFAULT '{}',  -- by disk number the last [session, position] verified, a JSON object
     bytes INTEGER NOT NULL DEFAULT 0,       -- gone through so far, harmed or not
-    damaged INTEGER NOT NULL DEFAULT 0,     -- stripe units that are not what was written
-    unreadable INTEGER NOT NULL DEFAULT 0,  -- stripe units that could not be read, and disks that were not there
-    undescribed INTEGER NOT NULL DEFAULT 0  -- headers and records that are wrong where the bytes are right
+    damaged INTEGER NOT NULL DEFAULT 0,     -- extents that are not what was written
+    unreadable INTEGER NOT NULL DEFAULT 0,  -- extents that could not be read, and disks that were not there
+    metadata INTEGER NOT NULL DEFAULT 0,    -- headers and records that are wrong where the bytes are right
+    replaceable INTEGER NOT NULL DEFAULT 0, -- of these extents, those that their stripes can replace
+    last INTEGER NOT NULL DEFAULT 0,        -- ordinal of the last tape file to verify
+    unfinished TEXT NOT NULL DEFAULT '[]'   -- [disk, session] of headers without the session's end yet, a JSON array
 ) STRICT;
 
 CREATE TRIGGER medium_counted AFTER INSERT ON medium BEGIN
     UPDATE library SET media = media + 1;
+END;
+CREATE TRIGGER medium_begun AFTER INSERT ON medium BEGIN
+    INSERT INTO volume (medium, number, begun_at) VALUES (NEW.barcode, NEW.volume, NEW.added_at);
 END;
 CREATE TRIGGER session_counted AFTER INSERT ON session BEGIN
     UPDATE library SET sessions = sessions + 1;
@@ -185,7 +226,7 @@ VERSIONED = {
     "drive": ("number", ["number", "loaded", "loaded_at"]),
     "medium": (
         "barcode",
-        ["id", "barcode", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at"],
+        ["id", "barcode", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at", "volume"],
     ),
     "mount": (
         "id",
@@ -224,8 +265,10 @@ VERSIONED = {
             "requests",
             "reserved",
             "stripe_unit",
+            "parity",
             "disks",
             "tape_file",
+            "volume",
             "announced",
         ],
     ),

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtlfs.engine.stripe import IntervalSet, RoundRobin, cut
+from vtlfs.engine.layout.intervals import IntervalSet, cut
 
 intervals = st.tuples(st.integers(0, 120), st.integers(1, 40)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -83,23 +83,3 @@ def test_coverage_does_not_depend_on_the_order(additions: list[tuple[int, int]])
     assert (forwards.prefix, forwards.end) == (backwards.prefix, backwards.end)
     assert forwards._starts == backwards._starts
     assert forwards._ends == backwards._ends
-
-
-@given(disks=st.integers(1, 9), data=st.data())
-def test_units_in_order_go_to_the_disks_in_turn(disks: int, data: st.DataObject) -> None:
-    first = data.draw(st.integers(0, disks - 1))
-    dealer = RoundRobin(disks, first)
-    for unit in range(3 * disks):
-        disk, slot = dealer.deal(unit)
-        assert disk == (first + unit) % disks
-        assert slot == unit // disks
-
-
-@given(disks=st.integers(1, 9), units=st.permutations(range(40)))
-def test_units_in_any_order_get_the_same_disks_and_slots_without_gaps(disks: int, units: list[int]) -> None:
-    dealer, slots = RoundRobin(disks, 0), dict[int, list[int]]()
-    for unit in units:
-        disk, slot = dealer.deal(unit)
-        assert disk == unit % disks
-        slots.setdefault(disk, []).append(slot)
-    assert all(taken == list(range(len(taken))) for taken in slots.values())

@@ -4,7 +4,7 @@ Pure: no I/O, no clock, no threads.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 NO_NUMBERS: frozenset[int] = frozenset()  # one for all streams: each empty set that Python makes takes 216 bytes
@@ -28,30 +28,6 @@ def cut(offset: int, size: int, stripe_unit: int) -> Iterator[Piece]:
         length = min(stripe_unit - start, size - source)
         yield Piece(unit, start, length, source)
         source += length
-
-
-class RoundRobin:
-    """Deals the stripe units of one stream over the disks in turn, beginning with disk `first`."""
-
-    __slots__ = ("_disks", "_first", "_slots")
-
-    def __init__(self, disks: int, first: int) -> None:
-        self._disks = disks
-        self._first = first
-        self._slots = [0] * disks
-
-    def deal(self, unit: int, avoid: Collection[int] = ()) -> tuple[int, int]:
-        """Return the disk for a stripe unit, and the next free slot of the member file there.
-
-        What would fall to a disk to `avoid` is spread over the others, of which there must be one.
-        """
-        disk = (self._first + unit) % self._disks
-        if disk in avoid:
-            others = [number for number in range(self._disks) if number not in avoid]
-            disk = others[unit % len(others)]
-        slot = self._slots[disk]
-        self._slots[disk] += 1
-        return disk, slot
 
 
 class IntervalSet:
@@ -80,6 +56,10 @@ class IntervalSet:
         """Tell whether any of these bytes has come."""
         at = bisect_right(self._ends, start)
         return at < len(self._starts) and self._starts[at] < end
+
+    def intervals(self) -> list[tuple[int, int]]:
+        """Return the intervals of bytes that have come, each up to before its end."""
+        return list(zip(self._starts, self._ends, strict=True))
 
     @property
     def prefix(self) -> int:

@@ -1,0 +1,152 @@
+"""Libraries of format 1 are refused in one line, by every command, and nothing of them is touched."""
+
+import json
+import os
+import pty
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+import pytest
+from unmounted import Refused, Run
+
+from vtlfs.cli.main import program
+
+UUID = "11111111-2222-3333-4444-555555555555"
+AT = "2026-01-31T09:30:00.000000Z"
+REFUSED = "format 1, which this vtlfs does not read; vtlfs 0.1 does"
+STEPS = (
+    *("first_schema", "few_of_many", "counted_commits", "order_without_clocks", "numbered_announcements"),
+    "severity_of_metadata",
+)
+TABLES = """
+CREATE TABLE library (
+    uuid TEXT NOT NULL, created_at TEXT NOT NULL, epoch INTEGER NOT NULL, next_session INTEGER NOT NULL,
+    media INTEGER NOT NULL DEFAULT 0, sessions INTEGER NOT NULL DEFAULT 0, tape_files INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0, commits INTEGER NOT NULL DEFAULT 0, announced INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE disk (
+    number INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, path TEXT NOT NULL, added_at TEXT NOT NULL, total INTEGER,
+    free INTEGER, seen_at TEXT, fault TEXT, fault_at TEXT, since INTEGER
+) STRICT;
+CREATE TABLE stripe_unit (
+    session INTEGER NOT NULL, unit INTEGER NOT NULL, disk INTEGER NOT NULL REFERENCES disk (number),
+    slot INTEGER NOT NULL, bytes INTEGER NOT NULL CHECK (bytes > 0), blake3 BLOB NOT NULL, PRIMARY KEY (session, unit)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE "_sqlite_migrations" ("id" INTEGER PRIMARY KEY, "migration_set" TEXT, "name" TEXT, "applied_at" TEXT);
+"""
+COMMANDS = {
+    "media add": ["LIBRARY", "A00001L9"],
+    "media list": ["LIBRARY"],
+    "mount": ["LIBRARY", "MOUNTPOINT"],
+    "load": ["LIBRARY", "0", "A00001L9"],
+    "unload": ["LIBRARY", "0"],
+    "status": ["LIBRARY"],
+    "sessions": ["LIBRARY"],
+    "files": ["LIBRARY", "A00001L9"],
+    "extract": ["LIBRARY", "A00001L9"],
+    "snapshot take": ["LIBRARY"],
+    "snapshot list": ["LIBRARY"],
+    "snapshot show": ["LIBRARY", "1"],
+    "snapshot diff": ["LIBRARY", "1", "now"],
+    "snapshot export": ["LIBRARY", "1", "FILE"],
+    "snapshot prune": ["LIBRARY"],
+    "recover": ["LIBRARY"],
+    "verify": ["LIBRARY"],
+    "check": ["LIBRARY"],
+    "rebuild": ["LIBRARY"],
+}
+IN_A_TERMINAL = {"tui"}
+WITHOUT_A_LIBRARY = {"init", "umount", "fstab", "install", "uninstall"}
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A library as vtlfs 0.1 made them."""
+    library = tmp_path / "library"
+    library.mkdir(mode=0o700)
+    (library / "locks").mkdir()
+    disks = [tmp_path / "disk0", tmp_path / "disk1"]
+    toml = f'[library]\nuuid = "{UUID}"\ndisks = {json.dumps([str(disk) for disk in disks])}\ndrives = 4\n'
+    (library / "library.toml").write_text(toml + '[stripe]\nunit = "1MiB"\n[snapshots]\nkeep = { last = 1 }\n')
+    for number, disk in enumerate(disks):
+        disk.mkdir(mode=0o700)
+        label = {"format": 1, "library": UUID, "disk": f"disk {number}", "number": number, "created_at": AT}
+        (disk / "vtlfs-disk.json").write_text(json.dumps(label))
+    with closing(sqlite3.connect(library / "tracking.db")) as database, database:
+        database.executescript(TABLES)
+        database.execute("INSERT INTO library (uuid, created_at, epoch, next_session) VALUES (?, ?, 1, 1)", (UUID, AT))
+        for number, disk in enumerate(disks):
+            row = (number, f"disk {number}", str(disk), AT)
+            database.execute("INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?)", row)
+        for step in STEPS:
+            columns = "(migration_set, name, applied_at)"
+            database.execute(f"INSERT INTO _sqlite_migrations {columns} VALUES ('vtlfs', ?, ?)", (step, AT))
+    return library
+
+
+def commands(group: click.Group, *names: str) -> Iterator[str]:
+    """Yield the names of all commands."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+        else:
+            yield " ".join([*names, name])
+
+
+def words(command: str, library: Path) -> list[object]:
+    """Return a command's words, about this library."""
+    (library.parent / "mountpoint").mkdir(exist_ok=True)
+    places = {"LIBRARY": library, "MOUNTPOINT": library.parent / "mountpoint", "FILE": library.parent / "file"}
+    return [*command.split(), *(places.get(word, word) for word in COMMANDS[command])]
+
+
+def test_every_command_is_in_one_of_the_lists() -> None:
+    assert set(commands(program)) == set(COMMANDS) | IN_A_TERMINAL | WITHOUT_A_LIBRARY
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_command_refuses_a_library_of_format_1(refused: Refused, old: Path, command: str) -> None:
+    line = refused(1, *words(command, old)).removesuffix("; without it: --without-disk N")
+    assert line in {f"{old}/tracking.db: {REFUSED}", f"disk {old.parent}/disk0: vtlfs-disk.json: {REFUSED}"}
+
+
+@pytest.mark.parametrize("options", ["ro", "sync=none"])
+def test_mount_with_options_refuses_it_too(refused: Refused, old: Path, options: str) -> None:
+    assert refused(1, *words("mount", old), "-o", options) == f"{old}/tracking.db: {REFUSED}"
+
+
+def test_rebuild_of_one_whose_database_is_lost_refuses_its_disks(refused: Refused, old: Path) -> None:
+    (old / "tracking.db").unlink()
+    assert refused(1, "rebuild", old).startswith(f"disk {old.parent}/disk0: vtlfs-disk.json: {REFUSED}")
+
+
+def test_disk_of_one_is_not_taken_for_a_new_library(refused: Refused, old: Path) -> None:
+    (old.parent / "other").mkdir()
+    line = refused(1, "init", old.parent / "new", "--disk", old.parent / "disk0", "--disk", old.parent / "other")
+    assert line == f"disk {old.parent}/disk0: vtlfs-disk.json: {REFUSED}"
+
+
+@pytest.mark.parametrize("name", ["library", "exported.db"])
+def test_terminal_ui_refuses_one_and_a_snapshot_of_it(run: Run, old: Path, name: str) -> None:
+    shutil.copy(old / "tracking.db", old.parent / "exported.db")
+    ours, theirs = pty.openpty()
+    try:
+        shown = run(
+            *("tui", old.parent / name),
+            capture_output=False,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    file = old / "tracking.db" if name == "library" else old.parent / name
+    assert (shown.returncode, shown.stderr) == (1, f"vtlfs: {file}: {REFUSED}\n")

@@ -1,0 +1,63 @@
+"""Computing an extent that is lost, damaged or on a disk that hangs, from the rest of its stripe. In the trio loop."""
+
+import outcome
+import trio
+from blake3 import blake3
+
+from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.layout import erasure
+from vtlfs.engine.tracking.port import Catalogue
+from vtlfs.model import Extent
+
+
+class NotReconstructable(Exception):
+    """Too little of the stripe is left, or its parity is not that of what was lost."""
+
+
+async def reconstruct(lost: Extent, stripe_unit: int, catalogue: Catalogue, pool: DiskPool) -> bytes:
+    """Return the stored bytes of a data extent, which are checked. Raises NotReconstructable."""
+    reach = erasure.MAX_DATA * stripe_unit
+    stripe = await catalogue.read(lambda tracking: tracking.extents.stripe(lost, reach))
+    data = [extent for extent in stripe if not extent.is_parity]
+    parity = [extent for extent in stripe if extent.is_parity]
+    if not parity or [extent.place for extent in data] != list(range(len(data))):
+        raise NotReconstructable
+    missing = {lost.place: lost.stored}
+    read = await _read_all([extent for extent in data if extent.place != lost.place], pool)
+    missing |= {extent.place: extent.stored for extent in data if extent.place not in read and extent != lost}
+    rows: dict[int, bytes] = {}
+    for extent in parity:
+        if len(rows) < len(missing):
+            rows |= await _read_all([extent], pool)
+    if len(rows) < len(missing):
+        raise NotReconstructable
+    found = erasure.reconstruct(missing, read, rows)[lost.place]
+    if blake3(found).digest() != lost.blake3:
+        raise NotReconstructable
+    pool.disk_of(lost).note_reconstructed()
+    return bytes(found)
+
+
+async def _read_all(extents: list[Extent], pool: DiskPool) -> dict[int, bytes]:
+    """Read extents at the same time, each for a limited while; return those that could be read, by place."""
+    found: dict[int, bytes] = {}
+
+    async def read(extent: Extent) -> None:
+        answer: list[outcome.Outcome[bytes]] = []
+        arrived = trio.Event()
+
+        def done(result: "outcome.Outcome[bytes]") -> None:
+            answer.append(result)
+            arrived.set()
+
+        pool.load_extent(extent, done)
+        with trio.move_on_after(pool.timing.reading):
+            await arrived.wait()
+        if answer and isinstance(answer[0], outcome.Value):
+            found[extent.place] = answer[0].value
+
+    async with trio.open_nursery() as nursery:
+        for extent in extents:
+            if extent.disk < len(pool) and not pool[extent.disk].reads_hang:
+                nursery.start_soon(read, extent)
+    return found

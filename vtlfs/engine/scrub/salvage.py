@@ -1,0 +1,98 @@
+"""What the rest of a stripe is worth, once one of its extents is damaged: a verification says so of each defect.
+
+A stripe can replace a data extent while no more data extents of it are lost than parity extents are left. So a tape
+file is hurt only by a damaged extent that its stripe can't replace. The rest of the stripe is examined when the defect
+is found, which a resumed verification need not know of. Used in the trio loop of a verification; the threads of the
+disk that has the defect examine.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from vtlfs.disks.base import Disk
+from vtlfs.disks.contents import Flaw, Kind, Part
+from vtlfs.disks.executor import DiskExecutor
+from vtlfs.engine.layout import erasure
+from vtlfs.engine.scrub.defects import Covered
+from vtlfs.engine.scrub.rate_limit import RateLimit
+from vtlfs.engine.scrub.unfinished import header_of
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.errors import DiskError
+from vtlfs.model import Extent, Session, TapeFile
+from vtlfs.sizes import Sizes
+
+
+class Salvage:
+    """The stripes of damaged extents, on the disks of one verification."""
+
+    def __init__(self, tracking: Tracking, disks: Mapping[int, Disk], rate_limit: RateLimit, sizes: Sizes) -> None:
+        self._tracking = tracking
+        self._disks = disks
+        self._rate_limit = rate_limit
+        self._at_once = sizes.stripes_at_once
+        self._block: tuple[int, int] = (-1, -1)  # session, and number of the run of stripes in `_begins`
+        self._begins: dict[int, int] = {}
+
+    async def covered(self, flaw: Flaw, file: TapeFile, session: Session, executor: DiskExecutor) -> Covered:
+        """Return which bytes of the tape file a damaged extent covers, and whether its stripe can replace it."""
+        extent = flaw.extent
+        assert extent is not None
+        stripe = self._stripe(extent, session)
+        data = [one for one in stripe if not one.is_parity]
+        covering = data if extent.is_parity else [extent]
+        offset = min((one.offset or 0 for one in covering), default=0)
+        last_offset = max((one.end - 1 for one in covering), default=0)
+        is_replaceable = False
+        if flaw.kind is not Kind.RECORD and len(data) < len(stripe) and _is_whole(data):
+            is_replaceable = await self._can_replace(extent, stripe, file, session, executor)
+        return Covered(offset, last_offset, is_replaceable)
+
+    async def _can_replace(
+        self, lost: Extent, stripe: Sequence[Extent], file: TapeFile, session: Session, executor: DiskExecutor
+    ) -> bool:
+        """Examine the rest of a stripe, and tell whether the lost extent can be computed from it."""
+        rest = [one for one in stripe if one != lost]
+        await trio.sleep(self._rate_limit.take(sum(one.stored for one in rest)))
+        right = await executor.run(self._examine, rest, file, session)
+        parity = sum(one.is_parity for one in right)
+        missing = sum(not one.is_parity for one in stripe) - (len(right) - parity)
+        return missing <= parity
+
+    def _examine(self, extents: Sequence[Extent], file: TapeFile, session: Session) -> list[Extent]:
+        """Return the extents whose bytes are right. In a thread."""
+        header = header_of(file, session)
+        right = []
+        for extent in extents:
+            part = Part(session.id, session.stripe_unit, *header, (extent,), is_first=False)
+            try:
+                flaws = self._disks[extent.disk].examine(part)
+            except (KeyError, DiskError):  # the disk is not there
+                continue
+            if all(flaw.kind is Kind.RECORD for flaw in flaws):
+                right.append(extent)
+        return right
+
+    def _stripe(self, extent: Extent, session: Session) -> list[Extent]:
+        """Return all extents of an extent's stripe; of parity only itself, where no data of its stripe is recorded."""
+        member = extent
+        if extent.is_parity:
+            offset = self._begin(extent)
+            if offset is None:
+                return [extent]
+            [member] = self._tracking.extents.of(extent.session, offset, 1)
+        return self._tracking.extents.stripe(member, erasure.MAX_DATA * session.stripe_unit)
+
+    def _begin(self, parity: Extent) -> int | None:
+        """Return where the stripe of a parity extent begins in the stream."""
+        run = parity.stripe // self._at_once
+        if self._block != (parity.session, run):
+            first = run * self._at_once
+            self._begins = self._tracking.extents.begins(parity.session, first, first + self._at_once - 1)
+            self._block = (parity.session, run)
+        return self._begins.get(parity.stripe)
+
+
+def _is_whole(data: Sequence[Extent]) -> bool:
+    """Tell whether these are all data extents of a stripe up to the last, as far as their places say."""
+    return [extent.place for extent in data] == list(range(len(data)))

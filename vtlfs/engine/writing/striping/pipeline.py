@@ -1,0 +1,349 @@
+"""The extents of one stream on their way to the disks: sealed, dealt, queued, written; elsewhere where a disk fails.
+
+All methods run in the trio loop; the disks' executors see bytes and member files only. While two other disks work, a
+disk that fails costs the stream nothing: the stripes that have extents there, and are not durable yet, are dealt anew
+over other disks. With fewer disks, the stream fails. `Stripes` has the state of each extent; `Durability` syncs the
+disks.
+"""
+
+import logging
+from collections.abc import Callable
+
+import outcome
+import trio
+
+from vtlfs.disks.base import Member
+from vtlfs.disks.headers import Ending, Opening
+from vtlfs.disks.records import BLOCK, after
+from vtlfs.disks.semaphore import FairSemaphore
+from vtlfs.engine.layout import erasure
+from vtlfs.engine.layout.dealer import Dealer
+from vtlfs.engine.writing.context import WriteContext
+from vtlfs.engine.writing.striping.extents import ExtentBuffer
+from vtlfs.engine.writing.striping.placement import Placement
+from vtlfs.engine.writing.striping.stripe import Fragment, State, Stripe
+from vtlfs.engine.writing.striping.stripes import Stripes
+from vtlfs.errors import DiskError
+from vtlfs.model import NO_CODEC, Extent
+
+log = logging.getLogger(__name__)
+
+
+def _tell_nobody(_: BaseException) -> None:
+    """Drop an error: the session has ended, and its recorded bytes are on the disks."""
+
+
+class WritePipeline:
+    """See the module. One write session has one."""
+
+    __slots__ = (
+        *("_allocated", "_arrived", "_dealer", "_ends", "_failed", "_opening", "_pool", "_session", "_stripe_unit"),
+        *("_stripes", "_timing", "members", "placement"),
+    )
+
+    def __init__(
+        self,
+        session: int,
+        opening: Opening,
+        context: WriteContext,
+        dealer: Dealer,
+        stripes: Stripes,
+        failed: Callable[[BaseException], object],
+    ) -> None:
+        """`opening` goes into the headers; `failed` is called with an error that has cost the stream bytes."""
+        self._session = session
+        self._stripe_unit = opening.stripe_unit
+        self._opening = opening
+        self._pool = context.pool
+        self._timing = context.timing
+        self._stripes = stripes
+        self._failed: Callable[[BaseException], object] = failed
+        self._dealer = dealer
+        self._ends: dict[int, int] = {}  # by disk: where the next extent goes in the member file
+        self._allocated: dict[int, int] = {}  # by disk: up to where room was set aside
+        self._arrived = trio.Event()  # set, and made anew, when something was written or lost
+        self.placement = Placement(context, opening.parity)
+        self.members: dict[int, Member] = {}  # by disk
+
+    # --- sealing and dealing ----------------------------------------------------------------------------------------
+
+    async def send(self, *, flush: bool) -> None:
+        """Seal what is full, deal it, and put it into the queues of its disks. Waits for full queues.
+
+        `flush`: seal all bytes up to the first gap, and close the stripe.
+        """
+        fragments = [self._queue(extent) for extent in self._stripes.seal(unfinished=flush)]
+        if flush:
+            self.close_stripe()
+        try:
+            while fragments:
+                if (place := await self._take_place(fragments[0])) is not None:
+                    self._submit(fragments[0], place)
+                del fragments[0]
+        except BaseException:  # the task was cancelled: a flush waits for what is dealt
+            for fragment in fragments:
+                if fragment.state is State.QUEUED and self._stripes.is_wanted(fragment):
+                    self._submit(fragment, self._place_if_any(fragment.disk))
+            raise
+
+    def _queue(self, extent: ExtentBuffer) -> Fragment:
+        """Take an extent into the open stripe, or into a new one."""
+        candidates = self.placement.candidates()
+        if self._stripes.open is not None and self._dealer.is_full(candidates):
+            self.close_stripe()
+        if self._stripes.open is None:
+            self._stripes.begin()
+            self._dealer.begin(candidates)
+        fragment = self._stripes.queue(extent, self._dealer.deal(candidates))
+        if self._dealer.is_full(candidates):
+            self.close_stripe()
+        return fragment
+
+    def close_stripe(self) -> None:
+        """Close the open stripe: its parity is written as soon as its data is."""
+        stripe = self._stripes.open
+        if stripe is not None:
+            self._stripes.close(self._dealer.close(self.placement.candidates()))
+            self._send_parity(stripe)
+
+    async def _take_place(self, fragment: Fragment) -> FairSemaphore | None:
+        """Wait for a place in the queue of the fragment's disk; None where its stripe was dealt anew meanwhile.
+
+        Where the disk fails, hangs or is late, the stripe is dealt anew, if other disks have room for it.
+        """
+        disk = self._pool[fragment.disk]
+        patience = self._timing.queue_elsewhere if self._stripes.keeps else self._timing.queue
+        while fragment.state is State.QUEUED and self._stripes.is_wanted(fragment):
+            try:
+                disk.queue.acquire_nowait()
+            except trio.WouldBlock:
+                with trio.move_on_after(patience):
+                    await disk.queue.acquire(self._session)
+                    if fragment.state is State.QUEUED and self._stripes.is_wanted(fragment):
+                        return disk.queue
+                    disk.queue.release()
+                if self._stripes.is_wanted(fragment) and self.placement.is_passed_over(fragment.disk):
+                    self.redeal(fragment.stripe)
+            else:
+                return disk.queue
+        return None
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def _submit(self, fragment: Fragment, place: FairSemaphore | None) -> None:
+        """Hand a fragment to its disk. `place`: the queue in which a place was taken; None: in none."""
+        self._stripes.submit(fragment)
+        disk = self._pool[fragment.disk]
+        member = self.member(fragment.disk)
+        write = self._writing(fragment, member)
+
+        def done(result: "outcome.Outcome[Extent | None]") -> None:
+            if place is not None:
+                place.release()
+            self._stripes.end_sending(fragment)
+            if not self._stripes.is_wanted(fragment) or fragment.state is State.LOST:
+                return
+            if isinstance(result, outcome.Error):
+                self._note_failure(fragment, result.error)
+            elif (row := result.unwrap()) is not None:  # None only for a stripe that was dealt anew
+                disk.written += row.stored
+                self._stripes.arrive(fragment, row)
+                self._send_parity(fragment.stripe)
+                self._tell_arrived()
+
+        disk.writing.submit(done, write)
+
+    def _writing(self, fragment: Fragment, member: Member) -> Callable[[], Extent | None]:
+        """Return what the disk's thread is to do: to write an extent, or to compute parity and write that."""
+        stripe, is_wanted = fragment.stripe, self._stripes.is_wanted
+        pieces = [one.buffer.pieces() for one in ([fragment] if fragment.buffer else stripe.data) if one.buffer]
+        rows = () if fragment.buffer else tuple(one.row for one in stripe.data if one.row)
+        stored = max(sum(map(len, some)) for some in pieces)
+        offset = fragment.buffer.offset if fragment.buffer else None
+        size = stored if fragment.buffer else 0
+        position = self._ends.get(fragment.disk, BLOCK)
+        self._ends[fragment.disk] = after(position, stored)
+        extent = Extent(
+            *(self._session, stripe.number, fragment.place, offset, size, NO_CODEC),
+            *(fragment.disk, position, stored, b""),
+        )
+
+        def write() -> Extent | None:
+            fragment.has_begun = True
+            if not is_wanted(fragment):
+                return None
+            if fragment.buffer:
+                return member.write(extent, pieces[0])
+            data = [some[0] if len(some) == 1 else memoryview(b"".join(some)) for some in pieces]
+            parity = data[0] if len(data) == 1 else memoryview(erasure.parity(fragment.place, data))
+            return member.write(extent, [parity], rows)
+
+        return write
+
+    def _send_parity(self, stripe: Stripe) -> None:
+        """Send the parity of a closed stripe whose data is written."""
+        if stripe.is_open or stripe.is_lost or not all(fragment.is_written for fragment in stripe.data):
+            return
+        for fragment in stripe.parity:
+            if fragment.state is State.QUEUED:
+                self._submit(fragment, self._place_if_any(fragment.disk))
+
+    def _note_failure(self, fragment: Fragment, error: BaseException) -> None:
+        """After a failed write, deal the stripe anew; where no other disks can take it, it is lost."""
+        if not (self.placement.record_failure(fragment.disk, error) and self.redeal(fragment.stripe)):
+            self.lose(fragment.stripe, error)
+
+    def lose(self, stripe: Stripe, error: BaseException) -> None:
+        """Give up bytes of the stream."""
+        if stripe is self._stripes.open:
+            self._stripes.close(())
+        self._stripes.lose(stripe)
+        self._failed(error)
+        self._tell_arrived()
+
+    def _place_if_any(self, disk: int) -> FairSemaphore | None:
+        """Take a place in a disk's queue; None where none is free: parity, and what is dealt anew, does not wait."""
+        queue = self._pool[disk].queue
+        try:
+            queue.acquire_nowait()
+        except trio.WouldBlock:
+            return None
+        return queue
+
+    # --- elsewhere --------------------------------------------------------------------------------------------------
+
+    def redeal(self, stripe: Stripe) -> bool:
+        """Deal a stripe anew over the disks that are good now; False where too few are, or bytes left the memory."""
+        here = all(fragment.buffer is not None and fragment.buffer.is_here for fragment in stripe.data)
+        if not here or not self.placement.has_others():
+            return False
+        self.close_stripe()  # perhaps this very stripe
+        extents = self._stripes.replace(stripe)
+        fragments = []
+        candidates = self.placement.candidates()
+        for extent in extents:
+            if self._stripes.open is None or self._dealer.is_full(candidates):
+                self.close_stripe()
+                self._stripes.begin(before=stripe)
+                self._dealer.begin(candidates)
+            fragments.append(self._stripes.queue(extent, self._dealer.deal(candidates)))
+        self.close_stripe()
+        self._stripes.drop(stripe)
+        for fragment in fragments:
+            self._submit(fragment, self._place_if_any(fragment.disk))
+        return True
+
+    def send_elsewhere(self, disk: int) -> int:
+        """Deal anew the stripes with extents in flight to a disk that hangs, or unsynced there; return how many.
+
+        Those that are unsynced, too: until it answers, they would keep the bytes that all disks have of them in memory.
+        """
+        return sum(self.redeal(stripe) for stripe in self._stripes.on_disk(disk))
+
+    def _send_past(self) -> None:
+        """Deal stripes anew that wait in the queue of a disk that is behind, where enough others have a place."""
+        behind = self._pool.lagging()
+        for disk in behind:
+            for fragment in self._stripes.sending_to(disk):
+                if not fragment.has_begun and self._stripes.is_wanted(fragment) and self.placement.is_passed_over(disk):
+                    self.redeal(fragment.stripe)
+
+    async def drain(self, end: int | None = None) -> None:
+        """Wait for what is sealed now, or is before `end`, and its parity; after a while, send past slow queues.
+
+        The parity of a stripe that is open is not waited for.
+        """
+        end = self._stripes.sealed if end is None else end
+        while not self._stripes.is_settled(end):
+            arrived = self._arrived
+            with trio.move_on_after(self._timing.queue_elsewhere):
+                await arrived.wait()
+                continue
+            if self._stripes.keeps:
+                self._send_past()
+
+    def _tell_arrived(self) -> None:
+        self._arrived.set()
+        self._arrived = trio.Event()
+
+    # --- room -------------------------------------------------------------------------------------------------------
+
+    async def allocate(self, extents: int) -> None:
+        """Set room aside on the disks that the next extents and their parity will go to. Raises DiskError.
+
+        Where a disk has no room, fails or hangs, other disks get them, if enough are left.
+        """
+        while True:
+            candidates = self.placement.candidates()
+            upcoming = self._dealer.upcoming(extents, candidates, is_open=self._stripes.open is not None)
+            queued = self._stripes.queued()  # they take the room that was set aside for them
+            ends = {
+                disk: self._ends.get(disk, BLOCK) + (count + queued[disk]) * after(0, self._stripe_unit)
+                for disk, count in upcoming.items()
+            }
+            wanting = [disk for disk, end in ends.items() if self._allocated.get(disk, 0) < end]
+            if self.placement.has_others():  # the open stripe may have no other disk for its parity: then it is moved
+                wanting = [disk for disk in wanting if not self.placement.is_bad(disk)]
+            if not wanting:
+                return
+            disk = wanting[0]
+            try:
+                if await self._allocate(disk, ends[disk]):
+                    self._allocated[disk] = max(self._allocated.get(disk, 0), ends[disk])
+            except DiskError as error:
+                if not (self.placement.record_failure(disk, error) and self.placement.has_others()):
+                    raise
+
+    async def _allocate(self, disk: int, end: int) -> bool:
+        """Wait for the allocation; False if the disk does not answer."""
+        answered = trio.Event()
+        answer: list[outcome.Outcome[None]] = []
+
+        def done(result: "outcome.Outcome[None]") -> None:
+            answer.append(result)
+            answered.set()
+
+        self._pool[disk].writing.submit(done, self.member(disk).allocate, end)
+        while not answer:
+            with trio.move_on_after(self._timing.queue):
+                await answered.wait()
+            if not answer and not self._pool[disk].usable and self.placement.has_others():
+                return False
+        answer[0].unwrap()
+        return True
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def finish(self, ending: Ending | None) -> None:
+        """Close the member files; None leaves their headers as they are.
+
+        Errors are only logged: the data is recorded already.
+        The member file on a disk that hangs is closed when the disk answers; nobody waits for that.
+        """
+        finished = {disk: self._finish(disk, member, ending) for disk, member in self.members.items()}
+        with trio.CancelScope(shield=True):
+            for disk, event in finished.items():
+                while not event.is_set() and not self._pool[disk].hangs:
+                    with trio.move_on_after(self._timing.queue):
+                        await event.wait()
+        self._failed = _tell_nobody  # of units that arrive after the end
+
+    def _finish(self, disk: int, member: Member, ending: Ending | None) -> trio.Event:
+        """Have a member file closed by its disk's thread; return the event that is set when it is closed."""
+        finished = trio.Event()
+
+        def done(result: "outcome.Outcome[None]") -> None:
+            finished.set()
+            if isinstance(result, outcome.Error):
+                failure = result.error
+                trace = None if isinstance(failure, DiskError) else failure
+                log.warning("session %d: closing its member file: %s", self._session, failure, exc_info=trace)
+
+        self._pool[disk].writing.submit(done, member.finish, ending)
+        return finished
+
+    def member(self, disk: int) -> Member:
+        """Return the stream's member file on a disk, which is made when the first bytes go there."""
+        if disk not in self.members:
+            self.members[disk] = self._pool[disk].disk.member(self._session, self._stripe_unit, self._opening)
+        return self.members[disk]

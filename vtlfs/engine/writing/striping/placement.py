@@ -1,0 +1,63 @@
+"""Which disks can take the extents of a stream now: none that is bad, late or short of room, if others are left."""
+
+from vtlfs.engine.layout.dealer import Candidate
+from vtlfs.engine.layout.intervals import NO_NUMBERS
+from vtlfs.engine.writing.context import WriteContext
+from vtlfs.errors import DiskError
+
+FEWEST_DISKS = 2  # with fewer left, a stream can't avoid the bad ones
+
+
+class Placement:
+    """Knows the disks as one stream has met them. Used in the trio loop."""
+
+    __slots__ = ("_dirty", "_failed", "_low_space", "_parity", "_pool")
+
+    def __init__(self, context: WriteContext, parity: int) -> None:
+        """`parity`: how many parity extents a stripe is to have."""
+        self._pool = context.pool
+        self._dirty = context.dirty
+        self._low_space = context.low_space  # bytes; a disk with less free is passed over, where others have more
+        self._parity = parity
+        self._failed: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
+
+    def candidates(self) -> list[Candidate]:
+        """Return the disks that can take extents now; all disks where fewer than two can.
+
+        A disk that is late gets nothing while enough others keep up, so that no stream waits for a slow disk. With too
+        few disks for the parity, stripes have less of it.
+        """
+        good = self._good()
+        prompt = good - self._passed_over()
+        enough = max(FEWEST_DISKS, min(self._parity + 1, len(good)))
+        chosen = prompt if len(prompt) >= enough else good
+        return [
+            Candidate(pooled.number, pooled.disk.device, pooled.disk.free)
+            for pooled in self._pool.disks
+            if pooled.number in chosen or len(good) < FEWEST_DISKS
+        ]
+
+    def is_bad(self, disk: int) -> bool:
+        """Tell whether a disk has failed this stream, or can't be used just now."""
+        return disk in self._failed or not self._pool[disk].usable
+
+    def has_others(self) -> bool:
+        """Tell whether enough disks are good for a stripe."""
+        return len(self._good()) >= FEWEST_DISKS
+
+    def is_passed_over(self, disk: int) -> bool:
+        """Tell whether a disk is bad, late or short of room, and enough others are not."""
+        return all(one.number != disk for one in self.candidates())
+
+    def record_failure(self, disk: int, error: BaseException) -> bool:
+        """Note an error of a disk; tell whether another disk is worth a try: the error is the disk's own fault."""
+        if not isinstance(error, DiskError) or not self._pool[disk].note_fault(error):
+            return False
+        self._failed |= {disk}
+        return True
+
+    def _good(self) -> set[int]:
+        return {pooled.number for pooled in self._pool.disks if not self.is_bad(pooled.number)}
+
+    def _passed_over(self) -> set[int]:
+        return self._pool.busy() | self._dirty.above_share() | self._pool.short_of(self._low_space)

@@ -1,0 +1,78 @@
+"""A stripe of one stream, and the fragments of it: how far each of them has come. Changed by `Stripes` only."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from vtlfs.engine.writing.striping.extents import ExtentBuffer
+from vtlfs.model import Extent
+
+
+class State(Enum):
+    """How far a fragment has come; the table of transitions is in `Stripes`."""
+
+    QUEUED = auto()
+    WRITING = auto()
+    WRITTEN = auto()
+    DURABLE = auto()
+    LOST = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Fragment:
+    """One extent of a stripe and its disk. `buffer`: the bytes of data; None: it is parity, of the row `place`."""
+
+    stripe: "Stripe"
+    place: int
+    disk: int
+    buffer: ExtentBuffer | None
+    state: State = State.QUEUED
+    row: Extent | None = None  # where it was written
+    has_begun: bool = False  # the disk's thread has come to it
+
+    @property
+    def is_written(self) -> bool:
+        """Tell whether the bytes are on the disk, synced or not."""
+        return self.state in (State.WRITTEN, State.DURABLE)
+
+
+@dataclass(slots=True, eq=False)
+class Stripe:
+    """Extents that follow each other in the stream, and their parity. While it is open, it takes further extents."""
+
+    number: int
+    data: list[Fragment] = field(default_factory=list)
+    parity: list[Fragment] = field(default_factory=list)
+    is_open: bool = True
+    is_replaced: bool = False  # its extents are in other stripes now
+    is_counted: bool = True  # in the dirty budget, while bytes are kept
+
+    @property
+    def fragments(self) -> list[Fragment]:
+        """All extents of the stripe."""
+        return [*self.data, *self.parity]
+
+    @property
+    def offset(self) -> int:
+        """Where the stripe begins in the stream."""
+        assert self.data[0].buffer is not None
+        return self.data[0].buffer.offset
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether bytes of the stripe were lost."""
+        return any(fragment.state is State.LOST for fragment in self.fragments)
+
+    @property
+    def is_written(self) -> bool:
+        """Tell whether the whole stripe is written, its parity too."""
+        return not self.is_open and all(fragment.is_written for fragment in self.fragments)
+
+    @property
+    def is_durable(self) -> bool:
+        """Tell whether the whole stripe is durable, its parity too."""
+        return not self.is_open and all(fragment.state is State.DURABLE for fragment in self.fragments)
+
+    @property
+    def rows(self) -> list[Extent]:
+        """The rows of what is written."""
+        return [fragment.row for fragment in self.fragments if fragment.row is not None]
