@@ -274,12 +274,16 @@ def _run_umount(mountpoint: Path, *, lazy: bool = False, force: bool = False) ->
         words.append("-l" if os.geteuid() == 0 else "-z")
     if force and os.geteuid() == 0:
         words.append("-f")
-    done = subprocess.run([*words, "--", mountpoint], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return
-    holders = _holders(mountpoint)
-    if holders:
-        raise MountError(f"{mountpoint}: in use by {', '.join(holders)}")
+    for pause in (0.1, 0.5, 0.0):
+        done = subprocess.run([*words, "--", mountpoint], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        holders = _holders(mountpoint)
+        if holders:
+            raise MountError(f"{mountpoint}: in use by {', '.join(holders)}")
+        if "busy" not in done.stderr:
+            break
+        time.sleep(pause)  # who held it has gone since: try again
     raise MountError(done.stderr.strip().replace("\n", "; ") or f"{mountpoint}: {words[0]} failed")
 
 
