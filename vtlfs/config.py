@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtlfs.errors import LibraryError, UsageError
-from vtlfs.model import GIB, KIB, MIB, parse_size
+from vtlfs.model import GIB, KIB, MAX_PARITY, MIB, parse_size
 from vtlfs.permissions import Rule, RuleError, read_drive_rules, read_media_rules
 
 FILE_NAME = "library.toml"
@@ -27,7 +27,6 @@ SNAPSHOT_RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 MAX_KEPT = 1_000_000  # snapshots by one rule
 NEW_DRIVES = 4
 NEW_EVERY = 900.0  # what a new library has
-MAX_PARITY = 2
 NEW_KEEP = {"last": 10, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12}
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}

@@ -87,7 +87,7 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.media_added": "media are added",
     "tracking.space_reserved": "space on a medium is promised to a session",
     "tracking.session_opened": "a session is recorded",
-    "tracking.progress_recorded": "stripe units of a session are recorded",
+    "tracking.progress_recorded": "stripes of a session are recorded",
     "tracking.close_announced": "an announcement of a close() is recorded",
     "tracking.close_withdrawn": "... and withdrawn, for the stream has gone on",
     "tracking.session_released": "a session is ended, and its tape file is on the medium",

@@ -12,7 +12,6 @@ from vtlfs.config import (
     FILE_NAME,
     MAX_DRIVES,
     MAX_MEMORY,
-    MAX_PARITY,
     MAX_STRIPE_UNIT,
     MIN_MEMORY,
     MIN_STRIPE_UNIT,
@@ -23,7 +22,7 @@ from vtlfs.config import (
     render,
 )
 from vtlfs.errors import LibraryError, UsageError
-from vtlfs.model import GIB, MIB
+from vtlfs.model import GIB, MAX_PARITY, MIB
 from vtlfs.permissions import MAX_ID, Rule
 
 GOOD = """\

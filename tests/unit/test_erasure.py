@@ -9,12 +9,13 @@ from mounting import random_bytes
 
 from vtlfs.engine.layout import erasure, isal
 from vtlfs.errors import VtlfsError
+from vtlfs.model import MAX_MEMBERS, MAX_PARITY
 
 LENGTHS = st.lists(st.integers(1, 5000), min_size=1, max_size=10)
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths=LENGTHS, rows=st.integers(1, erasure.MAX_PARITY))
+@given(lengths=LENGTHS, rows=st.integers(1, MAX_PARITY))
 def test_whatever_is_lost_comes_back(lengths: list[int], rows: int) -> None:
     data = {place: random_bytes(place, length) for place, length in enumerate(lengths)}
     parity = {row: erasure.parity(row, [data[place] for place in sorted(data)]) for row in range(rows)}
@@ -28,7 +29,7 @@ def test_whatever_is_lost_comes_back(lengths: list[int], rows: int) -> None:
 
 
 def test_parity_of_a_single_extent_is_its_copy() -> None:
-    assert [erasure.parity(row, [b"abc"]) for row in range(erasure.MAX_PARITY)] == [b"abc", b"abc"]
+    assert [erasure.parity(row, [b"abc"]) for row in range(MAX_PARITY)] == [b"abc", b"abc"]
 
 
 def test_the_first_row_is_the_exclusive_or() -> None:
@@ -45,7 +46,7 @@ def test_more_than_the_parity_can_give_is_refused() -> None:
 
 
 def test_the_most_extents_that_a_stripe_may_have() -> None:
-    data = [random_bytes(place, 100) for place in range(erasure.MAX_DATA)]
+    data = [random_bytes(place, 100) for place in range(MAX_MEMBERS)]
     rows = {row: erasure.parity(row, data) for row in range(2)}
     for a, b in itertools.combinations(range(len(data)), 2):
         known = {place: extent for place, extent in enumerate(data) if place not in (a, b)}

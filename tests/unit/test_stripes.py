@@ -216,7 +216,7 @@ class Stream(RuleBasedStateMachine):
             for fragment in stripe.fragments:
                 place = (fragment.disk, fragment.row.position if fragment.row else -1)
                 if fragment.state is State.WRITING:
-                    assert self.stripes.is_sending(fragment)
+                    assert fragment in self.stripes._sending
                 elif fragment.state is State.WRITTEN:
                     assert place in self.on_disk
                 elif fragment.state is State.DURABLE:

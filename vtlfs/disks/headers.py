@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtlfs.config import MAX_DRIVES, check_stripe_unit
-from vtlfs.disks.records import MAX_PARITY
 from vtlfs.errors import VtlfsError
-from vtlfs.model import MAX_SIZE, NO_CODEC, Opener, State, check_barcode, epoch_ns
+from vtlfs.model import MAX_PARITY, MAX_SIZE, NO_CODEC, Opener, State, check_barcode, epoch_ns
 
 MAX_DISKS = 1000
 MAX_TAPE_FILES = 1 << 40

@@ -15,15 +15,13 @@ from typing import Any
 
 from blake3 import blake3
 
-from vtlfs.model import MAX_SIZE, NO_CODEC, Digest, Extent
+from vtlfs.model import MAX_MEMBERS, MAX_PARITY, MAX_SIZE, NO_CODEC, Digest, Extent
 
 BLOCK = 4096
 RECORD = BLOCK // 2
 MAGIC = b"VTLFSREC"
 VERSION = 2
 
-MAX_MEMBERS = 32  # data extents of a stripe: a parity record, which lists them, fits its block with the largest numbers
-MAX_PARITY = 2  # parity extents of a stripe
 
 _HEAD = struct.Struct("<8sIIQ8x32s")  # magic, version, length of the JSON, generation, reserved, BLAKE3 of the rest
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -50,7 +50,11 @@ class Health:
             for pooled in self._pool.disks:
                 pooled.probe()
                 if pooled.hangs and (moved := self._send_elsewhere(pooled.number)):
-                    log.info("disk %d: its %d stripe units in flight were sent to other disks", pooled.number, moved)
+                    log.info(
+                        "disk %d: %d stripes that had not become durable there were dealt anew over other disks",
+                        pooled.number,
+                        moved,
+                    )
                 if pooled.trouble != noted.get(pooled.number):
                     noted[pooled.number] = pooled.trouble
                     self._note_fault(pooled.number, pooled.trouble)

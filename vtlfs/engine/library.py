@@ -4,6 +4,7 @@ Making one and opening one; everything that runs starts from a `Library`.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,7 @@ class Library:
         that is missing. Raises LibraryError where there are more, or one is not ours.
         """
         found = discover(self.config.disks, self.config.uuid, writable=True)
-        with closing(self.tracking(read_only=True)) as tracking:
-            known = tracking.disks.all()
+        known = self._known_disks()
         missing = [disk.number for disk in known if disk.number not in found.places]
         if len(missing) > self.config.parity:
             if found.lost:
@@ -92,14 +92,23 @@ class Library:
             raise LibraryError(f"{self.path}: no path in library.toml leads to disk {missing[0]}")
         if strange := found.places.keys() - {disk.number for disk in known}:
             raise LibraryError(f"{self.path}: the tracking database knows of no disk {min(strange)}")
-        return self.disks_to_read(check=check)
+        if missing:  # one that is only not writable is read from
+            found = discover(self.config.disks, self.config.uuid)
+        return _in_place(known, found.disks(check=check))
 
     def disks_to_read(self, *, check: bool = True) -> list[Disk]:
         """Return the disks by number, for reading only; a `MissingDisk` in the place of one that is missing."""
         found = discover(self.config.disks, self.config.uuid).disks(check=check)
+        return _in_place(self._known_disks(), found)
+
+    def _known_disks(self) -> list[DiskRecord]:
         with closing(self.tracking(read_only=True)) as tracking:
-            known = tracking.disks.all()
-        return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in known]
+            return tracking.disks.all()
+
+
+def _in_place(known: Sequence[DiskRecord], found: Mapping[int, Disk]) -> list[Disk]:
+    """Return the disks that are known, by number; a `MissingDisk` in the place of one that was not found."""
+    return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in known]
 
 
 def create(

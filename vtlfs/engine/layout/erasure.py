@@ -13,9 +13,6 @@ from collections.abc import Mapping, Sequence
 from vtlfs.engine.layout import isal
 from vtlfs.engine.layout.isal import Bytes
 
-MAX_PARITY = 2
-MAX_DATA = 32  # data extents in a stripe: its parity records list them
-
 
 def parity(row: int, data: Sequence[Bytes]) -> bytearray:
     """Return a row of the parity of these data extents, which stand in the order of their places."""

@@ -1,1 +1,1 @@
-"""From the recorded stripe units back to a stream's bytes, each unit checked."""
+"""From the recorded extents back to a stream's bytes, each extent checked."""

@@ -38,7 +38,7 @@ def extract(
 ) -> int:
     """Hand a tape file, or the medium where `number` is None, to `write`, piece by piece; return how many bytes.
 
-    Every stripe unit is checked before any of it is handed over. `progress` is told the bytes of each piece. `opening`
+    Every extent is checked before any of it is handed over. `progress` is told the bytes of each piece. `opening`
     opens another state of the tracking database than the present one, such as a snapshot's.
     Raises NoSuchMedium, NoSuchTapeFile, DamagedUnit, DiskError, and whatever `write` or `progress` raise, which is how
     to stop it half-way.

@@ -7,7 +7,7 @@ from blake3 import blake3
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.layout import erasure
 from vtlfs.engine.tracking.port import Catalogue
-from vtlfs.model import Extent
+from vtlfs.model import MAX_MEMBERS, Extent
 
 
 class NotReconstructable(Exception):
@@ -16,7 +16,7 @@ class NotReconstructable(Exception):
 
 async def reconstruct(lost: Extent, stripe_unit: int, catalogue: Catalogue, pool: DiskPool) -> bytes:
     """Return the stored bytes of a data extent, which are checked. Raises NotReconstructable."""
-    reach = erasure.MAX_DATA * stripe_unit
+    reach = MAX_MEMBERS * stripe_unit
     stripe = await catalogue.read(lambda tracking: tracking.extents.stripe(lost, reach))
     data = [extent for extent in stripe if not extent.is_parity]
     parity = [extent for extent in stripe if extent.is_parity]

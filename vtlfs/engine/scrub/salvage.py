@@ -13,13 +13,12 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Flaw, Kind, Part
 from vtlfs.disks.executor import DiskExecutor
-from vtlfs.engine.layout import erasure
 from vtlfs.engine.scrub.defects import Covered
 from vtlfs.engine.scrub.rate_limit import RateLimit
 from vtlfs.engine.scrub.unfinished import header_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError
-from vtlfs.model import Extent, Session, TapeFile
+from vtlfs.model import MAX_MEMBERS, Extent, Session, TapeFile
 from vtlfs.sizes import Sizes
 
 
@@ -81,7 +80,7 @@ class Salvage:
             if offset is None:
                 return [extent]
             [member] = self._tracking.extents.of(extent.session, offset, 1)
-        return self._tracking.extents.stripe(member, erasure.MAX_DATA * session.stripe_unit)
+        return self._tracking.extents.stripe(member, MAX_MEMBERS * session.stripe_unit)
 
     def _begin(self, parity: Extent) -> int | None:
         """Return where the stripe of a parity extent begins in the stream."""

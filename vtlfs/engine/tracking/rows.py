@@ -9,10 +9,11 @@ from typing import Any
 
 from vtlfs.config import MAX_STRIPE_UNIT
 from vtlfs.disks.headers import MAX_DISKS
-from vtlfs.disks.records import MAX_MEMBERS, MAX_PARITY
 from vtlfs.errors import TrackingError
 from vtlfs.model import (
     BARCODE,
+    MAX_MEMBERS,
+    MAX_PARITY,
     MAX_SESSION,
     MAX_SIZE,
     NO_CODEC,

@@ -95,9 +95,7 @@ class Durability:
 
         Also those with extents in flight to the disk: their bytes may be in pages that the kernel has forgotten.
         """
-        while stripes := self._stripes.on_disk(
-            disk
-        ):  # again: the parity of the stripe that was open may have come there
+        while stripes := self._stripes.on_disk(disk):  # the parity of the stripe that was open may come there, too
             if not all(self._pipeline.redeal(stripe) for stripe in stripes):
                 return False
             await self._pipeline.drain()

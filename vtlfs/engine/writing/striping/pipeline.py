@@ -7,7 +7,7 @@ disks.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import outcome
 import trio
@@ -17,7 +17,7 @@ from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.records import BLOCK, after
 from vtlfs.disks.semaphore import FairSemaphore
 from vtlfs.engine.layout import erasure
-from vtlfs.engine.layout.dealer import Dealer
+from vtlfs.engine.layout.dealer import Candidate, Dealer
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.striping.extents import ExtentBuffer
 from vtlfs.engine.writing.striping.placement import Placement
@@ -72,7 +72,12 @@ class WritePipeline:
 
         `flush`: seal all bytes up to the first gap, and close the stripe.
         """
-        fragments = [self._queue(extent) for extent in self._stripes.seal(unfinished=flush)]
+        fragments = []
+        for extent in self._stripes.seal(unfinished=flush):
+            candidates = self.placement.candidates()
+            fragments.append(self._queue(extent, candidates))
+            if self._dealer.is_full(candidates):
+                self.close_stripe()
         if flush:
             self.close_stripe()
         try:
@@ -86,18 +91,13 @@ class WritePipeline:
                     self._submit(fragment, self._place_if_any(fragment.disk))
             raise
 
-    def _queue(self, extent: ExtentBuffer) -> Fragment:
-        """Take an extent into the open stripe, or into a new one."""
-        candidates = self.placement.candidates()
-        if self._stripes.open is not None and self._dealer.is_full(candidates):
+    def _queue(self, extent: ExtentBuffer, candidates: Sequence[Candidate], before: Stripe | None = None) -> Fragment:
+        """Take an extent into the open stripe, or into a new one: the last, or the one that stands before another."""
+        if self._stripes.open is None or self._dealer.is_full(candidates):
             self.close_stripe()
-        if self._stripes.open is None:
-            self._stripes.begin()
+            self._stripes.begin(before)
             self._dealer.begin(candidates)
-        fragment = self._stripes.queue(extent, self._dealer.deal(candidates))
-        if self._dealer.is_full(candidates):
-            self.close_stripe()
-        return fragment
+        return self._stripes.queue(extent, self._dealer.deal(candidates))
 
     def close_stripe(self) -> None:
         """Close the open stripe: its parity is written as soon as its data is."""
@@ -218,15 +218,8 @@ class WritePipeline:
         if not here or not self.placement.has_others():
             return False
         self.close_stripe()  # perhaps this very stripe
-        extents = self._stripes.replace(stripe)
-        fragments = []
         candidates = self.placement.candidates()
-        for extent in extents:
-            if self._stripes.open is None or self._dealer.is_full(candidates):
-                self.close_stripe()
-                self._stripes.begin(before=stripe)
-                self._dealer.begin(candidates)
-            fragments.append(self._stripes.queue(extent, self._dealer.deal(candidates)))
+        fragments = [self._queue(extent, candidates, before=stripe) for extent in self._stripes.replace(stripe)]
         self.close_stripe()
         self._stripes.drop(stripe)
         for fragment in fragments:

@@ -170,10 +170,6 @@ class Stripes:
         fragments = (fragment for stripe in self._unwritten for fragment in stripe.fragments)
         return Counter(fragment.disk for fragment in fragments if fragment.state is State.QUEUED)
 
-    def is_sending(self, fragment: Fragment) -> bool:
-        """Tell whether a disk's thread has the fragment, or will have it."""
-        return fragment in self._sending
-
     def sending_to(self, disk: int) -> list[Fragment]:
         """Return the fragments on their way to a disk that are still wanted there."""
         return [one for one in self._sending if one.disk == disk and not one.stripe.is_replaced]
@@ -212,14 +208,13 @@ class Stripes:
         self.open.data.append(fragment)
         return fragment
 
-    def close(self, disks: Iterable[int]) -> Stripe | None:
+    def close(self, disks: Iterable[int]) -> None:
         """Close the open stripe, if there is one; `disks` are those of its parity, by row."""
         stripe, self.open = self.open, None
         if stripe is not None:
             stripe.is_open = False
             stripe.parity = [Fragment(stripe, row, disk, None) for row, disk in enumerate(disks)]
             self._note_progress(stripe)
-        return stripe
 
     def submit(self, fragment: Fragment) -> None:
         """Note that a fragment was handed to its disk's thread."""
@@ -268,15 +263,7 @@ class Stripes:
         """Give up a stripe; return its extents, to be dealt anew. New stripes stand before it until `drop`."""
         self._forget(stripe)
         stripe.is_replaced = True
-        for fragment in stripe.data:
-            if fragment.buffer is not None and fragment in self._sending:
-                fragment.buffer.is_shared = True
-        for fragment in stripe.parity:
-            if fragment in self._sending:  # its thread reads all of them
-                for one in stripe.data:
-                    assert one.buffer is not None
-                    one.buffer.is_shared = True
-        return [fragment.buffer for fragment in stripe.data if fragment.buffer is not None]
+        return self._buffers(stripe)
 
     def drop(self, stripe: Stripe) -> None:
         """Forget a stripe that was replaced."""
@@ -342,11 +329,16 @@ class Stripes:
                 self._budget.let_go(_size(fragment))
 
     def _recycle(self, stripe: Stripe) -> None:
+        for buffer in self._buffers(stripe):
+            buffer.recycle()
+
+    def _buffers(self, stripe: Stripe) -> list[ExtentBuffer]:
+        """Return the buffers of a stripe, marked as shared if a disk's thread may still read one of them."""
         is_shared = any(fragment in self._sending for fragment in stripe.fragments)
-        for fragment in stripe.data:
-            assert fragment.buffer is not None
-            fragment.buffer.is_shared = fragment.buffer.is_shared or is_shared
-            fragment.buffer.recycle()
+        buffers = [fragment.buffer for fragment in stripe.data if fragment.buffer is not None]
+        for buffer in buffers:
+            buffer.is_shared = buffer.is_shared or is_shared
+        return buffers
 
 
 def _size(fragment: Fragment) -> int:
