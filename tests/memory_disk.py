@@ -72,9 +72,19 @@ class MemoryDisk:
 
     # --- writing and reading ----------------------------------------------------------------------------------------
 
-    def member(self, session: int, stripe_unit: int, opening: Opening) -> "MemoryMember":
+    def member(self, session: int, stripe_unit: int, opening: Opening, ending: Ending | None = None) -> "MemoryMember":
         """Return a new member."""
-        return MemoryMember(self, session, stripe_unit, headers.document(opening))
+        return MemoryMember(self, session, stripe_unit, headers.document(opening, ending))
+
+    def discard(self, extent: Extent) -> None:
+        """Forget the stored bytes of an extent."""
+        if (extent.session, extent.position) in self._stored:
+            self._stored[extent.session, extent.position] = bytes(extent.stored)
+
+    def restore_header(self, session: int, opening: Opening, ending: Ending) -> None:
+        """Write the header of a session's member anew."""
+        if session in self._headers:
+            self._headers[session] = headers.document(opening, ending)
 
     def reopen(self, session: int, end: int) -> "MemoryMember | None":
         """Return a session's member; None without one."""

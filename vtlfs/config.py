@@ -42,6 +42,8 @@ class Config:
     progress of a running stream is made durable. `copy_every`: how often mounts copy the tracking database to the
     disks, None where they don't. `snapshot_every`: how often mounts take a snapshot, None where they
     don't; `snapshot_keep`: how many of them each rule keeps, no rules: all. `memory_limit`: of a mount's buffers.
+    `repair_after`: for how long a disk is away before a mount has what lies on it computed anew, None: for ever;
+    `repair_limit`: bytes a second that a mount's repair reads and writes at most, None: as many as it can.
     `drive_rules`: who may use which drive;
     `media_rules`: who may use the media whose barcodes match a pattern, the first that matches.
     """
@@ -59,6 +61,8 @@ class Config:
     media_rules: dict[str, Rule] = field(default_factory=dict)
     copy_every: float | None = 3600.0
     memory_limit: int = 256 * MIB
+    repair_after: float | None = 3600.0
+    repair_limit: int | None = 100 * MIB
 
 
 class ConfigError(LibraryError):
@@ -139,6 +143,19 @@ def _copy(value: Any) -> float | None:
     return None if value == "never" else _interval(value)
 
 
+def _after(value: Any) -> float | None:
+    return None if value == "never" else _duration(value)
+
+
+def _rate(value: Any) -> int | None:
+    if value == "none":
+        return None
+    rate = _size(value.removesuffix("/s") if isinstance(value, str) else value)
+    if not rate:
+        raise UsageError('it must be more than 0, or "none"')
+    return rate
+
+
 def _memory(value: Any) -> int:
     size = _size(value)
     if not MIN_MEMORY <= size <= MAX_MEMORY:
@@ -172,6 +189,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "io": {"low_space": ("low_space", _size)},
     "memory": {"limit": ("memory_limit", _memory)},
     "tracking": {"checkpoint": ("checkpoint", _duration), "copy": ("copy_every", _copy)},
+    "repair": {"after": ("repair_after", _after), "limit": ("repair_limit", _rate)},
     "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
     "permissions": {"drives": ("drive_rules", read_drive_rules), "media": ("media_rules", read_media_rules)},
 }
@@ -303,6 +321,10 @@ limit = "{_size_text(config.memory_limit)}"  # of a mount's buffers
 [tracking]
 checkpoint = "{config.checkpoint:g}s"  # how often a running stream is made durable
 copy = "{_duration_text(config.copy_every) if config.copy_every else "never"}"  # of the database, kept on the disks
+
+[repair]
+after = "{_duration_text(config.repair_after) if config.repair_after else "never"}"  # a disk may be away for so long
+limit = "{f"{_size_text(config.repair_limit)}/s" if config.repair_limit else "none"}"  # of a mount; commands: --limit
 {_snapshots(config)}{_permissions(config)}"""
 
 

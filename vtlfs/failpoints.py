@@ -34,6 +34,7 @@ _FILES = {
     "mark.written": "a disk knows how far the tracking database has come",
     "mark.synced": "... and would after a power cut",
     "member.finished": "how the session ended is in the member file's header",
+    "header.restored": "the header of a member file is written anew",
 }
 _LIBRARY = {
     "init.directory_made": "a new library's directory is made",
@@ -81,6 +82,15 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.disk_moved": "where a disk is now is recorded",
     "tracking.fill_recorded": "how full a disk is is recorded",
     "tracking.fault_recorded": "what keeps a disk from being used is recorded",
+    "tracking.disk_added": "a new disk is recorded",
+    "tracking.retiring_begun": "a disk is recorded as one that is to be emptied",
+    "tracking.disk_retired": "... and as one that has left the library",
+    "tracking.lack_noted": "stripes with too little parity are recorded as such",
+    "tracking.damage_noted": "stripes that a verification found damaged are recorded as such",
+    "tracking.lack_removed": "... and as whole again",
+    "tracking.job_begun": "the beginning of long work is recorded",
+    "tracking.job_advanced": "how far it is is recorded",
+    "tracking.job_ended": "... and its end",
     "tracking.drives_set": "drives are added, if there are new ones",
     "tracking.loaded": "a medium is loaded",
     "tracking.unloaded": "a drive is unloaded",

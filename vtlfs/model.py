@@ -55,6 +55,17 @@ class State(StrEnum):
     RECOVERED = "recovered"
 
 
+class DiskState(StrEnum):
+    """Where a disk stands in its library. A disk that is dead or missing for now is `in use` all the same.
+
+    `retiring`: nothing new goes to it, and what lies on it is being moved; `retired`: it has left, with its number.
+    """
+
+    IN_USE = "in use"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+
+
 class IoMode(StrEnum):
     """How the kernel hands a file's bytes over: gathered in its page cache, or each write as it is."""
 
@@ -103,7 +114,8 @@ class Drive:
 class DiskRecord:
     """A disk as the tracking database knows it. Its fill is None where nobody has looked yet.
 
-    `fault` is what kept a mount from using it, and `fault_at` since when; None while nothing does.
+    `fault` is what kept a mount from using it, and `fault_at` since when; None while nothing does. `state_at`: when it
+    began to retire, or had retired. `successor`: the number of the disk that replaces it.
     """
 
     number: int
@@ -115,6 +127,9 @@ class DiskRecord:
     seen_at: str | None = None
     fault: str | None = None
     fault_at: str | None = None
+    state: DiskState = DiskState.IN_USE
+    state_at: str | None = None
+    successor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +272,8 @@ class Watermark:
     """How far a tracking database has come: the transactions that it has committed, and its counters after them.
 
     `commits` never gets less in the life of a library, so two of them tell which came first, without a clock.
-    `snapshot` is the number of the newest one, 0 without any.
+    `snapshot` is the number of the newest one, 0 without any. `disks`: the number that the next disk gets. `moves`:
+    how often repair has recorded that extents lie elsewhere; an older database with fewer does not know where.
     """
 
     commits: int
@@ -268,6 +284,8 @@ class Watermark:
     tape_files: int
     bytes: int
     snapshot: int
+    disks: int
+    moves: int
 
 
 @dataclass(frozen=True, slots=True)

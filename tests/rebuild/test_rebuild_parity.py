@@ -490,9 +490,11 @@ class FailingDisk(LocalDisk):
     leaves_bytes = False
     is_dead = False
 
-    def member(self, session: int, stripe_unit: int, opening: headers.Opening) -> LocalMember:
+    def member(
+        self, session: int, stripe_unit: int, opening: headers.Opening, ending: headers.Ending | None = None
+    ) -> LocalMember:
         """Return a member that fails."""
-        made = super().member(session, stripe_unit, opening)
+        made = super().member(session, stripe_unit, opening, ending)
         written, write, sync = 0, made.write, made.sync
 
         def failing(extent: Extent, pieces: list[memoryview], members: Sequence[Extent] = ()) -> Extent:

@@ -18,6 +18,7 @@ IN_SQL = re.compile(r"\b\w+_at\s*(?:<(?!>)|>|BETWEEN)|\b(?:min|max)\(\w*_at\b|OR
 
 SQL_THAT_ORDERS_TIMES = {
     "engine/tracking/repositories/copies.py",  # when the next copy is due
+    "engine/tracking/repositories/lacks.py",  # since when stripes are degraded: for people
     "snap/browse.py",  # for people
 }
 COMPARISONS = {

@@ -30,7 +30,7 @@ LIBRARY = "11111111-2222-3333-4444-555555555555"
 AT = "2026-01-31T09:30:00.000000Z"
 OPENING = Opening("A00001L9", 0, Opener("alpha", 7, 0, 0, "tar"), AT, UNIT, 1)
 ENDING = Ending(State.RELEASED, None, AT, 0, 0, UNIT, 3)
-MARK = Watermark(5, 2, 3, 4, 5, 6, 7, 8)
+MARK = Watermark(5, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
 @dataclass
@@ -244,6 +244,39 @@ def test_removed_member_is_gone_and_others_stay(disk: Disk) -> None:
     assert disk.read(kept) == b"y"
 
 
+def test_member_of_a_session_that_has_ended_says_so_from_the_beginning(disk: Disk) -> None:
+    member = disk.member(1, UNIT, OPENING, ENDING)
+    written = member.write(Extent(1, 7, 2, 0, 1, NO_CODEC, 0, BLOCK, 1, b""), [memoryview(b"x")])
+    member.sync()
+    member.finish(None)
+    assert disk.read(written) == b"x"
+    header = disk.header(1)
+    assert header is not None
+    assert (header.opening, header.ending) == (OPENING, ENDING)
+
+
+def test_discarded_extent_is_gone_and_its_neighbours_stay(disk: Disk) -> None:
+    first, gone, last = write(disk, 1, b"x" * UNIT, b"y" * UNIT, b"z" * 100)
+    disk.discard(gone)
+    disk.discard(replace(gone, session=2))
+    with pytest.raises(DamagedExtent):
+        disk.read(gone)
+    assert (disk.read(first), disk.read(last)) == (b"x" * UNIT, b"z" * 100)
+    assert [one.extent for one in scanned(disk).records] == [first, gone, last]
+
+
+def test_header_is_written_anew(disk: Disk) -> None:
+    [kept] = write(disk, 1, b"x")
+    other = replace(ENDING, start=UNIT)
+    disk.restore_header(1, OPENING, other)
+    disk.restore_header(2, OPENING, other)
+    header = disk.header(1)
+    assert header is not None
+    assert (header.opening, header.ending) == (OPENING, other)
+    assert disk.read(kept) == b"x"
+    assert disk.sessions_from(0) == {1}
+
+
 # --- looking at what is there -----------------------------------------------------------------------------------------
 
 
@@ -452,6 +485,7 @@ REFUSED: dict[str, Callable[[Disk], object]] = {
     ),
     "read": lambda disk: disk.read(Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, bytes(32))),
     "remove": lambda disk: disk.remove(1),
+    "restore_header": lambda disk: disk.restore_header(1, OPENING, ENDING),
     "groups": lambda disk: disk.groups(),
     "members": lambda disk: disk.members(0),
     "sessions_from": lambda disk: disk.sessions_from(0),
@@ -467,7 +501,7 @@ REFUSED: dict[str, Callable[[Disk], object]] = {
     "measure": lambda disk: disk.measure(),
     "try_out": lambda disk: disk.try_out(),
 }
-ANSWERED = {"where", "where_copy", "reopen"}
+ANSWERED = {"where", "where_copy", "reopen", "discard"}
 
 
 @pytest.mark.parametrize("verb", REFUSED)

@@ -16,7 +16,7 @@ from vtlfs.disks.marks import MarkChildren, MarkThreads
 from vtlfs.model import Watermark
 
 LIBRARY = "a library"
-FIRST = Watermark(1, 2, 3, 4, 5, 6, 7, 8)
+FIRST = Watermark(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
 def at(commits: int) -> Watermark:

@@ -57,8 +57,11 @@ class Disk(Protocol):
 
     # --- writing and reading ----------------------------------------------------------------------------------------
 
-    def member(self, session: int, stripe_unit: int, opening: Opening) -> Member:
-        """Return a new member for the session, with this header. It is made by the first `allocate` or `write`."""
+    def member(self, session: int, stripe_unit: int, opening: Opening, ending: Ending | None = None) -> Member:
+        """Return a new member for the session, with this header. It is made by the first `allocate` or `write`.
+
+        `ending`: of a session that has ended, for a repair; then `sync` makes that durable, too.
+        """
 
     def reopen(self, session: int, end: int) -> Member | None:
         """Return a session's member, which counts up to position `end`, to `write` to or `finish`; None without one."""
@@ -68,6 +71,12 @@ class Disk(Protocol):
 
     def remove(self, session: int) -> None:
         """Remove a session's member durably, if there is one."""
+
+    def discard(self, extent: Extent) -> None:
+        """Give back the room of an extent that the catalogue has elsewhere; its record stays. May do nothing."""
+
+    def restore_header(self, session: int, opening: Opening, ending: Ending) -> None:
+        """Write the header of a session's member anew, durably, if there is a member."""
 
     # --- looking at what is there -----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ class MissingDisk:
         """Raise DiskMissing."""
         raise DiskMissing(self.number, self.path)
 
-    def member(self, session: int, stripe_unit: int, opening: Opening) -> "MissingMember":
+    def member(self, session: int, stripe_unit: int, opening: Opening, ending: Ending | None = None) -> "MissingMember":
         """Return a member that can't be written: as with a disk that fails, the first write tells."""
         return MissingMember(self)
 
@@ -35,6 +35,13 @@ class MissingDisk:
         self.refuse()
 
     def remove(self, session: int) -> NoReturn:
+        """Raise DiskMissing."""
+        self.refuse()
+
+    def discard(self, extent: Extent) -> None:
+        """Do nothing: what the disk has of it is left there."""
+
+    def restore_header(self, session: int, opening: Opening, ending: Ending) -> NoReturn:
         """Raise DiskMissing."""
         self.refuse()
 

@@ -18,6 +18,7 @@ from vtlfs.failpoints import reached
 DIRECTORY = "mounts"  # in the library: the leases of its mounts, and their live figures
 LIVE = ".live"  # the end of the names of live figures there
 _LOCK = ".lock"
+_WORK = ".work"
 _ORDINAL_DIGITS = 20
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -129,6 +130,26 @@ class Leases:
 
     def _path(self, mount: int) -> Path:
         return self._directory / f"{mount}{_LOCK}"
+
+
+@contextmanager
+def work(library: Path, name: str) -> Iterator[bool]:
+    """Be the only mount or command that does a kind of work, if nobody else does it; yield whether that is so.
+
+    `repair`: changes what lies in the member files of sessions that have ended, or cuts them off after a mount died.
+    """
+    directory = library / DIRECTORY
+    directory.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(directory / f"{name}{_WORK}", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

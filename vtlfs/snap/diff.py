@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import begun_sql, ended_sql
+from vtlfs.engine.tracking.repositories.disks import DISK, disk_of
 from vtlfs.engine.tracking.rows import SESSION, session_of
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import store
@@ -39,9 +40,7 @@ MEDIA = Kind(
     asdict,
 )
 DRIVES = Kind("drive", ["number", "loaded", "loaded_at"], lambda row: Drive(*row), asdict)
-DISKS = Kind(
-    "disk", ["number", "uuid", "path", "added_at", "total", "free", "seen_at"], lambda row: DiskRecord(*row), asdict
-)
+DISKS = Kind("disk", DISK.split(", "), disk_of, asdict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ def _views(view: Tracking, number: int) -> dict[str, str]:
     views["snapshot"] = f"SELECT * FROM main.snapshot WHERE id <= {number}"
     views["library"] = (
         f"SELECT uuid, created_at, {number} AS epoch, snapshot.next_session, snapshot.media, snapshot.sessions,"
-        " snapshot.tape_files, snapshot.bytes, commits, announced FROM main.library, main.snapshot"
+        " snapshot.tape_files, snapshot.bytes, commits, announced, disks, moves"
+        " FROM main.library, main.snapshot"
         f" WHERE snapshot.id = {number}"
     )
     return views | {"write_command": WRITE_COMMAND}

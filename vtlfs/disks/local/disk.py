@@ -18,8 +18,8 @@ from blake3 import blake3
 from vtlfs.disks import headers, records
 from vtlfs.disks.base import Fill
 from vtlfs.disks.contents import Batch, Flaw, Listing, Part
-from vtlfs.disks.headers import Header, Opening
-from vtlfs.disks.local import copies, inventory, marks
+from vtlfs.disks.headers import Ending, Header, Opening
+from vtlfs.disks.local import copies, holes, inventory, marks
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.local.member import LocalMember
@@ -67,9 +67,9 @@ class LocalDisk(Directory):
                 path.unlink(missing_ok=True)
                 reached("trial.removed")
 
-    def member(self, session: int, stripe_unit: int, opening: Opening) -> LocalMember:
+    def member(self, session: int, stripe_unit: int, opening: Opening, ending: Ending | None = None) -> LocalMember:
         """Return a new member file for the session, not yet made."""
-        header = self.owner(session).document() | headers.document(opening)
+        header = self.owner(session).document() | headers.document(opening, ending)
         return LocalMember(self, session, stripe_unit, header)
 
     def reopen(self, session: int, end: int) -> LocalMember | None:
@@ -123,6 +123,28 @@ class LocalDisk(Directory):
             with self.errors(), suppress(FileNotFoundError), self._group_of(path) as directory:
                 os.unlink(path.name, dir_fd=directory)
                 os.fsync(directory)
+        except NotAFile as error:
+            raise DiskError(self.number, self.path, OSError(errno.ELOOP, str(error))) from None
+
+    def discard(self, extent: Extent) -> None:
+        """Punch a hole where the stored bytes of an extent were, where the file system can."""
+        start = extent.position + BLOCK
+        with suppress(OSError, NotAFile), opened(self.root, extent.session, os.O_RDWR) as descriptor:
+            holes.punch(descriptor, start, records.padded(extent.stored))
+
+    def restore_header(self, session: int, opening: Opening, ending: Ending) -> None:
+        """Write the header of a session's member file anew, durably, if there is a file. Raises DiskError."""
+        document = self.owner(session).document() | headers.document(opening, ending)
+        try:
+            with self.errors(), opened(self.root, session, os.O_RDWR) as descriptor:
+                found = records.decode(os.pread(descriptor, BLOCK, 0))
+                generation = found[1] + 1 if found else 0
+                os.pwrite(descriptor, records.encode(document, generation), records.place(generation))
+                reached("header.restored")
+                os.fdatasync(descriptor)
+        except DiskError as error:
+            if error.errno not in GONE:
+                raise
         except NotAFile as error:
             raise DiskError(self.number, self.path, OSError(errno.ELOOP, str(error))) from None
 

@@ -29,6 +29,8 @@ from vtlfs.engine.tracking.repositories.copies import Copies
 from vtlfs.engine.tracking.repositories.disks import Disks
 from vtlfs.engine.tracking.repositories.drives import Drives
 from vtlfs.engine.tracking.repositories.extents import Extents
+from vtlfs.engine.tracking.repositories.jobs import Jobs
+from vtlfs.engine.tracking.repositories.lacks import Lacks
 from vtlfs.engine.tracking.repositories.library_row import LibraryRow
 from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.repositories.mounts import Mounts
@@ -94,9 +96,11 @@ class Tracking:
         self.media = Media(self.sql)
         self.drives = Drives(self.sql, self.media)
         self.extents = Extents(self.sql)
-        self.sessions = Sessions(self.sql, self.extents)
+        self.lacks = Lacks(self.sql)
+        self.sessions = Sessions(self.sql, self.extents, self.lacks)
         self.tape_files = TapeFiles(self.sql, self.media)
         self.copies = Copies(self.sql)
+        self.jobs = Jobs(self.sql)
         self._durable = True
         self._log: int | None = None  # a descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None

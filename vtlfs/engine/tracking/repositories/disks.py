@@ -1,19 +1,74 @@
-"""Disks: where each was last seen, how full it is, and what keeps a mount from using it."""
+"""Disks: where each was last seen, how full it is, what keeps a mount from using it, and how it comes and goes."""
+
+from dataclasses import dataclass
+from typing import Any
 
 from vtlfs.engine.tracking.statements import Repository
 from vtlfs.failpoints import reached
-from vtlfs.model import DiskRecord
+from vtlfs.model import DiskRecord, DiskState
+
+DISK = "number, uuid, path, added_at, total, free, seen_at, fault, fault_at, state, state_at, successor"
+
+
+def disk_of(row: tuple[Any, ...]) -> DiskRecord:
+    """Return the disk of a row of the columns DISK."""
+    values = (*row[:9], DiskState(row[9]), *row[10:])
+    return DiskRecord(*values)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What lies on a disk: extents of data and parity, and their stored bytes."""
+
+    extents: int
+    bytes: int
 
 
 class Disks(Repository):
-    """The rows of the table `disk`."""
+    """The rows of the tables `disk` and `stored`."""
 
     def all(self) -> list[DiskRecord]:
-        """Return the disks by number."""
-        rows = self._sql.execute(
-            "SELECT number, uuid, path, added_at, total, free, seen_at, fault, fault_at FROM disk ORDER BY number"
+        """Return the disks of the library by number: those that have not retired. There are gaps in the numbers."""
+        return [disk for disk in self.ever() if disk.state is not DiskState.RETIRED]
+
+    def ever(self) -> list[DiskRecord]:
+        """Return all disks that the library has ever had, by number."""
+        rows = self._sql.execute(f"SELECT {DISK} FROM disk ORDER BY number")
+        return [disk_of(row) for row in rows]
+
+    def stored(self) -> dict[int, Stored]:
+        """Return what lies on each disk, of all that were ever written to."""
+        return {row[0]: Stored(*row[1:]) for row in self._sql.execute("SELECT disk, extents, bytes FROM stored")}
+
+    def next_number(self) -> int:
+        """Return the number that the next disk gets."""
+        return int(self._sql.one("SELECT disks FROM library")[0])
+
+    # --- coming and going -------------------------------------------------------------------------------------------
+
+    def add(self, disk: DiskRecord) -> None:
+        """Record a new disk, which is labelled. Its number is used by no other, and never was."""
+        self._sql.execute(
+            "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?)",
+            *(disk.number, disk.uuid, disk.path, disk.added_at),
         )
-        return [DiskRecord(*row) for row in rows]
+        reached("tracking.disk_added")
+
+    def begin_retiring(self, number: int, at: str, successor: int | None = None) -> None:
+        """Record that nothing new is to go to a disk, and what lies on it is to be moved."""
+        self._sql.execute(
+            "UPDATE disk SET state = 'retiring', state_at = iif(state = 'in use', ?1, state_at),"
+            " successor = coalesce(?2, successor) WHERE number = ?3 AND state <> 'retired'",
+            *(at, successor, number),
+        )
+        reached("tracking.retiring_begun")
+
+    def retire(self, number: int, at: str) -> None:
+        """Record that a disk on which nothing lies has left the library."""
+        self._sql.execute("UPDATE disk SET state = 'retired', state_at = ? WHERE number = ?", at, number)
+        reached("tracking.disk_retired")
+
+    # --- what is known of each --------------------------------------------------------------------------------------
 
     def move(self, number: int, path: str) -> None:
         """Record where a disk is now."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine.tracking.rows import EXTENT, PARITY, extent_of
@@ -32,7 +33,21 @@ class Extents(Repository):
         self._sql.execute_many("INSERT INTO extent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", data)
         if parity:
             self._sql.execute_many("INSERT INTO parity VALUES (?, ?, ?, ?, ?, ?, ?)", parity)
+        self._count_stored([*data, *parity])
         return disks
+
+    def _count_stored(self, rows: list[tuple[Any, ...]], sign: int = 1) -> None:
+        """Count rows that were added, or taken away, in the table `stored`. The last four values say where each is."""
+        sums: dict[int, list[int]] = {}
+        for *_, disk, _, stored, _ in rows:
+            known = sums.setdefault(disk, [0, 0])
+            known[0] += sign
+            known[1] += sign * stored
+        self._sql.execute_many(
+            "INSERT INTO stored (disk, extents, bytes) VALUES (?, ?, ?) ON CONFLICT (disk) DO UPDATE SET"
+            " extents = extents + excluded.extents, bytes = bytes + excluded.bytes",
+            [(disk, *both) for disk, both in sums.items()],
+        )
 
     def of(self, session: int, offset: int, count: int) -> list[Extent]:
         """Return up to `count` data extents of a session, from the one that has the byte at the offset."""

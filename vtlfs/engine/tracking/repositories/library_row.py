@@ -8,7 +8,7 @@ from vtlfs.model import Watermark
 
 _WATERMARK = (
     "commits, next_session, epoch, media, sessions, tape_files, bytes,"
-    " (SELECT coalesce(max(id), 0) FROM snapshot) AS snapshot"
+    " (SELECT coalesce(max(id), 0) FROM snapshot) AS snapshot, disks, moves"
 )  # what `Watermark` wants
 
 
@@ -48,6 +48,10 @@ class LibraryRow(Repository):
     def last_ordinal(self) -> int:
         """Return the ordinal of the newest tape file of all media; 0 before the first."""
         return int(self._sql.one("SELECT tape_files FROM library")[0])
+
+    def count_move(self) -> None:
+        """Count that extents lie elsewhere from now on: an older copy of this database does not know where."""
+        self._sql.execute("UPDATE library SET moves = moves + 1")
 
     # --- identifiers of sessions ------------------------------------------------------------------------------------
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vtlfs.engine.tracking.repositories.extents import Extents
+from vtlfs.engine.tracking.repositories.lacks import Lacks
 from vtlfs.engine.tracking.rows import SESSION, number_of, session_of, text_of
 from vtlfs.engine.tracking.statements import Repository, Statements
 from vtlfs.errors import NoSuchSession, SessionEnded
 from vtlfs.failpoints import reached
-from vtlfs.model import Access, Extent, Opener, Session, State, TapeFile
+from vtlfs.model import Access, Extent, Opener, Session, State, TapeFile, utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,10 @@ class SessionFilter:
 class Sessions(Repository):
     """The rows of the table `session`, and what changes with them: extents, and at the release the medium."""
 
-    def __init__(self, sql: Statements, extents: Extents) -> None:
+    def __init__(self, sql: Statements, extents: Extents, lacks: Lacks) -> None:
         super().__init__(sql)
         self._extents = extents
+        self._lacks = lacks
 
     # --- one stream, from its beginning to its end ------------------------------------------------------------------
 
@@ -64,10 +66,13 @@ class Sessions(Repository):
 
         `flushed_at`: a close(), or the first fsync(), is about to be answered, see `announce`. Raises SessionEnded.
         """
-        disks = self._extents.add(extents)
-        row = self._sql.first("SELECT disks FROM session WHERE id = ? AND state = 'open'", session)
+        rows = list(extents)
+        disks = self._extents.add(rows)
+        row = self._sql.first("SELECT disks, parity FROM session WHERE id = ? AND state = 'open'", session)
         if row is None:
             raise SessionEnded(session)
+        if row[1]:
+            self._lacks.note_written(session, rows, row[1], utc_now())
         known = sorted(disks.union(json.loads(row[0])))
         self._sql.execute(
             "UPDATE session SET bytes = ?, requests = ?, disks = ? WHERE id = ?",

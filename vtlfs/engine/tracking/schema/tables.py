@@ -17,12 +17,14 @@ CREATE TABLE library (
     tape_files INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,       -- in all tape files
     commits INTEGER NOT NULL DEFAULT 0,     -- transactions that changed something: tells a database that went back
-    announced INTEGER NOT NULL DEFAULT 0    -- announcements of a close(), of all sessions: the number of the last one
+    announced INTEGER NOT NULL DEFAULT 0,   -- announcements of a close(), of all sessions: the number of the last one
+    disks INTEGER NOT NULL DEFAULT 0,       -- the number that the next disk gets: none is ever used again
+    moves INTEGER NOT NULL DEFAULT 0        -- how often a repair has recorded that extents lie elsewhere
 ) STRICT;
 
--- A random-access device that holds extents. Two or more.
+-- A random-access device that holds extents. Two or more that have not retired.
 CREATE TABLE disk (
-    number INTEGER PRIMARY KEY,      -- from 0, the place in library.toml at init; on the disk's label
+    number INTEGER PRIMARY KEY,      -- from 0, in the order of adding; on the disk's label
     uuid TEXT NOT NULL UNIQUE,       -- on the disk's label
     path TEXT NOT NULL,              -- where it was when it was last seen
     added_at TEXT NOT NULL,
@@ -31,6 +33,9 @@ CREATE TABLE disk (
     seen_at TEXT,                    -- when that was
     fault TEXT,                      -- what keeps a mount from using it; NULL: nothing
     fault_at TEXT,                   -- since when
+    state TEXT NOT NULL DEFAULT 'in use' CHECK (state IN ('in use', 'retiring', 'retired')),
+    state_at TEXT,                   -- when it began to retire, or had retired; NULL: in use
+    successor INTEGER,               -- number of the disk that replaces it; NULL: none
     since INTEGER                    -- history: epoch of the last change
 ) STRICT;
 
@@ -160,6 +165,35 @@ CREATE TABLE parity (
     PRIMARY KEY (session, stripe, place)
 ) STRICT, WITHOUT ROWID;
 
+-- What lies on each disk that ever had an extent: kept with the rows of extent and parity. Not versioned.
+CREATE TABLE stored (
+    disk INTEGER PRIMARY KEY REFERENCES disk (number),
+    extents INTEGER NOT NULL,        -- rows of extent and parity that name it
+    bytes INTEGER NOT NULL           -- their stored bytes
+) STRICT;
+
+-- Stripes that are known to lack something, until a repair has mended them. Not versioned.
+CREATE TABLE lack (
+    session INTEGER NOT NULL REFERENCES session (id),
+    stripe INTEGER NOT NULL,         -- -1: headers of the session's member files
+    found_at TEXT NOT NULL,          -- when it was written so, or a verification found it damaged
+    bytes INTEGER NOT NULL,          -- stored bytes of its data extents
+    parity INTEGER NOT NULL,         -- parity extents that it was written without
+    damaged INTEGER NOT NULL,        -- 1: a verification found an extent, a record or a header damaged
+    PRIMARY KEY (session, stripe)
+) STRICT, WITHOUT ROWID;
+
+-- Long work that mounts or commands do, one at a time of each kind: how far it is. Not versioned.
+CREATE TABLE job (
+    name TEXT PRIMARY KEY,           -- repair
+    by TEXT NOT NULL,                -- who does it, or did it last: a mount, or a command
+    begun_at TEXT NOT NULL,
+    ended_at TEXT,                   -- NULL: it is under way, or was interrupted
+    done INTEGER NOT NULL,           -- bytes
+    total INTEGER NOT NULL,          -- bytes that there were to do at the beginning
+    result TEXT                      -- what came of it, in words; NULL: it has not ended
+) STRICT, WITHOUT ROWID;
+
 -- A moment of the database that was kept. Its number is the epoch that it closed.
 CREATE TABLE snapshot (
     id INTEGER PRIMARY KEY,
@@ -205,6 +239,9 @@ END;
 CREATE TRIGGER medium_begun AFTER INSERT ON medium BEGIN
     INSERT INTO volume (medium, number, begun_at) VALUES (NEW.barcode, NEW.volume, NEW.added_at);
 END;
+CREATE TRIGGER disk_counted AFTER INSERT ON disk BEGIN
+    UPDATE library SET disks = max(disks, NEW.number + 1);
+END;
 CREATE TRIGGER session_counted AFTER INSERT ON session BEGIN
     UPDATE library SET sessions = sessions + 1;
 END;
@@ -222,7 +259,23 @@ WRITE_COMMAND = """
 """The write commands, of whatever `session` is: intercepted at open, completed at release."""
 
 VERSIONED = {
-    "disk": ("number", ["number", "uuid", "path", "added_at", "total", "free", "seen_at", "fault", "fault_at"]),
+    "disk": (
+        "number",
+        [
+            "number",
+            "uuid",
+            "path",
+            "added_at",
+            "total",
+            "free",
+            "seen_at",
+            "fault",
+            "fault_at",
+            "state",
+            "state_at",
+            "successor",
+        ],
+    ),
     "drive": ("number", ["number", "loaded", "loaded_at"]),
     "medium": (
         "barcode",
