@@ -63,7 +63,7 @@ def fill(tracking: Tracking, media: int, sessions: int, snapshots: int) -> None:
         mount = tracking.mounts.add(Mount(0, None, "bench", 1, 0, "/mnt", "", "unmounted", stamp(begin), None))
     for batch in range(0, sessions, BATCH):
         with tracking.transaction(durable=False):
-            for index, number in enumerate(tracking.library.lease_sessions(min(BATCH, sessions - batch)), batch):
+            for index, number in enumerate(tracking.library.take_sessions(min(BATCH, sessions - batch)), batch):
                 at = begin + index * step
                 write(tracking, number, mount, source, barcodes, at)
                 if index >= STREAMS:

@@ -190,7 +190,7 @@ class OnDisks:
         return subprocess.run(words, capture_output=True, timeout=SECONDS, cwd=PROJECT, check=True).stdout
 
     def check(self) -> None:
-        """Want the library's books to be right, and the files that they tell of to be there."""
+        """Want the tracking database to be right, and the member files that it names to be there."""
         damage = [str(finding) for finding in check(Library.open(self.path)).findings if finding.damage]
         assert not damage, "\n".join(damage)
 
@@ -205,7 +205,7 @@ class OnDisks:
         allows: Sequence[str] = (),
         checked: bool = True,
     ) -> Iterator[Mounted]:
-        """Mount the library for the block; then unmount it, and want a clean end, a log without alarm and right books.
+        """Mount the library for the block; then unmount it. Want a clean end, a log without alarm, a sound database.
 
         `expects`: what must be in the log's alarming lines, each of which must have one of them, or of `allows`.
         `checked`: its disks are to be there and whole at the end.

@@ -46,7 +46,7 @@ class State(StrEnum):
     """Where a session stands.
 
     `open` until its last close; `released` in order; `failed` when bytes that the writer had handed over were lost and
-    the writer was told; `recovered` when its mount died and somebody else closed the books.
+    the writer was told; `recovered` when its mount died and another process ended the session.
     """
 
     OPEN = "open"

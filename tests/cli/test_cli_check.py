@@ -1,4 +1,4 @@
-"""`vtlfs check`: each way in which the books or the disks can be wrong is found and named."""
+"""`vtlfs check`: each way in which the tracking database or the disks can be wrong is found and named."""
 
 import json
 import os
@@ -272,7 +272,7 @@ def test_strange_names(filled: Shelf) -> None:
 
 def test_file_of_a_session_that_the_database_never_heard_of(filled: Shelf, shelf: Shelf) -> None:
     with closing(shelf.library.tracking()) as tracking, tracking.transaction():
-        tracking.library.lease_sessions(100)
+        tracking.library.take_sessions(100)
     path = member_path(filled.disks[0], 50)
     path.touch(mode=0o600)
     (line,) = found(filled, damaged=False)

@@ -28,7 +28,7 @@ Refused = Callable[..., str]
 
 
 class Shelf:
-    """A library of two media, as a rule on two disks, and the means to fill its books without a mount."""
+    """A library of two media, as a rule on two disks, and the means to fill its database without a mount."""
 
     def __init__(self, root: Path, disks: int = 2, parity: int = 0) -> None:
         self.root = root
@@ -41,7 +41,7 @@ class Shelf:
             tracking.media.add(["A00001L9", "A00002L9"], None, utc_now())
 
     def mount(self, host: str | None = None, mountpoint: str = "/mnt/vtl", options: str = "") -> int:
-        """Write a mount into the books; nobody serves it."""
+        """Record a mount that nobody serves."""
         mount = Mount(0, host, MACHINE, 4711, os.getuid(), mountpoint, options, "mounted", utc_now(), None)
         with closing(self.library.tracking()) as tracking, tracking.transaction():
             return tracking.mounts.add(mount)
@@ -60,7 +60,7 @@ class Shelf:
         """Have a session open that has made `data` durable."""
         mount = self.mount() if mount is None else mount
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            session = tracking.library.lease_sessions(1)[0]
+            session = tracking.library.take_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
             tracking.sessions.open(
                 session, mount, opener, access, drive, barcode, UNIT, utc_now(), parity=self.library.config.parity

@@ -52,7 +52,7 @@ class Aftermath:
         return [tuple(rest) for word, *rest in self.promised if word == kind]
 
     def check(self, *, by_mount: bool = False) -> None:
-        """Want everything that was promised, and books that are right. `by_mount`: after mounting, not `recover`."""
+        """Want everything that was promised, and a sound database. `by_mount`: after mounting, not `recover`."""
         if not self.of("rebuilding") and not (self.path / "library.toml").exists():
             assert not self.of("made")
             self.check_init()

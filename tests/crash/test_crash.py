@@ -78,7 +78,7 @@ def check_kept(library: OnDisks, writers: list[Writer], state: str = "recovered"
         assert content == writer.sent(len(content))
 
 
-def books(library: OnDisks) -> str:
+def listings(library: OnDisks) -> str:
     """Return everything that the program tells about sessions and tape files."""
     told = [library.vtlfs("sessions", library.path, "--json")]
     return "".join(told + [library.vtlfs("files", library.path, f"T{number}", "--json") for number in (1, 2)])
@@ -98,9 +98,9 @@ def test_recover_keeps_what_was_acknowledged(library: OnDisks, tmp_path: Path, i
     assert {one["state"] for one in recovered} == {"recovered"}
     check_kept(library, writers)
     assert library.extract("T1", 0) == b"before"
-    after = books(library)
+    after = listings(library)
     assert library.vtlfs("recover", library.path).startswith("nothing to recover")
-    assert books(library) == after
+    assert listings(library) == after
     with library.mounted(f"io={io}") as mounted:
         for barcode in ("T1", "T2"):
             assert mounted.medium(barcode).read_bytes() == library.extract(barcode)
@@ -136,7 +136,7 @@ def test_other_live_mount_closes_the_books(library: OnDisks, tmp_path: Path) -> 
             end(writers)
             library.vtlfs("umount", alpha.path)
         numbers = [writer.notes()[0] for writer in writers]
-        wait_until(lambda: all(library.session(number).state == "recovered" for number in numbers), "closed books")
+        wait_until(lambda: all(library.session(number).state == "recovered" for number in numbers), "ended sessions")
         check_kept(library, writers)
         os.write(survivor, b"and after")
         os.close(survivor)

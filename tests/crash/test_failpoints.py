@@ -1,4 +1,4 @@
-"""The process dies at each failpoint there is. What was acknowledged is kept, and the books are right.
+"""The process dies at each failpoint there is. What was acknowledged is kept, and the tracking database is right.
 
 `scenario.py` is what dies. Every durable step of the product is to have a failpoint; that is looked at here too.
 """
@@ -31,8 +31,8 @@ LATER = {
     "parity.written": (7, 15),
     "member.cut": (5, 11),
     "member.finished": (6, 15, 23),
-    "lock.made": (2,),
-    "lock.removed": (2, 3, 4),
+    "lease.made": (2,),
+    "lease.removed": (2, 3, 4),
     "tracking.mount_ended": (2, 3),
     "tracking.progress_recorded": (9, 18),
     "tracking.session_released": (3, 6, 7, 9),

@@ -47,7 +47,7 @@ def add(barcode: str) -> Callable[[Tracking], object]:
 
 
 async def test_change_is_committed_when_call_returns(committer: GroupCommitter, library: Library) -> None:
-    assert await committer.call(lambda tracking: tracking.library.lease_sessions(5)) == range(1, 6)
+    assert await committer.call(lambda tracking: tracking.library.take_sessions(5)) == range(1, 6)
     await committer.call(add("R1"))
     assert barcodes(library) == ["R1"]
 
@@ -195,7 +195,7 @@ async def test_two_recorders_take_turns(committer: GroupCommitter, library: Libr
 
     async def lease(one: GroupCommitter) -> None:
         for _ in range(30):
-            leased.append(await one.call(lambda tracking: tracking.library.lease_sessions(3)))
+            leased.append(await one.call(lambda tracking: tracking.library.take_sessions(3)))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lease, committer)

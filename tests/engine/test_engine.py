@@ -282,7 +282,7 @@ async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library) -
 async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, caplog: pytest.LogCaptureFixture) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
         dead = tracking.mounts.add(a_mount("dead"))
-        number = tracking.library.lease_sessions(1)[0]
+        number = tracking.library.take_sessions(1)[0]
         tracking.sessions.open(number, dead, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
     async with rigged(library) as rig:
         assert rig.engine.catalogue.tracking.sessions.get(number).state == "recovered"

@@ -75,7 +75,7 @@ def open_session(
     tracking: Tracking, medium: str = "A1", *, drive: int = 0, access: Access = Access.WRITE, host: str = "alpha"
 ) -> int:
     with tracking.transaction():
-        number = tracking.library.lease_sessions(1)[0]
+        number = tracking.library.take_sessions(1)[0]
         opener = Opener(host, 7, 1000, 100, "tar")
         tracking.sessions.open(number, 1, opener, access, drive, medium, UNIT, "t1")
     return number
@@ -236,7 +236,7 @@ def test_a_reader_is_counted_at_its_end(tracking: Tracking) -> None:
 def test_a_name_that_is_not_utf8_is_kept_readable(tracking: Tracking) -> None:
     with tracking.transaction():
         tracking.sessions.open(
-            tracking.library.lease_sessions(1)[0],
+            tracking.library.take_sessions(1)[0],
             1,
             Opener("h", 1, 0, 0, "t\udcffr"),
             Access.WRITE,
@@ -313,12 +313,12 @@ def test_a_medium_without_capacity_promises_anything(tracking: Tracking) -> None
 
 def test_session_identifiers_are_given_once(tracking: Tracking) -> None:
     with tracking.transaction():
-        first, second = tracking.library.lease_sessions(5), tracking.library.lease_sessions(2)
+        first, second = tracking.library.take_sessions(5), tracking.library.take_sessions(2)
         assert (first, second) == (range(1, 6), range(6, 8))
         tracking.library.return_sessions(range(4, 6))
-        assert tracking.library.lease_sessions(1) == range(8, 9)
+        assert tracking.library.take_sessions(1) == range(8, 9)
         tracking.library.return_sessions(range(8, 9))
-        assert tracking.library.lease_sessions(1) == range(8, 9)
+        assert tracking.library.take_sessions(1) == range(8, 9)
 
 
 def test_loading_and_unloading_a_drive(tracking: Tracking) -> None:
@@ -445,7 +445,7 @@ def test_a_transaction_that_fails_leaves_nothing(tracking: Tracking) -> None:
     def fail() -> None:
         with tracking.transaction():
             tracking.drives.load(0, "A1", "t1")
-            tracking.library.lease_sessions(10)
+            tracking.library.take_sessions(10)
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -563,7 +563,7 @@ def perform(tracking: Tracking, operation: str, which: int, at: str) -> None:
     session = sessions[which % len(sessions)] if sessions else None
     with tracking.transaction():
         if operation == "open":
-            number, medium = tracking.library.lease_sessions(1)[0], ("A1", "A2", "C1")[which % 3]
+            number, medium = tracking.library.take_sessions(1)[0], ("A1", "A2", "C1")[which % 3]
             tracking.sessions.open(number, 1, OPENER, Access.WRITE, which % 3, medium, UNIT, at)
         elif operation == "record" and session is not None:
             known = tracking.sessions.get(session)

@@ -538,7 +538,7 @@ def test_what_is_released_later_is_left_out_and_named(library: Library) -> None:
         found = verifications.begin(tracking, [], utc_now())
         fill(library, *[("T3", DATA[3])] * 7)
         with tracking.transaction():  # by a mount that died
-            number = tracking.library.lease_sessions(1)[0]
+            number = tracking.library.take_sessions(1)[0]
             tracking.sessions.open(number, 1, OPENER, Access.WRITE, 0, "T1", UNIT, utc_now())
         verifying.verify(library, tracking, found, defects.append, lambda _: None)
         assert (defects, found.bytes) == ([], 3 * LENGTH)

@@ -98,7 +98,7 @@ def test_file_size_limit_of_the_database_is_told_as_that(striped: OnDisks) -> No
     assert "disk I/O error" not in log
     assert len(alarming(log)) == 2, log  # at the start, and when it was met
     striped.serving = PROGRAM
-    with striped.mounted("io=direct", allows=["died"]):  # the books are closed, and all is well
+    with striped.mounted("io=direct", allows=["died"]):  # the dead mount's sessions are ended, and all is well
         pass
 
 

@@ -1,4 +1,4 @@
-"""A library whose books are filled with steps that Hypothesis chooses, snapshots among them."""
+"""A library whose tracking database is filled with steps that Hypothesis chooses, snapshots among them."""
 
 import shutil
 import tempfile
@@ -40,7 +40,7 @@ def _stripe(session: int, number: int) -> list[Extent]:
 
 
 class Actor:
-    """A library, a connection to its books, and a clock that ticks with each step."""
+    """A library, a connection to its database, and a clock that ticks with each step."""
 
     def __init__(self, root: Path) -> None:
         disks = [root / f"disk{number}" for number in range(2)]
@@ -67,7 +67,7 @@ class Actor:
     def open(self, which: int = 0) -> int:
         """Open a session."""
         with self.tracking.transaction():
-            number = self.tracking.library.lease_sessions(1)[0]
+            number = self.tracking.library.take_sessions(1)[0]
             opener = Opener(("alpha", "beta")[which % 2], 1, 0, 0, "tar")
             medium = MEDIA[which % 3]
             self.tracking.sessions.open(number, 1, opener, Access.WRITE, which % 3, medium, UNIT, self.at(), parity=1)

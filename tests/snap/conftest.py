@@ -13,6 +13,6 @@ from acting import Actor, actor
 
 @pytest.fixture
 def acting() -> Iterator[Actor]:
-    """A library with three media, whose books a test fills."""
+    """A library with three media, whose tracking database a test fills."""
     with actor() as made:
         yield made

@@ -49,7 +49,7 @@ class ExampleLibrary:
     ) -> int:
         """Open a session, and make `data` durable in it. Return its identifier."""
         with closing(self.library.tracking()) as tracking, tracking.transaction():
-            session = tracking.library.lease_sessions(1)[0]
+            session = tracking.library.take_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
             tracking.sessions.open(session, self.mount, opener, Access.WRITE, drive, barcode, UNIT, opened)
             self._record(tracking, session, data)

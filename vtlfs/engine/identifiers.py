@@ -41,7 +41,7 @@ class SessionIdentifiers:
         async with self._fetching:
             if len(self._fetched) <= FETCH_AGAIN:
                 self._fetched.extend(
-                    await self._committer.call(lambda tracking: tracking.library.lease_sessions(FETCHED_AT_ONCE))
+                    await self._committer.call(lambda tracking: tracking.library.take_sessions(FETCHED_AT_ONCE))
                 )
 
     def unused(self) -> range:

@@ -43,7 +43,7 @@ class Lease:
         Not synced: an older figure, or none, has recovery look at more headers than it must.
         """
         os.pwrite(self._descriptor, f"{ordinal:{_ORDINAL_DIGITS}d}\n".encode(), 0)
-        reached("lock.finished_noted")
+        reached("lease.finished_noted")
 
     def end(self) -> None:
         """Give the lease up: the mount has ended, and nothing is left to be done after it."""
@@ -65,9 +65,9 @@ class Leases:
         """Take the lease that shows that this process serves the mount. `ordinal`: of the last tape file before it."""
         if not self._directory.is_dir():
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            reached("lock.directory_made")
+            reached("lease.directory_made")
         descriptor = os.open(self._path(mount), os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
-        reached("lock.made")
+        reached("lease.made")
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
         lease = Lease(self, mount, descriptor)
         lease.note_finished(ordinal)
@@ -124,9 +124,9 @@ class Leases:
     def remove(self, mount: int) -> None:
         """Remove the lease of a mount that has ended, and its live figures."""
         (self._directory / f"{mount}{LIVE}").unlink(missing_ok=True)
-        reached("lock.figures_removed")
+        reached("lease.figures_removed")
         self._path(mount).unlink(missing_ok=True)
-        reached("lock.removed")
+        reached("lease.removed")
 
     def _path(self, mount: int) -> Path:
         return self._directory / f"{mount}{_LOCK}"

@@ -1,4 +1,4 @@
-"""Recovery: finding the mounts that died, and ending their sessions ("closing their books").
+"""Recovery: find the mounts that died, and end their sessions.
 
 A live mount holds a lease. Recovery removes the lease of a dead mount last, so that an interrupted recovery is found.
 """
@@ -58,7 +58,7 @@ def trim(session: Session, start: int | None, ends: dict[int, int] | None, disks
 
 
 def trim_all(tracking: Tracking, leases: Leases, mounts: Iterable[int], disks: Sequence[Disk]) -> None:
-    """Trim the member files of dead mounts whose books were closed. May block.
+    """Trim the member files of dead mounts whose sessions were ended. May block.
 
     Trimmed are the sessions that the mount left open, and sessions that had ended shortly before its death: their
     headers were not finished, or not durable. Nothing is cut off where a rebuild has not found an extent, or parity: it

@@ -37,7 +37,7 @@ if [ -x "$python" ] && [ -r "$module" ]; then
     status=$?
     [ $status = 1 ] || exit $status # 1: it did not even begin
 fi
-exec umount -i "$@" # without waiting for the last entries in the books: nothing may stand in the way of unmounting
+exec umount -i "$@" # does not wait for the mount's last transaction: an unmount must be possible without vtlfs
 """
 SCRIPTS = {  # umount(8) goes by the type that the kernel knows
     "mount.vtlfs": BEGINNING + MOUNT,

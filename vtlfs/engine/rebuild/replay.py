@@ -163,7 +163,7 @@ class Replay:
 
     def _placeholder(self, barcode: str, number: int, size: int) -> int:
         """Add a session for a tape file of which nothing is left, so that those behind it stay where they are."""
-        session = self._tracking.library.lease_sessions(1)[0]
+        session = self._tracking.library.take_sessions(1)[0]
         mount = self._tracking.mounts.live()[-1].id
         self._tracking.sessions.open(session, mount, NOBODY, Access.WRITE, 0, barcode, MAX_STRIPE_UNIT, self._at)
         self._streams.record_new(session, MAX_STRIPE_UNIT, size)

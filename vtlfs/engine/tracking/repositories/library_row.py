@@ -59,10 +59,10 @@ class LibraryRow(Repository):
         """Return the lowest session identifier that no mount has been given."""
         return int(self._sql.one("SELECT next_session FROM library")[0])
 
-    def lease_sessions(self, count: int) -> range:
-        """Take session identifiers that nobody else will ever get."""
+    def take_sessions(self, count: int) -> range:
+        """Return the next `count` session identifiers, which nobody else will ever get."""
         row = self._sql.one("UPDATE library SET next_session = next_session + ? RETURNING next_session", count)
-        reached("tracking.sessions_leased")
+        reached("tracking.sessions_taken")
         return range(row[0] - count, row[0])
 
     def skip_sessions(self, first: int) -> None:
@@ -71,6 +71,6 @@ class LibraryRow(Repository):
         reached("tracking.sessions_skipped")
 
     def return_sessions(self, unused: range) -> None:
-        """Give back the unused end of a lease, if nobody has leased since."""
+        """Give back the unused last identifiers of a `take_sessions`, if nobody has taken any since."""
         self._sql.execute("UPDATE library SET next_session = ? WHERE next_session = ?", unused.start, unused.stop)
         reached("tracking.sessions_returned")
