@@ -1,6 +1,7 @@
 """Domain errors: what can go wrong, with its operands, its errno for the mount and its exit status for the shell.
 
-Nothing here imports anything of vtlfs. Each message is one line that says what to do next.
+This module imports nothing of vtlfs. Each message is one line that names the thing and says what to do next. Where a
+message is also part of longer ones, such as that of a disk, `advice` says what to do next, and `with_advice` adds it.
 """
 
 import errno
@@ -19,6 +20,8 @@ class VtlfsError(Exception):
     exit_status: int = 1
     is_news: bool = False
     """Whether a mount logs the error, besides returning it to the program."""
+    advice: str = ""
+    """What to do next, where the message does not say so."""
 
 
 class UsageError(VtlfsError):
@@ -29,18 +32,18 @@ class UsageError(VtlfsError):
 
 
 class LibraryError(VtlfsError):
-    """The library, one of its disks or its tracking database can't be used as asked."""
+    """The library, one of its disks or its tracking database can't be used as the command or the mount needs it."""
 
 
 class CatalogueBehind(LibraryError):
-    """The tracking database is older than the disks: it went back. Nothing is written to it."""
+    """The tracking database went back: the disks know of later changes. Nothing is written to such a database."""
 
     exit_status = 3
 
     def __init__(self, database: str, what: str) -> None:
         super().__init__(
-            f"{database}: is older than the disks: it lacks {what}; `vtlfs rebuild` takes that in from the disks"
-            " (`vtlfs mount -o ro` shows what it has)"
+            f"{database}: is older than the disks: it lacks {what}; run `vtlfs rebuild` to read that from the disks,"
+            " or `vtlfs mount -o ro` to see what the database has"
         )
 
 
@@ -54,7 +57,7 @@ class NoSuchMedium(VtlfsError):
     errno = errno.ENOENT
 
     def __init__(self, barcode: str) -> None:
-        super().__init__(f"no medium {barcode!r} in this library; `vtlfs media list` shows those there are")
+        super().__init__(f"no medium {barcode!r} in this library; `vtlfs media list` shows the media")
         self.barcode = barcode
 
 
@@ -64,7 +67,7 @@ class NoSuchTapeFile(VtlfsError):
     errno = errno.ENOENT
 
     def __init__(self, barcode: str, number: int) -> None:
-        super().__init__(f"medium {barcode} has no tape file {number}; `vtlfs files` shows those there are")
+        super().__init__(f"medium {barcode} has no tape file {number}; `vtlfs files` shows its tape files")
         self.barcode = barcode
         self.number = number
 
@@ -85,7 +88,7 @@ class NoSuchSession(VtlfsError):
     errno = errno.ENOENT
 
     def __init__(self, session: int) -> None:
-        super().__init__(f"no session {session}; `vtlfs sessions` shows those there are")
+        super().__init__(f"no session {session}; `vtlfs sessions` shows the sessions")
         self.session = session
 
 
@@ -95,23 +98,26 @@ class NoSuchSnapshot(VtlfsError):
     errno = errno.ENOENT
 
     def __init__(self, snapshot: int) -> None:
-        super().__init__(f"no snapshot {snapshot}; `vtlfs snapshot list` shows those there are")
+        super().__init__(f"no snapshot {snapshot}; `vtlfs snapshot list` shows the snapshots")
         self.snapshot = snapshot
 
 
 class NotSequential(VtlfsError):
-    """A write that is neither at the end of the stream nor the very same bytes again."""
+    """A write is neither at the end of its stream nor a repetition of bytes that the stream has there."""
 
     errno = errno.ESPIPE
 
     def __init__(self, offset: int, end: int) -> None:
-        super().__init__(f"write at {offset}, but the stream ends at {end}: tapes are written at the end only")
+        super().__init__(
+            f"write at offset {offset} of a stream that ends at {end}: a tape is written at its end only; use a program"
+            " that writes from the first byte to the last"
+        )
         self.offset = offset
         self.end = end
 
 
 class MediumFull(VtlfsError):
-    """The write doesn't fit on the medium; none of it was taken."""
+    """A write doesn't fit on the medium; none of its bytes were taken."""
 
     errno = errno.ENOSPC
 
@@ -121,27 +127,27 @@ class MediumFull(VtlfsError):
 
 
 class NotPermitted(VtlfsError):
-    """Something that a tape library never does: overwrite, truncate, rename, delete."""
+    """A program asks for what a tape library never does, such as to overwrite, truncate, rename or delete."""
 
     errno = errno.EPERM
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: not permitted, a tape library is append-only")
+        super().__init__(f"{what}: not permitted; the only change that a mount allows is to write to a medium's end")
 
 
 class CannotReopen(VtlfsError):
-    """The same inode can't be opened for writing once more, since its bytes go through the kernel's page cache."""
+    """An open file whose bytes go through the kernel's page cache is opened again for writing, by the same inode."""
 
     errno = errno.ENOTSUP
 
     def __init__(self) -> None:
         super().__init__(
-            "a file open through the page cache can't be opened again for writing; mount with io=direct for that"
+            "an open file that uses the page cache can't be opened again for writing; mount with io=direct to allow it"
         )
 
 
 class DiskError(VtlfsError):
-    """An operation on one disk failed; `errno` is the disk's own, `reason` says it in words."""
+    """An operation on one disk failed; `errno` is that of the failed operation, `reason` its text."""
 
     def __init__(self, disk: int, path: str, error: OSError, what: str = "") -> None:
         """`what` is the operation that failed, if known."""
@@ -151,6 +157,15 @@ class DiskError(VtlfsError):
         self.disk = disk
         self.path = path
         self.errno = code
+        self.advice = _DISK_ADVICE.get(code, "")
+
+
+_DISK_ADVICE = {
+    errno.EIO: "the kernel's log (dmesg) may say why; `vtlfs status` shows all disks",
+    errno.EROFS: "the kernel's log (dmesg) may say why; `vtlfs status` shows all disks",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk, or raise its quota",
+}
 
 
 class DiskMissing(DiskError):
@@ -158,17 +173,19 @@ class DiskMissing(DiskError):
 
     def __init__(self, disk: int, path: str) -> None:
         super().__init__(disk, path, OSError(errno.EIO, "is missing; mount it, or have library.toml lead to it"))
+        self.advice = ""
 
 
 class DamagedExtent(VtlfsError):
-    """An extent on a disk is not what was written: its BLAKE3 or its length differs, or it is gone."""
+    """An extent on a disk is damaged or gone: its BLAKE3 or its length is not the recorded one."""
 
     errno = errno.EIO
     exit_status = 3
     is_news = True
+    advice = "`vtlfs verify` finds all damage"
 
     def __init__(self, session: int, offset: int | None, disk: int | None, why: str, what: str = "") -> None:
-        """`offset` in the stream, None for parity; `what` of the medium it is, where that is known."""
+        """`offset`: of the extent in its stream, None for parity; `what`: its medium and tape file, if known."""
         where = "" if disk is None else f" on disk {disk}"
         which = "parity" if offset is None else f"the extent at offset {offset}"
         super().__init__(f"session {session}, {which}{where}: {why}{what and f' ({what})'}")
@@ -179,18 +196,20 @@ class DamagedExtent(VtlfsError):
 
 
 class NoThread(VtlfsError):
-    """The first thread of those that do some kind of work can't be started."""
+    """No thread can be started for a kind of work that has none yet."""
 
     errno = errno.EAGAIN
 
 
 class TooManyStreams(VtlfsError):
-    """One stream more could leave the open ones without the descriptors that they still need."""
+    """An open() for writing is refused, since the streams that are open may still need all descriptors."""
 
     errno = errno.EMFILE
 
     def __init__(self, streams: int, limit: int) -> None:
-        super().__init__(f"{streams} streams are open for writing, and {limit} descriptors are too few for one more")
+        super().__init__(
+            f"{streams} streams are open for writing, as many as {limit} descriptors allow; close one before the next"
+        )
         self.streams = streams
         self.limit = limit
 
@@ -209,7 +228,15 @@ class SessionEnded(TrackingError):
     """Another process took the session's mount for dead and ended the session."""
 
     def __init__(self, session: int) -> None:
-        super().__init__(f"session {session} was ended by somebody else, who took this mount for dead")
+        super().__init__(
+            f"session {session} was ended by another process, which took this mount for dead; the bytes recorded until"
+            " then are a tape file: write the stream again"
+        )
+
+
+def with_advice(error: VtlfsError) -> str:
+    """Return the error's message, and what to do next: for a message that stands alone."""
+    return f"{error}; {error.advice}" if error.advice else str(error)
 
 
 def errno_name(error: VtlfsError) -> str:

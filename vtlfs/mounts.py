@@ -1,4 +1,8 @@
-"""What is mounted where, what has to be so before a mount, and unmounting: the kernel's side of a mount."""
+"""The kernel's side of a mount: its table of mounts, the checks before a mount, and unmounting.
+
+Used by the commands `mount`, `umount` and `tui`, by the programs behind mount(8) and umount(8), and by the daemon.
+Everything here may block.
+"""
 
 import errno
 import logging
@@ -26,16 +30,16 @@ from vtlfs.model import Mount
 FUSE_DEVICE = "/dev/fuse"
 FILE_SYSTEM_TYPE = "fuse.vtlfs"
 CONNECTIONS = Path("/sys/fs/fuse/connections")
-UNMOUNT_SECONDS = 60.0  # for which a serving process is waited for
-UNUSUAL_SECONDS = 2.0  # for it to end
+UNMOUNT_SECONDS = 60.0  # the longest that an unmount waits for the end of the serving process
+UNUSUAL_SECONDS = 2.0  # a serving process that takes longer to end may hang, or be mounted elsewhere too
 
 log = logging.getLogger("vtlfs")
 
 
 def prepare(library: Path, mountpoint: Path, options: MountOptions) -> tuple[Library, Path]:
-    """Return the library and the mount point as the kernel will know it, if the one can be mounted on the other.
+    """Check that the library can be mounted there; return it, and the mount point by its real path.
 
-    Raises VtlfsError. A dead vtlfs that is mounted there is unmounted.
+    A dead vtlfs mount at the mount point is unmounted. Raises VtlfsError.
     """
     from vtlfs.fs.rights import Permissions  # needs trio, whose import takes longer than unmounting
 
@@ -51,21 +55,24 @@ def prepare(library: Path, mountpoint: Path, options: MountOptions) -> tuple[Lib
 
 
 def check_fuse(mountpoint: Path, options: MountOptions) -> None:
-    """Raise MountError unless this process may mount there with FUSE."""
+    """Raise MountError unless this process may use FUSE to mount at the mount point."""
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR))
     except FileNotFoundError:
-        raise MountError(f"no {FUSE_DEVICE}: load the kernel's module with `modprobe fuse`") from None
+        raise MountError(f"no {FUSE_DEVICE}; load the kernel's module with `modprobe fuse`") from None
     except OSError as error:
-        raise MountError(f"{FUSE_DEVICE}: {error.strerror}") from None
+        raise MountError(f"{FUSE_DEVICE}: {error.strerror}; allow this user to read and write it") from None
     if os.geteuid() == 0:
         return
     if which("fusermount3") is None:
-        raise MountError("fusermount3 is missing, which mounts for users other than root; install fuse3")
+        raise MountError("fusermount3 is missing, without which only root can mount; install fuse3")
     if options.allow_other and "user_allow_other" not in _fuse_configuration():
-        raise MountError("allow_other is root's, unless /etc/fuse.conf has the line user_allow_other")
+        raise MountError(
+            "mount option 'allow_other': only root may use it here; leave it out, or have root add the line"
+            " user_allow_other to /etc/fuse.conf"
+        )
     if mountpoint.is_dir() and not os.access(mountpoint, os.W_OK):
-        raise MountError(f"{mountpoint}: not enough rights to mount here: it must be writable by you")
+        raise MountError(f"{mountpoint}: you may not write to this directory; mount on one that you may write to")
 
 
 def _fuse_configuration() -> list[str]:
@@ -76,27 +83,27 @@ def _fuse_configuration() -> list[str]:
 
 
 def check_mountpoint(mountpoint: Path) -> None:
-    """Raise MountError unless the mount point is an empty directory. A dead vtlfs that is mounted there goes first."""
+    """Raise MountError unless the mount point is an empty directory. Unmounts a dead vtlfs mount there first."""
     try:
         status = mountpoint.stat()
-        os.statvfs(mountpoint)  # for the kernel still answers stat() for a while for one that is dead
+        os.statvfs(mountpoint)  # asks the serving process; stat() of a dead mount may be answered from a cache
     except OSError as error:
         if error.errno != errno.ENOTCONN or mounted_at(mountpoint) is None:
-            raise MountError(f"{mountpoint}: {error.strerror}") from None
-        log.warning("%s: the mount here is dead; unmounting it", mountpoint)
+            raise MountError(f"{mountpoint}: {error.strerror}; mount on an empty directory") from None
+        log.warning("%s: the vtlfs that is mounted here is dead; unmounting it", mountpoint)
         _run_umount(mountpoint, lazy=True)
         status = mountpoint.stat()
     if not stat.S_ISDIR(status.st_mode):
-        raise MountError(f"{mountpoint}: not a directory")
+        raise MountError(f"{mountpoint}: not a directory; mount on an empty directory")
     if (source := mounted_at(mountpoint)) is not None:
         raise MountError(f"{mountpoint}: {source} is mounted here already; `vtlfs umount` it, or mount elsewhere")
     if any(entry.path == str(mountpoint) and entry.kind != "autofs" for entry in table()):
-        raise MountError(f"{mountpoint}: in use, another file system is mounted here")
+        raise MountError(f"{mountpoint}: another file system is mounted here; unmount it, or mount elsewhere")
     try:
         if any(mountpoint.iterdir()):
             raise MountError(f"{mountpoint}: not empty; mount on an empty directory")
     except OSError as error:
-        raise MountError(f"{mountpoint}: {error.strerror}") from None
+        raise MountError(f"{mountpoint}: {error.strerror}; mount on an empty directory that you may read") from None
 
 
 # --- the kernel's table ---------------------------------------------------------------------------------------------
@@ -104,7 +111,7 @@ def check_mountpoint(mountpoint: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the kernel's table of mounts. `device` is as the kernel writes it: MAJOR:MINOR."""
+    """A line of the kernel's table of mounts. `device`: MAJOR:MINOR, as the kernel writes it."""
 
     device: str
     path: str
@@ -113,7 +120,7 @@ class Entry:
 
 
 def table() -> list[Entry]:
-    """Return what is mounted, in the order of mounting. Touches no mount, for a dead one answers nothing."""
+    """Return what is mounted, in the order of mounting. No mount is asked, since a dead mount does not answer."""
     return read_table(Path("/proc/self/mountinfo").read_bytes())
 
 
@@ -133,13 +140,13 @@ def _unescape(field: str) -> str:
 
 
 def entry_at(mountpoint: Path) -> Entry | None:
-    """Return the vtlfs that is mounted there, the last one on top."""
+    """Return the vtlfs mount at a mount point; where several are stacked, the topmost."""
     found = [entry for entry in table() if entry.kind == FILE_SYSTEM_TYPE and entry.path == str(mountpoint)]
     return found[-1] if found else None
 
 
 def mounted_at(mountpoint: Path) -> str | None:
-    """Return the source of the vtlfs that is mounted there, the last one on top; None without one."""
+    """Return the source of the vtlfs mount at a mount point: the library's path. None without such a mount."""
     entry = entry_at(mountpoint)
     return None if entry is None else entry.source
 
@@ -147,24 +154,24 @@ def mounted_at(mountpoint: Path) -> str | None:
 def path_of(mounted: Entry) -> Path | None:
     """Return where a file system is mounted now: the mount point or a directory above it may have been renamed.
 
-    The kernel gives the number of a device that is gone to the next one; so much the more has to be the same.
+    All other fields are compared, since the kernel gives the device number of an ended mount to the next mount.
     """
     return next((Path(entry.path) for entry in table() if replace(entry, path=mounted.path) == mounted), None)
 
 
 def mount_point_of(path: Path) -> Path:
-    """Return where the file system is mounted on which the path lies."""
+    """Return the mount point of the file system on which a path lies."""
     points = {entry.path for entry in table()}
     real = Path(os.path.realpath(path))
     return next((place for place in (real, *real.parents) if str(place) in points), Path("/"))
 
 
 def tell_system(mountpoint: Path, options: str) -> None:
-    """Write into the table of mount(8), /run/mount/utab, what the kernel does not keep of a mount. Root's mounts only.
+    """Write options that the kernel does not keep into /run/mount/utab, the table of mount(8). Only for root's mounts.
 
-    `uhelper`: else root's umount(8) asks statfs() for the type, which says `fuse`, and does not find
-    /sbin/umount.fuse.vtlfs, which waits for the serving process. `_netdev`: else systemd takes the mount for a local
-    one as soon as it is mounted. Without the entry, or with one too many, everything else is the same.
+    `uhelper`: without it, root's umount(8) asks statfs() for the type, gets `fuse`, and does not start
+    /sbin/umount.fuse.vtlfs, which waits for the serving process. `_netdev`: without it, systemd takes the mount for
+    one of a local file system. A missing or left-over entry does no other harm.
     """
     place = Path(os.path.realpath(mountpoint))
     if os.geteuid() == 0 and (source := mounted_at(place)) is not None:
@@ -179,16 +186,16 @@ def tell_system(mountpoint: Path, options: str) -> None:
 def unmount(mountpoint: Path, *, lazy: bool = False, force: bool = False) -> None:
     """Unmount, and return when everything is written and the serving process has ended.
 
-    Nobody is waited for where the process has to go on: when the unmounting is lazy, or the file system is mounted
-    elsewhere too. Raises MountError; of a mount that is in use it says who holds it.
+    Does not wait where the serving process goes on: after a lazy unmount, or while the file system is mounted elsewhere
+    too. Raises MountError, which names the processes that hold a mount in use.
     """
     path = Path(os.path.abspath(mountpoint))
     entry = entry_at(path)
-    if entry is None:  # only now, for this asks a mount that may not answer
+    if entry is None:  # a symbolic link; not looked up at first, since realpath() may ask a mount that hangs
         path = Path(os.path.realpath(mountpoint))
         entry = entry_at(path)
     if entry is None:
-        raise MountError(f"{path}: no vtlfs is mounted here")
+        raise MountError(f"{path}: no vtlfs is mounted here; `findmnt -t {FILE_SYSTEM_TYPE}` lists its mounts")
     if lazy or force:
         _run_umount(path, lazy=lazy, force=force)
         return
@@ -202,7 +209,10 @@ def unmount(mountpoint: Path, *, lazy: bool = False, force: bool = False) -> Non
 
 
 def _wait(serving: dict[int, int], entry: Entry) -> None:
-    """Wait for the end of the processes, unless they go on or hang with a disk. Raises MountError after a minute."""
+    """Wait for the serving processes to end. Return early if they go on serving elsewhere, or hang with a disk.
+
+    `serving`: process numbers by pidfd. Raises MountError after UNMOUNT_SECONDS.
+    """
     began = time.monotonic()
     running = dict(serving)
     while running:
@@ -217,7 +227,7 @@ def _wait(serving: dict[int, int], entry: Entry) -> None:
 
 
 def _hangs(pid: int, waited: float) -> bool:
-    """Tell whether all is done but for a thread that a disk does not let go."""
+    """Tell whether the process has ended but for a thread that waits for a disk."""
     try:
         return waited > UNUSUAL_SECONDS and Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -225,10 +235,10 @@ def _hangs(pid: int, waited: float) -> bool:
 
 
 def _goes_on(entry: Entry, waited: float) -> bool:
-    """Tell whether the file system is still mounted, in a place of its own: a bind mount, or a container's mount table.
+    """Tell whether the file system is still mounted elsewhere: by a bind mount, or in a container's mount table.
 
-    The latter shows in the kernel's list of connections only, by a number that another mount may have got meanwhile; so
-    that list is looked at when a process takes unusually long to end.
+    A container's mount shows only in the kernel's list of FUSE connections, by a number that may by now belong to
+    another mount. So the list is read only when the process takes unusually long to end.
     """
     if any((other.device, other.source) == (entry.device, entry.source) for other in table()):
         return True
@@ -236,9 +246,9 @@ def _goes_on(entry: Entry, waited: float) -> bool:
 
 
 def _serving(library: Path, mountpoint: Path) -> dict[int, int]:
-    """Return the processes that serve the library at the mount point, by a descriptor (pidfd) that is to be closed.
+    """Return the processes that serve the library at the mount point, by pidfd. The caller closes the pidfds.
 
-    None where that can't be told: the library is not to be had, or it is another user's.
+    Empty where the library can't be opened, or belongs to another user.
     """
     try:
         opened = Library.open(library)
@@ -257,7 +267,10 @@ def _serving(library: Path, mountpoint: Path) -> dict[int, int]:
 
 
 def _add_server(found: dict[int, int], leases: Leases, mount: Mount) -> None:
-    """Add the process if it holds the lease: it may be another machine's, or have got the number of a dead one."""
+    """Add the mount's process, if the process of that number holds the mount's lease.
+
+    Otherwise the mount is on another machine, or its process has died and another process has got the number.
+    """
     descriptor = os.pidfd_open(mount.pid)
     try:
         if leases.is_held_by(mount.id, mount.pid):
@@ -268,7 +281,7 @@ def _add_server(found: dict[int, int], leases: Leases, mount: Mount) -> None:
 
 
 def _run_umount(mountpoint: Path, *, lazy: bool = False, force: bool = False) -> None:
-    """Have the system's own program unmount; `-i`, lest umount(8) asks /sbin/umount.fuse.vtlfs, which asks us."""
+    """Unmount with umount(8), or fusermount3 for users. `-i` keeps umount(8) from starting umount.fuse.vtlfs again."""
     words = ["umount", "-i"] if os.geteuid() == 0 else ["fusermount3", "-u"]
     if lazy:
         words.append("-l" if os.geteuid() == 0 else "-z")
@@ -280,15 +293,15 @@ def _run_umount(mountpoint: Path, *, lazy: bool = False, force: bool = False) ->
             return
         holders = _holders(mountpoint)
         if holders:
-            raise MountError(f"{mountpoint}: in use by {', '.join(holders)}")
+            raise MountError(f"{mountpoint}: in use by {', '.join(holders)}; end what uses it, then unmount again")
         if "busy" not in done.stderr:
             break
-        time.sleep(pause)  # who held it has gone since: try again
+        time.sleep(pause)  # the mount was in use, and the process that held it has ended since: try again
     raise MountError(done.stderr.strip().replace("\n", "; ") or f"{mountpoint}: {words[0]} failed")
 
 
 def _holders(mountpoint: Path) -> list[str]:
-    """Return the processes that hold the mount: with an open file, as their directory or as their program."""
+    """Return the processes that hold the mount by an open file, their working directory, root or program."""
     found = []
     for process in sorted(
         (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()), key=lambda p: int(p.name)

@@ -1,10 +1,10 @@
-"""What mount(8) and umount(8) start for vtlfs, through the scripts in /sbin that `vtlfs install` writes.
+"""The program that mount(8) and umount(8) start for vtlfs, through the scripts in /sbin that `vtlfs install` writes.
 
     mount.vtlfs SOURCE DIRECTORY [-fnrsvw] [-o OPTIONS] [-t TYPE]
     umount.fuse.vtlfs DIRECTORY [-flnrv] [-t TYPE]
 
-How they are called is said in mount(8) and umount(8), "EXTERNAL HELPERS"; the exit statuses are in mount(8), "EXIT
-STATUS". There may be nothing in the environment.
+mount(8) and umount(8) describe the arguments under "EXTERNAL HELPERS", and mount(8) the exit statuses under "EXIT
+STATUS". The environment may be empty.
 """
 
 import sys
@@ -17,7 +17,7 @@ from vtlfs import process
 from vtlfs.cli import params
 from vtlfs.cli.main import prepare_streams
 from vtlfs.cli.show import printable
-from vtlfs.errors import UsageError, VtlfsError
+from vtlfs.errors import UsageError, VtlfsError, with_advice
 
 WRONG_WORDS, SYSTEM_ERROR, OWN_ERROR, INTERRUPTED, MOUNT_FAILURE = 1, 2, 4, 8, 32
 
@@ -25,7 +25,7 @@ Flags = dict[str, str]
 
 
 def main(words: Sequence[str]) -> int:
-    """Do what the first word says, `mount` or `umount`, with the others; return the exit status."""
+    """Run the action that the first word names, `mount` or `umount`, with the other words; return the exit status."""
     prepare_streams()
     kind, *rest = words
     name, act = {"mount": ("mount.vtlfs", mount), "umount": ("umount.fuse.vtlfs", umount)}[kind]
@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _status_of(act: Callable[[Sequence[str]], None], words: Sequence[str]) -> tuple[int, str]:
-    """Return how it went: the exit status, and what there is to say."""
+    """Run the action; return its exit status, and a message, which is empty after a success."""
     try:
         act(words)
     except (UsageError, GetoptError) as error:
@@ -44,7 +44,7 @@ def _status_of(act: Callable[[Sequence[str]], None], words: Sequence[str]) -> tu
     except click.ClickException as error:
         return WRONG_WORDS, error.format_message()
     except VtlfsError as error:
-        return MOUNT_FAILURE, str(error)
+        return MOUNT_FAILURE, with_advice(error)
     except OSError as error:
         where = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return SYSTEM_ERROR, f"{where}{error.strerror or error}"
@@ -56,7 +56,7 @@ def _status_of(act: Callable[[Sequence[str]], None], words: Sequence[str]) -> tu
 
 
 def mount(words: Sequence[str]) -> None:
-    """Mount as mount(8) asks for it; with -f only find out whether that would work."""
+    """Mount a library for mount(8); with -f, only check whether it can be mounted."""
     from vtlfs import daemon, mounts
     from vtlfs.fs.options import parse, without_unknown
 
@@ -75,7 +75,7 @@ def mount(words: Sequence[str]) -> None:
 
 
 def umount(words: Sequence[str]) -> None:
-    """Unmount as umount(8) asks for it."""
+    """Unmount a library for umount(8)."""
     from vtlfs import mounts
 
     (directory,), flags = _read(words, "flnrvt:N:", "DIRECTORY")
@@ -83,15 +83,17 @@ def umount(words: Sequence[str]) -> None:
 
 
 def _read(words: Sequence[str], accepted: str, wanted: str) -> tuple[list[str], Flags]:
-    """Return the words that are no options, as many as are wanted, and the options with their values."""
+    """Return the arguments, as many as `wanted` names, and the options with their values. Raises UsageError."""
     found, rest = gnu_getopt(list(words), accepted)
     flags: Flags = {}
     for flag, value in found:
         flags[flag] = f"{flags[flag]},{value}" if flag == "-o" and flag in flags else value
     if len(rest) != len(wanted.split()):
-        raise UsageError(f"wants {wanted}; it is for mount(8) to call, which `vtlfs fstab --help` is about")
+        raise UsageError(
+            f"the arguments must be {wanted}; mount(8) and umount(8) call this program, see `vtlfs fstab --help`"
+        )
     if "-N" in flags:
-        raise UsageError("there is no -N; run mount(8) inside the namespace: nsenter --mount=FILE mount …")
+        raise UsageError("-N is not supported; run mount(8) inside the namespace: nsenter --mount=FILE mount …")
     return rest, flags
 
 

@@ -1,4 +1,4 @@
-"""The program `vtlfs`: its commands, and how an error leaves it: one line on standard error, and an exit status."""
+"""The program `vtlfs`: its commands, and its errors, each of which is one line on standard error and an exit status."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ import click
 from vtlfs import __version__, logs, process
 from vtlfs.cli.params import example
 from vtlfs.cli.show import printable
-from vtlfs.errors import VtlfsError
+from vtlfs.errors import VtlfsError, with_advice
 
-TRACEBACK = "VTLFS_TRACEBACK"  # in the environment: an unexpected error shows where it came from
+TRACEBACK = "VTLFS_TRACEBACK"  # in the environment: an unexpected error is shown with its traceback
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
@@ -39,11 +39,11 @@ COMMANDS = {
     "install": "install",
     "uninstall": "install",
 }
-"""The modules of `vtlfs.cli.commands` where the commands are, in the order of their use."""
+"""The module of each command in `vtlfs.cli.commands`. People use the commands in this order."""
 
 
 class Program(click.Group):
-    """The group of all commands. A command's module is loaded when it is asked for, for that takes time."""
+    """The group of all commands. A command's module is loaded when the command runs, since loading all takes time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands in the order of their use."""
@@ -57,7 +57,7 @@ class Program(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command. What click's own `main` would report in words of its own is told as an exit status."""
+        """Run the command. A broken pipe and ctrl+c become exit statuses here; click's `main` has messages for them."""
         try:
             super().invoke(ctx)
             if sys.stdout is not None:
@@ -90,7 +90,7 @@ def program() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit status; `arguments` are by default those that it was started with."""
+    """Run the program and return its exit status. `arguments`: None for those of the process."""
     if arguments is None and sys.argv[1:2] == ["mount"]:
         process.use_system_allocator()
     prepare_streams()
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return EXIT_INTERRUPTED
     except VtlfsError as error:
-        _complain(str(error))
+        _complain(with_advice(error))
         return error.exit_status
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(error: click.ClickException) -> str:
-    """Return click's message in the form of ours: one clause, and where to read more."""
+    """Return click's message in the form of vtlfs's messages: one clause, and the command that tells more."""
     message = " ".join(error.format_message().split()).rstrip(".")
     if message[:2].istitle():
         message = message[0].lower() + message[1:]
@@ -132,7 +132,10 @@ def _complain(message: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Have any text printed, whatever the locale, and no file of ours opened as a standard stream that was closed."""
+    """Make the standard streams print any text in any locale, and open /dev/null for those that are closed.
+
+    Otherwise the next file that the program opens would take the number of the closed stream.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -144,6 +147,6 @@ def prepare_streams() -> None:
 
 
 def _discard_output() -> None:
-    """Have what is still buffered go nowhere, so that Python's own last flush does not complain a second time."""
+    """Discard buffered output, so that Python's flush at the exit does not report the same error again."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

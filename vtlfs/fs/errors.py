@@ -1,4 +1,4 @@
-"""From domain errors to errnos, in one place."""
+"""The table from domain errors to errnos: a decorator for the handlers of FUSE requests. Used in the trio loop."""
 
 import errno
 import functools
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def to_errno(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Make a handler raise nothing but FUSEError, for anything else would take the mount down.
+    """Make a handler raise nothing but FUSEError, since any other exception would end the mount.
 
-    What is not expected is logged with its traceback and becomes EIO.
+    A VtlfsError becomes its errno. Any other exception is logged with its traceback and becomes EIO.
     """
 
     @functools.wraps(handler)
@@ -30,8 +30,8 @@ def to_errno(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corout
         except FUSEError:
             raise
         except VtlfsError as error:
-            if error.is_news or blame.is_limit(error.errno):  # of which the log tells one a cause
-                log.error("%s", error)
+            if error.is_news or blame.is_limit(error.errno):  # a filter of the log tells each limit once
+                log.error("%s%s", error, error.advice and f"; {error.advice}")
             else:
                 log.debug("%s: %s", handler.__name__, error)
             raise FUSEError(error.errno) from error

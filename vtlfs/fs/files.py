@@ -61,7 +61,7 @@ class OpenFiles:
         """Start a session, or show the text of one."""
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         if flags & os.O_TRUNC and not writing:
-            raise NotPermitted("truncating")
+            raise NotPermitted("truncating a medium")
         match known.node:
             case MediumNode() if writing:
                 return await self._open_writer(known, known.node, flags, ctx)
@@ -75,7 +75,7 @@ class OpenFiles:
                 return await self._open_reader(known, medium.barcode, start, size, None, ctx)
             case SessionNode(_, text) if not writing:
                 return FileInfo(fh=self._add(TextHandle(text)), direct_io=True)
-        raise NotPermitted("writing here")
+        raise NotPermitted("writing to a file that is no medium")
 
     async def _open_reader(
         self, inode: Inode, barcode: str, start: int, size: int, drive: int | None, ctx: RequestContext

@@ -144,7 +144,7 @@ class WriteHandle:
         Raises NotPermitted from anybody else, and where something was written.
         """
         if not self.sends_offsets or self.session.length or self.reorder_buffer:
-            raise NotPermitted("truncating")
+            raise NotPermitted("truncating a medium")
         self.close()
         self.base, self.inode.size = 0, 0
 

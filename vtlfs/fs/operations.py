@@ -195,12 +195,12 @@ class Operations(pyfuse3.Operations):
     @to_errno
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         """Refuse."""
-        raise NotPermitted("deleting")
+        raise NotPermitted("deleting a file or directory")
 
     @to_errno
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         """Refuse."""
-        raise NotPermitted("deleting")
+        raise NotPermitted("deleting a file or directory")
 
     @to_errno
     async def rename(
@@ -213,21 +213,21 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> None:
         """Refuse."""
-        raise NotPermitted("renaming")
+        raise NotPermitted("renaming a file or directory")
 
     @to_errno
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         """Refuse."""
-        raise NotPermitted("linking")
+        raise NotPermitted("making a link")
 
     @to_errno
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         """Refuse: `vtlfs load` sets the links that there are."""
-        raise NotPermitted("linking")
+        raise NotPermitted("making a link")
 
     # --- plumbing ---------------------------------------------------------------------------------------------------
 

@@ -33,10 +33,11 @@ class Verdict:
         expected = isinstance(error, MediumFull) or blame.fault_of(self.error.errno) is blame.Fault.FULL
         log.log(
             logging.WARNING if expected else logging.ERROR,
-            "session %d on %s: %s",
+            "session %d on %s: %s%s; write the stream again",
             self._session,
             self._barcode,
             error,
+            self.error.advice and f"; {self.error.advice}",
             exc_info=None if known else error,
         )
 
