@@ -1,5 +1,5 @@
-"""The catalogue: what is known of hosts, sessions, media, disks and tape files.
+"""The catalogue: the tracking database, which records hosts, sessions, media, disks, tape files and extents.
 
-All SQL of the product stands here, but for what snapshots add to it in `vtlfs.snap`. `Tracking` in `database` is a
-connection; everybody asks its repositories, such as `tracking.media.get(barcode)`.
+All SQL of the product stands here, except the queries of snapshots, which stand in `vtlfs.snap`. `Tracking` in
+`database` is a connection; its users call its repositories, such as `tracking.media.get(barcode)`.
 """

@@ -1,7 +1,7 @@
 """The group committer: the one thread of a mount that changes the tracking database.
 
-Everything that waits at the same moment goes into one commit, so that a hundred sessions that close together share one
-sync of the database. Each call is a savepoint of its own: one that fails takes nothing else with it.
+All changes that wait at the same moment go into one transaction, so that a hundred sessions that close together share
+one sync of the database. Each change is a savepoint of its own: one that fails does not undo the others.
 """
 
 import logging
@@ -24,10 +24,10 @@ _Job = tuple[Callable[[Tracking], Any], bool, Callable[["outcome.Outcome[Any]"],
 
 
 class GroupCommitter:
-    """Owns a connection and the thread that uses it. Call from the trio loop."""
+    """Owns a connection and the thread that uses it. Its methods are called in the trio loop."""
 
     def __init__(self, open_tracking: Callable[[], Tracking]) -> None:
-        """`open_tracking` is called here, so that a database that can't be opened is an error at once."""
+        """`open_tracking` opens the connection. It is called here, so that its error is raised before a mount serves."""
         self._tracking = open_tracking()
         self._token = trio.lowlevel.current_trio_token()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -35,9 +35,10 @@ class GroupCommitter:
         self._thread.start()
 
     async def call(self, change: Callable[[Tracking], T], *, durable: bool = True) -> T:
-        """Make the change and return what it returned, when it is committed.
+        """Run the change in a transaction, wait for the commit, and return the change's result.
 
-        `durable`: also when it would survive a power cut. Cancelling waits for the commit.
+        `durable`: wait until the commit survives a power cut, too. A cancelled task waits for the commit all the same.
+        Raises what the change raises, and TrackingError.
         """
         task = trio.lowlevel.current_task()
 
@@ -49,11 +50,11 @@ class GroupCommitter:
         return value
 
     def post(self, change: Callable[[Tracking], object]) -> None:
-        """Make the change some time soon, not durably; nobody waits for it. A failure is logged."""
+        """Run the change soon, without waiting for it and without a sync. A failure is logged."""
         self._jobs.put((change, False, _log_failure))
 
     async def close(self) -> None:
-        """Commit what is waiting, end the thread and close the connection."""
+        """Commit the changes that wait, end the thread, and close the connection."""
         await self.call(lambda _: None)
         self._jobs.put(None)
         await trio.to_thread.run_sync(self._thread.join)
@@ -64,10 +65,9 @@ class GroupCommitter:
             pass
 
     def _work_once(self) -> bool:
-        """Take what waits, commit it and tell those who wait; False at the end.
+        """Commit the changes that wait, and hand their results to the waiting tasks. Return False at the end.
 
-        A function of its own, so that nothing of it, such as the sessions that the jobs are about, stays in memory
-        until the next job comes.
+        A function of its own: local variables of an endless loop would keep sessions in memory until the next change.
         """
         if (job := self._jobs.get()) is None:
             return False
@@ -90,14 +90,14 @@ class GroupCommitter:
         results: list[outcome.Outcome[Any]] = []
         try:
             with self._tracking.transaction(durable=any(durable for _, durable, _ in batch)):
-                if len(batch) == 1:  # which needs no savepoint, for there is nothing that it could take with it
+                if len(batch) == 1:  # no savepoint is needed where there is no other change
                     return [outcome.Value(batch[0][0](self._tracking))]
                 for change, _, _ in batch:
                     results.append(outcome.capture(self._savepoint, change))
-                    if not self._tracking.in_transaction:  # SQLite takes all of it back after some errors
+                    if not self._tracking.in_transaction:  # SQLite rolls the whole transaction back after some errors
                         results[-1].unwrap()
         except Exception as error:
-            return [outcome.Error(error) for _ in batch]  # one for each, for an outcome can be asked but once
+            return [outcome.Error(error) for _ in batch]  # an outcome can be unwrapped only once, so one for each
         return results
 
     def _savepoint(self, change: Callable[[Tracking], T]) -> T:

@@ -1,7 +1,7 @@
-"""A connection to a tracking database, of which nothing is believed before it was looked at.
+"""A connection to a tracking database that is checked before it is used.
 
-Whoever could write to the library or to a disk may have made it what it is: its tables, its pages, and the files beside
-it. What SQLite finds wrong is a TrackingError also where it comes to light only when the next row is asked for.
+Anybody who may write to the library or to a disk may have changed the database's tables and pages, and the files beside
+it. An error of SQLite is a TrackingError, also an error that comes only when the next row is fetched.
 """
 
 import errno
@@ -22,7 +22,7 @@ TABLES = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_
 BESIDE = ("-wal", "-shm", "-journal")  # files that SQLite opens by itself
 REMEDY = "`vtlfs rebuild` makes a new one from the disks"
 
-_NOT_TEXT = "Could not decode to UTF-8"  # how Python's message begins then
+_NOT_TEXT = "Could not decode to UTF-8"  # the beginning of Python's message about a text in a damaged page
 
 Objects = list[tuple[str, str, str | None]]
 
@@ -55,7 +55,7 @@ class Cursor(sqlite3.Cursor):
 
 
 class Connection(sqlite3.Connection):
-    """A connection with such cursors."""
+    """A connection whose cursors raise TrackingErrors."""
 
     path: Path | None = None
 
@@ -64,7 +64,7 @@ class Connection(sqlite3.Connection):
         cursor: sqlite3.Cursor = self.cursor()
         try:
             return cursor.execute(sql, parameters)
-        except UnicodeDecodeError:  # SQLite's own message has bytes of a damaged page in it
+        except UnicodeDecodeError:  # SQLite's message quotes bytes of a damaged page
             raise sqlite3.DatabaseError(f"{_NOT_TEXT}: a page is damaged") from None
 
     def cursor(self, factory: Any = Cursor) -> Any:
@@ -73,7 +73,7 @@ class Connection(sqlite3.Connection):
 
 
 def check_files(path: Path) -> None:
-    """Raise LibraryError unless the database is a file, and so are those beside it that SQLite would open."""
+    """Raise LibraryError unless the database is a regular file, and so is each file beside it that SQLite opens."""
     if not path.is_file():
         raise LibraryError(f"{path}: the tracking database is missing; {REMEDY}")
     real = os.path.realpath(path)
@@ -83,13 +83,13 @@ def check_files(path: Path) -> None:
         except OSError:
             continue
         if not stat.S_ISREG(mode):
-            raise LibraryError(f"{real}{suffix}: no regular file is in its place; move it away")
+            raise LibraryError(f"{real}{suffix}: is no regular file, though SQLite would open it; move it away")
 
 
 def check_tables(path: Path, connection: sqlite3.Connection, *, exported: bool) -> None:
-    """Raise LibraryError unless the tables are those that vtlfs makes. An export has but some, and no triggers.
+    """Raise LibraryError unless the tables are those that vtlfs makes; an export has only some, and no triggers.
 
-    What somebody has added for queries of his own is no harm, but a trigger would change something by itself.
+    Tables, indexes and views that a user has added do no harm. A foreign trigger is refused, since it changes rows.
     """
     found = {(kind, name): text for kind, name, text in connection.execute(TABLES)}
     known = {(kind, name): text for kind, name, text in fresh_tables()}
@@ -104,10 +104,10 @@ def check_tables(path: Path, connection: sqlite3.Connection, *, exported: bool) 
 
 
 def set_journal(path: Path, connection: sqlite3.Connection) -> None:
-    """Have the database keep a write-ahead log. Raises LibraryError.
+    """Make the database keep a write-ahead log. Raises LibraryError.
 
-    The mode is kept in the file: a copy that somebody puts in its place has another one, with which a reader that has a
-    transaction open keeps writers out.
+    The database file keeps the mode. A copy of the database that a user has put in place has another mode, in which an
+    open read transaction keeps writers out.
     """
     try:
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
@@ -120,7 +120,7 @@ def set_journal(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def fresh_tables() -> Objects:
-    """Return what a new tracking database is made of."""
+    """Return the tables, indexes, triggers and views of a new tracking database."""
     return _made_by(tuple(migrations.steps))
 
 
@@ -134,7 +134,7 @@ def _made_by(names: tuple[str, ...]) -> Objects:
 def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
     """Return the error of a database that can't be opened, with what to do about it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if _is_damage(error) or code == sqlite3.SQLITE_ERROR:  # the latter: it has other columns than it is to have
+    if _is_damage(error) or code == sqlite3.SQLITE_ERROR:  # SQLITE_ERROR: a column is missing
         return LibraryError(f"{path}: {_first_line(error)}; {REMEDY}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return LibraryError(
@@ -144,20 +144,20 @@ def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Tell whether the database is damaged. Python gives no code where a text in it can't be decoded."""
+    """Tell whether the error is damage to the database. Python's error about undecodable text has no code."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith(_NOT_TEXT)
 
 
 def _first_line(error: sqlite3.DatabaseError) -> str:
-    """Return an error's message; not the text that could not be decoded, which may be long."""
+    """Return the first line of an error's message, without the undecodable text, which may be long."""
     return _NOT_TEXT if str(error).startswith(_NOT_TEXT) else str(error).split("\n", 1)[0]
 
 
 def translated(error: sqlite3.DatabaseError, path: Path | None = None) -> TrackingError:
-    """Name SQLite's error by the errno that a program should see: a full disk is not a broken one.
+    """Return the TrackingError of an SQLite error, with the errno that a program on the mount sees.
 
-    `path` is the database's, if known, for a limit of this process is not the disk's fault either.
+    `path`: of the database, if known; `errno_of` needs it to tell a file size limit from a fault of the disk.
     """
     remedy = f"; {REMEDY}" if _is_damage(error) else ""
     number = errno_of(error, path)
@@ -166,7 +166,7 @@ def translated(error: sqlite3.DatabaseError, path: Path | None = None) -> Tracki
 
 
 def errno_of(error: sqlite3.Error, path: Path | None = None) -> int:
-    """Return the errno behind an error of SQLite, which tells none: of the database `path` and the files beside it."""
+    """Return the errno behind an SQLite error, which has none. `path`: of the database, if known."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     files = [] if path is None else [path, *(path.with_name(f"{path.name}{suffix}") for suffix in BESIDE)]
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL) and blame.meets_file_limit(files):
@@ -174,6 +174,6 @@ def errno_of(error: sqlite3.Error, path: Path | None = None) -> int:
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
         try:
             os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as short:  # of descriptors, as SQLite was
+        except OSError as short:  # this process has no descriptor left, so SQLite had none
             return short.errno or errno.EIO
     return errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO

@@ -1,9 +1,9 @@
-"""Whether a tracking database is the newest that the library has had: what it says against what the disks know.
+"""Whether a tracking database went back: an older copy took its place, or its write-ahead log lost its end.
 
-Two witnesses, both cheap: the high-water marks (how far the database had come when it last acknowledged something),
-and member files of sessions whose identifiers it says it has never given. A database that is behind them went back: an
-older one was put in its place, or its write-ahead log lost its end. Nothing is written to it then: what it lacks lies
-on the disks, and would be taken for what a dead mount has left over.
+Two cheap comparisons with the disks tell: the high-water marks, which note how far the database had come when it last
+acknowledged a change; and member files of sessions whose identifiers the database has never given. Nothing is written
+to a database that went back: recovery would take the extents that it lacks for leftovers of a dead mount, and cut them
+off.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,9 +21,9 @@ _COUNTED: tuple[tuple[str, str, str], ...] = (
 
 
 def lacking(have: Watermark, marks: Iterable[Watermark]) -> str | None:
-    """Return in words what a database lacks of what the disks know; None where it is not behind. Pure.
+    """Return in words what the database lacks that the disks know of; None if it lacks nothing. Pure.
 
-    The marks must have been read before the database was asked: it may go on meanwhile, and the marks with it.
+    The caller reads the marks first and the database's own mark `have` afterwards: a live mount may advance both.
     """
     newest = max(marks, key=lambda mark: mark.commits, default=have)
     if newest.commits <= have.commits:
@@ -43,9 +43,10 @@ def lacking(have: Watermark, marks: Iterable[Watermark]) -> str | None:
 
 
 def never_given(disks: Iterable[Disk], next_session: Callable[[], int]) -> str | None:
-    """Return in words which member files are of identifiers that the database has not given; None without any.
+    """Return in words the sessions that have member files and identifiers that the database never gave; None if none.
 
-    `next_session` asks the database, after the disks were looked at. May block. A disk that can't be read says nothing.
+    `next_session` queries the database; it is called again after the disks were read, since a live mount may have given
+    further identifiers. A disk that can't be read is passed over. May block.
     """
     given = next_session()
     found: set[int] = set()

@@ -1,7 +1,7 @@
 """The tracking database of a library: its connection, its transactions, and a repository for each noun.
 
-A `Tracking` belongs to one thread at a time. Its methods and those of its repositories are synchronous. Those that
-change something are to be called inside `transaction()`, so that a caller can put several into one commit.
+A `Tracking` belongs to one thread at a time. Its methods and those of its repositories are synchronous. Methods that
+change rows are called inside `transaction()`, so that a caller can put several into one commit.
 """
 
 import errno
@@ -54,17 +54,17 @@ BUSY_SECONDS = 60.0
 
 
 class Tracking:
-    """One connection to a library's tracking database. `sql` is for `vtlfs.snap`; all others ask the repositories.
+    """One connection to a library's tracking database. `sql` is for `vtlfs.snap`; all others use the repositories.
 
-    `on_commit` is called after each durable commit that has changed something, before `transaction` returns. `frozen`:
-    transactions are not counted, since the database is older than the disks, and is to stay so for whoever looks next.
+    `on_commit` is called after each durable commit that has changed rows, before `transaction` returns. `frozen`:
+    commits are not counted. A database that is older than the disks stays frozen: counting would hide that it is older.
     """
 
     def __init__(self, library: Path, *, read_only: bool = False, name: str = FILE_NAME) -> None:
-        """Open the database of the library. Raises LibraryError where it is missing, newer or not one of ours.
+        """Open the database of a library. Raises LibraryError if it is missing, newer, or no tracking database.
 
-        An older one is brought up to date; with `read_only`, which never writes, it is a LibraryError too. `name`: of
-        the file in that directory, where it is another one, such as an exported snapshot.
+        A database of an older vtlfs is brought up to date; with `read_only`, which never writes, it is a LibraryError.
+        `name`: the name of the file in the directory `library`, for another file such as an exported snapshot.
         """
         path = library / name
         check_files(path)
@@ -102,11 +102,11 @@ class Tracking:
         self.copies = Copies(self.sql)
         self.jobs = Jobs(self.sql)
         self._durable = True
-        self._log: int | None = None  # a descriptor of the write-ahead log
+        self._log: int | None = None  # descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None
         self.frozen = False
 
-    # Of each of these only one or two commands know, so the others are spared the time to load them.
+    # Only one or two commands use each of these repositories, and loading them takes time: they are loaded when used.
 
     @cached_property
     def verifications(self) -> "Verifications":
@@ -117,14 +117,14 @@ class Tracking:
 
     @cached_property
     def scanned(self) -> "Scanned":
-        """What a rebuild has found on the disks."""
+        """The repository of what a rebuild has found on the disks."""
         from vtlfs.engine.tracking.repositories.scanned import Scanned
 
         return Scanned(self.sql)
 
     @cached_property
     def rebuilding(self) -> "Rebuilding":
-        """What only a rebuild changes."""
+        """The repository of the changes that only a rebuild makes."""
         from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
 
         return Rebuilding(self.sql)
@@ -175,16 +175,16 @@ class Tracking:
         return self._connection.in_transaction
 
     def _check_log(self) -> None:
-        """Raise TrackingError unless a commit that has just been synced can be believed.
+        """Raise TrackingError if the sync of the last commit may have failed unnoticed, see `check_synced`.
 
-        The descriptor is kept, since one may be hard to get later. Closing it costs SQLite no lock: those are on other
-        files.
+        The descriptor stays open, since the process may have none left later. Closing it does not release SQLite's
+        locks, which are on other files.
         """
         try:
             if self._log is None:
                 self._log = os.open(self._log_path, os.O_RDONLY | os.O_CLOEXEC)
             check_synced(self._log)
-        except FileNotFoundError:  # without one, as for a database that is thrown away where it fails
+        except FileNotFoundError:  # a rebuild's database has no log: it is thrown away after a failure
             pass
         except OSError as error:
             if not blame.is_limit(error.errno or errno.EIO):
@@ -192,7 +192,7 @@ class Tracking:
 
     @property
     def _log_path(self) -> str:
-        return f"{os.path.realpath(self._path)}-wal"  # where SQLite has it
+        return f"{os.path.realpath(self._path)}-wal"  # SQLite resolves symbolic links, too
 
     def _count_commit(self) -> Watermark | None:
         if self.frozen:
@@ -200,16 +200,16 @@ class Tracking:
         return self.library.count_commit()
 
     def _savepoint(self) -> AbstractContextManager[object]:
-        """Return what runs a block as a part of a transaction that leaves nothing behind if it raises."""
+        """Return a context manager that runs a part of a transaction, and undoes only that part if it raises."""
         database = sqlite_utils().Database(self._connection, execute_plugins=False)
         return cast(AbstractContextManager[object], database.atomic())
 
     def journal_mode(self) -> str:
-        """Return how SQLite keeps a transaction whole: `wal` in a library that is in order."""
+        """Return SQLite's journal mode; `wal` in a sound library."""
         return str(self.sql.one("PRAGMA journal_mode")[0])
 
     def set_journal_mode(self, mode: str) -> None:
-        """Have SQLite keep transactions whole in another way: `WAL`, or `OFF` where what fails is thrown away."""
+        """Set SQLite's journal mode: `WAL`, or `OFF` for a database that is thrown away after a failure."""
         self.sql.execute(f"PRAGMA journal_mode = {mode}")
 
     def is_as_made(self) -> bool:
@@ -217,11 +217,11 @@ class Tracking:
         return self.sql.execute(TABLES).fetchall() == fresh_tables()
 
     def is_consistent(self) -> bool:
-        """Tell whether every row that another one names is there."""
+        """Tell whether every row that another row refers to exists."""
         return self.sql.first("PRAGMA foreign_key_check") is None
 
     def sync_log(self) -> None:
-        """Make durable what earlier transactions have committed without waiting for it. Raises TrackingError."""
+        """Make earlier commits durable that were not synced. Raises TrackingError."""
         try:
             descriptor = os.open(self._log_path, os.O_RDONLY)
             try:
@@ -235,19 +235,19 @@ class Tracking:
 
 
 def _check(path: Path, connection: sqlite3.Connection, read_only: bool) -> None:
-    """Raise LibraryError unless it is a tracking database of this version; bring an older one up to date."""
+    """Raise LibraryError unless the file is a tracking database of this version; bring an older one up to date."""
     try:
         if not has_table(connection, "library"):
             raise LibraryError(f"{path}: not a tracking database; `vtlfs rebuild` makes a new one from the disks")
         if FIRST_OF_FORMAT_1 in migrations.applied(connection):
             raise LibraryError(f"{path}: {FORMAT_1}")
         if migrations.is_newer(connection):
-            raise LibraryError(f"{path}: made by a newer vtlfs than this one; use that one")
+            raise LibraryError(f"{path}: made by a newer vtlfs than this one; use the newer vtlfs")
         if migrations.pending(connection):
             if read_only:
                 raise LibraryError(
-                    f"{path}: made by an older vtlfs than this one; `vtlfs recover` brings a library up to date,"
-                    " a snapshot is exported again"
+                    f"{path}: made by an older vtlfs than this one; run `vtlfs recover` to bring a library up to date,"
+                    " or export a snapshot again"
                 )
             migrations.apply(connection)
     except sqlite3.DatabaseError as error:

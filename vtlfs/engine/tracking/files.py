@@ -1,4 +1,4 @@
-"""Database files that no mount uses: copies, and the beginning of a rebuilt database.
+"""Database files that no mount uses: copies of the tracking database, and a database that is being rebuilt.
 
 Used by `engine/backup/` and `engine/rebuild/`, which know where such files lie. Everything here may block.
 """
@@ -16,10 +16,10 @@ from vtlfs.model import NOWHERE
 def copy(
     source: Path, target: str, check_room: Callable[[int], None], look: Callable[[], None], step_pages: int
 ) -> None:
-    """Copy one state of the database, however much is written meanwhile, to an empty file, unsynced.
+    """Copy the database as it stands at one moment to an empty file, which is not synced. Writers are not held up.
 
-    `check_room` is called with the size first, `look` between two steps of `step_pages` pages; either may raise
-    OSError, and end it. Raises OSError, also for what SQLite can't read or write.
+    `check_room` is called first, with the size of the copy; `look` after each `step_pages` pages. Either may raise
+    OSError to end the copying. Errors of SQLite are raised as OSError.
     """
     try:
         source_path = f"{source.as_uri()}?mode=ro"
@@ -29,19 +29,19 @@ def copy(
             check_room(pages * size)
             written.execute("PRAGMA synchronous = OFF")
             read.backup(written, pages=step_pages, progress=lambda *_: look())
-            written.execute("PRAGMA journal_mode = DELETE")  # so that it can be read where nothing can be written
+            written.execute("PRAGMA journal_mode = DELETE")  # a write-ahead log could not be read on a read-only disk
     except sqlite3.Error as error:
         raise OSError(errno_of(error, source), str(error)) from error
 
 
 def fold_log(file: Path) -> None:
-    """Have a database's write-ahead log in the database. Raises LibraryError."""
+    """Fold a database's write-ahead log into the database. Raises LibraryError."""
     with _opened(file) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def check_integrity(file: Path) -> None:
-    """Raise LibraryError where a database is damaged, or its tables do not fit together."""
+    """Raise LibraryError if a database is damaged, or a row refers to a row that does not exist."""
     with _opened(file) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         if connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
@@ -51,7 +51,7 @@ def check_integrity(file: Path) -> None:
 
 
 def count_copies_on(file: Path, newest: int) -> None:
-    """Have the next copy of a database be newer than any on the disks, and made soon."""
+    """Make the next copy of a database due soon, with a number above `newest`, the highest number on the disks."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(
             "UPDATE copy SET number = max(number, ?), begun_at = NULL, again_at = NULL, state = NULL", (newest,)
@@ -59,16 +59,16 @@ def count_copies_on(file: Path, newest: int) -> None:
 
 
 class EndedSessions:
-    """Asks which sessions have ended and lack nothing, in a thread of its own, while nobody changes the database."""
+    """Finds the sessions that have ended and lack nothing. For one thread, while nobody changes the database."""
 
     def __init__(self, file: Path) -> None:
         self._connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
     def among(self, first: int, last: int) -> set[int]:
-        """Return those of the sessions `first` to `last` of which the database knows all there is.
+        """Return those of the sessions `first` to `last` that a rebuild need not look for on the disks again.
 
-        A session does not count of which a rebuild has not found an extent, or whose stripes lack parity: a disk that
-        was missing then may have it.
+        Sessions are left out that have an extent at no known position, or stripes without all their parity: a disk that
+        was missing at an earlier rebuild may have these.
         """
         rows = self._connection.execute(
             "SELECT id FROM session WHERE id BETWEEN ? AND ? AND state <> 'open'"

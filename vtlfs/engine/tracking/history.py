@@ -1,20 +1,20 @@
-"""Copy-on-write history of tables: what makes a snapshot of the tracking database cost nothing.
+"""Copy-on-write history of tables, which makes a snapshot of the tracking database cost one row.
 
 The library counts epochs; taking a snapshot closes the current epoch and opens the next. A versioned table has a column
 `since`, the epoch in which the row was last written, kept by triggers. The first change of a row in a new epoch first
-copies the row to `TABLE_history` with `until`, the epoch of the change. So a row of the table or its history was there
-at the end of epoch E just if `since <= E` and, in the history, `E < until`. Rows that don't change are never copied,
-and however many snapshots there are, a row is copied at most once an epoch.
+copies the row to `TABLE_history` with `until`, the epoch of the change. So a row of the table or its history was valid
+at the end of epoch E if and only if `since <= E` and, in the history, `E < until`. Rows that don't change are never
+copied, and a row is copied at most once in an epoch, however many snapshots there are.
 
-To find the rows of then among all of the past, the index `TABLE_history_span` sorts them by the number of digits of
-`until - since`: a row that was there at E and whose span has D digits ends after E and before E + 10^D. So what is
-looked at is near E for the rows that change often, and few for those that change seldom.
+The index `TABLE_history_span` finds the rows that were valid at E among all rows of the history. It sorts them by the
+number of digits of `until - since`: a row that was valid at E, and whose span has D digits, ends after E and before
+E + 10^D. So a query reads only rows near E among those that change often; those that change seldom are few.
 """
 
 from collections.abc import Sequence
 
 EPOCH = "(SELECT epoch FROM library)"
-_SPANS = ", ".join(f"({digits}, {10**digits})" for digits in range(1, 11))  # more epochs than there can be
+_SPANS = ", ".join(f"({digits}, {10**digits})" for digits in range(1, 11))  # up to ten digits: no library has more
 
 
 def versioning_sql(table: str, key: str, columns: list[str]) -> str:
@@ -31,9 +31,9 @@ def versioning_sql(table: str, key: str, columns: list[str]) -> str:
 
 
 def widening_sql(table: str, key: str, columns: list[str], added: str, kind: str) -> str:
-    """Return the SQL that adds a column, which need not have a value, to a versioned table and to its history.
+    """Return the SQL that adds a column, which may be NULL, to a versioned table and to its history.
 
-    `columns` are those that it had but `since`; `kind` is the type of the one that is `added`, and what is said of it.
+    `columns`: all columns before the change, without `since`; `kind`: the type and constraints of the column `added`.
     """
     dropped = "\n".join(f"DROP TRIGGER {table}_{end};" for end in ("inserted", "changes", "changed", "deletes"))
     return f"""{dropped}
@@ -64,9 +64,9 @@ def _triggers_sql(table: str, key: str, columns: list[str]) -> str:
 def as_of_sql(table: str, columns: Sequence[str], epoch: int, *, among: str = "1") -> str:
     """Return a SELECT of the table's rows as they stood at the end of an epoch.
 
-    `among`: a condition that every row of then fulfils, by which an index of the table can skip rows that came later.
+    `among`: a condition that all these rows fulfil, so that an index of the table can skip rows that came later.
     """
-    names = ", ".join(columns)  # the + keeps SQLite from the index of `since`, which finds too much
+    names = ", ".join(columns)  # the + keeps SQLite from using the index of `since`, which would find too many rows
     return f"""
     SELECT {names} FROM main.{table} WHERE +since <= {epoch} AND {among}
     UNION ALL {_past_sql(table, names, epoch)}
@@ -74,7 +74,7 @@ def as_of_sql(table: str, columns: Sequence[str], epoch: int, *, among: str = "1
 
 
 def begun_sql(table: str, columns: Sequence[str], epoch: int, after: int) -> str:
-    """Return a SELECT of the rows as they stood at the end of `epoch` that did not stand so at the end of `after`."""
+    """Return a SELECT of the rows at the end of `epoch` that were not there, with these values, at that of `after`."""
     names = ", ".join(columns)
     return f"""
     SELECT {names} FROM main.{table} WHERE since > {after} AND since <= {epoch}
@@ -83,12 +83,12 @@ def begun_sql(table: str, columns: Sequence[str], epoch: int, after: int) -> str
 
 
 def ended_sql(table: str, columns: Sequence[str], epoch: int, by: int) -> str:
-    """Return a SELECT of the rows as they stood at the end of `epoch` that no longer stood so at the end of `by`."""
+    """Return a SELECT of the rows at the end of `epoch` that were no longer there, with these values, at that of `by`."""
     return f"{_past_sql(table, ', '.join(columns), epoch)} AND until <= {by}"
 
 
 def _past_sql(table: str, names: str, epoch: int) -> str:
-    """Return a SELECT of those rows of the history that were true at the end of an epoch."""
+    """Return a SELECT of the rows of the history that were valid at the end of an epoch."""
     return f"""
     SELECT {names} FROM (SELECT column1 AS digits, column2 AS most FROM (VALUES {_SPANS}))
     CROSS JOIN main.{table}_history

@@ -1,7 +1,8 @@
-"""What always holds in the tracking database, as queries that find nothing while it does.
+"""The invariants of the tracking database, as rules: each is a query that finds the rows that break it.
 
-Each rule is one statement, and so looks at one state of the database, whatever is written meanwhile. No rule says that
-a time is before another: clocks jump. Times are only compared with copies of themselves.
+`vtlfs check` runs all rules, a mount those of QUICK. Each rule is one statement, which sees one state of the database
+while others write. No rule says that one time is before another, since clocks jump. Times are compared with copies of
+themselves only.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,12 +14,12 @@ from vtlfs.engine.tracking.rows import DIGEST_BYTES
 from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.model import NO_CODEC, NOWHERE
 
-MOST = 1000  # rows that a rule tells of
+MOST = 1000  # rows that one rule reports
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`sql` finds what breaks the rule; `problem` says it with the row's columns `{0}`, `{1}` and on."""
+    """`sql` finds rows that break the rule; `problem` describes one, whose columns are `{0}`, `{1}` and so on."""
 
     problem: str
     sql: str
@@ -28,7 +29,7 @@ SOUND = Rule(
     "SQLite finds it damaged: {0}",
     "SELECT replace(quick_check, char(10), ' ') FROM pragma_quick_check WHERE quick_check <> 'ok'",
 )
-"""Where this finds something, nothing else can be relied on."""
+"""The rule that is checked first: no other rule can be relied on in a damaged database."""
 
 _COUNTED = Rule(
     "the library's counters are {0} media, {1} sessions, {2} tape files, {3} bytes; there are {4}, {5}, {6}, {7}",
@@ -216,7 +217,7 @@ _EXTENTS = (
 
 
 def _spread(disks: Iterable[int]) -> Rule:
-    """Return the rule on which disks a session's extents are, of a library with these disks."""
+    """Return the rule that a session names exactly the disks that its extents are on. `disks`: those of the library."""
     used = " || ".join(f"iif(max(disk = {number}), ',{number}', '')" for number in disks)
     return Rule(
         "session {0}: {1} bytes on disks {2}; its extents have {3} bytes on disks {4}",
@@ -287,20 +288,21 @@ def _history(table: str, key: str) -> tuple[Rule, ...]:
 
 
 QUICK = (SOUND, _COUNTED, *_MEDIA)
-"""What a mount asks before it serves: less than a second for a hundred thousand sessions.
+"""The rules that a mount checks before it serves; they take less than a second with a hundred thousand sessions.
 
-It finds the pages of different moments that a database has whose write-ahead log was lost while it was folded in.
+They find pages of different moments: a database has such pages if its write-ahead log was lost while SQLite folded it
+in.
 """
 
 
 def rules(tracking: Tracking) -> list[Rule]:
-    """Return all rules but SOUND, the ones that take long first."""
+    """Return all rules but SOUND, the slowest first."""
     disks = [int(row[0]) for row in tracking.sql.execute("SELECT number FROM disk ORDER BY number")]
     histories = [rule for table, (key, _) in VERSIONED.items() for rule in _history(table, key)]
     return [_spread(disks), *_EXTENTS, *_LIBRARY, *_MEDIA, *_VOLUMES, *_ORDER, *_SESSIONS, *_PAST, *histories]
 
 
 def broken(tracking: Tracking, rule: Rule) -> Iterator[str]:
-    """Yield what breaks the rule, one text for each row, at most MOST. Raises TrackingError."""
+    """Yield a text for each row that breaks the rule, at most MOST. Raises TrackingError."""
     for row in tracking.sql.execute(f"{rule.sql} LIMIT {MOST}"):
         yield rule.problem.format(*row)

@@ -6,10 +6,10 @@ Commands, the terminal UI and the changes themselves use the repositories direct
 **What stays together.** SQLite answers before `read` returns to the scheduler, so no other task runs meanwhile. A
 database server would answer later. So code in the loop is written for a wait at each `read`:
 
-- Several rows that must be of one state are read by one query.
-- State of the loop (open sessions, loaded units, counters) is looked at after the wait, or looked at again.
-- Where something is decided by the rows, the change decides again in its transaction.
-- What a request must begin in order of arrival, such as a release, begins before the first `read`.
+- Rows that must be of one state are read by one query.
+- State of the loop (open sessions, loaded extents, counters) is read after the wait, or read again.
+- A decision that depends on rows is taken again by the change, in its transaction.
+- Steps that must begin in the order of requests, such as a release, begin before the first `read`.
 
 A second set of verbs that repeats each method of the repositories as a coroutine was rejected: it would have to be kept
 in step with them, and could not join two reads into one step.
@@ -35,6 +35,6 @@ class Catalogue:
     async def read(self, query: Callable[[Tracking], T]) -> T:
         """Return what the query returns. Raises what it raises.
 
-        The query only reads, does not keep `tracking`, and uses no state of the loop that may change during a wait.
+        The query only reads, does not keep its `Tracking`, and uses no state of the loop that may change during a wait.
         """
         return query(self.tracking)

@@ -1,6 +1,6 @@
-"""Rows of the tracking database as values, checked: a page that was damaged or forged is an error. Pure.
+"""Rows of the tracking database as frozen values. Each row is checked: a damaged or forged page is an error. Pure.
 
-Beside each check stands which columns a SELECT asks for, in their order.
+The constants in capitals name the columns that a SELECT asks for, in the order that the function for the row expects.
 """
 
 import json
@@ -27,7 +27,7 @@ from vtlfs.model import (
 )
 
 DIGEST_BYTES = 32
-UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of an extent of which a rebuild has found nothing
+UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of an extent for which a rebuild has found neither bytes nor record
 
 MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at, volume"
 SESSION = (
@@ -37,7 +37,7 @@ SESSION = (
 TAPE_FILE = (
     "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host,"
     " (session.medium, session.tape_file, session.bytes) IS (tape_file.medium, number, tape_file.bytes) "
-    "FROM tape_file JOIN main.session AS session ON session.id = tape_file.session"  # these never change
+    "FROM tape_file JOIN main.session AS session ON session.id = tape_file.session"  # these columns never change
 )
 EXTENT = "session, stripe, place, offset, bytes, codec, disk, position, stored, blake3"
 PARITY = f"session, stripe, place, NULL, 0, '{NO_CODEC}', disk, position, stored, blake3"
@@ -75,7 +75,7 @@ def session_of(row: Row) -> Session:
 
 
 def tape_file_of(row: Row) -> TapeFile:
-    """Return the tape file of a row of the columns TAPE_FILE; the last one tells whether its session agrees.
+    """Return the tape file of a row of the columns TAPE_FILE; the last column tells whether its session's row agrees.
 
     Raises TrackingError.
     """
@@ -90,7 +90,7 @@ def tape_file_of(row: Row) -> TapeFile:
 
 
 def check_follows(before: TapeFile | None, file: TapeFile) -> None:
-    """Raise TrackingError unless a tape file begins where the one before it ends; None: it is to be the first."""
+    """Raise TrackingError unless a tape file begins where the tape file `before` ends; None: unless it is the first."""
     if (file.number, file.start) != ((0, 0) if before is None else (before.number + 1, before.end)):
         raise contradiction(f"tape file {file.number} of {file.medium}")
 
@@ -110,19 +110,19 @@ def extent_of(row: Row) -> Extent:
 
 
 def number_of(value: object, what: str) -> int:
-    """Return a counter, or an ordinal. Raises TrackingError."""
+    """Return a counter or an ordinal of the database. `what` names it. Raises TrackingError."""
     if type(value) is not int or value < 0:
         raise _damaged(what, value)
     return value
 
 
 def text_of(name: str) -> str:
-    """Return a name that need not be UTF-8 as text that the database takes."""
+    """Return a name of any bytes, such as a path, as text that the database takes."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def _has(row: Row, kinds: tuple[tuple[type, ...], ...]) -> bool:
-    """Tell whether the values are of these types: SQLite sees to that when it writes, not when it reads."""
+    """Tell whether the values are of these types: SQLite checks types when it writes, and not when it reads."""
     return all(type(value) in kind for value, kind in zip(row, kinds, strict=True))
 
 
@@ -135,7 +135,7 @@ def _numbers(array: str) -> tuple[int, ...]:
 
 
 def contradiction(what: str) -> TrackingError:
-    """Return the error of rows that do not fit together: nothing is read by them, for it might be the wrong bytes."""
+    """Return the error of rows that contradict each other. No bytes are read by them: these might be wrong bytes."""
     return TrackingError(f"its rows of {what} contradict each other; `vtlfs check` tells more")
 
 

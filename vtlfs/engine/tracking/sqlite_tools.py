@@ -1,7 +1,7 @@
-"""sqlite-utils, loaded when it is first needed, and without NumPy.
+"""The package sqlite-utils, loaded when it is first needed, and without NumPy.
 
-Most commands, and most moments of a mount, can do without it. Where NumPy is installed, sqlite-utils loads it, so as to
-store its kinds of numbers: nothing here has any, and it takes 0.2 s of a processor and 15 MiB.
+Most commands do without sqlite-utils, and so does a mount most of the time. If NumPy is installed, sqlite-utils imports
+it to store NumPy's numbers. vtlfs has no such numbers, and the import takes 0.2 s of a processor and 15 MiB.
 """
 
 import sys
@@ -14,7 +14,7 @@ def sqlite_utils() -> ModuleType:
     """Return the package."""
     hides = "numpy" not in sys.modules
     if hides:
-        sys.modules["numpy"] = None  # type: ignore[assignment]  # so that importing it fails
+        sys.modules["numpy"] = None  # type: ignore[assignment]  # makes `import numpy` fail
     try:
         import sqlite_utils as package
     finally:

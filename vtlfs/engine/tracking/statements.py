@@ -1,6 +1,6 @@
-"""Running SQL over the connection of one `Tracking`: for the repositories and for `vtlfs.snap`, and nobody else.
+"""SQL statements over the connection of one `Tracking`. Only the repositories and `vtlfs.snap` use this module.
 
-Whatever SQLite finds wrong is a TrackingError. A connection belongs to one thread at a time, and so does this.
+Errors of SQLite are raised as TrackingErrors. A connection belongs to one thread at a time, and so does a `Statements`.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from vtlfs.errors import TrackingError
 
 
 class Statements:
-    """Runs statements over one connection, in whatever transaction it is."""
+    """Runs statements over one connection, in the connection's current transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -24,7 +24,7 @@ class Statements:
         except sqlite3.DatabaseError as error:
             raise translated(error, self._connection.path) from error
         except OverflowError:
-            raise TrackingError("a number in it is too large; `vtlfs check` tells more") from None
+            raise TrackingError("a number in a statement is too large; `vtlfs check` tells more") from None
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each row of values. Raises TrackingError."""
@@ -49,8 +49,8 @@ class Statements:
 class Repository:
     """The rows of one noun, behind verbs that return frozen values.
 
-    Verbs are synchronous; those that change something are called inside `Tracking.transaction`, so that a caller can
-    put several into one commit. A verb that changes several tables stands with the noun that its caller names.
+    Verbs are synchronous. Verbs that change rows are called inside `Tracking.transaction`, so that a caller can put
+    several into one commit. A verb that changes several tables stands in the repository whose noun its caller names.
     """
 
     def __init__(self, sql: Statements) -> None:
