@@ -508,7 +508,7 @@ def test_a_database_of_an_older_version_is_brought_up_to_date_but_not_by_reading
     new_tracking(tmp_path).close()
     migrations.steps[name] = newest
     before = (tmp_path / FILE_NAME).read_bytes()
-    with pytest.raises(LibraryError, match=r"made by an older vtlfs than this one; `vtlfs recover` brings"):
+    with pytest.raises(LibraryError, match=r"made by an older vtlfs than this one; run `vtlfs recover`"):
         Tracking(tmp_path, read_only=True)
     assert (tmp_path / FILE_NAME).read_bytes() == before
     with closing(Tracking(tmp_path)) as tracking:

@@ -15,7 +15,7 @@ from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.errors import CannotReopen, MediumFull, NotPermitted, NotSequential
 from vtlfs.fs.handles import WriteHandle, check_reopening, goes_through_cache, read_through_cache
 from vtlfs.fs.inodes import Inode, Inodes
-from vtlfs.fs.tree import MediumNode
+from vtlfs.fs.nodes import MediumNode
 from vtlfs.model import IoMode, Medium, Mount, Opener, utc_now
 
 TAR = Opener("alpha", 1, 0, 0, "tar", small_writes=True)

@@ -7,7 +7,7 @@ from pyfuse3 import ROOT_INODE, InodeT
 
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.fs.inodes import INODE_BYTES, SESSION_BYTES, Inodes
-from vtlfs.fs.tree import (
+from vtlfs.fs.nodes import (
     DRIVES,
     FILES,
     FRESH,

@@ -13,7 +13,7 @@ from trio.testing import assert_no_checkpoints
 from vtlfs.engine.assembly import running
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import create
-from vtlfs.fs.tree import (
+from vtlfs.fs.nodes import (
     DRIVES,
     FILES,
     MEDIA,
@@ -25,15 +25,14 @@ from vtlfs.fs.tree import (
     LoadedLink,
     MediumNode,
     Node,
-    NoSuchEntry,
     PastMediumNode,
     SessionNode,
     SnapshotDirectory,
     TapeFileNode,
-    Tree,
     mtime_ns,
     stable_number,
 )
+from vtlfs.fs.tree import NoSuchEntry, Tree
 from vtlfs.model import Mount, Opener, epoch_ns, utc_now
 from vtlfs.snap import store
 

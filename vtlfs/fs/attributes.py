@@ -7,8 +7,7 @@ from pyfuse3 import EntryAttributes, InodeT, ModeT, StatvfsData
 
 from vtlfs.disks.pool import DiskPool
 from vtlfs.fs.inodes import Inode
-from vtlfs.fs.rights import Permissions
-from vtlfs.fs.tree import (
+from vtlfs.fs.nodes import (
     FilesDirectory,
     LoadedLink,
     MediumNode,
@@ -19,8 +18,9 @@ from vtlfs.fs.tree import (
     TapeFileNode,
     mtime_ns,
 )
+from vtlfs.fs.rights import Permissions
 
-LONG = 1e6  # seconds for which the kernel may believe what will not change
+LONG = 1e6  # seconds for which the kernel may cache names and attributes that will not change
 BLOCK = 4096
 
 
@@ -72,9 +72,9 @@ def _type(node: Node) -> int:
 
 
 def _timeouts(node: Node, *, is_open: bool) -> tuple[float, float]:
-    """Return for how long the kernel may believe the name and the attributes, in seconds."""
+    """Return for how many seconds the kernel may cache the name, and the attributes."""
     match node:
-        case MediumNode():  # each open() has to ask for an inode of its own, and fstat() for what it opened
+        case MediumNode():  # uncached, so that each open() looks the name up and gets an inode of its own
             return 0, LONG if is_open else 0
         case TapeFileNode() | PastMediumNode():
             return LONG, LONG

@@ -1,4 +1,4 @@
-"""Where a process's network connection comes from, as /proc tells it."""
+"""The remote address of a process's network connection, read from /proc. Used by `fs/openers.py`; may block."""
 
 import ipaddress
 import os
@@ -13,8 +13,8 @@ LISTEN = "0A"  # TCP_LISTEN of the kernel's include/net/tcp_states.h
 def remote_address(pid: int) -> str | None:
     """Return the address at the other end of the process's first TCP connection; None without one.
 
-    The first is the one with the lowest descriptor: a daemon has its client's before any that it opens for the client.
-    Looks into the network namespace of that process. Raises OSError where the process can't be looked at.
+    The first is the one with the lowest descriptor: a daemon accepts its client's connection before it opens others for
+    the client. Reads the network namespace of that process. Raises OSError if the process can't be inspected.
     """
     peers = dict(_connections(pid))
     for descriptor in sorted(map(int, os.listdir(f"/proc/{pid}/fd"))):
@@ -26,7 +26,7 @@ def remote_address(pid: int) -> str | None:
 
 
 def _connections(pid: int) -> Iterator[tuple[str, str]]:
-    """Yield the inode and the other end's address of each TCP connection that the process could have."""
+    """Yield the inode and the remote address of each TCP connection in the process's network namespace."""
     for table in ("tcp", "tcp6"):
         file = Path(f"/proc/{pid}/net/{table}")
         for line in file.read_text().splitlines()[1:] if file.exists() else []:

@@ -21,10 +21,10 @@ from vtlfs.fs.handles import (
     read_through_cache,
 )
 from vtlfs.fs.inodes import Inode
+from vtlfs.fs.nodes import MediumNode, PastMediumNode, SessionNode, TapeFileNode
 from vtlfs.fs.openers import Caller, Openers
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
-from vtlfs.fs.tree import MediumNode, PastMediumNode, SessionNode, TapeFileNode
 from vtlfs.model import Opener
 
 QUIET_SECONDS = 0.05
@@ -54,18 +54,18 @@ class OpenFiles:
         return self._handles.get(number)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads."""
         self._openers.close()
 
     async def open(self, known: Inode, flags: int, ctx: RequestContext) -> FileInfo:
-        """Start a session, or show the text of one."""
+        """Start a session for a medium or a tape file; for a file in /sessions, serve its text."""
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         if flags & os.O_TRUNC and not writing:
             raise NotPermitted("truncating a medium")
         match known.node:
             case MediumNode() if writing:
                 return await self._open_writer(known, known.node, flags, ctx)
-            case MediumNode(medium, drive):  # which may have been looked up long ago, with O_PATH
+            case MediumNode(medium, drive):  # read again, since an O_PATH look-up may be long ago
                 medium = await self._engine.wait_visible(medium.barcode)
                 return await self._open_reader(known, medium.barcode, 0, medium.bytes, drive, ctx)
             case PastMediumNode(_, medium) if not writing:
@@ -83,12 +83,12 @@ class OpenFiles:
         opener = await self._identify(ctx, writing=False)
         number = await self._drive_for(barcode) if drive is None else drive
         session = await self._engine.open_reader(barcode, start + size, number, opener)
-        # What the kernel takes for the inode's length is that of the look-up, and it reads no further into its cache.
+        # The kernel caches no bytes beyond the inode's length, which is that of the look-up.
         cached = size == size_of(inode.node) and read_through_cache(self._options.io, inode, opener)
         inode.readers += 1
         inode.cached_readers += cached
         handle = self._add(ReadHandle(inode, session, start, size, cached))
-        # These never change, and have always the same inode: what the kernel has of them stays right.
+        # These nodes never change and keep their inode number, so pages that the kernel has cached stay right.
         keep = isinstance(inode.node, TapeFileNode | PastMediumNode)
         return FileInfo(fh=handle, direct_io=not cached, keep_cache=keep and cached)
 
@@ -117,7 +117,7 @@ class OpenFiles:
         return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and not opener.sends_offsets)
 
     async def write(self, number: FileHandleT, offset: int, data: bytes) -> None:
-        """Take in bytes: all, or none and an error."""
+        """Take in all bytes; if that fails, take none and raise."""
         handle = self._handles[number]
         if not isinstance(handle, WriteHandle):
             raise FUSEError(errno.EBADF)
@@ -129,14 +129,14 @@ class OpenFiles:
             self._writing -= 1
 
     async def drain(self) -> None:
-        """Return when all writes are answered, and none has come for QUIET_SECONDS."""
+        """Return when all writes are answered, and no write has come for QUIET_SECONDS."""
         seen = -1
         while self._writing or self._writes != seen:
             seen = self._writes
             await trio.sleep(QUIET_SECONDS)
 
     async def release(self, number: FileHandleT) -> None:
-        """End the session. A release begins before anything waits, so that look-ups which come later wait for it."""
+        """End the session. The release begins before the first `await`, so that every later look-up waits for it."""
         handle = self._handles.pop(number)
         match handle:
             case WriteHandle():
@@ -158,12 +158,12 @@ class OpenFiles:
         inode.cached = inode.cached and inode.writing > 0
 
     def _is_risky(self, node: MediumNode) -> bool:
-        """Tell whether a stream should not be cached: little is left, or a disk does not answer."""
+        """Tell whether a stream should bypass the page cache: medium or disks have little room, or a disk hangs."""
         left, pool, little = node.medium.left, self._engine.pool, self._engine.library.config.low_space
         return pool.stalled or pool.free_to_stripe < little or (left is not None and left < little)
 
     async def _drive_for(self, barcode: str) -> int:
-        """Return the drive for an open that names none. The kernel has let in whoever asks."""
+        """Return the drive for an open() through /media, which names none. The kernel has checked the rights."""
         return await self._engine.least_busy_drive(self._permissions.drives_for(barcode))
 
     def _add(self, handle: Handle) -> FileHandleT:

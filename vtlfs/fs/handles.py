@@ -1,10 +1,10 @@
-"""Open files: what a file handle reads and writes, and how the kernel's offsets map to a stream's own.
+"""Handles of open files, which map the kernel's offsets to those of a session. Used in the trio loop of a mount.
 
-The kernel's offsets of a handle that writes: cached, and write-only, they are the stream's. Of a read-write handle the
-medium as it stood comes first, `base` bytes of it, then the handle's own stream.
+For a write-only handle, the kernel's offsets are those of the stream. For a read-write handle, the medium as it stood
+at the open() comes first, `base` bytes of it, and the handle's own stream follows.
 
-A file server may have several of its client's writes in the works at once, so that they come in any order. Those that
-come too early are kept until what they follow has come.
+A file server may send several writes of its client at once, so they arrive in any order. Writes that arrive too early
+wait in the reorder buffer until the bytes before them have come.
 """
 
 import os
@@ -18,14 +18,12 @@ from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
 from vtlfs.model import KIB, MIB, IoMode, Opener
 
-MAX_REORDER_BUFFER = (
-    64 * MIB
-)  # kept of one handle, of what came too early; of all handles, what the memory budget has room for
+MAX_REORDER_BUFFER = 64 * MIB  # of one handle; the memory budget limits the sum of all handles
 
 
 @dataclass(slots=True)
 class TextHandle:
-    """A text that was made at the look-up."""
+    """An open file in /sessions: its text, which was made at the look-up."""
 
     text: bytes
 
@@ -36,7 +34,7 @@ class TextHandle:
 
 @dataclass(slots=True)
 class ReadHandle:
-    """`size` bytes of a medium from `start`."""
+    """An open file that reads `size` bytes of a medium from the offset `start`."""
 
     inode: Inode
     session: ReadSession
@@ -45,35 +43,33 @@ class ReadHandle:
     cached: bool
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return the bytes at the offset; fewer only at the end."""
+        """Return `size` bytes at the offset; fewer only at the end of the file."""
         wanted = min(size, self.size - offset)
         return await self.session.read(self.start + offset, wanted) if wanted > 0 else b""
 
 
 @dataclass(slots=True)
 class WriteHandle:
-    """A write session behind the kernel's offsets."""
+    """An open file that writes: maps the kernel's offsets to those of a write session."""
 
     inode: Inode
     session: WriteSession
     cached: bool
     append: bool
     base: int = 0
-    before: MediumReader | None = None  # the medium as it stood, for a read-write handle
-    sends_offsets: bool = False  # of a file server
-    most_reordered: int = MAX_REORDER_BUFFER  # bytes of `reorder_buffer`
-    reorder_buffer: dict[int, bytes] = field(default_factory=dict)  # what came too early, by the kernel's offset
-    refused: VtlfsError | None = (
-        None  # what befell the last write at the end; those after it that were sent with it too
-    )
+    before: MediumReader | None = None  # for a read-write handle: reads the medium as it stood at the open()
+    sends_offsets: bool = False  # the opener is a file server
+    most_reordered: int = MAX_REORDER_BUFFER  # the most bytes in `reorder_buffer`
+    reorder_buffer: dict[int, bytes] = field(default_factory=dict)  # writes that came too early, by the kernel's offset
+    refused: VtlfsError | None = None  # of the last write at the end; early writes sent along with it fail likewise
 
     @property
     def end(self) -> int:
-        """The kernel's offset of the next byte."""
+        """The kernel's offset of the stream's next byte."""
         return self.base + self.session.length
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Take in what the kernel writes. Raises NotSequential, and what the session raises."""
+        """Take in bytes at the kernel's offset. Raises NotSequential, and what the session raises."""
         if self.cached:
             await self._write_cached(offset, data)
         elif self.sends_offsets and not self.append and offset > self.end:
@@ -117,7 +113,7 @@ class WriteHandle:
         return data
 
     async def _write_reordered(self) -> None:
-        """Write what was kept for this moment. Its writer believes it written, as with pages."""
+        """Write the buffered bytes that follow the stream's end. An error fails the stream: write() has returned."""
         while self.reorder_buffer and (offset := min(self.reorder_buffer)) <= self.end:
             try:
                 await self._write_next(offset, self._take_reordered(offset))
@@ -126,10 +122,10 @@ class WriteHandle:
                 raise
 
     async def _write_cached(self, offset: int, data: bytes) -> None:
-        """Take in pages. The writer believes them written: if they are refused, its stream is not whole any more.
+        """Take in pages of the page cache. An error fails the stream, since the program's write() has returned.
 
-        The kernel knows EIO and ENOSPC of pages only. What is neither, a limit, is left to the flush, which tells it
-        as what it is.
+        The kernel reports only EIO and ENOSPC of pages. So the errno of a limit is not raised here; the flush raises
+        it.
         """
         try:
             await self.session.write(offset, data)
@@ -139,9 +135,9 @@ class WriteHandle:
                 raise
 
     def begin_empty(self) -> None:
-        """Take a truncation as what O_TRUNC is, which erases nothing: file servers send it in place of that.
+        """Treat ftruncate(0) by a file server as O_TRUNC, which the server sends this way; it erases nothing.
 
-        Raises NotPermitted from anybody else, and where something was written.
+        Raises NotPermitted for other openers, and after a write.
         """
         if not self.sends_offsets or self.session.length or self.reorder_buffer:
             raise NotPermitted("truncating a medium")
@@ -149,25 +145,25 @@ class WriteHandle:
         self.base, self.inode.size = 0, 0
 
     def close(self) -> None:
-        """Let go of what was loaded of the medium as it stood."""
+        """Let go of the extents that were loaded to read the medium as it stood."""
         if self.before is not None:
             self.before.close()
             self.before = None
 
     async def flush(self) -> None:
-        """Keep close()'s promise. Raises what the session raises, and NotSequential where the stream has a gap."""
+        """Make a close() durable. Raises what the session raises, and NotSequential if the stream has a gap."""
         if self.reorder_buffer:
             self.session.refuse(self.refused or NotSequential(min(self.reorder_buffer), self.end))
         await self.session.flush(closing=True)
 
     async def fsync(self) -> None:
-        """Make durable what has come so far. Raises NotSequential where that has a gap, which may be filled yet."""
+        """Make durable all bytes up to the first gap. Raises NotSequential if there is one; it may still be filled."""
         await self.session.fsync()
         if self.reorder_buffer:
             raise NotSequential(min(self.reorder_buffer), self.end)
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return the bytes at the kernel's offset: the medium's, then the stream's own."""
+        """Return bytes at the kernel's offset: first those of the medium as it stood, then those of the stream."""
         size = min(size, self.end - offset)
         if size <= 0:
             return b""
@@ -185,23 +181,23 @@ Handle = TextHandle | ReadHandle | WriteHandle
 
 
 def check_reopening(inode: Inode) -> None:
-    """Raise where one more open for writing would harm a stream that is written or read through the page cache.
+    """Raise CannotReopen if one more open for writing would harm a stream that uses the page cache of the inode.
 
-    The kernel throws away that cache's unwritten pages when the same inode is opened with O_TRUNC, and sends those of
-    one stream in the name of another. With io=auto only programs that do no such thing are cached. A reader would find
-    its end where the inode's new length is, or zeros up to there.
+    On an open with O_TRUNC, the kernel discards the inode's unwritten pages; without O_TRUNC, it may send pages of one
+    stream with the handle of another. With io=auto, only programs that never do this use the page cache. A reader would
+    get the inode's new length: its file would seem shortened, or extended by zeros.
     """
     if (inode.cached and inode.writing) or inode.cached_readers:
         raise CannotReopen
 
 
 def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, risky: bool) -> bool:
-    """Tell whether an open for writing is to go through the kernel's page cache.
+    """Tell whether a file opened for writing uses the kernel's page cache.
 
-    Only a write-only stream that begins with O_TRUNC can. With io=auto it does where that is quicker and harms nobody:
-    where a program is known to write small blocks, and to write them itself. Not for one that may hand the file on to
-    what it starts, which may open it again; nor where it is `risky`: little is left of the medium or a disk, and a
-    program that changes tapes wants to see ENOSPC at the write itself, or a disk does not answer.
+    Only a write-only stream that begins with O_TRUNC can. With io=auto it does if the program is known to write small
+    blocks, and to write them itself: a program that hands the file to a child would break the stream if the child
+    opened the file again. Not if it is `risky`: if the medium or a disk has little room, a program that changes tapes
+    needs ENOSPC from the write() itself; and a disk that hangs would hold up the page cache.
     """
     if io is IoMode.DIRECT or inode.writing > 1 or inode.readers:
         return False
@@ -211,10 +207,10 @@ def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, 
 
 
 def read_through_cache(io: IoMode, inode: Inode, opener: Opener) -> bool:
-    """Tell whether an open for reading is to go through the kernel's page cache.
+    """Tell whether a file opened for reading uses the kernel's page cache.
 
-    Not where a stream was written by way of the same inode, for the kernel takes its length for the inode's. With
-    io=auto not where large blocks are read, which need no gathering: each byte is copied once less.
+    Not after a stream was written by the same inode, whose length the kernel takes from that stream. With io=auto, not
+    for a program that reads large blocks: it needs no read-ahead, and is spared a copy of each byte.
     """
     if io is IoMode.DIRECT or inode.written:
         return False

@@ -1,7 +1,7 @@
-"""The numbers by which the kernel names what it has looked up.
+"""Inodes: the numbers by which the kernel names the nodes that it has looked up. Used in the trio loop of a mount.
 
-A medium gets a fresh number from every look-up, so that every open() has an inode of its own: the kernel serialises
-writes to one inode, and keeps its size, page cache and attributes. Everything else has one number for good. A number is
+A medium gets a fresh number from every look-up, so that every open() has an inode of its own: the kernel serialises the
+writes to an inode, and keeps its size, page cache and attributes. Every other node has one number for good. A number is
 kept until the kernel has forgotten it as often as it was handed out.
 """
 
@@ -12,15 +12,15 @@ from pyfuse3 import ROOT_INODE, InodeT
 
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.writing.session import WriteSession
-from vtlfs.fs.tree import FRESH, ROOT, MediumNode, Node, SessionNode, stable_number
+from vtlfs.fs.nodes import FRESH, ROOT, MediumNode, Node, SessionNode, stable_number
 
-INODE_BYTES = 1024  # what an inode takes, roughly, with its medium
-SESSION_BYTES = 1024  # and the text of one that shows a session
+INODE_BYTES = 1024  # memory of an inode and its medium, roughly
+SESSION_BYTES = 1024  # memory of a session's text
 
 
 @dataclass(slots=True)
 class Inode:
-    """What the kernel knows under one number."""
+    """A node that the kernel knows by a number, and how the node is open."""
 
     number: InodeT
     node: Node
@@ -28,8 +28,8 @@ class Inode:
     readers: int = 0  # how often it is open for reading
     cached_readers: int = 0  # of these, through the page cache
     writers: list[WriteSession] = field(default_factory=list)  # open for writing; stat() shows the first
-    size: int = 0  # while it is open for writing: what the kernel takes for its size
-    writing: int = 0  # opens for writing, also those that are just being answered
+    size: int = 0  # while it is open for writing: its length for the kernel
+    writing: int = 0  # opens for writing, also those that are not answered yet
     written: bool = False  # has been open for writing
     cached: bool = False  # is written through the page cache
 
@@ -50,17 +50,17 @@ class Inodes:
         return len(self._inodes)
 
     def looked_up(self, node: Node) -> Inode:
-        """Return the inode to answer a look-up with."""
+        """Return the inode that answers a look-up."""
         if isinstance(node, MediumNode | SessionNode):
             return self._count(InodeT(next(self._fresh)), node)
         return self._count(InodeT(stable_number(node)), node)
 
     def listed(self, node: Node) -> Inode:
-        """Return the inode to list a directory's entry with. Nothing is opened through it: a look-up comes first."""
+        """Return the inode of a directory's entry. The kernel opens no file by it without a look-up."""
         return self._count(InodeT(stable_number(node)), node)
 
     def forget(self, number: InodeT, lookups: int) -> None:
-        """Take back as many look-ups."""
+        """Subtract look-ups that the kernel has forgotten; drop the inode after the last."""
         inode = self._inodes.get(number)
         if inode is not None and number != ROOT_INODE:
             inode.lookups -= lookups
@@ -79,5 +79,5 @@ class Inodes:
 
 
 def _size(node: Node) -> int:
-    """Return what an inode takes. What kind of node a number stands for never changes."""
+    """Return the memory of an inode. The kind of node that a number stands for never changes."""
     return INODE_BYTES + (SESSION_BYTES if isinstance(node, SessionNode) else 0)

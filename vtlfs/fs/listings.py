@@ -9,12 +9,13 @@ from pyfuse3 import FileHandleT, FileNameT, ReaddirToken
 
 from vtlfs.fs.attributes import Attributes
 from vtlfs.fs.inodes import Inodes
-from vtlfs.fs.tree import Entry, Node, Tree
+from vtlfs.fs.nodes import Entry, Node
+from vtlfs.fs.tree import Tree
 
 
 @dataclass(slots=True)
 class _Listing:
-    """An open directory. `place`: of the last entry listed; `ahead`: entries that were read and not listed."""
+    """An open directory. `place`: of the last listed entry; `ahead`: entries read from the tree, not listed yet."""
 
     node: Node
     place: int = 0
@@ -45,7 +46,7 @@ class Listings:
         del self._listings[number]
 
     async def list(self, number: FileHandleT, start: int, token: ReaddirToken) -> None:
-        """Reply with the entries behind the place `start`, as many as the kernel has room for."""
+        """Reply with the entries after the place `start`, as many as the kernel has room for."""
         listing = self._listings[number]
         if start == 0 or start != listing.place:  # the beginning, or rewinddir() or seekdir()
             listing.place = start

@@ -1,4 +1,4 @@
-"""Who opens a file: the process, its program, and the host that it works for."""
+"""Openers: the process that opens a file, its program, and the host that it works for, as /proc shows them."""
 
 import ipaddress
 import os
@@ -13,27 +13,27 @@ from vtlfs.errors import UsageError
 from vtlfs.fs.connections import remote_address
 from vtlfs.model import Opener, check_host, parse_size
 
-# Programs that write to the file they open themselves, mostly in small blocks. Any other program may hand the open file
-# on to what it starts, as shells and scripts do, and that may open it again under /dev/stdout.
+# Programs that themselves write to the file that they open, mostly in small blocks. Any other program may hand the open
+# file to a child, as shells do, and the child may open the file again as /dev/stdout.
 WRITERS = frozenset(
     "tar bsdtar star cpio bsdcpio pax dd dump mbuffer pv cat tee cp rsync gzip pigz bzip2 xz zstd lz4 age gpg "
     "btrfs zfs xfsdump pg_dump pg_basebackup mysqldump mariadb-dump mariabackup".split()
 )
 
-# sshd, as which also the sftp server runs where sshd_config says `internal-sftp`.
+# sshd. With `internal-sftp` in sshd_config, the sftp server runs under this name, too.
 SSHD = frozenset("sshd sshd-session".split())
-# File servers. They give every write an offset, by lseek() or pwrite(), though the client may only be streaming.
+# File servers. They give every write an offset, by lseek() or pwrite(), even if their client only streams.
 FILE_SERVERS = SSHD | {"sftp-server", "smbd"}
 
-MAX_PROGRAM = 64  # characters of a program's name; whoever starts it can make it as long as he likes
-THREADS = 40  # for as many opens by processes that can't be looked at just now
-MAX_KNOWN = 1024  # programs that have opened something, and are remembered
+MAX_PROGRAM = 64  # characters of a program's name that are kept; a user can start a program with a name of any length
+THREADS = 40  # for as many simultaneous open() calls whose /proc entries can't be read at once
+MAX_KNOWN = 1024  # openers that are remembered
 _STARTED, _STACK = 19, 25  # places in /proc/PID/stat, counted behind the program's name
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What the kernel says of whoever opens."""
+    """The process that opens a file, as the kernel's request names it."""
 
     pid: int
     uid: int
@@ -42,13 +42,14 @@ class Caller:
 
 
 class Openers:
-    """Who opens, found out once for a process and the program that it runs. Used in the trio loop.
+    """Identifies openers, once for each process and program that it runs. Used in the trio loop.
 
-    A daemon may open thousands of streams, and to look at it and all its ancestors takes longer than many a stream.
+    A daemon may open thousands of streams, and to read /proc for it and all its ancestors takes longer than many a
+    stream.
     """
 
     def __init__(self, host: str | None, machine: str, most: int = MAX_KNOWN) -> None:
-        """`host` and `machine`: see `identify`. `most`: programs that are remembered."""
+        """`host` and `machine`: see `identify`. `most`: openers that are remembered."""
         self._most = most
         self._host = host
         self._machine = machine
@@ -56,9 +57,10 @@ class Openers:
         self._looking = DiskExecutor("identify", THREADS)
 
     async def identify(self, caller: Caller) -> Opener:
-        """Return who the caller is.
+        """Return the opener that the caller is.
 
-        What is not known yet a thread finds out: the locks of a process that it waits for may be held until we answer.
+        A thread reads /proc for a caller that is not known yet. Such a read may wait for a lock of the caller's
+        process, which may hold the lock until this very open() is answered.
         """
         program = _program(caller.pid)
         known = None if program is None else self._known.get((caller, program))
@@ -72,30 +74,30 @@ class Openers:
         return opener
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads."""
         self._looking.close()
 
     def _look_at(self, caller: Caller) -> "tuple[Opener, _Program | None]":
-        """Return who it is, and what it still runs when that is known."""
+        """Return the opener, and the program that the caller's process runs afterwards. Runs in a thread."""
         opener = identify(caller.pid, caller.uid, caller.gid, self._host, self._machine, writing=caller.writing)
         return opener, _program(caller.pid)
 
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """What tells one run of a program from all others: as long as it is the same, so is what it was started with."""
+    """One run of a program. Two that are equal have the same arguments and environment."""
 
     name: bytes  # with the process's number
-    started: bytes  # the process
-    stack: bytes  # where it begins, which changes with each exec()
+    started: bytes  # when the process started
+    stack: bytes  # address of the stack, which changes with each exec()
     executable: str
 
 
 def _program(pid: int) -> _Program | None:
-    """Return what a process runs; None where it can't be looked at.
+    """Return the program that a process runs; None if the process can't be inspected.
 
-    Unlike the command line and the environment, this is read without a lock of the process, which may be waiting for us
-    while it holds that.
+    Unlike the command line and the environment, these files are read without a lock of the process, so the read can't
+    wait for a process that waits for this mount.
     """
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -110,7 +112,7 @@ def _program(pid: int) -> _Program | None:
 
 
 def _link(pid: int) -> str:
-    """Return the path of what a process runs; nothing where it is not for us to see. Raises OSError if it is gone."""
+    """Return the path of a process's executable; empty if it may not be read. Raises OSError if the process is gone."""
     try:
         return os.readlink(f"/proc/{pid}/exe")
     except PermissionError:
@@ -118,11 +120,11 @@ def _link(pid: int) -> str:
 
 
 def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, writing: bool = True) -> Opener:
-    """Return who the process is that opens, for writing or for reading. May block: it reads /proc.
+    """Return the opener of a file, which opens it for `writing` or for reading. Reads /proc, so it may block.
 
-    The host is `host` if given (the mount's `host=`), else the client of the ssh connection under which the process or
-    an ancestor runs, else `machine`. A process that can't be looked at (it is gone, another user's, or in another
-    container: pid 0) works for the machine.
+    Its host is `host` if given (the mount's `host=`), else the client of the ssh connection under which the process or
+    an ancestor runs, else `machine`. A process that can't be inspected has the host `machine`: it has ended, belongs to
+    another user, or is in another container (pid 0).
     """
     try:
         process = psutil.Process(pid) if pid else None
@@ -146,10 +148,9 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, wr
 
 
 def dd_block(words: list[str], operand: str) -> int | None:
-    """Return the bytes that a dd with this command line writes or reads at a time; None where that can't be told.
+    """Return the block size in the command line of a dd; None if it names none. `operand`: `obs` or `ibs`, beside `bs`.
 
-    `operand`: the one that says so beside `bs`. dd is what people write tapes with in large blocks, and read them;
-    nothing else says its block size so plainly.
+    dd is the usual program to write and read tapes in large blocks, and no other states its block size so plainly.
     """
     operands = dict(word.partition("=")[::2] for word in words[1:])
     text = operands.get("bs") or operands.get(operand)
@@ -162,8 +163,8 @@ def dd_block(words: list[str], operand: str) -> int | None:
 def ssh_client(process: psutil.Process) -> str | None:
     """Return the address of the ssh client under which the process or an ancestor runs; None without one.
 
-    What runs under sshd has it in its environment, unless that was cleared. sshd, which can be the sftp server too, has
-    the connection; its own environment is that of whoever started it, so the search ends there.
+    A process under sshd has the address in its environment, unless that was cleared. sshd itself, which may be the sftp
+    server, has the connection. The environment of sshd is that of its starter, so the search ends with sshd.
     """
     under_sshd = False
     for relative in _lineage(process):
@@ -185,10 +186,10 @@ def _is_sshd(process: psutil.Process) -> bool:
 
 
 def _told(process: psutil.Process) -> str | None:
-    """Return the client that the environment names. Raises ValueError or UsageError where that is no address."""
+    """Return the client in SSH_CONNECTION of the environment. Raises ValueError or UsageError if it is no address."""
     address = process.environ().get("SSH_CONNECTION", "").partition(" ")[0]
     if address:
-        ipaddress.ip_address(check_host(address))  # which would take any text behind a %
+        ipaddress.ip_address(check_host(address))  # ip_address alone accepts any text after a %
     return address or None
 
 

@@ -1,7 +1,7 @@
 """The pyfuse3 adapter: each handler decodes a request of the kernel, calls one method, and encodes the answer.
 
-All handlers run in the trio loop. A handler runs without interruption up to its first wait. RELEASE announces the end
-of its session before that wait: so a look-up made after close() returned knows of the release.
+All handlers run in the trio loop, each without interruption up to its first `await`. The handler of RELEASE notes the
+end of its session before that `await`, so a look-up that is made after close() returned waits for the release.
 """
 
 import errno
@@ -31,13 +31,14 @@ from vtlfs.fs.files import OpenFiles
 from vtlfs.fs.handles import WriteHandle
 from vtlfs.fs.inodes import Inodes
 from vtlfs.fs.listings import Listings
+from vtlfs.fs.nodes import MEDIA, DriveDirectory, LoadedLink, Node, stable_number
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
-from vtlfs.fs.tree import MEDIA, DriveDirectory, LoadedLink, Node, NoSuchEntry, Tree, stable_number
+from vtlfs.fs.tree import NoSuchEntry, Tree
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers of one mount. `getxattr` stays out: once it exists, every cached write asks for an attribute."""
+    """The handlers of one mount. `getxattr` is left out, since the kernel would call it on every cached write."""
 
     enable_writeback_cache = True
     supports_dot_lookup = False
@@ -53,21 +54,21 @@ class Operations(pyfuse3.Operations):
         self._files = OpenFiles(engine, options, permissions)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads."""
         self._files.close()
 
     # --- names and attributes ---------------------------------------------------------------------------------------
 
     @to_errno
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        """Answer with a fresh inode for a medium, so that an open() that follows has one of its own."""
+        """Answer with the inode of a name; for a medium a fresh one, so that each open() has an inode of its own."""
         node = await self._find(parent_inode, name)
         inode = self._inodes.looked_up(node)
         return self._attributes.of(inode, inode.number)
 
     @to_errno
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        """Show a path's stable number, but the session's identifier while the inode is open for writing."""
+        """Show a node's stable number; while the inode is open for writing, the session's identifier."""
         known = self._inodes[inode]
         shown = known.writers[0].number if known.writers else stable_number(known.node)
         return self._attributes.of(known, InodeT(shown))
@@ -81,7 +82,10 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Refuse, but for the times that the kernel itself keeps of what is written, and sends when it is closed."""
+        """Refuse all changes but two: ftruncate(0) by a file server, and the times of a file that was written.
+
+        The kernel keeps the times of a file that is written through the page cache, and sends them at the close().
+        """
         handle = None if fh is None else self._files.get(fh)
         if fields.update_size and attr.st_size == 0 and isinstance(handle, WriteHandle):
             handle.begin_empty()
@@ -93,7 +97,7 @@ class Operations(pyfuse3.Operations):
 
     @to_errno
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        """Name the medium that is loaded."""
+        """Return the barcode of the loaded medium, the target of `loaded`."""
         node = self._inodes[inode].node
         if not isinstance(node, LoadedLink):
             raise FUSEError(errno.EINVAL)
@@ -101,13 +105,13 @@ class Operations(pyfuse3.Operations):
 
     @to_errno
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        """Drop what the kernel has dropped."""
+        """Drop inodes that the kernel has dropped."""
         for number, lookups in inode_list:
             self._inodes.forget(number, lookups)
 
     @to_errno
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """Tell the size of all disks together, as it was when they last answered."""
+        """Return the size of all disks together, as it was when they last answered."""
         return of_disks(self._engine.pool)
 
     # --- directories ------------------------------------------------------------------------------------------------
@@ -119,9 +123,9 @@ class Operations(pyfuse3.Operations):
 
     @to_errno
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        """List the directory behind the place `start_id`.
+        """List the entries after the place `start_id`.
 
-        What comes meanwhile may be listed or not; what is there all the time is listed once.
+        Entries that are added while the directory is open may be listed or not; all others are listed once.
         """
         await self._listings.list(fh, start_id, token)
 
@@ -139,36 +143,36 @@ class Operations(pyfuse3.Operations):
 
     @to_errno
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        """Return bytes; fewer than asked for only at the end."""
+        """Return `size` bytes; fewer only at the end."""
         return await self._files[fh].read(off, size)  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     @to_errno
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        """Take in bytes: all, or none and an error."""
+        """Take in all bytes; if that fails, take none and raise."""
         await self._files.write(fh, off, buf)
         return len(buf)
 
     async def drain(self) -> None:
-        """Return when all writes are answered, and none has come for a moment."""
+        """Return when all writes are answered, and no write has come for a moment."""
         await self._files.drain()
 
     @to_errno
     async def flush(self, fh: FileHandleT) -> None:
-        """Keep close()'s promise. It comes at every close() of a copy of the descriptor, so the session goes on."""
+        """Make a close() durable. The session goes on: FLUSH comes at the close() of every copy of the descriptor."""
         handle = self._files[fh]
         if isinstance(handle, WriteHandle):
             await handle.flush()
 
     @to_errno
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        """Make durable what has come so far."""
+        """Make the bytes that have come durable."""
         handle = self._files[fh]
         if isinstance(handle, WriteHandle):
             await handle.fsync()
 
     @to_errno
     async def release(self, fh: FileHandleT) -> None:
-        """End the session. Nobody hears of an error here; what close() was promised is durable already."""
+        """End the session. The kernel ignores errors of RELEASE; close() has returned, and its bytes are durable."""
         await self._files.release(fh)
 
     # --- what a tape library never does -----------------------------------------------------------------------------
@@ -177,7 +181,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        """Refuse: media come from `vtlfs media add`. Where media are, a name that is none does not exist."""
+        """Refuse: only `vtlfs media add` adds media. In a directory of media, an unknown name is ENOENT."""
         raise self._no_new_name(parent_inode)
 
     @to_errno
@@ -226,7 +230,7 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        """Refuse: `vtlfs load` sets the links that there are."""
+        """Refuse: only `vtlfs load` and `vtlfs unload` change the links `loaded`."""
         raise NotPermitted("making a link")
 
     # --- plumbing ---------------------------------------------------------------------------------------------------

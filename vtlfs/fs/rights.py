@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 
 from vtlfs.config import FILE_NAME, Config, ConfigError
-from vtlfs.fs.options import MountOptions
-from vtlfs.fs.tree import (
+from vtlfs.fs.nodes import (
     MEDIA,
     DriveDirectory,
     FilesDirectory,
@@ -27,6 +26,7 @@ from vtlfs.fs.tree import (
     SessionNode,
     TapeFileNode,
 )
+from vtlfs.fs.options import MountOptions
 from vtlfs.permissions import (
     READ_ALL,
     READ_WRITE_ALL,

@@ -1,185 +1,47 @@
-"""The mounted tree: which names there are, and what each one stands for. No FUSE here.
+"""The mounted tree: looks up a name in a directory, and lists the names of a directory. No FUSE here.
 
     /drives/N/BARCODE   /drives/N/loaded   /media/BARCODE   /files/BARCODE/NNNN   /sessions/ID
     /snapshots/ID/media/BARCODE   /snapshots/ID/files/BARCODE/NNNN
 
-A node is a frozen value. A medium's node has the medium's length at the moment of the look-up: what is opened through
-it is the medium as it stood then. A tape file of a snapshot is the tape file that it still is, under a further name.
+What a name stands for is a node, see `fs/nodes.py`. Used in the trio loop of a mount.
 """
 
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.recover import start_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapshot, NoSuchTapeFile
-from vtlfs.model import Extent, Medium, Snapshot, TapeFile, epoch_ns
+from vtlfs.fs.nodes import (
+    PARTS,
+    TOP,
+    Directory,
+    DriveDirectory,
+    Entry,
+    FilesDirectory,
+    LoadedLink,
+    MediumNode,
+    Node,
+    PastFilesDirectory,
+    PastMediumNode,
+    SessionNode,
+    SnapshotDirectory,
+    TapeFileNode,
+)
+from vtlfs.model import Extent, Medium, TapeFile
 from vtlfs.snap import past, store
 
 LOADED = "loaded"
-SHOWN_EXTENTS = 1000  # data extents in the text of a session; more are counted
-PAGE = 256  # entries that are read at a time: meanwhile the mount answers nothing else
+SHOWN_EXTENTS = 1000  # data extents in the text of a session, at most
+PAGE = 256  # entries that are read in one query, during which the mount answers no other request
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _TAPE_FILE = re.compile(r"[0-9]{4}|[1-9][0-9]{4,9}")
 
 
 class NoSuchEntry(KeyError):
     """The directory has no entry of this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """A directory with no parameters: the root, drives, media, files, sessions or snapshots."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DriveDirectory:
-    """/drives/N"""
-
-    drive: int
-
-
-@dataclass(frozen=True, slots=True)
-class FilesDirectory:
-    """/files/BARCODE"""
-
-    medium: Medium
-
-
-@dataclass(frozen=True, slots=True)
-class MediumNode:
-    """/drives/N/BARCODE, or /media/BARCODE where `drive` is None."""
-
-    medium: Medium
-    drive: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class TapeFileNode:
-    """/files/BARCODE/NNNN"""
-
-    medium: Medium
-    tape_file: TapeFile
-
-
-@dataclass(frozen=True, slots=True)
-class SessionNode:
-    """/sessions/ID. `uid`: who opened it."""
-
-    session: int
-    text: bytes
-    changed_at: str
-    medium: str = ""
-    uid: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedLink:
-    """/drives/N/loaded"""
-
-    drive: int
-    target: str
-    loaded_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotDirectory:
-    """/snapshots/ID where `part` is empty, /snapshots/ID/media or /snapshots/ID/files"""
-
-    snapshot: Snapshot
-    part: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PastFilesDirectory:
-    """/snapshots/ID/files/BARCODE"""
-
-    snapshot: Snapshot
-    medium: Medium
-
-
-@dataclass(frozen=True, slots=True)
-class PastMediumNode:
-    """/snapshots/ID/media/BARCODE. It never changes."""
-
-    snapshot: Snapshot
-    medium: Medium
-
-
-PastNode = SnapshotDirectory | PastFilesDirectory | PastMediumNode
-Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode | SessionNode | LoadedLink | PastNode
-
-
-class Entry(NamedTuple):
-    """A directory's entry. `place` is above 0, ascends, and is the same for as long as the entry is there."""
-
-    place: int
-    name: str
-    node: Node
-
-
-ROOT = Directory("")
-DRIVES, MEDIA, FILES, SESSIONS = (Directory(name) for name in ("drives", "media", "files", "sessions"))
-SNAPSHOTS = Directory("snapshots")
-TOP = {directory.name: directory for directory in (DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS)}
-PARTS = ("media", "files")  # of a snapshot
-
-_KINDS = {"": 1, "drives": 2, "media": 3, "files": 4, "sessions": 5, "snapshots": 12}
-_SHIFT = 56
-_HALF = 28  # bits for a snapshot beside those for a medium: 268 million of each
-FRESH = 15 << _SHIFT  # numbers from here on are given to one look-up each
-
-
-def stable_number(node: Node) -> int:
-    """Return the inode number that stat() shows for the path; below FRESH, above all session identifiers."""
-    match node:
-        case Directory(name):
-            return _KINDS[name] << _SHIFT
-        case DriveDirectory(drive):
-            return 6 << _SHIFT | drive
-        case FilesDirectory(medium):
-            return 7 << _SHIFT | medium.id
-        case MediumNode(medium, drive):
-            return 8 << _SHIFT | (0 if drive is None else drive + 1) << 32 | medium.id
-        case TapeFileNode(medium, tape_file):
-            return 9 << _SHIFT | medium.id << 32 | tape_file.number
-        case SessionNode(session):
-            return 10 << _SHIFT | session
-        case LoadedLink(drive):
-            return 11 << _SHIFT | drive
-        case SnapshotDirectory(snapshot, part):  # never as low as that of /snapshots, for snapshots count from 1
-            return 12 << _SHIFT | snapshot.id << 2 | ("", *PARTS).index(part)
-        case PastFilesDirectory(snapshot, medium):
-            return 13 << _SHIFT | snapshot.id << _HALF | medium.id
-        case PastMediumNode(snapshot, medium):
-            return 14 << _SHIFT | snapshot.id << _HALF | medium.id
-
-
-def mtime_ns(node: Node, otherwise: int) -> int:
-    """Return when what the node stands for last changed, in nanoseconds since 1970.
-
-    It is for people and their programs. The kernel drops cached pages when it changes; where a clock that jumps gives
-    two states the same time they differ in size, which it looks at too, and bytes that have once appeared never change.
-    """
-    match node:
-        case SnapshotDirectory(snapshot):
-            return epoch_ns(snapshot.taken_at)
-        case MediumNode(medium) | FilesDirectory(medium) | PastMediumNode(_, medium) | PastFilesDirectory(_, medium):
-            return epoch_ns(medium.written_at or medium.added_at)
-        case TapeFileNode(_, tape_file):
-            return epoch_ns(tape_file.released_at)
-        case SessionNode() if node.changed_at:
-            return epoch_ns(node.changed_at)
-        case LoadedLink():
-            return epoch_ns(node.loaded_at)
-        case _:
-            return otherwise
 
 
 class Tree:

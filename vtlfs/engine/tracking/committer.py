@@ -27,7 +27,7 @@ class GroupCommitter:
     """Owns a connection and the thread that uses it. Its methods are called in the trio loop."""
 
     def __init__(self, open_tracking: Callable[[], Tracking]) -> None:
-        """`open_tracking` opens the connection. It is called here, so that its error is raised before a mount serves."""
+        """`open_tracking` opens the connection. It is called here, so that its error ends a mount that begins."""
         self._tracking = open_tracking()
         self._token = trio.lowlevel.current_trio_token()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()

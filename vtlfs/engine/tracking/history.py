@@ -74,7 +74,7 @@ def as_of_sql(table: str, columns: Sequence[str], epoch: int, *, among: str = "1
 
 
 def begun_sql(table: str, columns: Sequence[str], epoch: int, after: int) -> str:
-    """Return a SELECT of the rows at the end of `epoch` that were not there, with these values, at that of `after`."""
+    """Return a SELECT of the rows at the end of `epoch` that were missing, or had other values, at that of `after`."""
     names = ", ".join(columns)
     return f"""
     SELECT {names} FROM main.{table} WHERE since > {after} AND since <= {epoch}
@@ -83,7 +83,7 @@ def begun_sql(table: str, columns: Sequence[str], epoch: int, after: int) -> str
 
 
 def ended_sql(table: str, columns: Sequence[str], epoch: int, by: int) -> str:
-    """Return a SELECT of the rows at the end of `epoch` that were no longer there, with these values, at that of `by`."""
+    """Return a SELECT of the rows at the end of `epoch` that were gone, or had other values, at the end of `by`."""
     return f"{_past_sql(table, ', '.join(columns), epoch)} AND until <= {by}"
 
 

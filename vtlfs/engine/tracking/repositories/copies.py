@@ -1,4 +1,4 @@
-"""Copies of the database on the disks: which one was begun last, and when the next is due."""
+"""Copies of the tracking database on the disks: which copy was begun last, and when the next is due."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vtlfs.engine.tracking.statements import Repository
 from vtlfs.failpoints import reached
 
-# What tells one state of the library from another. That somebody mounts it is no change, as it is none for a snapshot.
+# These values differ after any change that is worth a copy. A mount or unmount is no such change.
 _STATE = """
     SELECT epoch, media, sessions, tape_files, bytes,
            (SELECT count(*) || ' ' || total(id) FROM snapshot),
@@ -18,11 +18,11 @@ _STATE = """
 
 @dataclass(frozen=True, slots=True)
 class LastCopy:
-    """The copy that was begun last. `state`: of the library then, None where no disk has taken the copy."""
+    """The copy that was begun last. `state`: that of the library at its beginning; None if no disk has the copy."""
 
-    number: int  # 0: none was
+    number: int  # 0: no copy was ever begun
     begun_at: str | None
-    again_at: str | None  # the next one is not begun before
+    again_at: str | None  # the next copy is not begun before this time
     state: str | None
 
 
@@ -34,23 +34,23 @@ class Copies(Repository):
         return LastCopy(*self._sql.one("SELECT number, begun_at, again_at, state FROM copy"))
 
     def age(self) -> tuple[str, int]:
-        """Return when a copy was begun, or the library made, and how many commits the database has had."""
+        """Return when the last copy was begun, else when the library was made; and how many commits it has had."""
         made_at, commits = self._sql.one("SELECT coalesce(begun_at, created_at), commits FROM copy, library")
         return str(made_at), int(commits)
 
     def library_state(self) -> str:
-        """Return what the library is like now, to be compared with the state that a copy has."""
+        """Return the state of the library, for a comparison with that of the last copy."""
         return json.dumps(self._sql.one(_STATE))
 
     def begin(self, number: int, at: str, again_at: str, state: str) -> None:
-        """Record that a copy is begun."""
+        """Record that a copy begins."""
         self._sql.execute(
             "UPDATE copy SET number = ?, begun_at = ?, again_at = ?, state = ?", number, at, again_at, state
         )
         reached("tracking.copy_claimed")
 
     def end(self, number: int, again_at: str, *, made: bool) -> None:
-        """Record that a copy has ended, and when the next may be begun. Not `made`: the next is wanted too."""
+        """Record that a copy has ended, and when the next may be begun. Not `made`: the copy failed on all disks."""
         self._sql.execute(
             "UPDATE copy SET again_at = max(again_at, ?), state = iif(?, state, NULL) WHERE number = ?",
             *(again_at, made, number),

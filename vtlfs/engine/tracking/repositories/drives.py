@@ -27,7 +27,7 @@ class Drives(Repository):
         return Drive(*row)
 
     def ensure(self, count: int) -> None:
-        """Have drives 0 to count - 1 at least; drives that sessions may name are never removed."""
+        """Add the drives below `count` that are missing. Drives are never removed, since sessions may name them."""
         for number in range(count):
             self._sql.execute("INSERT INTO drive (number) VALUES (?) ON CONFLICT DO NOTHING", number)
         reached("tracking.drives_set")

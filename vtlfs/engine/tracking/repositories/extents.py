@@ -13,7 +13,7 @@ BEGIN = -MAX_SIZE - 1  # before the turn of any extent
 
 
 def turn(extent: Extent) -> int:
-    """Return when it is the turn of an extent, of those of its session on a disk: that of one without a place, too."""
+    """Return the sort key of an extent among those of its session on one disk: first those at no known position."""
     return extent.position if extent.position != NOWHERE else (extent.offset or 0) - MAX_SIZE
 
 
@@ -37,7 +37,7 @@ class Extents(Repository):
         return disks
 
     def _count_stored(self, rows: list[tuple[Any, ...]], sign: int = 1) -> None:
-        """Count rows that were added, or taken away, in the table `stored`. The last four values say where each is."""
+        """Add rows to the sums of the table `stored`; `sign` -1 subtracts. Their last four values are the place."""
         sums: dict[int, list[int]] = {}
         for *_, disk, _, stored, _ in rows:
             known = sums.setdefault(disk, [0, 0])
@@ -93,9 +93,9 @@ class Extents(Repository):
         return dict(rows.fetchall())
 
     def on_disk(self, disk: int, session: int, after: int, count: int) -> list[Extent]:
-        """Return up to `count` extents of a session on one disk, data and parity, in the order of `turn`, behind one.
+        """Return up to `count` extents of a session on one disk, data and parity, in the order of `turn`, after a turn.
 
-        Those that a rebuild has not found come first. Reads all rows of the session.
+        Extents that a rebuild has not found come first. Reads all rows of the session.
         """
         rows = self._sql.execute(
             f"SELECT {EXTENT} FROM (SELECT {EXTENT}, iif(position = ?5, offset - ?6, position) AS turn FROM extent"
@@ -106,15 +106,15 @@ class Extents(Repository):
         return [extent_of(row) for row in rows]
 
     def ends(self, session: int) -> dict[int, int]:
-        """Return for each disk where the last recorded extent of the session's member file on it ends."""
+        """Return, by disk, where the last recorded extent in the session's member file ends."""
         return {disk: lengths[session] for disk, lengths in self.member_lengths(session, session).items()}
 
     def has_unknown(self) -> bool:
-        """Tell whether there is an extent that a rebuild has not found."""
+        """Tell whether an extent is at no known position, since a rebuild has not found it."""
         return self._sql.first("SELECT 1 FROM extent WHERE position = ? LIMIT 1", NOWHERE) is not None
 
     def is_found(self, session: int) -> bool:
-        """Tell whether the place of each extent of a session is known, and no stripe has less parity than it was to."""
+        """Tell whether the position of each extent of a session is known, and each stripe has all its parity."""
         query = (
             "SELECT 1 FROM extent JOIN session ON id = session WHERE session = ?1 AND (position = ?2"
             " OR session.parity > (SELECT count(*) FROM parity WHERE session = ?1 AND stripe = extent.stripe)) LIMIT 1"
@@ -122,7 +122,7 @@ class Extents(Repository):
         return self._sql.first(query, session, NOWHERE) is None
 
     def mapped_bytes(self, session: Session) -> int:
-        """Return of how many bytes of a session's stream the place is recorded, on disks that the session has."""
+        """Return how many bytes of a session's stream are in extents on disks that the session's row names."""
         row = self._sql.one(
             "SELECT coalesce(sum(bytes), 0) FROM extent WHERE session = ? AND disk IN (SELECT value FROM json_each(?))",
             *(session.id, json.dumps(session.disks)),
@@ -130,7 +130,7 @@ class Extents(Repository):
         return int(row[0])
 
     def member_lengths(self, first: int, last: int) -> dict[int, dict[int, int]]:
-        """Return for each disk the least length of the member files of sessions `first` to `last`, by session."""
+        """Return, by disk and session, the least length of each member file of the sessions `first` to `last`."""
         found: dict[int, dict[int, int]] = {}
         rows = self._sql.execute(
             "SELECT session, disk, max(position + ?3 + stored) FROM (SELECT session, disk, position, stored FROM extent"

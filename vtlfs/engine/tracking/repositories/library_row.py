@@ -1,4 +1,4 @@
-"""The one row of the table `library`: whose database it is, and what is counted in the whole library."""
+"""The one row of the table `library`: the library's identity, its counters, and its next identifiers."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from vtlfs.model import Watermark
 _WATERMARK = (
     "commits, next_session, epoch, media, sessions, tape_files, bytes,"
     " (SELECT coalesce(max(id), 0) FROM snapshot) AS snapshot, disks, moves"
-)  # what `Watermark` wants
+)  # the fields of `Watermark`
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class LibraryRow(Repository):
         return int(self._sql.one("SELECT epoch FROM library")[0])
 
     def counters(self) -> Counters:
-        """Return how much the library has, which was counted when it came."""
+        """Return how much the library has. Triggers count each row when it is added, so this reads one row."""
         return Counters(*self._sql.one("SELECT media, sessions, tape_files, bytes FROM library"))
 
     def last_ordinal(self) -> int:
@@ -50,7 +50,7 @@ class LibraryRow(Repository):
         return int(self._sql.one("SELECT tape_files FROM library")[0])
 
     def count_move(self) -> None:
-        """Count that extents lie elsewhere from now on: an older copy of this database does not know where."""
+        """Count a change of the places of extents, which older copies of this database do not know."""
         self._sql.execute("UPDATE library SET moves = moves + 1")
 
     # --- identifiers of sessions ------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ class LibraryRow(Repository):
         return range(row[0] - count, row[0])
 
     def skip_sessions(self, first: int) -> None:
-        """Give no session identifier below `first` any more: the disks know that they were given."""
+        """Give no session identifier below `first` any more: the disks show that these were given already."""
         self._sql.execute("UPDATE library SET next_session = ?1 WHERE next_session < ?1", first)
         reached("tracking.sessions_skipped")
 

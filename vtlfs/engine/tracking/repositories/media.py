@@ -1,4 +1,4 @@
-"""Media: their lengths and capacities, and the space on them that is promised to open sessions."""
+"""Media: their lengths and capacities, and the room on them that is reserved for open sessions."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ class Media(Repository):
     """The rows of the table `medium`."""
 
     def add(self, barcodes: Sequence[str], capacity: int | None, at: str) -> None:
-        """Add empty media. Raises UsageError if one exists; then the transaction must not be committed."""
+        """Add empty media. Raises UsageError if one exists already; the caller must not commit then."""
         for barcode in barcodes:
             cursor = self._sql.execute(
                 "INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                 *(barcode, capacity, at),
             )
             if not cursor.rowcount:
-                raise UsageError(f"medium {barcode} exists already; nothing was added")
+                raise UsageError(f"medium {barcode} exists already; nothing was added, choose other barcodes")
         reached("tracking.media_added")
 
     def get(self, barcode: str) -> Medium:
@@ -61,7 +61,7 @@ class Media(Repository):
         return [medium_of(row) for row in rows]
 
     def check_length(self, barcode: str) -> None:
-        """Raise TrackingError where a medium's length is not where its last tape file ends."""
+        """Raise TrackingError unless a medium's length is the end of its last tape file."""
         row = self._sql.first(
             "SELECT (bytes, tape_files) IS (SELECT start + bytes, number + 1 FROM tape_file WHERE medium = barcode"
             " ORDER BY number DESC LIMIT 1) OR (bytes = 0 AND tape_files = 0 AND NOT EXISTS"
@@ -72,9 +72,10 @@ class Media(Repository):
             raise contradiction(f"medium {barcode}")
 
     def reserve(self, session: int, barcode: str, need: int, want: int) -> int:
-        """Promise space on a medium with a capacity to an open session: `want` bytes more, or else `need`.
+        """Reserve room on a medium for an open session: `want` bytes more, or else `need`.
 
-        Return how many. Raises MediumFull where not even `need` fit, SessionEnded where the session is not open.
+        Return how many bytes were reserved. Raises MediumFull if not even `need` fit, SessionEnded if the session is
+        not open.
         """
         for more in (want, need):
             cursor = self._sql.execute(

@@ -1,6 +1,7 @@
-"""What only a rebuild changes, in a database that is not in its place yet: a power cut there loses nothing.
+"""The changes that only a rebuild makes. The database does not have its final name yet, so a power cut loses nothing.
 
-Numbers are left out, media, disks and extents come from the disks, and sessions take the places that were kept.
+A rebuild skips numbers, adds media and disks that it has found, and replaces placeholders, which are sessions that keep
+the place of a tape file until its real session is found.
 """
 
 import json
@@ -12,14 +13,14 @@ from vtlfs.model import DiskRecord, Opener, Watermark
 
 
 class Rebuilding(Repository):
-    """Changes of a rebuild. Where a verb names what was found, `Scanned` has it."""
+    """Changes of a rebuild. "Found" refers to the table `found`, see `Scanned`."""
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
     def count_past(self, mark: Watermark, spare: int) -> None:
-        """Have the database count on from where the disks know that the library was: no number is given twice.
+        """Raise the counters to those of a high-water mark, so that no number is given twice.
 
-        `spare` commits are left out, for those that a disk which is not there may know of.
+        `spare` commits more are skipped, since a missing disk may know of later commits than the mark.
         """
         self._sql.execute(
             "UPDATE library SET commits = max(commits, ?) + ?, next_session = max(next_session, ?),"
@@ -28,7 +29,7 @@ class Rebuilding(Repository):
         )
 
     def skip_numbers(self, snapshots: int, sessions: int) -> None:
-        """Leave out so many numbers, behind all that are known, in the database and of what was found."""
+        """Skip so many numbers of snapshots and sessions after the highest that the database or the disks know."""
         self._sql.execute(
             "UPDATE library SET epoch = epoch + ?, next_session = ? + max(next_session,"
             " (SELECT coalesce(max(id), 0) + 1 FROM session), (SELECT coalesce(max(session), 0) + 1 FROM found))",
@@ -38,7 +39,7 @@ class Rebuilding(Repository):
     # --- disks and media --------------------------------------------------------------------------------------------
 
     def add_disks(self, records: Sequence[DiskRecord]) -> None:
-        """Add the disks that the database does not know, or knows only to be missing."""
+        """Add the disks that the database does not know, or knows only by number."""
         for disk in records:
             self._sql.execute(
                 "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE"
@@ -49,7 +50,7 @@ class Rebuilding(Repository):
     def add_media(self) -> None:
         """Add the media of sessions that were found, in the order of their first sessions.
 
-        Which clock an `opened_at` comes from nobody knows, so identifiers tell which was first.
+        Identifiers tell which session was first: `opened_at` may come from a clock that was wrong.
         """
         self._sql.execute(
             "INSERT INTO medium (barcode, added_at) SELECT medium, opened_at FROM found WHERE session IN"
@@ -58,7 +59,7 @@ class Rebuilding(Repository):
         )
 
     def add_volumes(self) -> None:
-        """Have each medium in the last volume that a session was found to write in, and all volumes before it known."""
+        """Set each medium's volume to the last that a found session has written to, and add all volumes up to it."""
         self._sql.execute(
             "WITH known (medium, number) AS (SELECT medium, max(volume) FROM found GROUP BY medium"
             " UNION ALL SELECT medium, number - 1 FROM known WHERE number > 1)"
@@ -72,19 +73,19 @@ class Rebuilding(Repository):
         )
 
     def cancel_reservations(self) -> None:
-        """Take back all space that is promised to sessions."""
+        """Cancel all room that is reserved for sessions."""
         self._sql.execute("UPDATE medium SET reserved = 0 WHERE reserved > 0")
         self._sql.execute("UPDATE session SET reserved = 0 WHERE reserved > 0")
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def set_stream(self, session: int, size: int, disks: Iterable[int]) -> None:
-        """Record the length of a session's stream, and which disks it is on."""
+        """Record the length of a session's stream, and the disks that it is on."""
         known = json.dumps(sorted(disks), separators=(",", ":"))
         self._sql.execute("UPDATE main.session SET bytes = ?, disks = ? WHERE id = ?", size, known, session)
 
     def placeholder(self, barcode: str, ending: Ending, opener: Opener) -> int | None:
-        """Return the session, of that opener, which keeps the place of this tape file; None where none does."""
+        """Return the session of that opener that is the placeholder of a tape file; None without a placeholder."""
         row = self._sql.first(
             "SELECT id FROM tape_file JOIN main.session AS session ON id = session WHERE tape_file.medium = ?"
             " AND number = ? AND start = ? AND tape_file.bytes = ? AND host = ? AND pid = 0 AND program = ?",
@@ -93,7 +94,7 @@ class Rebuilding(Repository):
         return None if row is None else int(row[0])
 
     def replace_placeholder(self, placeholder: int, session: int, barcode: str, ending: Ending) -> None:
-        """End an open session as the tape file whose place another session has kept, and forget that one."""
+        """End an open session as the tape file of a placeholder, and delete the placeholder."""
         change, at = self._sql.execute, ending.released_at
         change("UPDATE tape_file SET session = ?, released_at = ? WHERE session = ?", session, at, placeholder)
         change("DELETE FROM main.extent WHERE session = ?", placeholder)

@@ -1,6 +1,6 @@
-"""What a rebuild has found on the disks: temporary tables beside those of the database that is being rebuilt.
+"""What a rebuild has found on the disks, in temporary tables, so that memory does not grow with the library.
 
-So memory does not grow with the library. `session` is a table of the database here as everywhere; the temporary tables:
+The tables of the database that is being rebuilt stand beside them; `session` is one of those. The temporary tables:
 
 - `present`: which disk has a member file of which session;
 - `header`: what the header of a member file says, a JSON object;
@@ -18,7 +18,7 @@ from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.engine.tracking.statements import Repository
 from vtlfs.model import NO_CODEC, NOWHERE, Extent
 
-NO_DISK = -1  # of a data extent of which nothing but parity is known
+NO_DISK = -1  # the disk of a data extent that only the parity of its stripe describes
 
 _TABLES = """
     CREATE TEMP TABLE present (session INTEGER, disk INTEGER, PRIMARY KEY (session, disk)) WITHOUT ROWID;
@@ -50,7 +50,7 @@ _PARITY = f"session, stripe, place, NULL, 0, '{NO_CODEC}', disk, position, store
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of one member file says; None: it can't be read."""
+    """The header of one member file. `document` is None if the header can't be read."""
 
     session: int
     disk: int
@@ -59,7 +59,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class FoundSession:
-    """A session whose headers can be believed. `opening` and `ending`: documents that tell of these; None: none does.
+    """A session whose headers can be believed. `opening` and `ending` are documents; None: no header has an ending.
 
     `volume`: of the medium.
     """
@@ -76,7 +76,7 @@ class FoundSession:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A session that was found, and its state and length in the database; None where that does not know it."""
+    """A session that was found, and its state and length in the database; None if the database does not know it."""
 
     session: int
     opening: str
@@ -87,7 +87,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An extent that a record tells of. `is_trusted`: the database had it, and not only a disk."""
+    """An extent that a record describes. `is_trusted`: the database had the record, too."""
 
     extent: Extent
     is_trusted: bool
@@ -95,7 +95,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class FoundStripe:
-    """A stripe that has parity: its data extents by place, without disk, and the records that there are of it."""
+    """A stripe that has parity. `members`: its data extents by place, without disk; then the records of the stripe."""
 
     members: list[Extent]
     data: list[Extent]
@@ -106,24 +106,24 @@ class Scanned(Repository):
     """The temporary tables of one rebuild, on the connection that rebuilds."""
 
     def make_tables(self) -> None:
-        """Make the tables, once before all else."""
+        """Make the tables; called once, first of all."""
         for statement in _TABLES.split(";"):
             self._sql.execute(statement)
 
     # --- filling the tables -----------------------------------------------------------------------------------------
 
     def add_members(self, disk: int, sessions: Iterable[int]) -> None:
-        """Note of which sessions there are member files on a disk."""
+        """Record that a disk has member files of these sessions."""
         rows = ((session, disk) for session in sessions)
         self._sql.execute_many("INSERT OR IGNORE INTO present VALUES (?, ?)", rows)
 
     def add_headers(self, headers: Iterable[Header]) -> None:
-        """Keep what headers of member files say."""
+        """Record headers of member files."""
         rows = ((one.session, one.disk, one.document) for one in headers)
         self._sql.execute_many("INSERT INTO header VALUES (?, ?, ?)", rows)
 
     def add_records(self, found: Iterable[Found]) -> None:
-        """Keep what records of extents say."""
+        """Record records of extents, data and parity, and the data extents that parity describes."""
         data, parity, described = [], [], []
         for extent, members in ((one.extent, one.members) for one in found):
             where = (extent.disk, extent.position, extent.stored, extent.blake3)
@@ -141,12 +141,12 @@ class Scanned(Repository):
         self._sql.execute_many("INSERT OR IGNORE INTO described VALUES (?, ?, ?, ?, ?, ?, ?, ?)", described)
 
     def headers(self) -> Iterator[Header]:
-        """Return all headers by session and disk. They are read as they are asked for."""
+        """Return all headers by session and disk. Each row is fetched when the iterator comes to it."""
         rows = self._sql.execute("SELECT session, disk, document FROM header ORDER BY session, disk")
         return (Header(*row) for row in rows)
 
     def add_sessions(self, sessions: Iterable[FoundSession]) -> None:
-        """Keep the sessions whose headers can be believed."""
+        """Record sessions whose headers can be believed."""
         self._sql.execute_many(
             "INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -161,13 +161,13 @@ class Scanned(Repository):
             self._sql.execute(f"DELETE FROM {table} WHERE session = ? AND disk = ?", session, disk)
 
     def leave_out(self, session: int) -> None:
-        """Do not believe a session's headers."""
+        """Forget a session, since its headers can't be believed."""
         self._sql.execute("DELETE FROM found WHERE session = ?", session)
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def sessions(self) -> Iterator[Known]:
-        """Return the sessions by their identifiers. They are read as they are asked for."""
+        """Return the sessions by their identifiers. Each row is fetched when the iterator comes to it."""
         rows = self._sql.execute(
             "SELECT session, opening, ending, state, bytes FROM found LEFT JOIN main.session ON id = session"
             " ORDER BY session"
@@ -175,9 +175,9 @@ class Scanned(Repository):
         return (Known(*row) for row in rows)
 
     def strangers(self) -> list[int]:
-        """Return the sessions of which the database says something else than their headers do.
+        """Return the sessions whose rows in the database contradict their headers.
 
-        Their times are compared as names are: both were written from the same one, whatever clock it came from.
+        The times are compared for equality only: row and header were written with one and the same reading of a clock.
         """
         rows = self._sql.execute(
             "SELECT session FROM found JOIN main.session ON id = session"
@@ -186,7 +186,7 @@ class Scanned(Repository):
         return [row[0] for row in rows]
 
     def headless(self) -> list[tuple[int, int, str]]:
-        """Return session, disk and opening of member files without a header, where another disk has one."""
+        """Return session, disk and opening of member files without a readable header, if another disk has one."""
         return self._sql.execute(
             "SELECT session, disk, opening FROM header JOIN found USING (session) WHERE document IS NULL"
         ).fetchall()
@@ -204,9 +204,10 @@ class Scanned(Repository):
         return [row[0] for row in self._sql.execute("SELECT DISTINCT medium FROM found ORDER BY medium")]
 
     def ended_on(self, barcode: str) -> Iterator[tuple[int, str]]:
-        """Return session and ending of those that have ended on a medium, and not in the database.
+        """Return session and ending of the sessions on a medium that have ended, and are still open in the database.
 
-        In the order of their tape files, those without one first. They are read as they are asked for.
+        In the order of their tape files; sessions without a tape file come first. Each row is fetched when the iterator
+        comes to it.
         """
         return self._sql.execute(
             "SELECT session, ending FROM found WHERE medium = ? AND ending IS NOT NULL AND session NOT IN"
@@ -215,7 +216,7 @@ class Scanned(Repository):
         )
 
     def endless_on(self, barcode: str) -> list[tuple[int, int]]:
-        """Return session and length of the open streams on a medium whose end no header tells of."""
+        """Return session and length of the open streams on a medium for which no header has an ending."""
         return self._sql.execute(
             "SELECT id, bytes FROM main.session WHERE medium = ? AND state = 'open' AND access = 'write' AND bytes > 0"
             " AND id NOT IN (SELECT session FROM found WHERE ending IS NOT NULL) ORDER BY id",
@@ -223,17 +224,17 @@ class Scanned(Repository):
         ).fetchall()
 
     def least_parity(self) -> int:
-        """Return the least parity of the sessions with a tape file, in the database; 0 without any."""
+        """Return the least parity of the sessions with a tape file in the database; 0 without such sessions."""
         row = self._sql.one("SELECT coalesce(min(parity), 0) FROM main.session WHERE tape_file IS NOT NULL")
         return int(row[0])
 
     # --- extents ----------------------------------------------------------------------------------------------------
 
     def candidates(self, session: int) -> Iterator[Candidate]:
-        """Return what a session's data extents may be by their offsets, of each the best first.
+        """Return the candidates for a session's data extents by their offsets, the best for each offset first.
 
-        The higher stripe is better, for the lower one was dealt anew. Extents that parity describes and no record does
-        have no disk. They are read as they are asked for.
+        Of two stripes the higher is better, since the lower was dealt anew. An extent that only parity describes has no
+        disk. Each row is fetched when the iterator comes to it.
         """
         rows = self._sql.execute(
             f"SELECT {_RECORD}, trusted FROM record WHERE session = ?1 UNION ALL"
@@ -245,7 +246,7 @@ class Scanned(Repository):
         return (Candidate(Extent(*row[:10]), bool(row[10])) for row in rows)
 
     def stripe(self, session: int, stripe: int) -> FoundStripe:
-        """Return what there is of a stripe. Without a record of its parity, it has no members."""
+        """Return the records of a stripe. Without a record of its parity, `members` is empty."""
         key = (session, stripe)
         members = self._sql.execute(
             f"SELECT {_DESCRIBED} FROM described WHERE session = ? AND stripe = ? ORDER BY place", *key
@@ -273,7 +274,7 @@ class Scanned(Repository):
         return (Candidate(Extent(*row[:10]), bool(row[10])) for row in rows)
 
     def take_recorded(self, session: int) -> None:
-        """Take a session's extents from the database into the records, as ones that are trusted."""
+        """Move a session's extents from the database into the records, as trusted ones."""
         recorded = "FROM main.extent AS data WHERE session = ?1 AND blake3 <> ?2"
         for table in ("record", "parity_record"):
             self._sql.execute(f"DELETE FROM {table} WHERE session = ? AND trusted", session)
@@ -294,11 +295,11 @@ class Scanned(Repository):
             self._sql.execute(f"DELETE FROM main.{table} WHERE session = ?", session)
 
     def count_extents(self, session: int) -> int:
-        """Return how many extents of a session's stream there are records of."""
+        """Return how many data extents of a session have a record."""
         return int(self._sql.one("SELECT count(DISTINCT offset) FROM record WHERE session = ?", session)[0])
 
     def unused_stripe(self, session: int) -> int:
-        """Return a number behind those of all stripes of a session."""
+        """Return a number above those of all stripes of a session."""
         row = self._sql.one(
             "SELECT coalesce(max(stripe), -1) + 1 FROM (SELECT stripe FROM record WHERE session = ?1"
             " UNION ALL SELECT stripe FROM parity_record WHERE session = ?1)",
@@ -307,12 +308,12 @@ class Scanned(Repository):
         return int(row[0])
 
     def has_end(self, session: int, size: int) -> bool:
-        """Tell whether an extent that is recorded of a session ends behind so many bytes of its stream."""
+        """Tell whether a recorded extent of a session ends at the offset `size` of its stream."""
         query = "SELECT 1 FROM main.extent WHERE session = ? AND offset + bytes = ? LIMIT 1"
         return self._sql.first(query, session, size) is not None
 
     def widest_stripe(self) -> int:
-        """Return on how many disks the stripe lies that is on most of them, as far as parity tells; 0 without any."""
+        """Return the number of disks of the widest stripe, as far as parity tells; 0 without parity."""
         row = self._sql.one(
             "SELECT coalesce(max(width), 0) FROM (SELECT max(place) + 1 + (SELECT count(*) FROM described"
             " WHERE (session, stripe) = (one.session, one.stripe)) AS width FROM parity_record AS one"
@@ -323,7 +324,7 @@ class Scanned(Repository):
     # --- what is not there ------------------------------------------------------------------------------------------
 
     def incomplete(self) -> set[int]:
-        """Return the sessions with a tape file that have no member file on one of their disks."""
+        """Return the sessions with a tape file for which a disk lacks its member file."""
         rows = self._sql.execute(
             "SELECT DISTINCT session.id FROM main.session AS session, json_each(session.disks) AS disk"
             " WHERE tape_file IS NOT NULL"
@@ -332,9 +333,9 @@ class Scanned(Repository):
         return {row[0] for row in rows}
 
     def count_lost(self, session: int) -> tuple[int, int]:
-        """Return how many data extents a session has, and how many of them lie in no member file that is there.
+        """Return how many data extents a session has, and how many of them are lost.
 
-        Those that the parity in member files makes up for are not counted as lost.
+        An extent is lost if it lies in no member file that was found, and the parity that was found can't restore it.
         """
         row = self._sql.one(
             "SELECT coalesce(sum(there), 0), coalesce(sum(gone) FILTER (WHERE gone > (SELECT count(*) FROM main.parity"

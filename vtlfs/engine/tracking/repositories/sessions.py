@@ -1,4 +1,4 @@
-"""Sessions, from the open() that starts one to the release that puts its bytes on the medium as a tape file."""
+"""Sessions, from the open() that starts a session to the release that makes its bytes a tape file of the medium."""
 
 import json
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from vtlfs.model import Access, Extent, Opener, Session, State, TapeFile, utc_no
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions to list; None and False do not restrict. At most `limit`, the newest."""
+    """The sessions to list; None and False do not restrict. At most `limit` sessions, the newest."""
 
     medium: str | None = None
     drive: int | None = None
@@ -25,7 +25,7 @@ class SessionFilter:
 
 
 class Sessions(Repository):
-    """The rows of the table `session`, and what changes with them: extents, and at the release the medium."""
+    """The rows of the table `session`. Verbs also change the extents of a session, and at the release its medium."""
 
     def __init__(self, sql: Statements, extents: Extents, lacks: Lacks) -> None:
         super().__init__(sql)
@@ -62,9 +62,9 @@ class Sessions(Repository):
     def record_progress(
         self, session: int, extents: Iterable[Extent], size: int, requests: int, flushed_at: str | None = None
     ) -> None:
-        """Record stripes that are on the disks, and the length of the stream that they make up.
+        """Record the extents of stripes that are on the disks, and the recorded length `size` of the stream.
 
-        `flushed_at`: a close(), or the first fsync(), is about to be answered, see `announce`. Raises SessionEnded.
+        `flushed_at`: also announce a close() at this time, see `announce`. Raises SessionEnded.
         """
         rows = list(extents)
         disks = self._extents.add(rows)
@@ -83,9 +83,9 @@ class Sessions(Repository):
         reached("tracking.progress_recorded")
 
     def announce(self, session: int, at: str) -> None:
-        """Record that a close() of the session has been answered, which may have been its last.
+        """Record that a close() of the session, perhaps its last, is about to be answered.
 
-        Announcements are numbered in the whole library, so that who looks knows which are new without a clock.
+        Announcements are numbered in the whole library, so that a mount recognises new ones without a clock.
         """
         self._sql.execute("UPDATE library SET announced = announced + 1")
         self._sql.execute(
@@ -96,16 +96,16 @@ class Sessions(Repository):
         reached("tracking.close_announced")
 
     def withdraw(self, session: int) -> None:
-        """Record that the close() of the session that was announced was not its last."""
+        """Record that the announced close() of the session was not its last."""
         self._sql.execute("UPDATE session SET announced = NULL WHERE id = ? AND state = 'open'", session)
         reached("tracking.close_withdrawn")
 
     def release(
         self, session: int, state: State, error: str | None, at: str, requests: int | None = None
     ) -> TapeFile | None:
-        """End a write session and put what was recorded of it on the medium, as the next tape file.
+        """End a write session; its recorded bytes become the next tape file of the medium.
 
-        Return the tape file; None if nothing was recorded. Raises SessionEnded.
+        Return the tape file; None if no bytes were recorded. Raises SessionEnded.
         """
         row = self._sql.first(
             "SELECT medium, bytes, reserved, stripe_unit, host FROM session WHERE id = ? AND state = 'open'",
@@ -156,16 +156,16 @@ class Sessions(Repository):
         return found[0]
 
     def find(self, wanted: SessionFilter) -> list[Session]:
-        """Return the sessions that are wanted, in the order of their identifiers."""
+        """Return the sessions of a filter, in the order of their identifiers."""
         where, values = _where(wanted)
         limit = "" if wanted.limit is None else f"LIMIT {int(wanted.limit)}"
         order = "+id" if wanted.open_only else "id"
         return self._select(f"{where} ORDER BY {order} DESC {limit}", *values)[::-1]
 
     def count(self, wanted: SessionFilter | None = None) -> int:
-        """Return how many sessions there are, or of those that are wanted, without regard to `limit`.
+        """Return how many sessions a filter has, without regard to its `limit`; of all sessions without a filter.
 
-        Those of a medium or a host are counted in an index, and all of them were counted when they came.
+        The sessions of a medium or a host are counted in an index; the library's row has the number of all.
         """
         where, values = _where(wanted or SessionFilter())
         if not where:
@@ -191,7 +191,7 @@ class Sessions(Repository):
     def unfinished_of(self, mount: int, ordinal: int) -> list[Session]:
         """Return the write sessions of a mount whose headers may not say how they ended.
 
-        They were ended by somebody else, or left a tape file behind the one with this ordinal.
+        These are the sessions that another process has ended, and those of tape files after the one with `ordinal`.
         """
         return self._select(
             "WHERE access = 'write' AND id IN (SELECT id FROM session WHERE state = 'recovered' AND mount = ?1 UNION"
@@ -205,17 +205,17 @@ class Sessions(Repository):
         return {row[0] for row in self._sql.execute("SELECT id FROM session WHERE id BETWEEN ? AND ?", first, last)}
 
     def groups(self, size: int) -> set[int]:
-        """Return the groups of `size` identifiers of which a session is recorded: identifiers divided by `size`."""
+        """Return the quotients `identifier / size` of all recorded sessions."""
         return {row[0] for row in self._sql.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
 
     def last_layout(self) -> tuple[int, int] | None:
-        """Return the stripe unit and the parity of the last session that writes; None without one."""
+        """Return the stripe unit and the parity of the last write session; None without one."""
         return self._sql.first(
             "SELECT stripe_unit, parity FROM session WHERE access = 'write' ORDER BY id DESC LIMIT 1"
         )
 
     def has_concurrent_writers(self, session: int) -> bool:
-        """Tell whether another open stream would become a tape file of the same medium if the power was cut now."""
+        """Tell whether another open stream of the medium has recorded bytes: a power cut would make it a tape file."""
         return bool(
             self._sql.first(
                 "SELECT 1 FROM session AS rival WHERE state = 'open' AND bytes > 0 AND access = 'write' AND id <> ?1"
@@ -229,7 +229,7 @@ class Sessions(Repository):
         return number_of(self._sql.one("SELECT announced FROM library")[0], "announcement")
 
     def is_closing(self, last: int) -> bool:
-        """Tell whether a session is open that announced a close() last with a number up to `last`."""
+        """Tell whether an open session has an announced close() with a number up to `last`."""
         return bool(self._sql.first("SELECT 1 FROM session WHERE state = 'open' AND announced <= ? LIMIT 1", last))
 
     def _select(self, rest: str, *values: object) -> list[Session]:

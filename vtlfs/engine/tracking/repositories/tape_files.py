@@ -1,4 +1,4 @@
-"""Tape files: what sessions have left on the media. A row never changes."""
+"""Tape files: the streams of ended sessions, in their order on the media. A row never changes."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -40,7 +40,7 @@ class TapeFiles(Repository):
     def at(self, barcode: str, offset: int) -> TapeFile | None:
         """Return the tape file that holds the medium's byte at the offset; None past the end.
 
-        Raises TrackingError where it does not begin where the one before it ends.
+        Raises TrackingError if the tape file does not begin at the end of the tape file before it.
         """
         rows = self._sql.execute(
             f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 2",
@@ -53,9 +53,9 @@ class TapeFiles(Repository):
         return found[0]
 
     def between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:
-        """Yield the tape files of all media that came after the epoch `after` and up to `epoch`, by medium and number.
+        """Yield the tape files of the epochs after `after` up to `epoch`, by medium and number; the first `limit`.
 
-        They are read as they are asked for. At most `limit`, the first.
+        Each row is fetched when the iterator comes to it.
         """
         order = "ORDER BY tape_file.medium, number LIMIT ?"
         most = -1 if limit is None else limit

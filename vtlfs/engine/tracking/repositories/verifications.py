@@ -1,4 +1,4 @@
-"""Verifications: how far each run of `vtlfs verify` came, and what such a run goes through."""
+"""Verifications: how far each run of `vtlfs verify` has come, and which tape files a run goes through."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ Position = tuple[int, int]  # session, and position in its member file
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which tape files are verified: those with ordinals up to `last`, of some `media`; None: of all."""
+    """The tape files that are verified: those with ordinals up to `last` on these `media`; None: on all media."""
 
     last: int
     media: tuple[str, ...] | None
@@ -30,9 +30,9 @@ class Scope:
 class VerificationRow:
     """One verification as the database keeps it.
 
-    `progress`: by disk, the last extent that was verified of it. `unfinished`: headers, by disk and session, that are
-    to be looked at again. `damaged`, `unreadable` and `metadata` count defects by their severity; `replaceable` those
-    of them that cost nothing yet.
+    `progress`: by disk, the last extent that was verified there. `unfinished`: the disk and session of each header that
+    is to be read again. `damaged`, `unreadable` and `metadata` count defects by severity; `replaceable` counts the
+    defects that have lost no data.
     """
 
     id: int
@@ -54,7 +54,7 @@ class LeftOut:
 
     session: int
     medium: str
-    tape_file: int | None  # None: it is open
+    tape_file: int | None  # None: the session is open
 
     def __str__(self) -> str:
         what = "open" if self.tape_file is None else f"tape file {self.tape_file:04d}"
@@ -62,16 +62,16 @@ class LeftOut:
 
 
 class Verifications(Repository):
-    """The rows of the table `verification`, and of others those that a verification goes through."""
+    """The rows of the table `verification`, and the tape files, sessions and media that a verification goes through."""
 
     def scope(self, media: Iterable[str]) -> Scope:
-        """Return what a verification of some media that begins now goes through; of all media where none is named."""
-        # Not what the library counts: no tape file that is there may be left out, were the counter wrong.
+        """Return the scope of a verification of some media that begins now; of all media if none is named."""
+        # The rows are asked, and not the library's counter: a wrong counter must not leave a tape file out.
         last = number_of(self._sql.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")[0], "ordinal")
         return Scope(last, tuple(sorted(set(media))) or None)
 
     def add(self, at: str, scope: Scope) -> int:
-        """Record a verification that begins. Return its number."""
+        """Record that a verification begins. Return its number."""
         cursor = self._sql.execute(
             "INSERT INTO verification (started_at, media, last) VALUES (?, ?, ?)",
             *(at, scope.media and json.dumps(scope.media), scope.last),
@@ -80,7 +80,7 @@ class Verifications(Repository):
         return int(cursor.lastrowid or 0)
 
     def save(self, row: VerificationRow) -> None:
-        """Record how far a verification came."""
+        """Record how far a verification has come."""
         self._sql.execute(
             "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
             " unreadable = ?, metadata = ?, replaceable = ? WHERE id = ?",
@@ -95,7 +95,7 @@ class Verifications(Repository):
         return None if row is None else _verification(row)
 
     def last_of_all(self) -> VerificationRow | None:
-        """Return the last verification of all media that has come to its end."""
+        """Return the last completed verification of all media."""
         row = self._sql.first(
             f"SELECT {_COLUMNS} FROM verification WHERE media IS NULL AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1"
         )
@@ -104,7 +104,7 @@ class Verifications(Repository):
     # --- what one goes through --------------------------------------------------------------------------------------
 
     def extent(self, scope: Scope) -> tuple[int, int, int]:
-        """Return how many media with tape files, tape files and bytes are to be verified."""
+        """Return how many media, tape files and bytes a scope has; only media that have tape files are counted."""
         where, values = _wanted(scope)
         row = self._sql.one(
             f"SELECT count(DISTINCT medium), count(*), coalesce(sum(bytes), 0) FROM tape_file WHERE {where}", *values
@@ -112,7 +112,7 @@ class Verifications(Repository):
         return row[0], row[1], row[2]
 
     def tape_files(self, scope: Scope, session: int, at_once: int) -> Iterator[tuple[TapeFile, Session]]:
-        """Yield what is to be verified in the order of the sessions, from this one on; `at_once` are read together."""
+        """Yield the tape files of a scope by session, from `session` on. `at_once`: rows that are fetched together."""
         where, values = _wanted(scope)
         while True:
             rows = self._sql.execute(
@@ -130,7 +130,7 @@ class Verifications(Repository):
                 return
 
     def unlisted(self, scope: Scope) -> list[tuple[str, int, int]]:
-        """Return the media whose length is not that of their tape files, the length, and that of the tape files."""
+        """Return each medium whose length is not that of its tape files: barcode, length, length of the tape files."""
         among, values = _among(scope, "barcode")
         return self._sql.execute(
             "SELECT barcode, medium.bytes, coalesce(listed, 0) FROM medium LEFT JOIN"
@@ -140,7 +140,7 @@ class Verifications(Repository):
         ).fetchall()
 
     def left_out(self, scope: Scope, limit: int) -> tuple[int, list[LeftOut]]:
-        """Return how many streams are not verified, since they are open or came too late, and the first `limit`."""
+        """Return how many streams a scope leaves out, as they are open or released later; and the first `limit`."""
         among, values = _among(scope, "medium")
         rows = self._sql.execute(
             "SELECT count(*) OVER (), session, medium, tape_file FROM"
@@ -153,13 +153,13 @@ class Verifications(Repository):
 
 
 def _wanted(scope: Scope) -> tuple[str, list[object]]:
-    """Return the condition on `tape_file`, and its values. The `+` keeps SQLite to the order of the sessions."""
+    """Return the condition on `tape_file`, and its values. The `+` makes SQLite read in the order of the sessions."""
     among, values = _among(scope, "tape_file.medium")
     return f"+tape_file.ordinal <= ? AND {among}", [scope.last, *values]
 
 
 def _among(scope: Scope, column: str) -> tuple[str, list[object]]:
-    """Return the condition that a barcode is one of those to be verified, and its values."""
+    """Return the condition that a barcode is in the scope, and its values."""
     if scope.media is None:
         return "1", []
     return f"+{column} IN (SELECT value FROM json_each(?))", [json.dumps(scope.media)]

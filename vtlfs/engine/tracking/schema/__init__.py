@@ -1,1 +1,1 @@
-"""The tables of the catalogue, and how a database comes from one version of them to the next."""
+"""The tables of the catalogue, and the migrations from one version of the tables to the next."""

@@ -1,8 +1,7 @@
-"""The versions of a database's tables: which it has gone through, and bringing it up to date.
+"""Migrations of a database's tables: which steps a database has gone through, and running the others.
 
-sqlite-utils brings it up to date, and records that in `_sqlite_migrations`. Loading it takes longer than everything
-else that most commands do, so that it is loaded where there is something to bring up to date, and a look at the records
-does without.
+sqlite-utils runs the steps, and records each in the table `_sqlite_migrations`. Loading sqlite-utils takes longer than
+all else that most commands do, so it is loaded only when a step is to run; the records are read without it.
 """
 
 import sqlite3
@@ -18,13 +17,13 @@ _RECORDS = """CREATE TABLE "_sqlite_migrations" (
    "migration_set" TEXT,
    "name" TEXT,
    "applied_at" TEXT
-)"""  # to the byte as sqlite-utils makes it, for tables are compared
+)"""  # byte for byte the text of sqlite-utils, since the texts of tables are compared
 _INDEX = """CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
     ON "_sqlite_migrations" ("migration_set", "name")"""
 
 
 class Migrations:
-    """Steps in the order in which they are to be taken, by their names. `label` tells them from those of others."""
+    """Steps by name, in the order in which they run. `label` is the name of this set of steps in the records."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -36,7 +35,7 @@ class Migrations:
         return step
 
     def applied(self, connection: sqlite3.Connection) -> list[str]:
-        """Return the names of the steps that the database has gone through, also such as are not known."""
+        """Return the names of the steps that the database has gone through, also steps of a newer vtlfs."""
         if not has_table(connection, "_sqlite_migrations"):
             return []
         rows = connection.execute(
@@ -45,16 +44,16 @@ class Migrations:
         return [name for (name,) in rows]
 
     def pending(self, connection: sqlite3.Connection) -> list[str]:
-        """Return the names of the steps that are to come."""
+        """Return the names of the steps that the database has not gone through."""
         done = set(self.applied(connection))
         return [name for name in self.steps if name not in done]
 
     def is_newer(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether a later program has changed the tables."""
+        """Tell whether a newer vtlfs has changed the tables."""
         return any(name not in self.steps for name in self.applied(connection))
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        """Take the steps that are to come, all in one transaction: who else wants to take them waits for it."""
+        """Run the pending steps in one transaction. Another process that wants to run them waits for its end."""
         tools = sqlite_utils()
         recorded = tools.Migrations(self._label)
         for name, step in self.steps.items():
@@ -70,7 +69,7 @@ class Migrations:
         reached("create.steps_taken")
 
     def make(self, connection: sqlite3.Connection) -> None:
-        """Make the tables that `apply` makes of an empty database, without a record: to compare others with them."""
+        """Make the tables that `apply` makes in an empty database, without records: for a comparison of their texts."""
         for statement in (_RECORDS, _INDEX):
             connection.execute(statement)
         for step in self.steps.values():

@@ -13,7 +13,7 @@ migrations = Migrations("vtlfs")
 
 
 def _script(connection: sqlite3.Connection, script: str) -> None:
-    """Run the statements one by one, for `executescript` would commit the migration's transaction."""
+    """Run the statements one by one, since `executescript` would commit the migration's transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -23,7 +23,7 @@ def _script(connection: sqlite3.Connection, script: str) -> None:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """Return the columns that a versioned table has at this point of its migrations, but for `since`."""
+    """Return the columns, without `since`, that a versioned table has at this step."""
     names = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     return [name for name in names if name != "since"]
 

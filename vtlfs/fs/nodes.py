@@ -1,0 +1,161 @@
+"""Nodes: what each name in the mounted tree stands for, with its inode number and its time. Pure; no FUSE here.
+
+A node is a frozen value. A medium's node has the medium's length at the moment of the look-up: an open() by this node
+reads the medium as it stood then. A tape file of a snapshot is the node of the tape file in /files, by a further name.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vtlfs.model import Medium, Snapshot, TapeFile, epoch_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory with no parameters: the root, drives, media, files, sessions or snapshots."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriveDirectory:
+    """/drives/N"""
+
+    drive: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilesDirectory:
+    """/files/BARCODE"""
+
+    medium: Medium
+
+
+@dataclass(frozen=True, slots=True)
+class MediumNode:
+    """/drives/N/BARCODE, or /media/BARCODE where `drive` is None."""
+
+    medium: Medium
+    drive: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TapeFileNode:
+    """/files/BARCODE/NNNN"""
+
+    medium: Medium
+    tape_file: TapeFile
+
+
+@dataclass(frozen=True, slots=True)
+class SessionNode:
+    """/sessions/ID. `uid`: who opened it."""
+
+    session: int
+    text: bytes
+    changed_at: str
+    medium: str = ""
+    uid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedLink:
+    """/drives/N/loaded"""
+
+    drive: int
+    target: str
+    loaded_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDirectory:
+    """/snapshots/ID where `part` is empty, /snapshots/ID/media or /snapshots/ID/files"""
+
+    snapshot: Snapshot
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PastFilesDirectory:
+    """/snapshots/ID/files/BARCODE"""
+
+    snapshot: Snapshot
+    medium: Medium
+
+
+@dataclass(frozen=True, slots=True)
+class PastMediumNode:
+    """/snapshots/ID/media/BARCODE. It never changes."""
+
+    snapshot: Snapshot
+    medium: Medium
+
+
+PastNode = SnapshotDirectory | PastFilesDirectory | PastMediumNode
+Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode | SessionNode | LoadedLink | PastNode
+
+
+class Entry(NamedTuple):
+    """A directory's entry. `place` is above 0, ascends, and is the same for as long as the entry is there."""
+
+    place: int
+    name: str
+    node: Node
+
+
+ROOT = Directory("")
+DRIVES, MEDIA, FILES, SESSIONS = (Directory(name) for name in ("drives", "media", "files", "sessions"))
+SNAPSHOTS = Directory("snapshots")
+TOP = {directory.name: directory for directory in (DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS)}
+PARTS = ("media", "files")  # of a snapshot
+
+_KINDS = {"": 1, "drives": 2, "media": 3, "files": 4, "sessions": 5, "snapshots": 12}
+_SHIFT = 56
+_HALF = 28  # bits for a snapshot beside those for a medium: 268 million of each
+FRESH = 15 << _SHIFT  # numbers from here on are given to one look-up each
+
+
+def stable_number(node: Node) -> int:
+    """Return the inode number that stat() shows for the path; below FRESH, above all session identifiers."""
+    match node:
+        case Directory(name):
+            return _KINDS[name] << _SHIFT
+        case DriveDirectory(drive):
+            return 6 << _SHIFT | drive
+        case FilesDirectory(medium):
+            return 7 << _SHIFT | medium.id
+        case MediumNode(medium, drive):
+            return 8 << _SHIFT | (0 if drive is None else drive + 1) << 32 | medium.id
+        case TapeFileNode(medium, tape_file):
+            return 9 << _SHIFT | medium.id << 32 | tape_file.number
+        case SessionNode(session):
+            return 10 << _SHIFT | session
+        case LoadedLink(drive):
+            return 11 << _SHIFT | drive
+        case SnapshotDirectory(snapshot, part):  # never as low as that of /snapshots, for snapshots count from 1
+            return 12 << _SHIFT | snapshot.id << 2 | ("", *PARTS).index(part)
+        case PastFilesDirectory(snapshot, medium):
+            return 13 << _SHIFT | snapshot.id << _HALF | medium.id
+        case PastMediumNode(snapshot, medium):
+            return 14 << _SHIFT | snapshot.id << _HALF | medium.id
+
+
+def mtime_ns(node: Node, otherwise: int) -> int:
+    """Return when what the node stands for last changed, in nanoseconds since 1970.
+
+    It is for people and their programs. The kernel drops cached pages when it changes; where a clock that jumps gives
+    two states the same time they differ in size, which it looks at too, and bytes that have once appeared never change.
+    """
+    match node:
+        case SnapshotDirectory(snapshot):
+            return epoch_ns(snapshot.taken_at)
+        case MediumNode(medium) | FilesDirectory(medium) | PastMediumNode(_, medium) | PastFilesDirectory(_, medium):
+            return epoch_ns(medium.written_at or medium.added_at)
+        case TapeFileNode(_, tape_file):
+            return epoch_ns(tape_file.released_at)
+        case SessionNode() if node.changed_at:
+            return epoch_ns(node.changed_at)
+        case LoadedLink():
+            return epoch_ns(node.loaded_at)
+        case _:
+            return otherwise
