@@ -162,7 +162,7 @@ def test_prune_removes_what_no_rule_keeps(done: Done, refused: Refused, shelf: S
 @pytest.mark.parametrize(
     ("status", "words", "wanted"),
     [
-        (1, ["show", "{}", 3], "no snapshot 3; `vtlfs snapshot list` shows those there are"),
+        (1, ["show", "{}", 3], "no snapshot 3; `vtlfs snapshot list` shows the snapshots"),
         (1, ["diff", "{}", 1, 3], "no snapshot 3"),
         (1, ["diff", "{}", 3, "now"], "no snapshot 3"),
         (1, ["export", "{}", 3, "file.db"], "no snapshot 3"),

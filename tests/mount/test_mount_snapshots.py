@@ -308,7 +308,7 @@ def test_what_looks_at_a_snapshot_that_is_pruned_ends_well(library: OnDisks) -> 
             ["snapshot", "diff", library.path, number, "now"],
         ):
             text = library.vtlfs(*gone, status=1)
-            assert text == f"vtlfs: no snapshot {number}; `vtlfs snapshot list` shows those there are\n"
+            assert text == f"vtlfs: no snapshot {number}; `vtlfs snapshot list` shows the snapshots\n"
         assert extracted(library, last, "T1") == data + b"more"
 
 

@@ -12,7 +12,7 @@ from vtlfs.model import Medium, Snapshot, TapeFile, epoch_ns
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory with no parameters: the root, drives, media, files, sessions or snapshots."""
+    """A directory of which there is one: the root, /drives, /media, /files, /sessions or /snapshots."""
 
     name: str
 
@@ -49,7 +49,7 @@ class TapeFileNode:
 
 @dataclass(frozen=True, slots=True)
 class SessionNode:
-    """/sessions/ID. `uid`: who opened it."""
+    """/sessions/ID. `uid`: that of the opener."""
 
     session: int
     text: bytes
@@ -96,7 +96,7 @@ Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode |
 
 
 class Entry(NamedTuple):
-    """A directory's entry. `place` is above 0, ascends, and is the same for as long as the entry is there."""
+    """A directory's entry. `place` is above 0, ascends, and never changes while the entry exists."""
 
     place: int
     name: str
@@ -111,8 +111,8 @@ PARTS = ("media", "files")  # of a snapshot
 
 _KINDS = {"": 1, "drives": 2, "media": 3, "files": 4, "sessions": 5, "snapshots": 12}
 _SHIFT = 56
-_HALF = 28  # bits for a snapshot beside those for a medium: 268 million of each
-FRESH = 15 << _SHIFT  # numbers from here on are given to one look-up each
+_HALF = 28  # bits each for the numbers of a snapshot and a medium: 268 million of both
+FRESH = 15 << _SHIFT  # each number from here on is given to one look-up
 
 
 def stable_number(node: Node) -> int:
@@ -132,7 +132,7 @@ def stable_number(node: Node) -> int:
             return 10 << _SHIFT | session
         case LoadedLink(drive):
             return 11 << _SHIFT | drive
-        case SnapshotDirectory(snapshot, part):  # never as low as that of /snapshots, for snapshots count from 1
+        case SnapshotDirectory(snapshot, part):  # above the number of /snapshots, since snapshots count from 1
             return 12 << _SHIFT | snapshot.id << 2 | ("", *PARTS).index(part)
         case PastFilesDirectory(snapshot, medium):
             return 13 << _SHIFT | snapshot.id << _HALF | medium.id
@@ -141,10 +141,11 @@ def stable_number(node: Node) -> int:
 
 
 def mtime_ns(node: Node, otherwise: int) -> int:
-    """Return when what the node stands for last changed, in nanoseconds since 1970.
+    """Return when the node last changed, in nanoseconds since 1970; `otherwise` if the database has no such time.
 
-    It is for people and their programs. The kernel drops cached pages when it changes; where a clock that jumps gives
-    two states the same time they differ in size, which it looks at too, and bytes that have once appeared never change.
+    The time is for people and their programs. The kernel drops cached pages when the time or the size of a file
+    changes. If a clock that jumps gives two states the same time, their sizes differ; and bytes that have once appeared
+    never change.
     """
     match node:
         case SnapshotDirectory(snapshot):

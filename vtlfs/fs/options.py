@@ -1,4 +1,4 @@
-"""Mount options: what stands behind `-o`."""
+"""Mount options: the text after `-o` as a value. Used by the commands, the daemon and the adapter. Pure."""
 
 import grp
 import pwd
@@ -13,7 +13,7 @@ from vtlfs.permissions import MAX_ID
 DEFAULT_MODE = 0o660  # as tape devices have it
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
-# Options of mount(8) that the kernel takes care of, and what takes each of them back; they are passed on.
+# Options of mount(8) that are passed on to the kernel, each with the option that cancels it.
 PASSED_ON = {
     "ro": "rw",
     "nosuid": "suid",
@@ -23,14 +23,14 @@ PASSED_ON = {
     "sync": "async",
     "dirsync": "",
 }
-# Options of mount(8) that are about when and by whom, or that ask for what is so anyway. A library has neither set-uid
-# programs nor devices; times of reading are not kept; the only symbolic links are those to loaded media.
+# Options of mount(8) that are left out: they say who may mount and when, or ask for what every mount of vtlfs has. A
+# library has no set-uid programs and no devices, keeps no access times, and has no symbolic links but `loaded`.
 IGNORED = frozenset(
     "defaults rw suid dev exec async atime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime "
     "nolazytime nomand noiversion symfollow auto noauto user nouser users owner group _netdev nofail silent loud "
     "default_permissions".split()
 )
-# Options of mount(8) that ask for what is not done, so that leaving them out would be a surprise; and why.
+# Options of mount(8) that are refused, since vtlfs can't do what they ask for; and why.
 REFUSED = {
     "remount": "options can't be changed while mounted; umount and mount again, or forbid writing with remount,bind,ro",
     "bind": "a library is mounted, not bound; `mount --bind` binds what is mounted",
@@ -45,7 +45,7 @@ REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """What was asked for with `-o`. `uid` and `gid` of None: those of the process that mounts."""
+    """The options of one mount. `uid` and `gid`: None for those of the process that mounts."""
 
     host: str | None = None
     io: IoMode = IoMode.AUTO
@@ -70,7 +70,7 @@ def parse(text: str) -> MountOptions:
     fields: dict[str, Any] = {"text": text}
     passed_on: list[str] = []
     words = [word.partition("=") for word in text.split(",") if word]
-    for name, _, _ in sorted(words, key=lambda word: word[0] != "remount"):  # which brings others along
+    for name, _, _ in sorted(words, key=lambda word: word[0] != "remount"):  # mount(8) adds others to remount
         if name in REFUSED:
             raise UsageError(f"mount option {name!r}: {REFUSED[name]}")
     for name, equals, value in words:
@@ -90,7 +90,7 @@ def parse(text: str) -> MountOptions:
 
 
 def without_unknown(text: str) -> str:
-    """Return the list without the options that nobody knows, as `mount -s` wants it."""
+    """Return the list without unknown options, as `mount -s` asks for."""
     names = ((word, word.partition("=")[0]) for word in text.split(","))
     return ",".join(word for word, name in names if _is_known(name) or _is_remark(name) or name in REFUSED)
 
@@ -100,17 +100,17 @@ def _is_known(name: str) -> bool:
 
 
 def _is_remark(name: str) -> bool:
-    """Tell whether the option is for other readers of fstab."""
+    """Tell whether the option is for other programs that read /etc/fstab."""
     return name.startswith(("x-", "X-")) or name == "comment"
 
 
 def _unknown(name: str, equals: str) -> str:
     if name in _VALUES:
-        return f"mount option {name!r} wants a value: {name}=…"
+        return f"mount option {name!r} needs a value: {name}=…"
     if equals and _is_known(name):
         return f"mount option {name!r} takes no value"
     known = ", ".join([*(f"{name}=" for name in _VALUES), "allow_other", "ro"])
-    return f"unknown mount option {name!r}; there are {known} and those of mount(8)"
+    return f"unknown mount option {name!r}; the options are {known} and those of mount(8)"
 
 
 def _value(name: str, value: str) -> Any:

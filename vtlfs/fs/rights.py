@@ -1,7 +1,8 @@
-"""Owner, group and mode of everything in the tree, for the kernel to check. They stand for as long as the mount does.
+"""Owner, group and mode of each node in the tree, which the kernel checks. They never change during a mount.
 
-A medium has the first rule of `library.toml` that matches its barcode, else the mount's own `uid=`, `gid=` and `mode=`.
-A drive's rule shuts out, and a drive without one shuts nobody out. No execute bit is ever shown of a file.
+A medium has the rights of the first rule in `library.toml` that matches its barcode, else those of the mount's `uid=`,
+`gid=` and `mode=`. A drive's rule only restricts: a drive without a rule allows all that the medium allows. Files have
+no execute bits.
 """
 
 import grp
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _MediaRule:
-    """Rights of the media whose barcodes match."""
+    """The rights of the media whose barcodes match a pattern."""
 
     pattern: str
     matches: re.Pattern[str]
@@ -51,10 +52,10 @@ class _MediaRule:
 
 
 class Permissions:
-    """Who may do what in one mount."""
+    """The rights of all nodes of one mount."""
 
     def __init__(self, config: Config, options: MountOptions) -> None:
-        """Raise ConfigError where a rule names a user or a group that this machine does not know."""
+        """Raise ConfigError if a rule names a user or a group that this machine does not know."""
         uid = os.getuid() if options.uid is None else options.uid
         gid = os.getgid() if options.gid is None else options.gid
         self._mount = Rights(uid, gid, options.mode & READ_WRITE_ALL)
@@ -70,14 +71,14 @@ class Permissions:
         self._open_to: dict[Rights, list[int]] = {}  # drives, by the rights of a medium
 
     def medium(self, barcode: str) -> Rights:
-        """Return who may read and write the medium, by whichever path."""
+        """Return the rights of a medium, without those of any drive."""
         if barcode not in self._known:
             rules = (rule.rights for rule in self._media if rule.matches.match(barcode))
             self._known[barcode] = next(rules, self._mount)
         return self._known[barcode]
 
     def drives_for(self, barcode: str) -> list[int]:
-        """Return the drives that nobody is shut out of who may use the medium: /media is led through these."""
+        """Return the drives that allow all that the medium allows; an open() through /media gets one of them."""
         medium, ruled = self.medium(barcode), self._drives
         if medium not in self._open_to:
             self._open_to[medium] = [
@@ -108,7 +109,7 @@ class Permissions:
                 return self._directory(READ_WRITE_ALL if node == MEDIA else READ_ALL)
 
     def warn(self) -> None:
-        """Log which two rules one owner, one group and one mode can't tell. They shut out too many, never too few."""
+        """Log the pairs of rules that one owner, one group and one mode can't express: some users are refused then."""
         media = {f'permissions.media."{rule.pattern}"': rule.rights for rule in self._media}
         if "*" not in (rule.pattern for rule in self._media):
             media["the mount's uid=, gid= and mode="] = self._mount
@@ -117,27 +118,29 @@ class Permissions:
             if untold:
                 more = f" and {len(untold) - 1} more" if untold[1:] else ""
                 rules = f"{FILE_NAME}: permissions.drives.{number} with {untold[0]}{more}"
-                log.warning("%s: some whom both allow are refused; give both the same owner and group", rules)
+                log.warning(
+                    "%s: some users whom both rules allow are refused; give both the same owner and group", rules
+                )
 
     def _directory(self, for_all: int) -> Rights:
-        """Return the rights of a directory that is no medium's and no drive's.
+        """Return the rights of a directory that belongs to no medium and no drive.
 
-        Without rules for media, whoever may use none of them has no business there. With such rules it is open for all,
-        and what may be read and written through it say the rules.
+        Without rules for media, only users who may use the media may enter the directory. With such rules everybody
+        may, since each medium has rights of its own.
         """
         mount = self._mount
         mode = mount.mode | for_all if self._media else mount.mode
         return as_directory(Rights(mount.owner, mount.group, mode))
 
     def _session(self, node: SessionNode) -> Rights:
-        """Return who may read of a session: who opened it, and who may read its medium.
+        """Return the rights of a session's text: its opener may read it, and whoever may read its medium.
 
-        There is but one owner. That of the medium reads a session of somebody else as one of the group or the others.
+        A file has one owner, here the opener. The medium's owner reads another's session as one of the group or others.
         """
         medium = _only(self.medium(node.medium), READ_ALL)
         if node.uid == 0:
             return medium
-        shut_out = node.uid != medium.owner and not medium.mode & 0o400  # the owner, of what the others may
+        shut_out = node.uid != medium.owner and not medium.mode & 0o400  # the medium's owner, even if others may read
         return Rights(node.uid, medium.group, 0o400 | (0 if shut_out else medium.mode & 0o044))
 
     def _resolve(self, rule: Rule, section: str) -> Rights:

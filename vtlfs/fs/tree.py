@@ -54,7 +54,7 @@ class Tree:
         self._catalogue = engine.catalogue
 
     async def look_up(self, parent: Node, name: str) -> Node:
-        """Return the node of this name. Raises NoSuchEntry.
+        """Return the node of a name in a directory. Raises NoSuchEntry.
 
         Waits until a medium shows every stream whose close() has returned.
         """
@@ -83,7 +83,7 @@ class Tree:
         raise NoSuchEntry(name)
 
     async def entries(self, directory: Node, after: int = 0) -> list[Entry]:
-        """Return the entries of the directory behind the place `after`, the first ones; none at the end."""
+        """Return the next entries of a directory after the place `after`; none at the end."""
         match directory:
             case Directory(""):
                 return [Entry(place, *named) for place, named in enumerate(TOP.items(), 1)][after:]
@@ -146,7 +146,7 @@ class Tree:
         return SnapshotDirectory(await self._catalogue.read(lambda tracking: store.snapshot(tracking, number)), part)
 
     async def _past(self, parent: SnapshotDirectory | PastFilesDirectory, name: str) -> Node:
-        """Return what a snapshot has under this name. It is not there any more once the snapshot was pruned."""
+        """Return the node of a name in a directory of a snapshot. Raises NoSuchSnapshot if the snapshot was pruned."""
         match parent:
             case SnapshotDirectory(snapshot, ""):
                 if name not in PARTS:
@@ -167,7 +167,7 @@ class Tree:
                 )
 
     async def _drive_entries(self, drive: int, after: int) -> list[Entry]:
-        """Return the link to what is loaded at place 1, and the media behind it."""
+        """Return the entries of a drive: the link `loaded` at place 1, and the media after it."""
         media = await self._media(max(0, after - 1))
         entries = [Entry(medium.id + 1, medium.barcode, MediumNode(medium, drive)) for medium in media]
         with suppress(KeyError):
@@ -218,13 +218,13 @@ class Tree:
 
 
 def _extents(tracking: Tracking, session: int, count: int) -> tuple[list[Extent], list[Extent]]:
-    """Return the first `count` data extents of a session, and the parity of the stripes of all but the last of them."""
+    """Return the first `count` data extents of a session, and the parity of the stripes of all but the last extent."""
     extents = tracking.extents.of(session, 0, count)
     return extents, tracking.extents.parity_of(extents[: count - 1])
 
 
 def _where(extent: Extent) -> dict[str, object]:
-    """Return where an extent lies, for the text of its session; of parity, that is all that there is to say."""
+    """Return the place and the BLAKE3 of an extent, for the text of its session."""
     names = ("stripe", "place", "disk", "position", "stored")
     return {name: getattr(extent, name) for name in names} | {"blake3": extent.blake3.hex()}
 
@@ -234,7 +234,7 @@ def _files(medium: Medium, files: list[TapeFile]) -> list[Entry]:
 
 
 def _parse(name: str, form: re.Pattern[str]) -> int:
-    """Read a number in its one form, for a name must stand for one thing and a thing have one name."""
+    """Read a number in its only valid form, so that each node has one name. Raises KeyError."""
     if not form.fullmatch(name):
         raise KeyError(name)
     return int(name)

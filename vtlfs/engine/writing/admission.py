@@ -17,8 +17,8 @@ A_STREAM_A_DISK = 2  # its member file, and a second descriptor of that, see `Lo
 # directory; making a member file and trying the disk out; a copy of the tracking database, and descriptors that SQLite
 # keeps from older copies.
 A_DISK = 2 * READ_THREADS + SYNC_THREADS + 2 + 2 + 8
-OTHERS = 24  # the FUSE device, the log, looks at who opens, figures, unmounting, recovery, SQLite's temporary files
-FEW = 1000  # streams; the log of a mount that can admit fewer says so from the start
+OTHERS = 24  # the FUSE device, the log, identifying openers, figures, unmounting, recovery, SQLite's temporary files
+FEW = 1000  # streams; a mount that can admit fewer logs so when it begins
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Admission:
         self.streams -= 1
 
     def _most(self) -> tuple[int, int]:
-        """Return how many descriptors there may be, and how many streams."""
+        """Return the limit of descriptors, and the most streams that may be open under this limit."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # A disk that hangs has yet to close the member files of streams that have ended.
         held = sum(disk.writing.pending for disk in self._pool.disks if disk.stalled) * A_STREAM_A_DISK

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import trio
 
-GRAIN_SECONDS = 0.01  # a number is kept so often at most, however many look-ups there are
-ROUNDS = 5  # of the trio loop; without a release by then, the announcement is withdrawn
+GRAIN_SECONDS = 0.01  # the least time between two numbers that are kept, however many look-ups there are
+ROUNDS = 5  # of the trio loop; an announcement is withdrawn if no release has come within them
 
 
 class Stream(Protocol):
@@ -75,9 +75,9 @@ class SeenAnnouncements:
         self._seen: deque[tuple[int, float]] = deque()
 
     def see(self, last: int, now: float) -> None:
-        """Take in the number of the last announcement that there is."""
+        """Take in the number of the last announcement in the library."""
         newest, at = self._seen[-1] if self._seen else (self._waited_out, -self._seconds)
-        if last > newest and now >= at + GRAIN_SECONDS:  # else the next look sees it, and waits for it a little longer
+        if last > newest and now >= at + GRAIN_SECONDS:  # else the next look-up takes it in, and waits a little longer
             self._seen.append((last, now))
 
     def waited_out(self, now: float) -> int:

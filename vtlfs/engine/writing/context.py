@@ -1,4 +1,4 @@
-"""What every write session of a mount works with."""
+"""The objects and settings of a mount that all its write sessions share."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from vtlfs.timing import DEFAULT, Timing
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """What every write session of a mount works with."""
+    """The objects and settings of a mount that all its write sessions share. Used in the trio loop."""
 
     pool: DiskPool
     committer: GroupCommitter
@@ -21,7 +21,7 @@ class WriteContext:
     memory: MemoryBudget
     dirty: DirtyBudget
     low_space: int
-    parity: int  # extents that each stripe is to have
+    parity: int  # the number of parity extents that each stripe is to have
     announcements: OwnAnnouncements
     durable_close: bool = True
     timing: Timing = DEFAULT

@@ -14,7 +14,7 @@ AGAIN_SECONDS = 0.01  # between two rounds of writeback
 
 
 class DirtyStream(Protocol):
-    """Whoever keeps bytes until they are synced."""
+    """A stream that keeps bytes in memory until they are synced."""
 
     async def writeback(self, least: int | None = None) -> None:
         """Sync the disks for which `least` bytes or more are kept; None: as many as are worth a sync.
@@ -36,7 +36,7 @@ class DirtyBudget:
     bytes: int = 0
     by_disk: Counter[int] = field(default_factory=Counter)
     streams: dict[DirtyStream, None] = field(default_factory=dict)
-    wakeup: trio.Event | None = None  # set when bytes are let go of; None while nobody waits
+    wakeup: trio.Event | None = None  # set when bytes leave memory; None while no writer waits
 
     def register(self, stream: DirtyStream) -> None:
         """Take in a stream: writebacks sync its disks, too, when another stream needs the room."""
@@ -94,7 +94,7 @@ class DirtyBudget:
 
     @property
     def is_much(self) -> bool:
-        """Tell whether it is time to sync."""
+        """Tell whether streams should begin a writeback."""
         return self.bytes > self.limit // 2
 
     @property

@@ -1,6 +1,6 @@
-"""What frees the memory of one stream that is idle: what it has in hand goes to the disks, as with a flush.
+"""Putting one idle stream away: all its bytes go to the disks, as in a flush, so that their memory becomes free.
 
-`MemoryBudget` asks while memory is short. Used in the trio loop.
+`MemoryBudget` calls it while memory is short. Used in the trio loop.
 """
 
 from vtlfs.disks.pool import DiskPool
@@ -11,14 +11,14 @@ from vtlfs.engine.writing.striping.stripes import Stripes
 
 
 class Eviction:
-    """See the module. One write session has one; it is what the session's account knows as its stream."""
+    """See the module. One write session has one, which the memory budget knows by the session's account."""
 
     __slots__ = ("_durability", "_flushing", "_pipeline", "_pool", "_stripes")
 
     def __init__(
         self, pool: DiskPool, stripes: Stripes, pipeline: WritePipeline, durability: Durability, flushing: LazyLock
     ) -> None:
-        """`flushing` is the session's lock: neither a flush nor the release runs while memory is freed."""
+        """`flushing`: the session's lock, which keeps a flush and the release from running while memory is freed."""
         self._pool = pool
         self._stripes = stripes
         self._pipeline = pipeline
@@ -26,18 +26,21 @@ class Eviction:
         self._flushing = flushing
 
     def can_give(self, *, may_open: bool = True) -> bool:
-        """Tell whether `give_back` may free memory now: not while a flush or the release is at work."""
+        """Tell whether `give_back` can free memory now; it can't while a flush or the release runs.
+
+        `may_open`: it may also make member files on disks where the stream has none, which takes descriptors.
+        """
         in_hand = self._stripes.all_in_hand
         if self._flushing.locked() or any(extent.has_gap for extent in in_hand):
             return False
         may_send = may_open or len(self._pipeline.members) == len(self._pool)
-        has_more = bool(in_hand) or self._stripes.open is not None  # whose bytes are kept for its parity
+        has_more = bool(in_hand) or self._stripes.open is not None  # an open stripe's bytes are kept for its parity
         return self._stripes.has_kept or (has_more and may_send and not self._pool.stalled)
 
     async def give_back(self) -> None:
-        """Free memory: shrink the buffer of a small extent; else send all to the disks, and sync what is kept.
+        """Free memory: shrink the buffers of small extents; if there are none, send all extents to the disks and sync.
 
-        Nothing is recorded. Bytes that come meanwhile stay in memory. An error is the stream's, as with a flush.
+        Nothing is recorded. Bytes that come meanwhile stay in memory. An error fails the stream, as in a flush.
         """
         async with self._flushing:
             if sum(extent.shrink() for extent in self._stripes.all_in_hand):

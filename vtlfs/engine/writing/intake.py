@@ -1,4 +1,4 @@
-"""What a write needs before a byte of it is taken: room on the medium, memory, and room on disks that have little.
+"""The waits of a write before its bytes are taken: for room on the medium, memory, and room on disks with low space.
 
 Used in the trio loop. One write session has one `Intake`.
 """
@@ -24,7 +24,7 @@ class Intake:
         pipeline: WritePipeline,
         reservation: Reservation | None,
     ) -> None:
-        """`reservation`: of a medium with a capacity."""
+        """`reservation`: that of the stream on a medium with a capacity; None without a capacity."""
         self._context = context
         self._stripe_unit = stripe_unit
         self._stripes = stripes

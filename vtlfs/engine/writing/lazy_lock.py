@@ -4,7 +4,7 @@ import trio
 
 
 class LazyLock:
-    """As trio.Lock, in an `async with`. Used in the trio loop."""
+    """A lock like trio.Lock, only for `async with`. Used in the trio loop."""
 
     __slots__ = ("_lock",)
 
@@ -12,7 +12,7 @@ class LazyLock:
         self._lock: trio.Lock | None = None
 
     def locked(self) -> bool:
-        """Tell whether somebody holds the lock."""
+        """Tell whether a task holds the lock."""
         return self._lock is not None
 
     async def __aenter__(self) -> None:

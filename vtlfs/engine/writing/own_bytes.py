@@ -1,6 +1,6 @@
-"""The bytes of one stream that is still written, wherever they are: in memory, or on the disks.
+"""Reading the bytes of one stream that is still written, from memory or from the disks.
 
-Used in the trio loop.
+A write session uses it to compare bytes that come twice, and for read-write handles. Used in the trio loop.
 """
 
 from vtlfs.engine.writing.context import WriteContext
@@ -31,7 +31,7 @@ class OwnBytes:
         self._verdict = verdict
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the stream, all of which have come."""
+        """Return bytes of the stream. All of them must have come."""
         parts: list[bytes] = []
         end = offset + size
         while offset < end:
@@ -41,7 +41,7 @@ class OwnBytes:
         return b"".join(parts)
 
     def _peek(self, offset: int, size: int) -> bytes | None:
-        """Return bytes that are in memory, some of those asked for; None where the first is not."""
+        """Return the first of the bytes asked for, as many as one buffer in memory has; None if it is in no buffer."""
         if offset >= self._stripes.sealed:
             extent = self._stripes.in_hand(offset // self._stripe_unit)
             size = min(size, self._stripe_unit - offset % self._stripe_unit)
@@ -53,7 +53,7 @@ class OwnBytes:
         return fragment.buffer.peek(start, min(size, (fragment.buffer.size or 0) - start))
 
     async def _read_back(self, offset: int, size: int) -> bytes:
-        """Read sealed bytes: as many of those asked for as are in one extent. Raises the stream's first error."""
+        """Read the first of the bytes asked for, as many as their extent on a disk has. Raises the first error."""
         await self._pipeline.drain()
         self._verdict.raise_error()
         fragment = self._stripes.find(offset)

@@ -45,7 +45,7 @@ class Recording:
         return self._announced_at > -math.inf
 
     async def progress(self, requests: int, *, durable: bool, announce: bool) -> None:
-        """Record the written stripes up to the first that is not. A TrackingError leaves all as it was.
+        """Record the written stripes up to the first unwritten one. A TrackingError leaves all as it was.
 
         `durable`: only durable stripes, and sync the commit. `announce`: the same transaction announces a close().
         """
@@ -60,13 +60,13 @@ class Recording:
             durable=durable,
         )
         if announce:
-            self._announced_at = now  # which is long ago where the commit has taken long
+            self._announced_at = now  # the time before the commit: a slow commit leaves the announcement old
             self._announcements.begin(self)
         self.length = length
         self._stripes.recorded(stripes)
 
     async def announce_close(self) -> None:
-        """Announce a close() to other mounts, unless that was done just now. A failure only means no look-up waits."""
+        """Announce a close() to other mounts, unless it was announced just now. After a failure, no look-up waits."""
         if not self.length:
             return
         if trio.current_time() <= self._announced_at + self._announced_seconds:
@@ -83,7 +83,7 @@ class Recording:
             self._announcements.begin(self)
 
     def go_on(self) -> None:
-        """Withdraw the announcement, if there is one: a write has come."""
+        """Withdraw the announcement, if there is one, since a write has come."""
         if self._announcements.has(self):
             self.withdraw()
 

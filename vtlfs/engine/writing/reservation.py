@@ -6,8 +6,8 @@ from vtlfs.engine.writing.lazy_lock import LazyLock
 from vtlfs.model import MIB
 
 RESERVE_AHEAD = 64 * MIB  # bytes that a small write reserves at most; see `Reservation.reserve`
-RESERVE_SHARE = 64  # of the room left on the medium, the part that is reserved ahead at most
-EXACT_BELOW = 64 * MIB  # with less left on the medium, exactly what a write needs is reserved
+RESERVE_SHARE = 64  # at most this fraction (1/64) of the room left on the medium is reserved ahead
+EXACT_BELOW = 64 * MIB  # with less left on the medium, nothing is reserved ahead
 
 
 class Reservation:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class WriteSession:
-    """One stream. `number` is the session's identifier; offsets are the stream's own, from 0."""
+    """One stream that is written. `number` is the session's identifier; offsets are those of the stream, from 0."""
 
     __slots__ = (
         *("_closed", "_context", "_durability", "_flushing", "_intake", "_own", "_pipeline", "_recording"),
@@ -51,12 +51,12 @@ class WriteSession:
     def __init__(self, number: int, opening: Opening, context: WriteContext, *, turn: int, limited: bool) -> None:
         """`opening` goes into the headers; `limited`: the medium has a capacity.
 
-        `turn` differs from stream to stream, so that they begin on different disks.
+        `turn` differs from stream to stream, so that streams begin on different disks.
         """
         self.number = number
         self.barcode = opening.medium
         self.drive = opening.drive
-        self.length = 0  # end of the last byte that came
+        self.length = 0  # offset after the last byte that has come
         self.requests = 0
         self._stripe_unit = opening.stripe_unit
         self._verdict = verdict = Verdict(number, opening.medium)
@@ -90,7 +90,7 @@ class WriteSession:
         return self._verdict.error is not None
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and again.
+        """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and repeatedly.
 
         Waits while the disks' queues are full. Raises MediumFull, or DiskError with ENOSPC, before it takes a byte; the
         first error of the stream; NotSequential where `data` differs from bytes that are sealed.
@@ -117,7 +117,7 @@ class WriteSession:
             raise NotSequential(offset, self.length)
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return the stream's own bytes, wherever they are; fewer at its end."""
+        """Return bytes of the stream, from memory or from the disks; fewer than `size` at its end."""
         return await self._own.read(offset, max(0, min(size, self.length - offset)))
 
     async def flush(self, *, closing: bool = False) -> None:
@@ -153,7 +153,7 @@ class WriteSession:
         self._verdict.raise_error()
 
     async def checkpoint(self) -> None:
-        """Close the stripe, and sync and record what is written. Errors of disks are kept for the writer."""
+        """Close the stripe; sync and record the written stripes. The writer gets errors of disks from its next call."""
         if self._stripes.has_unrecorded and not self._flushing.locked():
             async with self._flushing:
                 try:
@@ -165,7 +165,7 @@ class WriteSession:
     async def writeback(self, least: int | None = None) -> None:
         """Free memory: sync the disks for which `least` bytes or more are kept; None: as many as are worth a sync.
 
-        Errors are kept for the writer.
+        The writer gets errors from its next call.
         """
         await self._durability.writeback(self._context.memory.sizes.worth_a_sync if least is None else least)
 
@@ -177,7 +177,7 @@ class WriteSession:
             await dirty.wait()
 
     def send_elsewhere(self, disk: int) -> int:
-        """Send what is in flight to a disk that hangs, or unsynced there, to other disks; return how many extents."""
+        """Send stripes with extents in flight to a disk that hangs, or unsynced there, elsewhere; return how many."""
         return self._pipeline.send_elsewhere(disk)
 
     async def release(self, *, abort: bool = False, recorded: Callable[[], object] = lambda: None) -> TapeFile | None:
@@ -214,7 +214,7 @@ class WriteSession:
         tape_file = None
         try:
             tape_file = await self._recording.release(state, error, at, self.requests)
-        except SessionEnded as ended:  # by somebody else, who knows how: the headers are left as they are
+        except SessionEnded as ended:  # the process that ended the session finishes the headers, too
             log.error("%s", ended)
             ending = None
         else:
@@ -227,10 +227,10 @@ class WriteSession:
     # --- the record -------------------------------------------------------------------------------------------------
 
     async def _record(self, *, durable: bool, announce: bool = False) -> None:
-        """Wait for what is in flight, and record the stripes that are written. A TrackingError leaves all as it was.
+        """Wait for the extents in flight, and record the stripes that are written, up to the first lost one.
 
-        `durable`: sync the disks first, and record only durable stripes. Only those before the first lost one are
-        recorded. `announce`: the same transaction announces a close().
+        `durable`: sync the disks first, and record only durable stripes. `announce`: the same transaction announces a
+        close(). A TrackingError leaves all as it was.
         """
         await self._pipeline.drain()
         if durable:
@@ -246,7 +246,7 @@ class WriteSession:
     async def _finish(self, ending: Ending | None) -> None:
         """Close the member files. Errors are only logged: the data is recorded already.
 
-        First the dirty budget forgets the stream: nobody is to sync member files that are being closed.
+        The dirty budget forgets the stream first, so that no writeback syncs member files that are being closed.
         """
         self._context.dirty.leave(self)
         self._stripes.let_go()
@@ -257,5 +257,5 @@ class WriteSession:
     # --- errors -----------------------------------------------------------------------------------------------------
 
     def refuse(self, error: VtlfsError) -> None:
-        """Fail the stream with an error that no write() could return: the kernel had taken the bytes, now lost."""
+        """Fail the stream with an error that no write() can return: the program's write() has returned already."""
         self._verdict.fail(error)

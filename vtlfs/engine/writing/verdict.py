@@ -21,8 +21,8 @@ class Verdict:
     def __init__(self, session: int, barcode: str) -> None:
         self._session = session
         self._barcode = barcode
-        self.error: VtlfsError | None = None  # the first one that cost the stream bytes
-        self.refused: VtlfsError | None = None  # of the last write of which nothing was taken
+        self.error: VtlfsError | None = None  # the first error that has cost the stream bytes
+        self.refused: VtlfsError | None = None  # the error of the last write that was refused before a byte was taken
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error for the writer, and log it."""
@@ -47,7 +47,7 @@ class Verdict:
             raise self.error
 
     def end(self, error: VtlfsError | None, *, abort: bool) -> tuple[State, str | None]:
-        """Return the state in which the session ends, and the name of its errno. `error`: what the release met."""
+        """Return the state in which the session ends, and the name of its errno. `error`: that of the release."""
         if error is not None:
             return State.FAILED, errno_name(error)
         if abort:
@@ -56,7 +56,7 @@ class Verdict:
 
     def log_end(self, state: State, error: str | None, requests: int, tape_file: TapeFile | None) -> None:
         """Log how the session has ended."""
-        kept = "nothing kept"
+        kept = "no bytes kept"
         if tape_file is not None:
             kept = f"{tape_file.bytes} bytes kept as tape file {tape_file.number:04d} of {self._barcode}"
         how = f"{state}{f', {error}' if error else ''}"
@@ -64,7 +64,7 @@ class Verdict:
 
 
 def ending_of(state: State, error: str | None, at: str, requests: int, tape_file: TapeFile | None) -> Ending:
-    """Return what the headers are to say of the end."""
+    """Return the ending for the headers of the session's member files."""
     number = start = size = None
     if tape_file is not None:
         number, start, size = tape_file.number, tape_file.start, tape_file.bytes

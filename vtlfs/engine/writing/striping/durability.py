@@ -41,20 +41,18 @@ class Durability:
         """
         end = self._stripes.sealed
         disks = self._stripes.disks_to_sync(end)
-        if recorded:  # then what is wanted is not known any more
+        if recorded:  # recorded stripes are forgotten, so all unsynced disks are synced
             disks |= {*self._stripes.unsynced, *(disk for disk, lock in self._syncing.items() if lock.locked())}
         while disks:
             await self._sync_all(disks, recorded=recorded)
             await self._pipeline.drain(end)  # a sync of another task may have failed, and dealt stripes anew
             wanting = self._stripes.disks_to_sync(end)
             disks = {disk for disk in wanting if disk in self._stripes.unsynced or self._syncing[disk].locked()}
-            for disk in wanting - disks:  # cannot happen; if it does, no later sync would notice it
-                self._lose_disk(
-                    disk, VtlfsError(f"disk {disk}: nobody knows whether what was written there was synced")
-                )
+            for disk in wanting - disks:  # cannot happen; if it does, no later sync would include these extents
+                self._lose_disk(disk, VtlfsError(f"disk {disk}: extents of the stream may be unsynced there"))
 
     async def writeback(self, least: int) -> None:
-        """Sync those disks for which at least so many bytes are kept; 0: close the stripe, so that none is kept open.
+        """Sync the disks for which at least `least` bytes are kept; 0: close the open stripe first, so that it counts.
 
         A sync under way is not waited for. A writeback disturbs no flush: a flush waits for a running sync of the same
         disk, and for what follows a failed one.
@@ -66,7 +64,7 @@ class Durability:
         await self._sync_all({disk for disk in disks if not self._syncing[disk].locked()})
 
     async def _sync_all(self, disks: Collection[int], *, recorded: bool = False) -> None:
-        if len(disks) == 1:  # as for a short stream, which is spared a nursery
+        if len(disks) == 1:  # a nursery costs more than the rest of this call, and most short streams have one disk
             (disk,) = disks
             await self._sync(disk, recorded)
             return
@@ -83,7 +81,7 @@ class Durability:
             try:
                 await self._pool[disk].syncing.run(self._pipeline.members[disk].sync)
             except Exception as error:
-                with trio.CancelScope(shield=True):  # cut off half-way, stripes would be neither moved nor lost
+                with trio.CancelScope(shield=True):  # a cancelled evacuation would leave stripes neither moved nor lost
                     is_trouble = self._pipeline.placement.record_failure(disk, error)
                     if recorded or not is_trouble or not await self._evacuate(disk):
                         self._lose_disk(disk, error)
@@ -93,9 +91,9 @@ class Durability:
     async def _evacuate(self, disk: int) -> bool:
         """Deal the unsynced stripes of a disk anew; tell whether all are written elsewhere.
 
-        Also those with extents in flight to the disk: their bytes may be in pages that the kernel has forgotten.
+        Stripes with extents in flight to the disk are dealt anew, too: the kernel may have forgotten their pages.
         """
-        while stripes := self._stripes.on_disk(disk):  # the parity of the stripe that was open may come there, too
+        while stripes := self._stripes.on_disk(disk):  # again, since parity of a closed stripe may go to this disk
             if not all(self._pipeline.redeal(stripe) for stripe in stripes):
                 return False
             await self._pipeline.drain()

@@ -1,6 +1,6 @@
-"""The bytes of one extent of a stream, in memory: collected as they come, sealed, written, and let go of.
+"""The bytes of one extent of a stream in memory: collected as they come, sealed, written, and given back.
 
-Used in the trio loop. A disk's thread sees the pieces of a sealed extent only, which don't change.
+Used in the trio loop. A disk's thread sees only the pieces of a sealed extent, which don't change.
 """
 
 from bisect import insort
@@ -13,12 +13,13 @@ LARGE_PIECE = 64 * KIB  # from this size on, a piece of an extent is not copied
 
 
 class ExtentBuffer:
-    """An extent that is being collected, or is sealed and in memory until its stripe needs it no more.
+    """An extent that is in hand, or sealed and in memory until its stripe needs it no more.
 
-    It has the stream's bytes from `offset` on, which may be in the middle of a stripe unit, up to the unit's end at
-    most. Large pieces are kept as they came, small ones are copied together: what the kernel gathers arrives in pieces
-    of a mebibyte that begin anywhere, and a copy of every byte costs more than the hash. The buffer of a stream's first
-    extent, or of one that follows a flush, begins small and is doubled; others are whole from the beginning.
+    The extent has the stream's bytes from `offset` on, which may be in the middle of a stripe unit, up to the end of
+    the stripe unit at most. Large pieces are kept as they came, and small ones are copied into a buffer: the kernel's
+    page cache sends pieces of a mebibyte that begin anywhere, and copying every byte would cost more than the hash. The
+    buffer of a stream's first extent, or of an extent after a flush, begins small and is doubled when it is full; other
+    buffers have the full size at once.
     """
 
     __slots__ = (
@@ -50,14 +51,14 @@ class ExtentBuffer:
         self._coverage.add(start, end)
 
     def needs(self, start: int, size: int) -> int:
-        """Return how much more memory the extent needs to take `size` bytes at `start`."""
+        """Return how much more memory the extent needs for `size` bytes at `start`."""
         if self._takes_whole(start, start + size):
             return size
         have = 0 if self._buffer is None else len(self._buffer)
         return max(0, self._capacity(max(start + size, self._coverage.end)) - have)
 
     def seal(self) -> "ExtentBuffer | None":
-        """Take no more bytes than those up to the first gap. Return an extent with the bytes behind it, if any."""
+        """End the extent at its first gap. Return a new extent with the bytes after the gap; None without a gap."""
         self.size = self._coverage.prefix
         if not self.has_gap:
             return None
@@ -68,7 +69,7 @@ class ExtentBuffer:
         return rest
 
     def pieces(self) -> list[memoryview]:
-        """Return the bytes of the sealed extent. They don't change until `recycle`."""
+        """Return the bytes of the sealed extent, which don't change until `recycle`."""
         assert self.size is not None
         if self._buffer is not None:
             return [memoryview(self._buffer)[: self.size]]
@@ -76,7 +77,7 @@ class ExtentBuffer:
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether no byte has come that could be sealed now."""
+        """Tell whether there is no byte to seal: none has come, or the first one is missing."""
         return not self._coverage.prefix
 
     @property
@@ -86,7 +87,7 @@ class ExtentBuffer:
 
     @property
     def has_gap(self) -> bool:
-        """Tell whether bytes are missing before some that have come."""
+        """Tell whether a byte is missing before others that have come."""
         return self._coverage.end > self._coverage.prefix
 
     @property
@@ -95,7 +96,7 @@ class ExtentBuffer:
         return self._buffer is not None or bool(self._pieces)
 
     def peek(self, start: int, size: int) -> bytes:
-        """Return bytes that have come, also behind a gap."""
+        """Return bytes that have come, also bytes after a gap."""
         if self._buffer is not None:
             return bytes(memoryview(self._buffer)[start : start + size])
         found = bytearray(size)
@@ -108,7 +109,7 @@ class ExtentBuffer:
     # --- memory -----------------------------------------------------------------------------------------------------
 
     def recycle(self) -> None:
-        """Let go of the bytes. A buffer that a thread may still read is never used again."""
+        """Give the memory back. A buffer that a thread may still read is not used for other bytes."""
         buffer, self._buffer, self._pieces = self._buffer, None, []
         self._account.give(self._held)
         self._held = 0
@@ -116,7 +117,7 @@ class ExtentBuffer:
             self._account.budget.buffers.give(buffer)
 
     def shrink(self) -> bool:
-        """Move a small extent to a smaller buffer; tell whether that freed memory. It is not sealed."""
+        """Move an extent in hand to a smaller buffer, if it is small; tell whether that freed memory."""
         end = self._coverage.end
         if end > self._account.budget.sizes.small_extent or self._held <= self._size_for(end):
             return False
@@ -131,7 +132,7 @@ class ExtentBuffer:
         return self._buffer is None and end - start >= LARGE_PIECE and not self._coverage.overlaps(start, end)
 
     def _gather(self, end: int) -> bytearray:
-        """Return a buffer for bytes up to `end`, with all that has come in it."""
+        """Return a buffer for bytes up to `end`, into which all bytes that have come are copied."""
         old = self._buffer
         if old is None or len(old) < end:
             size = self._capacity(max(end, self._coverage.end))

@@ -1,4 +1,4 @@
-"""The extents of one stream on their way to the disks: sealed, dealt, queued, written; elsewhere where a disk fails.
+"""The write pipeline of one stream: it seals extents, deals them to disks, queues them, and has them written.
 
 All methods run in the trio loop; the disks' executors see bytes and member files only. While two other disks work, a
 disk that fails costs the stream nothing: the stripes that have extents there, and are not durable yet, are dealt anew
@@ -59,16 +59,16 @@ class WritePipeline:
         self._stripes = stripes
         self._failed: Callable[[BaseException], object] = failed
         self._dealer = dealer
-        self._ends: dict[int, int] = {}  # by disk: where the next extent goes in the member file
-        self._allocated: dict[int, int] = {}  # by disk: up to where room was set aside
-        self._arrived = trio.Event()  # set, and made anew, when something was written or lost
+        self._ends: dict[int, int] = {}  # by disk: the position of the next extent in the member file
+        self._allocated: dict[int, int] = {}  # by disk: the position up to which room was set aside
+        self._arrived = trio.Event()  # set, and replaced by a new one, when an extent was written or lost
         self.placement = Placement(context, opening.parity)
         self.members: dict[int, Member] = {}  # by disk
 
     # --- sealing and dealing ----------------------------------------------------------------------------------------
 
     async def send(self, *, flush: bool) -> None:
-        """Seal what is full, deal it, and put it into the queues of its disks. Waits for full queues.
+        """Seal full extents, deal them, and put them into the queues of their disks. Waits for full queues.
 
         `flush`: seal all bytes up to the first gap, and close the stripe.
         """
@@ -85,14 +85,14 @@ class WritePipeline:
                 if (place := await self._take_place(fragments[0])) is not None:
                     self._submit(fragments[0], place)
                 del fragments[0]
-        except BaseException:  # the task was cancelled: a flush waits for what is dealt
+        except BaseException:  # the task was cancelled, and a flush waits for all extents that are dealt
             for fragment in fragments:
                 if fragment.state is State.QUEUED and self._stripes.is_wanted(fragment):
                     self._submit(fragment, self._place_if_any(fragment.disk))
             raise
 
     def _queue(self, extent: ExtentBuffer, candidates: Sequence[Candidate], before: Stripe | None = None) -> Fragment:
-        """Take an extent into the open stripe, or into a new one: the last, or the one that stands before another."""
+        """Put an extent into the open stripe, or into a new one: the last, or one that stands before `before`."""
         if self._stripes.open is None or self._dealer.is_full(candidates):
             self.close_stripe()
             self._stripes.begin(before)
@@ -107,9 +107,9 @@ class WritePipeline:
             self._send_parity(stripe)
 
     async def _take_place(self, fragment: Fragment) -> FairSemaphore | None:
-        """Wait for a place in the queue of the fragment's disk; None where its stripe was dealt anew meanwhile.
+        """Wait for a place in the queue of the fragment's disk; return None if its stripe was dealt anew meanwhile.
 
-        Where the disk fails, hangs or is late, the stripe is dealt anew, if other disks have room for it.
+        If the disk fails, hangs or is slow, the stripe is dealt anew over other disks that can take it.
         """
         disk = self._pool[fragment.disk]
         patience = self._timing.queue_elsewhere if self._stripes.keeps else self._timing.queue
@@ -131,7 +131,7 @@ class WritePipeline:
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def _submit(self, fragment: Fragment, place: FairSemaphore | None) -> None:
-        """Hand a fragment to its disk. `place`: the queue in which a place was taken; None: in none."""
+        """Hand a fragment to its disk. `place`: the queue in which it has taken a place; None if it has taken none."""
         self._stripes.submit(fragment)
         disk = self._pool[fragment.disk]
         member = self.member(fragment.disk)
@@ -154,7 +154,7 @@ class WritePipeline:
         disk.writing.submit(done, write)
 
     def _writing(self, fragment: Fragment, member: Member) -> Callable[[], Extent | None]:
-        """Return what the disk's thread is to do: to write an extent, or to compute parity and write that."""
+        """Return the job for the disk's thread: write an extent, or compute parity and write it."""
         stripe, is_wanted = fragment.stripe, self._stripes.is_wanted
         pieces = [one.buffer.pieces() for one in ([fragment] if fragment.buffer else stripe.data) if one.buffer]
         rows = () if fragment.buffer else tuple(one.row for one in stripe.data if one.row)
@@ -189,12 +189,12 @@ class WritePipeline:
                 self._submit(fragment, self._place_if_any(fragment.disk))
 
     def _note_failure(self, fragment: Fragment, error: BaseException) -> None:
-        """After a failed write, deal the stripe anew; where no other disks can take it, it is lost."""
+        """After a failed write, deal the stripe anew; if no other disks can take it, it is lost."""
         if not (self.placement.record_failure(fragment.disk, error) and self.redeal(fragment.stripe)):
             self.lose(fragment.stripe, error)
 
     def lose(self, stripe: Stripe, error: BaseException) -> None:
-        """Give up bytes of the stream."""
+        """Give up a stripe, and fail the stream."""
         if stripe is self._stripes.open:
             self._stripes.close(())
         self._stripes.lose(stripe)
@@ -202,7 +202,7 @@ class WritePipeline:
         self._tell_arrived()
 
     def _place_if_any(self, disk: int) -> FairSemaphore | None:
-        """Take a place in a disk's queue; None where none is free: parity, and what is dealt anew, does not wait."""
+        """Take a place in a disk's queue, or return None: parity and extents that are dealt anew wait for no place."""
         queue = self._pool[disk].queue
         try:
             queue.acquire_nowait()
@@ -213,7 +213,7 @@ class WritePipeline:
     # --- elsewhere --------------------------------------------------------------------------------------------------
 
     def redeal(self, stripe: Stripe) -> bool:
-        """Deal a stripe anew over the disks that are good now; False where too few are, or bytes left the memory."""
+        """Deal a stripe anew over the good disks. Return False if too few are good, or its bytes left the memory."""
         here = all(fragment.buffer is not None and fragment.buffer.is_here for fragment in stripe.data)
         if not here or not self.placement.has_others():
             return False
@@ -229,12 +229,12 @@ class WritePipeline:
     def send_elsewhere(self, disk: int) -> int:
         """Deal anew the stripes with extents in flight to a disk that hangs, or unsynced there; return how many.
 
-        Those that are unsynced, too: until it answers, they would keep the bytes that all disks have of them in memory.
+        Unsynced stripes are included, since all their bytes would stay in memory until the disk answers.
         """
         return sum(self.redeal(stripe) for stripe in self._stripes.on_disk(disk))
 
     def _send_past(self) -> None:
-        """Deal stripes anew that wait in the queue of a disk that is behind, where enough others have a place."""
+        """Deal stripes anew that wait in the queue of a lagging disk, if enough other disks have a place."""
         behind = self._pool.lagging()
         for disk in behind:
             for fragment in self._stripes.sending_to(disk):
@@ -242,9 +242,9 @@ class WritePipeline:
                     self.redeal(fragment.stripe)
 
     async def drain(self, end: int | None = None) -> None:
-        """Wait for what is sealed now, or is before `end`, and its parity; after a while, send past slow queues.
+        """Wait until the extents before `end` (None: all that are sealed now) and their parity are written or lost.
 
-        The parity of a stripe that is open is not waited for.
+        The parity of an open stripe is not waited for. After a while, stripes that wait for a slow disk are dealt anew.
         """
         end = self._stripes.sealed if end is None else end
         while not self._stripes.is_settled(end):
@@ -264,18 +264,18 @@ class WritePipeline:
     async def allocate(self, extents: int) -> None:
         """Set room aside on the disks that the next extents and their parity will go to. Raises DiskError.
 
-        Where a disk has no room, fails or hangs, other disks get them, if enough are left.
+        If a disk has no room, fails or hangs, room is set aside on other disks, while enough are left.
         """
         while True:
             candidates = self.placement.candidates()
             upcoming = self._dealer.upcoming(extents, candidates, is_open=self._stripes.open is not None)
-            queued = self._stripes.queued()  # they take the room that was set aside for them
+            queued = self._stripes.queued()  # queued extents will take room that was set aside before
             ends = {
                 disk: self._ends.get(disk, BLOCK) + (count + queued[disk]) * after(0, self._stripe_unit)
                 for disk, count in upcoming.items()
             }
             wanting = [disk for disk, end in ends.items() if self._allocated.get(disk, 0) < end]
-            if self.placement.has_others():  # the open stripe may have no other disk for its parity: then it is moved
+            if self.placement.has_others():  # a stripe whose parity is meant for a bad disk will be dealt anew
                 wanting = [disk for disk in wanting if not self.placement.is_bad(disk)]
             if not wanting:
                 return
@@ -288,7 +288,7 @@ class WritePipeline:
                     raise
 
     async def _allocate(self, disk: int, end: int) -> bool:
-        """Wait for the allocation; False if the disk does not answer."""
+        """Set room aside on a disk up to a position. Return False if the disk does not answer and others are good."""
         answered = trio.Event()
         answer: list[outcome.Outcome[None]] = []
 
@@ -319,10 +319,10 @@ class WritePipeline:
                 while not event.is_set() and not self._pool[disk].hangs:
                     with trio.move_on_after(self._timing.queue):
                         await event.wait()
-        self._failed = _tell_nobody  # of units that arrive after the end
+        self._failed = _tell_nobody  # extents may still fail after the end
 
     def _finish(self, disk: int, member: Member, ending: Ending | None) -> trio.Event:
-        """Have a member file closed by its disk's thread; return the event that is set when it is closed."""
+        """Let the disk's thread close a member file; return an event that is set when the file is closed."""
         finished = trio.Event()
 
         def done(result: "outcome.Outcome[None]") -> None:
@@ -336,7 +336,7 @@ class WritePipeline:
         return finished
 
     def member(self, disk: int) -> Member:
-        """Return the stream's member file on a disk, which is made when the first bytes go there."""
+        """Return the stream's member file on a disk. The disk's thread makes the file before its first extent."""
         if disk not in self.members:
             self.members[disk] = self._pool[disk].disk.member(self._session, self._stripe_unit, self._opening)
         return self.members[disk]

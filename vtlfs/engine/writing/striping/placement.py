@@ -1,15 +1,15 @@
-"""Which disks can take the extents of a stream now: none that is bad, late or short of room, if others are left."""
+"""Which disks can take the extents of a stream now: no bad, slow or nearly full disk, while enough others are left."""
 
 from vtlfs.engine.layout.dealer import Candidate
 from vtlfs.engine.layout.intervals import NO_NUMBERS
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.errors import DiskError
 
-FEWEST_DISKS = 2  # with fewer left, a stream can't avoid the bad ones
+FEWEST_DISKS = 2  # with fewer good disks left, a stream uses the bad ones, too
 
 
 class Placement:
-    """Knows the disks as one stream has met them. Used in the trio loop."""
+    """The disks for one stream, which remembers those that have failed it. Used in the trio loop."""
 
     __slots__ = ("_dirty", "_failed", "_low_space", "_parity", "_pool")
 
@@ -17,15 +17,15 @@ class Placement:
         """`parity`: how many parity extents a stripe is to have."""
         self._pool = context.pool
         self._dirty = context.dirty
-        self._low_space = context.low_space  # bytes; a disk with less free is passed over, where others have more
+        self._low_space = context.low_space  # bytes; a disk with less free space is passed over while others have more
         self._parity = parity
         self._failed: frozenset[int] = NO_NUMBERS  # disks that have failed this stream
 
     def candidates(self) -> list[Candidate]:
-        """Return the disks that can take extents now; all disks where fewer than two can.
+        """Return the disks that can take extents now; all disks if fewer than two are good.
 
-        A disk that is late gets nothing while enough others keep up, so that no stream waits for a slow disk. With too
-        few disks for the parity, stripes have less of it.
+        A slow disk gets no extents while enough others keep up, so that no stream waits for it. With too few disks for
+        the parity, stripes get less parity.
         """
         good = self._good()
         prompt = good - self._passed_over()
@@ -46,11 +46,11 @@ class Placement:
         return len(self._good()) >= FEWEST_DISKS
 
     def is_passed_over(self, disk: int) -> bool:
-        """Tell whether a disk is bad, late or short of room, and enough others are not."""
+        """Tell whether a disk is bad, slow or short of room, and enough other disks are not."""
         return all(one.number != disk for one in self.candidates())
 
     def record_failure(self, disk: int, error: BaseException) -> bool:
-        """Note an error of a disk; tell whether another disk is worth a try: the error is the disk's own fault."""
+        """Note an error of a disk; tell whether other disks may work, since the error is the disk's own fault."""
         if not isinstance(error, DiskError) or not self._pool[disk].note_fault(error):
             return False
         self._failed |= {disk}

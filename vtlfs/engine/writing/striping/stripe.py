@@ -1,4 +1,4 @@
-"""A stripe of one stream, and the fragments of it: how far each of them has come. Changed by `Stripes` only."""
+"""A stripe of one stream and its fragments, each with its state. Only `Stripes` changes them, in the trio loop."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -8,7 +8,7 @@ from vtlfs.model import Extent
 
 
 class State(Enum):
-    """How far a fragment has come; the table of transitions is in `Stripes`."""
+    """The state of a fragment; the docstring of `Stripes` has the table of transitions."""
 
     QUEUED = auto()
     WRITING = auto()
@@ -19,15 +19,15 @@ class State(Enum):
 
 @dataclass(slots=True, eq=False)
 class Fragment:
-    """One extent of a stripe and its disk. `buffer`: the bytes of data; None: it is parity, of the row `place`."""
+    """One extent of a stripe, and its disk. `buffer`: the bytes of a data extent; None for parity."""
 
     stripe: "Stripe"
     place: int
     disk: int
     buffer: ExtentBuffer | None
     state: State = State.QUEUED
-    row: Extent | None = None  # where it was written
-    has_begun: bool = False  # the disk's thread has come to it
+    row: Extent | None = None  # the row for the tracking database, once the extent is written
+    has_begun: bool = False  # the disk's thread has begun to write it
 
     @property
     def is_written(self) -> bool:
@@ -37,14 +37,14 @@ class Fragment:
 
 @dataclass(slots=True, eq=False)
 class Stripe:
-    """Extents that follow each other in the stream, and their parity. While it is open, it takes further extents."""
+    """Extents that follow each other in the stream, and their parity. An open stripe takes further extents."""
 
     number: int
     data: list[Fragment] = field(default_factory=list)
     parity: list[Fragment] = field(default_factory=list)
     is_open: bool = True
     is_replaced: bool = False  # its extents are in other stripes now
-    is_counted: bool = True  # in the dirty budget, while bytes are kept
+    is_counted: bool = True  # the dirty budget counts its bytes, if it keeps any
 
     @property
     def fragments(self) -> list[Fragment]:
@@ -74,5 +74,5 @@ class Stripe:
 
     @property
     def rows(self) -> list[Extent]:
-        """The rows of what is written."""
+        """The rows of the extents that are written."""
         return [fragment.row for fragment in self.fragments if fragment.row is not None]

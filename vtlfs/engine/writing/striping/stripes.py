@@ -21,9 +21,9 @@ class Stripes:
     """The bytes of one stream from the first one that is in hand until their stripe is recorded.
 
     Bytes are collected in extents *in hand*, one for each stripe unit that has some. Extents are sealed in the order of
-    the stream: so those before `sealed` are in stripes, each a run of the stream, and those behind are in hand. A
-    stripe is recorded as a whole. Until it is, it can be replaced: its extents are dealt anew, into new stripes, and
-    sent to other disks, as long as their bytes are in memory.
+    the stream: bytes before `sealed` are in stripes, each a run of the stream, and bytes after it are in hand. A stripe
+    is recorded as a whole. Until then it can be replaced, as long as its bytes are in memory: its extents are dealt
+    anew, into new stripes, and sent to other disks.
 
     | transition | states | when, and who tells it | what a failure leaves |
     | --- | --- | --- | --- |
@@ -45,38 +45,38 @@ class Stripes:
     )
 
     def __init__(self, stripe_unit: int, account: Account, budget: DirtyBudget | None) -> None:
-        """`budget` counts the bytes that are kept until their stripe is durable; None: none are kept."""
+        """`budget`: counts the bytes that are kept until their stripe is durable; None if no bytes are kept."""
         self._stripe_unit = stripe_unit
         self._account = account
         self._budget = budget
         self._in_hand: dict[int, ExtentBuffer] = {}  # by stripe unit
-        self._stripes: list[Stripe] = []  # in the order of the stream, until they are recorded
-        self._unwritten: dict[Stripe, None] = {}  # of these, such as are not written as a whole, nor lost
-        self._undurable: dict[Stripe, None] = {}  # of these, such as are not durable, nor lost
-        self._sending: dict[Fragment, None] = {}  # that a disk's thread has or will have, replaced ones too
-        self.open: Stripe | None = None  # the last one, while it takes extents
+        self._stripes: list[Stripe] = []  # the unrecorded stripes, in the order of the stream
+        self._unwritten: dict[Stripe, None] = {}  # the stripes of `_stripes` that are neither wholly written nor lost
+        self._undurable: dict[Stripe, None] = {}  # the stripes of `_stripes` that are neither durable nor lost
+        self._sending: dict[Fragment, None] = {}  # handed to a disk's thread and not answered yet; replaced ones, too
+        self.open: Stripe | None = None  # the stripe that takes extents
         self.next_number = 0
         self.sealed = 0  # offset in the stream
-        self.unsynced: frozenset[int] = NO_NUMBERS  # disks that have taken bytes since they were synced
+        self.unsynced: frozenset[int] = NO_NUMBERS  # disks that have taken bytes since their last sync
 
     # --- bytes in hand ----------------------------------------------------------------------------------------------
 
     def in_hand(self, unit: int) -> ExtentBuffer | None:
-        """Return the extent of a stripe unit that takes bytes; None where there is none yet."""
+        """Return the extent in hand of a stripe unit; None if the stripe unit has none yet."""
         return self._in_hand.get(unit)
 
     @property
     def all_in_hand(self) -> list[ExtentBuffer]:
-        """The extents that take bytes."""
+        """The extents in hand."""
         return list(self._in_hand.values())
 
     def count_with(self, offset: int, size: int) -> int:
-        """Return how many extents are in hand when bytes at an offset have come."""
+        """Return how many extents will be in hand after `size` bytes at `offset` have come."""
         first, last = max(offset, self.sealed) // self._stripe_unit, (offset + size - 1) // self._stripe_unit
         return len({*self._in_hand, *range(first, last + 1)})
 
     def put(self, offset: int, data: memoryview) -> None:
-        """Take in bytes, none of them sealed, within one stripe unit."""
+        """Take in bytes of one stripe unit, none of which may be sealed."""
         unit = offset // self._stripe_unit
         extent = self._in_hand.get(unit)
         if extent is None:
@@ -104,7 +104,7 @@ class Stripes:
     # --- questions --------------------------------------------------------------------------------------------------
 
     def find(self, offset: int) -> Fragment | None:
-        """Return the sealed data extent with the byte at the offset; None if it is recorded."""
+        """Return the sealed data extent with the byte at the offset; None if the extent is recorded."""
         place = bisect_right(self._stripes, offset, key=lambda stripe: stripe.offset) - 1
         for fragment in self._stripes[place].data if place >= 0 else []:
             assert fragment.buffer is not None
@@ -135,7 +135,7 @@ class Stripes:
 
     @property
     def keeps(self) -> bool:
-        """Tell whether the bytes of stripes stay in memory until these are durable."""
+        """Tell whether the bytes of a stripe stay in memory until the stripe is durable."""
         return self._budget is not None
 
     @property
@@ -145,7 +145,7 @@ class Stripes:
 
     @property
     def has_unrecorded(self) -> bool:
-        """Tell whether a stripe could be recorded once it is written: there is one, and none before it is lost."""
+        """Tell whether the first unrecorded stripe exists and is not lost, so that it will be recorded once written."""
         return bool(self._stripes) and not self._stripes[0].is_lost
 
     def waiting_on(self) -> dict[int, int]:
@@ -158,7 +158,7 @@ class Stripes:
         return sizes
 
     def on_disk(self, disk: int) -> list[Stripe]:
-        """Return the stripes with extents that are to be written, or are unsynced, on a disk."""
+        """Return the stripes that have an unwritten or unsynced extent on a disk."""
         return [
             stripe
             for stripe in self._undurable
@@ -166,12 +166,12 @@ class Stripes:
         ]
 
     def queued(self) -> Counter[int]:
-        """Return how many extents were dealt to each disk and have no position there yet."""
+        """Return, by disk, how many extents were dealt to it and have no position there yet."""
         fragments = (fragment for stripe in self._unwritten for fragment in stripe.fragments)
         return Counter(fragment.disk for fragment in fragments if fragment.state is State.QUEUED)
 
     def sending_to(self, disk: int) -> list[Fragment]:
-        """Return the fragments on their way to a disk that are still wanted there."""
+        """Return the fragments on their way to a disk whose stripes were not replaced."""
         return [one for one in self._sending if one.disk == disk and not one.stripe.is_replaced]
 
     def is_wanted(self, fragment: Fragment) -> bool:
@@ -190,7 +190,7 @@ class Stripes:
     # --- transitions ------------------------------------------------------------------------------------------------
 
     def begin(self, before: Stripe | None = None) -> Stripe:
-        """Begin a stripe: the last one of the stream, or one that stands before another."""
+        """Begin a stripe: the last one of the stream, or one that stands before the stripe `before`."""
         stripe = Stripe(self.next_number)
         self.next_number += 1
         if before is None:
@@ -240,7 +240,7 @@ class Stripes:
         self._note_progress(fragment.stripe)
 
     def begin_sync(self, disk: int) -> list[Fragment]:
-        """Return what a sync of the disk, which begins now, makes durable."""
+        """Return the fragments that a sync of the disk, which begins now, makes durable."""
         self.unsynced = self.unsynced - {disk} or NO_NUMBERS
         return [
             fragment
@@ -260,7 +260,7 @@ class Stripes:
             self._note_progress(fragment.stripe)
 
     def replace(self, stripe: Stripe) -> list[ExtentBuffer]:
-        """Give up a stripe; return its extents, to be dealt anew. New stripes stand before it until `drop`."""
+        """Give up a stripe; return its extents, to be dealt anew. It stays behind the new stripes until `drop`."""
         self._forget(stripe)
         stripe.is_replaced = True
         return self._buffers(stripe)
@@ -300,14 +300,14 @@ class Stripes:
             each.clear()
 
     def let_go(self) -> None:
-        """Count no bytes any more as kept: the stream ends."""
+        """Take all bytes of the stream out of the dirty budget: the stream ends."""
         for stripe in self._stripes:
             self._forget(stripe)
 
     # --- memory -----------------------------------------------------------------------------------------------------
 
     def _note_progress(self, stripe: Stripe) -> None:
-        """Free the bytes of a stripe that is done with them: durable, or written where none are kept until a sync."""
+        """Free the bytes of a stripe that is durable, or that is written where no bytes are kept until a sync."""
         is_durable = stripe.is_durable
         if is_durable:
             self._undurable.pop(stripe, None)
@@ -318,7 +318,7 @@ class Stripes:
                 self._recycle(stripe)
 
     def _forget(self, stripe: Stripe) -> None:
-        """Count the bytes of a stripe no more."""
+        """Take the bytes of a stripe out of the dirty budget."""
         if self._budget is None or not stripe.is_counted:
             return
         stripe.is_counted = False
