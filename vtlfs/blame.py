@@ -1,9 +1,9 @@
-"""Whose fault an errno is: the one table that placement, the disks, copies, the tracking database and the log go by.
+"""Whose fault an errno is: one table for placement, the disks, copies, the tracking database and the log.
 
-A limit of this process or of the machine would be met on any disk: it ends the stream or the open() that meets it, no
-disk is avoided for it, and the log tells it once. Everything that the table does not name is the disk's own fault: EIO,
-EROFS, ENODEV, and EPERM and EACCES too, for a directory that lets nothing in (a seccomp filter gives the same EPERM and
-can't be told from that).
+A limit of this process or of the machine holds on every disk. So it fails the stream or the open() that meets it, no
+disk is avoided for it, and the log tells it once. An errno that the table lacks is the fault of the disk: EIO, EROFS,
+ENODEV, and also EPERM and EACCES, which a directory gives that may not be written. A seccomp filter gives the same
+EPERM, which can't be told apart.
 """
 
 import errno
@@ -13,23 +13,23 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-NEARLY = 1 << 16  # bytes below RLIMIT_FSIZE at which the next write of SQLite may be the one that does not fit
+NEARLY = 1 << 16  # bytes; a database file this close to RLIMIT_FSIZE may be too large after SQLite's next write
 
 
 class Fault(Enum):
-    """Whose fault it is."""
+    """Whose fault an errno is."""
 
-    DISK = "disk"  # another disk may do
-    FULL = "full"  # the disk's too, and nothing to be alarmed about
+    DISK = "disk"  # another disk may work
+    FULL = "full"  # the disk is full, which is no alarm; another disk may have room
     PROCESS = "process"  # a limit of this process
     MACHINE = "machine"  # a limit of the machine, or of the process's cgroup
-    LIBRARY = "library"  # what was asked for is wrong, or was cancelled, on whatever disk
+    LIBRARY = "library"  # the operation is wrong, or was cancelled; it would fail on any disk
 
 
 _FAULTS = {
     errno.ENOSPC: Fault.FULL,
     errno.EDQUOT: Fault.FULL,
-    errno.EFBIG: Fault.PROCESS,  # RLIMIT_FSIZE; or the most that a file system takes in one file
+    errno.EFBIG: Fault.PROCESS,  # RLIMIT_FSIZE; or the largest file of a file system
     errno.EMFILE: Fault.PROCESS,  # RLIMIT_NOFILE
     errno.EAGAIN: Fault.PROCESS,  # RLIMIT_NPROC, or the pids of a cgroup: no thread can be started
     errno.ENFILE: Fault.MACHINE,  # fs.file-max
@@ -53,7 +53,7 @@ def fault_of(code: int) -> Fault:
 
 
 def is_disks(code: int) -> bool:
-    """Tell whether another disk may do what this one did not."""
+    """Tell whether the operation may succeed on another disk."""
     return fault_of(code) in (Fault.DISK, Fault.FULL)
 
 
@@ -63,9 +63,9 @@ def is_limit(code: int) -> bool:
 
 
 def explained(code: int) -> str:
-    """Return what there is to know of a limit, and where it is raised."""
+    """Return a text about the limit behind an errno: its value, and where to raise it."""
     if code not in _LIMITS:
-        return "a limit of this machine, no fault of a disk"
+        return "a limit of this machine, no fault of a disk; give the machine or its cgroup more memory or files"
     limit, name, where = _LIMITS[code]
     soft, _ = resource.getrlimit(limit)
     now = "unlimited" if soft == resource.RLIM_INFINITY else soft
@@ -73,7 +73,7 @@ def explained(code: int) -> str:
 
 
 def meets_file_limit(files: Iterable[Path]) -> bool:
-    """Tell whether one of the files can't grow for RLIMIT_FSIZE: SQLite tells that as an error of the device."""
+    """Tell whether RLIMIT_FSIZE keeps a file from growing, which SQLite reports as an error of the device."""
     soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if soft == resource.RLIM_INFINITY:
         return False

@@ -1,4 +1,7 @@
-"""The process that serves a mount, from its start to the clean-up after it."""
+"""The process that serves a mount: its start, the trio loop, and its end.
+
+`mount` is called by the commands. The serving process runs the trio loop in its main thread.
+"""
 
 import ctypes
 import io
@@ -26,21 +29,21 @@ from vtlfs.fs.options import MountOptions, parse
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
 from vtlfs.snap import schedule
 
-MAX_HANDLERS = 600  # requests in the works at once; more than the kernel's background requests, see `_tune`
+MAX_HANDLERS = 600  # requests that are handled at once; more than the kernel's background requests, see `_tune`
 BACKGROUND_REQUESTS = 512
 READ_AHEAD_BYTES = MIB
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from malloc.h
 SWITCH_SECONDS = 0.001
-DRAIN_SECONDS = 3.0  # at most, for what the kernel still has of streams when the mount is told to stop
+DRAIN_SECONDS = 3.0  # the longest wait for the kernel's cached pages when the mount is told to stop
 USABLE = "usable"
 
 log = logging.getLogger("vtlfs")
 
 
 def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> None:
-    """Mount the library. Returns when the mount is usable; in the foreground, when it has ended.
+    """Mount the library. Returns when the mount is usable; in the foreground, when the mount has ended.
 
-    Raises VtlfsError with the reason where it can't be mounted.
+    Raises VtlfsError if the library can't be mounted.
     """
     process.listen_to_signals()
     wanted = parse(options)
@@ -53,7 +56,7 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
 
 
 def _serve_in_background(library: Library, mountpoint: Path, options: MountOptions) -> None:
-    """Serve from a process of its own, and return when that says that the mount is usable."""
+    """Fork a serving process, and return when it reports that the mount is usable. Raises MountError."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         status = 1
@@ -70,11 +73,11 @@ def _serve_in_background(library: Library, mountpoint: Path, options: MountOptio
         reason = pipe.read().decode("utf-8", "surrogateescape")
     if reason != USABLE:
         os.waitpid(child, 0)
-        raise MountError(reason or f"the serving process died; {logs.where(library.path)} may say why")
+        raise MountError(reason or f"{mountpoint}: the serving process died; {logs.where(library.path)} may say why")
 
 
 def _serve_and_log(library: Library, mountpoint: Path, options: MountOptions, waiting: io.FileIO) -> None:
-    """Serve, and say what ended it: in the log, and to whoever waits for the mount until it is usable."""
+    """Serve; write an error to the log, and until the mount is usable also to `waiting`, the pipe to the command."""
 
     def tell(reason: str) -> None:
         if not waiting.closed:
@@ -82,7 +85,7 @@ def _serve_and_log(library: Library, mountpoint: Path, options: MountOptions, wa
             waiting.close()
 
     def usable() -> None:
-        os.setsid()  # not before, for autofs, and so systemd's automount, lets in who mounts by the process group
+        os.setsid()  # not before: autofs, and so systemd's automount, recognises the mounting process by its group
         tell(USABLE)
 
     with logs.in_background(library.path, options.log):
@@ -93,8 +96,8 @@ def _serve_and_log(library: Library, mountpoint: Path, options: MountOptions, wa
             tell(str(error))
             raise
         except BaseException:
-            log.exception("failed")
-            tell(f"failed; {logs.where(library.path)} says why")
+            log.exception("%s: serving the mount failed unexpectedly", mountpoint)
+            tell(f"{mountpoint}: serving the mount failed unexpectedly; {logs.where(library.path)} says why")
             raise
 
 
@@ -113,11 +116,11 @@ def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Ca
 
 
 def _keep_freed_memory() -> None:
-    """Have malloc keep what is freed. Each request's buffer would else be mapped, faulted in and unmapped anew.
+    """Make malloc keep freed memory. Otherwise the buffer of each request is mapped, faulted in and unmapped again.
 
-    That is a third of the time of a large write. At rest, `engine/heap.py` gives it back. For that, all threads share
-    one arena: malloc_trim() leaves alone what is free at the end of the others, and the interpreter's lock lets but one
-    thread at a time allocate anyway. Other C libraries than glibc are left as they are.
+    That would take a third of the time of a large write. At rest, `engine/heap.py` gives the memory back. For that, all
+    threads share one arena: malloc_trim() does not trim the ends of other arenas, and the interpreter's lock lets only
+    one thread at a time allocate in any case. With another C library than glibc, nothing is done.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -164,14 +167,14 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stop.on_signals, nursery)
-                if not engine.is_behind:  # a copy of it would be the newest there is
+                if not engine.is_behind:  # a copy of a database that went back would count as the newest
                     nursery.start_soon(schedule.run, engine)
                     nursery.start_soon(copying.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()
         finally:
-            # Not what somebody else has mounted there after this was unmounted lazily.
+            # Another vtlfs may be mounted there by now, if this one was unmounted lazily.
             is_there = mounts.entry_at(mountpoint) == mounted
             if stop.told and not is_there and (elsewhere := stop.path()) is not None:
                 try:
@@ -184,7 +187,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
 
 
 async def _announce(library: Library, mountpoint: Path, mount: Mount, usable: Callable[[], None]) -> None:
-    """Tell whoever waits that the mount is usable, when it has answered for the first time."""
+    """Call `usable` and log the mount, when it has answered its first request."""
     status = await trio.to_thread.run_sync(os.stat, mountpoint, abandon_on_cancel=True)
     await trio.to_thread.run_sync(_tune, status.st_dev)
     host = mount.host or mount.machine
@@ -193,7 +196,7 @@ async def _announce(library: Library, mountpoint: Path, mount: Mount, usable: Ca
 
 
 class _Stop:
-    """How a mount ends that is told to: `told` says that it was."""
+    """The end of a mount that a signal stops. `told`: a signal has come."""
 
     def __init__(self, engine: Engine, operations: Operations, mounted: mounts.Entry | None) -> None:
         self.told = False
@@ -204,14 +207,14 @@ class _Stop:
     async def on_signals(self, nursery: trio.Nursery) -> None:
         """Stop in order at the first signal, at once at the second.
 
-        A mount in the foreground that nohup has started outlives its terminal.
+        SIGHUP is left out if it is ignored: a mount in the foreground, started by nohup, outlives its terminal.
         """
         hears = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
             hears.remove(signal.SIGHUP)
         with trio.open_signal_receiver(*hears) as signals:
             async for number in signals:
-                log.info("stopped by %s", signal.Signals(number).name)
+                log.info("mount %d: stopped by %s", self._engine.mount.id, signal.Signals(number).name)
                 if self.told:
                     pyfuse3.terminate()
                 else:
@@ -219,10 +222,10 @@ class _Stop:
                     nursery.start_soon(self._stop)
 
     async def _stop(self) -> None:
-        """End the mount when the kernel has handed over what it still has of cached streams, or will not do so soon.
+        """End the mount when the kernel has sent its cached pages, after DRAIN_SECONDS at the latest.
 
-        pyfuse3 waits for the answers to all requests. Where one waits for a disk that hangs, the streams that need no
-        such disk are ended all the same.
+        pyfuse3 waits for the answers to all requests. If a request waits for a disk that hangs, the other streams are
+        ended all the same.
         """
         with trio.move_on_after(DRAIN_SECONDS):
             await trio.to_thread.run_sync(self._sync_file_system, abandon_on_cancel=True)
@@ -232,20 +235,20 @@ class _Stop:
         await self._engine.abort()
 
     def path(self) -> Path | None:
-        """Return where the mount is now; None if it is nowhere any more."""
+        """Return the current mount point; None if the file system is mounted nowhere any more."""
         return None if self._mounted is None else mounts.path_of(self._mounted)
 
     def _sync_file_system(self) -> None:
-        """Have the kernel send its unwritten pages, if the mount is still to be found.
+        """Make the kernel send its unwritten pages, if the file system is still mounted.
 
-        syncfs() begins that, and does not wait for a FUSE mount's answers.
+        syncfs() starts that, and does not wait for the answers of a FUSE mount.
         """
         try:
             if (mountpoint := self.path()) is None:
                 return
             descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            log.warning("bytes of cached streams that are still in the page cache may be lost: %s", error)
+            log.warning("mount %d: bytes in the kernel's page cache may be lost: %s", self._engine.mount.id, error)
             return
         try:
             ctypes.CDLL(None).syncfs(descriptor)
@@ -254,7 +257,7 @@ class _Stop:
 
 
 class _FileSystemText(str):
-    """Text whose bytes are those of a path. pyfuse3 asks for ASCII, and would refuse any other path."""
+    """A text that encodes to the bytes of a path. pyfuse3 encodes options to ASCII, which fails for other paths."""
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
         return os.fsencode(str(self))
@@ -268,7 +271,7 @@ def _fuse_options(library: Library, options: MountOptions) -> set[str]:
 
 @contextmanager
 def _errors_of_libfuse(mountpoint: Path) -> Iterator[None]:
-    """Turn what libfuse prints about a mount that failed into the error's message."""
+    """Turn the messages that libfuse prints about a failed mount into a MountError."""
     saved = os.dup(2)
     captured = os.memfd_create("libfuse")
     os.dup2(captured, 2)
@@ -276,7 +279,7 @@ def _errors_of_libfuse(mountpoint: Path) -> Iterator[None]:
         yield
     except RuntimeError:
         said = os.pread(captured, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
-        raise MountError(f"{mountpoint}: {said or 'the kernel refused to mount'}") from None
+        raise MountError(f"{mountpoint}: {said or 'the kernel refused to mount; dmesg may say why'}") from None
     finally:
         os.dup2(saved, 2)
         os.close(saved)
@@ -286,8 +289,8 @@ def _errors_of_libfuse(mountpoint: Path) -> Iterator[None]:
 def _tune(device: int) -> None:
     """Raise the kernel's limits for this mount: read-ahead, and requests that it sends without waiting.
 
-    Needs root, and works without: a slow disk then holds back more, and reading is slower. Whatever is not there is
-    left as it is.
+    Only root can. Without root a slow disk holds up more requests, and reading is slower. Files that the kernel lacks
+    are passed over.
     """
     major, minor = os.major(device), os.minor(device)
     read_ahead = Path(f"/sys/class/bdi/{major}:{minor}/read_ahead_kb")

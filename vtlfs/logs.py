@@ -1,7 +1,7 @@
-"""Where the log of a mount goes: standard error in the foreground; syslog, and so the journal, in the background.
+"""The log of a mount: on standard error in the foreground; in syslog, and so in the journal, in the background.
 
-One line an event. Where no syslog takes it, the line goes to a file in the library, so that none is lost. The handlers
-for that are loaded when a mount goes there: no command needs them.
+Each event is one line. A line that syslog does not take goes to a file in the library, so that none is lost. The
+handlers of the background are imported by a mount only, since no other command needs them.
 """
 
 import logging
@@ -19,11 +19,11 @@ from typing import Any
 from vtlfs import blame
 from vtlfs.errors import VtlfsError
 
-SYSLOG = "/dev/log"  # of journald, rsyslog and the rest
+SYSLOG = "/dev/log"  # the socket of journald, rsyslog and others
 FILE = "vtlfs.log"  # in the library
-END_SECONDS = 5.0  # at the end, for what is not written yet; a log may hang
-AGAIN_SECONDS = 600.0  # after which a limit that is still met is told again
-PAUSE_SECONDS = 0.05  # for which lines are collected: to wake a thread for each is a tenth of what a short stream takes
+END_SECONDS = 5.0  # the longest wait for unwritten lines at the end, since syslog may hang
+AGAIN_SECONDS = 600.0  # a limit that is still met is told again after this time
+PAUSE_SECONDS = 0.05  # for which lines are collected: waking a thread for each takes a tenth of a short stream's time
 
 _CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
@@ -33,14 +33,14 @@ _CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 16
 
 
 class _OneLine(logging.Formatter):
-    """Writes an event on one line: what somebody has put into a name can't look like another event."""
+    """Writes an event on one line, so that a name with a line feed in it can't look like another event."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).translate(_CONTROL)
 
 
 class _StandardError(logging.StreamHandler[Any]):
-    """Standard error, whatever that is at the moment."""
+    """Writes to the current `sys.stderr`, which may be replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -48,7 +48,7 @@ class _StandardError(logging.StreamHandler[Any]):
 
 
 class _File(logging.FileHandler):
-    """A file of the library, made when there is something to write, for its owner only."""
+    """A file in the library that only its owner may read, made with its first line."""
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(
@@ -58,7 +58,7 @@ class _File(logging.FileHandler):
 
 
 def _syslog(otherwise: logging.Handler) -> logging.Handler:
-    """Return syslog, or the other handler for each line that it does not take. Raises OSError."""
+    """Return a handler for syslog, which passes lines that syslog does not take to `otherwise`. Raises OSError."""
     from logging.handlers import SysLogHandler
 
     class Syslog(SysLogHandler):
@@ -68,7 +68,7 @@ def _syslog(otherwise: logging.Handler) -> logging.Handler:
         def emit(self, record: logging.LogRecord) -> None:
             if os.path.exists(SYSLOG):
                 super().emit(record)
-            else:  # which it would find out by trying all kinds of sockets, for each line
+            else:  # SysLogHandler would try several kinds of sockets for each line
                 otherwise.handle(record)
 
         def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
@@ -78,20 +78,20 @@ def _syslog(otherwise: logging.Handler) -> logging.Handler:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out that the kernel no longer waits for an answer: it has unmounted, or the program was interrupted."""
+    """Leave out a warning of pyfuse3: the kernel dropped a request, after an unmount or a signal to the program."""
     gone = record.getMessage().endswith("fuse_reply_* failed with No such file or directory")
     return not (gone and record.name.startswith("pyfuse3"))
 
 
 class _OneACause(logging.Filter):
-    """Tells a limit of the process or the machine once, with what to do about it, and not once for each that meets it.
+    """Tells a limit of the process or the machine once, with what to do, however many streams meet it.
 
-    Further lines of the same cause are left to `debug` for a while. What a session came to, its own line says.
+    For a while, further lines with the same errno get the level `debug`. The line about a session's end is kept.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: dict[int, float] = {}  # by errno, when; threads may race for it, and then tell it twice
+        self._told: dict[int, float] = {}  # by errno: when it was told. Threads may race, and tell a limit twice
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING or not isinstance(record.args, tuple):
@@ -110,7 +110,7 @@ class _OneACause(logging.Filter):
 
 
 def to_standard_error(level: str) -> None:
-    """Log to standard error: in the foreground, and for commands."""
+    """Log to standard error, for commands and for a mount in the foreground."""
     handler = _StandardError()
     handler.setFormatter(_OneLine("vtlfs: %(levelname)s: %(message)s"))
     handler.addFilter(_is_news)
@@ -134,7 +134,7 @@ def in_background(library: Path, level: str) -> Iterator[None]:
         target = _syslog(file)
         target.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     except OSError:
-        pass  # nobody listens; the file has it all
+        pass  # no syslog is running, so all lines go to the file
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     at_end = Event()
 
@@ -162,5 +162,5 @@ def in_background(library: Path, level: str) -> Iterator[None]:
 
 
 def where(library: Path) -> str:
-    """Say where the lines of a mount in the background are to be found."""
+    """Return the place of the log of a mount in the background, for messages."""
     return "the journal or syslog (vtlfs)" if os.path.exists(SYSLOG) else str(library / FILE)

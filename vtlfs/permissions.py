@@ -1,8 +1,8 @@
-"""Who may read and write: the rules of `library.toml`, and how a drive's and a medium's come together. Pure.
+"""Permissions: the rules of `library.toml` for drives and media, and the rights that follow from both. Pure.
 
-The kernel knows one owner, one group and one mode of a file, and those of the directories on the way to it. A medium
-that is reached through a drive has two rules to keep: /drives/N carries the drive's, and keeps out whoever may neither
-read nor write through it; the file carries what `through` makes of both.
+The kernel checks one owner, one group and one mode of a file, and those of the directories above it. An open() of a
+medium through a drive must satisfy two rules. The directory /drives/N has the drive's rights, which shut out users who
+may neither read nor write through the drive; the file in it has the rights that `through` makes of both rules.
 """
 
 import re
@@ -17,16 +17,16 @@ from vtlfs.errors import UsageError
 
 READ, WRITE = 4, 2
 READ_ALL, READ_WRITE_ALL = 0o444, 0o666
-MAX_ID = 2**32 - 2  # of a user or a group; the number after it means "none" to the kernel
+MAX_ID = 2**32 - 2  # of a user or a group; for the kernel, the next number means "none"
 
-_OWNER, _GROUP, _OTHERS = 6, 3, 0  # by how many bits a class's rights are shifted in a mode
+_OWNER, _GROUP, _OTHERS = 6, 3, 0  # the position of a class's bits in a mode
 _ANYBODY = -1  # a user or a group that no rule names
 _PATTERN = re.compile(r"[A-Za-z0-9_.\-*?\[\]!]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a section says of one drive or of some media. Users and groups are names or numbers; None: not said."""
+    """The rule of a section for one drive or some media. Users and groups are names or numbers; None if left out."""
 
     owner: str | int | None = None
     group: str | int | None = None
@@ -35,18 +35,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the kernel checks: a user has the rights of the first class that he is in of owner, group and others."""
+    """Owner, group and mode, as the kernel checks them: the first class of owner, group, others that the user is in."""
 
     owner: int
     group: int
     mode: int
 
     def of(self, user: int, groups: frozenset[int]) -> int:
-        """Return which of READ and WRITE the user has."""
+        """Return the user's rights: READ, WRITE, both or none."""
         return self.mode >> self.class_of(user, groups) & (READ | WRITE)
 
     def class_of(self, user: int, groups: frozenset[int]) -> int:
-        """Return the shift of the class that the user is in."""
+        """Return the class that the user is in, as the position of its bits."""
         return _OWNER if user == self.owner else _GROUP if self.group in groups else _OTHERS
 
 
@@ -54,9 +54,9 @@ class Rights:
 def through(drive: Rights, medium: Rights) -> Rights:
     """Return the rights of a medium's file in a drive's directory.
 
-    Nobody who may search that directory has more than both rules allow. He may have less where one owner, one group
-    and one mode can't say it, see `says_all`. Of the owners and groups of the two rules those are taken that let in
-    most of the users whom both allow.
+    No user who may search that directory gets more than both rules allow. A user may get less, if one owner, one group
+    and one mode can't express both rules, see `says_all`. Of the owners and groups of the two rules, `through` takes
+    those that let in most of the users whom both rules allow.
     """
     users = list(_who_passes(drive, medium))
 
@@ -77,17 +77,17 @@ def through(drive: Rights, medium: Rights) -> Rights:
 
 @cache
 def says_all(drive: Rights, medium: Rights) -> bool:
-    """Tell whether everybody whom both rules allow something is let in by `through`."""
+    """Tell whether `through` gives every user all that both rules allow."""
     same_for_all = len({drive.mode >> shift & (READ | WRITE) for shift in (_OWNER, _GROUP, _OTHERS)} - {0}) < 2
     if same_for_all or (drive.owner, drive.group) == (medium.owner, medium.group):
-        return True  # the directory, or one mode, says all; a short cut, the tests compare it with the long way
+        return True  # a short cut, which tests compare with the computation below
     file = through(drive, medium)
     return all(file.of(*who) == drive.of(*who) & medium.of(*who) for who in _who_passes(drive, medium))
 
 
 @cache
 def lets_all_in(drive: Rights, medium: Rights) -> bool:
-    """Tell whether the drive's rule allows whatever the medium's allows. Root is not asked for: it may do all."""
+    """Tell whether the drive's rule allows all that the medium's rule allows. Root is left out, since it may do all."""
     return all(not medium.of(*who) & ~drive.of(*who) for who in _users(drive, medium) if who[0] != 0)
 
 
@@ -96,7 +96,7 @@ def _who_passes(drive: Rights, medium: Rights) -> Iterator[tuple[int, frozenset[
 
 
 def _users(one: Rights, other: Rights) -> Iterator[tuple[int, frozenset[int]]]:
-    """Yield a user and his groups for each way in which the two rules can see one. The last one sees all others."""
+    """Yield one user, with the user's groups, for each combination of classes in the two rules; the last is in none."""
     groups = {one.group, other.group}
     for user in dict.fromkeys((one.owner, other.owner, _ANYBODY)):
         for member in product((True, False), repeat=len(groups)):
@@ -104,15 +104,15 @@ def _users(one: Rights, other: Rights) -> Iterator[tuple[int, frozenset[int]]]:
 
 
 def as_directory(rights: Rights) -> Rights:
-    """Return the rights of a directory: it may be searched by whoever may read or write."""
+    """Return the rights of a directory that users with READ or WRITE may search."""
     return Rights(rights.owner, rights.group, rights.mode | (rights.mode >> 2 | rights.mode >> 1) & 0o111)
 
 
-# --- what stands in library.toml ------------------------------------------------------------------------------------
+# --- reading the sections of library.toml ---------------------------------------------------------------------------
 
 
 class RuleError(UsageError):
-    """A rule won't do. `keys` lead to it from the table that was read."""
+    """A rule in library.toml is invalid. `keys`: the path to it in the table that was read."""
 
     def __init__(self, message: str, *keys: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""What the process that serves a mount keeps of whoever started it, and gives back; docs/operation.md has a table.
+"""What the serving process of a mount inherits from its starter: it keeps some, and drops the rest.
 
-A mount lives longer than the shell, the lock or the file system of the one who mounts. Used by the program that mounts
-and by the daemon, before there is a second thread.
+docs/operation.md has a table. A mount outlives the shell of its starter, so it must hold none of the starter's files,
+locks or directories. Used by the program that mounts and by the daemon, before there is a second thread.
 """
 
 import ctypes
@@ -15,16 +15,16 @@ from pathlib import Path
 
 from vtlfs.model import GIB, format_size
 
-# Of the environment, what a mount or a program that it starts (mount, fusermount3) goes by.
+# The environment variables that a mount, or a program that it starts (mount, fusermount3), uses.
 KEPT_VARIABLES = ("PATH", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR", "SQLITE_TMPDIR", "LD_LIBRARY_PATH")
 KEPT_PREFIXES = ("LC_", "VTLFS_")
-IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # so that they are EPIPE and EFBIG, as the mount wants them
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored, so that system calls fail with EPIPE and EFBIG
 ENV_START, ENV_END = 50, 51  # fields of /proc/PID/stat, see proc(5)
 
 ENOUGH_DESCRIPTORS = 64 << 10
 UNLIMITED = resource.RLIM_INFINITY
-# Limits that a mount raises: what is enough, below which the log warns, and whether root has the hard limit raised too.
-# RLIMIT_AS and RLIMIT_DATA are how one bounds the memory of a service; the others are meant for a user's programs.
+# Limits that a mount raises: the value that is enough, the value below which it warns, and whether root raises the hard
+# limit, too. The hard limits of RLIMIT_AS and RLIMIT_DATA stay, since administrators bound a service's memory by them.
 LIMITS = (
     ("RLIMIT_FSIZE", UNLIMITED, 1024 * GIB, True),
     ("RLIMIT_NOFILE", ENOUGH_DESCRIPTORS, 128, True),
@@ -43,22 +43,22 @@ log = logging.getLogger("vtlfs")
 def use_system_allocator() -> None:
     """Start the program again, as the same process, with Python's objects allocated by the C library.
 
-    Python's own allocator gives memory back by the mebibyte, and only where no object lives in it: after ten thousand
-    open files, a few small objects here and there keep 60 MiB. glibc's malloc_trim() gives back every free page (see
-    `engine/heap.py`). An allocator that the environment names is respected; without glibc, nothing is done.
+    Python's own allocator gives memory back by the mebibyte, and only a mebibyte without any object: after ten thousand
+    open files, scattered small objects keep 60 MiB. glibc's malloc_trim() gives back every free page (see
+    `engine/heap.py`). If the environment names an allocator, or without glibc, nothing is done.
     """
     if ALLOCATOR in os.environ or not sys.executable or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         return
     (program, *words), environment = sys.orig_argv, {**os.environ, ALLOCATOR: "malloc"}
-    if words[:1] == ["-I"]:  # which would have Python ignore that variable, too
+    if words[:1] == ["-I"]:  # -I would make Python ignore PYTHONMALLOC, too
         words[:1] = ["-P", "-s"]
         environment = {name: value for name, value in environment.items() if name[:6] != "PYTHON" or name == ALLOCATOR}
-    with suppress(OSError):  # then with Python's own
+    with suppress(OSError):  # then the program goes on with Python's allocator
         os.execve(sys.executable, [program, *words], environment)
 
 
 def detach(kept: int) -> None:
-    """Give back what a process in the background has of its starter: all descriptors but one, the directory, …"""
+    """Drop what a background process has inherited: descriptors but `kept`, directory, ignored signals, environment."""
     os.chdir("/")
     os.umask(0o077)
     _default_signals()
@@ -67,14 +67,14 @@ def detach(kept: int) -> None:
 
 
 def listen_to_signals() -> None:
-    """Have a process, also one in the foreground, be told of its children's ends, and of signals that were blocked."""
+    """Unblock all signals, and let the process wait for its children; also needed by a mount in the foreground."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _default_signals() -> None:
-    """Take back what the starter had ignored, as nohup does and shells for what runs in the background."""
+    """Restore signals that the starter ignored, as nohup does, and shells do for background processes."""
     for number in signal.valid_signals() - set(IGNORED_BY_PYTHON):
         if signal.getsignal(number) is signal.SIG_IGN:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
@@ -82,23 +82,23 @@ def _default_signals() -> None:
 
 
 def _close_all_but(kept: int) -> None:
-    """Close all descriptors but one, and have /dev/null for the standard streams."""
+    """Close all descriptors but one, and open /dev/null as the standard streams."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    highest = max(map(int, os.listdir("/proc/self/fd")))  # the limit may be millions, and have been lowered since
+    highest = max(map(int, os.listdir("/proc/self/fd")))  # the limit may be millions, or lower than open descriptors
     os.closerange(3, kept)
     os.closerange(kept + 1, highest + 1)
 
 
 def _forget_environment() -> None:
-    """Keep what is needed only, also in /proc/PID/environ: the rest may be passwords, of whoever mounts."""
+    """Drop all other variables, also from /proc/PID/environ: they may hold passwords of the user who mounts."""
     kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
     os.environ.clear()
-    os.environ.update(kept)  # copies, elsewhere than the text that the process was started with
+    os.environ.update(kept)  # copies outside the memory that /proc/PID/environ shows
     with suppress(OSError, ValueError, IndexError):
         fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
-        start, end = (int(fields[number - 3]) for number in (ENV_START, ENV_END))  # the first one is the third
+        start, end = (int(fields[number - 3]) for number in (ENV_START, ENV_END))  # fields[0] is the third field
         if 0 < start < end:
             ctypes.memset(start, 0, end - start)
 
@@ -108,7 +108,7 @@ def _is_kept(name: str) -> bool:
 
 
 def raise_limits() -> None:
-    """Raise the limits that would break streams as far as that is permitted; log what is left too low, in one line."""
+    """Raise limits that could break streams, as far as permitted; log those that stay too low, in one line."""
     low = []
     for name, enough, least, hard_too in LIMITS:
         limit = getattr(resource, name)
@@ -117,17 +117,17 @@ def raise_limits() -> None:
         if _number(soft) < _number(least):
             low.append(f"{name} {format_size(soft) if name in IN_BYTES else soft}")
     if low:
-        log.warning("limits of this process that streams may meet, and that can't be raised here: %s", ", ".join(low))
+        log.warning("limits of this process are low for many streams; raise them and mount again: %s", ", ".join(low))
 
 
 def _raise(limit: int, enough: int) -> None:
-    """Raise the soft limit to the hard one, and that to what is enough, where the process may do that."""
+    """Raise the soft limit to the hard limit, and the hard limit to `enough`, as far as the process may."""
     _, hard = resource.getrlimit(limit)
     if _number(hard) < _number(enough):
         with suppress(OSError, ValueError):  # only with CAP_SYS_RESOURCE, and up to fs.nr_open
             resource.setrlimit(limit, (enough, enough))
             return
-    with suppress(OSError, ValueError):  # as where a hard limit is above what the kernel takes today
+    with suppress(OSError, ValueError):  # the hard limit may be above fs.nr_open, which was lowered since
         resource.setrlimit(limit, (hard, hard))
 
 

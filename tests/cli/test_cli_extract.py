@@ -104,7 +104,7 @@ def test_damage_ends_standard_output_before_it(run: Run, damaged: Shelf) -> None
     offset = len(result.stdout)
     assert result.stderr.decode() == (
         f"vtlfs: session 1, the extent at offset {offset} on disk 1: its BLAKE3 is not the recorded one "
-        f"(medium A00001L9, tape file 0000, offset {offset}, {offset} on the medium)\n"
+        f"(medium A00001L9, tape file 0000, offset {offset}, {offset} on the medium); `vtlfs verify` finds all damage\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of the tracking database: taking, looking at, comparing, exporting and thinning them out.
+"""Snapshots of the tracking database: taking, querying, comparing, exporting and pruning them.
 
-A snapshot costs one row: the history of the tables is kept anyway, see vtlfs.engine.tracking.history.
+A snapshot costs one row, since the tables keep their history in any case, see `vtlfs.engine.tracking.history`.
 """

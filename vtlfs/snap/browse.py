@@ -1,10 +1,11 @@
-"""Looking through very many rows: pages of sessions, sorted and filtered, and bytes over time.
+"""Queries of the terminal UI over very many rows: pages of sessions, sorted and filtered, and bytes over time.
 
-Each function takes a `Tracking`, of the present or of a snapshot. Sorted by identifier, a page costs the same in a
-library of any size, but for the rows that are skipped; sorted by anything else, SQLite keeps only a page's best.
+Each function takes a `Tracking`, of the present or of a snapshot, and may block. A page that is sorted by identifier
+costs the same in a library of any size, apart from the rows that are skipped. In any other order, SQLite looks at all
+rows, and keeps only those of the page.
 
-Times are sorted, filtered and added up as people ask for them, and nothing is decided by that. A session of a clock
-that had jumped stands where its time says, and a chart is as wide as the times are apart.
+Rows are sorted, filtered and added up by their times, for display only. A session opened while the clock was wrong
+stands where its time says, and a plot is as wide as the times are apart.
 """
 
 from collections import defaultdict
@@ -21,9 +22,9 @@ GROUPS = ("host", "medium")
 
 @dataclass(frozen=True, slots=True)
 class SessionQuery:
-    """Which sessions, and in what order. None does not restrict; `text` is looked for in names and identifiers.
+    """Which sessions to show, and their order. None does not restrict; `text` is searched in names and identifiers.
 
-    `since` and `until` are times, or their beginnings such as 2026-11-22, of the opening.
+    `since` and `until` restrict the time of the open(): a time, or the beginning of one such as 2026-11-22.
     """
 
     host: str | None = None
@@ -38,7 +39,7 @@ class SessionQuery:
 
     @property
     def restricts(self) -> bool:
-        """Tell whether not all sessions are wanted."""
+        """Tell whether the query leaves out any session."""
         return bool(self._terms())
 
     def _terms(self) -> dict[str, tuple[object, ...]]:
@@ -48,11 +49,11 @@ class SessionQuery:
                 terms[f"{column} = ?"] = (value,)
         if self.state == State.OPEN:
             del terms["state = ?"]
-            terms["state = 'open'"] = ()  # as the index of open sessions says it
+            terms["state = 'open'"] = ()  # literally as in the index of open sessions, so that SQLite uses the index
         if self.since:
             terms["opened_at >= ?"] = (self.since,)
         if self.until:
-            terms["opened_at < ?"] = (self.until + "\x7f",)  # all that begins with it, too
+            terms["opened_at < ?"] = (self.until + "\x7f",)  # includes all times that begin with `until`
         if self.text:
             like = "%" + self.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
             terms[
@@ -69,12 +70,12 @@ class SessionQuery:
 
 
 def sessions_page(tracking: Tracking, wanted: SessionQuery, first: int, count: int) -> list[Session]:
-    """Return `count` of the wanted sessions in their order, without the `first` ones. Raises ValueError for a sort."""
+    """Return `count` sessions of a query, after the `first` ones. Raises ValueError for an unknown order."""
     if wanted.sort not in SORTS:
         raise ValueError(wanted.sort)
     where, values = wanted.where()
     way = "DESC" if wanted.descending else "ASC"
-    by_id = "+id" if wanted.state == State.OPEN else "id"  # open ones are few: found first, then sorted
+    by_id = "+id" if wanted.state == State.OPEN else "id"  # open sessions are few: SQLite finds them, then sorts
     order = f"{by_id} {way}" if wanted.sort == "id" else f"{wanted.sort} {way}, id {way}"
     rows = tracking.sql.execute(
         f"SELECT id FROM session{where} ORDER BY {order} LIMIT ? OFFSET ?", *values, count, first
@@ -83,7 +84,7 @@ def sessions_page(tracking: Tracking, wanted: SessionQuery, first: int, count: i
 
 
 def count_sessions(tracking: Tracking, wanted: SessionQuery) -> int:
-    """Return how many sessions are wanted; without a restriction it is a counter."""
+    """Return how many sessions a query has. Without a restriction, one row has the number."""
     if not wanted.restricts:
         return tracking.sessions.count()
     where, values = wanted.where()
@@ -97,7 +98,7 @@ def counters(tracking: Tracking) -> tuple[int, int, int]:
 
 
 def hosts(tracking: Tracking) -> list[str]:
-    """Return the hosts that sessions have had, in their order; skips from one to the next in the index."""
+    """Return the hosts of all sessions in alphabetical order, with one look-up in the index for each."""
     found: list[str] = []
     row = tracking.sql.first("SELECT min(host) FROM main.session")
     while row is not None and row[0] is not None:
@@ -108,7 +109,7 @@ def hosts(tracking: Tracking) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """What a session has on one disk: `extents` extents of `stored` bytes, of which `parity` are parity."""
+    """The extents of a session on one disk: how many, how many of them are parity, and their stored bytes."""
 
     disk: int
     extents: int
@@ -117,7 +118,7 @@ class OnDisk:
 
 
 def by_disk(tracking: Tracking, session: int) -> list[OnDisk]:
-    """Return what a session has on each disk that holds any of it."""
+    """Return the extents of a session by disk."""
     rows = tracking.sql.execute(
         "SELECT disk, count(*), sum(parity), sum(stored) FROM (SELECT disk, stored, 0 AS parity FROM extent"
         " WHERE session = ?1 UNION ALL SELECT disk, stored, 1 FROM parity WHERE session = ?1)"
@@ -129,9 +130,9 @@ def by_disk(tracking: Tracking, session: int) -> list[OnDisk]:
 
 @dataclass(frozen=True, slots=True)
 class OverTime:
-    """Bytes of the tape files that came in each of equal spans of time, by host or medium, the largest first."""
+    """Bytes of the tape files of each of equal spans of time, by host or medium, the largest series first."""
 
-    start: str | None  # None: there is nothing
+    start: str | None  # None: there are no tape files
     end: str | None
     series: list[tuple[str, list[int]]]
 
@@ -164,7 +165,7 @@ def bytes_over_time(tracking: Tracking, group: str, spans: int) -> OverTime:
 
 
 def _bounds(start: str, end: str, spans: int) -> list[str]:
-    """Return the times between which the spans lie, the last one after all that there is."""
+    """Return the bounds of the spans; the last is after every time."""
     first, last = datetime.fromisoformat(start), datetime.fromisoformat(end)
     between = [format_time(first + (last - first) * span / spans) for span in range(1, spans)]
     return [start, *between, "\x7f"]

@@ -1,6 +1,6 @@
-"""What is different between two states of the library: what came, what went, what changed.
+"""The difference between two states of the library: rows that were added, removed or changed.
 
-The cost depends on what has changed between the two, not on the size of the library.
+The cost depends on the number of differences, not on the size of the library.
 """
 
 import json
@@ -24,7 +24,7 @@ Row = TypeVar("Row", Session, Medium, Drive, DiskRecord)
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[Row]):
-    """A table whose rows are compared: its columns, the first of which names a row, and how to make a value of one."""
+    """A table whose rows are compared. The first column identifies a row; `make` and `document` convert a row."""
 
     table: str
     columns: list[str]
@@ -45,7 +45,7 @@ DISKS = Kind("disk", DISK.split(", "), disk_of, asdict)
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[Row]):
-    """A row of both states that is not the same in both."""
+    """A row that both states have, with different values."""
 
     before: Row
     after: Row
@@ -55,7 +55,7 @@ class Change(Generic[Row]):
 class Changes(Generic[Row]):
     """Rows that only the later state has, that only the earlier has, and those that differ.
 
-    The lists may have been cut off; how many there are say `count_came`, `count_went` and `count_changed`.
+    The lists may be cut off; `count_came`, `count_went` and `count_changed` count all rows.
     """
 
     came: list[Row] = field(default_factory=list)
@@ -67,11 +67,11 @@ class Changes(Generic[Row]):
 
     @property
     def count(self) -> int:
-        """How many rows are different."""
+        """The number of rows that are different."""
         return self.count_came + self.count_went + self.count_changed
 
     def pairs(self) -> Iterator[tuple[Row | None, Row | None]]:
-        """Yield each row as it was and as it is: first those that came, then those that went, then the rest."""
+        """Yield each row of the lists as it was and as it is: first those that came, then those that went."""
         yield from ((None, row) for row in self.came)
         yield from ((row, None) for row in self.went)
         yield from ((change.before, change.after) for change in self.changed)
@@ -79,30 +79,30 @@ class Changes(Generic[Row]):
 
 @dataclass(slots=True)
 class Difference:
-    """What is different. The bytes are those of tape files that came, by host, medium and drive."""
+    """The difference between two states. The bytes are those of the new tape files, by host, medium and drive."""
 
     sessions: Changes[Session] = field(default_factory=Changes)
     media: Changes[Medium] = field(default_factory=Changes)
     drives: Changes[Drive] = field(default_factory=Changes)
     disks: Changes[DiskRecord] = field(default_factory=Changes)
     tape_files: list[TapeFile] = field(default_factory=list)
-    count_tape_files: int = 0  # the list may have been cut off
+    count_tape_files: int = 0  # of all new tape files: the list may be cut off
     bytes_by_host: Counter[str] = field(default_factory=Counter)
     bytes_by_medium: Counter[str] = field(default_factory=Counter)
     bytes_by_drive: Counter[int] = field(default_factory=Counter)
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether nothing is different."""
+        """Tell whether the two states are the same."""
         return not self.count_tape_files and not any(
             changes.count for changes in (self.sessions, self.media, self.drives, self.disks)
         )
 
 
 def difference(library: Library, earlier: int, later: int | None, *, limit: int | None = None) -> Difference:
-    """Compare two snapshots, in their order in time, or one with the present where `later` is None.
+    """Compare two snapshots, from the older to the newer; `later`: None for the present.
 
-    `limit`: the most rows that each list is to hold; everything is counted. Raises NoSuchSnapshot.
+    `limit`: the most rows of each list; the counts include all rows. Raises NoSuchSnapshot.
     """
     with _comparing(library, earlier, later) as compared:
         found = Difference(
@@ -117,7 +117,7 @@ def difference(library: Library, earlier: int, later: int | None, *, limit: int 
 
 
 def difference_as_json(library: Library, earlier: int, later: int | None) -> Iterator[str]:
-    """Yield the pieces of a JSON text of the difference, a row a line. Little of it is held at any time.
+    """Yield the difference as pieces of a JSON text, one row a line, so that it need not fit into memory.
 
     Raises NoSuchSnapshot.
     """
@@ -147,16 +147,16 @@ RawPairs = Iterator[tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]]
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """Two epochs at whose ends the library is compared, and a connection that sees both for as long as it takes."""
+    """The two epochs at whose ends the library is compared, and a connection with a read transaction that sees both."""
 
     tracking: Tracking
     earlier: int
     later: int
 
     def rows(self, kind: "Kind[Any]") -> RawPairs:
-        """Yield rows that did not stand the same in both states, as they were and as they are, by their names.
+        """Yield each differing row as it was and as it is, by the first column; removed rows come last.
 
-        At the end those that went. Of the earlier state all that is different is held, which is what was going on.
+        The differing rows of the earlier state are held in memory; most of them are sessions that were open then.
         """
         before = {
             row[0]: row
@@ -169,11 +169,11 @@ class _Compared:
             yield row, None
 
     def tape_files(self, limit: int | None = None) -> Iterator[TapeFile]:
-        """Yield the tape files that came, by medium and number; at most `limit`."""
+        """Yield the new tape files by medium and number; at most `limit`."""
         return self.tracking.tape_files.between(self.earlier, self.later, limit)
 
     def add_up(self, found: Difference) -> None:
-        """Count the tape files that came, and their bytes. Who wrote one, and through which drive, never changes."""
+        """Count the new tape files and their bytes. Host and drive of a tape file never change."""
         rows = self.tracking.sql.execute(
             "SELECT host, tape_file.medium, drive, count(*), sum(tape_file.bytes)"
             " FROM main.tape_file JOIN main.session ON session.id = tape_file.session"

@@ -1,6 +1,6 @@
-"""Writing a snapshot out as a plain SQLite file of its own: the same tables, with the rows of then.
+"""Exporting a snapshot to an SQLite file: the tables of the tracking database, with their rows at the snapshot.
 
-`sqlite3`, Datasette and `vtlfs tui` open it. It has neither triggers nor history.
+`sqlite3`, Datasette and `vtlfs tui` open such a file. It has neither triggers nor history.
 """
 
 import os
@@ -31,7 +31,7 @@ TABLES = (
 
 
 def export(library: Library, number: int, file: Path) -> None:
-    """Write snapshot `number` to a new file. Raises NoSuchSnapshot, LibraryError; then there is no file."""
+    """Write snapshot `number` to a new file. Raises NoSuchSnapshot or LibraryError, and leaves no file then."""
     if file.exists() or file.is_symlink():
         raise LibraryError(f"{file}: exists already; export to a new file")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -40,9 +40,9 @@ def export(library: Library, number: int, file: Path) -> None:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         reached("export.made")
         view.sql.execute("PRAGMA query_only = OFF")
-        view.sql.execute("PRAGMA foreign_keys = OFF")  # all hold; asking for each row would only take time
+        view.sql.execute("PRAGMA foreign_keys = OFF")  # the rows refer to each other rightly; checking takes time
         view.sql.execute("ATTACH DATABASE ? AS exported", str(temporary))
-        view.sql.execute("BEGIN")  # not an immediate one, which would lock the library's database too
+        view.sql.execute("BEGIN")  # BEGIN IMMEDIATE would lock the library's database, too
         store.snapshot(view, number)
         _copy(view)
         view.sql.execute("COMMIT")
@@ -68,7 +68,7 @@ def _copy(view: Tracking) -> None:
         view.sql.execute(_without_since(made).replace("CREATE TABLE ", "CREATE TABLE exported.", 1))
     for table in TABLES:
         view.sql.execute(f"INSERT INTO exported.{table} SELECT * FROM {table}")
-    # Of a session that was open, what came later is left out: whole stripes, for they are recorded as such.
+    # Of a session that was open then, later extents are left out. Stripes are recorded whole, so whole stripes go.
     view.sql.execute(
         "INSERT INTO exported.extent SELECT extent.* FROM main.extent AS extent JOIN session"
         " ON session.id = extent.session WHERE access = 'write' AND offset < session.bytes"

@@ -1,7 +1,7 @@
-"""The media and tape files of a snapshot, asked of a connection that looks at the present.
+"""The media and tape files of a snapshot, queried over a connection to the present.
 
-For the mount, which looks up a name of any snapshot at any time: nothing is opened and nothing has to be closed. What
-is read is the data of the present, for bytes that have once appeared never change; only lengths are of then.
+A mount uses it to look up names under /snapshots, without a connection for each snapshot. Bytes that have once appeared
+never change, so a mount reads those of the present, up to the lengths at the snapshot.
 """
 
 from vtlfs.engine.tracking.database import Tracking
@@ -16,7 +16,7 @@ _COLUMNS = VERSIONED["medium"][1]
 
 
 def media_after(tracking: Tracking, snapshot: int, number: int) -> list[Medium]:
-    """Return the media with an id above `number` as they stood at a snapshot, in that order. Raises NoSuchSnapshot."""
+    """Return the media with an id above `number` as they stood at a snapshot, by id. Raises NoSuchSnapshot."""
     store.snapshot(tracking, snapshot)
     then = as_of_sql("medium", _COLUMNS, snapshot)
     rows = tracking.sql.execute(f"SELECT * FROM ({then}) WHERE id > ? ORDER BY id", number)

@@ -1,11 +1,11 @@
-"""Which snapshots to keep: the rules that people know from backup tools. Pure."""
+"""Retention: which snapshots to keep, by the rules that people know from backup tools. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from vtlfs.model import Snapshot
 
-# How each rule tells one period from another, from a time in UTC.
+# The name of the period of a time in UTC, by rule.
 PERIODS = {
     "hourly": "%Y-%m-%d %H",
     "daily": "%Y-%m-%d",
@@ -18,14 +18,15 @@ PERIODS = {
 def to_keep(snapshots: Sequence[Snapshot], keep: dict[str, int]) -> set[int]:
     """Return the numbers of the snapshots that the rules keep.
 
-    `last`: so many of the newest. `hourly` and the others: of so many of the latest periods that have a snapshot, the
-    newest one each. What any rule keeps stays; a snapshot with a name stays always, for somebody named it.
+    `last` N keeps the N newest snapshots. `hourly` N and the others keep the newest snapshot of each of the N latest
+    periods that have one. A snapshot that any rule keeps stays; a snapshot with a name always stays.
 
-    Which is newer its number tells; its time only says to which period it belongs. Where a clock has jumped, periods
-    are counted in two ways, and what either keeps stays. Once by their names: a machine that begins in 1970 at each
-    boot has that year but once. And once anew from each point on where a newer snapshot has the earlier time: a clock
-    that was set back for days makes no period out of two. So a jump, there and back, costs each rule three places at
-    most, by however many years and for however long, and a snapshot of a wrong time costs each rule one at most.
+    Numbers tell which of two snapshots is newer; times only tell their periods. Since a clock may jump, periods are
+    counted in two ways, and a snapshot that either way keeps stays. The first way goes by the names of periods: a
+    machine that begins in 1970 at each boot has that year only once. The second way begins anew wherever a newer
+    snapshot has an earlier time: a clock that was set back for days does not merge two periods. So a jump and its
+    correction cost each rule three places at most, however far and long the clock was wrong, and one snapshot with a
+    wrong time costs each rule one place at most.
     """
     newest_first = sorted(snapshots, key=lambda snapshot: snapshot.id, reverse=True)
     kept = {snapshot.id for snapshot in newest_first if snapshot.name is not None}
@@ -38,9 +39,9 @@ def to_keep(snapshots: Sequence[Snapshot], keep: dict[str, int]) -> set[int]:
 
 
 def _newest_of_each(newest_first: Sequence[Snapshot], form: str, most: int, *, anew: bool) -> Iterable[int]:
-    """Return the newest snapshot of each of the latest periods, of `most` of them at most.
+    """Return the newest snapshot of each of the latest periods, at most `most`.
 
-    `anew`: periods from before a clock was set back are others than those after it, whatever they are called.
+    `anew`: a period before a clock was set back differs from one after it, even if both have the same name.
     """
     periods: dict[tuple[int, str], int] = {}
     jumps, newer_at = 0, "9"

@@ -1,7 +1,7 @@
-"""Snapshots that a mount takes by itself, as often as library.toml says, and their thinning.
+"""Scheduled snapshots: a mount takes and prunes them as often as library.toml says.
 
-However many mounts a library has, one of them takes each snapshot: taking it is a job. The snapshot is taken in the
-transaction that claims the job, in the thread of the mount's group committer.
+However many mounts a library has, one of them takes each snapshot, since taking it is a job. The snapshot is taken in
+the transaction that claims the job, in the thread of the mount's group committer.
 """
 
 import logging
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 def is_due(last: Snapshot | None, at: str, every: float) -> bool:
     """Tell whether the next scheduled snapshot is to be taken at the time `at`. Pure.
 
-    Which one is the last its number tells. A clock that jumps does little harm: by more than `every`, either way, one
-    snapshot comes too early; by less, one comes by that much too early or too late. So the next one is never further
-    away than two times `every`, whatever the last one's time says.
+    `last` is the snapshot with the highest number. A clock that jumps by more than `every`, either way, brings one
+    snapshot too early; a smaller jump moves one snapshot by as much. So the next snapshot comes within two times
+    `every`, whatever the time of the last one is.
     """
     if last is None:
         return True
@@ -32,12 +32,12 @@ def is_due(last: Snapshot | None, at: str, every: float) -> bool:
 
 
 def is_wanted(tracking: Tracking, at: str, every: float) -> bool:
-    """Tell whether a scheduled snapshot is to be taken: it is time, and something has changed since the last one."""
+    """Tell whether a scheduled snapshot is to be taken: it is due, and rows have changed since the last snapshot."""
     return is_due(store.last_scheduled(tracking), at, every) and store.is_changed(tracking)
 
 
 def take_if_wanted(tracking: Tracking, at: str, every: float, keep: dict[str, int]) -> Snapshot | None:
-    """Take a scheduled snapshot if it is wanted, and thin them out. To be called inside a transaction."""
+    """Take a scheduled snapshot if it is wanted, and prune the others. Call it inside a transaction."""
     if not is_wanted(tracking, at, every):
         return None
     taken = store.take(tracking, at, scheduled=True)
@@ -52,7 +52,7 @@ class Schedule:
     what = "taking a snapshot"
 
     def __init__(self, every: float, keep: dict[str, int]) -> None:
-        """`every`: seconds; `keep`: how many to keep of each kind, as in library.toml."""
+        """`every`: seconds; `keep`: the retention rules, as in library.toml."""
         self.every = every
         self._keep = keep
 
@@ -61,16 +61,16 @@ class Schedule:
         return is_wanted(tracking, at, self.every)
 
     def claim(self, tracking: Tracking, at: str) -> Snapshot | None:
-        """Take the snapshot: that is the whole job."""
+        """Take the snapshot, which is the whole job."""
         return take_if_wanted(tracking, at, self.every, self._keep)
 
     async def work(self, engine: Engine, claim: Snapshot) -> None:
-        """Tell of the snapshot that was taken."""
+        """Log the snapshot that was taken."""
         log.info("snapshot %d taken", claim.id)
 
 
 async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
-    """Take snapshots for as long as the mount lasts; returns at once where library.toml asks for none."""
+    """Take snapshots for as long as the mount lasts. Returns at once if library.toml asks for none."""
     config = engine.library.config
     if config.snapshot_every is not None:
         await jobs.run(engine, Schedule(config.snapshot_every, config.snapshot_keep), clock)

@@ -1,4 +1,4 @@
-"""The snapshots that there are. What changes something is to be called inside a transaction."""
+"""The snapshots of a library, as rows. Functions that change rows are called inside a transaction."""
 
 from collections.abc import Iterable
 from time import monotonic, sleep
@@ -13,22 +13,22 @@ from vtlfs.timing import DEFAULT, Timing
 MAX_NAME = 200
 COLUMNS = "id, name, taken_at, scheduled, media, sessions, open_sessions, tape_files, bytes"
 
-# What makes a library changed. That somebody mounts it does not, nor that other data on its disks comes and goes.
+# The tables whose changes are worth a snapshot. Mounts and the free space of disks are not.
 _CHANGING = ("drive", "medium", "session")
 
 
 def check_name(name: str) -> str:
     """Return the name if a snapshot may have it, else raise UsageError."""
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
-        raise UsageError(f"{name!r} is no name for a snapshot: 1 to {MAX_NAME} printable characters")
+        raise UsageError(f"{name!r} is no name for a snapshot; choose 1 to {MAX_NAME} printable characters")
     return name
 
 
 def wait_visible(tracking: Tracking, timing: Timing = DEFAULT) -> None:
-    """Wait until the database shows the end of every stream whose close() has returned. Blocks, in no transaction.
+    """Wait until the database shows the end of every stream whose close() has returned. Blocks; not in a transaction.
 
-    A close() need not have been the last one: then its mount soon withdraws what it has announced. A mount that is hung
-    or stopped doesn't, and each snapshot waits for it that long.
+    If an announced close() was not the last of its stream, the mount soon withdraws the announcement. A mount that
+    hangs or is stopped does not, so the wait has a limit.
     """
     last, deadline = tracking.sessions.last_announcement(), monotonic() + timing.snapshot
     while tracking.sessions.is_closing(last) and monotonic() < deadline:
@@ -36,7 +36,7 @@ def wait_visible(tracking: Tracking, timing: Timing = DEFAULT) -> None:
 
 
 def take(tracking: Tracking, at: str, *, name: str | None = None, scheduled: bool = False) -> Snapshot:
-    """Take a snapshot, at a cost that does not depend on the size of the library."""
+    """Take a snapshot. The cost does not depend on the size of the library."""
     row = tracking.sql.one(
         f"INSERT INTO snapshot ({COLUMNS}, next_session)"
         " SELECT epoch, ?, ?, ?, media, sessions, (SELECT count(*) FROM session WHERE state = 'open'),"
@@ -57,20 +57,20 @@ def is_changed(tracking: Tracking) -> bool:
 
 
 def snapshots(tracking: Tracking, limit: int | None = None) -> list[Snapshot]:
-    """Return the snapshots, the oldest first; at most `limit`, the newest."""
+    """Return the newest `limit` snapshots (None: all), the oldest of them first."""
     most = -1 if limit is None else limit
     rows = tracking.sql.execute(f"SELECT {COLUMNS} FROM snapshot ORDER BY id DESC LIMIT ?", most)
     return [_snapshot(row) for row in rows][::-1]
 
 
 def after(tracking: Tracking, number: int, limit: int) -> list[Snapshot]:
-    """Return the snapshots that were taken after this one, the oldest first: the first `limit`."""
+    """Return the first `limit` snapshots after the one with this number, the oldest first."""
     rows = tracking.sql.execute(f"SELECT {COLUMNS} FROM snapshot WHERE id > ? ORDER BY id LIMIT ?", number, limit)
     return [_snapshot(row) for row in rows]
 
 
 def count(tracking: Tracking) -> int:
-    """Return how many snapshots there are."""
+    """Return the number of snapshots."""
     return int(tracking.sql.one("SELECT count(*) FROM snapshot")[0])
 
 
@@ -83,20 +83,20 @@ def snapshot(tracking: Tracking, number: int) -> Snapshot:
 
 
 def last_scheduled(tracking: Tracking) -> Snapshot | None:
-    """Return the newest snapshot that a mount took by itself."""
+    """Return the newest snapshot that a mount has taken by schedule."""
     row = tracking.sql.first(f"SELECT {COLUMNS} FROM snapshot WHERE scheduled ORDER BY id DESC LIMIT 1")
     return None if row is None else _snapshot(row)
 
 
 def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
-    """Forget snapshots, and the history that none of the others shows. Data on the disks is never touched.
+    """Remove snapshots, and the history that no other snapshot shows. Data on the disks is never touched.
 
-    What it costs depends on what has changed between the neighbours of those that go, not on the size of the history.
+    The cost depends on the changes between the removed snapshots and their neighbours, not on the size of the history.
     """
     gone = list(numbers)
     for number in gone:
         tracking.sql.execute("DELETE FROM snapshot WHERE id = ?", number)
-    # What no snapshot shows came after one that is left, and ended before the next could show it.
+    # A row of the history is shown by no snapshot if it began after one that is left and ended before the next.
     gaps = {
         tracking.sql.one(
             "SELECT (SELECT max(id) FROM snapshot WHERE id < ?1),"

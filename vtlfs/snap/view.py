@@ -1,4 +1,4 @@
-"""Looking at the tracking database as it stood: the same queries, answered with the rows of then."""
+"""The tracking database as it stood at a snapshot: every query of `Tracking` gets the rows of that moment."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,11 +16,11 @@ _TAPE_FILE = "medium, number, session, start, bytes, released_at, epoch, ordinal
 def open_view(library: Library, number: int) -> Tracking:
     """Open the tracking database as it stood at a snapshot, for reading. Raises NoSuchSnapshot, LibraryError.
 
-    Temporary views stand before the tables of the same names, so that every query of `Tracking` sees the rows of then.
+    Temporary views hide the tables of the same names, so that every query of `Tracking` sees the rows at the snapshot.
     """
     view = library.tracking(read_only=True)
     try:
-        view.sql.execute("PRAGMA query_only = OFF")  # for what is temporary
+        view.sql.execute("PRAGMA query_only = OFF")  # temporary views are made
         for name, sql in _views(view, int(number)).items():
             view.sql.execute(f"CREATE TEMP VIEW {name} AS {sql}")
         view.sql.execute("PRAGMA query_only = ON")
@@ -54,10 +54,10 @@ def _views(view: Tracking, number: int) -> dict[str, str]:
 
 @contextmanager
 def opened(library: Library, number: int | None) -> Iterator[Tracking]:
-    """Open a snapshot, or the present where `number` is None, and look at one state of it for the whole block.
+    """Open a snapshot, or the present if `number` is None, in one read transaction for the whole block.
 
-    Nothing that is written or pruned meanwhile is seen. It keeps the write-ahead log from being folded in, so not for
-    long. Raises NoSuchSnapshot, LibraryError.
+    Rows that others write or prune meanwhile are not seen. The transaction keeps SQLite from folding the write-ahead
+    log into the database, so the block must be short. Raises NoSuchSnapshot, LibraryError.
     """
     with closing(library.tracking(read_only=True) if number is None else open_view(library, number)) as tracking:
         tracking.sql.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""A read session: one `open()` for reading of a medium as it stood. Used in the trio loop of a mount."""
+"""A read session: one `open()` for reading of a medium as it stood at that moment. Used in the trio loop of a mount."""
 
 from vtlfs.engine.memory import Account
 from vtlfs.engine.reading.reader import MediumReader
@@ -6,7 +6,7 @@ from vtlfs.errors import VtlfsError
 
 
 class ReadSession:
-    """A reader's session. It is tracked, but never waits for the database."""
+    """The session of one open file that is read. It is recorded in the database, but never waits for the database."""
 
     __slots__ = ("_account", "_reader", "bytes", "drive", "error", "number", "requests", "size")
 
@@ -21,12 +21,12 @@ class ReadSession:
         self._account = account
 
     def close(self) -> None:
-        """Let go of what was loaded."""
+        """Let go of the loaded extents."""
         self._reader.close()
         self._account.close()
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return the medium's bytes at the offset; fewer only at its end. Raises DamagedUnit, DiskError."""
+        """Return bytes of the medium at the offset; fewer only at its end. Raises DamagedExtent, DiskError."""
         try:
             data = await self._reader.read(offset, size)
         except VtlfsError as error:

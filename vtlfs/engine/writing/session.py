@@ -90,7 +90,7 @@ class WriteSession:
         return self._verdict.error is not None
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, and repeatedly.
+        """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, or twice.
 
         Waits while the disks' queues are full. Raises MediumFull, or DiskError with ENOSPC, before it takes a byte; the
         first error of the stream; NotSequential where `data` differs from bytes that are sealed.
