@@ -122,7 +122,7 @@ def test_undamaged_tape_file_beside_a_damaged_one(run: Run, damaged: Shelf) -> N
         (2, ["A00001L9", "-o", "x", "first"], "'first' is no number"),
         (1, ["A00001L9", "-o", "{}/no/out"], "no/out: No such file or directory"),
         (1, ["A00001L9", "-o", "{}"], "Is a directory"),
-        (2, ["A00001L9", "-o", ""], "an empty name is no file"),
+        (2, ["A00001L9", "-o", ""], "the name of the output is empty"),
         (1, ["A00001L9", "-o", "/dev/full"], "/dev/full: No space left on device"),
     ],
 )

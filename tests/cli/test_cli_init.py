@@ -142,7 +142,7 @@ def test_disk_whose_name_is_not_utf8(refused: Refused, words: Words, tmp_path: P
         ("--drives", "-1", "'-1' is no number"),
         ("--drives", "four", "'four' is no number"),
         ("--drives", "9" * 5000, "is no number"),
-        ("--disk", "", "an empty name is no directory"),
+        ("--disk", "", "the name of the directory is empty"),
     ],
 )
 def test_values_that_will_not_do(refused: Refused, words: Words, option: str, value: str, wanted: str) -> None:

@@ -87,7 +87,7 @@ def test_vtlfs_that_is_not_installed_itself_is_refused(tmp_path: Path, root: Pat
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *packages])}, cwd=tmp_path,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"vtlfs: {python} does not find vtlfs by itself; `pip install` it there first\n"
+    assert result.stderr == f"vtlfs: {python} does not find vtlfs by itself; `pip install` vtlfs there first\n"
     assert not root.exists()
 
 

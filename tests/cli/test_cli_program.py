@@ -48,7 +48,7 @@ def test_first_help_names_every_command(done: Done) -> None:
         (["status", "one", "two"], "(see `vtlfs status --help`)"),
         (["umount"], "missing argument 'MOUNTPOINT' (see `vtlfs umount --help`)"),
         (["mount", "only-one"], "missing argument 'MOUNTPOINT' (see `vtlfs mount --help`)"),
-        (["status", ""], "an empty name is no directory"),
+        (["status", ""], "the name of the directory is empty"),
     ],
 )
 def test_wrong_words_are_told_in_one_line(refused: Refused, words: list[str], wanted: str) -> None:

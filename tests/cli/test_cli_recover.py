@@ -18,7 +18,7 @@ def test_open_sessions_of_a_dead_mount_are_closed(done: Done, run: Run, shelf: S
     shelf.open("A00002L9", mount=mount, host="beta")
     assert done("recover", shelf.path).splitlines() == [
         "session 1 of alpha on A00001L9: 9.77 KiB kept as tape file 0000",
-        "session 2 of beta on A00002L9: closed, there was nothing to keep",
+        "session 2 of beta on A00002L9: ended, no bytes were recorded",
     ]
     assert run("extract", shelf.path, "A00001L9").stdout == "x" * 10_000
     assert done("recover", shelf.path).startswith("nothing to recover")

@@ -144,7 +144,7 @@ def test_without_a_terminal_it_says_so(example: ExampleLibrary) -> None:
     words = [sys.executable, "-m", "vtlfs", "tui", str(example.path)]
     done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=PROJECT, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "wants a terminal" in done.stderr
+    assert "needs a terminal" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""Where `vtlfs extract` writes: standard output, a pipe or device as it is, or a file that is there only when whole."""
+"""The output of `vtlfs extract`: standard output, a pipe or device, or a file that appears only when it is complete."""
 
 import errno
 import os
@@ -18,21 +18,21 @@ STANDARD_OUTPUT = "standard output"
 
 
 class OutputError(VtlfsError):
-    """The output can't be written; what was to be extracted is as it was."""
+    """The output can't be written. The stored data is unharmed."""
 
     def __init__(self, name: str, error: OSError) -> None:
         super().__init__(f"{name}: {error.strerror}")
 
 
 class Output:
-    """An open descriptor and what to call it. `name` is for messages."""
+    """An open descriptor. `name` is its name in messages."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
         self.name = name
 
     def write(self, data: memoryview) -> None:
-        """Write all of it. Raises OutputError; BrokenPipeError where nobody reads standard output any more."""
+        """Write all bytes. Raises OutputError; BrokenPipeError if the reader of standard output has closed it."""
         try:
             while data:
                 try:
@@ -47,16 +47,17 @@ class Output:
 
 @contextmanager
 def open_output(target: str | None) -> Iterator[Output]:
-    """Open the target: None or `-` is standard output, anything else a file.
+    """Open the target: standard output for None and `-`, else the file of this name.
 
-    A regular file is written beside its name and gets the name when the block has ended without an exception; otherwise
-    nothing of it is left, and a file of that name is as it was. Raises UsageError or OutputError.
+    A regular file is written under a temporary name, and gets its own when the block ends without an exception.
+    Otherwise the temporary file is removed, and an older file of that name stays as it is. Raises UsageError or
+    OutputError.
     """
     if target is None or target == "-":
         yield _standard_output(asked_for=target is not None)
         return
     if not target:
-        raise UsageError("an empty name is no file; give -o FILE")
+        raise UsageError("the name of the output is empty; give -o FILE")
     path = Path(os.path.realpath(target))
     try:
         mode = os.stat(path).st_mode
@@ -76,7 +77,7 @@ def _standard_output(asked_for: bool) -> Output:
     if sys.stdout is None:
         raise UsageError(f"{STANDARD_OUTPUT} is closed; give -o FILE")
     if sys.stdout.isatty() and not asked_for:
-        raise UsageError(f"{STANDARD_OUTPUT} is a terminal; give -o FILE, or `-o -` to have it there all the same")
+        raise UsageError(f"{STANDARD_OUTPUT} is a terminal; give -o FILE, or `-o -` to write to the terminal anyway")
     return Output(sys.stdout.fileno(), STANDARD_OUTPUT)
 
 
@@ -95,7 +96,7 @@ def _as_it_is(path: Path, name: str) -> Iterator[Output]:
 
 @contextmanager
 def _whole(path: Path, name: str, mode: int | None) -> Iterator[Output]:
-    """Open a file that takes the place of `path` at the end; `mode` is that of the file there, None without one."""
+    """Open a temporary file that replaces `path` at the end. `mode`: that of the file at `path`, None without one."""
     temporary = path.with_name(f".vtlfs-extract.{os.getpid()}.tmp")
     try:
         if mode is not None and not os.access(path, os.W_OK):
@@ -127,7 +128,7 @@ def _finish(descriptor: int, temporary: Path, path: Path, name: str, mode: int |
 
 @contextmanager
 def _removed_when_killed(temporary: Path) -> Iterator[None]:
-    """Have a signal that ends the program remove the file first."""
+    """Remove the temporary file when a signal ends the program."""
 
     def end(number: int, _: FrameType | None) -> None:
         temporary.unlink(missing_ok=True)

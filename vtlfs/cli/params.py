@@ -1,6 +1,6 @@
-"""What the commands' arguments and options have in common: how their words are read, and their names in the help.
+"""Arguments and options that several commands have: functions that read a word, and decorators for the help.
 
-What a word can't mean is told before a command begins, so that nothing has been changed.
+An invalid word is refused before the command begins, so that nothing has been changed.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ def text(word: str) -> str:
     try:
         word.encode()
     except UnicodeEncodeError:
-        raise click.BadParameter(f"{word!r} is not UTF-8") from None
+        raise click.BadParameter(f"{word!r} is not UTF-8; choose another name") from None
     return word
 
 
 def directory(word: str) -> Path:
     """Read the name of a directory, which need not exist."""
     if not word:
-        raise click.BadParameter("an empty name is no directory")
+        raise click.BadParameter("the name of the directory is empty")
     return Path(text(word))
 
 
@@ -49,21 +49,21 @@ def size(word: str) -> int:
     except UsageError as error:
         raise click.BadParameter(str(error)) from None
     except (ValueError, OverflowError):  # more digits than Python converts
-        raise click.BadParameter("a size with that many digits won't do") from None
+        raise click.BadParameter("the size has too many digits") from None
 
 
 def capacity(word: str) -> int:
     """Read a medium's capacity in bytes."""
     found = size(word)
     if not 0 < found <= MAX_CAPACITY:
-        raise click.BadParameter(f"a capacity of {word} won't do: 1 byte to {format_size(MAX_CAPACITY)}")
+        raise click.BadParameter(f"a capacity of {word} is not from 1 byte to {format_size(MAX_CAPACITY)}")
     return found
 
 
 def number(word: str) -> int:
     """Read a number from 0."""
     if not (word.isascii() and word.isdigit() and len(word) < 20 and int(word) <= MAX_NUMBER):
-        raise click.BadParameter(f"{word!r} is no number from 0")
+        raise click.BadParameter(f"{word!r} is no number from 0 to {MAX_NUMBER}")
     return int(word)
 
 
@@ -73,10 +73,10 @@ def library_argument(command: C) -> C:
 
 
 def json_option(command: C) -> C:
-    """Give a command that lists something --json."""
+    """Give a command the option --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
 def example(*lines: str) -> str:
-    """Return the end of a help text: an example, line by line as it is typed."""
+    """Return the end of a help text: an example, with its lines as a user types them."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

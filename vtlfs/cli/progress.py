@@ -1,4 +1,4 @@
-"""The progress bar of long work, where a person watches."""
+"""The progress bar of long work, shown if standard error is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(name: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield what to call with the bytes of each piece; a bar on standard error shows them if that is a terminal.
+    """Yield a function to call with the size of each piece; a bar on standard error shows the sum, if it is a terminal.
 
-    `total` of None: nobody knows. `done`: bytes of it that were done before. Lines printed meanwhile stand above it.
+    `total`: None if it is unknown. `done`: bytes that were done before. Lines printed meanwhile stand above the bar.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None

@@ -1,5 +1,6 @@
-"""How things look on standard output: tables for people, JSON for programs. rich is loaded by the first
-table on a terminal.
+"""The output of commands: lines and tables for people, JSON for programs.
+
+The package rich is imported by the first table on a terminal, since importing it takes longer than most commands.
 """
 
 import json
@@ -18,7 +19,7 @@ BATCH = 1000  # pieces of a text that are printed together
 
 
 class Column(NamedTuple):
-    """A table's column: its heading, whether it holds figures, which stand on the right, and whether it folds."""
+    """A table's column: its heading, whether it has figures (aligned right), and whether its text may fold."""
 
     heading: str
     figures: bool = False
@@ -26,7 +27,7 @@ class Column(NamedTuple):
 
 
 def printable(value: object) -> str:
-    """Return the value's text with everything escaped that would steer a terminal or begin a new line."""
+    """Return the value as text, with every character escaped that would steer a terminal or begin a new line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
@@ -41,7 +42,7 @@ def as_json(document: object) -> None:
 
 
 def pieces(text: Iterable[str]) -> None:
-    """Print a text that comes in pieces."""
+    """Print the pieces of a text as they come."""
     batch: list[str] = []
     for piece in text:
         batch.append(piece)
@@ -52,7 +53,7 @@ def pieces(text: Iterable[str]) -> None:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table: as wide as the terminal, in full where nobody watches."""
+    """Print a table: folded to the width of a terminal, else in full width."""
     cells = [["-" if value is None else printable(value) for value in row] for row in rows]
     watched = sys.stdout is not None and sys.stdout.isatty()
     lines = _folded(columns, cells) if watched else _aligned(columns, cells)
@@ -60,7 +61,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
 
 
 def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Return the lines of a table of any width. Not by rich, which takes longer to load than most commands run."""
+    """Return the lines of a table of any width, without rich, whose import takes longer than most commands."""
     everything = [[column.heading for column in columns], *rows]
     widths = [max(_width(row[place]) for row in everything) for place in range(len(columns))]
     for row in everything:
@@ -80,7 +81,7 @@ def _width(text: str) -> int:
 
 
 def _folded(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table that is as wide as the terminal at most."""
+    """Return the lines of a table that is at most as wide as the terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -92,13 +93,13 @@ def _folded(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[st
         shown.add_column(column.heading, justify=justify, overflow="fold", no_wrap=column.figures or not column.folds)
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
-    with console.capture() as captured:  # click writes, so that a closed pipe is the exception that it is everywhere
+    with console.capture() as captured:  # click prints the lines, so that a closed pipe is a BrokenPipeError
         console.print(shown)
     return captured.get().splitlines()
 
 
 def seconds(time: str | None) -> str | None:
-    """Return a time of the product to the second."""
+    """Return a time of the tracking database, to the second."""
     return None if time is None else f"{time[:19]}Z"
 
 
@@ -113,5 +114,5 @@ def count(number: int, noun: str) -> str:
 
 
 def word(path: Path | str) -> str:
-    """Return a path as a shell wants it typed."""
+    """Return a path, quoted for a shell if it needs that."""
     return quote(str(path))

@@ -1,4 +1,4 @@
-"""`vtlfs check`: whether the tracking database is right, and whether the disks have the files that it names."""
+"""`vtlfs check`: compares the tracking database with itself, and with the files on the disks."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ def check(library: Path, as_json: bool) -> None:
 
     A check takes seconds, because no data is read. The library may be mounted and written to meanwhile.
 
-    Exit status: 0 if all is well, though there may be notes; 3 if anything is damaged; 1 if it can't be checked.
+    Exit status: 0 if nothing is damaged, though there may be notes; 3 if anything is; 1 if the check can't be made.
     """
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub.check import check as run
@@ -57,7 +57,7 @@ def _print(report: "Report") -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[float], object]]:
-    """Show how far the check is, on standard error, if somebody watches and it takes a while."""
+    """Show a progress bar on standard error, if it is a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda part: None
         return

@@ -1,6 +1,6 @@
 """`vtlfs install` and `vtlfs uninstall`: the scripts in /sbin through which mount(8) and umount(8) find vtlfs.
 
-Each script starts the Python interpreter that ran `vtlfs install`, be it the system's or a virtual environment's.
+Each script starts the Python interpreter that ran `vtlfs install`: the system's, or that of a virtual environment.
 """
 
 import os
@@ -15,7 +15,7 @@ from vtlfs.cli import params, show
 from vtlfs.durable import sync_directory, write_file
 from vtlfs.errors import UsageError, VtlfsError
 
-MARK = b"#!/bin/sh\n# Written by `vtlfs install`"  # how each of our scripts begins
+MARK = b"#!/bin/sh\n# Written by `vtlfs install`"  # the beginning of each script
 BEGINNING = """\
 #!/bin/sh
 # Written by `vtlfs install`, removed by `vtlfs uninstall`. mount(8) or umount(8) starts it.
@@ -26,7 +26,7 @@ module={module}
 """
 MOUNT = """\
 if [ ! -x "$python" ] || [ ! -r "$module" ]; then
-    echo "${{0##*/}}: $python and its vtlfs are gone, or closed to you; run 'vtlfs install' of the vtlfs to use" >&2
+    echo "${{0##*/}}: $python or its vtlfs is gone, or you may not read it; run 'vtlfs install' again" >&2
     exit 2
 fi
 exec "$python" -I -X utf8 -m vtlfs.cli.helper mount "$@"
@@ -35,7 +35,7 @@ UMOUNT = """\
 if [ -x "$python" ] && [ -r "$module" ]; then
     "$python" -I -X utf8 -m vtlfs.cli.helper umount "$@"
     status=$?
-    [ $status = 1 ] || exit $status # 1: it did not even begin
+    [ $status = 1 ] || exit $status # 1: Python did not start, or the words are wrong
 fi
 exec umount -i "$@" # does not wait for the mount's last transaction: an unmount must be possible without vtlfs
 """
@@ -58,17 +58,17 @@ def _root_option(command: params.C) -> params.C:
         metavar="DIR",
         default="/",
         type=params.directory,
-        help="Do it in DIR/sbin instead of /sbin: for those who make packages.",
+        help="Use DIR/sbin instead of /sbin: for makers of packages.",
     )(command)
 
 
 @click.command(epilog=params.example("vtlfs install", "mount -t vtlfs /srv/vtl /mnt/vtl -o host=alpha"))
 @_root_option
 def install(root: Path) -> None:
-    """Have mount(8), umount(8) and /etc/fstab know the type vtlfs.
+    """Make the type vtlfs known to mount(8), umount(8) and /etc/fstab.
 
-    Writes /sbin/mount.vtlfs, /sbin/mount.fuse.vtlfs and /sbin/umount.fuse.vtlfs, which start this very vtlfs.
-    Run it again when vtlfs has moved. `vtlfs fstab` prints a line for /etc/fstab.
+    Writes /sbin/mount.vtlfs, /sbin/mount.fuse.vtlfs and /sbin/umount.fuse.vtlfs, which start the vtlfs that runs this.
+    Install again after vtlfs has moved. `vtlfs fstab` prints a line for /etc/fstab.
     """
     _check_interpreter()
     directory = root / DIRECTORY.relative_to("/")
@@ -89,7 +89,7 @@ def install(root: Path) -> None:
 @click.command(epilog=params.example("vtlfs uninstall"))
 @_root_option
 def uninstall(root: Path) -> None:
-    """Remove what `vtlfs install` has written. What is mounted stays mounted."""
+    """Remove the scripts that `vtlfs install` has written. Mounts stay as they are."""
     directory = root / DIRECTORY.relative_to("/")
     found = [path for path in (directory / name for name in SCRIPTS) if _ours(path) is not None]
     try:
@@ -105,21 +105,21 @@ def uninstall(root: Path) -> None:
 
 
 def _check_interpreter() -> None:
-    """Raise InstallError unless this interpreter finds vtlfs by itself, as it will have to."""
+    """Raise InstallError unless this interpreter finds vtlfs without help of the environment, as in the scripts."""
     words = [sys.executable, "-I", "-c", "import vtlfs.cli.helper"]
     done = subprocess.run(words, cwd="/", env={}, capture_output=True, check=False)
     if done.returncode:
-        raise InstallError(f"{sys.executable} does not find vtlfs by itself; `pip install` it there first")
+        raise InstallError(f"{sys.executable} does not find vtlfs by itself; `pip install` vtlfs there first")
 
 
 def _script(name: str) -> bytes:
-    """Return the script, which starts the interpreter that runs now."""
+    """Return the text of a script, which starts the interpreter that runs now."""
     words = {"python": quote(sys.executable), "module": quote(HELPER)}
     return os.fsencode(SCRIPTS[name].format(**words))
 
 
 def _ours(path: Path) -> bytes | None:
-    """Return a script that `vtlfs install` wrote; None where nothing is. Raises UsageError for anything else."""
+    """Return a script that `vtlfs install` wrote; None if there is no file. Raises UsageError for any other file."""
     try:
         if not path.is_symlink() and (text := path.read_bytes()).startswith(MARK):
             return text
@@ -127,7 +127,7 @@ def _ours(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise InstallError(f"{path}: {error.strerror}") from None
-    raise UsageError(f"{path}: `vtlfs install` has not written this; remove it first if it isn't needed")
+    raise UsageError(f"{path}: `vtlfs install` has not written this file; remove it first if nothing needs it")
 
 
 def _refusal(error: OSError, directory: Path, command: str) -> InstallError:

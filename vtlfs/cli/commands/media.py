@@ -1,4 +1,4 @@
-"""`vtlfs media`, `vtlfs load` and `vtlfs unload`: the cartridges, and which of them a drive's `loaded` points to."""
+"""`vtlfs media`, `vtlfs load` and `vtlfs unload`: media, and the medium to which a drive's `loaded` points."""
 
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +22,10 @@ def media() -> None:
     "--capacity",
     metavar="SIZE",
     type=params.capacity,
-    help="What fits on each medium, such as 800GiB or 12TB. Without it there is no limit but the disks.",
+    help="The capacity of each medium, such as 800GiB or 12TB. Without it, only the disks limit a medium.",
 )
 def add(library: Path, barcodes: tuple[str, ...], capacity: int | None) -> None:
-    """Add empty media, all or none. A00001L9..A00020L9 is a range."""
+    """Add empty media. If one can't be added, none is. A00001L9..A00020L9 is a range."""
     from vtlfs.engine.library import Library
 
     new = expand_barcodes(barcodes)
@@ -60,9 +60,9 @@ def list_media(library: Path, as_json: bool) -> None:
 @click.argument("drive", metavar="N", type=params.number)
 @click.argument("barcode", metavar="BARCODE", type=params.barcode)
 def load(library: Path, drive: int, barcode: str) -> None:
-    """Have /drives/N/loaded point to a medium.
+    """Point /drives/N/loaded to a medium.
 
-    That is for programs with a fixed device path; nobody is shut out of the drive or of the medium.
+    Programs that want a fixed device path can use this link. All other paths to the drive and the medium stay usable.
     """
     from vtlfs.engine.library import Library
 
@@ -77,7 +77,7 @@ def load(library: Path, drive: int, barcode: str) -> None:
 @params.library_argument
 @click.argument("drive", metavar="N", type=params.number)
 def unload(library: Path, drive: int) -> None:
-    """Have /drives/N/loaded point to nothing. Sessions that are open go on."""
+    """Remove the link /drives/N/loaded. Open sessions go on."""
     from vtlfs.engine.library import Library
 
     opened = Library.open(library)

@@ -1,4 +1,4 @@
-"""`vtlfs mount`, `vtlfs umount` and `vtlfs recover`: the beginning and the end of a mount, also the bad end."""
+"""`vtlfs mount`, `vtlfs umount` and `vtlfs recover`: the beginning and the end of a mount, and recovery after it."""
 
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from vtlfs.model import Session, format_size
 )
 @click.option("-f", "--foreground", is_flag=True, help="Serve until unmounted instead of returning.")
 def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground: bool) -> None:
-    """Mount a library on an empty directory. Returns when it can be used.
+    """Mount a library on an empty directory. Returns when the mount is usable.
 
-    A library may be mounted any number of times at once, each mount with a host name of its own.
+    A library may be mounted any number of times at once, each time with another host name.
     """
     from vtlfs import daemon, mounts
 
@@ -36,7 +36,7 @@ def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground:
 @click.command(epilog=params.example("vtlfs umount /mnt/vtl"))
 @click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
 def umount(mountpoint: Path) -> None:
-    """Unmount a library. If processes still use the mount, name them and leave it mounted."""
+    """Unmount a library, and wait until all is written. A mount in use stays, and its users are named."""
     from vtlfs import mounts
 
     mounts.unmount(mountpoint)
@@ -66,5 +66,5 @@ def recover(library: Path, as_json: bool) -> None:
 def _describe(session: Session) -> str:
     who = f"session {session.id} of {session.host} on {session.medium}"
     if session.tape_file is None:
-        return f"{who}: closed, there was nothing to keep"
+        return f"{who}: ended, no bytes were recorded"
     return f"{who}: {format_size(session.bytes)} kept as tape file {session.tape_file:04d}"

@@ -1,4 +1,4 @@
-"""`vtlfs sessions` and `vtlfs files`: who wrote and read, and what was left on a medium."""
+"""`vtlfs sessions` and `vtlfs files`: the sessions of a library, and the tape files of a medium."""
 
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from vtlfs.engine.tracking.database import Tracking
     from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 
-DEFAULT_ROWS = 50  # of the table; a person wants the end of the list
+DEFAULT_ROWS = 50  # of the table: people look at the end of the list
 
 
 @click.command(epilog=params.example("vtlfs sessions /srv/vtl --open --medium A00001L9"))
 @params.library_argument
 @params.json_option
-@click.option("--open", "open_only", is_flag=True, help="Only those that are open.")
-@click.option("--medium", metavar="BARCODE", type=params.barcode, help="Only those of this medium.")
-@click.option("--drive", metavar="N", type=params.number, help="Only those of this drive.")
-@click.option("--host", metavar="HOST", type=params.text, help="Only those of this host.")
+@click.option("--open", "open_only", is_flag=True, help="Only open sessions.")
+@click.option("--medium", metavar="BARCODE", type=params.barcode, help="Only sessions on this medium.")
+@click.option("--drive", metavar="N", type=params.number, help="Only sessions through this drive.")
+@click.option("--host", metavar="HOST", type=params.text, help="Only sessions of this host.")
 @click.option(
     "--limit",
     metavar="N",
     type=params.number,
-    help=f"At most so many, the newest. Without it a table has {DEFAULT_ROWS}, and JSON all.",
+    help=f"Only the N newest sessions. By default a table has {DEFAULT_ROWS}, and JSON has all.",
 )
 def sessions(
     library: Path,
@@ -43,7 +43,7 @@ def sessions(
 ) -> None:
     """List the sessions, the newest last.
 
-    A session is what one open() of a medium starts and its last close() ends: by whom, and how it ended.
+    One open() of a medium starts a session, and its last close() ends it. The list shows by whom, and how it ended.
     """
     from vtlfs.engine.library import Library
     from vtlfs.engine.tracking.repositories.sessions import SessionFilter
@@ -68,7 +68,7 @@ def sessions(
 @click.argument("barcode", metavar="BARCODE", type=params.barcode)
 @params.json_option
 def files(library: Path, barcode: str, as_json: bool) -> None:
-    """List the tape files of a medium, in their order on it."""
+    """List the tape files of a medium, in their order on the medium."""
     from vtlfs.engine.library import Library
 
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
@@ -84,7 +84,7 @@ def files(library: Path, barcode: str, as_json: bool) -> None:
 
 
 def _check(tracking: "Tracking", wanted: "SessionFilter") -> None:
-    """Raise NoSuchMedium or NoSuchDrive where the library lacks what is asked for."""
+    """Raise NoSuchMedium or NoSuchDrive if the library lacks the medium or the drive."""
     if wanted.medium is not None:
         tracking.media.get(wanted.medium)
     drives = [drive.number for drive in tracking.drives.all()]

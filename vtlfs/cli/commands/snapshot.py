@@ -1,4 +1,4 @@
-"""`vtlfs snapshot`: keeping moments of the tracking database, looking at them, comparing them, thinning them out."""
+"""`vtlfs snapshot`: taking, listing, showing, comparing, exporting and pruning snapshots."""
 
 import os
 from collections import Counter
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from vtlfs.snap.diff import Changes, Difference
 
 NOW = "now"
-SHOWN_ROWS = 50  # of a table; JSON has all
-SHOWN_SUMS = 20  # of the bytes by host and the like, the largest
+SHOWN_ROWS = 50  # of a table, at most; JSON has all
+SHOWN_SUMS = 20  # of bytes by host, medium or drive, at most: the largest
 
 
 @click.group(
@@ -30,9 +30,9 @@ SHOWN_SUMS = 20  # of the bytes by host and the like, the largest
     ),
 )
 def snapshot() -> None:
-    """Keep moments of the library, look at them, compare them.
+    """Take snapshots of a library, show them, compare them.
 
-    What a snapshot shows can be read: in a mount under /snapshots/ID, and with `vtlfs extract --snapshot ID`.
+    The data of a snapshot can be read: in a mount under /snapshots/ID, and with `vtlfs extract --snapshot ID`.
     """
 
 
@@ -72,7 +72,7 @@ def take(library: Path, name: str | None, as_json: bool) -> None:
 
 @snapshot.command("list", epilog=params.example("vtlfs snapshot list /srv/vtl"))
 @params.library_argument
-@click.option("--limit", metavar="N", type=params.number, help="At most so many, the newest; for the table 50.")
+@click.option("--limit", metavar="N", type=params.number, help="Only the N newest. By default a table has 50.")
 @params.json_option
 def list_snapshots(library: Path, limit: int | None, as_json: bool) -> None:
     """List the snapshots, the newest last."""
@@ -98,10 +98,10 @@ def list_snapshots(library: Path, limit: int | None, as_json: bool) -> None:
 @snapshot.command("show", epilog=params.example("vtlfs snapshot show /srv/vtl 1"))
 @params.library_argument
 @click.argument("number", metavar="ID", type=params.number)
-@click.option("--sessions", "all_sessions", is_flag=True, help="All sessions that there were, not only the open ones.")
+@click.option("--sessions", "all_sessions", is_flag=True, help="Show all sessions, not only the open ones.")
 @params.json_option
 def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool) -> None:
-    """Show what the library was: disks and their fill, drives, media, mounts, sessions."""
+    """Show the library as it stood at a snapshot: disks and their fill, drives, media, mounts, sessions."""
     from vtlfs.engine.library import Library
     from vtlfs.engine.tracking.repositories.sessions import SessionFilter
     from vtlfs.snap import store
@@ -141,9 +141,9 @@ def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool)
 @click.argument("later", metavar="ID|now", type=_now_argument)
 @params.json_option
 def diff(library: Path, earlier: int, later: int | None, as_json: bool) -> None:
-    """Compare two snapshots, or one with now: what came, what went, what changed.
+    """Compare two snapshots, or a snapshot with now: what came, what went, what changed.
 
-    The order in which they are named does not matter: it is always from the earlier to the later.
+    The comparison is always from the earlier state to the later, in whichever order you name them.
     """
     from vtlfs.engine.library import Library
     from vtlfs.snap.diff import difference, difference_as_json
@@ -164,12 +164,12 @@ def diff(library: Path, earlier: int, later: int | None, as_json: bool) -> None:
 @click.argument("number", metavar="ID", type=params.number)
 @click.argument("file", metavar="FILE.db", type=params.text)
 def export(library: Path, number: int, file: str) -> None:
-    """Write a snapshot to a new SQLite file: the tables of the tracking database, as they stood."""
+    """Write a snapshot to a new SQLite file: the tables of the tracking database, as they stood at the snapshot."""
     from vtlfs.engine.library import Library
     from vtlfs.snap.export import export as write
 
     if not os.path.basename(file):
-        raise click.BadParameter(f"{file!r} is no name of a file")
+        raise click.BadParameter(f"{file!r} is no name of a file; give one such as monday.db")
     write(Library.open(library), number, Path(file))
     show.line(f"snapshot {number} written to {file}")
 
@@ -181,7 +181,7 @@ def export(library: Path, number: int, file: str) -> None:
 def prune(library: Path, dry_run: bool, as_json: bool) -> None:
     """Remove the snapshots that `snapshots.keep` in library.toml does not keep.
 
-    Those with a name stay, and no data is ever removed.
+    Snapshots with a name stay. No data is removed.
     """
     from vtlfs.engine.library import Library
     from vtlfs.snap import store
@@ -189,7 +189,9 @@ def prune(library: Path, dry_run: bool, as_json: bool) -> None:
 
     opened = Library.open(library)
     if not opened.config.snapshot_keep:
-        raise LibraryError(f"{opened.path}: library.toml has no snapshots.keep, so every snapshot stays")
+        raise LibraryError(
+            f"{opened.path}: library.toml has no snapshots.keep, so every snapshot stays; add rules to it to prune"
+        )
     with closing(opened.tracking()) as tracking, tracking.transaction():
         before = store.snapshots(tracking)
         going = set(to_remove(before, opened.config.snapshot_keep))
@@ -204,7 +206,7 @@ def prune(library: Path, dry_run: bool, as_json: bool) -> None:
     show.line(f"{show.count(len(before) - len(removed), 'snapshot')} kept")
 
 
-# --- how things look --------------------------------------------------------------------------------------------------
+# --- lines and tables -------------------------------------------------------------------------------------------------
 
 DEFAULT_ROWS = 50
 _MARK = Column("")
@@ -257,7 +259,7 @@ def _file_row(file: TapeFile) -> list[object]:
 
 
 def _part(columns: Sequence[Column], rows: Sequence[Sequence[object]], count: int | None = None) -> None:
-    """Print a table of the first rows with an empty line before it; nothing without rows. `count`: of all rows."""
+    """Print an empty line and a table of the first rows; nothing without rows. `count`: the number of all rows."""
     if not rows:
         return
     show.line("")
@@ -268,7 +270,7 @@ def _part(columns: Sequence[Column], rows: Sequence[Sequence[object]], count: in
 
 
 def _print_difference(found: "Difference") -> None:
-    """Print what came with a `+`, what went with a `-`, and what changed with a `~`, both values of each cell."""
+    """Print rows that came after a `+`, rows that went after a `-`, and changed rows, with both values, after a `~`."""
     groups: dict[str, Counter[Any]] = {
         "host": found.bytes_by_host,
         "medium": found.bytes_by_medium,
@@ -303,7 +305,7 @@ def _counts(changes: "Changes[Any]") -> str:
 
 
 def _changes(columns: list[Column], changes: "Changes[Any]", row: Callable[[Any], list[object]]) -> None:
-    """Print the first rows that are different, but those that differ only in what no column shows."""
+    """Print the first differing rows, without those that differ only in values that no column shows."""
     rows: list[list[object]] = []
     hidden = 0
     for before, after in changes.pairs():

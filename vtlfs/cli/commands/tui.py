@@ -15,13 +15,13 @@ from vtlfs.errors import UsageError
 @click.option("--dark", "theme", flag_value="textual-dark", help="Colours for a dark background.")
 @click.option("--ansi", "theme", flag_value="ansi-dark", help="The terminal's own 16 colours.")
 def tui(library: Path, theme: str | None) -> None:
-    """Look at the states of a library, or at an exported snapshot, in a window of the terminal.
+    """Show all states of a library, or an exported snapshot, in the terminal.
 
-    Every snapshot and now: what was written by whom, what is different between two of them, and the data.
-    It changes nothing, but for taking a snapshot when asked to. Each key is in the last line; ctrl+p lists them all.
+    A state is a snapshot, or now. See who wrote what, compare two states, look at data, extract it and verify it.
+    The UI changes nothing, except that it can take a snapshot. The last line shows the keys; ctrl+p lists all.
     """
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
-        raise UsageError("the terminal UI wants a terminal; `vtlfs snapshot list` and `vtlfs sessions` don't")
+        raise UsageError("the terminal UI needs a terminal; `vtlfs snapshot list` and `vtlfs sessions` don't")
     from vtlfs.tui.app import run
 
     run(library, theme)
