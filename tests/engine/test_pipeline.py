@@ -95,8 +95,8 @@ async def test_with_a_single_disk_left_the_writer_is_told(tmp_path: Path, kind: 
         assert rig.durable(session) == data[: known.bytes]
 
 
-async def test_disk_that_takes_its_unsynced_units_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its sync fails and it can't even be read any more: the units are still in memory."""
+async def test_disk_that_takes_its_unsynced_extents_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sync fails and it can't even be read any more: the extents are still in memory."""
     disks = [ScriptedDisk(number) for number in range(4)]
     data = stream(1, UNITS * UNIT + 5)
     async with rigged(make_library(tmp_path, disks=4), disks) as rig:

@@ -85,7 +85,7 @@ async def test_a_commit_that_fails_harms_none_of_the_streams_that_wait_for_it(
         sessions = [await rig.engine.open_writer(f"T{number}", 0, OPENER) for number in (1, 2, 3)]
         for session in sessions:
             await session.write(0, b"x" * UNIT)
-        await until(lambda: sum(disk.count("write") for disk in rig.disks) == 3, "written units")
+        await until(lambda: sum(disk.count("write") for disk in rig.disks) == 3, "written extents")
         async with in_one_commit(rig.engine, 3, monkeypatch) as nursery:
             for session in sessions:
                 nursery.start_soon(session.checkpoint)
@@ -115,7 +115,7 @@ async def test_a_checkpoint_that_the_database_refuses_harms_no_stream(
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * UNIT)
         refused = refusing(monkeypatch, "record_progress", 1)
-        await until(lambda: sum(disk.count("write") for disk in rig.disks) == 1, "the unit is written")
+        await until(lambda: sum(disk.count("write") for disk in rig.disks) == 1, "the extent is written")
         while not refused():
             await session.checkpoint()
             await trio.sleep(0.001)
@@ -415,7 +415,7 @@ async def test_only_the_first_fsync_announces_a_close(
 async def test_without_sync_at_close_nothing_that_is_recorded_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """A checkpoint may have made durable, and not recorded, less of a unit than is recorded when it was closed."""
+    """A checkpoint may have made durable, and not recorded, less of a stream than is recorded when it was closed."""
     async with rigged(make_library(tmp_path), durable_close=False) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(UNIT, b"a" * 100)

@@ -504,7 +504,7 @@ async def test_queue_of_a_disk_is_bounded(tmp_path: Path) -> None:
                     nursery.start_soon(write, number)
                 await until(lambda: rig.engine.pool[0].queue.value == 0, "a full queue")
                 await until(lambda: rig.engine.pool[1].queue.value == limit, "the other disk to have nothing to do")
-                # On its way to the hung disk is what its queue holds, and one unit for each writer that waits.
+                # On their way to the hung disk are the extents in its queue, and one for each writer that waits.
                 assert sum(written.values()) <= 2 * (limit + 3)
                 await until(
                     lambda: rig.disks[0].count("write") == 1, "the disk's thread at its first write, and no more"

@@ -159,7 +159,7 @@ class Engine:
                 del self._releasing[session.barcode]
 
         async def give_up() -> None:
-            """End the wait of look-ups: a failed stream may have units in flight to a disk that hangs."""
+            """End the wait of look-ups: a failed stream may have extents in flight to a disk that hangs."""
             await trio.sleep(self._timing.failed)
             recorded()
 
@@ -275,7 +275,7 @@ class Engine:
     # --- plumbing ---------------------------------------------------------------------------------------------------
 
     def _read_ahead(self) -> int:
-        """Return how many units a reader fetches ahead. Idle readers, who have nothing in memory, do not count."""
+        """Return how many extents a reader fetches ahead. Idle readers, which have none in memory, do not count."""
         share = self._context.memory.read_ahead // self.library.config.stripe_unit // max(1, self.cache.readers)
         return min(READ_AHEAD_UNITS_A_DISK * len(self.pool), share)
 
