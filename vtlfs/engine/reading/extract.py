@@ -40,8 +40,8 @@ def extract(
 
     Every extent is checked before any of it is handed over. `progress` is told the bytes of each piece. `opening`
     opens another state of the tracking database than the present one, such as a snapshot's.
-    Raises NoSuchMedium, NoSuchTapeFile, DamagedExtent, DiskError, and whatever `write` or `progress` raise, which is how
-    to stop it half-way.
+    Raises NoSuchMedium, NoSuchTapeFile, DamagedExtent, DiskError, and whatever `write` or `progress` raise, which is
+    how to stop it half-way.
     """
     return trio.run(_extract, library, barcode, number, write, progress, opening, strict_exception_groups=True)
 
