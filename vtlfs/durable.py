@@ -1,6 +1,7 @@
-"""Durable or not: whether a sync can be believed, and small files of which a power cut leaves the old or the new one.
+"""Durable writes of small files, so that a power cut leaves the old file or the new one; and a check of syncs.
 
-Those are written as temporary file, fsync, rename, fsync. Any thread may call what is here, and it may block.
+A file is written as temporary file, fsync, rename, fsync of the directory. Any thread may call these functions, which
+may block.
 """
 
 import os
@@ -10,11 +11,11 @@ from vtlfs.failpoints import reached
 
 
 def check_synced(descriptor: int) -> None:
-    """Raise OSError unless a sync that has just succeeded can be believed; `descriptor` is of a file beside it.
+    """Raise OSError if a sync that has just succeeded can't be trusted. `descriptor`: a file on the same file system.
 
-    When ext4 or xfs are shut down, as xfs does by itself where it can't write its log, a sync that is under way may
-    succeed all the same, and what it was to make durable is lost. They refuse whatever comes after that, also a read
-    of no bytes, which costs a quarter of a microsecond.
+    When ext4 or xfs shuts down, as xfs does if it can't write its log, a sync under way may succeed although its data
+    is lost. The file system refuses every operation after that, also a read of no bytes, which costs a quarter of a
+    microsecond.
     """
     os.pread(descriptor, 0, 0)
 
@@ -32,7 +33,7 @@ def sync_directory(path: Path) -> None:
 def write_file(path: Path, content: bytes, *, exclusive: bool = False, mode: int = 0o600) -> None:
     """Write the file durably, with these permissions. `exclusive`: raise FileExistsError where there is one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # whatever it is, and wherever it leads
+    temporary.unlink(missing_ok=True)  # left by a crash, or a link that another user has put there
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:

@@ -1,4 +1,4 @@
-"""Domain errors: what can go wrong, with its operands, its errno for the mount and its exit status for the shell.
+"""Domain errors, each with its operands, its errno for programs on the mount and its exit status for the shell.
 
 This module imports nothing of vtlfs. Each message is one line that names the thing and says what to do next. Where a
 message is also part of longer ones, such as that of a disk, `advice` says what to do next, and `with_advice` adds it.

@@ -95,7 +95,7 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.loaded": "a medium is loaded",
     "tracking.unloaded": "a drive is unloaded",
     "tracking.media_added": "media are added",
-    "tracking.space_reserved": "space on a medium is promised to a session",
+    "tracking.space_reserved": "room on a medium is reserved for a session",
     "tracking.session_opened": "a session is recorded",
     "tracking.progress_recorded": "stripes of a session are recorded",
     "tracking.close_announced": "an announcement of a close() is recorded",

@@ -108,7 +108,7 @@ def as_directory(rights: Rights) -> Rights:
     return Rights(rights.owner, rights.group, rights.mode | (rights.mode >> 2 | rights.mode >> 1) & 0o111)
 
 
-# --- reading the sections of library.toml ---------------------------------------------------------------------------
+# --- reading the sections of library.toml -----------------------------------------------------------------------------
 
 
 class RuleError(UsageError):

@@ -1,4 +1,4 @@
-"""How long the parts of vtlfs wait: one value, which is handed in. Tests hand in others."""
+"""The waiting times of vtlfs, as one value that is handed to the engine. Tests hand in shorter times."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ class Timing:
 
     # Disks.
     probe: float = 1.0  # between two looks at the disks
-    stalled: float = 2.0  # for which a disk has done none of its work: new streams begin elsewhere
-    hangs: float = 5.0  # for which a disk has not finished a single write, or a single sync: writes go elsewhere
+    stalled: float = 2.0  # a disk that has finished none of its work for so long gets no new streams
+    hangs: float = 5.0  # a disk that has finished no write, or no sync, for so long gets no more writes
     trial: float = 5.0  # between two attempts to use a disk again
-    reading: float = 2.0  # for which an extent is waited for, before it is computed from the rest of its stripe
+    reading: float = 2.0  # after which an extent that has not come is computed from the rest of its stripe
     fill: float = 30.0  # between two records of how full the disks are
     # Streams.
     queue: float = 1.0  # between two looks at a disk that has no place in its queue, or does not answer
     queue_elsewhere: float = 0.05  # ... where another disk may have a place by then
     retry: float = 5.0  # before a release that the database refused is tried again
     failed: float = 2.0  # for which a look-up waits for the end of a stream that has failed
-    written: float = 45.0  # in which the kernel has written what a file was given, with its half minute of waiting
+    written: float = 45.0  # after which the kernel has written a file's cached pages: it keeps them for half a minute
     # Other mounts.
     watch: float = 5.0  # between two looks whether other mounts have died
     elsewhere: float = 5.0  # for which a look-up waits at most for a stream that another mount has just closed
@@ -28,16 +28,16 @@ class Timing:
     closing_round: float = 0.1  # between two looks of the trio loop for requests, at least
     # Memory.
     idle: float = 0.25  # a stream that has not been written for so long is idle, when memory is short
-    memory_round: float = 0.05  # between two rounds of having idle streams give back
-    memory_patience: float = 1.0  # for which nothing has come back, before a writer is let in all the same
-    # What is told.
+    memory_round: float = 0.05  # between two rounds of putting idle streams away
+    memory_patience: float = 1.0  # after which a writer is let in although no memory has become free
+    # Live figures.
     figures: float = 1.0  # between two records of live figures
     # Verification.
-    save: float = 5.0  # between two records of how far it came
-    finished: float = 60.0  # after a verification began, the headers of what it verifies have long been finished
+    save: float = 5.0  # between two records of a verification's progress
+    finished: float = 60.0  # after the begin of a verification; a header that is unfinished by then is a defect
     look: float = 0.2  # between two looks at headers that are not finished
     # Snapshots.
-    snapshot: float = 5.0  # for which taking one waits at most for streams that are just being closed
+    snapshot: float = 5.0  # the longest that a snapshot waits for streams that are just being closed
     snapshot_poll: float = 0.005
 
 

@@ -1,1 +1,1 @@
-"""The pyfuse3 adapter: decodes what the kernel asks, calls the engine once, encodes the answer."""
+"""The pyfuse3 adapter: decodes the kernel's requests, calls the engine once for each, encodes the answers."""

@@ -1,4 +1,4 @@
-"""What stat() and statfs() show of the mounted tree. Used in the trio loop of a mount."""
+"""The attributes that stat() and statfs() show of the mounted tree. Used in the trio loop of a mount."""
 
 import stat
 import time
@@ -32,7 +32,7 @@ class Attributes:
         self._mounted_at = time.time_ns()
 
     def of(self, inode: Inode, shown: InodeT) -> EntryAttributes:
-        """Return what stat() shows of the inode, under the number `shown`."""
+        """Return the attributes that stat() shows of an inode, with the inode number `shown`."""
         node, entry = inode.node, EntryAttributes()
         is_open = bool(inode.writers or inode.readers)
         entry.st_ino = shown
@@ -50,7 +50,7 @@ class Attributes:
 
 
 def of_disks(pool: DiskPool) -> StatvfsData:
-    """Return what statfs() shows: the size of all disks together, as it was when they last answered."""
+    """Return the values of statfs(): the size of all disks together, as it was when they last answered."""
     data = StatvfsData()
     data.f_bsize = data.f_frsize = BLOCK
     data.f_blocks = pool.total // BLOCK

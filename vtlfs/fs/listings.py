@@ -1,4 +1,4 @@
-"""Open directories of a mount: what readdir() has listed of each. Used in the trio loop of a mount."""
+"""Open directories of a mount, and how far readdir() has listed each. Used in the trio loop of a mount."""
 
 from collections import deque
 from dataclasses import dataclass, field

@@ -57,7 +57,7 @@ class Operations(pyfuse3.Operations):
         """End the threads."""
         self._files.close()
 
-    # --- names and attributes ---------------------------------------------------------------------------------------
+    # --- names and attributes -----------------------------------------------------------------------------------------
 
     @to_errno
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
@@ -114,7 +114,7 @@ class Operations(pyfuse3.Operations):
         """Return the size of all disks together, as it was when they last answered."""
         return of_disks(self._engine.pool)
 
-    # --- directories ------------------------------------------------------------------------------------------------
+    # --- directories --------------------------------------------------------------------------------------------------
 
     @to_errno
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
@@ -134,7 +134,7 @@ class Operations(pyfuse3.Operations):
         """Close a directory."""
         self._listings.close(fh)
 
-    # --- files ------------------------------------------------------------------------------------------------------
+    # --- files --------------------------------------------------------------------------------------------------------
 
     @to_errno
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
@@ -175,7 +175,7 @@ class Operations(pyfuse3.Operations):
         """End the session. The kernel ignores errors of RELEASE; close() has returned, and its bytes are durable."""
         await self._files.release(fh)
 
-    # --- what a tape library never does -----------------------------------------------------------------------------
+    # --- changes that a tape library refuses --------------------------------------------------------------------------
 
     @to_errno
     async def create(
@@ -233,7 +233,7 @@ class Operations(pyfuse3.Operations):
         """Refuse: only `vtlfs load` and `vtlfs unload` change the links `loaded`."""
         raise NotPermitted("making a link")
 
-    # --- plumbing ---------------------------------------------------------------------------------------------------
+    # --- plumbing -----------------------------------------------------------------------------------------------------
 
     async def _find(self, parent: InodeT, name: FileNameT) -> Node:
         try:

@@ -53,7 +53,7 @@ class Change(Generic[Row]):
 
 @dataclass(slots=True)
 class Changes(Generic[Row]):
-    """Rows that only the later state has, that only the earlier has, and those that differ.
+    """The rows that only the later state has, the rows that only the earlier state has, and the rows that differ.
 
     The lists may be cut off; `count_came`, `count_went` and `count_changed` count all rows.
     """

@@ -96,7 +96,7 @@ def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
     gone = list(numbers)
     for number in gone:
         tracking.sql.execute("DELETE FROM snapshot WHERE id = ?", number)
-    # A row of the history is shown by no snapshot if it began after one that is left and ended before the next.
+    # No snapshot shows a row of the history that began after a remaining snapshot and ended before the next one.
     gaps = {
         tracking.sql.one(
             "SELECT (SELECT max(id) FROM snapshot WHERE id < ?1),"

@@ -1,4 +1,4 @@
-"""The announcements of a close(): those of a mount's own streams, and those of other mounts, for which look-ups wait.
+"""Announcements of close() calls: a mount makes them for its own streams, and its look-ups wait for those of others.
 
 A stream that may be about to be released is announced in the tracking database, under a number that counts the
 announcements of the whole library. A look-up in another mount waits for the release, or for the withdrawal: the close()

@@ -1,4 +1,4 @@
-"""Long work that is done by one mount or command at a time: how far it is, for those who watch."""
+"""Jobs: background work that one mount or command does at a time, and its progress, which commands and the UI show."""
 
 from dataclasses import asdict, dataclass
 

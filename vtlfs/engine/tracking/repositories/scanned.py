@@ -3,7 +3,7 @@
 The tables of the database that is being rebuilt stand beside them; `session` is one of those. The temporary tables:
 
 - `present`: which disk has a member file of which session;
-- `header`: what the header of a member file says, a JSON object;
+- `header`: the header of a member file, a JSON object;
 - `record`: every record of a data extent, also of stripes that were dealt anew; `trusted`: the database had it;
 - `parity_record`: every record of a parity extent;
 - `described`: the data extents of the stripes that have parity, as the parity's records describe them;
@@ -110,7 +110,7 @@ class Scanned(Repository):
         for statement in _TABLES.split(";"):
             self._sql.execute(statement)
 
-    # --- filling the tables -----------------------------------------------------------------------------------------
+    # --- filling the tables -------------------------------------------------------------------------------------------
 
     def add_members(self, disk: int, sessions: Iterable[int]) -> None:
         """Record that a disk has member files of these sessions."""
@@ -164,7 +164,7 @@ class Scanned(Repository):
         """Forget a session, since its headers can't be believed."""
         self._sql.execute("DELETE FROM found WHERE session = ?", session)
 
-    # --- sessions ---------------------------------------------------------------------------------------------------
+    # --- sessions -----------------------------------------------------------------------------------------------------
 
     def sessions(self) -> Iterator[Known]:
         """Return the sessions by their identifiers. Each row is fetched when the iterator comes to it."""
@@ -228,7 +228,7 @@ class Scanned(Repository):
         row = self._sql.one("SELECT coalesce(min(parity), 0) FROM main.session WHERE tape_file IS NOT NULL")
         return int(row[0])
 
-    # --- extents ----------------------------------------------------------------------------------------------------
+    # --- extents ------------------------------------------------------------------------------------------------------
 
     def candidates(self, session: int) -> Iterator[Candidate]:
         """Return the candidates for a session's data extents by their offsets, the best for each offset first.
@@ -321,7 +321,7 @@ class Scanned(Repository):
         )
         return int(row[0])
 
-    # --- what is not there ------------------------------------------------------------------------------------------
+    # --- losses -------------------------------------------------------------------------------------------------------
 
     def incomplete(self) -> set[int]:
         """Return the sessions with a tape file for which a disk lacks its member file."""

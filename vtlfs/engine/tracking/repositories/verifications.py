@@ -101,7 +101,7 @@ class Verifications(Repository):
         )
         return None if row is None else _verification(row)
 
-    # --- what one goes through --------------------------------------------------------------------------------------
+    # --- the rows of a scope ------------------------------------------------------------------------------------------
 
     def extent(self, scope: Scope) -> tuple[int, int, int]:
         """Return how many media, tape files and bytes a scope has; only media that have tape files are counted."""

@@ -1,4 +1,4 @@
-"""Which bytes of one stream are durable: syncs of its disks, and what becomes of the bytes where a sync fails.
+"""Making the bytes of one stream durable: it syncs the stream's disks, and saves the bytes after a failed sync.
 
 A kernel forgets the pages that a sync could not write, and the next sync succeeds without them. So after a failed sync
 the stripes with unsynced extents on that disk are dealt anew over other disks, and synced there; where that fails, the
@@ -33,7 +33,7 @@ class Durability:
         self._syncing: defaultdict[int, LazyLock] = defaultdict(LazyLock)  # by disk
 
     async def sync(self, *, recorded: bool = False) -> None:
-        """Sync the member files that have changed, all disks at once: what is written now becomes durable.
+        """Sync the changed member files on all disks at once, so that all extents that are written now become durable.
 
         After a failed sync, the unsynced stripes of the disk are dealt anew, written to other disks and synced there,
         or the stream has failed. `recorded`: the stripes are in the database already, with their present places, so
@@ -55,7 +55,7 @@ class Durability:
         """Sync the disks for which at least `least` bytes are kept; 0: close the open stripe first, so that it counts.
 
         A sync under way is not waited for. A writeback disturbs no flush: a flush waits for a running sync of the same
-        disk, and for what follows a failed one.
+        disk, and for the evacuation after a failed sync.
         """
         if not least:
             self._pipeline.close_stripe()

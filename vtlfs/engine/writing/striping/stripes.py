@@ -18,7 +18,7 @@ from vtlfs.model import Extent
 
 
 class Stripes:
-    """The bytes of one stream from the first one that is in hand until their stripe is recorded.
+    """The bytes of one stream, from the moment at which they come until their stripe is recorded.
 
     Bytes are collected in extents *in hand*, one for each stripe unit that has some. Extents are sealed in the order of
     the stream: bytes before `sealed` are in stripes, each a run of the stream, and bytes after it are in hand. A stripe
@@ -36,7 +36,7 @@ class Stripes:
     | `synced` | written → durable | the disk was synced: `Durability` | `replace`, or `lose` |
     | `replace` | any → queued, in another stripe | a disk failed, hangs or is slow | too few disks: `lose` |
     | `recorded` | written, durable → forgotten | the commit has the rows: `Recording` | a flush tries again |
-    | `lose` | any → lost | the bytes are nowhere else | for good: what follows is never recorded |
+    | `lose` | any → lost | the bytes are nowhere else | for good: later stripes are never recorded |
     """
 
     __slots__ = (
