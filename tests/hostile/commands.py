@@ -26,7 +26,10 @@ SECONDS = 40
 
 
 def commands(place: Path) -> Iterator[list[str]]:
-    """Yield what is asked of the library at `place/library`, reading first."""
+    """Yield what is asked of the library at `place/library`, reading first.
+
+    A rebuild comes after the commands that write: the library that it makes counts as newer, so the old one is refused.
+    """
     library = str(place / "library")
     yield ["status", library]
     yield ["status", library, "--json"]
@@ -46,12 +49,12 @@ def commands(place: Path) -> Iterator[list[str]]:
     yield ["verify", library, "--resume"]
     yield ["verify", library]
     yield ["snapshot", "prune", library, "--dry-run"]
-    yield ["rebuild", str(place / "rebuilt"), "--disk", str(place / "disk0"), "--disk", str(place / "disk1")]
-    yield ["check", str(place / "rebuilt")]
-    yield ["extract", str(place / "rebuilt"), "T1", "-o", str(place / "out" / "T1.rebuilt")]
     yield ["load", library, "0", "T1"]
     yield ["snapshot", "take", library]
     yield ["media", "add", library, "NEW"]
+    yield ["rebuild", str(place / "rebuilt"), "--disk", str(place / "disk0"), "--disk", str(place / "disk1")]
+    yield ["check", str(place / "rebuilt")]
+    yield ["extract", str(place / "rebuilt"), "T1", "-o", str(place / "out" / "T1.rebuilt")]
     yield ["recover", library]
     yield ["status", library]
 

@@ -9,19 +9,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from mounting import OnDisks, random_bytes
+from mounting import OnDisks, random_bytes, wait_until
 
 from vtlfs.disks import records
 from vtlfs.disks.records import BLOCK
+from vtlfs.engine.library import Library
 from vtlfs.model import KIB
 
 UNIT = 4 * KIB
 DISKS = ("disk0", "disk1")
-AT_ONCE = 4  # processes: a command may wait for seconds, such as `snapshot take` for a mount that has died
+AT_ONCE = 2  # processes
 STATUSES = {0, 1, 2, 3, 4, 5}
 HERE = Path(__file__).parent
 LINE = re.compile(r"vtlfs: [^\n]+\n")
@@ -45,6 +46,8 @@ def prepare(root: Path) -> None:
         descriptor = os.open(mounted.medium("T3"), os.O_WRONLY)
         os.write(descriptor, random_bytes(4, 3 * UNIT))
         os.fsync(descriptor)
+        os.write(descriptor, b"x")  # the stream goes on, else every `snapshot take` waits 5 s for its release
+        wait_until(lambda: not announces(library), "a withdrawn announcement")
         mounted.kill()
         with suppress(OSError):
             os.close(descriptor)
@@ -56,6 +59,12 @@ def prepare(root: Path) -> None:
     configuration.write_text(configuration.read_text().replace(str(root), ".."))
     (root / "out").mkdir()
     (root / "canary").write_bytes(CANARY)
+
+
+def announces(library: OnDisks) -> bool:
+    """Tell whether an open session has an announced close(), for which snapshots wait."""
+    with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
+        return tracking.sessions.is_closing(tracking.sessions.last_announcement())
 
 
 def copied(model: Path, place: Path, tamper: Tamper, seed: int) -> Path:
