@@ -75,7 +75,7 @@ def test_last_of_ro_and_rw_counts() -> None:
     [
         ("speed=high", "'speed'"),
         ("direct", "'direct'"),
-        ("io", "'io' wants a value"),
+        ("io", "'io' needs a value"),
         ("io=fast", "auto, cached or direct"),
         ("sync=always", "close or none"),
         ("mode=99", "octal"),
