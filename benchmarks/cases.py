@@ -20,6 +20,7 @@ FEW_STREAMS, STREAMS, MANY_STREAMS = 3, 8, 32
 PEERS = ("plain", "mergerfs", "bindfs", "btrfs", "vtlfs")
 FEW_PEERS = ("plain", "mergerfs", "vtlfs")
 ALONE = "vtlfs, one stream"
+PARITY = tuple(f"vtlfs, parity {parity}" for parity in (0, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,15 @@ def write_many(place: Place, peer: Peer, sizes: Sizes) -> Sample:
     return _once(place, peer, work, sizes)
 
 
+def write_with_parity(place: Place, peer: Peer, sizes: Sizes) -> Sample:
+    """Have dd write one stream to three disks, which ends with fsync(): what does parity cost?"""
+    three = Place(place.root, tuple(place.root / f"of_three{number}" for number in range(3)))
+    try:
+        return write_stream(three, peer, sizes, LARGE)
+    finally:
+        three.empty()
+
+
 def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     """Have dd read back what was written, with nothing of it in memory."""
 
@@ -179,6 +189,12 @@ CASES = (
     Case("write 1 MiB", partial(write_stream, block=LARGE), only=(*PEERS, THE_DISKS)),
     Case("write 512 B", partial(write_stream, block=TINY)),
     Case("10 KiB, unknown program", partial(write_stream, block=SMALL, known=False), only=FEW_PEERS),
+    Case(
+        "parity of three disks",
+        write_with_parity,
+        only=(),
+        more=tuple(vtlfs(name, "--parity", name[-1]) for name in PARITY),
+    ),
     Case("8 streams 10 KiB", partial(write_streams, block=SMALL), only=FEW_PEERS, more=(vtlfs(ALONE),)),
     Case("8 streams 1 MiB", partial(write_streams, block=LARGE), only=FEW_PEERS, more=(vtlfs(ALONE),)),
     Case("read 10 KiB", partial(read_stream, block=SMALL)),

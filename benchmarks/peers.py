@@ -171,11 +171,12 @@ def _wait_for(mountpoint: Path, serving: "subprocess.Popen[bytes]") -> None:
         time.sleep(POLL_SECONDS)
 
 
-def vtlfs(name: str = "vtlfs") -> Peer:
-    """Return vtlfs, with its defaults."""
+def vtlfs(name: str = "vtlfs", *options: str) -> Peer:
+    """Return vtlfs, with its defaults but for the options of `vtlfs init`."""
 
     def make(place: Place) -> None:
-        run(VTLFS, "init", place.root / "library", *(word for disk in place.disks for word in ("--disk", str(disk))))
+        disks = (word for disk in place.disks for word in ("--disk", str(disk)))
+        run(VTLFS, "init", place.root / "library", *disks, *options)
         run(VTLFS, "media", "add", place.root / "library", TAPE)
 
     @contextmanager

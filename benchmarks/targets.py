@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from benchmarks.cases import ALONE, MIB
+from benchmarks.cases import ALONE, MIB, PARITY
 from benchmarks.peers import NOTHING, THE_DISKS
 from benchmarks.slow_disks import ALL_QUICK
 from benchmarks.summary import SUBJECT, Summaries, Summary
@@ -118,6 +118,7 @@ TARGETS: tuple[Target, ...] = (
     Rate("write 1 MiB", "mergerfs", 1.2, bound=THE_DISKS),
     Rate("write 1 MiB", "plain", 0.9),
     Rate("write 512 B", "mergerfs", 2.0),
+    Rate("parity of three disks", PARITY[0], 0.6, subject=PARITY[1]),
     Rate("8 streams 10 KiB", ALONE, 0.9),
     Slowest("8 streams 10 KiB", 0.7),
     Rate("8 streams 1 MiB", ALONE, 0.9),

@@ -176,7 +176,7 @@ class OnDisks:
     def disk_fault(self, number: int) -> str | None:
         """Return what the tracking database knows to keep a disk from being used."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.disks.all()[number].fault
+            return next(disk.fault for disk in tracking.disks.ever() if disk.number == number)
 
     def extract(self, barcode: str, number: int | None = None) -> bytes:
         """Return what is extracted, by the program's own function: quicker than the program."""

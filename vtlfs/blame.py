@@ -7,6 +7,7 @@ EPERM, which can't be told apart.
 """
 
 import errno
+import os
 import resource
 from collections.abc import Iterable
 from contextlib import suppress
@@ -55,6 +56,11 @@ def fault_of(code: int) -> Fault:
 def is_disks(code: int) -> bool:
     """Tell whether the operation may succeed on another disk."""
     return fault_of(code) in (Fault.DISK, Fault.FULL)
+
+
+def means_full(fault: str | None) -> bool:
+    """Tell whether the fault that is recorded of a disk says that it is full."""
+    return fault in [os.strerror(code) for code, whose in _FAULTS.items() if whose is Fault.FULL]
 
 
 def is_limit(code: int) -> bool:

@@ -23,6 +23,7 @@ from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
+from vtlfs.engine.repair import job as repairing
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.operations import Operations
 from vtlfs.fs.options import MountOptions, parse
@@ -32,6 +33,7 @@ from vtlfs.snap import schedule
 MAX_HANDLERS = 600  # requests that are handled at once; more than the kernel's background requests, see `_tune`
 BACKGROUND_REQUESTS = 512
 READ_AHEAD_BYTES = MIB
+DIRTY_BYTES = 16 * MIB  # of dirty pages: a request that waits for memory takes twice its bytes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from malloc.h
 SWITCH_SECONDS = 0.001
 DRAIN_SECONDS = 3.0  # the longest wait for the kernel's cached pages when the mount is told to stop
@@ -170,6 +172,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
                 if not engine.is_behind:  # a copy of a database that went back would count as the newest
                     nursery.start_soon(schedule.run, engine)
                     nursery.start_soon(copying.run, engine)
+                    nursery.start_soon(repairing.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()
@@ -287,18 +290,19 @@ def _errors_of_libfuse(mountpoint: Path) -> Iterator[None]:
 
 
 def _tune(device: int) -> None:
-    """Raise the kernel's limits for this mount: read-ahead, and requests that it sends without waiting.
+    """Set the kernel's limits for this mount: read-ahead, requests that it sends without waiting, and dirty pages.
 
-    Only root can. Without root a slow disk holds up more requests, and reading is slower. Files that the kernel lacks
-    are passed over.
+    Needs root, and works without: a slow disk then holds back more, reading is slower, and many streams take more
+    memory. Whatever is not there is left as it is; `max_bytes` is there from Linux 6.2 on.
     """
     major, minor = os.major(device), os.minor(device)
-    read_ahead = Path(f"/sys/class/bdi/{major}:{minor}/read_ahead_kb")
+    bdi = Path(f"/sys/class/bdi/{major}:{minor}")
     connections = Path("/sys/fs/fuse/connections")
     if os.geteuid() == 0 and connections.is_dir() and not any(connections.iterdir()):
         subprocess.run(["mount", "-t", "fusectl", "fusectl", connections], check=False, capture_output=True)
     for path, value in (
-        (read_ahead, READ_AHEAD_BYTES // KIB),
+        (bdi / "read_ahead_kb", READ_AHEAD_BYTES // KIB),
+        (bdi / "max_bytes", DIRTY_BYTES),
         (connections / str(minor) / "max_background", BACKGROUND_REQUESTS),
         (connections / str(minor) / "congestion_threshold", BACKGROUND_REQUESTS * 3 // 4),
     ):

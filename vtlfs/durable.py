@@ -30,8 +30,13 @@ def sync_directory(path: Path) -> None:
     reached("directory.synced")
 
 
-def write_file(path: Path, content: bytes, *, exclusive: bool = False, mode: int = 0o600) -> None:
-    """Write the file durably, with these permissions. `exclusive`: raise FileExistsError where there is one."""
+def write_file(
+    path: Path, content: bytes, *, exclusive: bool = False, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
+    """Write the file durably, with these permissions. `exclusive`: raise FileExistsError where there is one.
+
+    `owner`: the user and the group whose file it is to be; None: those of the process.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # left by a crash, or a link that another user has put there
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -40,6 +45,8 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False, mode: int
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
+            if owner is not None:
+                os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
             reached("file.written")
             os.fsync(descriptor)

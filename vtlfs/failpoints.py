@@ -19,7 +19,7 @@ _FILES = {
     "file.linked": "... and has its own name too",
     "file.named": "... and has its own name only; the directory is not synced",
     "directory.synced": "the entries of a directory are durable",
-    "label.removed": "a disk's label is taken off, by an init that failed",
+    "label.removed": "a disk's label is taken off: an init has failed, or the disk has retired",
     "member.directory_made": "a directory for member files is made",
     "member.made": "a member file is made, and empty",
     "member.given_up": "... and removed again, for its header could not be written",
@@ -27,6 +27,7 @@ _FILES = {
     "extent.allocated": "the room for extents is set aside",
     "extent.written": "a data extent and its record are written",
     "parity.written": "a parity extent and its record are written",
+    "disk.synced": "the file system of a disk is synced, for many member files at once",
     "member.synced": "a member file is synced, and its directories are not",
     "member.cut": "what does not count of a member file is cut off",
     "trial.made": "a disk that has failed takes a file",
@@ -35,6 +36,12 @@ _FILES = {
     "mark.synced": "... and would after a power cut",
     "member.finished": "how the session ended is in the member file's header",
     "header.restored": "the header of a member file is written anew",
+}
+_REPAIR = {
+    "repair.written": "extents of a repair are written to some members, and not synced",
+    "repair.synced": "... and synced, and nothing tells of them yet",
+    "repair.recorded": "... and their rows are in the place of the old ones, in a transaction",
+    "repair.discarded": "... and the room of the old extents is given back",
 }
 _LIBRARY = {
     "init.directory_made": "a new library's directory is made",
@@ -60,6 +67,7 @@ _LIBRARY = {
     "lease.directory_made": "the directory of the leases is made for a library that lacks it",
     "lease.made": "the file of a mount's lease is there",
     "lease.finished_noted": "... and says up to which tape file the mount has finished headers",
+    "lease.closed_noted": "... and has closed its member files",
     "lease.figures_removed": "the live figures of a mount that ended are removed",
     "lease.removed": "... and so is its lease",
     "export.made": "a file for an exported snapshot is made under a temporary name",
@@ -83,10 +91,14 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.fill_recorded": "how full a disk is is recorded",
     "tracking.fault_recorded": "what keeps a disk from being used is recorded",
     "tracking.disk_added": "a new disk is recorded",
+    "tracking.extents_forgotten": "extents of a session that left nothing on its medium are forgotten",
     "tracking.retiring_begun": "a disk is recorded as one that is to be emptied",
     "tracking.disk_retired": "... and as one that has left the library",
     "tracking.lack_noted": "stripes with too little parity are recorded as such",
     "tracking.damage_noted": "stripes that a verification found damaged are recorded as such",
+    "tracking.disks_noted": "on which disks a session lies now is recorded, after a repair",
+    "tracking.lack_mended": "stripes that a repair has mended are recorded as whole, and what others still lack",
+    "tracking.extents_replaced": "rows of extents that lie elsewhere are in the place of others",
     "tracking.lack_removed": "... and as whole again",
     "tracking.job_begun": "the beginning of long work is recorded",
     "tracking.job_advanced": "how far it is is recorded",
@@ -114,7 +126,7 @@ _COMMITS = {
     "transaction.committed": "... and is",
     "log.synced": "the write-ahead log is synced",
 }
-NAMES = _FILES | _LIBRARY | _TRACKING | _COMMITS
+NAMES = _FILES | _REPAIR | _LIBRARY | _TRACKING | _COMMITS
 """Every failpoint: its name, and what has just happened there."""
 
 _observer: Callable[[str], None] | None = None

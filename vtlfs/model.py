@@ -110,6 +110,9 @@ class Drive:
     loaded_at: str | None
 
 
+UNKNOWN_DISK = "unknown, of disk "  # begins the UUID of a disk that was not there at a rebuild
+
+
 @dataclass(frozen=True, slots=True)
 class DiskRecord:
     """A disk as the tracking database knows it. Its fill is None where nobody has looked yet.
@@ -130,6 +133,10 @@ class DiskRecord:
     state: DiskState = DiskState.IN_USE
     state_at: str | None = None
     successor: int | None = None
+
+    def is_labelled(self, uuid: str) -> bool:
+        """Tell whether a label of its number with this UUID may be that of the disk."""
+        return uuid == self.uuid or self.uuid.startswith(UNKNOWN_DISK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +280,8 @@ class Watermark:
 
     `commits` never gets less in the life of a library, so two of them tell which came first, without a clock.
     `snapshot` is the number of the newest one, 0 without any. `disks`: the number that the next disk gets. `moves`:
-    how often repair has recorded that extents lie elsewhere; an older database with fewer does not know where.
+    how often repair has recorded that extents lie elsewhere, or that a disk has left; an older database with fewer does
+    not know where, or which.
     """
 
     commits: int

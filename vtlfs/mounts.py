@@ -90,7 +90,7 @@ def check_mountpoint(mountpoint: Path) -> None:
     except OSError as error:
         if error.errno != errno.ENOTCONN or mounted_at(mountpoint) is None:
             raise MountError(f"{mountpoint}: {error.strerror}; mount on an empty directory") from None
-        log.warning("%s: the vtlfs that is mounted here is dead; unmounting it", mountpoint)
+        log.warning("%s: the mount here is dead; unmounting it", mountpoint)
         _run_umount(mountpoint, lazy=True)
         status = mountpoint.stat()
     if not stat.S_ISDIR(status.st_mode):

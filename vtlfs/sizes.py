@@ -1,4 +1,4 @@
-"""Thresholds of a mount and of a verification, as one value that is handed in like `Timing`."""
+"""Thresholds of a mount, a verification and a repair, as one value that is handed in like `Timing`."""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,14 @@ class Sizes:
     extents_at_once: int = 8192  # extents, likewise; each look-up reads all rows of the session
     stripes_at_once: int = 1024  # whose beginnings are looked up together, likewise
     extents_a_part: int = 512
+    # Repair.
+    repair_batch: int = 24 * MIB  # of extents that are mended together
+    repair_sessions: int = 64  # ... at most; each has a member open on each disk that gets extents of it
+    survey_sessions: int = 1000  # that are looked through together
+    survey_small_sessions: int = 64  # whose extents are looked up together
+    survey_small_units: int = 16  # stripe units of a session that counts as small
+    survey_rows: int = 1024
+    survey_window: int = 16384  # stripe units of a stream that are searched for some stripes at once
 
 
 SIZES = Sizes()  # for use; tests hand in others

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import plot, report
-from benchmarks.cases import ALONE, CASES, Case, Sizes
+from benchmarks.cases import ALONE, CASES, PARITY, Case, Sizes
 from benchmarks.conditions import conditions, file_system, headline
 from benchmarks.measuring import Sample
 from benchmarks.peers import NOTHING, PROMISING, THE_DISKS, Peer, Place
@@ -20,7 +20,7 @@ PEERS = (
     *("plain directory", "mergerfs off", "mergerfs direct", "mergerfs writeback", "bindfs", "btrfs RAID 0"),
     *(THE_DISKS, PROMISING, NOTHING, "vtlfs"),
 )
-MORE = (ALL_QUICK, ALONE)  # vtlfs itself, in some cases
+MORE = (ALL_QUICK, ALONE, *PARITY)  # vtlfs itself, in some cases
 
 
 def never(place: Place, peer: Peer, sizes: Sizes) -> Sample:

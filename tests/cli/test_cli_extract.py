@@ -3,12 +3,17 @@
 import os
 import pty
 import random
+import re
+import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -221,3 +226,112 @@ def test_killed_extract_leaves_nothing(shelf: Shelf, tmp_path: Path, number: int
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert errors == ("vtlfs: interrupted\n" if number == signal.SIGINT else "")
     assert list(out.iterdir()) == []
+
+
+# --- what is left of a damaged library ------------------------------------------------------------------------------
+
+
+def told(stderr: bytes) -> list[str]:
+    """Return the lines of standard error but those that say of a disk that its extents are computed."""
+    return [line for line in stderr.decode().splitlines() if "are computed from the rest of their stripes" not in line]
+
+
+def holes(stderr: bytes) -> list[tuple[int, int, int]]:
+    """Return tape file, offset and length of each hole that standard error tells of; the last line counts them."""
+    *lines, last = told(stderr)
+    found = []
+    for line in lines:
+        match = re.fullmatch(r"vtlfs: medium A00001L9, tape file (\d+), offset (\d+): (\d+) bytes are lost, .+", line)
+        assert match, line
+        found.append((int(match[1]), int(match[2]), int(match[3])))
+    assert last.startswith(f"vtlfs: {len(found)} hole"), last
+    assert f": {sum(size for _, _, size in found)} of " in last
+    return found
+
+
+def with_holes(files: list[bytes], found: list[tuple[int, int, int]]) -> bytes:
+    """Return the tape files with zeros in their holes."""
+    contents = [bytearray(file) for file in files]
+    for number, offset, size in found:
+        contents[number][offset : offset + size] = bytes(size)
+    return b"".join(contents)
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_damage_is_skipped(run: Run, damaged: Shelf, tmp_path: Path, to_file: bool) -> None:
+    out = tmp_path / "out"
+    words: list[object] = ["extract", damaged.path, "A00001L9", "--skip-damaged", *(["-o", out] if to_file else [])]
+    result = run(*words, text=False)
+    assert result.returncode == 3
+    ((number, offset, size),) = holes(result.stderr)
+    assert (number, offset % 4096, size) == (0, 0, 4096)
+    assert b"disk 1: its BLAKE3 is not the recorded one" in result.stderr
+    content = out.read_bytes() if to_file else result.stdout
+    assert content == with_holes([DATA, MORE], [(number, offset, size)])
+    assert not hidden(tmp_path)
+
+
+def test_nothing_to_skip_is_success(done: Done, filled: Shelf, tmp_path: Path) -> None:
+    assert done("extract", filled.path, "A00001L9", "--skip-damaged", "-o", tmp_path / "out") == ""
+    assert (tmp_path / "out").read_bytes() == DATA + MORE
+
+
+@pytest.mark.parametrize(
+    ("disks", "parity", "gone", "is_whole"),
+    [
+        (2, 0, [0], False),
+        (2, 0, [1], False),
+        (2, 1, [0], True),
+        (3, 0, [1], False),
+        (3, 1, [2], True),
+        (3, 1, [0, 2], False),
+        (3, 2, [0, 1], True),
+        (4, 1, [1, 3], False),
+        (2, 0, [0, 1], False),
+    ],
+)
+def test_what_is_left_is_saved_with_any_disks_missing(
+    run: Run, tmp_path: Path, disks: int, parity: int, gone: list[int], is_whole: bool
+) -> None:
+    shelf = Shelf(tmp_path, disks, parity)
+    mount = shelf.mount()
+    for data in (DATA, MORE):
+        shelf.write("A00001L9", data, mount=mount)
+    for number in gone:
+        shutil.rmtree(shelf.disks[number])
+    result = run("extract", shelf.path, "A00001L9", "--skip-damaged", text=False)
+    if is_whole:
+        assert (result.returncode, told(result.stderr)) == (0, [])
+        assert result.stdout == DATA + MORE
+        return
+    assert result.returncode == 3
+    found = holes(result.stderr)
+    assert result.stdout == with_holes([DATA, MORE], found)
+    lost = sum(size for _, _, size in found)
+    assert 0 < lost <= len(DATA + MORE)
+    assert (lost == len(DATA + MORE)) == (len(gone) == disks)
+    assert all(one[0] != other[0] or one[1] + one[2] < other[1] for one, other in pairwise(found)), "they are joined"
+    assert b"is missing" in result.stderr
+
+
+def test_rows_that_are_gone_are_a_hole(run: Run, filled: Shelf) -> None:
+    with closing(sqlite3.connect(filled.library.path / "tracking.db")) as database:
+        database.execute("DELETE FROM extent WHERE session = 1 AND offset IN (8192, 12288, 49152)")
+        database.commit()
+    result = run("extract", filled.path, "A00001L9", "--skip-damaged", text=False)
+    found = holes(result.stderr)
+    assert found == [(0, 8192, 8192), (0, 49152, len(DATA) - 49152)]
+    assert result.stdout == with_holes([DATA, MORE], found)
+    assert b"does not know where it lies" in result.stderr
+
+
+def test_disk_that_hangs_is_skipped(filled: Shelf, tmp_path: Path) -> None:
+    """Its extents are waited for, the first one for long; the others are had."""
+    program = HANGING.replace("import sys", "import vtlfs.engine.reading.saving as saving\nimport sys, os", 1)
+    program = program.replace("sys.exit(main())", "saving.PATIENCE = 3.0\nstatus = main()\nos._exit(status)")
+    words = [sys.executable, "-c", program, "extract", filled.path, "A00001L9", "--skip-damaged"]
+    result = subprocess.run(words, capture_output=True, timeout=60, check=False)
+    assert result.returncode == 3
+    assert holes(result.stderr) == [(0, 5 * 4096, 4096)]
+    assert result.stdout == with_holes([DATA, MORE], [(0, 5 * 4096, 4096)])
+    assert b"no answer for 3 s" in result.stderr

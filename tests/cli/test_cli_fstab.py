@@ -1,12 +1,15 @@
 """`vtlfs fstab`: what it prints, and what it says beside it. tests/mount has what mount(8) and systemd make of it."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from unmounted import Refused, Run, Shelf
+
+from vtlfs.cli.commands.fstab import has_line
 
 Line = Callable[..., tuple[list[str], str]]
 
@@ -63,7 +66,38 @@ def test_wrong_options_are_refused(refused: Refused, shelf: Shelf, options: str)
     assert options.partition("=")[0] in refused(2, "fstab", shelf.path, "/mnt", "-o", options)
 
 
+def test_with_parity_no_disk_is_required(run: Run, tmp_path: Path) -> None:
+    """Each disk on a file system of its own."""
+    disks = [tmp_path / f"disk{number}" for number in range(3)]
+    try:
+        for disk in disks:
+            disk.mkdir()
+            if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False).returncode:
+                pytest.skip("file systems of its own want the right to mount")
+        for parity, option in ((0, "requires-mounts-for"), (1, "after"), (2, "after")):
+            library = tmp_path / f"library{parity}"
+            words = [word for disk in disks for word in ("--disk", disk / str(parity))]
+            for disk in disks:
+                (disk / str(parity)).mkdir()
+            assert run("init", library, *words, "--parity", parity).returncode == 0
+            options = run("fstab", library, "/mnt").stdout.split()[3].split(",")
+            assert [word for word in options if "disk" in word] == [f"x-systemd.{option}={disk}" for disk in disks]
+        shutil.rmtree(disks[1] / "1")
+        said = run("fstab", tmp_path / "library1", "/mnt").stderr
+        assert f"vtlfs: disk 1 ({disks[1]}/1) is missing: the line may lack its mount" in said
+    finally:
+        for disk in filter(os.path.ismount, disks):
+            subprocess.run(["umount", disk], check=True)
+
+
 def test_library_without_a_disk_is_refused(refused: Refused, shelf: Shelf, tmp_path: Path) -> None:
     """For it can't be told what the disk is on."""
     shelf.disks[1].rename(tmp_path / "elsewhere")
     assert "no such directory" in refused(1, "fstab", shelf.path, "/mnt")
+
+
+def test_a_table_has_a_line_for_a_library_or_not(tmp_path: Path) -> None:
+    library = tmp_path / "my library"
+    escaped = str(library).replace(" ", "\\040")
+    assert has_line(f"# disks\n/dev/sda / ext4\n{escaped} /mnt/vtl vtlfs nofail 0 0\n", library)
+    assert not has_line(f"#{escaped} /mnt/vtl vtlfs\n{escaped} /mnt/vtl ext4\n{escaped}\n\n", library)

@@ -55,8 +55,17 @@ def test_disk_that_others_may_write_to_is_told_of(done: Done, words: Words, disk
     (disks[1] / "photo").touch()
     said = done(*words)
     assert f"note: other users can remove what lies on {disks[1]} (mode 0777)" in said
-    assert said.count("note:") == 1
+    assert said.count("note: other users") == 1
     assert (disks[0].stat().st_mode & 0o777, disks[1].stat().st_mode & 0o777) == (0o700, 0o777)
+
+
+@pytest.mark.parametrize(
+    ("parity", "worth"), [(0, "they die together\n"), (1, "they die together, which parity does not make up for; ")]
+)
+def test_directories_of_one_device_are_told_of(
+    done: Done, words: Words, disks: list[Path], parity: int, worth: str
+) -> None:
+    assert f"note: {disks[0]} and {disks[1]} share a device: {worth}" in done(*words, "--parity", parity)
 
 
 def test_library_that_exists_is_left_alone(refused: Refused, done: Done, words: Words, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filling import UNIT, fill, flip, make, member, nth
+from filling import UNIT, fill, flip, flip_at, make, member, nth
 from unmounted import Done, Refused, Run
 
 from vtlfs.disks.local import marks
@@ -78,7 +78,10 @@ def test_exit_status_says_which_kind_of_harm(
     assert result.returncode == status
     assert result.stderr.startswith("vtlfs: ")
     assert result.stderr.endswith(f"in 2 tape files on 2 media verified: {said}\n")
-    assert result.stdout.count("\n") == len(defects)
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("hurt: ")]
+    assert len(lines) == len(defects)
+    hurt = 2 if missing_disk in defects else defects.count(flipped_data)
+    assert len(result.stdout.splitlines()) == len(defects) + hurt
 
 
 @pytest.mark.parametrize(("parity", "disks"), [(1, 3), (2, 4)])
@@ -102,10 +105,40 @@ def test_what_stripes_can_replace_is_told_with_each_defect_and_in_the_end(
         assert replaceable == damaged
     result = run("verify", library.path)
     assert result.stderr.endswith(f"verified: {damaged} damaged, of which stripes can replace {replaceable}\n")
-    lines = result.stdout.splitlines()
+    *lines, last = result.stdout.splitlines()
+    if replaceable < damaged:
+        assert last == f"hurt: medium T1, tape file 0000 (session 1): {UNIT} of {LENGTH} bytes are lost"
+        [hurt] = document["hurt"]
+        assert hurt == {"medium": "T1", "tape_file": 0, "session": 1, "bytes": UNIT, "of_bytes": LENGTH}
+    else:
+        lines.append(last)
+        assert document["hurt"] == []
     assert len(lines) == len(document["defects"])
     told = [line.endswith(("its stripe can replace it", "their stripes can replace them")) for line in lines]
     assert sorted(told) == sorted(defect["is_replaceable"] for defect in document["defects"])
+
+
+def test_what_is_damaged_is_mended_with_repair(run: Run, done: Done, tmp_path: Path) -> None:
+    library = make(tmp_path / "parity", disks=4, parity=1)
+    fill(library, ("T1", DATA[0]))
+    flip(member(library, 1, 1), 0)
+    assert run("verify", library.path).returncode == 3
+    said = done("verify", library.path, "--repair")
+    assert said.endswith("verified: 1 damaged, of which stripes can replace 1; all are whole again\n")
+    assert done("verify", library.path).endswith("all is as it should be\n")
+    flip_at(member(library, 1, 1), 70)
+    flip_at(member(library, 1, 1), BLOCK // 2 + 70)
+    for disk in (0, 2, 3):
+        member(library, disk, 1).unlink()
+    result = run("verify", library.path, "--repair", "--json")
+    assert result.returncode == 3
+    document = json.loads(result.stdout)
+    assert document["hurt"]
+    assert document["summary"]["mended"] < document["summary"]["damaged"]
+    result = run("verify", library.path, "--repair")
+    assert "are whole again, and" in result.stderr
+    with lease.work(library.path, "repair"):
+        assert "somebody else is repairing the library" in run("verify", library.path, "--repair").stderr
 
 
 def test_one_at_a_time(run: Run, library: Library) -> None:
@@ -141,7 +174,11 @@ def test_json(run: Run, library: Library) -> None:
         "last_offset": defect["offset"] + UNIT - 1,
         "medium_offset": defect["offset"],
         "is_replaceable": False,
+        "lost_bytes": UNIT,
     }
+    assert document["hurt"] == [
+        {"medium": "T2", "tape_file": 0, "session": 2, "bytes": UNIT, "of_bytes": LENGTH},
+    ]
     summary = document["summary"]
     assert summary.pop("started_at") < summary.pop("ended_at")
     assert summary == {
@@ -152,6 +189,7 @@ def test_json(run: Run, library: Library) -> None:
         "unreadable": 0,
         "metadata": 0,
         "replaceable": 0,
+        "mended": 0,
         "left_out": {"count": 0, "sessions": []},
     }
 
@@ -220,7 +258,8 @@ def _read(controller: int) -> bytes:
 
 def test_status_tells_when_all_media_were_last_verified(run: Run, done: Done, library: Library) -> None:
     def line() -> str:
-        return next(line for line in done("status", library.path).splitlines() if line.startswith("verified"))
+        text: str = run("status", library.path).stdout
+        return next(line for line in text.splitlines() if line.startswith("verified"))
 
     assert line() == "verified  never"
     done("verify", library.path, "T1")
@@ -230,4 +269,4 @@ def test_status_tells_when_all_media_were_last_verified(run: Run, done: Done, li
     flipped_data(library)
     run("verify", library.path)
     assert line().endswith("Z: 1 damaged")
-    assert json.loads(done("status", "--json", library.path))["verified"]["damaged"] == 1
+    assert json.loads(run("status", "--json", library.path).stdout)["verified"]["damaged"] == 1

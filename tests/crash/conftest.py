@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("aftermath")
+pytest.register_assert_rewrite("aftermath", "aftermath_of_disks")

@@ -14,6 +14,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,13 +82,15 @@ class Doomed:
 class Run:
     """One run in a directory."""
 
+    DOOMED: Sequence[int] = (90, 95)  # seeds of what mounts write that die
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.library = root / "library"
         self.disks = [root / f"disk{number}" for number in range(DISKS)]
         self.durable_close = True
         self._log = os.open(root / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.doomed = [Doomed(self, 90), Doomed(self, 95)]
+        self.doomed = [Doomed(self, seed) for seed in self.DOOMED]
 
     def acknowledge(self, *what: object) -> None:
         """Write down what the library has promised."""
@@ -183,6 +186,10 @@ class Run:
             still_open = await Stream.opened(self, engine, "T3", 20)
             await still_open.write(9_000)
             await still_open.flush()
+
+    async def opened(self, engine: Engine, barcode: str, seed: int) -> "Stream":
+        """Open a session to write a stream."""
+        return await Stream.opened(self, engine, barcode, seed)
 
     async def write_and_close(self, engine: Engine, barcode: str, seed: int) -> None:
         """Write a stream as programs do."""
@@ -333,7 +340,9 @@ class Stream:
         return self._engine.catalogue.tracking.tape_files.get(session.medium, session.tape_file).start
 
 
-def one(root: Path, failpoint: str | None, counted: Path | None = None, *, marked: bool = False) -> int:
+def one(
+    kind: type[Run], root: Path, failpoint: str | None, counted: Path | None = None, *, marked: bool = False
+) -> int:
     """Run in a process of its own, and return its exit status; its output goes to a file.
 
     `marked`: what is acknowledged has a line for each failpoint, too.
@@ -350,7 +359,7 @@ def one(root: Path, failpoint: str | None, counted: Path | None = None, *, marke
             failpoints.arm(failpoint)
         elif counted:
             failpoints.observe(lambda name: reached.update([name]))
-        run = Run(root)
+        run = kind(root)
         if marked:
             failpoints.observe(lambda name: run.acknowledge("reached", name))
         run.run()
@@ -367,17 +376,23 @@ def one(root: Path, failpoint: str | None, counted: Path | None = None, *, marke
         os._exit(status)
 
 
-def serve() -> None:
+def serve(kind: type[Run]) -> None:
     """Run for each line on standard input."""
     for line in sys.stdin:
         asked = json.loads(line)
-        counted = asked.get("counted")
-        marked = bool(asked.get("marked"))
-        print(one(Path(asked["root"]), asked.get("failpoint"), counted and Path(counted), marked=marked), flush=True)
+        root, counted, marked = Path(asked["root"]), asked.get("counted"), bool(asked.get("marked"))
+        print(one(kind, root, asked.get("failpoint"), counted and Path(counted), marked=marked), flush=True)
+
+
+def main(kind: type[Run], words: Sequence[str]) -> int:
+    """Run once, or for each line on standard input."""
+    if not words:
+        serve(kind)
+        return 0
+    root = Path(words[0])
+    root.mkdir(parents=True)
+    return one(kind, root, words[1] if words[1:] else None, root / "counted")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        Path(sys.argv[1]).mkdir(parents=True)
-        sys.exit(one(Path(sys.argv[1]), sys.argv[2] if sys.argv[2:] else None, Path(sys.argv[1]) / "counted"))
-    serve()
+    sys.exit(main(Run, sys.argv[1:]))

@@ -1,8 +1,9 @@
 """The power is cut at each failpoint there is: what was not synced is gone, or is there in part. Nothing is lost.
 
-`scenario.py` runs once on a `forgetful` file system, under the library and under its disks. Of each moment of that run
-`blackout` then says what may be left; that is put in the place of the file system, and is to be a library that can be
-recovered, or rebuilt, with everything that had been acknowledged until that moment.
+`scenario.py` runs once on a `forgetful` file system, under the library and under its disks; so does
+`scenario_of_disks.py`. Of each moment of that run `blackout` then says what may be left; that is put in the place of
+the file system, and is to be a library that can be recovered, or rebuilt, with everything that had been acknowledged
+until that moment.
 
 VTLFS_CUTS=N in the environment: each time that a failpoint is reached instead of some times, and torn in N ways.
 """
@@ -17,17 +18,19 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aftermath import Aftermath
+from aftermath_of_disks import AftermathOfDisks
 from blackout import ROOT, Disk, Make, Mark, Step, Sync
 from mounting import SECONDS, require_fuse
 from powerless import forgetful
+from test_failpoints import NAMES, NAMES_OF_DISKS
 
-from vtlfs import failpoints
 from vtlfs.errors import LibraryError
 
 HERE = Path(__file__).parent
@@ -40,6 +43,7 @@ class Moments:
 
     place: Path
     log: list[Step]
+    kind: type[Aftermath]
     reached: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     promised: list[tuple[int, tuple[Any, ...]]] = field(default_factory=list)
 
@@ -64,12 +68,26 @@ class Moments:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         disk.without_power(None if seed is None else random.Random(seed)).write_out(self.place)
         promised = [promise for number, promise in self.promised if number <= step]
-        return Aftermath(self.place, promised, power_cut=True)
+        return self.kind(self.place, promised, power_cut=True)
 
 
 @pytest.fixture(scope="session")
 def moments() -> Iterator[Moments]:
-    """One run of the scenario. Its place is an ordinary directory, in memory where that can be had."""
+    """One run of `scenario.py`."""
+    with lived("scenario.py", Aftermath) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def moments_of_disks() -> Iterator[Moments]:
+    """One run of `scenario_of_disks.py`."""
+    with lived("scenario_of_disks.py", AftermathOfDisks) as found:
+        yield found
+
+
+@contextmanager
+def lived(scenario: str, kind: type[Aftermath]) -> Iterator[Moments]:
+    """Run a scenario. Its place is an ordinary directory then, in memory where that can be had."""
     require_fuse()
     base = Path(tempfile.mkdtemp(prefix="vtlfs-power-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     place = base / "place"
@@ -77,31 +95,39 @@ def moments() -> Iterator[Moments]:
     try:
         with forgetful(place, base / "log") as log:
             asked = json.dumps({"root": str(place), "marked": True})
-            words = [sys.executable, str(HERE / "scenario.py")]
+            words = [sys.executable, str(HERE / scenario)]
             done = subprocess.run(words, input=asked, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=True)
             assert int(done.stdout) == 0, (place / "output").read_text()
-        yield Moments(place, log)
+        yield Moments(place, log, kind)
     finally:
         shutil.rmtree(base)
 
 
-@pytest.mark.parametrize("name", failpoints.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_when_all_that_was_not_synced_is(moments: Moments, name: str) -> None:
     steps = moments.reached[name]
     for step in steps if CUTS else sorted({steps[0], steps[-1]}):
         moments.after(moments.disk(step), step, None).check()
 
 
-@pytest.mark.parametrize("name", failpoints.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_when_anything_that_was_not_synced_may_be(moments: Moments, name: str) -> None:
     for step, seed in torn(name, moments.reached[name], 2):
         moments.after(moments.disk(step), step, seed).check(by_mount=bool(step % 2))
 
 
-@pytest.mark.parametrize("name", failpoints.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_lost_database_is_rebuilt_after_a_power_cut(moments: Moments, name: str) -> None:
     for step, seed in torn(name, moments.reached[name], 1):
         moments.after(moments.disk(step), step, seed).check_rebuilt()
+
+
+@pytest.mark.parametrize("name", NAMES_OF_DISKS)
+def test_disks_come_and_go_although_the_power_fails(moments_of_disks: Moments, name: str) -> None:
+    loses_all = not CUTS and NAMES_OF_DISKS.index(name) % 2  # every other failpoint, to save time
+    for step, seed in torn(name, moments_of_disks.reached[name], 1):
+        way = None if loses_all else seed
+        moments_of_disks.after(moments_of_disks.disk(step), step, way).check(by_mount=bool(step % 2))
 
 
 def torn(name: str, steps: list[int], count: int) -> list[tuple[int, str]]:

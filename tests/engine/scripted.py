@@ -6,7 +6,7 @@ knows what a power cut would leave: what a failed sync was to make durable never
 
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,13 @@ from vtlfs.disks.base import Disk
 from vtlfs.engine.assembly import running
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library, create
+from vtlfs.engine.membership import Find
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.engine.writing.striping.stripe import Fragment
 from vtlfs.errors import DiskError
-from vtlfs.model import Extent, Mount, Opener, Session, TapeFile, utc_now
+from vtlfs.model import DiskRecord, Extent, Mount, Opener, Session, TapeFile, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
@@ -91,9 +92,6 @@ class ScriptedDisk(MemoryDisk):
     def durable(self, extent: Extent) -> bytes:
         """Return what a power cut would leave of a recorded extent."""
         return self._durable.get((extent.session, extent.position), b"")[: extent.stored]
-
-    def reopen(self, session: int, end: int) -> None:
-        """Return None: the tests of recovery have real disks."""
 
     def _begin(self, kind: str, session: int, which: int) -> None:
         with self._condition:
@@ -172,6 +170,10 @@ class Rig:
         return b"".join(self.disks[extent.disk].durable(extent) for extent in self.extents(session))
 
 
+def not_found(wanted: DiskRecord, passed_over: Collection[str]) -> None:
+    """Find no disk."""
+
+
 @asynccontextmanager
 async def rigged(
     library: Library,
@@ -179,14 +181,23 @@ async def rigged(
     *,
     durable_close: bool = True,
     host: str = "alpha",
+    find: Find | None = None,
     timing: Timing = DEFAULT,
     sizes: Sizes = SIZES,
 ) -> AsyncIterator[Rig]:
-    """Run an engine on scripted disks; at the end, all their faults must have happened."""
+    """Run an engine on scripted disks; at the end, all their faults must have happened.
+
+    `find` is what finds disks that come, or come back; by default none is found.
+    """
     scripted = list(disks) if disks is not None else [ScriptedDisk(n) for n in range(len(library.config.disks))]
     under: list[Disk] = [*scripted]
     async with running(
-        library, a_mount(host), durable_close=durable_close, disks=under, timing=timing, sizes=sizes
+        *(library, a_mount(host)),
+        durable_close=durable_close,
+        disks=under,
+        find=find or not_found,
+        timing=timing,
+        sizes=sizes,
     ) as engine:
         yield Rig(engine, scripted)
     missed = [fault for disk in scripted for fault in disk.faults if not fault.happened]

@@ -57,7 +57,7 @@ def test_a_file_that_is_half_rewritten_is_not_believed(tmp_path: Path) -> None:
     try:
         long = LiveStats(1.5, {number: (number, 1) for number in range(50)}, {0: (1, 2)})
         for expected in (long, LiveStats(2.5, {7: (10, 2)}, {0: (10, 20), 1: (3, 4)})):
-            live._write(descriptor, expected)
+            live.write(descriptor, expected)
             assert live.read(tmp_path, 1) == expected
         os.pwrite(descriptor, b"9", 30)
         assert live.read(tmp_path, 1) is None

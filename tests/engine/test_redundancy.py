@@ -10,7 +10,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, make_library, rigged, until
+from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, make_library, not_found, rigged, until
 
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine.assembly import running
@@ -174,7 +174,7 @@ async def test_a_mirror_with_a_missing_disk_is_read_and_a_write_is_an_error(tmp_
     library, there, data = make_library(tmp_path, parity=1), ScriptedDisk(0), stream(1, 4 * UNIT)
     async with rigged(library, [there, ScriptedDisk(1)]) as rig:
         await write(rig, data, step=UNIT, flush_every=2)
-    async with running(library, a_mount(), disks=[there, MissingDisk(1, "/disk1")]) as engine:
+    async with running(library, a_mount(), disks=[there, MissingDisk(1, "/disk1")], find=not_found) as engine:
         session = await engine.open_writer("T1", 0, OPENER)
         await session.write(0, stream(2, UNIT))
         with pytest.raises(DiskMissing):

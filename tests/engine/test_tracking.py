@@ -195,6 +195,18 @@ def test_extents_follow_each_other(tracking: Tracking) -> None:
     assert tracking.sessions.get(number).disks == (0, 1)
 
 
+def test_damaged_row_takes_no_row_before_it_along(tracking: Tracking) -> None:
+    number = open_session(tracking)
+    data = extents(number, 0, 30)
+    with tracking.transaction():
+        tracking.sessions.record_progress(number, data, 30, 3)
+        tracking.sql.execute("UPDATE extent SET codec = 'zip' WHERE offset = ?", data[1].offset)
+    assert tracking.extents.of(number, 0, 99) == data[:1]
+    with pytest.raises(TrackingError, match="extent at 10 of session"):
+        tracking.extents.of(number, 15, 99)
+    assert tracking.extents.of(number, 20, 99) == data[2:]
+
+
 def test_parity_is_found_with_its_stripe_and_on_its_disk(tracking: Tracking) -> None:
     number = open_session(tracking)
     data = extents(number, 0, 30)
@@ -208,9 +220,12 @@ def test_parity_is_found_with_its_stripe_and_on_its_disk(tracking: Tracking) -> 
     assert tracking.extents.parity_of([]) == []
     assert tracking.extents.begins(number, 0, 10) == {0: 0, 10: 10}
     on_disk = sorted((one for one in data + rows if one.disk == 0), key=lambda one: one.position)
-    assert tracking.extents.on_disk(0, number, BEGIN, 99) == on_disk
-    assert tracking.extents.on_disk(0, number, on_disk[0].position, 1) == on_disk[1:2]
-    assert tracking.extents.mapped_bytes(tracking.sessions.get(number)) == 30
+    found, following = tracking.extents.on_disk(0, number, BEGIN, 99)
+    assert ([one for _, one in found], following) == (on_disk, None)
+    assert tracking.extents.on_disk(0, number, 0, 1) == ([(turn, one) for turn, one in found if 0 < turn <= 10], 19)
+    assert [tracking.extents.is_recorded(one) for one in on_disk] == [True] * len(on_disk)
+    assert not tracking.extents.is_recorded(replace(on_disk[0], position=1 << 20))
+    assert tracking.extents.mapped_bytes(number) == 30
 
 
 def test_the_tape_file_at_an_offset(tracking: Tracking) -> None:

@@ -29,7 +29,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.extents import BEGIN
 from vtlfs.engine.tracking.repositories.verifications import LeftOut
 from vtlfs.errors import NoSuchMedium, UsageError
-from vtlfs.model import MIB, Access, Extent, Session, utc_now
+from vtlfs.model import MIB, Access, DiskRecord, Extent, Session, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import Timing
 
@@ -70,7 +70,7 @@ def the_defect(library: Library, timing: Timing = SOON) -> Defect:
 def placed(library: Library, session: int, disk: int) -> list[Extent]:
     """Return the extents that a session has on a disk, by position."""
     with closing(library.tracking(read_only=True)) as tracking:
-        return tracking.extents.on_disk(disk, session, BEGIN, 100)
+        return [extent for _, extent in tracking.extents.on_disk(disk, session, BEGIN, 100)[0]]
 
 
 def offset_of(extent: Extent) -> int:
@@ -111,6 +111,7 @@ def test_flipped_bit_is_located(library: Library) -> None:
         last_offset=offset + UNIT - 1,
         medium_offset=LENGTH + offset,
         is_replaceable=False,
+        lost_bytes=UNIT,
     )
     assert defect.severity is Severity.DAMAGED
     assert str(defect) == (
@@ -386,13 +387,13 @@ def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(
 def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = library.config.disks[1]
 
-    def and_then_gone(paths: Sequence[Path], uuid: str) -> Discovery:
-        found = discover(paths, uuid)
+    def and_then_gone(self: Library, ever: Sequence[DiskRecord]) -> Discovery:
+        found = discover(self.config.disks, self.config.uuid)
         disk.rename(disk.with_name("away"))
         disk.mkdir()
         return found
 
-    monkeypatch.setattr(verifying, "discover", and_then_gone)
+    monkeypatch.setattr(Library, "discover", and_then_gone)
     defect = the_defect(library)
     assert (defect.kind, defect.disk, defect.path) == (Kind.ABSENT, 1, str(disk))
     assert "its label is not there; is the right device mounted?" in defect.why
@@ -670,8 +671,11 @@ def test_damage_beside_a_disk_that_is_not_there(tmp_path: Path, parity: int, dis
     damage(library, stripe[-1])
     defects, found = verify(library)
     told = {defect.kind: defect.is_replaceable for defect in defects}
-    assert told == {Kind.ABSENT: False, Kind.FLIPPED: parity == 2}
-    assert found.replaceable == (parity == 2)
+    assert told == {Kind.ABSENT: True, Kind.FLIPPED: parity == 2}
+    assert found.replaceable == 1 + (parity == 2)
+    lost = 0 if parity == 2 else stripe[0].bytes
+    with closing(library.tracking(read_only=True)) as tracking:
+        assert sum(hurt.bytes for hurt in verifications.hurt(tracking, found)) == lost
 
 
 @pytest.mark.parametrize(("parity", "disks"), [(1, 2), (1, 3), (2, 4)])

@@ -56,7 +56,8 @@ def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io
         (line,) = [line for line in mounted.said().splitlines() if "BLAKE3" in line]
         assert line.endswith(
             f"session {session}, the extent at offset {begin} on disk {disk}: its BLAKE3 is not the recorded one "
-            f"(medium T1, tape file 0001, offset {begin}, {len(FIRST) + begin} on the medium)"
+            f"(medium T1, tape file 0001, offset {begin}, {len(FIRST) + begin} on the medium);"
+            " `vtlfs verify` finds all damage"
         )
         # In large steps, as programs read: the medium as a whole, where extents and requests have different borders.
         told = shell(f"cat {mounted.medium('T1')} > {library.root}/copy", status=1).stderr
@@ -127,7 +128,7 @@ def test_dead_disk_is_told_by_the_mount_and_by_verify(on_loop: OnDisks) -> None:
         assert f"disk 0 ({on_loop.disks[0]}): Input/output error (session 1; medium T1, " in line
         said = on_loop.vtlfs("verify", on_loop.path, status=4)
         assert f"absent: disk 0 ({on_loop.disks[0]}): " in said
-        assert said.count("\n") == 2
+        assert said.count("\n") == 3  # the disk, the tape file that it hurts, the summary
 
 
 # --- with parity ------------------------------------------------------------------------------------------------------

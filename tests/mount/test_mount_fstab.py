@@ -197,7 +197,7 @@ def test_flags_of_mount(machine: Machine, name: str, line: str) -> None:
     machine.run(f"mount -s -n -r /mnt/{name}/vtl")
     assert "Read-only" in machine.run(f"echo x > {name}/vtl/media/T1", status=2)
     machine.run(f"umount -n -v /mnt/{name}/vtl; mount -s -w {name}/vtl; echo x > {name}/vtl/media/T1")
-    assert "wants SOURCE DIRECTORY" in machine.run("/sbin/mount.vtlfs", status=1)
+    assert "the arguments must be SOURCE DIRECTORY" in machine.run("/sbin/mount.vtlfs", status=1)
     assert "option -x not recognized" in machine.run(f"/sbin/mount.vtlfs {name}/library {name}/vtl -x", status=1)
     assert "nsenter" in machine.run(f"/sbin/mount.vtlfs {name}/library {name}/vtl -N x", status=1)
 
@@ -271,7 +271,7 @@ def test_without_its_interpreter_nothing_is_mounted_but_all_unmounted(machine: M
         said = machine.run("mount -a", status=32)
     finally:
         machine.run("mv venv.gone venv")
-    assert said.startswith("mount.vtlfs: /mnt/venv/bin/python and its vtlfs are gone")
+    assert said.startswith("mount.vtlfs: /mnt/venv/bin/python or its vtlfs is gone")
     assert said.count("\n") == 1
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,10 +230,36 @@ def test_disk_that_has_room_again_takes_streams_again(small_disks: OnDisks) -> N
 
 def test_df_shows_what_can_be_written(small_disks: OnDisks) -> None:
     """Of two disks, the fuller one says how much that is."""
+    (small_disks.disks[0] / "filler").write_bytes(bytes(3 * MIB))
     with small_disks.mounted() as mounted:
         ours, small, large = (os.statvfs(path) for path in (mounted.path, *small_disks.disks))
         assert ours.f_blocks * ours.f_frsize == small.f_blocks * small.f_frsize + large.f_blocks * large.f_frsize
-        assert ours.f_bavail * ours.f_frsize == 2 * small.f_bavail * small.f_frsize < 17 * MIB
+        assert ours.f_bavail * ours.f_frsize == 2 * small.f_bavail * small.f_frsize < 11 * MIB
+        assert ours.f_bfree == ours.f_bavail
+
+
+@pytest.mark.usefixtures("_no_descriptor_left")
+@pytest.mark.parametrize(("disks", "parity"), [(2, 1), (3, 1), (3, 2)])
+def test_df_leaves_the_room_of_parity_out(tmp_path: Path, disks: int, parity: int) -> None:
+    """On directories of one device, which has the room of all of them."""
+    require_fuse()
+    library = OnDisks(tmp_path, disks, parity=parity)
+    with library.mounted() as mounted:
+        ours, device = os.statvfs(mounted.path), os.statvfs(tmp_path)
+        share = (disks - parity) / disks
+        assert ours.f_blocks * ours.f_frsize == pytest.approx(share * device.f_blocks * device.f_frsize, rel=0.01)
+        assert ours.f_bavail * ours.f_frsize == pytest.approx(share * device.f_bavail * device.f_frsize, rel=0.1)
+
+
+@pytest.mark.usefixtures("_no_descriptor_left")
+def test_df_counts_no_disk_that_is_missing(tmp_path: Path) -> None:
+    """Of three directories on one device with parity 1, two are left: a mirror."""
+    require_fuse()
+    library = OnDisks(tmp_path, 3, parity=1)
+    shutil.rmtree(library.disks[1])
+    with library.mounted(expects=["disk 1"], checked=False) as mounted:
+        ours, device = os.statvfs(mounted.path), os.statvfs(tmp_path)
+        assert ours.f_bavail * ours.f_frsize == pytest.approx(device.f_bavail * device.f_frsize / 2, rel=0.1)
 
 
 # --- the library ----------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """The memory of a mount is bounded by `[memory] limit`, not by who has files open; and it goes back to the system."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from crowd import HALF, READ, content, crowd, resident
-from mounting import PROJECT, OnDisks, random_bytes, require_fuse, wait_until
+from mounting import PROJECT, OnDisks, random_bytes, require_fuse, shell, wait_until
 
 from vtlfs.config import FILE_NAME
 from vtlfs.model import KIB, MIB
@@ -37,6 +38,25 @@ def test_a_mount_allocates_objects_so_that_their_memory_goes_back(tmp_path: Path
         assert b"PYTHONMALLOC=malloc" in started
         mounted.medium("T1").write_bytes(b"written")
         assert mounted.medium("T1").read_bytes() == b"written"
+
+
+@pytest.mark.parametrize(("disks", "parity"), [(2, 0), (3, 1), (4, 2)])
+def test_memory_is_bounded_with_32_streams_at_once(tmp_path: Path, disks: int, parity: int) -> None:
+    require_fuse()
+    library = OnDisks(tmp_path, disks, parity=parity)
+    with library.mounted() as mounted:
+        writers = "\n".join(
+            f"dd if=/dev/zero of={mounted.drive(n % 4, f'T{1 + n % 8}')} bs={bs} count={16 * MIB // size} status=none &"
+            for n in range(32)
+            for bs, size in [(("10k", 10240), ("1M", MIB))[n % 2]]
+        )
+        shell(f"{writers}\nwait", timeout=120)
+        status = Path(f"/proc/{mounted.pid}/status").read_text()
+        peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+        assert peak < 300 << 10, f"{peak} KiB"
+        assert sum(mounted.medium(f"T{number}").stat().st_size for number in range(1, 9)) == 32 * 16 * MIB - 16 * (
+            16 * MIB % 10240
+        )
 
 
 @pytest.mark.parametrize(("disks", "options"), [(2, "sync=none"), (3, "sync=close")])

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -47,6 +48,41 @@ def test_read_only_mount_reads_and_refuses_to_write(library: OnDisks) -> None:
         assert mounted.medium("T1").read_bytes() == b"data"
         assert mounted.file("T1", 0).read_bytes() == b"data"
     assert [one["access"] for one in library.listed()] == ["write", "read", "read"]
+
+
+@pytest.mark.usefixtures("_no_descriptor_left")
+@pytest.mark.parametrize(("disks", "parity", "gone"), [(2, 0, [0]), (3, 0, [2]), (3, 1, [0, 1]), (2, 0, [0, 1])])
+def test_more_disks_missing_than_parity_are_mounted_read_only(
+    tmp_path: Path, disks: int, parity: int, gone: list[int]
+) -> None:
+    """What the other disks have can be read, the rest is an error; nothing else mounts."""
+    require_fuse()
+    library = OnDisks(tmp_path, disks, unit=64 << 10, parity=parity)
+    data = random_bytes(1, 2_000_000)
+    with library.mounted() as mounted:
+        mounted.medium("T1").write_bytes(data)
+    for number in gone:
+        shutil.rmtree(library.disks[number])
+    assert f"disk {library.disks[gone[0]]}: " in library.vtlfs("mount", library.path, tmp_path / "mnt", status=1)
+    with library.mounted("ro", expects=["disk "], allows=["extents that can't be read"], checked=False) as mounted:
+        found, lost, errors = bytearray(), 0, set()
+        with open(mounted.file("T1", 0), "rb", buffering=0) as file:
+            for offset in range(0, len(data), 4096):
+                try:
+                    found += os.pread(file.fileno(), 4096, offset)
+                except OSError as error:
+                    errors.add(error.errno)
+                    found += data[offset : offset + 4096]
+                    lost += 1
+        assert found == data
+        assert errors == {errno.EIO}
+        assert (lost * 4096 >= len(data)) == (len(gone) == disks)
+        with pytest.raises(OSError, match="Read-only"):
+            os.open(mounted.medium("T1"), os.O_WRONLY)
+        shell(f"ls -lR {mounted.path} > /dev/null")
+        size = os.statvfs(mounted.path)
+        assert (size.f_blocks > 0) == (len(gone) < disks)
+        assert (size.f_bavail > 0) == (disks - len(gone) > 1)
 
 
 def test_without_sync_streams_come_back_as_well(library: OnDisks) -> None:

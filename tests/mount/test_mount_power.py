@@ -1,17 +1,16 @@
 """Real file systems that are shut down hard under a mount, as by a power cut: what was acknowledged is kept."""
 
-import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mounting import SECONDS, Mounted, OnDisks, require_fuse, shell, wait_until
+from devices import KINDS, Device, devices_of
+from mounting import SECONDS, Mounted, OnDisks, shell, wait_until
 
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
@@ -22,65 +21,10 @@ STREAM = Path(__file__).parents[1] / "crash" / "stream.py"
 BLOCKS = (10240, 65536, 300_001)
 
 
-@dataclass
-class Device:
-    """A file system on a loop device."""
-
-    image: Path
-    path: Path
-    kind: str
-    is_mounted: bool = field(default=False)
-
-    def make(self) -> None:
-        """Make an empty one."""
-        with open(self.image, "wb") as file:
-            file.truncate(320 * MIB)  # less is too little for xfs
-        shell(f"mkfs.{self.kind} -q {self.image}")
-        self.path.mkdir()
-
-    def mount(self) -> None:
-        """Mount it."""
-        shell(f"mount -o loop{',nouuid' if self.kind == 'xfs' else ''} {self.image} {self.path}")
-        self.is_mounted = True
-
-    def mount_again(self) -> None:
-        """Mount what is left of it: a copy, for somebody's mount namespace may keep the one that was shut down."""
-        self.umount()
-        left = self.image.with_suffix(".left")
-        shell(f"cp --sparse=always {self.image} {left}")
-        self.image = left
-        self.mount()
-
-    def cut_power(self, *, flush: bool) -> None:
-        """Have nothing more reach it; `flush`: but for what its journal holds in memory."""
-        shell(f"xfs_io -x -c 'shutdown{' -f' if flush else ''}' {self.path}")
-
-    def umount(self) -> None:
-        """Unmount it, when the last process that uses it has ended."""
-        if self.is_mounted:
-            wait_until(lambda: subprocess.run(["umount", self.path], check=False).returncode == 0, "an unused device")
-            self.is_mounted = False
-
-
-@pytest.fixture(params=["ext4", "xfs"])
+@pytest.fixture(params=KINDS)
 def devices(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Device]]:
     """Three file systems, one for the library and two for its disks."""
-    require_fuse()
-    kind = str(request.param)
-    for program in (f"mkfs.{kind}", "xfs_io"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    made = [Device(tmp_path / f"{name}.image", tmp_path / name, kind) for name in ("library", "left", "right")]
-    with ExitStack() as stack:
-        for device in made:
-            device.make()
-            try:
-                device.mount()
-            except AssertionError:
-                if os.environ.get("CI"):
-                    raise
-                pytest.skip(f"no loop device with an {kind} can be had here")
-            stack.callback(device.umount)
+    with devices_of(str(request.param), tmp_path, ["library", "left", "right"]) as made:
         yield made
 
 

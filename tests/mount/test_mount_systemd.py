@@ -61,6 +61,23 @@ def test_line_makes_a_unit_that_waits_for_the_disks(machine: Machine, name: str,
     assert not any("requires" in path for path in made)
 
 
+def test_with_parity_the_unit_waits_for_the_disks_and_needs_none(machine: Machine, name: str, disks: list[str]) -> None:
+    toml = machine.root / "mnt" / name / "srv/library/library.toml"
+    toml.write_text(toml.read_text().replace("parity = 0", "parity = 1"))
+    line = machine.vtlfs(f"fstab {name}/srv/library {name}/vtl")
+    made = units(machine, name, line)
+    mount = made[unit_name(machine, f"/mnt/{name}/vtl")]
+    assert shlex.split(mount["RequiresMountsFor"]) == disks[:1]  # that of the library
+    text = (machine.root / "mnt" / name / "units" / unit_name(machine, f"/mnt/{name}/vtl")).read_text()
+    after = [unit for one in text.splitlines() if one.startswith("After=") for unit in one[len("After=") :].split()]
+    assert sorted(after) == sorted(unit_name(machine, disk) for disk in disks[1:])
+    assert not [one for one in text.splitlines() if one.startswith(("Requires=", "BindsTo=", "Wants="))]
+    machine.fstab(line.strip())
+    machine.run(f"umount '{disks[1]}'")
+    machine.run("mount -a")  # without the disk
+    machine.run(f"cat {name}/vtl/sessions/* > /dev/null; umount {name}/vtl")
+
+
 def test_mount_makes_of_the_same_line_what_it_should(machine: Machine, name: str, disks: list[str]) -> None:
     machine.fstab(machine.vtlfs(f"fstab {name}/srv/library {name}/vtl").strip())
     assert machine.run("mount -a; mount -a") == ""

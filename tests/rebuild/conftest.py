@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lived import UNIT, Lived, live
+from lived import UNIT, Lived, live, moved
 from mounting import OnDisks, require_fuse
 
 
@@ -11,12 +11,13 @@ from mounting import OnDisks, require_fuse
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, int], bytes]]:
     """The library as it is copied for each test, and what is in it."""
     require_fuse()
-    root = tmp_path_factory.mktemp("lived")
+    root = tmp_path_factory.mktemp("lived") / "at first"
+    root.mkdir()
     library = OnDisks(root, 3, unit=UNIT)
     written = live(library)
     for left in ("mnt", "beta"):
         (root / left).rmdir()
-    return root, written
+    return moved(root), written
 
 
 @pytest.fixture

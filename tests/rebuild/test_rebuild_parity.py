@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from lived import moved
 from mounting import random_bytes
 
 from vtlfs.disks import headers, records
@@ -68,7 +69,8 @@ class Written:
         written = cls(root, library, trio.run(write_all, library))
         for number in range(disks):
             copies.make(library.path, written.disk(number), 1)
-        return written
+        there = moved(root)
+        return cls(there, Library.open(there / "library"), written.streams)
 
     def copied(self, root: Path) -> "Written":
         """Return a copy of it at another place."""
@@ -126,7 +128,7 @@ class Written:
                 extent
                 for number in range(len(self.library.config.disks))
                 for session in tracking.sessions.known(0, 1 << 40)
-                for extent in tracking.extents.on_disk(number, session, BEGIN, 1 << 30)
+                for _, extent in tracking.extents.on_disk(number, session, BEGIN, 1 << 30)[0]
             ]
 
     def sessions(self) -> list[Session]:
@@ -143,7 +145,7 @@ def make(root: Path, disks: int, parity: int) -> Library:
     """Make a library with media T1 and T2."""
     paths = [root / f"disk{number}" for number in range(disks)]
     for path in paths:
-        path.mkdir()
+        path.mkdir(parents=True)
     library = create(root / "library", paths, drives=1, stripe_unit=UNIT, parity=parity, at=utc_now())
     with closing(library.tracking()) as tracking, tracking.transaction():
         tracking.media.add(["T1", "T2"], None, utc_now())
@@ -176,7 +178,7 @@ async def write_all(library: Library) -> dict[tuple[str, int], bytes]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Written]:
     """Libraries of each layout, made once."""
-    return cache(lambda disks, parity: Written.make(tmp_path_factory.mktemp("model"), disks, parity))
+    return cache(lambda disks, parity: Written.make(tmp_path_factory.mktemp("model") / "at first", disks, parity))
 
 
 @pytest.fixture
@@ -552,6 +554,8 @@ def test_acknowledged_bytes_come_back_after_a_disk_has_failed_in_mid_stream(
         return acknowledged
 
     acknowledged = trio.run(stream)
+    for path in library.config.disks:  # where the copy would look, too
+        shutil.rmtree(path)
     others = [number for number in range(disks) if number != failing.number]
     after = Written(tmp_path, library, {}).copied(cut)
     is_full = parity < disks - 1  # of which the stripes have been since the failure: of parity

@@ -17,7 +17,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import LibraryError, NoSuchMedium, NoSuchSnapshot, NoSuchTapeFile, UsageError
-from vtlfs.model import Session, Snapshot
+from vtlfs.model import DiskRecord, Session, Snapshot
 from vtlfs.snap import browse, past, store
 from vtlfs.snap.diff import Changes, difference, difference_as_json
 from vtlfs.snap.export import export
@@ -144,6 +144,25 @@ def test_export_has_the_rows_of_then(chosen: list[tuple[str, int]]) -> None:
             assert [medium.barcode for medium in exported.media.all()] == sorted(
                 row[1] for row in then[number]["medium"]
             )
+
+
+def test_export_has_the_disks_that_its_extents_have_moved_to() -> None:
+    with actor() as acting:
+        session = acting.open()
+        acting.record(session, 2)
+        acting.release(session)
+        number = acting.snap().id
+        with acting.tracking.transaction():
+            acting.tracking.disks.add(DiskRecord(2, "of disk 2", "/new", acting.at()))
+            acting.tracking.disks.add(DiskRecord(3, "of disk 3", "/empty", acting.at()))
+            old = [row for row in acting.tracking.extents.of(session, 0, 9) if row.disk == 0]
+            assert acting.tracking.extents.replace(old, [replace(row, disk=2) for row in old])
+            acting.tracking.sessions.note_moved(session, {2}, {0})
+        file = acting.library.path / "exported.db"
+        export(acting.library, number, file)
+        with closing(sqlite3.connect(file)) as database:
+            assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+            assert database.execute("SELECT number, path FROM disk WHERE number > 1").fetchall() == [(2, "/new")]
 
 
 @settings(deadline=None, max_examples=20)

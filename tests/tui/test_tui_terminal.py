@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,7 +23,7 @@ from terminal import SECONDS, Terminal
 
 from vtlfs.engine.library import Library
 
-PICTURE = PROJECT / "docs" / "pictures" / "tui-live.svg"
+LIVE, DEGRADED = (PROJECT / "docs" / "pictures" / f"tui-{name}.svg" for name in ("live", "degraded"))
 Start = Callable[..., Terminal]
 
 
@@ -103,7 +104,7 @@ def test_it_shows_a_mount_with_a_stream_that_runs(tmp_path: Path, start: Start) 
                 time.sleep(0.2)
                 assert time.monotonic() < began + shown_for + SECONDS, terminal.text()
             if os.environ.get(WRITE):
-                _keep(terminal.text(colours=True))
+                _keep(terminal.text(colours=True), LIVE)
             terminal.keys("s")
             terminal.until(lambda text: "snapshot 1 taken" in text, "a snapshot")
         wait_until(lambda: all(session["state"] != "open" for session in library.listed()), "the end of the streams")
@@ -117,13 +118,46 @@ def test_it_shows_a_mount_with_a_stream_that_runs(tmp_path: Path, start: Start) 
         assert tracking.library.epoch() == 2
 
 
-def _keep(text: str) -> None:
+def test_it_shows_that_a_mount_has_lost_a_disk(tmp_path: Path, start: Start) -> None:
+    require_fuse()
+    root = tmp_path
+    if os.environ.get(WRITE):  # short names for the picture
+        root = Path(tempfile.mkdtemp(prefix="vtl", dir="/tmp"))
+    library = OnDisks(root, 3, media="A00001L9", parity=1)
+    with library.mounted("host=alpha", expects=["disk 1"], checked=False) as mounted:
+        data = os.urandom(20 << 20)
+        mounted.medium("A00001L9").write_bytes(data)
+        away = library.disks[1].rename(root / "away")
+        terminal = start(library.path, COLORTERM="truecolor", TERM="xterm-256color")
+        terminal.until(lambda text: "degraded: disk 1" in text and "computed from" in text, "the banner")
+        terminal.keys("Enter")
+        terminal.until(lambda text: "1 session" in text, "the sessions")
+        terminal.keys("5")
+        terminal.until(lambda text: "degraded: disk 1" in text and "throughput" in text, "the live view")
+        with open(mounted.drive(0, "A00001L9"), "wb", buffering=0) as stream:
+            for _ in range(10):
+                stream.write(os.urandom(4 << 20))
+                time.sleep(0.2)
+            terminal.until(lambda text: "1 writing" in text and "iB/s" in text, "the stream")
+            if os.environ.get(WRITE):
+                _keep(terminal.text(colours=True), DEGRADED)
+        terminal.keys("4")
+        terminal.until(lambda text: "no such" in text, "the disks")
+        away.rename(library.disks[1])
+        wait_until(lambda: library.disk_fault(1) is None, "the disk to be used again")
+        terminal.keys("5")
+        terminal.until(lambda text: "throughput" in text and "degraded: disk" not in text, "no banner")
+        terminal.keys("q")
+        terminal.until(lambda text: "status 0" in text, "the end")
+
+
+def _keep(text: str, picture: Path) -> None:
     """Keep what is seen as a picture for the documents."""
     console = Console(width=80, height=24, record=True, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(text.rstrip("\n")), no_wrap=True, crop=True)
-    PICTURE.parent.mkdir(exist_ok=True)
+    picture.parent.mkdir(exist_ok=True)
     drawn = console.export_svg(title="vtlfs tui /tmp/vtlfs-demo")
-    PICTURE.write_text(
+    picture.write_text(
         re.sub(r'<text ([^>]*)x="([^"]+)"([^>]*)textLength="([^"]+)"([^>]*)>([^<]+)</text>', _apart, drawn)
     )
 

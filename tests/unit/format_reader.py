@@ -19,6 +19,12 @@ def label(disk: Path) -> dict[str, Any]:
     return document
 
 
+def mark(disk: Path) -> dict[str, Any] | None:
+    """Return the high-water mark of a disk; None where there is none."""
+    path = disk / "vtlfs-disk.mark"
+    return record_of_two(path.read_bytes()[:BLOCK]) if path.exists() else None
+
+
 # --- records ----------------------------------------------------------------------------------------------------------
 
 

@@ -24,8 +24,11 @@ SQL_THAT_ORDERS_TIMES = {
 COMPARISONS = {
     ("engine/backup/copies.py", "begun_at"),
     ("engine/backup/copies.py", "again_at"),
+    ("engine/roster/roster.py", "began_at"),  # for how long an empty disk waits for mounts to take note
+    ("engine/roster/roster.py", "until_at"),
     ("snap/retention.py", "taken_at"),
     ("snap/retention.py", "newer_at"),
+    ("engine/repair/job.py", "fault_at"),  # for how long a disk has been away
     ("engine/heap.py", "trimmed_at"),  # a monotonic clock
     ("engine/memory.py", "_let_in_at"),  # a monotonic clock
     ("engine/writing/recording.py", "_announced_at"),  # this and the following are times of a monotonic clock

@@ -14,6 +14,7 @@ import pytest
 from blake3 import blake3
 from memory_disk import MemoryDisk
 
+from vtlfs import failpoints
 from vtlfs.disks.base import Disk, Member
 from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Flaw, Kind, Part
 from vtlfs.disks.headers import Ending, Opening
@@ -23,7 +24,7 @@ from vtlfs.disks.local.label import Label
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.disks.records import BLOCK, Described, Found, after
 from vtlfs.errors import DamagedExtent, DiskError, DiskMissing
-from vtlfs.model import NO_CODEC, Extent, Opener, State, Watermark
+from vtlfs.model import MAX_SIZE, NO_CODEC, Extent, Opener, State, Watermark
 
 UNIT = 4096
 LIBRARY = "11111111-2222-3333-4444-555555555555"
@@ -277,6 +278,47 @@ def test_header_is_written_anew(disk: Disk) -> None:
     assert disk.sessions_from(0) == {1}
 
 
+@pytest.mark.parametrize("many", [1, 20])
+def test_members_are_synced_together(disk: Disk, many: int) -> None:
+    members = [disk.member(session, UNIT, OPENING, ENDING) for session in range(1, many + 1)]
+    extents = [put(member, disk, number, 0, BLOCK, b"x" * 100) for number, member in enumerate(members, 1)]
+    disk.sync_members(members)
+    for member in members:
+        member.finish(ENDING)
+    for extent in extents:
+        assert disk.read(extent) == b"x" * 100
+
+
+def test_members_that_were_never_made_do_not_keep_others_from_being_synced(disk: Disk) -> None:
+    write(disk, 1, b"there already")
+    in_the_way = disk.member(1, UNIT, OPENING, ENDING)
+    with pytest.raises(DiskError, match="File exists"):
+        put(in_the_way, disk, 1, 0, BLOCK, b"x" * 100)
+    members = [disk.member(session, UNIT, OPENING, ENDING) for session in range(2, 22)]
+    for number, member in enumerate(members, 2):
+        put(member, disk, number, 0, BLOCK, b"x" * 100)
+    synced: list[str] = []
+    failpoints.observe(synced.append)
+    try:
+        disk.sync_members([in_the_way, *members])
+    finally:
+        failpoints.observe(None)
+    assert isinstance(disk, MemoryDisk) or synced.count("disk.synced") == 1
+    for member in members:
+        member.finish(ENDING)
+
+
+def test_the_end_of_a_member_is_behind_all_that_is_there(disk: Disk) -> None:
+    extents = write(disk, 1, b"a" * 100, b"b" * 3000)
+    again = disk.reopen(1, MAX_SIZE)
+    assert again is not None
+    assert again.end == after(extents[1].position, 3000)
+    one = put(again, disk, 1, 7, again.end, b"c" * 10)
+    again.sync()
+    again.finish(None)
+    assert [disk.read(extent) for extent in (*extents, one)] == [b"a" * 100, b"b" * 3000, b"c" * 10]
+
+
 # --- looking at what is there -----------------------------------------------------------------------------------------
 
 
@@ -483,6 +525,7 @@ REFUSED: dict[str, Callable[[Disk], object]] = {
     "member": lambda disk: disk.member(1, UNIT, OPENING).write(
         Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, b""), [memoryview(b"x")]
     ),
+    "sync_members": lambda disk: disk.sync_members([]),
     "read": lambda disk: disk.read(Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, bytes(32))),
     "remove": lambda disk: disk.remove(1),
     "restore_header": lambda disk: disk.restore_header(1, OPENING, ENDING),

@@ -9,6 +9,7 @@ import format_reader
 import pytest
 import trio
 from filling import OPENER, UNIT
+from roster import Roster
 
 from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library
@@ -61,3 +62,28 @@ def test_records_are_as_documented(tmp_path: Path) -> None:
             assert set(about) == keys | ({"members"} if "members" in about else {"offset", "bytes", "codec"})
             assert len(data) == about["stored"]
     assert sorted(kinds) == [False, False, False, True, True]  # two data extents and parity; one and parity
+
+
+def test_library_is_read_whose_disks_have_come_and_gone(tmp_path: Path) -> None:
+    """There are gaps in the numbers, and extents that were moved, away from a disk that has come back too."""
+    roster = Roster(tmp_path, 4, 1)
+    for size in (1, 5 * UNIT, 9 * UNIT + 100):
+        roster.write(size)
+    roster.retire(1)
+    roster.add()
+    roster.lose(2)
+    roster.empty(2, retiring=False)
+    roster.bring_back(2)
+    roster.empty(0, retiring=False)
+    roster.write(7 * UNIT)
+    paths = [roster.paths[number] for number in (0, 2, 3, 4)]
+    assert [format_reader.label(path)["number"] for path in paths] == [0, 2, 3, 4]
+    for path in paths:
+        mark = format_reader.mark(path)
+        assert mark is not None
+        assert (mark["library"], mark["disks"]) == (roster.library.config.uuid, 5)
+        assert mark["moves"] > 0
+    wanted = b"".join(roster.streams.values())
+    assert format_reader.medium(paths, "T1") == wanted
+    for left in itertools.combinations(paths, 3):
+        assert format_reader.medium(left, "T1") == wanted

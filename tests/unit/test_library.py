@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -283,12 +284,14 @@ def test_a_foreign_disk_is_named(library: Library, two_disks: list[Path], tmp_pa
     for disk in others:
         disk.mkdir()
     make(tmp_path / "other", others)
+    two_disks[1].rename(tmp_path / "away")
     with pytest.raises(LibraryError, match=f"{others[1]}: belongs to another library"):
         with_disks(library, two_disks[0], others[1]).disks()
 
 
 def test_the_same_disk_twice_is_named(library: Library, two_disks: list[Path], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(two_disks[0])
+    two_disks[1].rename(tmp_path / "away")
     with pytest.raises(LibraryError, match=f"{tmp_path / 'link'}: is disk 0, and so is {two_disks[0]}"):
         with_disks(library, two_disks[0], tmp_path / "link").disks()
 
@@ -296,19 +299,32 @@ def test_the_same_disk_twice_is_named(library: Library, two_disks: list[Path], t
 def test_a_disk_that_library_toml_has_lost_is_named(library: Library, two_disks: list[Path], tmp_path: Path) -> None:
     (tmp_path / "disk2").mkdir()
     labels.write(tmp_path / "disk2", Label(library.config.uuid, "u", 2, AT))
+    two_disks[1].rename(tmp_path / "away")
     with pytest.raises(LibraryError, match="leads to disk 1"):
         with_disks(library, two_disks[0], tmp_path / "disk2").disks()
 
 
-def test_a_library_with_fewer_disks_than_it_was_made_with_is_refused(tmp_path: Path, two_disks: list[Path]) -> None:
+@pytest.fixture
+def lost(tmp_path: Path, two_disks: list[Path]) -> Library:
+    """A library of three disks, of which library.toml has two."""
     third = tmp_path / "disk2"
     third.mkdir()
     library = make(tmp_path / "library", [*two_disks, third])
     changed = with_disks(library, *two_disks)
-    tracking = changed.tracking()
-    known: list[DiskRecord] = tracking.disks.all()
-    tracking.close()
+    with closing(changed.tracking()) as tracking:
+        known: list[DiskRecord] = tracking.disks.all()
     assert len(known) == 3
+    return changed
+
+
+def test_a_disk_that_library_toml_has_lost_is_found_where_it_was_last(lost: Library, tmp_path: Path) -> None:
+    assert [disk.path for disk in lost.disks()] == [str(tmp_path / f"disk{number}") for number in range(3)]
+    assert [disk.path for disk in lost.disks_to_read()] == [str(tmp_path / f"disk{number}") for number in range(3)]
+
+
+def test_a_library_with_fewer_disks_than_it_was_made_with_is_refused(lost: Library, tmp_path: Path) -> None:
+    (tmp_path / "disk2").rename(tmp_path / "away")
+    changed = lost
     with pytest.raises(LibraryError, match="disk 2"):
         changed.disks()
 
@@ -339,3 +355,17 @@ def test_a_database_that_is_missing_damaged_empty_or_foreign_is_refused_and_left
             with pytest.raises(LibraryError, match=r"tracking\.db: "):
                 library.tracking(read_only=read_only)
             assert path.read_bytes() == content
+
+
+def test_a_disk_that_is_missing_and_retiring_is_not_missed(tmp_path: Path) -> None:
+    """Without parity: what lay there is lost, and the library can be mounted all the same."""
+    paths = [tmp_path / f"disk{number}" for number in range(3)]
+    for path in paths:
+        path.mkdir()
+    library = make(tmp_path / "library", paths)
+    paths[2].rename(tmp_path / "away")
+    with pytest.raises(LibraryError, match="no such directory"):
+        library.disks()
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        tracking.disks.begin_retiring(2, AT)
+    assert [isinstance(disk, MissingDisk) for disk in library.disks()] == [False, False, True]

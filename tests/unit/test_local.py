@@ -113,6 +113,19 @@ def test_only_the_owner_may_look(disk: LocalDisk) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
 
 
+def test_what_a_repair_has_appended_is_not_cut_off_by_the_writer(disk: LocalDisk) -> None:
+    member = member_of(disk, 1)
+    first = put(member, 0, BLOCK, b"x" * UNIT)
+    member.allocate(at(3))  # more than it uses in the end
+    repair = disk.reopen(1, 1 << 60)
+    assert repair is not None
+    appended = put(repair, 7, repair.end, b"y" * UNIT)
+    repair.sync()
+    repair.finish(None)
+    member.finish(ENDING)
+    assert (disk.read(first), disk.read(appended)) == (b"x" * UNIT, b"y" * UNIT)
+
+
 def test_a_session_that_writes_nothing_has_no_member_file(disk: LocalDisk) -> None:
     member = member_of(disk, 1)
     member.sync()

@@ -2,7 +2,10 @@
 
 import os
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,40 @@ def test_all_streams_on_a_disk_share_what_may_be_behind(descriptor: int) -> None
     for number in range(8):
         behind.written(members[number % 2], descriptor, number // 2 * MIB, MIB)
     assert [member.dropped for member in members] == [[0, 1], [0, 1]]
+
+
+def test_a_member_file_that_was_not_written_is_finished_beside_the_writing_thread(tmp_path: Path) -> None:
+    """A dead mount's member files are trimmed by another thread, while streams write to the disk."""
+    disk = LocalDisk(0, tmp_path, LIBRARY)
+    dead = disk.member(1, MIB, OPENING)
+    dead.write(Extent(1, 0, 0, 0, 1, NO_CODEC, 0, BLOCK, 1, b""), [memoryview(b"x")])
+    dead.finish(None)
+    is_over, trouble = threading.Event(), []
+
+    def write() -> None:
+        with open(tmp_path / "file", "wb") as file:
+            for number in count():
+                disk.write_behind.written(Noted(), file.fileno(), number % 100 * 4096, 4096)
+                if is_over.is_set():
+                    return
+
+    thread = threading.Thread(target=write)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for _ in range(2000):
+            member = disk.reopen(1, BLOCK + BLOCK + 1)
+            assert member is not None
+            try:
+                member.finish(None)
+            except RuntimeError as error:
+                trouble.append(error)
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert not trouble
 
 
 def test_a_member_file_that_is_closed_is_forgotten(descriptor: int) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "extract": "extract",
     "snapshot": "snapshot",
     "tui": "tui",
+    "disk": "disk",
     "recover": "mount",
     "verify": "verify",
     "check": "check",

@@ -67,6 +67,17 @@ def number(word: str) -> int:
     return int(word)
 
 
+def rate(word: str) -> int:
+    """Read bytes a second, such as 100MB/s."""
+    try:
+        found = parse_size(word.strip().removesuffix("/s"))
+    except UsageError:
+        found = 0
+    if not found:
+        raise click.BadParameter(f"{word!r} is no speed; write it like 100MB/s")
+    return found
+
+
 def library_argument(command: C) -> C:
     """Give a command its first argument, LIBRARY."""
     return click.argument("library", metavar="LIBRARY", type=directory)(command)
@@ -75,6 +86,12 @@ def library_argument(command: C) -> C:
 def json_option(command: C) -> C:
     """Give a command the option --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+def limit_option(command: C) -> C:
+    """Give a command that repairs --limit."""
+    what = "The fastest that all disks together are read and written, such as 100MB/s."
+    return click.option("--limit", metavar="SPEED", type=rate, help=what)(command)
 
 
 def example(*lines: str) -> str:

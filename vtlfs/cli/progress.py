@@ -3,6 +3,11 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @contextmanager
@@ -11,8 +16,21 @@ def progress(name: str, total: int | None, done: int = 0) -> Iterator[Callable[[
 
     `total`: None if it is unknown. `done`: bytes that were done before. Lines printed meanwhile stand above the bar.
     """
+    with _bar(name, total, done) as bar:
+        yield (lambda _: None) if bar is None else partial(bar[0].advance, bar[1])
+
+
+@contextmanager
+def follow(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what to call with the bytes that are done and those in total, which may change; otherwise as `progress`."""
+    with _bar(name, None, 0) as bar:
+        yield lambda done, total: None if bar is None else bar[0].update(bar[1], completed=done, total=total)
+
+
+@contextmanager
+def _bar(name: str, total: int | None, done: int) -> Iterator["tuple[Progress, TaskID] | None"]:
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _: None
+        yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -21,5 +39,4 @@ def progress(name: str, total: int | None, done: int = 0) -> Iterator[Callable[[
     above = sys.stdout is not None and sys.stdout.isatty()
     console = Console(stderr=True, highlight=False)
     with Progress("{task.description}", *columns, console=console, redirect_stdout=above) as bar:
-        task = bar.add_task(name, total=total, completed=done)
-        yield lambda size: bar.advance(task, size)
+        yield bar, bar.add_task(name, total=total, completed=done)

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 SECONDS = 2.0  # a disk that needs longer to answer counts as hung
+NO_ANSWER = "does not answer"
 ANSWER = 32768  # bytes, less than fits into a pipe
 
 
@@ -26,6 +27,11 @@ class Answer:
 
     value: Any = None
     problem: str | None = None
+
+    @property
+    def hangs(self) -> bool:
+        """Tell whether the child had not answered in time."""
+        return self.problem == NO_ANSWER
 
 
 def each(paths: Sequence[Path], ask: Callable[[Path], Any], seconds: float = SECONDS) -> list[Answer]:
@@ -73,7 +79,7 @@ def _answer(child: tuple[int, int], deadline: float) -> Answer:
         if not ready:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            return Answer(problem="does not answer")
+            return Answer(problem=NO_ANSWER)
         answer = Answer(json.loads(os.read(reading, ANSWER)))
     except ValueError:
         answer = Answer(problem="could not be looked at")

@@ -36,6 +36,10 @@ class Member(Protocol):
     def sync(self) -> None:
         """Make durable what `write` has written."""
 
+    @property
+    def end(self) -> int:
+        """The first position behind all that is there, whether it counts or not."""
+
     def finish(self, ending: Ending | None) -> None:
         """Give back what was allocated and not used, add to the header how the session ended, and close.
 
@@ -53,6 +57,7 @@ class Disk(Protocol):
     path: str  # where it is: for messages, and for people; nobody outside this package makes a path of it
     free: int  # bytes, as last measured
     total: int  # bytes, as last measured
+    checks: bool  # `read` compares BLAKE3s; else it returns whatever lies there
     device: int  # number of the device that the disk is on, which it may share with others
 
     # --- writing and reading ----------------------------------------------------------------------------------------
@@ -66,8 +71,11 @@ class Disk(Protocol):
     def reopen(self, session: int, end: int) -> Member | None:
         """Return a session's member, which counts up to position `end`, to `write` to or `finish`; None without one."""
 
+    def sync_members(self, members: Sequence[Member]) -> None:
+        """Make durable what some of this disk's members have written, all at once where there are many."""
+
     def read(self, extent: Extent) -> bytes:
-        """Read the stored bytes of an extent and check them. Raises DamagedExtent."""
+        """Read the stored bytes of an extent, and check them if `checks`. Raises DamagedExtent."""
 
     def remove(self, session: int) -> None:
         """Remove a session's member durably, if there is one."""

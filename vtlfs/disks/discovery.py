@@ -6,14 +6,16 @@ disk that hangs keeps its caller, unless that asks in a child process (`aside`).
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vtlfs.disks import aside
 from vtlfs.disks.base import Disk
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.disk import LocalDisk
-from vtlfs.disks.local.label import Label
+from vtlfs.disks.local.label import Label as Label
+from vtlfs.disks.local.opening import SESSIONS
 from vtlfs.durable import sync_directory
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.failpoints import reached
@@ -54,14 +56,18 @@ class Discovery:
         }
 
 
-def discover(paths: Iterable[Path], library: str | None, *, writable: bool = False) -> Discovery:
+def discover(
+    paths: Iterable[Path], library: str | None, *, writable: bool = False, passed_over: Collection[Path] = ()
+) -> Discovery:
     """Look for a library's disks at these paths. `library`: its UUID; None: that of the first disk there is.
 
-    `writable`: one that can't be written to is none.
+    `writable`: one that can't be written to is none. `passed_over`: paths at which nothing answers.
     """
     found = Discovery(library or "")
     for path in paths:
         try:
+            if path in passed_over:
+                raise NoDisk(path, aside.NO_ANSWER)
             label = disk_at(path, found.library or None, writable=writable)
         except NoDisk as error:
             found.lost.append(error)
@@ -73,6 +79,18 @@ def discover(paths: Iterable[Path], library: str | None, *, writable: bool = Fal
             found.library = label.library
             found.places[label.number] = Place(path, label)
     return found
+
+
+def look_further(
+    found: Discovery, known: Iterable[DiskRecord], *, writable: bool = False, passed_over: Collection[Path] = ()
+) -> None:
+    """Look for the disks that were not found where the catalogue has seen them last."""
+    for disk in known:
+        if disk.number not in found.places:
+            last = discover([Path(disk.path)], found.library, writable=writable, passed_over=passed_over)
+            place = last.places.get(disk.number)
+            if place is not None:
+                found.places[disk.number] = place
 
 
 def disk_at(path: Path, library: str | None, *, writable: bool = False) -> Label:
@@ -106,6 +124,26 @@ def _check_writable(path: Path, label: Label | None) -> None:
         raise NoDisk(path, "not writable", label)
 
 
+# --- without waiting for one that hangs -----------------------------------------------------------------------------
+
+
+def labels_at(paths: Iterable[Path]) -> dict[Path, Label | None]:
+    """Return the labels that lie at these paths; None where there is none, or no answer. For commands: it forks."""
+    wanted = list(dict.fromkeys(paths))
+    answers = aside.each(wanted, lambda path: (label := label_at(path)) and asdict(label))
+    return {
+        path: None if answer.value is None else Label(**answer.value)
+        for path, answer in zip(wanted, answers, strict=True)
+    }
+
+
+def hanging(paths: Iterable[Path]) -> set[Path]:
+    """Return those of some paths at which nothing answers. For commands: it forks."""
+    wanted = list(dict.fromkeys(paths))
+    answers = aside.each(wanted, lambda path: label_at(path) is None)
+    return {path for path, answer in zip(wanted, answers, strict=True) if answer.hangs}
+
+
 # --- new disks ------------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +164,34 @@ def check_new(paths: Sequence[Path]) -> list[Path]:
         seen[status.st_dev, status.st_ino] = path
         absolute.append(_utf8(Path(os.path.realpath(path))))
     return absolute
+
+
+def check_addition(path: Path, library: str) -> tuple[Path, Label | None]:
+    """Return the absolute path of a directory that can become one more disk of a library, and its label.
+
+    It has a label only where an earlier attempt was interrupted, or where it lay in the library before. Raises
+    UsageError or NoDisk.
+    """
+    label = label_at(path)
+    if label is not None and label.library != library:
+        raise NoDisk(path, f"belongs to another library ({label.library})", label)
+    _check_writable(path, label)
+    return _utf8(Path(os.path.realpath(path))), label
+
+
+def check_has_no_members(path: Path) -> None:
+    """Raise NoDisk where the member files of another disk, or of one that has retired, lie."""
+    if (path / SESSIONS).exists():
+        raise NoDisk(path, f"has member files already ({SESSIONS}); a new disk wants a directory without any")
+
+
+def free_at(path: Path) -> int:
+    """Return the bytes that can be written in a directory. Raises NoDisk."""
+    try:
+        status = os.statvfs(path)
+    except OSError as error:
+        raise NoDisk(path, error.strerror or str(error)) from None
+    return status.f_bavail * status.f_frsize
 
 
 def _utf8(path: Path) -> Path:
@@ -162,7 +228,7 @@ def reopen(closed: dict[Path, int]) -> None:
 
 
 def unlabel(paths: Iterable[Path], library: str) -> None:
-    """Take the labels of a library that was not finished off its disks. Raises LibraryError or OSError."""
+    """Take the labels of a library off its disks. Raises LibraryError or OSError."""
     for path in paths:
         label = labels.read(path)
         if label is not None and label.library == library:

@@ -63,19 +63,36 @@ class MarkThreads:
     """The marks of a mount, which commits all the time: a thread for each disk writes the latest one there is.
 
     A commit waits for the first disk only, and for none that has failed or hangs. The threads are daemons, and begin
-    with the first mark.
+    with the first mark. Disks come and go.
     """
 
     def __init__(self, disks: Sequence[Disk]) -> None:
-        self._disks = disks
+        self._disks = {disk.number: disk for disk in disks}
         self._changed = threading.Condition()
         self._wanted: Watermark | None = None
         # By the disk's number: commits of the last mark that was written there, or failed.
-        self._tried = {disk.number: 0 for disk in disks}
+        self._tried = dict.fromkeys(self._disks, 0)
         self._unresponsive: set[int] = set()  # disks that a commit has waited for in vain, until they answer
         self._written = 0  # commits of the highest mark that a disk has
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[int, threading.Thread] = {}
         self._is_closing = False
+
+    def take(self, disk: Disk) -> None:
+        """Write marks also to a disk that is new, or was found again in another place."""
+        with self._changed:
+            self._disks[disk.number] = disk
+            self._tried[disk.number] = 0
+            if self._threads:
+                self._start_threads()
+            self._changed.notify_all()
+
+    def leave(self, number: int) -> None:
+        """Write no marks any more to a disk that has left the library."""
+        with self._changed:
+            for known in (self._disks, self._tried):
+                known.pop(number, None)
+            self._unresponsive.discard(number)
+            self._changed.notify_all()
 
     def advance(self, mark: Watermark) -> None:
         """Raise the marks."""
@@ -84,16 +101,18 @@ class MarkThreads:
                 return
             self._wanted = mark
             if not self._threads:
-                self._threads = [
-                    threading.Thread(target=self._work, args=(disk,), name=f"mark.{disk.number}", daemon=True)
-                    for disk in self._disks
-                ]
-                with suppress(RuntimeError):  # no thread can be started: a limit of the process
-                    for thread in self._threads:
-                        thread.start()
+                self._start_threads()
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._is_taken(mark.commits), PATIENCE_SECONDS):
                 self._unresponsive.update(disk for disk, tried in self._tried.items() if tried < mark.commits)
+
+    def _start_threads(self) -> None:
+        """Start a thread for each disk that has none."""
+        with suppress(RuntimeError):  # no thread can be started: a limit of the process
+            for number in self._disks.keys() - self._threads.keys():
+                thread = threading.Thread(target=self._work, args=(number,), name=f"mark.{number}", daemon=True)
+                self._threads[number] = thread
+                thread.start()
 
     def close(self) -> None:
         """Have the threads sync the last mark and end; wait for those whose disks answer."""
@@ -101,7 +120,7 @@ class MarkThreads:
             self._is_closing = True
             self._changed.notify_all()
         deadline = monotonic() + END_SECONDS
-        for thread in self._threads:
+        for thread in self._threads.values():
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - monotonic()))
 
@@ -111,12 +130,12 @@ class MarkThreads:
             tried >= commits or disk in self._unresponsive for disk, tried in self._tried.items()
         )
 
-    def _work(self, disk: Disk) -> None:
+    def _work(self, number: int) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closing or self._is_outdated(disk.number))
-                mark, is_last = self._wanted, self._is_closing
-            if mark is None:
+                self._changed.wait_for(lambda: self._is_closing or self._is_outdated(number))
+                mark, is_last, disk = self._wanted, self._is_closing, self._disks.get(number)
+            if mark is None or disk is None:
                 return
             is_written = True
             try:
@@ -124,8 +143,9 @@ class MarkThreads:
             except VtlfsError:  # the disk's own trouble, of which its probes tell
                 is_written = False
             with self._changed:
-                self._tried[disk.number] = mark.commits
-                self._unresponsive.discard(disk.number)
+                if self._disks.get(number) is disk:
+                    self._tried[number] = mark.commits
+                self._unresponsive.discard(number)
                 if is_written:
                     self._written = max(self._written, mark.commits)
                 self._changed.notify_all()
@@ -133,4 +153,5 @@ class MarkThreads:
                 return
 
     def _is_outdated(self, disk: int) -> bool:
-        return self._wanted is not None and self._tried[disk] < self._wanted.commits
+        """Tell whether a disk lacks the last mark, or has left."""
+        return disk not in self._disks or (self._wanted is not None and self._tried[disk] < self._wanted.commits)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from vtlfs.disks.base import Fill
+from vtlfs.disks.base import Fill, Member
 from vtlfs.disks.contents import Part
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.errors import DiskMissing
@@ -18,6 +18,7 @@ class MissingDisk:
         self.number = number
         self.path = path
         self.free = self.total = self.device = 0
+        self.checks = True
 
     def refuse(self) -> NoReturn:
         """Raise DiskMissing."""
@@ -29,6 +30,10 @@ class MissingDisk:
 
     def reopen(self, session: int, end: int) -> None:
         """Return that there is no member to be finished."""
+
+    def sync_members(self, members: Sequence[Member]) -> NoReturn:
+        """Raise DiskMissing."""
+        self.refuse()
 
     def read(self, extent: Extent) -> NoReturn:
         """Raise DiskMissing."""
@@ -125,6 +130,11 @@ class MissingMember:
         self._disk.refuse()
 
     def sync(self) -> NoReturn:
+        """Raise DiskMissing."""
+        self._disk.refuse()
+
+    @property
+    def end(self) -> NoReturn:
         """Raise DiskMissing."""
         self._disk.refuse()
 

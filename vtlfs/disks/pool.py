@@ -1,8 +1,11 @@
-"""The disks of a running mount: each with its executors and its bounded queue of extents on their way to it."""
+"""The disks of a running mount: each with its executors and its bounded queue of extents on their way to it.
+
+Disks come and go while the mount runs. A disk that has left stays known by its number to streams that have a member
+there; nothing new begins on it.
+"""
 
 import errno
 import logging
-from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
@@ -41,6 +44,7 @@ class PooledDisk:
         self.written = self.read = 0  # stored bytes of extents, since the mount began; the trio loop's
         self.reconstructed = 0  # extents of this disk that were computed for readers, since the mount began
         self.fault: DiskError | None = None
+        self.leaving = False  # it is retiring: nothing new goes there where two other disks work
         self._tried_at = 0.0
         self._hung = False  # and it was said
 
@@ -58,9 +62,14 @@ class PooledDisk:
         return max(self.writing.stalled_seconds, self.syncing.stalled_seconds) > self._timing.hangs
 
     @property
-    def usable(self) -> bool:
-        """Tell whether extents can go to the disk as far as one knows."""
+    def works(self) -> bool:
+        """Tell whether the disk can be written to as far as one knows."""
         return self.fault is None and not self.hangs
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether extents are to go to the disk: it works, and stays in the library."""
+        return self.works and not self.leaving
 
     @property
     def reads_hang(self) -> bool:
@@ -82,6 +91,8 @@ class PooledDisk:
             return False
         if self.fault is None:
             level = logging.WARNING if blame.fault_of(error.errno) is blame.Fault.FULL else logging.ERROR
+            if self.leaving:  # perhaps it has left just now, with its label
+                level = logging.DEBUG if error.errno == errno.ENODEV else logging.INFO
             log.log(level, "%s; it is avoided, as far as that is possible, until it works again", error)
             self._tried_at = monotonic()
         self.fault = error
@@ -120,6 +131,11 @@ class PooledDisk:
         elif isinstance(error, DiskError) and blame.is_disks(error.errno):  # else nobody knows yet
             self.fault = error
 
+    def take(self, disk: Disk) -> None:
+        """Go on with the same disk where it was found again; it was measured there."""
+        self.disk = disk
+        self.fault = None
+
     def close(self) -> None:
         """Let the threads end."""
         for executor in (self.writing, self.syncing, self.reading, self._probing):
@@ -127,29 +143,59 @@ class PooledDisk:
 
 
 class DiskPool:
-    """The disks of a library by number. To be made in the trio loop."""
+    """The disks of a library by number; `disks` are those that have not left, in the order of their numbers.
+
+    To be made in the trio loop, and changed there.
+    """
 
     def __init__(
         self, disks: list[Disk], stripe_unit: int, queued: int = QUEUED_BYTES, timing: Timing = DEFAULT
     ) -> None:
         """`queued`: bytes that may be on their way to all disks together."""
-        units = max(MIN_QUEUED_UNITS, queued // stripe_unit // len(disks))
-        self.disks = [PooledDisk(disk, units, timing) for disk in disks]
+        self._units = max(MIN_QUEUED_UNITS, queued // stripe_unit // len(disks))
         self.timing = timing
+        self.disks: list[PooledDisk] = []
+        self._ever: dict[int, PooledDisk] = {}  # by number, with those that have left
+        self._left: set[int] = set()
+        for disk in disks:
+            self.add(disk)
 
     def __len__(self) -> int:
         return len(self.disks)
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._ever and number not in self._left
+
     def __getitem__(self, number: int) -> PooledDisk:
-        return self.disks[number]
+        """Return a disk by its number, also one that has left."""
+        return self._ever[number]
+
+    # --- coming and going -------------------------------------------------------------------------------------------
+
+    def add(self, disk: Disk) -> PooledDisk:
+        """Take in one disk more."""
+        pooled = self._ever[disk.number] = PooledDisk(disk, self._units, self.timing)
+        self.disks = sorted([*self.disks, pooled], key=lambda one: one.number)
+        return pooled
+
+    def remove(self, number: int) -> None:
+        """Leave out a disk that has left the library."""
+        self._ever[number].leaving = True
+        self._left.add(number)
+        self.disks = [pooled for pooled in self.disks if pooled.number != number]
+
+    @property
+    def staying(self) -> list[PooledDisk]:
+        """The disks that are not about to leave."""
+        return [pooled for pooled in self.disks if not pooled.leaving]
 
     # --- the door to stored bytes -----------------------------------------------------------------------------------
 
     def disk_of(self, row: Extent) -> PooledDisk:
         """Return the disk that has an extent. Raises DamagedExtent where there is no such disk."""
-        if row.disk >= len(self.disks):
+        if row.disk not in self:
             raise DamagedExtent(row.session, row.offset, row.disk, "the library has no such disk")
-        return self.disks[row.disk]
+        return self[row.disk]
 
     async def read_extent(self, row: Extent) -> bytes:
         """Read the stored bytes of an extent, and compare them with its row. Raises DamagedExtent or DiskError.
@@ -170,23 +216,6 @@ class DiskPool:
             done(result)
 
         disk.reading.submit(arrived, disk.disk.read, row)
-
-    @property
-    def total(self) -> int:
-        """Bytes that the disks have, each device counted once."""
-        return sum({pooled.disk.device: pooled.disk.total for pooled in self.disks}.values())
-
-    @property
-    def free(self) -> int:
-        """Bytes that are free, each device counted once."""
-        return sum({pooled.disk.device: pooled.disk.free for pooled in self.disks}.values())
-
-    @property
-    def available(self) -> int:
-        """Bytes that can be written: striping ends when there is room on a single disk only."""
-        sharing = Counter(pooled.disk.device for pooled in self.disks)
-        free = sorted((pooled.disk.free // sharing[pooled.disk.device] for pooled in self.disks), reverse=True)
-        return free[1] + sum(free[1:])
 
     def lagging(self) -> set[int]:
         """Return the disks that have several writes more before them than the least busy one."""
@@ -214,5 +243,5 @@ class DiskPool:
 
     def close(self) -> None:
         """Let all threads end."""
-        for pooled in self.disks:
+        for pooled in self._ever.values():
             pooled.close()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from os import statvfs
+from os import stat, statvfs
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ class Probe:
     """What was found at a disk's path. Sizes are bytes; None where they can't be had, and `problem` says why.
 
     `number` is that of the disk's label, None without one of this library. `mark` is the disk's high-water mark, None
-    without one.
+    without one. `device` is what the disk lies on, as stat() tells.
     """
 
     path: str
@@ -26,6 +26,7 @@ class Probe:
     total: int | None = None
     problem: str | None = None
     mark: Watermark | None = None
+    device: int | None = None
 
 
 def probe(library: str, paths: Sequence[Path], seconds: float = aside.SECONDS) -> list[Probe]:
@@ -52,8 +53,8 @@ def _look(library: str, path: Path) -> Probe:
             return Probe(str(path), problem=error.why)
         label, problem = error.label, error.why
     try:
-        status = statvfs(path)
+        status, device = statvfs(path), stat(path).st_dev
     except OSError as error:
         return Probe(str(path), problem=error.strerror)
     free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-    return Probe(str(path), label.number, free, total, problem, marks.read(path, library))
+    return Probe(str(path), label.number, free, total, problem, marks.read(path, library), device)

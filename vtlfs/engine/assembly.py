@@ -14,11 +14,12 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import heap, live
+from vtlfs.engine import degraded, heap, publishing
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.layout import isal
 from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
+from vtlfs.engine.membership import Find, Membership
 from vtlfs.engine.memory import MemoryBudget
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
@@ -27,7 +28,7 @@ from vtlfs.engine.writing.announcements import OwnAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.errors import DiskError, DiskMissing
-from vtlfs.model import Mount
+from vtlfs.model import DiskState, Mount
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
@@ -42,14 +43,15 @@ async def running(
     disks: list[Disk] | None = None,
     at_end: Callable[["Engine"], Awaitable[None]] | None = None,
     behind: bool = False,
+    find: Find | None = None,
     timing: Timing = DEFAULT,
     sizes: Sizes = SIZES,
 ) -> AsyncIterator[Engine]:
     """Run the engine of a mount; `mount.id` is ignored. Raises LibraryError where the library is not in order.
 
     At the end, every open session is ended, state `failed` unless a close() was answered. `check`: reading compares
-    BLAKE3s. `disks` replaces the library's own, for tests. `at_end` is called after all sessions have ended, while the
-    mount still holds its lease.
+    BLAKE3s. `disks` replaces the library's own, and `find` its search for one that is new or comes back, for tests.
+    `at_end` is called after all sessions have ended, while the mount still holds its lease.
     `behind`: the tracking database may be older than the disks. Then dead mounts are not recovered: recovery would cut
     off extents that this database does not know.
     """
@@ -63,6 +65,9 @@ async def running(
     stripe_unit = library.config.stripe_unit
     memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing, sizes)
     pool = DiskPool(found, stripe_unit, memory.queued, timing)
+    for disk in reading.disks.all():
+        if disk.number in pool:  # else it was added just now, and `Membership` takes it in
+            pool[disk.number].leaving = disk.state is DiskState.RETIRING
     try:
         await _measure(pool, library.config.parity)
         number, lease = await committer.call(lambda tracking: _register(tracking, library, mount, found))
@@ -76,7 +81,11 @@ async def running(
             engine = Engine(library, replace(mount, id=number), context, lease, nursery)
             engine.is_behind = writing.frozen
             engine.at_end = None if writing.frozen else at_end
-            await _start(engine, context, lease, nursery)
+            membership = Membership(
+                find or partial(library.find, check=check),
+                *(context, marks, engine.checkpoint_all, engine.health.tidy_up),
+            )
+            await _start(engine, context, membership, lease, nursery)
             try:
                 yield engine
             finally:
@@ -92,30 +101,38 @@ async def running(
 
 
 async def _measure(pool: DiskPool, spare: int) -> None:
-    """Look at all disks. Raises DiskError where more of them fail than `spare`; those that are missing do not count."""
+    """Look at all disks. Raises DiskError where more of them fail than `spare`.
+
+    Disks that are missing do not count, nor do those that are retiring.
+    """
     failed = 0
     for pooled in pool.disks:
         try:
             await pooled.reading.run(pooled.disk.measure)
         except DiskError as error:
-            failed += not isinstance(error, DiskMissing)
+            failed += not isinstance(error, DiskMissing) and not pooled.leaving
             if failed > spare or not pooled.note_fault(error):
                 raise
 
 
-async def _start(engine: Engine, context: WriteContext, lease: Lease, nursery: trio.Nursery) -> None:
+async def _start(
+    engine: Engine, context: WriteContext, membership: Membership, lease: Lease, nursery: trio.Nursery
+) -> None:
     """Recover dead mounts, and start the tasks of a mount."""
     health, timing = engine.health, context.timing
     tasks = [engine.checkpoints, context.announcements.run, health.probe_disks, health.note_fill, context.memory.run]
+    tasks.append(membership.run)
     if not engine.is_behind:
         await health.reap_dead_mounts()
         await health.tidy_up()
-        tasks += [health.watch_mounts, partial(health.note_finished, lease)]
+        tasks += [health.watch_mounts, partial(health.note_finished, lease), partial(health.note_closed, lease)]
+        tasks.append(partial(degraded.watch, context.catalogue, timing.watch))
+    await membership.look()
     await engine.begin()
     for task in tasks:
         nursery.start_soon(task)
     nursery.start_soon(heap.run, context.memory, engine.cache)
-    nursery.start_soon(live.publish, engine.library.path, engine.mount.id, engine.figures, timing.figures)
+    nursery.start_soon(publishing.publish, engine.library.path, engine.mount.id, engine.figures, timing.figures)
 
 
 def _register(tracking: Tracking, library: Library, mount: Mount, disks: list[Disk]) -> tuple[int, Lease]:

@@ -65,7 +65,7 @@ class Engine:
         self._releasing: dict[str, set[trio.Event]] = {}
         self._announcements = SeenAnnouncements(self._timing.elsewhere)
         self.health = Health(library, mount.id, context, self._writers, self._announcements)
-        self._turn = 0  # the disk on which the last stream began
+        self._turn = 0  # the place in `pool.disks` of the disk on which the last stream began
 
     async def begin(self) -> None:
         """Learn what must be known before the first request. Raises TrackingError."""
@@ -257,17 +257,19 @@ class Engine:
         """Return how far each open session is, and what the disks have done since the mount began."""
         sessions = {number: (writer.length, writer.requests) for number, writer in self._writers.items()}
         sessions |= {number: (reader.bytes, reader.requests) for number, reader in self._readers.items()}
-        return LiveStats(monotonic(), sessions, {disk.number: (disk.written, disk.read) for disk in self.pool.disks})
+        disks = {disk.number: (disk.written, disk.read) for disk in self.pool.disks}
+        computed = {disk.number: disk.reconstructed for disk in self.pool.disks}
+        return LiveStats(monotonic(), sessions, disks, computed)
 
     async def change(self, change: Callable[[Tracking], T]) -> T:
         """Make a change of the tracking database, in one transaction, and return what it returned."""
         return await self._committer.call(change)
 
     def _first_disk(self) -> int:
-        """Return the disk that a new stream begins on: each in turn, but not one that does not answer."""
+        """Return the place of the disk that a new stream begins on: each in turn, but not one that does not answer."""
         for _ in self.pool.disks:
             self._turn = (self._turn + 1) % len(self.pool)
-            pooled = self.pool[self._turn]
+            pooled = self.pool.disks[self._turn]
             if pooled.usable and not pooled.stalled:
                 break
         return self._turn
@@ -283,8 +285,12 @@ class Engine:
         """Make the progress of running streams durable, now and then."""
         while True:
             await trio.sleep(self.library.config.checkpoint)
-            for number in self._writers:
-                self._nursery.start_soon(self._writers[number].checkpoint)
+            self.checkpoint_all()
+
+    def checkpoint_all(self) -> None:
+        """Begin to make the progress of all running streams durable."""
+        for session in self._writers.values():
+            self._nursery.start_soon(session.checkpoint)
 
     async def end(self) -> None:
         """End what is open, give back what was leased, and record that the mount has ended."""

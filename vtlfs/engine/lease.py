@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class Lease:
     """The lease of a mount that this process serves. `Leases.take` makes one.
 
-    It also says up to which tape file the headers of the mount's member files are finished and durable, so that
-    recovery knows which to look at.
+    It also says up to which tape file the mount has closed its member files, so that a repair may append to them; and
+    up to which their headers are durable, so that recovery knows which to look at.
     """
 
     def __init__(self, leases: "Leases", mount: int, descriptor: int) -> None:
@@ -44,6 +44,11 @@ class Lease:
         """
         os.pwrite(self._descriptor, f"{ordinal:{_ORDINAL_DIGITS}d}\n".encode(), 0)
         reached("lease.finished_noted")
+
+    def note_closed(self, ordinal: int) -> None:
+        """Note that member files are closed up to this tape file, of all media."""
+        os.pwrite(self._descriptor, f"{ordinal:{_ORDINAL_DIGITS}d}\n".encode(), _ORDINAL_DIGITS + 1)
+        reached("lease.closed_noted")
 
     def end(self) -> None:
         """Give the lease up: the mount has ended, and nothing is left to be done after it."""
@@ -71,6 +76,7 @@ class Leases:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
         lease = Lease(self, mount, descriptor)
         lease.note_finished(ordinal)
+        lease.note_closed(ordinal)
         return lease
 
     def is_alive(self, mount: int) -> bool:
@@ -105,11 +111,18 @@ class Leases:
         return self._is_held(mount) is False
 
     def finished_up_to(self, mount: int) -> int:
-        """Return up to which tape file a mount had finished its headers; 0 where that can't be read."""
+        """Return up to which tape file a mount has durable headers; 0 where that can't be read."""
+        return self._said(mount, 0)
+
+    def closed_up_to(self, mount: int) -> int:
+        """Return up to which tape file a mount has closed its member files; 0 where that can't be read."""
+        return self._said(mount, _ORDINAL_DIGITS + 1)
+
+    def _said(self, mount: int, offset: int) -> int:
         try:
             descriptor = os.open(self._path(mount), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
             try:
-                said = os.read(descriptor, _ORDINAL_DIGITS).strip()
+                said = os.pread(descriptor, _ORDINAL_DIGITS, offset).strip()
             finally:
                 os.close(descriptor)
         except OSError:
@@ -142,14 +155,45 @@ def work(library: Path, name: str) -> Iterator[bool]:
     directory.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(directory / f"{name}{_WORK}", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _is_locked(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_done(library: Path, name: str) -> bool:
+    """Tell whether somebody does a kind of work just now. Who begins it in the very moment may be kept from it."""
+    try:
+        descriptor = os.open(library / DIRECTORY / f"{name}{_WORK}", os.O_RDONLY | _FLAGS)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def roster(library: Path) -> Iterator[bool]:
+    """Be the only one who changes which disks the library has, if nobody else does; yield whether that is so."""
+    directory = library / DIRECTORY
+    directory.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock a file or a directory; tell whether that was possible."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -157,10 +201,8 @@ def alone(library: Path, busy: str) -> Iterator[None]:
     """Be the only one who makes, verifies or rebuilds the library. Raises LibraryError, saying why it is `busy`."""
     descriptor = os.open(library, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LibraryError(f"{library}: {busy}") from None
+        if not _is_locked(descriptor):
+            raise LibraryError(f"{library}: {busy}")
         yield
     finally:
         os.close(descriptor)

@@ -3,8 +3,9 @@
 Making one and opening one; everything that runs starts from a `Library`.
 """
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from vtlfs.config import Config
 from vtlfs.disks import discovery
 from vtlfs.disks import marks as high_water
 from vtlfs.disks.base import Disk
-from vtlfs.disks.discovery import discover
+from vtlfs.disks.discovery import Discovery, discover
 from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.durable import sync_directory, write_file
@@ -23,9 +24,11 @@ from vtlfs.engine import lease
 from vtlfs.engine.layout import isal
 from vtlfs.engine.tracking import currency, database
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.errors import CatalogueBehind, LibraryError, UsageError
+from vtlfs.errors import CatalogueBehind, DiskError, LibraryError, UsageError
 from vtlfs.failpoints import reached
-from vtlfs.model import DiskRecord
+from vtlfs.model import DiskRecord, DiskState
+
+log = logging.getLogger(__name__)
 
 _TEMPORARY = f".{configuration.UNFINISHED}.*.tmp"
 
@@ -78,37 +81,84 @@ class Library:
         return opened
 
     def disks(self, *, check: bool = True) -> list[Disk]:
-        """Return the disks by number, found by their labels; `check`: they compare BLAKE3s on reading.
+        """Return the disks that have not retired, in the order of their numbers, found by their labels.
 
-        As many may be missing, or not be writable, as `parity` makes up for; a `MissingDisk` is in the place of each
-        that is missing. Raises LibraryError where there are more, or one is not ours.
+        `check`: they compare BLAKE3s on reading. Disks are looked for at the paths in library.toml, and those that are
+        not there at the path where they were last.
+
+        As many may be missing, or not be writable, as `parity` makes up for, besides those that are retiring, and those
+        from which a repair has moved everything, if others enough for a stripe with parity are there. A `MissingDisk`
+        is in the place of each that is missing. Raises LibraryError where there are more, or one is not ours.
         """
-        found = discover(self.config.disks, self.config.uuid, writable=True)
-        known = self._known_disks()
-        missing = [disk.number for disk in known if disk.number not in found.places]
-        if len(missing) > self.config.parity:
+        with closing(self.tracking(read_only=True)) as tracking:
+            ever, stored = tracking.disks.ever(), tracking.disks.stored()
+        found = self.discover(ever, writable=True)
+        missing = [disk.number for disk in _not_retired(ever) if disk.number not in found.places]
+        away = set(missing) - {disk.number for disk in ever if disk.state is DiskState.RETIRING}
+        there = [disk for disk in ever if disk.state is DiskState.IN_USE and disk.number in found.places]
+        if 0 < self.config.parity < len(there):
+            away = {number for number in away if number in stored and stored[number].extents}
+        if len(away) > self.config.parity:
             if found.lost:
                 raise found.lost[0]
             raise LibraryError(f"{self.path}: no path in library.toml leads to disk {missing[0]}")
-        if strange := found.places.keys() - {disk.number for disk in known}:
+        if strange := found.places.keys() - {disk.number for disk in ever}:
             raise LibraryError(f"{self.path}: the tracking database knows of no disk {min(strange)}")
         if missing:  # one that is only not writable is read from
-            found = discover(self.config.disks, self.config.uuid)
-        return _in_place(known, found.disks(check=check))
+            found = self.discover(ever)
+        return _in_place(ever, found.disks(check=check))
 
     def disks_to_read(self, *, check: bool = True) -> list[Disk]:
-        """Return the disks by number, for reading only; a `MissingDisk` in the place of one that is missing."""
-        found = discover(self.config.disks, self.config.uuid).disks(check=check)
-        return _in_place(self._known_disks(), found)
+        """Return the disks as `disks` does, for reading only: however many are missing."""
+        ever = self._disks_ever()
+        return _in_place(ever, self.discover(ever).disks(check=check))
 
-    def _known_disks(self) -> list[DiskRecord]:
+    def disks_that_answer(self) -> list[Disk]:
+        """Return the disks as `disks_to_read` does; one that hangs is missing. For commands: it forks."""
+        ever = self._disks_ever()
+        hanging = discovery.hanging([*self.config.disks, *(Path(disk.path) for disk in _not_retired(ever))])
+        return _in_place(ever, self.discover(ever, passed_over=hanging).disks())
+
+    def find(self, wanted: DiskRecord, passed_over: Collection[str], *, check: bool = True) -> Disk | None:
+        """Look for one disk, at the paths where no other one lies; return it, measured. May block.
+
+        Raises LibraryError where library.toml can't be read. `passed_over`: paths of other disks.
+        """
+        paths = [*configuration.load(self.path).disks, Path(wanted.path)]
+        found = discover([path for path in paths if str(path) not in passed_over], self.config.uuid)
+        place = found.places.get(wanted.number)
+        if place is None or not wanted.is_labelled(place.label.disk):
+            return None
+        disk = found.disks(check=check)[wanted.number]
+        try:
+            disk.measure()
+        except DiskError:
+            return None
+        return disk
+
+    def discover(
+        self, ever: Sequence[DiskRecord], *, writable: bool = False, passed_over: Collection[Path] = ()
+    ) -> Discovery:
+        """Look for the disks where library.toml says, and then where the tracking database does. `ever`: its rows."""
+        found = discover(self.config.disks, self.config.uuid, writable=writable, passed_over=passed_over)
+        discovery.look_further(found, _not_retired(ever), writable=writable, passed_over=passed_over)
+        return found
+
+    def _disks_ever(self) -> list[DiskRecord]:
         with closing(self.tracking(read_only=True)) as tracking:
-            return tracking.disks.all()
+            return tracking.disks.ever()
 
 
-def _in_place(known: Sequence[DiskRecord], found: Mapping[int, Disk]) -> list[Disk]:
-    """Return the disks that are known, by number; a `MissingDisk` in the place of one that was not found."""
-    return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in known]
+def _not_retired(ever: Sequence[DiskRecord]) -> list[DiskRecord]:
+    return [disk for disk in ever if disk.state is not DiskState.RETIRED]
+
+
+def _in_place(ever: Sequence[DiskRecord], found: Mapping[int, Disk]) -> list[Disk]:
+    """Return the disks that have not retired; a `MissingDisk` in the place of one that was not found."""
+    for disk in ever:
+        if disk.state is DiskState.RETIRED and disk.number in found:
+            log.warning("%s: was disk %d, which has retired; it is passed over", found[disk.number].path, disk.number)
+    return [found.get(disk.number) or MissingDisk(disk.number, disk.path) for disk in _not_retired(ever)]
 
 
 def create(

@@ -107,7 +107,9 @@ class MemoryBudget:
         self, limit: int, stripe_unit: int = MIB, disks: int = 2, timing: Timing = DEFAULT, sizes: Sizes = SIZES
     ) -> None:
         """`stripe_unit` and `disks`: a mount works with some stripe units a disk, whatever its limit."""
-        self.limit = max(limit, UNITS_A_DISK * stripe_unit * disks)
+        self.limit = limit
+        self._stripe_unit = stripe_unit
+        self.make_room_for(disks)
         self.sizes = sizes
         self._timing = timing
         self.used = 0
@@ -122,6 +124,10 @@ class MemoryBudget:
         self._promised = 0  # bytes, to writes that were let in and have not run yet
         self._let_in_at = 0.0  # when there was room for somebody who waited
         self._wake = trio.Event()
+
+    def make_room_for(self, disks: int) -> None:
+        """Raise the limit, if it has too few stripe units a disk for so many disks."""
+        self.limit = max(self.limit, UNITS_A_DISK * self._stripe_unit * disks)
 
     # --- shares ------------------------------------------------------------------------------------------------------
 

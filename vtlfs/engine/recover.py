@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Ending
 from vtlfs.disks.missing import MissingDisk
+from vtlfs.engine import lease
 from vtlfs.engine.lease import Leases
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
@@ -16,6 +17,10 @@ from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.model import MAX_SIZE, Access, Mount, Session, State, utc_now
 
 log = logging.getLogger(__name__)
+
+
+class PutOff(Exception):
+    """Somebody is repairing: member files are trimmed after that."""
 
 
 def dead_mounts(tracking: Tracking, leases: Leases, *, except_mount: int = 0) -> list[Mount]:
@@ -57,21 +62,21 @@ def trim(session: Session, start: int | None, ends: dict[int, int] | None, disks
             log.warning("session %d: trimming its member file: %s", session.id, error)
 
 
-def trim_all(tracking: Tracking, leases: Leases, mounts: Iterable[int], disks: Sequence[Disk]) -> None:
-    """Trim the member files of dead mounts whose sessions were ended. May block.
+def trim_all(library: Library, tracking: Tracking, mounts: Iterable[int], disks: Sequence[Disk]) -> bool:
+    """Trim the member files of dead mounts whose sessions were ended; tell whether their leases may go. May block.
 
     Trimmed are the sessions that the mount left open, and sessions that had ended shortly before its death: their
     headers were not finished, or not durable. Nothing is cut off where a rebuild has not found an extent, or parity: it
-    may be on a disk that has come back.
+    may be on a disk that has come back. Nothing is trimmed while somebody repairs: what a repair appends to a member
+    file is recorded later; raises PutOff. A disk that is missing is trimmed when it is back. Leases stay until then.
     """
-    for mount in mounts:
-        for session in tracking.sessions.unfinished_of(mount, leases.finished_up_to(mount)):
-            ends = tracking.extents.ends(session.id) if tracking.extents.is_found(session.id) else None
-            trim(session, start_of(tracking, session), ends, disks)
-
-
-def are_there(disks: Iterable[Disk]) -> bool:
-    """Tell whether no disk is missing. One that is missing is trimmed when it is back: leases stay until then."""
+    with lease.work(library.path, "repair") as mine:
+        if not mine:
+            raise PutOff
+        for mount in mounts:
+            for session in tracking.sessions.unfinished_of(mount, library.leases.finished_up_to(mount)):
+                ends = tracking.extents.ends(session.id) if tracking.extents.is_found(session.id) else None
+                trim(session, start_of(tracking, session), ends, disks)
     return not any(isinstance(disk, MissingDisk) for disk in disks)
 
 
@@ -116,10 +121,11 @@ def recover(library: Library) -> list[Session]:
         mounts = {mount.id for mount in dead}.union(left_leases(tracking, library.leases))
         try:
             disks = library.disks()
-            trim_all(tracking, library.leases, sorted(mounts), disks)
-            if are_there(disks):
+            if trim_all(library, tracking, sorted(mounts), disks):
                 with tracking.transaction():
                     remove_leases(tracking, library.leases, mounts)
+        except PutOff:
+            log.info("a repair is under way: the member files of dead mounts are trimmed at the next mount")
         except LibraryError as error:
             log.warning("member files are not trimmed: %s", error)
         return ended

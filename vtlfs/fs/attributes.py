@@ -6,6 +6,8 @@ import time
 from pyfuse3 import EntryAttributes, InodeT, ModeT, StatvfsData
 
 from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.layout.dealer import Candidate
+from vtlfs.engine.layout.room import room
 from vtlfs.fs.inodes import Inode
 from vtlfs.fs.nodes import (
     FilesDirectory,
@@ -49,13 +51,21 @@ class Attributes:
         return entry
 
 
-def of_disks(pool: DiskPool) -> StatvfsData:
-    """Return the values of statfs(): the size of all disks together, as it was when they last answered."""
+def of_disks(pool: DiskPool, parity: int) -> StatvfsData:
+    """Return what statfs() shows: the data that the disks take with this parity, and what still fits of it.
+
+    Sizes are those that the disks had when they last answered. A disk that can't be used takes nothing new; one that
+    has not answered since the mount began has no size.
+    """
+    known = [(pooled, pooled.disk) for pooled in pool.disks if pooled.disk.total]
+    total = room([Candidate(disk.number, disk.device, disk.total) for _, disk in known], parity)
+    if not total:  # too few disks for a stripe: it is full, and has a size all the same, or df leaves it out
+        total = sum({disk.device: disk.total for _, disk in known}.values())
+    free = room([Candidate(disk.number, disk.device, disk.free) for pooled, disk in known if pooled.usable], parity)
     data = StatvfsData()
     data.f_bsize = data.f_frsize = BLOCK
-    data.f_blocks = pool.total // BLOCK
-    data.f_bfree = pool.free // BLOCK
-    data.f_bavail = pool.available // BLOCK
+    data.f_blocks = total // BLOCK
+    data.f_bfree = data.f_bavail = min(free, total) // BLOCK
     data.f_files = data.f_ffree = data.f_favail = 0
     data.f_namemax = 255
     return data

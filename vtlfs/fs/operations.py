@@ -111,8 +111,8 @@ class Operations(pyfuse3.Operations):
 
     @to_errno
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """Return the size of all disks together, as it was when they last answered."""
-        return of_disks(self._engine.pool)
+        """Tell the size of all disks together, as it was when they last answered."""
+        return of_disks(self._engine.pool, self._engine.library.config.parity)
 
     # --- directories --------------------------------------------------------------------------------------------------
 

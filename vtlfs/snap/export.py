@@ -1,5 +1,7 @@
 """Exporting a snapshot to an SQLite file: the tables of the tracking database, with their rows at the snapshot.
 
+Extents are those of then, and lie where they lie now. Disks that were added since are there if extents lie on them.
+
 `sqlite3`, Datasette and `vtlfs tui` open such a file. It has neither triggers nor history.
 """
 
@@ -10,7 +12,7 @@ from pathlib import Path
 from vtlfs.durable import sync_directory
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema.tables import WRITE_COMMAND
+from vtlfs.engine.tracking.schema.tables import VERSIONED, WRITE_COMMAND
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 from vtlfs.snap import store
@@ -76,6 +78,11 @@ def _copy(view: Tracking) -> None:
     view.sql.execute(
         "INSERT INTO exported.parity SELECT * FROM main.parity"
         " WHERE (session, stripe) IN (SELECT session, stripe FROM exported.extent)"
+    )
+    columns = ", ".join(VERSIONED["disk"][1])  # extents move: where they lie by now is no disk of then
+    view.sql.execute(
+        f"INSERT OR IGNORE INTO exported.disk SELECT {columns} FROM main.disk WHERE number IN"
+        " (SELECT disk FROM exported.extent UNION SELECT disk FROM exported.parity)"
     )
     indexes = view.sql.execute(
         "SELECT sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name IN ('session', 'tape_file')"

@@ -6,6 +6,7 @@ Worker threads call the functions, which query the tracking database and so may 
 from dataclasses import dataclass, field
 
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.disks import Stored
 from vtlfs.model import DiskRecord, Extent, Session
 from vtlfs.snap import browse
 from vtlfs.tui import format as fmt
@@ -114,11 +115,17 @@ def of_drive(tracking: Tracking, number: int) -> Details:
     return _printable(Details(f"drive {number}: its latest sessions", fields, None, columns, rows))
 
 
-def of_disk(disk: DiskRecord, health: str) -> Details:
-    """Return a disk."""
+def of_disk(disk: DiskRecord, health: str, stored: Stored | None) -> Details:
+    """Return a disk. `stored`: what lies on it, if that is known."""
+    since = "" if disk.state_at is None else f" since {fmt.time(disk.state_at)}"
+    successor = "" if disk.successor is None else f", for disk {disk.successor}"
+    lies = "-" if stored is None else f"{fmt.count(stored.extents, 'extent')}, {fmt.size(stored.bytes)}"
     fields = [
         ("path", disk.path),
         ("health", health),
+        ("state", f"{disk.state}{since}{successor}"),
+        ("fault", "none" if disk.fault is None else f"{disk.fault}, since {fmt.time(disk.fault_at)}"),
+        ("stored", lies),
         ("uuid", disk.uuid),
         ("added", fmt.time(disk.added_at)),
         ("size", fmt.size(disk.total)),

@@ -1,6 +1,7 @@
 """`vtlfs fstab`: the line for /etc/fstab."""
 
 import os
+import re
 from pathlib import Path
 
 import click
@@ -11,8 +12,10 @@ from vtlfs.cli.commands import install
 # Boot goes on without the library. Mounted after the local disks and the network, unmounted before they go.
 USUAL = ("nofail", "_netdev")
 BACKSLASH = "\\"
+PLAIN = re.compile("[A-Za-z0-9:_./-]+")
 UNSPEAKABLE = '\\"\n'  # characters that mount(8) and systemd don't read alike in the value of an option
 REQUIRES = "x-systemd.requires-mounts-for"
+AFTER = "x-systemd.after"
 
 
 @click.command(epilog=params.example("vtlfs fstab /srv/vtl /mnt/vtl -o host=alpha,allow_other >> /etc/fstab"))
@@ -30,8 +33,10 @@ REQUIRES = "x-systemd.requires-mounts-for"
 def fstab(library: Path, mountpoint: Path, options: tuple[str, ...]) -> None:
     """Print the line for /etc/fstab that mounts a library.
 
-    The options nofail and _netdev are added, and for systemd the mounts that the library and its disks are on.
+    The options nofail and _netdev are added, and for systemd the mounts that the library and its disks are on. With
+    parity, the library waits for the mounts of its disks, and is mounted without those that fail.
     """
+    from vtlfs.disks.missing import MissingDisk
     from vtlfs.engine.library import Library
     from vtlfs.fs.options import parse
     from vtlfs.mounts import mount_point_of
@@ -39,14 +44,30 @@ def fstab(library: Path, mountpoint: Path, options: tuple[str, ...]) -> None:
     parse(",".join(options))
     opened = Library.open(library)
     source, target = os.path.realpath(library), os.path.realpath(mountpoint)
-    places = [source, *(disk.path for disk in opened.disks())]
-    required = dict.fromkeys(str(mount_point_of(Path(place))) for place in places)
-    required.pop("/", None)
+    disks = opened.disks()
+    needed = {str(mount_point_of(Path(source))): REQUIRES}
+    for disk in disks:
+        needed.setdefault(str(mount_point_of(Path(disk.path))), AFTER if opened.config.parity else REQUIRES)
+    needed.pop("/", None)
     wanted = [word for word in ",".join(options).split(",") if word]
     wanted += [word for word in USUAL if word not in wanted]
-    wanted += [_requirement(place) for place in required if not any(c in place for c in UNSPEAKABLE)]
+    named = {place: _need(option, place) for place, option in needed.items()}
+    wanted += [option for option in named.values() if option is not None]
     click.echo(" ".join([_escape(source), _escape(target), "vtlfs", _escape(",".join(wanted)), "0", "0"]))
-    _remark(target, [place for place in required if any(c in place for c in UNSPEAKABLE)])
+    _remark(target, [place for place, option in named.items() if option is None])
+    for disk in disks:
+        if isinstance(disk, MissingDisk):
+            where = show.printable(f"disk {disk.number} ({disk.path})")
+            click.echo(
+                f"vtlfs: {where} is missing: the line may lack its mount; make it again with all disks", err=True
+            )
+
+
+def has_line(table: str, library: Path) -> bool:
+    """Tell whether a library is in the text of an fstab."""
+    fields = [line.split()[:3] for line in table.splitlines()]
+    source = _escape(os.path.realpath(library))
+    return any(len(some) == 3 and (some[0], some[2]) == (source, "vtlfs") for some in fields)
 
 
 def _remark(target: str, unnamed: list[str]) -> None:
@@ -65,7 +86,24 @@ def _escape(field: str) -> str:
     return "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in field)
 
 
-def _requirement(path: str) -> str:
-    """Return the option that names a mount. mount(8) wants quotes around a comma, systemd wants it escaped."""
-    strange = any(c in path for c in " \t,")
-    return f'{REQUIRES}="{path.replace(",", f"{BACKSLASH},")}"' if strange else f"{REQUIRES}={path}"
+def _need(option: str, path: str) -> str | None:
+    """Return the option that names a mount; None where it can't be said."""
+    if option == AFTER:
+        return f"{AFTER}={path if PLAIN.fullmatch(path) else _unit(path)}"
+    if any(c in path for c in UNSPEAKABLE):
+        return None
+    strange = any(c in path for c in " \t,")  # mount(8) wants quotes around a comma, systemd wants it escaped
+    return f'{option}="{path.replace(",", f"{BACKSLASH},")}"' if strange else f"{option}={path}"
+
+
+def _unit(path: str) -> str:
+    """Return what systemd calls the mount at a path, as systemd-escape(1) does: x-systemd.after knows no quotes."""
+    name = "-".join(
+        "".join(c if PLAIN.fullmatch(c) and c not in "/-" else _escaped(c) for c in part)
+        for part in path.strip("/").split("/")
+    )
+    return f"{f'{BACKSLASH}x2e{name[1:]}' if name.startswith('.') else name}.mount"
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"{BACKSLASH}x{byte:02x}" for byte in os.fsencode(character))

@@ -47,6 +47,7 @@ def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int, 
     Each disk is labelled as the library's own; what else lies on it is left alone. The library's directory becomes
     readable by you only, and so does a disk's if nothing else lies in it.
     """
+    from vtlfs.engine.condition import sharing
     from vtlfs.engine.library import create
 
     parity = int(len(disks) > 2) if parity is None else parity
@@ -59,6 +60,8 @@ def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int, 
         f" stripe unit {format_size(stripe_unit)}, parity {parity}"
     )
     show.line(PROMISES[parity] + ("; --parity 1 mirrors" if not parity and len(disks) == 2 else ""))
+    for note in sharing({str(disk): disk.stat().st_dev for disk in made.config.disks}, parity):
+        show.line(f"note: {note}")
     for disk in made.config.disks:
         mode = stat.S_IMODE(disk.stat().st_mode)
         if mode & 0o022 and not mode & stat.S_ISVTX:

@@ -11,13 +11,14 @@ import click
 
 from vtlfs.cli import params, show
 from vtlfs.cli.show import Column
-from vtlfs.errors import CatalogueBehind
-from vtlfs.model import DiskRecord, Drive, Mount, format_size
+from vtlfs.model import DiskRecord, DiskState, Drive, Mount, format_size
 
 if TYPE_CHECKING:
     from vtlfs.disks.probe import Probe
+    from vtlfs.engine.condition import Condition, DiskFacts, Facts
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub.verification import Verification
+    from vtlfs.engine.tracking.database import Tracking
     from vtlfs.engine.tracking.repositories.library_row import Counters
 
 
@@ -41,16 +42,20 @@ class MountedBy:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What there is to say of a library. `open_sessions` are counted by drive."""
+    """What there is to say of a library. `probes` by disk number; `open_sessions` are counted by drive.
+
+    `computed`: extents that the live mounts have computed for readers, by disk.
+    """
 
     library: "Library"
-    disks: "list[tuple[DiskRecord, Probe]]"
+    facts: "Facts"
+    probes: "dict[int, Probe]"
     drives: list[Drive]
     open_sessions: dict[int, int]
     mounts: list[MountedBy]
     counters: "Counters"
     verified: "Verification | None"
-    lacks: str | None = None  # of what the disks know, where the tracking database is older than they are
+    computed: Counter[int]
 
     @property
     def open_total(self) -> int:
@@ -58,76 +63,141 @@ class Status:
         return sum(self.open_sessions.values())
 
     @property
+    def condition(self) -> "Condition":
+        """How the library is."""
+        return self.facts.condition
+
+    @property
     def notes(self) -> list[str]:
-        """What one should know, in a line each."""
-        notes = [] if self.lacks is None else [_went_back(self.library, self.lacks)]
-        notes += [
-            f"disk {record.number} ({found.path}): {found.problem}" for record, found in self.disks if found.problem
-        ]
-        notes += [
-            f"disk {record.number} ({found.path}): {record.fault} since {show.seconds(record.fault_at)};"
-            " mounts write to the other disks until it works again"
-            for record, found in self.disks
-            if record.fault and record.fault_at and not found.problem
-        ]
+        """What one should know, though it is no trouble, in a line each."""
+        from vtlfs.engine.condition import sharing
+
+        devices = {f"disk {number}": found.device for number, found in self.probes.items() if found.device is not None}
+        notes = sharing(devices, self.library.config.parity)
         hosts = Counter(mounted.host for mounted in self.mounts if mounted.alive)
-        notes += [
+        return notes + [
             f"{number} live mounts have the host name {host}; mount with -o host=NAME to tell them apart"
             for host, number in hosts.items()
             if number > 1
         ]
-        dead = [mounted.mount.mountpoint for mounted in self.mounts if not mounted.alive]
-        recover = f"vtlfs recover {show.word(self.library.path)}"
-        return notes + [f"the mount at {where} is dead; {recover} ends its sessions" for where in dead]
+
+    def space(self) -> dict[str, int]:
+        """Return the bytes of all disks and the free ones, each device once, and how much data still fits."""
+        from vtlfs.engine.layout.dealer import Candidate
+        from vtlfs.engine.layout.room import room
+
+        sized = {number: found for number, found in self.probes.items() if found.total is not None}
+        usable = {disk.record.number for disk in self.facts.disks if disk.is_usable}
+        candidates = [
+            Candidate(number, found.device or 0, found.free or 0) for number, found in sized.items() if number in usable
+        ]
+        return {
+            "total": sum({found.device: found.total or 0 for found in sized.values()}.values()),
+            "free": sum({found.device: found.free or 0 for found in sized.values()}.values()),
+            "available": room(candidates, self.library.config.parity),
+        }
 
     def as_json(self) -> dict[str, object]:
         """Return the status as a JSON object."""
+        facts, config = self.facts, self.library.config
+        repair = None if facts.repair is None else facts.repair.as_json() | {"is_running": facts.is_repairing}
         return {
             "library": str(self.library.path),
-            "uuid": self.library.config.uuid,
-            "stripe_unit": self.library.config.stripe_unit,
-            "disks": [_disk_document(record, found) for record, found in self.disks],
+            "uuid": config.uuid,
+            "condition": str(self.condition),
+            "troubles": [trouble.as_json() for trouble in facts.troubles],
+            "notes": self.notes,
+            "stripe_unit": config.stripe_unit,
+            "parity": config.parity,
+            "space": self.space(),
+            "disks": [self._disk_document(disk) for disk in facts.disks],
+            "degraded": [asdict(row) for row in facts.degraded],
+            "damaged": None if facts.damaged is None else asdict(facts.damaged),
+            "computed": facts.computed,
+            "repair": repair,
             "drives": [asdict(drive) | {"open_sessions": self._open(drive)} for drive in self.drives],
             "mounts": [mounted.as_json() for mounted in self.mounts],
             "media": self.counters.media,
             "bytes": self.counters.bytes,
             "tape_files": self.counters.tape_files,
             "sessions": {"total": self.counters.sessions, "open": self.open_total},
-            "lacks": self.lacks,
+            "lacks": facts.lacks,
             "verified": None if self.verified is None else self.verified.as_json(),
-            "notes": self.notes,
         }
 
     def _open(self, drive: Drive) -> int:
         return self.open_sessions.get(drive.number, 0)
 
+    def _disk_document(self, disk: "DiskFacts") -> dict[str, object]:
+        record, found = disk.record, self.probes[disk.record.number]
+        return {
+            "number": record.number,
+            "path": found.path,
+            "uuid": record.uuid,
+            "free": found.free,
+            "total": found.total,
+            "device": found.device,
+            "problem": found.problem,
+            "fault": record.fault,
+            "fault_at": record.fault_at,
+            "state": record.state,
+            "state_at": record.state_at,
+            "successor": record.successor,
+            "stored": asdict(disk.stored),
+            "computed_extents": self.computed[record.number],
+        }
+
     def print(self) -> None:
         """Print the status for people."""
         files, size = show.count(self.counters.tape_files, "tape file"), format_size(self.counters.bytes)
+        config, facts, space = self.library.config, self.facts, self.space()
         show.line(f"library   {self.library.path}")
-        show.line(f"uuid      {self.library.config.uuid}")
-        show.line(f"striping  {format_size(self.library.config.stripe_unit)} units over {len(self.disks)} disks")
+        show.line(f"uuid      {config.uuid}")
+        show.line(f"condition {self.condition}")
+        over = f"{format_size(config.stripe_unit)} units over {len(facts.disks)} disks, parity {config.parity}"
+        show.line(f"striping  {over}")
+        free, total = format_size(space["free"]), format_size(space["total"])
+        show.line(f"space     {free} free of {total}; {format_size(space['available'])} of data still fit")
         show.line(f"media     {self.counters.media:,} with {size} in {files}")
         show.line(f"sessions  {self.counters.sessions:,}, of which {self.open_total:,} open")
         show.line(f"verified  {'never' if self.verified is None else _verified(self.verified)}")
+        if (line := facts.repair_line) is not None:
+            show.line(f"repair    {line}")
+        if computed := self.computed.total():
+            show.line(f"computed  {show.count(computed, 'extent')} for readers, since the live mounts began")
         show.line("")
-        _disk_table(self.disks)
+        self._print_disks()
         show.line("")
         columns = [Column("DRIVE", figures=True), Column("LOADED"), Column("OPEN SESSIONS", figures=True)]
         show.table(columns, [(drive.number, drive.loaded, self._open(drive)) for drive in self.drives])
         show.line("")
         _mount_table(self.mounts)
+        for trouble in facts.troubles:
+            show.line(f"{trouble.condition}: {trouble.what}")
+            show.line(f"    {trouble.advice}")
         for note in self.notes:
             show.line(f"note: {note}")
+
+    def _print_disks(self) -> None:
+        columns = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True)]
+        columns += [Column("TOTAL", figures=True), Column("STORED", figures=True), Column("STATE"), Column("HEALTH")]
+        rows = []
+        for disk in self.facts.disks:
+            record, found = disk.record, self.probes[disk.record.number]
+            sizes = (show.human(found.free), show.human(found.total), format_size(disk.stored.bytes))
+            rows.append((record.number, found.path, *sizes, _state(record), found.problem or record.fault or "ok"))
+        show.table(columns, rows)
 
 
 @click.command(epilog=params.example("vtlfs status /srv/vtl"))
 @params.library_argument
 @params.json_option
 def status(library: Path, as_json: bool) -> None:
-    """Show a library's disks, drives and mounts. Does not wait for a disk that hangs.
+    """Show a library's disks, drives and mounts, what is wrong and what to do. Does not wait for a disk that hangs.
 
-    Exit status: 3 if the tracking database is older than the disks, so that it lacks some of what was acknowledged.
+    Exit status: 0 if the library is fine; 4 if it is degraded: it can be read and written, but something wants to be
+    done; 3 if it has failed: some bytes can't be read, or no stream can be written, or the tracking database is older
+    than the disks.
     """
     from vtlfs.engine.library import Library
 
@@ -136,52 +206,88 @@ def status(library: Path, as_json: bool) -> None:
         show.as_json(found.as_json())
     else:
         found.print()
-    if found.lacks is not None:
-        click.get_current_context().exit(CatalogueBehind.exit_status)
+    click.get_current_context().exit(found.condition.status)
 
 
 def _status(library: "Library") -> Status:
     from vtlfs.disks.probe import probe
+    from vtlfs.engine import condition
     from vtlfs.engine.scrub.verification import last_of_all
     from vtlfs.engine.tracking.currency import lacking
 
-    probes = probe(library.config.uuid, library.config.disks)  # with the marks, before the database is asked
     with closing(library.tracking(read_only=True)) as tracking:
+        paths = dict.fromkeys([*library.config.disks, *(Path(disk.path) for disk in tracking.disks.all())])
+    probes = probe(library.config.uuid, list(paths))  # with the marks, before the database is asked
+    with closing(library.tracking(read_only=True)) as tracking:
+        mounts = [_mounted_by(library, mount) for mount in tracking.mounts.live()]
+        marks = [found.mark for found in probes if found.mark is not None]
+        found = _matched(tracking.disks.all(), probes)
+        facts = condition.examine(
+            library,
+            tracking,
+            _disks(tracking, found, is_mounted=any(mounted.alive for mounted in mounts)),
+            dead=[mounted.mount.mountpoint for mounted in mounts if not mounted.alive],
+            lacks=lacking(tracking.library.watermark(), marks),
+        )
         return Status(
             library,
-            _matched(tracking.disks.all(), probes),
+            facts,
+            {record.number: probe for record, probe in found},
             tracking.drives.all(),
             tracking.sessions.count_open_by_drive(),
-            [_mounted_by(library, mount) for mount in tracking.mounts.live()],
+            mounts,
             tracking.library.counters(),
             last_of_all(tracking),
-            lacking(tracking.library.watermark(), [found.mark for found in probes if found.mark is not None]),
+            _computed(library, mounts),
         )
 
 
-def _went_back(library: "Library", lacks: str) -> str:
-    rebuild = f"vtlfs rebuild {show.word(library.path)}"
-    return f"the tracking database is older than the disks: it lacks {lacks}; {rebuild} takes that in"
+def _disks(tracking: "Tracking", found: "list[tuple[DiskRecord, Probe]]", *, is_mounted: bool) -> "list[DiskFacts]":
+    """Return what is known of the disks, and was found of them just now."""
+    from vtlfs.engine.condition import NOTHING, DiskFacts
+
+    stored = tracking.disks.stored()
+    return [
+        DiskFacts(
+            *(record, probe.path, probe.problem),
+            is_read=probe.problem is not None and probe.total is not None,
+            stored=stored.get(record.number, NOTHING),
+            is_idle=not is_mounted,
+        )
+        for record, probe in found
+    ]
 
 
 def _matched(records: list[DiskRecord], probes: "list[Probe]") -> "list[tuple[DiskRecord, Probe]]":
-    """Pair the disks with what was found: by their labels, and where there is none by their place in library.toml."""
+    """Pair the disks with what was found: by their labels, and where there is none by where they were last seen."""
     from vtlfs.disks.probe import Probe
 
     by_number = {found.number: found for found in probes if found.number is not None}
-    nameless = [found for found in probes if found.number is None]
+    nameless = {found.path: found for found in probes if found.number is None}
+    here = {record.number: nameless.pop(record.path) for record in records if record.path in nameless}
     pairs = []
     for record in records:
         if record.number in by_number:
             found = by_number[record.number]
+        elif record.number in here:
+            found = here[record.number]
         elif nameless:
-            here = probes[record.number] if record.number < len(probes) else None
-            found = here if here in nameless else nameless[0]
-            nameless.remove(found)
+            found = nameless.pop(next(iter(nameless)))
         else:
             found = Probe(record.path, problem="no path in library.toml leads to it")
         pairs.append((record, found))
     return pairs
+
+
+def _computed(library: "Library", mounts: list[MountedBy]) -> Counter[int]:
+    """Return how many extents of each disk the live mounts have computed for readers."""
+    from vtlfs.engine import live
+
+    found: Counter[int] = Counter()
+    for mounted in mounts:
+        if mounted.alive and (figures := live.read(library.path, mounted.mount.id)) is not None:
+            found.update(figures.computed)
+    return found
 
 
 def _mounted_by(library: "Library", mount: Mount) -> MountedBy:
@@ -197,33 +303,10 @@ def _verified(last: "Verification") -> str:
     return f"{show.seconds(last.ended_at)}: {', '.join(found) or 'all was as it should be'}"
 
 
-def _disk_document(record: DiskRecord, found: "Probe") -> dict[str, object]:
-    return {
-        "number": record.number,
-        "path": found.path,
-        "uuid": record.uuid,
-        "free": found.free,
-        "total": found.total,
-        "problem": found.problem,
-        "fault": record.fault,
-        "fault_at": record.fault_at,
-    }
-
-
-def _disk_table(disks: "list[tuple[DiskRecord, Probe]]") -> None:
-    columns = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True)]
-    columns += [Column("TOTAL", figures=True), Column("STATE")]
-    rows = [
-        (
-            record.number,
-            found.path,
-            show.human(found.free),
-            show.human(found.total),
-            found.problem or record.fault or "ok",
-        )
-        for record, found in disks
-    ]
-    show.table(columns, rows)
+def _state(record: DiskRecord) -> str:
+    if record.state is DiskState.RETIRING and record.successor is not None:
+        return f"{record.state}, for disk {record.successor}"
+    return record.state
 
 
 def _mount_table(mounts: list[MountedBy]) -> None:

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ import click
 from vtlfs.cli import params, show
 from vtlfs.cli.progress import progress
 from vtlfs.errors import UsageError, VtlfsError
-from vtlfs.model import expand_barcodes, format_size, parse_size, utc_now
+from vtlfs.model import expand_barcodes, format_size, utc_now
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub.defects import Defect
+    from vtlfs.engine.scrub.mending import Mending
     from vtlfs.engine.scrub.verification import Verification
+    from vtlfs.engine.tracking.database import Tracking
 
 EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED = 3, 4, 5
 
@@ -30,17 +33,6 @@ class DefectsFound(VtlfsError):
         self.exit_status = exit_status
 
 
-def _rate(word: str) -> int:
-    """Read bytes a second, such as 100MB/s."""
-    try:
-        rate = parse_size(word.strip().removesuffix("/s"))
-    except UsageError:
-        rate = 0
-    if not rate:
-        raise click.BadParameter(f"{word!r} is no speed; write it like 100MB/s")
-    return rate
-
-
 @click.command(
     epilog=params.example(
         "vtlfs verify /srv/vtl",
@@ -51,28 +43,35 @@ def _rate(word: str) -> int:
 @params.library_argument
 @click.argument("barcodes", metavar="[BARCODE]...", nargs=-1)
 @click.option(
-    "--limit", metavar="SPEED", type=_rate, help="The fastest that all disks together are read, such as 100MB/s."
+    "--limit", metavar="SPEED", type=params.rate, help="The fastest that all disks together are read, such as 100MB/s."
 )
 @click.option("--resume", is_flag=True, help="Go on with the last verification, if it was interrupted.")
+@click.option("--repair", is_flag=True, help="Mend what is damaged as it is found, where parity makes up for it.")
 @params.json_option
-def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: bool, as_json: bool) -> None:
+def verify(
+    library: Path, barcodes: tuple[str, ...], limit: int | None, resume: bool, repair: bool, as_json: bool
+) -> None:
     """Read all bytes of media, compare them with their recorded BLAKE3, and the headers and records with the database.
 
     Without BARCODE, all media are verified; A..B is a range. The library may be mounted. Streams that are open when the
     verification begins, or are opened later, are left out and named at the end. Each defect is printed as one line, and
-    the verification goes on. An interrupted verification goes on with --resume.
+    the verification goes on. In the end there is a line for each tape file that has lost bytes. An interrupted
+    verification goes on with --resume.
+
+    What is damaged is noted, and the next repair mends it: that of a mount, or `vtlfs disk repair`. With --repair, the
+    verification mends it as it goes.
 
     \b
     Exit status:
-      0    no defect was found
+      0    no defect was found; with --repair: all that was found is whole again
       1    the verification could not run; 2: an argument or option is wrong
       3    extents are damaged: flipped, truncated, missing, replaced, swapped, foreign or unmapped
       4    no damaged extent was found, but some could not be read: a disk reports errors or is missing
       5    all extents are right, but headers or records on the disks are wrong; `vtlfs rebuild` would need them
       130  interrupted; by SIGTERM 143
 
-    A damaged extent costs no byte of its tape file if the rest of its stripe can replace it; its line says so.
-    With --resume, the exit status also covers the defects found before the interruption.
+    A damaged extent costs no byte of its tape file if the rest of its stripe can replace it; its line says so, and so
+    does that of a missing disk. With --resume, the exit status also covers the defects found before the interruption.
     """
     from vtlfs.engine.lease import alone
     from vtlfs.engine.library import Library
@@ -87,15 +86,20 @@ def verify(library: Path, barcodes: tuple[str, ...], limit: int | None, resume: 
         found = verifications.resume(tracking) if resume else verifications.begin(tracking, media, utc_now())
         counts = verifications.extent(tracking, found)
         name = "verifying" if found.media is None or len(found.media) > 1 else found.media[0]
-        with progress(name, counts[2], found.bytes) as advance, _output(as_json, found) as report:
+        with progress(name, counts[2], found.bytes) as advance, _output(as_json, tracking, found) as report:
+            from vtlfs.engine.scrub.mending import Mending
             from vtlfs.engine.scrub.verify import verify as run
 
-            stopped = run(opened, tracking, found, report, advance, limit)
-    _conclude(opened, found, counts, stopped, quiet=as_json)
+            mending = Mending(opened, tracking, limit) if repair else None
+            stopped = run(opened, tracking, found, report, advance, limit, mending=mending)
+        if not as_json and found.ended_at is not None:
+            for hurt in verifications.hurt(tracking, found):
+                show.line(f"hurt: {hurt}")
+    _conclude(opened, found, counts, stopped, mending, quiet=as_json)
 
 
 @contextmanager
-def _output(as_json: bool, found: "Verification") -> Iterator[Callable[["Defect"], None]]:
+def _output(as_json: bool, tracking: "Tracking", found: "Verification") -> Iterator[Callable[["Defect"], None]]:
     """Yield what prints a defect: at once, for there may be many. As JSON, they make up one document in the end."""
     if not as_json:
         yield lambda defect: show.line(str(defect))
@@ -109,11 +113,21 @@ def _output(as_json: bool, found: "Verification") -> Iterator[Callable[["Defect"
 
     click.echo('{"defects": [', nl=False)
     yield one
+    from vtlfs.engine.scrub import verification as verifications
+
+    click.echo('\n], "hurt": [', nl=False)
+    for number, hurt in enumerate(verifications.hurt(tracking, found)):
+        click.echo(f"{',' if number else ''}\n{json.dumps(asdict(hurt))}", nl=False)
     click.echo(f'\n], "summary": {json.dumps(found.as_json())}}}')
 
 
 def _conclude(
-    library: "Library", found: "Verification", extent: tuple[int, int, int], stopped: signal.Signals | None, quiet: bool
+    library: "Library",
+    found: "Verification",
+    extent: tuple[int, int, int],
+    stopped: signal.Signals | None,
+    mending: "Mending | None",
+    quiet: bool,
 ) -> None:
     """Say in one line what came of it: an error, unless all is right."""
     size = format_size(found.bytes)
@@ -126,10 +140,22 @@ def _conclude(
         for line in _left_out(found):
             show.line(line)
     what = f"{show.count(extent[1], 'tape file')} on {show.count(extent[0], 'medium').replace('mediums', 'media')}"
-    if any(found.defects.values()):
-        raise DefectsFound(f"{size} in {what} verified{_defects(found, '')}", _status(found))
+    said = f"{size} in {what} verified{_defects(found, '')}{_mended(found, mending)}"
+    if found.left:
+        raise DefectsFound(said, _status(found))
     if not quiet:
-        show.line(f"{size} in {what} verified: all is as it should be")
+        show.line(said if any(found.defects.values()) else f"{said}: all is as it should be")
+
+
+def _mended(found: "Verification", mending: "Mending | None") -> str:
+    """Return in words what became of the defects that were to be mended."""
+    if mending is None or not any(found.defects.values()):
+        return ""
+    if not found.left:
+        return "; all are whole again"
+    busy = "; somebody else is repairing the library, and mends what is left" if mending.was_busy else ""
+    why = f" ({mending.result.in_words()})" if not mending.result.is_whole and not busy else ""
+    return f"; {found.mended:,} are whole again, and {found.left:,} are not{why}{busy}"
 
 
 def _status(found: "Verification") -> int:

@@ -9,14 +9,14 @@ A member file is a header block, then extents: each a record block and the store
 import errno
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from blake3 import blake3
 
 from vtlfs.disks import headers, records
-from vtlfs.disks.base import Fill
+from vtlfs.disks.base import Fill, Member
 from vtlfs.disks.contents import Batch, Flaw, Listing, Part
 from vtlfs.disks.headers import Ending, Header, Opening
 from vtlfs.disks.local import copies, holes, inventory, marks
@@ -32,6 +32,7 @@ from vtlfs.model import MIB, NOWHERE, Extent, Watermark
 
 TRIAL = ".trial.tmp"
 TRIAL_BYTES = 16 * MIB  # room that a disk must have to be used again
+WORTH_ALL = 8  # member files that are synced sooner with their whole file system than one after the other
 
 
 class LocalDisk(Directory):
@@ -40,7 +41,7 @@ class LocalDisk(Directory):
     def __init__(self, number: int, path: Path, library: str, *, check: bool = True) -> None:
         """`library` is the library's UUID, which goes into every record. `check`: compare BLAKE3s on reading."""
         super().__init__(number, path, library)
-        self._check = check
+        self.checks = check
         self._examiner = Examiner(self)
 
     def measure(self) -> None:
@@ -95,8 +96,22 @@ class LocalDisk(Directory):
         member.adopt(descriptor, end, header[1] + 1 if header else 0)
         return member
 
-    def read(self, extent: Extent) -> bytes:
-        """Read the stored bytes of an extent and check them. Raises DamagedExtent or DiskError."""
+    def sync_members(self, members: Sequence[Member]) -> None:
+        """Make durable what members have written. Many are synced with their whole file system. Raises DiskError."""
+        ours = [member for member in members if isinstance(member, LocalMember) and member.is_made]
+        if len(ours) >= WORTH_ALL and ours[0].sync_file_system():  # the one that was opened first, see `whole.sync`
+            for member in ours:
+                member.note_synced()
+        else:
+            for member in ours:
+                member.sync()
+
+    def read(self, extent: Extent, *, check: bool = False) -> bytes:
+        """Read the stored bytes of an extent and check them. Raises DamagedExtent or DiskError.
+
+        A disk that was told not to check does so with `check`, and where the bytes may be a hole that `discard` has
+        left: a reader may still know the place of an extent that a repair has moved.
+        """
         if extent.position == NOWHERE:
             raise DamagedExtent(extent.session, extent.offset, extent.disk, "nobody knows where it lies")
         try:
@@ -112,7 +127,7 @@ class LocalDisk(Directory):
             raise DamagedExtent(
                 extent.session, extent.offset, extent.disk, f"{len(data)} bytes are left of {extent.stored}"
             )
-        if self._check and blake3(data).digest() != extent.blake3:
+        if self.checks and blake3(data).digest() != extent.blake3:
             raise DamagedExtent(extent.session, extent.offset, extent.disk, "its BLAKE3 is not the recorded one")
         return data
 

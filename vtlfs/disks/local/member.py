@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from vtlfs.disks import headers, records
 from vtlfs.disks.headers import Ending
-from vtlfs.disks.local import write_behind
+from vtlfs.disks.local import whole, write_behind
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.opening import SESSIONS, NotAFile, entered, member_path
 from vtlfs.disks.records import BLOCK
@@ -36,6 +36,7 @@ class LocalMember:
         self.owner = disk.owner(session)
         self._descriptor: int | None = None
         self._watching: int | None = None  # a descriptor of its own, see `write_behind.drop`
+        self._is_behind = False  # `Directory.write_behind` knows it, which only the writing thread may ask
         self._generation = 1  # of the header, for `finish`
         self._new_entries: list[Path] = []  # directories with entries that are not durable yet
         self._used = BLOCK  # up to where the file counts
@@ -78,6 +79,7 @@ class LocalMember:
             else:
                 reached("extent.written")
             if size >= self._stripe_unit:
+                self._is_behind = True
                 self._disk.write_behind.written(self, descriptor, extent.position, size)
             if self._disk.free < PLENTY:
                 self._disk.note_space(os.fstatvfs(descriptor))
@@ -112,6 +114,35 @@ class LocalMember:
                 self._new_entries = entries
                 raise
 
+    @property
+    def is_made(self) -> bool:
+        """Tell whether there is a file, which `write` may not have come to."""
+        return self._descriptor is not None
+
+    def sync_file_system(self) -> bool:
+        """Make durable all that was written to the file system since this member file was opened, names included.
+
+        Return False where that does not make it durable.
+        """
+        with self._disk.errors():
+            if self._descriptor is None or not whole.can_be_synced(self._descriptor):
+                return False
+            whole.sync(self._descriptor)
+            reached("disk.synced")
+            check_synced(self._descriptor)
+            return True
+
+    def note_synced(self) -> None:
+        """Take note that the file was made durable with all others of its file system."""
+        if self._new_entries:
+            self._new_entries = []
+            self._disk.note_durable(self._path.parent, self._path.parent.parent)
+
+    @property
+    def end(self) -> int:
+        """The first position behind all that is in the file."""
+        return max(BLOCK, records.padded(self._reaches))
+
     def finish(self, ending: Ending | None) -> None:
         """Cut off what does not count, add to the header how the session ended, and close.
 
@@ -120,10 +151,12 @@ class LocalMember:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
-        self._disk.write_behind.forget(self)
+        if self._is_behind:
+            self._disk.write_behind.forget(self)
         try:
             with self._disk.errors():
-                if self._reaches > self._used:
+                is_longer = os.fstat(descriptor).st_size > self._reaches  # a repair has appended to it meanwhile
+                if self._reaches > self._used and not is_longer:
                     os.ftruncate(descriptor, self._used)
                     reached("member.cut")
                 said = {} if ending is None else headers.document_of_end(ending)

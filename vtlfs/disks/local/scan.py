@@ -19,6 +19,7 @@ from vtlfs.disks.records import BLOCK, Owner
 from vtlfs.model import MAX_SESSION
 
 BATCH_RECORDS = 2000
+MOST_UNREADABLE = 1000  # blocks of a member file, each of which may keep the disk busy for seconds
 
 _DIRECTORY = re.compile(r"[0-9]{6,18}")
 _MEMBER = re.compile(r"([0-9]{12,21})\.member")
@@ -105,7 +106,7 @@ class Scan:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 self._batch.ignored.append(f"{where}: not a file")
                 return
-            found = records.decode(os.pread(descriptor, BLOCK, 0))
+            found = records.decode(_block(descriptor, 0) or b"")
             header = found[0] if found else None
             if header is not None and not self._owner(session).owns(header):
                 self._batch.ignored.append(f"{where}: belongs to something else")
@@ -126,7 +127,12 @@ class Scan:
             os.close(descriptor)
 
     def _records(self, descriptor: int, session: int, stripe_unit: int) -> Iterator[Batch]:
-        """Take in the records of all extents. Holes in the file are skipped, and blocks without a record."""
+        """Take in the records of all extents.
+
+        Holes in the file are skipped, and blocks without a record, or that can't be read.
+        """
+        where = self._name(f"{session // SESSIONS_PER_GROUP:06d}", f"{session:012d}.member")
+        unreadable = 0
         end, owner, position = os.fstat(descriptor).st_size, self._owner(session), BLOCK
         while position < end:
             try:
@@ -136,7 +142,14 @@ class Scan:
                     raise
                 return
             position = max(position, data // BLOCK * BLOCK)
-            found = records.decode_extent(os.pread(descriptor, BLOCK, position), owner, position, stripe_unit)
+            block = _block(descriptor, position)
+            if block is None:
+                unreadable += 1
+                if unreadable == 1:
+                    self._batch.damaged.append(f"{where}: from byte {position}: {os.strerror(errno.EIO)}")
+                if unreadable == MOST_UNREADABLE:
+                    return
+            found = records.decode_extent(block or b"", owner, position, stripe_unit)
             if found is None:
                 position += BLOCK
                 continue
@@ -154,6 +167,16 @@ class Scan:
 
     def _name(self, *parts: str) -> str:
         return f"disk {self.number}: {'/'.join((SESSIONS, *parts))}"
+
+
+def _block(descriptor: int, position: int) -> bytes | None:
+    """Read a block; return None where the disk can't. Raises OSError."""
+    try:
+        return os.pread(descriptor, BLOCK, position)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return None
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from vtlfs.model import NO_CODEC, Extent, TapeFile
 
 ROWS_AT_ONCE = 128  # extents that are looked up in the database together
 MOST_AHEAD = ROWS_AT_ONCE // 2  # extents: what is read and what is fetched ahead are looked up together
+MOST_MOVES = 5  # of an extent, while it is read
 FIRST_ROWS = 8  # ... the first time: who reads no further needs no more
 
 
@@ -71,34 +72,63 @@ class StreamReader:
 
     async def _extent(self, offset: int) -> tuple[int, bytes]:
         """Return the extent that has the byte at the offset, and where it begins."""
-        try:
-            row = self._known(offset) or await self._row(offset)
-            disk = self._pool.disk_of(row)
-            if row.offset not in self.loads and disk.reads_hang:
-                await self._computed(row)
-            if row.offset not in self.loads:
-                await self._cache.room(row.stored)
-            load = self._start(row)
-            ahead = await self._fetch_ahead(row)
-        except DamagedExtent as error:
-            raise self._explained(error, offset) from None
-        begin = row.offset or 0
-        self._last = (begin, row.end)
+        for _ in range(MOST_MOVES):
+            try:
+                row = self._known(offset) or await self._row(offset)
+                found = await self._loaded(row)
+            except DamagedExtent as error:
+                raise self._explained(error, offset) from None
+            begin = row.offset or 0
+            if isinstance(found, outcome.Value):
+                return begin, found.value
+            if isinstance(found, outcome.Error):
+                raise self._explained(found.error, begin)
+        why = "it is moved more quickly than it can be read"
+        raise self._explained(DamagedExtent(self._file.session, offset, None, why), offset)
+
+    async def _loaded(self, row: Extent) -> "outcome.Outcome[bytes] | None":
+        """Return the bytes of an extent, or the error; None where it lies elsewhere by now: repair moves extents."""
+        if row.disk not in self._pool and await self._has_moved(row):
+            return None
+        disk = self._pool.disk_of(row)
+        if row.offset not in self.loads and disk.reads_hang:
+            if await self._has_moved(row):
+                return None
+            await self._computed(row)
+        if row.offset not in self.loads:
+            await self._cache.room(row.stored)
+        load = self._start(row)
+        ahead = await self._fetch_ahead(row)
+        self._last = (row.offset or 0, row.end)
         self._forget(keep=ahead + 2)
         with trio.move_on_after(0 if disk.reads_hang else self._pool.timing.reading):
             await load.arrived.wait()
         if self._closed:  # meanwhile
             self.close()
-        if isinstance(load.result, outcome.Value):
-            return begin, load.result.value
+        is_here = isinstance(load.result, outcome.Value)
+        if is_here and disk.disk.checks:
+            return load.result
+        if await self._has_moved(row):  # unchecked bytes may be those of a hole, where the extent was
+            self._cache.drop(load)
+            return None
+        if is_here:
+            return load.result
         if (found := await self._computed(row)) is not None:
-            return begin, found
+            return outcome.Value(found)
         self._cache.drop(load)
+        if await self._has_moved(row):  # while its stripe was read
+            return None
         await load.arrived.wait()  # of a disk that hangs
-        if isinstance(load.result, outcome.Value):
-            return begin, load.result.value
-        assert isinstance(load.result, outcome.Error)
-        raise self._explained(load.result.error, begin)
+        return load.result
+
+    async def _has_moved(self, row: Extent) -> bool:
+        """Tell whether an extent that can't be read lies elsewhere by now; then forget where the others were, too."""
+        file, offset = self._file, row.offset or 0
+        rows = await self._catalogue.read(lambda tracking: tracking.extents.of(file.session, offset, 1))
+        if rows and rows[0] == row:
+            return False
+        self._rows = []
+        return True
 
     async def _computed(self, row: Extent) -> bytes | None:
         """Compute an extent from the rest of its stripe, once for all its pieces that are read; None: it can't be."""

@@ -1,5 +1,7 @@
 """Computing an extent that is lost, damaged or on a disk that hangs, from the rest of its stripe. In the trio loop."""
 
+from contextlib import suppress
+
 import outcome
 import trio
 from blake3 import blake3
@@ -15,9 +17,22 @@ class NotReconstructable(Exception):
 
 
 async def reconstruct(lost: Extent, stripe_unit: int, catalogue: Catalogue, pool: DiskPool) -> bytes:
-    """Return the stored bytes of a data extent, which are checked. Raises NotReconstructable."""
+    """Return the stored bytes of a data extent, which are checked. Raises NotReconstructable.
+
+    A repair may move the rest of the stripe meanwhile: then it is looked up, and read, again.
+    """
     reach = MAX_MEMBERS * stripe_unit
-    stripe = await catalogue.read(lambda tracking: tracking.extents.stripe(lost, reach))
+    stripe: list[Extent] = []
+    while True:
+        known, stripe = stripe, await catalogue.read(lambda tracking: tracking.extents.stripe(lost, reach))
+        if stripe == known or lost not in stripe:
+            raise NotReconstructable
+        with suppress(NotReconstructable):
+            return await _from_rest(lost, stripe, pool)
+
+
+async def _from_rest(lost: Extent, stripe: list[Extent], pool: DiskPool) -> bytes:
+    """Compute an extent from the other extents of its stripe. Raises NotReconstructable."""
     data = [extent for extent in stripe if not extent.is_parity]
     parity = [extent for extent in stripe if extent.is_parity]
     if not parity or [extent.place for extent in data] != list(range(len(data))):
@@ -58,6 +73,6 @@ async def _read_all(extents: list[Extent], pool: DiskPool) -> dict[int, bytes]:
 
     async with trio.open_nursery() as nursery:
         for extent in extents:
-            if extent.disk < len(pool) and not pool[extent.disk].reads_hang:
+            if extent.disk in pool and not pool[extent.disk].reads_hang:
                 nursery.start_soon(read, extent)
     return found

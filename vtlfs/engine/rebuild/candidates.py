@@ -9,8 +9,12 @@ is known. The row names a disk that is missing and that no other extent of the s
 position 0 (`NOWHERE`): whoever reads the row computes the extent. An extent of which nothing is left, in a stream whose
 length is known, gets a row with that position and a BLAKE3 that no bytes have, in a stripe of its own.
 
-Parity gets its row if the data extents of its stripe all have theirs. Used by `Replay`, in the one thread of the
-database.
+Parity gets its row if the data extents of its stripe all have theirs. So a stripe that can be had as a whole is not
+torn: a repair that was interrupted may have left parts of the stripes that were to take its place.
+
+Disks that come and go leave an extent in several places: its disk was away, it was computed on another one, and the
+disk has come back. A place that can be read wins, and each extent of a stripe gets a disk of its own. Used by `Replay`,
+in the one thread of the database.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,13 +36,15 @@ from vtlfs.model import NO_CODEC, NOWHERE, Extent
 class Streams:
     """Chooses the extents of streams and records them. `disks` are those that there are, by number."""
 
-    def __init__(self, tracking: Tracking, disks: dict[int, Disk]) -> None:
+    def __init__(self, tracking: Tracking, disks: dict[int, Disk], at: str) -> None:
         self.lacking: set[int] = set()  # sessions with recorded extents of which nothing is left
         self.torn: set[int] = set()  # sessions without an end, with a record whose extent is not whole
         self._scanned = tracking.scanned
         self._extents = tracking.extents
         self._rebuilding = tracking.rebuilding
         self._disks = disks
+        self._at = at
+        self._has_chosen = False  # of the session that is being recorded: between places of the same extent
         known = [disk.number for disk in tracking.disks.all()]
         self._homes = [*(one for one in known if one not in disks), *disks]  # of lost extents, the likely ones first
         self._computed: tuple[tuple[int, int], set[int]] = ((0, 0), set())  # a stripe, and the places that come out
@@ -49,19 +55,28 @@ class Streams:
         What the database had recorded of it is among the candidates. Return how many bytes it has.
         """
         self._scanned.take_recorded(session)
-        return self.record_new(session, stripe_unit, length)
+        self._rebuilding.begin_lacks(session)
+        size = self.record_new(session, stripe_unit, length)
+        self._rebuilding.end_lacks(session)
+        return size
 
     def record_new(self, session: int, stripe_unit: int, length: int | None) -> int:
         """Do the same for a session of which the database has no extents."""
         chosen = self._chosen(session, length)
         if length is not None:
             chosen = self._filled_up(session, chosen, stripe_unit, length)
-        size, used = 0, set()
+        size, self._has_chosen = 0, False
         for extent in chosen:
-            used |= self._extents.add([extent])
+            self._extents.add([extent])
             size = extent.end
-        used |= self._extents.add(self._parity(session, check=length is None))
-        self._rebuilding.set_stream(session, size, used)
+        if self._has_chosen:
+            for stripe in self._scanned.torn(session):
+                self._reunite(session, stripe, size)
+        self._extents.add(self._parity(session, check=length is None))
+        if self._has_chosen:
+            for stripe in self._rebuilding.crowded(session):
+                self._spread(session, stripe)
+        self._rebuilding.set_stream(session, size, self._at)
         return size
 
     # --- data -------------------------------------------------------------------------------------------------------
@@ -69,7 +84,8 @@ class Streams:
     def _chosen(self, session: int, length: int | None) -> Iterator[Extent]:
         """Yield the extents of a stream in order, those that are missing left out where its length is known."""
         following = 0
-        for offset, group in groupby(self._scanned.candidates(session), key=lambda one: one.extent.offset or 0):
+        found = self._scanned.candidates(session, trusted_first=length is None)
+        for offset, group in groupby(found, key=lambda one: one.extent.offset or 0):
             candidates = [one for one in group if length is None or one.extent.end <= length]
             if offset < following or not candidates:
                 continue
@@ -93,6 +109,7 @@ class Streams:
         alone = len({(one.disk, one.position) for one in extents}) == 1
         if candidates[0].is_trusted if check else alone and extents[0].disk != NO_DISK:
             return extents[0]
+        self._has_chosen = True
         for _, group in groupby(extents, key=lambda one: one.stripe):
             stripe = list(group)
             there = next((one for one in stripe if self._read(one) is not None), None)
@@ -143,6 +160,20 @@ class Streams:
                 found[extent.place] = stored
         return found
 
+    # --- stripes of which only some extents were chosen ---------------------------------------------------------------
+
+    def _reunite(self, session: int, number: int, size: int) -> None:
+        """Have all data extents of a stripe count, if all of them can be had from it."""
+        stripe = self._scanned.stripe(session, number)
+        found: dict[int, Extent] = {}
+        for one in stripe.data:
+            if one.place not in found and self._read(one) is not None:
+                found[one.place] = one
+        lost = {one.place for one in stripe.members} - found.keys()
+        is_whole = stripe.members[-1].end <= size and lost <= (self._compute(stripe) if lost else set())
+        if is_whole and self._rebuilding.clear(session, stripe.members[0].offset or 0, stripe.members[-1].end):
+            self._extents.add([found.get(one.place) or self._placed(one) for one in stripe.members])
+
     # --- rows of what has no place ----------------------------------------------------------------------------------
 
     def _placed(self, extent: Extent) -> Extent:
@@ -178,10 +209,47 @@ class Streams:
         for _, group in groupby(self._scanned.parity(session), key=lambda one: (one.extent.stripe, one.extent.place)):
             candidates = list(group)
             extent = candidates[0].extent
-            if not candidates[0].is_trusted and (check or len(candidates) > 1):
+            is_alone = len({(one.extent.disk, one.extent.position) for one in candidates}) == 1
+            if not (candidates[0].is_trusted if check else is_alone):
+                self._has_chosen = True
                 right = (one.extent for one in candidates if self._read(one.extent) is not None)
                 found = next(right, None if check else extent)
                 if found is None:
                     continue
                 extent = found
             yield extent
+
+    # --- extents that lie in several places ---------------------------------------------------------------------------
+
+    def _spread(self, session: int, stripe: int) -> None:
+        """Have each extent of a stripe be on a disk of its own, where repair has left some of them in several places.
+
+        One that is left without a disk is computed; the rows of the others say that all of the stripe is there.
+        """
+        rows = self._scanned.recorded(session, stripe)
+        places = [
+            {one.disk: one for one in (row, *self._scanned.places_of(row)) if one == row or self._read(one) is not None}
+            for row in rows
+        ]
+        chosen = matched([list(one) for one in places])
+        for row, options, disk in zip(rows, places, chosen, strict=True):
+            self._rebuilding.place(replace(row, position=NOWHERE) if disk is None else options[disk])
+
+
+def matched(options: list[list[int]]) -> list[int | None]:
+    """Return for each list one of its numbers, so that no number is taken twice; None where that can't be. Pure."""
+    taken: dict[int, int] = {}  # by number: which list has it
+
+    def take(which: int, tried: set[int]) -> bool:
+        for number in options[which]:
+            if number not in tried:
+                tried.add(number)
+                if number not in taken or take(taken[number], tried):
+                    taken[number] = which
+                    return True
+        return False
+
+    for which in range(len(options)):
+        take(which, set())
+    found = {which: number for number, which in taken.items()}
+    return [found.get(which) for which in range(len(options))]

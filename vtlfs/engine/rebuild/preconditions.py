@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vtlfs.config import FILE_NAME as CONFIGURATION
@@ -44,9 +44,14 @@ def find_disks(config: Config | None, given: Sequence[Path], without: Sequence[i
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other rebuilds of the library out, and live mounts. Raises LibraryError."""
-    with lease.alone(path, "is being rebuilt by somebody else; wait for that"):
+    """Keep other rebuilds of the library out, live mounts, repairs and changes of disks. Raises LibraryError."""
+    with ExitStack() as stack:
+        stack.enter_context(lease.alone(path, "is being rebuilt by somebody else; wait for that"))
         check_unmounted(path)
+        has_leases = (path / lease.DIRECTORY).is_dir()  # nothing is changed yet
+        for work, what in (("repair", "it is being repaired"), ("disks", "its disks are being changed")):
+            if has_leases and not stack.enter_context(lease.work(path, work)):
+                raise LibraryError(f"{path}: {what}; wait for that, or stop it, before the library is rebuilt")
         yield
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from vtlfs import config as configuration
 from vtlfs.config import Config
-from vtlfs.disks import marks
+from vtlfs.disks import discovery, marks
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Batch
 from vtlfs.disks.discovery import Discovery
+from vtlfs.disks.headers import MAX_DISKS
 from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine import recover
 from vtlfs.engine.lease import DIRECTORY
@@ -30,7 +31,7 @@ from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.files import EndedSessions
 from vtlfs.errors import DiskError, LibraryError, VtlfsError
 from vtlfs.failpoints import reached
-from vtlfs.model import MIB, DiskRecord, Watermark
+from vtlfs.model import MIB, UNKNOWN_DISK, DiskRecord, DiskState, Watermark
 
 TEMPORARY = f".{FILE_NAME}.rebuild"
 QUEUED_BATCHES = 16
@@ -71,14 +72,15 @@ def rebuild(
         reached("rebuild.directory_made")
     try:
         with preconditions.alone(path):
-            return _Rebuild(path, config, found, tuple(sorted(without)), at, progress).run()
+            looks_further = not disks
+            return _Rebuild(path, config, found, tuple(sorted(without)), at, progress, looks_further).run()
     finally:
         if made and not any(path.iterdir()):
             path.rmdir()
 
 
 class _Rebuild:
-    """One rebuild. `found` are the disks that there are."""
+    """One rebuild. `found` are the disks that there are; `looks_further`: there may be more where the base saw them."""
 
     def __init__(
         self,
@@ -88,11 +90,13 @@ class _Rebuild:
         without: tuple[int, ...],
         at: str,
         progress: Progress,
+        looks_further: bool,
     ) -> None:
+        self._looks_further = looks_further
         self._path = path
         self._config = config
         self._uuid = found.library
-        self._places = found.places
+        self._found = found
         self._without = without
         self._at = at
         self._progress = progress
@@ -101,22 +105,21 @@ class _Rebuild:
     def run(self) -> Rebuilt:
         """Make the new database, and put it in its place."""
         try:
-            self._check_complete(len(self._config.disks) if self._config else 0)
+            seen = marks.read_all(self._there(), self._uuid)
             begun = seed.begin(
                 self._path,
                 self._path / TEMPORARY,
                 self._uuid,
                 self._disks,
-                self._records(0),
+                self._records(),
                 complete=not self._without,
+                moves=max((mark.moves for mark in seen), default=0),
             )
             reached("rebuild.begun")
             with closing(Tracking(self._path, name=TEMPORARY)) as tracking:
                 tracking.set_journal_mode("OFF")  # what fails is thrown away
-                known = {disk.number: disk for disk in tracking.disks.all()}
-                self._check_complete(len(known))
                 with tracking.transaction(durable=False):
-                    rebuilt = self._replay(tracking, begun)
+                    rebuilt = self._replay(tracking, begun, seen)
                 seed.finish(tracking)
                 config = self._config or self._new_config(tracking)
             aside = self._put_in_place(config)
@@ -127,51 +130,47 @@ class _Rebuild:
         self._finish_headers(library, rebuilt.report)
         return replace(rebuilt, library=library, aside=aside)
 
-    def _check_complete(self, count: int) -> None:
-        """Raise LibraryError where one of `count` disks is missing and not named in `without`."""
-        missing = sorted(set(range(count)) - set(self._places) - set(self._without))
-        if missing:
-            raise LibraryError(
-                f"disk {missing[0]} is missing; give its directory with --disk, or --without-disk {missing[0]} to go"
-                " without what lies on it"
-            )
-
-    def _records(self, count: int) -> list[DiskRecord]:
-        """Return the rows of at least so many disks."""
-        numbers = range(max(count, max([*self._places, *self._without]) + 1))
-        return [self._record(number) for number in numbers]
+    def _records(self) -> list[DiskRecord]:
+        """Return the rows of the disks that are there, and of those that are lost."""
+        return [self._record(number) for number in sorted({*self._found.places, *self._without})]
 
     def _record(self, number: int) -> DiskRecord:
-        if (place := self._places.get(number)) is not None:
+        if (place := self._found.places.get(number)) is not None:
             return DiskRecord(number, place.label.disk, str(place.path), place.label.created_at)
         paths = [path for path in (self._config.disks if self._config else ()) if path not in self._there()]
-        lost = [one for one in self._without if one not in self._places]
+        lost = [one for one in self._without if one not in self._found.places]
         at = lost.index(number) if number in lost else len(paths)
         where = str(paths[at]) if at < len(paths) else f"/missing/disk{number}"
         return DiskRecord(
-            number, f"unknown, of disk {number}", where, next(iter(self._places.values())).label.created_at
+            number, f"{UNKNOWN_DISK}{number}", where, next(iter(self._found.places.values())).label.created_at
         )
 
     def _there(self) -> list[Path]:
-        return [place.path for place in self._places.values()]
+        return [place.path for place in self._found.places.values()]
 
     # --- from the disks ---------------------------------------------------------------------------------------------
 
-    def _replay(self, tracking: Tracking, begun: seed.Begun) -> Rebuilt:
-        complete = not self._without
-        mark = self._mark(tracking)
-        tracking.rebuilding.count_past(mark, SPARE_COMMITS)
+    def _replay(self, tracking: Tracking, begun: seed.Begun, seen: Sequence[Watermark]) -> Rebuilt:
         report = ReplayReport()
-        found = Found(tracking.scanned, report)
         report.tell(begun.refused, begun.notes)
-        for batch in self._scanned():
+        have = tracking.library.watermark()
+        mark = max([have, *seen], key=lambda mark: mark.commits)
+        has_moved = begun.base is None or not seen or have.moves < max(mark.moves, begun.moves)
+        new = range(have.disks if begun.base is not None else 0, min(mark.disks, MAX_DISKS))
+        doubtful = self._find_all(tracking, report, new, has_moved=has_moved)
+        complete = not self._without
+        tracking.rebuilding.count_past(mark, SPARE_COMMITS)
+        found = Found(tracking.scanned, report)
+        if has_moved and begun.base is not None:
+            why = "extents were moved" if seen else "no disk has a high-water mark: extents may have moved"
+            report.tell(ignored=[f"{why} since that database was made; all member files are looked through"])
+        for batch in self._scanned(all_of_them=has_moved):
             found.take_in(batch)
             self._progress("member files", report.members)
         found.merge()
         for session, number, stripe_unit in found.headless():
             for batch in self._disks[number].scan_member(session, stripe_unit):
                 found.take_in(batch)
-        self._check_complete(most_disks := tracking.scanned.widest_stripe())
         found.leave_out_strangers()
         if self._config and not set(self._there()) <= {Path(os.path.realpath(disk)) for disk in self._config.disks}:
             report.tell(ignored=[f"{configuration.FILE_NAME} has the disks elsewhere; change library.disks in it"])
@@ -179,8 +178,10 @@ class _Rebuild:
             tracking.disks.move(number, disk.path)
         if self._config:
             tracking.drives.ensure(self._config.drives)
-        tracking.rebuilding.add_disks(self._records(most_disks))
         Replay(tracking, report, self._disks, complete, self._at, self._progress).run()
+        tracking.rebuilding.recount_stored()
+        if doubtful or begun.base is None:
+            self._check_doubtful(tracking, doubtful, is_missed=bool(report.lost) or seed.lacks_files(tracking, mark))
         report.tell(*seed.missed(tracking, mark))
         if self._without:
             gone = f"disk {', '.join(map(str, self._without))} is not there"
@@ -188,17 +189,68 @@ class _Rebuild:
                 report.tell([gone])
             else:
                 report.tell(ignored=[f"{gone}; what lay on it is computed from the other disks"])
-        have = tracking.library.counters()
+        count = tracking.library.counters()
         return Rebuilt(Library(self._path, self._config or Config("", ())), begun.base, report, self._without, None,
-                       have.media, have.sessions, have.tape_files, have.bytes)  # fmt: skip
+                       count.media, count.sessions, count.tape_files, count.bytes)  # fmt: skip
 
-    def _mark(self, tracking: Tracking) -> Watermark:
-        """Return the highest mark on the disks; without one, how far the base had come."""
-        found = marks.read_all(self._there(), self._uuid)
-        return max([tracking.library.watermark(), *found], key=lambda mark: mark.commits)
+    # --- which disks there should be --------------------------------------------------------------------------------
 
-    def _scanned(self) -> Iterator[Batch]:
-        """Walk over all disks at once, a thread for each, and yield what they find. Raises VtlfsError."""
+    def _find_all(self, tracking: Tracking, report: ReplayReport, new: range, *, has_moved: bool) -> list[int]:
+        """Look whether all disks are there that should be. Return those that are missing, or have retired.
+
+        `new`: numbers that were given since the database. `has_moved`: it does not know of all moves, so it does not
+        know either which disks have retired. Raises LibraryError.
+        """
+        known = tracking.disks.ever()
+        for disk in known:
+            if disk.state is DiskState.RETIRED and (place := self._found.places.pop(disk.number, None)):
+                report.tell(ignored=[f"disk {disk.number} ({place.path}) has left the library; it is passed over"])
+        retired = {disk.number for disk in known if disk.state is DiskState.RETIRED}
+        self._without = tuple(number for number in self._without if number not in retired)
+        if self._looks_further:
+            known = [disk for disk in tracking.disks.all() if disk.number not in self._without]
+            discovery.look_further(self._found, known)
+        self._disks = self._found.disks()
+        if not self._found.places:
+            raise LibraryError("all disks that are there have left the library; give the others with --disk")
+        tracking.rebuilding.add_disks(self._records())
+        in_use = {disk.number for disk in tracking.disks.all()}
+        absent = sorted(in_use.union(new).difference(self._found.places, self._without))
+        here = len(self._found.places) + len(self._without)
+        if absent and (not has_moved or (self._config is not None and here < len(self._config.disks))):
+            raise self._missing(absent)
+        for number in in_use.intersection(absent):
+            tracking.disks.retire(number, self._at)  # unless `_check_doubtful` finds that something of it is missed
+        return absent
+
+    def _check_doubtful(self, tracking: Tracking, doubtful: list[int], *, is_missed: bool) -> None:
+        """Raise LibraryError where disks that may have retired are missing: something that lay on them is missed.
+
+        `is_missed`: a tape file is not whole, or is not there at all; the disks that are given up may be why.
+        """
+        if not (is_missed and not self._without) and not tracking.scanned.is_missed(len(self._without)):
+            return
+        if doubtful:
+            raise self._missing(doubtful)
+        here = {*self._found.places, *self._without}
+        if tracking.scanned.widest_stripe() > len(here):  # no disk has a mark that knows how many there are
+            raise self._missing([max(here) + 1])
+
+    def _missing(self, numbers: Sequence[int]) -> LibraryError:
+        if len(numbers) == 1:
+            which, it, directory = f"disk {numbers[0]} is missing", "it", "its directory"
+        else:
+            which, it, directory = f"disks {', '.join(map(str, numbers))} are missing", "them", "their directories"
+        options = " ".join(f"--without-disk {number}" for number in numbers)
+        return LibraryError(f"{which}; give {directory} with --disk, or {options} to go without what lies on {it}")
+
+    # --- looking through the disks ----------------------------------------------------------------------------------
+
+    def _scanned(self, *, all_of_them: bool) -> Iterator[Batch]:
+        """Walk over all disks at once, a thread for each, and yield what they find. Raises VtlfsError.
+
+        `all_of_them`: also the records of sessions of which the database knows all there was to know.
+        """
         found: queue.Queue[Batch | Exception | None] = queue.Queue(QUEUED_BATCHES)
         given_up = threading.Event()
 
@@ -211,7 +263,7 @@ class _Rebuild:
         def walk(disk: Disk) -> None:
             try:
                 with closing(EndedSessions(self._path / TEMPORARY)) as ended:
-                    for batch in disk.scan(ended.among):
+                    for batch in disk.scan(_none_of if all_of_them else ended.among):
                         hand_over(batch)
                         if given_up.is_set():
                             return
@@ -241,12 +293,13 @@ class _Rebuild:
     def _new_config(self, tracking: Tracking) -> Config:
         """Return a configuration as `vtlfs init` makes it, with what is known of this library."""
         unit, parity = tracking.sessions.last_layout() or (MIB, 0)
+        disks = tuple(Path(disk.path) for disk in tracking.disks.all())
         return Config(
             self._uuid,
-            tuple(Path(disk.path) for disk in tracking.disks.all()),
+            disks,
             max(configuration.NEW_DRIVES, len(tracking.drives.all())),
             unit,
-            parity,
+            min(parity, len(disks) - 1),  # there may have been more disks then
             snapshot_every=configuration.NEW_EVERY,
             snapshot_keep=configuration.NEW_KEEP,
         )
@@ -309,3 +362,8 @@ class _Rebuild:
                     recover.remove_leases(tracking, library.leases, left)
         except VtlfsError as error:
             log.warning("headers of member files: %s", error)
+
+
+def _none_of(first: int, last: int) -> set[int]:
+    """Return that nothing is known of the sessions from the first to the last."""
+    return set()

@@ -49,7 +49,7 @@ class Replay:
         self._complete = complete
         self._at = at
         self._progress = progress
-        self._streams = Streams(tracking, disks)
+        self._streams = Streams(tracking, disks, at)
         self._placeholders: set[int] = set()
 
     def run(self) -> None:

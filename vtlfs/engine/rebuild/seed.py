@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vtlfs.disks.base import Disk
@@ -29,15 +29,20 @@ class Base:
     number: int
     made_at: str
     commits: int
+    moves: int
     is_whole: bool  # it knows where every extent lies, which after a rebuild without a disk it does not
     is_old: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """With what a database was begun, None: with nothing; what is wrong with copies; why the old one is not used."""
+    """With what a database was begun, None: with nothing; what is wrong with copies; why the old one is not used.
+
+    `moves`: how often extents have moved, as far as the disks and the databases on them know.
+    """
 
     base: Base | None
+    moves: int
     refused: list[str]
     notes: list[str]
 
@@ -50,12 +55,14 @@ def begin(
     records: Sequence[DiskRecord],
     *,
     complete: bool,
+    moves: int,
 ) -> Begun:
     """Put the newest database that is in order at `temporary`: the old one or a copy; or else an empty one.
 
     `records`: the rows of the disks for an empty database. `complete`: all disks are there. Then a database that was
-    rebuilt without a disk is the last choice: an older one can take in the extents of the disk that is back. The
-    old database and the copies stay as they are.
+    rebuilt without a disk is not the first choice: an older one can take in the extents of the disk that is back, if no
+    extents were moved since. `moves`: how often the disks know that some were. The old database and the copies stay as
+    they are.
     """
     refused: list[str] = []
     found: list[tuple[int, int]] = []
@@ -67,11 +74,13 @@ def begin(
     newest = max(found, default=(0, 0))[0]
     kept = temporary.with_name(f"{temporary.name}.old")
     old, notes = _old(library / database.FILE_NAME, kept, uuid)
+    moves = max(moves, old.moves if old is not None else 0)
     places = [(number, disks[disk]) for number, disk in sorted(found, key=lambda one: (-one[0], one[1]))]
     for wants_whole in (True, False) if complete else (False,):
         wrong: list[str] = []
-        base = _newest_copy(temporary, uuid, places, wrong, wants_whole=wants_whole)
-        if old is not None and (old.is_whole or not wants_whole) and (base is None or old.commits >= base.commits):
+        base = _newest_copy(temporary, uuid, places, wrong, moves if wants_whole else None)
+        is_wanted = old is not None and (not wants_whole or (old.is_whole and old.moves >= moves))
+        if old is not None and is_wanted and (base is None or old.commits >= base.commits):
             remove(temporary)
             kept.rename(temporary)
             base = old
@@ -83,23 +92,26 @@ def begin(
         database.create(temporary.parent, uuid, records, NO_DRIVES, records[0].added_at, name=temporary.name)
         wrong.append(NO_COPY)
     files.count_copies_on(temporary, newest)
-    return Begun(base, [*refused, *wrong], notes)
+    return Begun(base, moves, [*refused, *wrong], notes)
 
 
 def _newest_copy(
-    temporary: Path, uuid: str, places: list[tuple[int, Disk]], refused: list[str], *, wants_whole: bool
+    temporary: Path, uuid: str, places: list[tuple[int, Disk]], refused: list[str], moves: int | None
 ) -> Base | None:
-    """Put the first copy that is in order at `temporary`; note what is wrong with those before it."""
+    """Put the first copy that is in order at `temporary`; note what is wrong with those before it.
+
+    `moves`: it is to know where everything lies after so many moves; None: it need not.
+    """
     for number, disk in places:
         where = disk.where_copy(number)
         try:
             _fetch(disk, number, temporary)
-            made_at, commits, is_whole = _check(temporary, uuid)
+            found = _check(temporary, uuid, Base(where, number, "", 0, 0, is_whole=False))
         except _REFUSED as error:
             refused.append(f"{where}: not used: {_why(error, temporary)}")
             continue
-        if is_whole or not wants_whole:
-            return Base(where, number, made_at, commits, is_whole)
+        if moves is None or (found.is_whole and found.moves >= moves):
+            return found
     return None
 
 
@@ -115,7 +127,7 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
             if Path(f"{file}{suffix}").is_file():
                 shutil.copyfile(f"{file}{suffix}", f"{temporary}{suffix}")
         files.fold_log(temporary)
-        made_at, commits, is_whole = _check(temporary, uuid)
+        found = _check(temporary, uuid, Base(str(file), 0, "", 0, 0, is_whole=False, is_old=True))
         with closing(Tracking(temporary.parent, name=temporary.name)) as old:
             for rule in invariants.rules(old):
                 for problem in invariants.broken(old, rule):
@@ -123,7 +135,7 @@ def _old(file: Path, temporary: Path, uuid: str) -> tuple[Base | None, list[str]
     except _REFUSED as error:
         remove(temporary)
         return None, [f"{file}: not used: {_why(error, temporary)}"]
-    return Base(str(file), 0, made_at, commits, is_whole, is_old=True), []
+    return found, []
 
 
 _REFUSED = (VtlfsError, OSError, UnicodeDecodeError)  # the last: of a damaged text
@@ -151,11 +163,8 @@ def _fetch(disk: Disk, number: int, temporary: Path) -> None:
             target.write(piece)
 
 
-def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
-    """Return when a copy was made, how many commits it has, and whether it knows where everything lies.
-
-    Raises LibraryError where it is not in order.
-    """
+def _check(file: Path, uuid: str, base: Base) -> Base:
+    """Return a base with what its database says of itself. Raises LibraryError where that is not in order."""
     files.check_integrity(file)
     with closing(Tracking(file.parent, name=file.name)) as copy:
         if copy.library.uuid() != uuid:
@@ -165,7 +174,8 @@ def _check(file: Path, uuid: str) -> tuple[str, int, bool]:
         for barcode in copy.media.barcodes():
             check_barcode(barcode)
         made_at, commits = copy.copies.age()
-        return made_at, commits, not copy.extents.has_unknown()
+        moves, is_whole = copy.library.watermark().moves, not copy.extents.has_unknown()
+        return replace(base, made_at=made_at, commits=commits, moves=moves, is_whole=is_whole)
 
 
 def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
@@ -182,6 +192,12 @@ def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
         losses.append(f"snapshots from {have.snapshot + 1} to {mark.snapshot}, as far as they were not pruned")
     sessions = mark.sessions - have.sessions
     return losses, [f"{sessions:,} sessions that read, or wrote nothing, left no trace"] if sessions > 0 else []
+
+
+def lacks_files(database: Tracking, mark: Watermark) -> bool:
+    """Tell whether the library had more on tape, as its disks know, than a rebuilt database has."""
+    have = database.library.watermark()
+    return (have.tape_files, have.bytes) < (mark.tape_files, mark.bytes)
 
 
 def finish(database: Tracking) -> None:

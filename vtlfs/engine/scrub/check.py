@@ -16,7 +16,6 @@ from typing import Any
 from vtlfs.disks import marks
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import SESSIONS_PER_GROUP, Entry, Listing
-from vtlfs.disks.discovery import discover
 from vtlfs.engine import recover
 from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import soundness
@@ -166,12 +165,19 @@ def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
 
 def _labelled(library: Library, tracking: Tracking, report: Report) -> list[Disk]:
     """Return the disks that are where they should be."""
-    known = {disk.number: disk.uuid for disk in tracking.disks.all()}
-    found = discover(library.config.disks, library.config.uuid)
+    ever = tracking.disks.ever()
+    known = {disk.number: disk for disk in tracking.disks.all()}
+    retired = {disk.number: disk for disk in ever if disk.number not in known}
+    found = library.discover(ever)
     for lost in found.lost:
         report.add("label", str(lost), "have library.toml lead to the disk, and the right device mounted there, sound")
-    right = {number for number, place in found.places.items() if known.get(number) == place.label.disk}
-    for number in sorted(found.places.keys() - right):
+    labels = {number: place.label.disk for number, place in found.places.items()}
+    right = {number for number, uuid in labels.items() if number in known and known[number].is_labelled(uuid)}
+    left = {number for number, uuid in labels.items() if number in retired and retired[number].is_labelled(uuid)}
+    for number in sorted(left):
+        problem = f"disk {found.places[number].path}: is disk {number}, which has left the library"
+        report.add("retired", problem, "take it out of library.toml", damage=False)
+    for number in sorted(found.places.keys() - right - left):
         problem = (
             f"disk {found.places[number].path}: is labelled as disk {number}, and the tracking database has another"
         )

@@ -37,7 +37,8 @@ class Defect:
     `position` to before `end_position`. Where `parity` is 0, they are `bytes` bytes of the tape file, from `offset` to
     `last_offset`. Of parity, these are the first and the last byte that its stripe covers. What is None does not apply:
     to a header, or to a disk as a whole. `is_replaceable`: no byte of the tape file is lost, for all these extents can
-    be computed from the rest of their stripes.
+    be computed from the rest of their stripes; of a disk, all that lies on it can. `lost_bytes`: bytes of the tape file
+    that are lost, unless a disk is mended; with those of the same stripes on disks that are not there.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Defect:
     last_offset: int | None = None
     medium_offset: int | None = None  # of the byte at `offset`, on the medium
     is_replaceable: bool = False
+    lost_bytes: int = 0
 
     @property
     def severity(self) -> Severity:
@@ -103,12 +105,15 @@ class Defect:
         return f"extent at offset {self.offset} ({self.medium_offset} on the medium)"
 
     def _remedy(self) -> str:
+        if self.kind is Kind.ABSENT:
+            return "the others can replace what lies on it, as far as they are right"
         return "their stripes can replace them" if self.extents > 1 else "its stripe can replace it"
 
 
-def absent(disk: int, path: str, why: str) -> Defect:
-    """Return that a disk is not there."""
-    return Defect(Kind.ABSENT, f"{why}; nothing more of it is verified", disk, path)
+def absent(disk: int, path: str, why: str, *, is_replaceable: bool) -> Defect:
+    """Return that a disk is not there. `is_replaceable`: what lies on it can be computed."""
+    why = f"{why}; nothing more of it is verified"
+    return Defect(Kind.ABSENT, why, disk, path, is_replaceable=is_replaceable)
 
 
 def unmapped(file: TapeFile, missing: int) -> Defect:
@@ -120,6 +125,7 @@ def unmapped(file: TapeFile, missing: int) -> Defect:
         tape_file=file.number,
         session=file.session,
         bytes=missing,
+        lost_bytes=missing,
     )
 
 
@@ -137,11 +143,15 @@ def unread(missing: int) -> Defect:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """What an extent means for its tape file: the first and the last byte that it, or its stripe, covers."""
+    """What an extent means for its tape file: the first and the last byte that it, or its stripe, covers.
+
+    `lost_bytes`: as of `Defect`.
+    """
 
     offset: int
     last_offset: int
     is_replaceable: bool
+    lost_bytes: int
 
 
 def of_header(flaw: Flaw, file: TapeFile, disk: Disk) -> Defect:
@@ -169,6 +179,7 @@ def of_extent(flaw: Flaw, extent: Extent, covered: Covered, file: TapeFile, disk
         last_offset=covered.last_offset,
         medium_offset=file.start + covered.offset,
         is_replaceable=covered.is_replaceable,
+        lost_bytes=covered.lost_bytes,
     )
 
 
@@ -222,6 +233,7 @@ def _joined(last: Defect, defect: Defect) -> Defect:
         extents=last.extents + defect.extents,
         parity=last.parity + defect.parity,
         bytes=last.bytes + defect.bytes,
+        lost_bytes=last.lost_bytes + defect.lost_bytes,
         offset=offset,
         last_offset=max(last.last_offset, defect.last_offset),
         medium_offset=last.medium_offset - last.offset + offset,

@@ -13,9 +13,9 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Flaw, Kind, Part
 from vtlfs.disks.executor import DiskExecutor
+from vtlfs.engine.member_headers import header_of
+from vtlfs.engine.rate_limit import RateLimit
 from vtlfs.engine.scrub.defects import Covered
-from vtlfs.engine.scrub.rate_limit import RateLimit
-from vtlfs.engine.scrub.unfinished import header_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError
 from vtlfs.model import MAX_MEMBERS, Extent, Session, TapeFile
@@ -42,21 +42,36 @@ class Salvage:
         covering = data if extent.is_parity else [extent]
         offset = min((one.offset or 0 for one in covering), default=0)
         last_offset = max((one.end - 1 for one in covering), default=0)
-        is_replaceable = False
-        if flaw.kind is not Kind.RECORD and len(data) < len(stripe) and _is_whole(data):
-            is_replaceable = await self._can_replace(extent, stripe, file, session, executor)
-        return Covered(offset, last_offset, is_replaceable)
+        if flaw.kind is Kind.RECORD:
+            return Covered(offset, last_offset, is_replaceable=False, lost_bytes=0)
+        lost_bytes = extent.bytes
+        if len(data) < len(stripe) and _is_whole(data):
+            right = await self._right(extent, stripe, file, session, executor)
+            lost_bytes = self._lost_bytes(extent, stripe, right)
+            return Covered(offset, last_offset, _can_compute(stripe, right), lost_bytes)
+        return Covered(offset, last_offset, is_replaceable=False, lost_bytes=lost_bytes)
 
-    async def _can_replace(
+    async def _right(
         self, lost: Extent, stripe: Sequence[Extent], file: TapeFile, session: Session, executor: DiskExecutor
-    ) -> bool:
-        """Examine the rest of a stripe, and tell whether the lost extent can be computed from it."""
+    ) -> list[Extent]:
+        """Examine the rest of a stripe; return the extents whose bytes are right."""
         rest = [one for one in stripe if one != lost]
         await trio.sleep(self._rate_limit.take(sum(one.stored for one in rest)))
-        right = await executor.run(self._examine, rest, file, session)
-        parity = sum(one.is_parity for one in right)
-        missing = sum(not one.is_parity for one in stripe) - (len(right) - parity)
-        return missing <= parity
+        return await executor.run(self._examine, rest, file, session)
+
+    def _lost_bytes(self, lost: Extent, stripe: Sequence[Extent], right: Sequence[Extent]) -> int:
+        """Return how many bytes are lost with an extent of a stripe.
+
+        Those on disks that are not there are among them, if the stripe could be computed but for the damage; they count
+        with the first damaged extent of the stripe.
+        """
+        if _can_compute(stripe, right):
+            return 0
+        there = [one for one in stripe if one.disk in self._disks]
+        first = next(one for one in there if one not in right)
+        if lost != first or not _can_compute(stripe, there):
+            return lost.bytes
+        return lost.bytes + sum(one.bytes for one in stripe if one not in there)
 
     def _examine(self, extents: Sequence[Extent], file: TapeFile, session: Session) -> list[Extent]:
         """Return the extents whose bytes are right. In a thread."""
@@ -95,3 +110,9 @@ class Salvage:
 def _is_whole(data: Sequence[Extent]) -> bool:
     """Tell whether these are all data extents of a stripe up to the last, as far as their places say."""
     return [extent.place for extent in data] == list(range(len(data)))
+
+
+def _can_compute(stripe: Sequence[Extent], right: Sequence[Extent]) -> bool:
+    """Tell whether a stripe's data can be had, if these extents of it can be read."""
+    data = sum(not one.is_parity for one in stripe)
+    return len(right) >= data

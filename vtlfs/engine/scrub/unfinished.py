@@ -13,12 +13,12 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Flaw, Part
 from vtlfs.disks.executor import DiskExecutor
-from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.library import Library
+from vtlfs.engine.member_headers import header_of
 from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import Opener, Session, TapeFile
+from vtlfs.model import Session, TapeFile
 from vtlfs.sizes import Sizes
 from vtlfs.timing import Timing
 
@@ -74,13 +74,3 @@ class Unfinished:
                 if not (is_unfinished and is_dead):
                     tell(flaws, file)
             await trio.sleep(self._look)
-
-
-def header_of(file: TapeFile, session: Session) -> tuple[Opening, Ending]:
-    """Return what the headers of a session's member files are to say."""
-    assert session.released_at is not None  # it has a tape file
-    opener = Opener(session.host, session.pid, session.uid, session.gid, session.program)
-    options = (session.stripe_unit, session.parity, session.volume)
-    opening = Opening(session.medium, session.drive, opener, session.opened_at, *options)
-    end = (session.state, session.error, session.released_at, session.tape_file, file.start, file.bytes)
-    return opening, Ending(*end)

@@ -5,15 +5,15 @@ lock on the library's directory, so that there is one at a time.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from vtlfs.engine.scrub.defects import Severity
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.repositories.extents import turn
-from vtlfs.engine.tracking.repositories.verifications import LeftOut, Position, Scope, VerificationRow
+from vtlfs.engine.tracking.repositories.verifications import Hurt, LeftOut, Position, Scope, VerificationRow
 from vtlfs.errors import TrackingError, UsageError
-from vtlfs.model import Extent, Session, TapeFile
+from vtlfs.model import Extent, Session, TapeFile, utc_now
 from vtlfs.sizes import Sizes
 
 NAMED = 5  # sessions that were left out are named, the others counted
@@ -29,9 +29,11 @@ class Verification:
 
     What is verified are the tape files with ordinals up to `last`: a clock may jump between their release and now.
     `unfinished` are headers, by disk and session, that are to be looked at again. `bytes` are those of tape files:
-    parity does not count. `defects` counts extents, headers and disks; `replaceable` those extents among them that cost
-    nothing yet, for their stripes can replace them. `left_out`: at the end, how many streams were not verified, and the
-    first of them. `id` of None: the tracking database could not take it.
+    parity does not count. `defects` counts extents, headers and disks; `replaceable` those among them that cost nothing
+    yet, for stripes can replace what is harmed; `mended` those that are whole again. `moves`: how often extents had
+    moved when it began. `hurt`: bytes that are lost, by session, not yet recorded. `noted`: stripes that lack
+    something, likewise. `left_out`: at the end, how many streams were not verified, and the first of them. `id` of
+    None: the tracking database could not take it.
     """
 
     id: int | None
@@ -39,17 +41,30 @@ class Verification:
     ended_at: str | None
     media: list[str] | None
     last: int
+    moves: int
     progress: dict[int, Position] = field(default_factory=dict)
     unfinished: list[tuple[int, int]] = field(default_factory=list)
     bytes: int = 0
     defects: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
     replaceable: int = 0
+    mended: int = 0
+    hurt: Counter[int] = field(default_factory=Counter, compare=False)
+    noted: dict[int, set[int]] = field(default_factory=dict, compare=False)
     left_out: tuple[int, list[LeftOut]] | None = field(default=None, compare=False)
 
     @property
     def scope(self) -> Scope:
         """Which tape files are verified."""
-        return Scope(self.last, None if self.media is None else tuple(self.media))
+        return Scope(self.last, None if self.media is None else tuple(self.media), self.moves)
+
+    @property
+    def left(self) -> int:
+        """How many defects are not mended."""
+        return sum(self.defects.values()) - self.mended
+
+    def note(self, session: int, stripe: int) -> None:
+        """Have it noted that a stripe of a session, or its headers, lack something."""
+        self.noted.setdefault(session, set()).add(stripe)
 
     def as_json(self) -> dict[str, object]:
         """Return what there is to say in the end as a JSON object."""
@@ -61,6 +76,7 @@ class Verification:
             "bytes": self.bytes,
             **{str(severity): number for severity, number in self.defects.items()},
             "replaceable": self.replaceable,
+            "mended": self.mended,
         }
         if self.left_out is not None:
             count, first = self.left_out
@@ -73,7 +89,7 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
     for barcode in media:
         tracking.media.get(barcode)
     scope = tracking.verifications.scope(media)
-    begun = Verification(None, at, None, _list(scope.media), scope.last)
+    begun = Verification(None, at, None, _list(scope.media), scope.last, scope.moves)
     try:
         with tracking.transaction(durable=False):
             begun.id = tracking.verifications.add(at, scope)
@@ -97,16 +113,32 @@ def last_of_all(tracking: Tracking) -> Verification | None:
 
 
 def save(tracking: Tracking, verification: Verification) -> None:
-    """Record how far a verification has come. Raises TrackingError."""
-    if verification.id is None:
-        return
-    row = VerificationRow(
-        *(verification.id, verification.started_at, verification.ended_at, verification.scope),
-        *(verification.progress, verification.unfinished, verification.bytes),
-        *(*(verification.defects[severity] for severity in _COUNTED), verification.replaceable),
-    )
+    """Record how far a verification has come, and what it has found meanwhile. Raises TrackingError."""
     with tracking.transaction(durable=verification.ended_at is not None):
-        tracking.verifications.save(row)
+        for session, stripes in verification.noted.items():
+            tracking.lacks.note_damaged(session, stripes, utc_now())
+        if verification.id is not None:
+            tracking.verifications.save(_row(verification, verification.id))
+            tracking.verifications.add_hurt(verification.id, verification.hurt)
+    verification.noted.clear()
+    if verification.id is not None:
+        verification.hurt.clear()
+
+
+def _row(verification: Verification, number: int) -> VerificationRow:
+    return VerificationRow(
+        *(number, verification.started_at, verification.ended_at, verification.scope),
+        *(verification.progress, verification.unfinished, verification.bytes),
+        *(*(verification.defects[severity] for severity in _COUNTED), verification.replaceable, verification.mended),
+    )
+
+
+def hurt(tracking: Tracking, verification: Verification) -> Iterator[Hurt]:
+    """Return the tape files that have lost bytes, by medium and number; by session, where the database took none."""
+    if verification.id is not None:
+        return tracking.verifications.hurt(verification.id)
+    found = ((tracking.sessions.get(session), size) for session, size in sorted(verification.hurt.items()))
+    return (Hurt(one.medium, one.tape_file or 0, one.id, size, one.bytes) for one, size in found)
 
 
 def extent(tracking: Tracking, verification: Verification) -> tuple[int, int, int]:
@@ -133,32 +165,33 @@ def tape_files(
 
 def extents(
     tracking: Tracking, disk: int, session: int, after: int, most: int, sizes: Sizes
-) -> Iterator[tuple[Extent, ...]]:
-    """Yield a session's extents on a disk behind a turn, data and parity, in groups that lie one behind the other.
+) -> Iterator[tuple[int, tuple[Extent, ...]]]:
+    """Yield a session's extents on a disk after a turn, data and parity, in groups, each with the turn of its last.
 
-    A group has at most `most` stored bytes, or is one extent.
+    A group has at most `most` stored bytes, or is of one turn.
     """
     group: list[Extent] = []
     size = 0
-    while found := tracking.extents.on_disk(disk, session, after, sizes.extents_at_once):
-        for one in found:
-            if group and (size + one.stored > most or len(group) == sizes.extents_a_part):
-                yield tuple(group)
+    last = after
+    following: int | None = after
+    while following is not None:
+        found, following = tracking.extents.on_disk(disk, session, following, sizes.extents_at_once)
+        for turn, one in found:
+            if group and turn > last and (size + one.stored > most or len(group) >= sizes.extents_a_part):
+                yield last, tuple(group)
                 group, size = [], 0
             group.append(one)
-            size += one.stored
-        after = turn(found[-1])
-        if len(found) < sizes.extents_at_once:
-            break
+            size, last = size + one.stored, turn
     if group:
-        yield tuple(group)
+        yield last, tuple(group)
 
 
 def _verification(row: VerificationRow) -> Verification:
     counts = (row.damaged, row.unreadable, row.metadata)
     return Verification(
-        *(row.id, row.started_at, row.ended_at, _list(row.scope.media), row.scope.last),
-        *(row.progress, row.unfinished, row.bytes, dict(zip(_COUNTED, counts, strict=True)), row.replaceable),
+        *(row.id, row.started_at, row.ended_at, _list(row.scope.media), row.scope.last, row.scope.moves),
+        *(row.progress, row.unfinished, row.bytes, dict(zip(_COUNTED, counts, strict=True))),
+        *(row.replaceable, row.mended),
     )
 
 

@@ -16,9 +16,10 @@ import trio
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Flaw, Part
-from vtlfs.disks.discovery import discover
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.engine.library import Library
+from vtlfs.engine.member_headers import header_of
+from vtlfs.engine.rate_limit import RateLimit
 from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.defects import (
     Defect,
@@ -30,12 +31,14 @@ from vtlfs.engine.scrub.defects import (
     unmapped,
     unread,
 )
-from vtlfs.engine.scrub.rate_limit import RateLimit
+from vtlfs.engine.scrub.losses import Losses
+from vtlfs.engine.scrub.mending import Mending
 from vtlfs.engine.scrub.salvage import Salvage
-from vtlfs.engine.scrub.unfinished import Unfinished, header_of
+from vtlfs.engine.scrub.unfinished import Unfinished
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.repositories.extents import BEGIN, turn
+from vtlfs.engine.tracking.repositories.extents import BEGIN
+from vtlfs.engine.tracking.repositories.lacks import HEADERS
 from vtlfs.errors import DiskError, TrackingError
 from vtlfs.model import Session, TapeFile, utc_now
 from vtlfs.sizes import SIZES, Sizes
@@ -55,11 +58,12 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class _Piece:
-    """A part of a session's extents, and what they belong to."""
+    """A part of a session's extents, what they belong to, and the turn of the last one."""
 
     part: Part
     file: TapeFile
     session: Session
+    turn: int
 
 
 @dataclass(slots=True)
@@ -99,7 +103,13 @@ class Verifier:
         progress: Progress,
         timing: Timing = DEFAULT,
         sizes: Sizes = SIZES,
+        mending: Mending | None = None,
     ) -> None:
+        """`mending`: mends what is found."""
+        self._mending = mending
+        self._losses = Losses(library, verification, sizes)
+        self._absent: set[int] = set()  # disks that are not there, or have gone away
+        _, _, self._total = verifications.extent(tracking, verification)
         self._library = library
         self._tracking = tracking
         self._verification = verification
@@ -119,29 +129,47 @@ class Verifier:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._save_now_and_then)
+                nursery.start_soon(self._mend_now_and_then)
                 async with trio.open_nursery() as walks:
                     walks.start_soon(self._walk_map)
-                    disks = {disk.number: disk for disk in self._disks()}
+                    disks, lost = self._disks()
                     salvage = Salvage(self._tracking, disks, rate_limit, self._sizes)
+                    self._absent.update(number for number, _, _ in lost)
+                    for where in lost:
+                        walks.start_soon(self._note_absent, *where)
                     for disk in disks.values():
                         walks.start_soon(self._walk, disk, rate_limit, salvage)
+                lost_bytes = await self._losses.all(self._absent)
                 nursery.cancel_scope.cancel()
             self._see_whether_all_was_read()
+            self._verification.hurt.update(lost_bytes)
+            if self._mending is not None:
+                self._save()
+                self._verification.mended += await self._mending.mend(again=True)
             self._verification.ended_at = utc_now()
         finally:
             self._save()
 
-    def _disks(self) -> list[Disk]:
-        """Return the disks that are there, and report those that are not."""
-        discovery = discover(self._library.config.disks, self._library.config.uuid)
-        found = discovery.disks()
-        lost = {str(error.path): error.why for error in discovery.lost}
+    def _disks(self) -> tuple[dict[int, Disk], list[tuple[int, str, str]]]:
+        """Return the disks that are there, by number; of those that are not the numbers, where they were, and why."""
+        ever = self._tracking.disks.ever()
+        discovery = self._library.discover(ever)
+        why = {str(error.path): error.why for error in discovery.lost}
+        lost, known = [], []
         for record in self._tracking.disks.all():
-            if record.number not in found:
-                path_of_old = record.path if record.path in lost else next(iter(lost), record.path)
-                why = lost.pop(path_of_old, "no path in library.toml leads to it")
-                self._note(absent(record.number, path_of_old, why))
-        return [found[number] for number in sorted(found)]
+            known.append(record.number)
+            if record.number not in discovery.places:
+                path = record.path if record.path in why else next(iter(why), record.path)
+                lost.append((record.number, path, why.pop(path, "no path in library.toml leads to it")))
+        return {number: disk for number, disk in discovery.disks().items() if number in known}, lost
+
+    async def _note_absent(self, number: int, path: str, why: str) -> None:
+        """Report a disk that is not there, unless it has just left the library."""
+        if number not in {disk.number for disk in self._tracking.disks.all()}:
+            return
+        self._absent.add(number)
+        is_replaceable = await self._losses.are_none(self._absent)
+        self._note(absent(number, path, why, is_replaceable=is_replaceable))
 
     async def _walk_map(self) -> None:
         """See whether the database knows where every byte lies. That needs no disk."""
@@ -152,7 +180,7 @@ class Verifier:
         for file, session in verifications.tape_files(
             self._tracking, self._verification, begin, self._sizes.files_at_once
         ):
-            known = self._tracking.extents.mapped_bytes(session)
+            known = self._tracking.extents.mapped_bytes(session.id)
             if known != file.bytes:
                 self._note(unmapped(file, file.bytes - known))
             self._verification.progress[MAP] = (session.id + 1, 0)
@@ -160,9 +188,22 @@ class Verifier:
 
     def _see_whether_all_was_read(self) -> None:
         """Report a lack of bytes without any defect: a verification succeeds only if it has read all bytes."""
-        _, _, size = verifications.extent(self._tracking, self._verification)
-        if size != self._verification.bytes and not any(self._verification.defects.values()):
-            self._note(unread(size - self._verification.bytes))
+        missing = self._total - self._verification.bytes
+        if missing and not self._absent and self._has_moved():
+            self._count(missing)  # what has moved was read, by whoever moved it, but by no walk, or by two
+        elif missing and not any(self._verification.defects.values()):
+            self._note(unread(missing))
+
+    def _has_moved(self) -> bool:
+        """Tell whether a repair has moved extents since this verification began."""
+        return self._tracking.library.watermark().moves != self._verification.moves
+
+    def _count(self, size: int) -> None:
+        """Count bytes of tape files that were gone through: where extents move meanwhile, no more than there are."""
+        if self._verification.bytes + size > self._total and self._has_moved():
+            size = self._total - self._verification.bytes
+        self._verification.bytes += size
+        self._progress(size)
 
     # --- one disk ---------------------------------------------------------------------------------------------------
 
@@ -172,7 +213,7 @@ class Verifier:
         coalescer = DefectCoalescer()
         self._coalescers.append(coalescer)
         waiting: deque[_Job] = deque()
-        located = partial(_located, disk, salvage, executor)
+        located = partial(self._located, disk, salvage, executor)
 
         def tell(flaws: Iterable[Flaw], file: TapeFile) -> None:
             self._tell(coalescer, (of_header(flaw, file, disk) for flaw in flaws))
@@ -192,7 +233,7 @@ class Verifier:
             self._emit(coalescer)
         except DiskError as error:
             self._emit(coalescer)
-            self._note(absent(disk.number, disk.path, error.reason))
+            await self._note_absent(disk.number, disk.path, error.reason)
         finally:
             executor.close()
 
@@ -208,10 +249,9 @@ class Verifier:
             if any(flaw.is_unfinished for flaw in found):
                 self._unfinished.add(disk.number, piece.session)
         self._tell(coalescer, defects)
-        last = job.pieces[-1].part
-        self._verification.progress[disk.number] = (last.session, turn(last.extents[-1]))
-        self._verification.bytes += job.bytes
-        self._progress(job.bytes)
+        last = job.pieces[-1]
+        self._verification.progress[disk.number] = (last.part.session, last.turn)
+        self._count(job.bytes)
 
     def _jobs(self, disk: Disk, rate: int | None) -> Iterator[_Job]:
         """Yield all that is left to do on a disk, in the order in which it lies there."""
@@ -239,24 +279,55 @@ class Verifier:
             if session.id != begin:
                 after = BEGIN
             header = header_of(file, session)
-            for extents in verifications.extents(self._tracking, disk, session.id, after, most, self._sizes):
+            found = verifications.extents(self._tracking, disk, session.id, after, most, self._sizes)
+            for turn, extents in found:
                 part = Part(session.id, session.stripe_unit, *header, extents, after == BEGIN)
-                yield _Piece(part, file, session)
-                after = turn(extents[-1])
+                yield _Piece(part, file, session, turn)
+                after = turn
 
     # --- what comes of it -------------------------------------------------------------------------------------------
 
+    async def _located(
+        self, disk: Disk, salvage: Salvage, executor: DiskExecutor, examined: Iterable[tuple[_Piece, list[Flaw]]]
+    ) -> list[Defect]:
+        """Say of the flaws that were found on a disk which bytes of which tape files they concern.
+
+        What a repair has moved elsewhere since it was looked up has no flaw: nothing is to be there any more.
+        """
+        defects = []
+        for piece, flaws in examined:
+            for flaw in flaws:
+                if flaw.is_unfinished:
+                    continue
+                if flaw.extent is None:
+                    if self._tracking.extents.is_on(piece.session.id, disk.number):
+                        defects.append(of_header(flaw, piece.file, disk))
+                elif self._tracking.extents.is_recorded(flaw.extent):
+                    covered = await salvage.covered(flaw, piece.file, piece.session, executor)
+                    defects.append(of_extent(flaw, flaw.extent, covered, piece.file, disk))
+        return defects
+
     def _tell(self, coalescer: DefectCoalescer, defects: Iterable[Defect]) -> None:
-        """Count defects, and report those that the coalescer has completed."""
+        """Count defects, have them noted, and report those that the coalescer has completed."""
         for defect in defects:
-            self._verification.defects[defect.severity] += defect.count
-            self._verification.replaceable += defect.count if defect.is_replaceable else 0
+            self._add(defect)
+            if defect.session is not None:
+                stripe = HEADERS if defect.stripe is None else defect.stripe
+                self._verification.note(defect.session, stripe)
+                if self._mending is not None:
+                    self._mending.add(defect.session, stripe)
             for gathered in coalescer.add(defect):
                 self._report(gathered)
 
     def _note(self, defect: Defect) -> None:
-        self._verification.defects[defect.severity] += defect.count
+        self._add(defect)
         self._report(defect)
+
+    def _add(self, defect: Defect) -> None:
+        self._verification.defects[defect.severity] += defect.count
+        self._verification.replaceable += defect.count if defect.is_replaceable else 0
+        if defect.session is not None and defect.lost_bytes:
+            self._verification.hurt[defect.session] += defect.lost_bytes
 
     def _emit(self, coalescer: DefectCoalescer) -> None:
         for defect in coalescer.end():
@@ -266,6 +337,12 @@ class Verifier:
         while True:
             await trio.sleep(self._timing.save)
             self._save()
+
+    async def _mend_now_and_then(self) -> None:
+        while self._mending is not None:
+            await trio.sleep(self._timing.save)
+            self._save()
+            self._verification.mended += await self._mending.mend()
 
     def _save(self) -> None:
         """Report the defects that the coalescers hold, and record how far the verification has come."""
@@ -286,14 +363,15 @@ def verify(
     limit: int | None = None,
     timing: Timing = DEFAULT,
     sizes: Sizes = SIZES,
+    mending: Mending | None = None,
 ) -> signal.Signals | None:
-    """Run a verification until it has ended or a signal stops it; return that signal.
+    """Run a verification until it has ended or a signal stops it; return that signal. `mending` mends what it finds.
 
     `report` is told each defect, `progress` the bytes that were verified; what is left out is in the verification in
     the end. `limit`: bytes a second. Raises TrackingError, and whatever `report` and `progress` raise.
     """
     try:
-        verifier = Verifier(library, tracking, verification, report, progress, timing, sizes)
+        verifier = Verifier(library, tracking, verification, report, progress, timing, sizes, mending)
         stopped = trio.run(_run, verifier, limit)
     except BaseExceptionGroup as group:
         error: BaseException = group
@@ -319,23 +397,6 @@ async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
         await verifier.run(limit)
         nursery.cancel_scope.cancel()
     return caught[0] if caught else None
-
-
-async def _located(
-    disk: Disk, salvage: Salvage, executor: DiskExecutor, examined: Iterable[tuple[_Piece, list[Flaw]]]
-) -> list[Defect]:
-    """Say of the flaws that were found on a disk which bytes of which tape files they concern."""
-    defects = []
-    for piece, flaws in examined:
-        for flaw in flaws:
-            if flaw.is_unfinished:
-                continue
-            if flaw.extent is None:
-                defects.append(of_header(flaw, piece.file, disk))
-            else:
-                covered = await salvage.covered(flaw, piece.file, piece.session, executor)
-                defects.append(of_extent(flaw, flaw.extent, covered, piece.file, disk))
-    return defects
 
 
 def _examine(disk: Disk, parts: list[Part]) -> list[list[Flaw]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.lacks import HEADERS
 from vtlfs.engine.tracking.rows import DIGEST_BYTES
 from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.model import NO_CODEC, NOWHERE
@@ -45,8 +46,18 @@ _LIBRARY = (
     Rule("the table copy has {0} rows instead of 1", "SELECT count(*) FROM copy HAVING count(*) <> 1"),
     _COUNTED,
     Rule(
-        "there are {0} disks, but their numbers end with {1}",
-        "SELECT count(*) AS disks, max(number) AS last FROM disk HAVING disks < 2 OR last <> disks - 1",
+        "there are {0} disks that have not retired; two or more are needed",
+        "SELECT count(*) AS disks FROM disk WHERE state <> 'retired' HAVING disks < 2",
+    ),
+    Rule(
+        "disk {0}: number {1} is the one that the next disk gets",
+        "SELECT number, disks FROM disk, library WHERE number < 0 OR number >= disks",
+    ),
+    Rule(
+        "disk {0}: it is {1}, since {2}, and disk {3} replaces it",
+        "SELECT number, state, state_at, successor FROM disk WHERE (state = 'in use') <> (state_at IS NULL)"
+        " OR successor IS NOT NULL AND (state = 'in use' OR successor = number"
+        " OR successor NOT IN (SELECT number FROM disk))",
     ),
     Rule(
         "disk {0}: its fault is {1}, since {2}",
@@ -59,6 +70,11 @@ _LIBRARY = (
     Rule(
         "mount {0}: it is {1}, and its end {2}",
         "SELECT id, state, unmounted_at FROM mount WHERE (state = 'mounted') <> (unmounted_at IS NULL)",
+    ),
+    Rule(
+        "job {0}: {1} of {2} bytes are done; its end is {3}, its result {4}",
+        "SELECT name, done, total, ended_at, result FROM job"
+        " WHERE done < 0 OR total < 0 OR (ended_at IS NULL) <> (result IS NULL)",
     ),
 )
 
@@ -213,11 +229,33 @@ _EXTENTS = (
         "SELECT id, bytes FROM session WHERE access = 'write' AND bytes > 0"
         " AND NOT EXISTS (SELECT 1 FROM extent WHERE session = id)",
     ),
+    Rule(
+        "disk {0}: {1} extents with {2} bytes are counted on it, and {3} with {4} are recorded",
+        "SELECT disk, sum(extents) AS e, sum(bytes) AS b, sum(n) AS there, sum(size) AS stored FROM"
+        " (SELECT disk, extents, bytes, 0 AS n, 0 AS size FROM stored UNION ALL"
+        f" SELECT disk, 0, 0, count(*), sum(stored) FROM {_EVERYWHERE} GROUP BY disk)"
+        " GROUP BY disk HAVING e <> there OR b <> stored",
+    ),
+    Rule(
+        "disk {0}: it has retired, with {1} extents on it",
+        "SELECT number, extents FROM disk JOIN stored ON disk = number WHERE state = 'retired' AND extents <> 0",
+    ),
+    Rule(
+        "session {0}: its stripe {1} is said to lack {2} of {3} parity extents, damaged {4}, of {5} bytes",
+        "SELECT session, stripe, lack.parity, session.parity, damaged, lack.bytes"
+        f" FROM lack JOIN session ON id = session WHERE stripe < {HEADERS}"
+        " OR lack.parity NOT BETWEEN 0 AND session.parity OR damaged NOT IN (0, 1)"
+        " OR lack.bytes < 0 OR access <> 'write'",
+    ),
+    Rule(
+        "session {0}: its stripe {1} is said to lack something, and it has no extents",
+        f"SELECT session, stripe FROM lack WHERE stripe > {HEADERS} EXCEPT SELECT session, stripe FROM extent",
+    ),
 )
 
 
 def _spread(disks: Iterable[int]) -> Rule:
-    """Return the rule that a session names exactly the disks that its extents are on. `disks`: those of the library."""
+    """Return the rule on which disks a session's extents are, of a library that has ever had these disks."""
     used = " || ".join(f"iif(max(disk = {number}), ',{number}', '')" for number in disks)
     return Rule(
         "session {0}: {1} bytes on disks {2}; its extents have {3} bytes on disks {4}",

@@ -26,10 +26,10 @@ class Statements:
         except OverflowError:
             raise TrackingError("a number in a statement is too large; `vtlfs check` tells more") from None
 
-    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run one statement for each row of values. Raises TrackingError."""
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+        """Run one statement for each row of values; return how many rows were changed. Raises TrackingError."""
         try:
-            self._connection.executemany(sql, rows)
+            return max(0, self._connection.executemany(sql, rows).rowcount)
         except sqlite3.DatabaseError as error:
             raise translated(error, self._connection.path) from error
 

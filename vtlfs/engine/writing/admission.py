@@ -29,7 +29,7 @@ class Admission:
     def __init__(self, pool: DiskPool) -> None:
         self.streams = 0
         self._pool = pool
-        self._reserve = _open_now() + OTHERS + A_DISK * len(pool)
+        self._others = _open_now() + OTHERS
         limit, most = self._most()
         if most < FEW:
             log.info("at most %d streams are written at the same time: this process has %d descriptors", most, limit)
@@ -50,9 +50,10 @@ class Admission:
     def _most(self) -> tuple[int, int]:
         """Return the limit of descriptors, and the most streams that may be open under this limit."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        reserve = self._others + A_DISK * len(self._pool)
         # A disk that hangs has yet to close the member files of streams that have ended.
         held = sum(disk.writing.pending for disk in self._pool.disks if disk.stalled) * A_STREAM_A_DISK
-        return limit, max(1, (limit - self._reserve - held) // (A_STREAM_A_DISK * len(self._pool)))
+        return limit, max(1, (limit - reserve - held) // (A_STREAM_A_DISK * len(self._pool)))
 
 
 def _open_now() -> int:

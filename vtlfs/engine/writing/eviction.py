@@ -33,8 +33,8 @@ class Eviction:
         in_hand = self._stripes.all_in_hand
         if self._flushing.locked() or any(extent.has_gap for extent in in_hand):
             return False
-        may_send = may_open or len(self._pipeline.members) == len(self._pool)
-        has_more = bool(in_hand) or self._stripes.open is not None  # an open stripe's bytes are kept for its parity
+        may_send = may_open or all(one.number in self._pipeline.members for one in self._pool.staying)
+        has_more = bool(in_hand) or self._stripes.open is not None  # whose bytes are kept for its parity
         return self._stripes.has_kept or (has_more and may_send and not self._pool.stalled)
 
     async def give_back(self) -> None:

@@ -1,4 +1,4 @@
-"""The live pane: open sessions with their rates, and how much each disk writes and reads."""
+"""The live pane: open sessions with their rates, how much each disk writes and reads, and what is degraded."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -8,10 +8,12 @@ from textual.app import ComposeResult
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Access, Session
+from vtlfs.tui import condition
 from vtlfs.tui import format as fmt
 from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.rates import RateMeter, Sample, take_sample
 from vtlfs.tui.source import Source
+from vtlfs.tui.widgets.banner import Banner
 from vtlfs.tui.widgets.plot import Plot
 from vtlfs.tui.widgets.table import Column, Table
 
@@ -39,10 +41,11 @@ class Live(Pane):
         self._meter = RateMeter(checkpoint_seconds=0.0)
 
     def compose(self) -> ComposeResult:
-        """Yield the table and the plot."""
+        """Yield what is wrong, the table and the plot."""
         rate: Column[Session] = Column(
             "RATE", RATE_WIDTH, lambda s: fmt.rate(self._meter.session_rate(s)), right=True, style=lambda _: "good"
         )
+        yield Banner()
         yield Table([*self.COLUMNS, rate], key=lambda session: session.id)
         yield Plot(("WRITTEN", "READ"))
 
@@ -51,8 +54,10 @@ class Live(Pane):
         library = source.require_library("a live view")
         sample = take_sample(tracking, library.path, monotonic())
         disks = [disk.number for disk in tracking.disks.all()]
+        found = condition.load(tracking, library)
 
         def show() -> None:
+            self.query_one(Banner).show(found.lines, found.condition)
             self._meter.checkpoint_seconds = library.config.checkpoint
             self._meter.add(sample)
             self.query_one(Table).show(sample.sessions)

@@ -12,7 +12,8 @@ from typing import ClassVar, NamedTuple
 from textual.app import ComposeResult
 
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import DiskRecord, Drive, Medium
+from vtlfs.engine.tracking.repositories.disks import Stored
+from vtlfs.model import DiskRecord, DiskState, Drive, Medium
 from vtlfs.tui import format as fmt
 from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.source import NOW, Source
@@ -33,10 +34,16 @@ class DriveRow:
 
 @dataclass(frozen=True, slots=True)
 class DiskRow:
-    """A disk and its health: `ok`, a problem, or `RECORDED`."""
+    """A disk, its health (`ok`, a problem, or `RECORDED`), and what lies on it, None in a snapshot."""
 
     disk: DiskRecord
     health: str
+    stored: Stored | None = None
+
+    @property
+    def condition(self) -> str:
+        """The health, and the state of a disk that is to leave the library."""
+        return self.health if self.disk.state is DiskState.IN_USE else f"{self.disk.state}, {self.health}"
 
     @property
     def used(self) -> int | None:
@@ -110,7 +117,7 @@ class Disks(Pane):
         Column("FREE", 9, lambda r: fmt.size(r.disk.free), right=True),
         Column("TOTAL", 9, lambda r: fmt.size(r.disk.total), right=True),
         Column("FILL", 15, lambda r: fmt.bar(r.used, r.disk.total)),
-        Column("HEALTH", 14, lambda r: fmt.printable(r.health), style=lambda r: _health_style(r.health)),
+        Column("HEALTH", 14, lambda r: fmt.printable(r.condition), style=lambda r: _health_style(r.condition)),
     ]
 
     def __init__(self) -> None:
@@ -124,14 +131,17 @@ class Disks(Pane):
 
     def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Load the disks. Now, probe them too, if the last probe is old enough."""
+        is_now = state is NOW and not source.is_export
         probes, last_probe = self._probes, self._last_probe
-        if state is NOW and not source.is_export and monotonic() - last_probe > PROBE_SECONDS:
+        if is_now and monotonic() - last_probe > PROBE_SECONDS:
             probes = probe_disks(source.path)
             last_probe = monotonic()
+        stored = tracking.disks.stored() if is_now else {}
         rows = []
         for disk in tracking.disks.all():
             total, free, health = probes.get(disk.number, Probe(disk.total, disk.free, RECORDED))
-            rows.append(DiskRow(replace(disk, total=total, free=free), health))
+            lies = stored.get(disk.number, Stored(0, 0)) if is_now else None
+            rows.append(DiskRow(replace(disk, total=total, free=free), health, lies))
 
         def show() -> None:
             self._probes, self._last_probe = probes, last_probe
@@ -147,12 +157,16 @@ def probe_disks(library: Path) -> dict[int, Probe]:
     """
     command = [sys.executable, "-m", "vtlfs", "status", "--json", str(library)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT, check=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, timeout=PROBE_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
         disks = json.loads(done.stdout)["disks"]
     except (subprocess.SubprocessError, ValueError, KeyError):
         return {}
-    return {disk["number"]: Probe(disk["total"], disk["free"], disk["problem"] or "ok") for disk in disks}
+    return {
+        disk["number"]: Probe(disk["total"], disk["free"], disk["problem"] or disk["fault"] or "ok") for disk in disks
+    }
 
 
 def _health_style(health: str) -> str:
-    return {"ok": "good", RECORDED: "dim"}.get(health, "bad")
+    return {"ok": "good", RECORDED: "dim", "retiring, ok": "warn"}.get(health, "bad")

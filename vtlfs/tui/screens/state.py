@@ -181,4 +181,4 @@ def _details_of(row: object, tracking: Tracking) -> Details:
     if isinstance(row, DriveRow):
         return details.of_drive(tracking, row.drive.number)
     assert isinstance(row, DiskRow)
-    return details.of_disk(row.disk, row.health)
+    return details.of_disk(row.disk, row.health, row.stored)

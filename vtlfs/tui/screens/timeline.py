@@ -12,10 +12,13 @@ from textual.widget import Widget
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot, utc_now
 from vtlfs.snap import browse
+from vtlfs.tui import condition
 from vtlfs.tui import format as fmt
+from vtlfs.tui.condition import ConditionLines
 from vtlfs.tui.screens.page import Page
 from vtlfs.tui.source import NOW, Source
 from vtlfs.tui.threads import DaemonThreads
+from vtlfs.tui.widgets.banner import Banner
 from vtlfs.tui.widgets.plot import Plot, Series
 from vtlfs.tui.widgets.table import Column, Table
 
@@ -83,10 +86,11 @@ class TimelineScreen(Page):
         return f"timeline: {self.source.path}"
 
     def body(self) -> Iterable[Widget]:
-        """Return table and plot."""
+        """Return what is wrong, table and plot."""
         mark: Column[TimelineRow] = Column(
             "", 1, lambda r: "*" if r.state == self._marked else "", style=lambda _: "warn"
         )
+        yield Banner()
         yield Table([mark, *COLUMNS], key=lambda row: row.state)
         yield Plot(("BYTES",))
 
@@ -117,11 +121,16 @@ class TimelineScreen(Page):
     def _load_table(self) -> None:
         source = self.source
 
-        def show(rows: list[TimelineRow]) -> None:
+        def query() -> tuple[list[TimelineRow], ConditionLines]:
+            return timeline_rows(source), condition_of(source)
+
+        def show(found: tuple[list[TimelineRow], ConditionLines]) -> None:
+            rows, now = found
+            self.query_one(Banner).show(now.lines, now.condition)
             self.table.show(rows)
             self.set_heading(f"{fmt.count(len(rows) - 1, 'snapshot')}: {source.path}")
 
-        self.run_query(lambda: timeline_rows(source), show, "table")
+        self.run_query(query, show, "table")
 
     def _load_plot(self) -> None:
         source, group = self.source, self._plot_group
@@ -185,6 +194,14 @@ def _in_order(a: int | None, b: int | None) -> tuple[int, int | None]:
         a, b = b, a
     assert a is not None
     return a, b
+
+
+def condition_of(source: Source) -> ConditionLines:
+    """Return what there is to say of the library as it is now; nothing of an exported snapshot. May block."""
+    if source.library is None:
+        return condition.FINE
+    with source.tracking() as tracking:
+        return condition.load(tracking, source.library)
 
 
 def timeline_rows(source: Source) -> list[TimelineRow]:

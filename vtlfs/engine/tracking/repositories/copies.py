@@ -8,7 +8,7 @@ from vtlfs.failpoints import reached
 
 # These values differ after any change that is worth a copy. A mount or unmount is no such change.
 _STATE = """
-    SELECT epoch, media, sessions, tape_files, bytes,
+    SELECT epoch, media, sessions, tape_files, bytes, moves, disks,
            (SELECT count(*) || ' ' || total(id) FROM snapshot),
            (SELECT count(*) || ' ' || total(id) || ' ' || total(bytes) FROM session WHERE state = 'open'),
            (SELECT group_concat(number || ' ' || coalesce(loaded || ' ' || loaded_at, '')) FROM drive)

@@ -64,8 +64,12 @@ class Disks(Repository):
         reached("tracking.retiring_begun")
 
     def retire(self, number: int, at: str) -> None:
-        """Record that a disk on which nothing lies has left the library."""
+        """Record that a disk on which nothing lies has left the library.
+
+        That counts as a move: a copy of the database with as many moves still knows which disks there are to be.
+        """
         self._sql.execute("UPDATE disk SET state = 'retired', state_at = ? WHERE number = ?", at, number)
+        self._sql.execute("UPDATE library SET moves = moves + 1")
         reached("tracking.disk_retired")
 
     # --- what is known of each --------------------------------------------------------------------------------------

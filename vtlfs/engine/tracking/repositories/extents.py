@@ -1,20 +1,38 @@
 """Extents: where each piece of a session's stream lies, and the parity of its stripes."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from vtlfs.disks.records import BLOCK
-from vtlfs.engine.tracking.rows import EXTENT, PARITY, extent_of
+from vtlfs.engine.tracking.rows import EXTENT, PARITY, Row, extent_of
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import MAX_SIZE, NOWHERE, Extent, Session
+from vtlfs.errors import TrackingError
+from vtlfs.failpoints import reached
+from vtlfs.model import MAX_SIZE, NOWHERE, Extent
 
-BEGIN = -MAX_SIZE - 1  # before the turn of any extent
+BEGIN = -1  # before the turn of any extent
+
+_PARITY_BESIDE = ", ".join(
+    f"parity.{column}" if column.isidentifier() and column != "NULL" else column for column in PARITY.split(", ")
+)  # beside another table's columns
 
 
-def turn(extent: Extent) -> int:
-    """Return the sort key of an extent among those of its session on one disk: first those at no known position."""
-    return extent.position if extent.position != NOWHERE else (extent.offset or 0) - MAX_SIZE
+def _where(row: Extent) -> tuple[Any, ...]:
+    """Return what a row is recognised by; the last four values say where it is."""
+    return row.session, row.offset, row.stripe, row.place, row.disk, row.position, row.stored, row.blake3
+
+
+def _as_far_as_sound(rows: Iterable[Row]) -> list[Extent]:
+    found: list[Extent] = []
+    for row in rows:
+        try:
+            found.append(extent_of(row))
+        except TrackingError:
+            if not found:
+                raise
+            break
+    return found
 
 
 class Extents(Repository):
@@ -36,6 +54,30 @@ class Extents(Repository):
         self._count_stored([*data, *parity])
         return disks
 
+    def replace(self, old: Sequence[Extent], new: Sequence[Extent]) -> bool:
+        """Put rows in the place of others; tell whether those were as they are said to be. Else call it off: roll back.
+
+        Which disks the sessions have is for `Sessions.note_moved`.
+        """
+        data = [_where(one) for one in old if not one.is_parity]
+        parity = [_where(one) for one in old if one.is_parity]
+        found = self._sql.execute_many(
+            "DELETE FROM extent WHERE session = ? AND offset = ? AND stripe = ? AND place = ? AND disk = ?"
+            " AND position = ? AND stored = ? AND blake3 = ?",
+            data,
+        )
+        found += self._sql.execute_many(
+            "DELETE FROM parity WHERE session = ? AND ? IS NULL AND stripe = ? AND place = ? AND disk = ?"
+            " AND position = ? AND stored = ? AND blake3 = ?",
+            parity,
+        )
+        if found != len(old):
+            return False
+        self._count_stored([*data, *parity], -1)
+        self.add(new)
+        reached("tracking.extents_replaced")
+        return True
+
     def _count_stored(self, rows: list[tuple[Any, ...]], sign: int = 1) -> None:
         """Add rows to the sums of the table `stored`; `sign` -1 subtracts. Their last four values are the place."""
         sums: dict[int, list[int]] = {}
@@ -49,14 +91,68 @@ class Extents(Repository):
             [(disk, *both) for disk, both in sums.items()],
         )
 
+    def forget(self, session: int) -> None:
+        """Forget all extents of a session, which left nothing on its medium."""
+        for table in ("extent", "parity"):
+            rows = self._sql.execute(
+                f"DELETE FROM {table} WHERE session = ? RETURNING disk, position, stored, blake3", session
+            )
+            self._count_stored(rows.fetchall(), -1)
+
     def of(self, session: int, offset: int, count: int) -> list[Extent]:
-        """Return up to `count` data extents of a session, from the one that has the byte at the offset."""
+        """Return up to `count` data extents of a session, from the one that has the byte at the offset.
+
+        They end before a damaged row; only where that is the first one is it an error: it is not read across.
+        """
         rows = self._sql.execute(
             f"SELECT {EXTENT} FROM extent WHERE session = ?1 AND offset >= (SELECT coalesce(max(offset), 0) FROM extent"
             " WHERE session = ?1 AND offset <= ?2) ORDER BY offset LIMIT ?3",
             *(session, offset, count),
         )
+        return _as_far_as_sound(rows)
+
+    def of_all(self, sessions: Sequence[int], most: int) -> list[Extent]:
+        """Return up to `most` data extents of some sessions, by session and offset."""
+        rows = self._sql.execute(
+            f"SELECT {EXTENT} FROM extent WHERE session IN (SELECT value FROM json_each(?)) ORDER BY session, offset"
+            " LIMIT ?",
+            *(json.dumps(sessions), most),
+        )
         return [extent_of(row) for row in rows]
+
+    def of_stripes(self, session: int, stripes: Iterable[int] | None, begin: int, end: int) -> list[Extent]:
+        """Return the data extents of some stripes of a session between two offsets. Reads all rows between them.
+
+        `stripes`: their numbers; None: those that are known to lack something.
+        """
+        if stripes is None:  # looked up one by one: a session may have millions
+            which, values = "EXISTS (SELECT 1 FROM lack WHERE lack.session = ?1 AND lack.stripe = extent.stripe)", []
+        else:
+            which, values = "stripe IN (SELECT value FROM json_each(?4))", [json.dumps(list(stripes))]
+        rows = self._sql.execute(
+            f"SELECT {EXTENT} FROM extent WHERE session = ?1 AND offset >= ?2 AND offset < ?3 AND {which}"
+            " ORDER BY offset",
+            *(session, begin, end, *values),
+        )
+        return [extent_of(row) for row in rows]
+
+    def last_stripe(self, session: int) -> int:
+        """Return the highest number of a stripe of a session; -1 without any. Reads all rows of the session."""
+        row = self._sql.one(
+            "SELECT max(coalesce((SELECT max(stripe) FROM extent WHERE session = ?1), -1),"
+            " coalesce((SELECT max(stripe) FROM parity WHERE session = ?1), -1))",
+            session,
+        )
+        return int(row[0])
+
+    def is_on(self, session: int, disk: int) -> bool:
+        """Tell whether a disk has an extent of a session. Looks at the end of the stream first."""
+        row = self._sql.one(
+            "SELECT coalesce((SELECT 1 FROM extent WHERE session = ?1 AND disk = ?2 ORDER BY offset DESC LIMIT 1),"
+            " (SELECT 1 FROM parity WHERE session = ?1 AND disk = ?2 ORDER BY stripe DESC LIMIT 1), 0)",
+            *(session, disk),
+        )
+        return bool(row[0])
 
     def stripe(self, member: Extent, reach: int) -> list[Extent]:
         """Return all extents of the stripe of a data extent: its data by place, then its parity.
@@ -92,18 +188,51 @@ class Extents(Repository):
         )
         return dict(rows.fetchall())
 
-    def on_disk(self, disk: int, session: int, after: int, count: int) -> list[Extent]:
-        """Return up to `count` extents of a session on one disk, data and parity, in the order of `turn`, after a turn.
+    def on_disk(self, disk: int, session: int, after: int, count: int) -> tuple[list[tuple[int, Extent]], int | None]:
+        """Return a session's extents on one disk whose turn comes after one, by their turn; and after which to go on.
 
-        Extents that a rebuild has not found come first. Reads all rows of the session.
+        The turn of data is its offset, that of parity the offset at which its stripe begins: on a disk, extents are
+        written in that order, until a repair moves some. Looked at are up to `count` data extents, on whatever disk.
+        None: these were the last.
         """
-        rows = self._sql.execute(
-            f"SELECT {EXTENT} FROM (SELECT {EXTENT}, iif(position = ?5, offset - ?6, position) AS turn FROM extent"
-            f" WHERE session = ?1 AND disk = ?2 UNION ALL SELECT {PARITY}, position FROM parity"
-            " WHERE session = ?1 AND disk = ?2) WHERE turn > ?3 ORDER BY turn LIMIT ?4",
-            *(session, disk, after, count, NOWHERE, MAX_SIZE),
+        following = self._sql.first(
+            "SELECT offset FROM extent WHERE session = ? AND offset > ? ORDER BY offset LIMIT 1 OFFSET ?",
+            *(session, after, count),
         )
-        return [extent_of(row) for row in rows]
+        reach = (session, after, MAX_SIZE if following is None else following[0], disk)
+        data = self._sql.execute(
+            f"SELECT offset, {EXTENT} FROM extent WHERE session = ? AND offset > ? AND offset < ? AND disk = ?", *reach
+        )
+        parity = self._sql.execute(
+            f"SELECT extent.offset, {_PARITY_BESIDE} FROM extent CROSS JOIN parity ON parity.session = extent.session"
+            " AND parity.stripe = extent.stripe WHERE extent.session = ? AND extent.offset > ? AND extent.offset < ?"
+            " AND extent.place = 0 AND parity.disk = ?",
+            *reach,
+        )
+        found = [(int(turn), extent_of(tuple(row))) for turn, *row in (*data, *parity)]
+        return sorted(found, key=lambda one: (one[0], one[1].is_parity)), None if following is None else following[
+            0
+        ] - 1
+
+    def is_recorded(self, extent: Extent) -> bool:
+        """Tell whether an extent is still recorded as it is said to be: a repair may have moved it meanwhile."""
+        where = (extent.session, extent.stripe, extent.place, extent.disk, extent.position)
+        known = "session = ? AND stripe = ? AND place = ? AND disk = ? AND position = ?"
+        if extent.is_parity:
+            return self._sql.first(f"SELECT 1 FROM parity WHERE {known}", *where) is not None
+        return self._sql.first(f"SELECT 1 FROM extent WHERE {known} AND offset = ?", *where, extent.offset) is not None
+
+    def lost_bytes(self, session: int, disks: Collection[int]) -> int:
+        """Return how many bytes of a session's stream are lost without some disks, for too little parity is left."""
+        row = self._sql.one(
+            "SELECT coalesce(sum(lost), 0) FROM (SELECT sum(is_gone) AS gone, sum(is_gone * bytes) AS lost,"
+            " (SELECT count(*) FROM parity WHERE session = ?1 AND parity.stripe = data.stripe"
+            " AND disk NOT IN (SELECT value FROM json_each(?2))) AS there FROM (SELECT stripe, bytes,"
+            " disk IN (SELECT value FROM json_each(?2)) AS is_gone FROM extent WHERE session = ?1) AS data"
+            " GROUP BY stripe) WHERE gone > there",
+            *(session, json.dumps(sorted(disks))),
+        )
+        return int(row[0])
 
     def ends(self, session: int) -> dict[int, int]:
         """Return, by disk, where the last recorded extent in the session's member file ends."""
@@ -121,11 +250,13 @@ class Extents(Repository):
         )
         return self._sql.first(query, session, NOWHERE) is None
 
-    def mapped_bytes(self, session: Session) -> int:
-        """Return how many bytes of a session's stream are in extents on disks that the session's row names."""
+    def mapped_bytes(self, session: int) -> int:
+        """Return of how many bytes of a session's stream the place is recorded, on disks of it and of the library."""
         row = self._sql.one(
-            "SELECT coalesce(sum(bytes), 0) FROM extent WHERE session = ? AND disk IN (SELECT value FROM json_each(?))",
-            *(session.id, json.dumps(session.disks)),
+            "SELECT coalesce(sum(bytes), 0) FROM extent WHERE session = ?1 AND disk IN (SELECT value FROM json_each("
+            "(SELECT disks FROM session WHERE id = ?1)) WHERE value IN"
+            " (SELECT number FROM disk WHERE state <> 'retired'))",
+            session,
         )
         return int(row[0])
 

@@ -4,12 +4,13 @@ A rebuild skips numbers, adds media and disks that it has found, and replaces pl
 the place of a tape file until its real session is found.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from vtlfs.disks.headers import Ending
+from vtlfs.engine.tracking.repositories.lacks import HEADERS
+from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import DiskRecord, Opener, Watermark
+from vtlfs.model import NOWHERE, UNKNOWN_DISK, DiskRecord, Extent, Opener, Watermark
 
 
 class Rebuilding(Repository):
@@ -24,8 +25,8 @@ class Rebuilding(Repository):
         """
         self._sql.execute(
             "UPDATE library SET commits = max(commits, ?) + ?, next_session = max(next_session, ?),"
-            " epoch = max(epoch, ?)",
-            *(mark.commits, spare, mark.next_session, mark.epoch),
+            " epoch = max(epoch, ?), disks = max(disks, ?), moves = max(moves, ?)",
+            *(mark.commits, spare, mark.next_session, mark.epoch, mark.disks, mark.moves),
         )
 
     def skip_numbers(self, snapshots: int, sessions: int) -> None:
@@ -43,7 +44,7 @@ class Rebuilding(Repository):
         for disk in records:
             self._sql.execute(
                 "INSERT INTO disk (number, uuid, path, added_at) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE"
-                " SET uuid = excluded.uuid, added_at = excluded.added_at WHERE uuid LIKE 'unknown, of disk %'",
+                f" SET uuid = excluded.uuid, added_at = excluded.added_at WHERE uuid LIKE '{UNKNOWN_DISK}%'",
                 *(disk.number, disk.uuid, disk.path, disk.added_at),
             )
 
@@ -79,10 +80,74 @@ class Rebuilding(Repository):
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    def set_stream(self, session: int, size: int, disks: Iterable[int]) -> None:
-        """Record the length of a session's stream, and the disks that it is on."""
-        known = json.dumps(sorted(disks), separators=(",", ":"))
-        self._sql.execute("UPDATE main.session SET bytes = ?, disks = ? WHERE id = ?", size, known, session)
+    def set_stream(self, session: int, size: int, at: str) -> None:
+        """Record the length of a session's stream, which disks it is on, and what its stripes lack since `at`."""
+        self._sql.execute(
+            "UPDATE main.session SET bytes = ?2, disks = there FROM (SELECT json_group_array(disk) AS there FROM"
+            " (SELECT disk FROM main.extent WHERE session = ?1 UNION SELECT disk FROM main.parity WHERE session = ?1"
+            " ORDER BY disk)) WHERE id = ?1 AND (bytes, disks) <> (?2, there)",
+            *(session, size),
+        )
+        self._sql.execute(
+            "INSERT INTO lack SELECT ?1, stripe, ?2, size, missing, lost FROM (SELECT stripe, sum(stored) AS size,"
+            " max(0, (SELECT parity FROM main.session WHERE id = ?1) - (SELECT count(*) FROM main.parity"
+            " WHERE session = ?1 AND stripe = data.stripe)) AS missing, max(position = ?3 AND blake3 <> ?4) AS lost"
+            " FROM main.extent AS data WHERE session = ?1 GROUP BY stripe) WHERE missing > 0 OR lost"
+            " ON CONFLICT DO UPDATE SET bytes = excluded.bytes, parity = excluded.parity,"
+            " damaged = max(damaged, excluded.damaged)",
+            *(session, at, NOWHERE, UNKNOWN_BLAKE3),
+        )
+
+    def begin_lacks(self, session: int) -> None:
+        """Have nothing be known of the parity that stripes of a session lack, which are to be recorded anew."""
+        self._sql.execute("UPDATE lack SET parity = 0 WHERE session = ? AND stripe <> ?", session, HEADERS)
+
+    def end_lacks(self, session: int) -> None:
+        """Forget the stripes of a session that lack nothing, or are no longer there."""
+        self._sql.execute(
+            "DELETE FROM lack WHERE session = ?1 AND stripe <> ?2 AND (parity = 0 AND damaged = 0"
+            " OR stripe NOT IN (SELECT stripe FROM main.extent WHERE session = ?1))",
+            *(session, HEADERS),
+        )
+
+    def crowded(self, session: int) -> list[int]:
+        """Return the stripes of a session that have two extents on one disk."""
+        rows = self._sql.execute(
+            "SELECT DISTINCT stripe FROM (SELECT stripe, disk FROM main.extent WHERE session = ?1 AND position <> ?2"
+            " UNION ALL SELECT stripe, disk FROM main.parity WHERE session = ?1) GROUP BY stripe, disk"
+            " HAVING count(*) > 1",
+            *(session, NOWHERE),
+        )
+        return [row[0] for row in rows]
+
+    def clear(self, session: int, begin: int, end: int) -> bool:
+        """Forget the data extents between two offsets of a session's stream; False: not all of them lie within."""
+        within = ("FROM main.extent WHERE session = ? AND offset >= ? AND offset < ?", session, begin, end)
+        if self._sql.one(f"SELECT min(offset), sum(bytes) {within[0]}", *within[1:]) != (begin, end - begin):
+            return False
+        self._sql.execute(f"DELETE {within[0]}", *within[1:])
+        return True
+
+    def place(self, extent: Extent) -> None:
+        """Record where an extent of a stripe lies; of one that lies NOWHERE: that it is to be computed."""
+        where = (extent.disk, extent.position, extent.session)
+        if not extent.is_parity:
+            sql = "UPDATE main.extent SET disk = ?, position = ? WHERE session = ? AND offset = ?"
+            self._sql.execute(sql, *where, extent.offset)
+        elif extent.position != NOWHERE:
+            sql = "UPDATE main.parity SET disk = ?, position = ? WHERE session = ? AND stripe = ? AND place = ?"
+            self._sql.execute(sql, *where, extent.stripe, extent.place)
+        else:
+            sql = "DELETE FROM main.parity WHERE session = ? AND stripe = ? AND place = ?"
+            self._sql.execute(sql, extent.session, extent.stripe, extent.place)
+
+    def recount_stored(self) -> None:
+        """Count anew what lies on each disk."""
+        self._sql.execute("DELETE FROM stored")
+        self._sql.execute(
+            "INSERT INTO stored SELECT disk, count(*), sum(stored) FROM (SELECT disk, stored FROM main.extent"
+            " UNION ALL SELECT disk, stored FROM main.parity) GROUP BY disk"
+        )
 
     def placeholder(self, barcode: str, ending: Ending, opener: Opener) -> int | None:
         """Return the session of that opener that is the placeholder of a tape file; None without a placeholder."""
@@ -97,7 +162,8 @@ class Rebuilding(Repository):
         """End an open session as the tape file of a placeholder, and delete the placeholder."""
         change, at = self._sql.execute, ending.released_at
         change("UPDATE tape_file SET session = ?, released_at = ? WHERE session = ?", session, at, placeholder)
-        change("DELETE FROM main.extent WHERE session = ?", placeholder)
+        for table in ("extent", "lack", "hurt"):
+            change(f"DELETE FROM main.{table} WHERE session = ?", placeholder)
         change("DELETE FROM main.session WHERE id = ?", placeholder)
         change("UPDATE library SET sessions = sessions - 1")
         change(

@@ -230,17 +230,19 @@ class Scanned(Repository):
 
     # --- extents ------------------------------------------------------------------------------------------------------
 
-    def candidates(self, session: int) -> Iterator[Candidate]:
-        """Return the candidates for a session's data extents by their offsets, the best for each offset first.
+    def candidates(self, session: int, *, trusted_first: bool) -> Iterator[Candidate]:
+        """Return what a session's data extents may be by their offsets, of each the best first.
 
-        Of two stripes the higher is better, since the lower was dealt anew. An extent that only parity describes has no
-        disk. Each row is fetched when the iterator comes to it.
+        The higher stripe is better, for the lower one was dealt anew; with `trusted_first`, what the database had is
+        better than both. Extents that parity describes and no record does have no disk. They are read as they are asked
+        for.
         """
+        order = "trusted DESC, stripe DESC" if trusted_first else "stripe DESC, trusted DESC"
         rows = self._sql.execute(
             f"SELECT {_RECORD}, trusted FROM record WHERE session = ?1 UNION ALL"
             f" SELECT {_DESCRIBED}, 0 FROM described AS lost WHERE session = ?1 AND NOT EXISTS (SELECT 1 FROM record"
             " WHERE (session, offset, stripe, place) = (lost.session, lost.offset, lost.stripe, lost.place))"
-            " ORDER BY offset, trusted DESC, stripe DESC, disk, position",
+            f" ORDER BY offset, {order}, disk, position",
             session,
         )
         return (Candidate(Extent(*row[:10]), bool(row[10])) for row in rows)
@@ -261,6 +263,15 @@ class Scanned(Repository):
         )
         return FoundStripe(*([Extent(*row) for row in rows] for rows in (members, data, parity)))
 
+    def torn(self, session: int) -> list[int]:
+        """Return the stripes of a session that have parity, and of which only some data extents are recorded."""
+        rows = self._sql.execute(
+            "SELECT stripe FROM described JOIN (SELECT stripe, count(*) AS there FROM main.extent WHERE session = ?1"
+            " GROUP BY stripe) USING (stripe) WHERE session = ?1 GROUP BY stripe HAVING count(*) > there",
+            session,
+        )
+        return [row[0] for row in rows]
+
     def parity(self, session: int) -> Iterator[Candidate]:
         """Return the parity of a session's stripes whose data extents are all recorded, by stripe and place."""
         rows = self._sql.execute(
@@ -273,17 +284,43 @@ class Scanned(Repository):
         )
         return (Candidate(Extent(*row[:10]), bool(row[10])) for row in rows)
 
+    def recorded(self, session: int, stripe: int) -> list[Extent]:
+        """Return the extents of a stripe that the database has, and that lie somewhere."""
+        rows = self._sql.execute(
+            f"SELECT {_RECORD} FROM main.extent WHERE session = ?1 AND stripe = ?2 AND position <> ?3"
+            f" UNION ALL SELECT {_PARITY} FROM main.parity WHERE session = ?1 AND stripe = ?2",
+            *(session, stripe, NOWHERE),
+        )
+        return [Extent(*row) for row in rows]
+
+    def places_of(self, extent: Extent) -> list[Extent]:
+        """Return all records that tell of an extent, wherever they lie."""
+        key = (extent.session, extent.stripe, extent.place, extent.blake3)
+        where = "WHERE session = ? AND stripe = ? AND place = ? AND blake3 = ?"
+        if extent.is_parity:
+            rows = self._sql.execute(f"SELECT {_PARITY} FROM parity_record {where}", *key)
+        else:
+            rows = self._sql.execute(f"SELECT {_RECORD} FROM record {where} AND offset = ?", *key, extent.offset)
+        return [Extent(*row) for row in rows]
+
     def take_recorded(self, session: int) -> None:
-        """Move a session's extents from the database into the records, as trusted ones."""
+        """Take a session's extents from the database into the records, as ones that are trusted.
+
+        Those on disks that have retired are described only: where they have gone to is not known.
+        """
+        is_placed = "disk NOT IN (SELECT number FROM main.disk WHERE state = 'retired')"
         recorded = "FROM main.extent AS data WHERE session = ?1 AND blake3 <> ?2"
         for table in ("record", "parity_record"):
             self._sql.execute(f"DELETE FROM {table} WHERE session = ? AND trusted", session)
         self._sql.execute(
-            f"INSERT INTO record SELECT {_RECORD}, 1 {recorded} AND position <> ?3", session, UNKNOWN_BLAKE3, NOWHERE
+            f"INSERT INTO record SELECT {_RECORD}, 1 {recorded} AND position <> ?3 AND {is_placed}",
+            session,
+            UNKNOWN_BLAKE3,
+            NOWHERE,
         )
         self._sql.execute(
             "INSERT INTO parity_record SELECT session, stripe, place, disk, position, stored, blake3, 1"
-            " FROM main.parity WHERE session = ?",
+            f" FROM main.parity WHERE session = ? AND {is_placed}",
             session,
         )
         self._sql.execute(
@@ -312,16 +349,7 @@ class Scanned(Repository):
         query = "SELECT 1 FROM main.extent WHERE session = ? AND offset + bytes = ? LIMIT 1"
         return self._sql.first(query, session, size) is not None
 
-    def widest_stripe(self) -> int:
-        """Return the number of disks of the widest stripe, as far as parity tells; 0 without parity."""
-        row = self._sql.one(
-            "SELECT coalesce(max(width), 0) FROM (SELECT max(place) + 1 + (SELECT count(*) FROM described"
-            " WHERE (session, stripe) = (one.session, one.stripe)) AS width FROM parity_record AS one"
-            " GROUP BY session, stripe)"
-        )
-        return int(row[0])
-
-    # --- losses -------------------------------------------------------------------------------------------------------
+    # --- what is not there ------------------------------------------------------------------------------------------
 
     def incomplete(self) -> set[int]:
         """Return the sessions with a tape file for which a disk lacks its member file."""
@@ -331,6 +359,26 @@ class Scanned(Repository):
             " AND NOT EXISTS (SELECT 1 FROM present WHERE present.session = session.id AND present.disk = disk.value)"
         )
         return {row[0] for row in rows}
+
+    def is_missed(self, disks: int) -> bool:
+        """Tell whether a stripe lacks more data extents than can have been on so many disks that are not there.
+
+        Asked are the sessions whose end a header tells of: what a power cut has taken does not count.
+        """
+        query = (
+            "SELECT 1 FROM main.extent JOIN found USING (session) WHERE position = ? AND ending IS NOT NULL"
+            " GROUP BY session, stripe HAVING count(*) > ? LIMIT 1"
+        )
+        return self._sql.first(query, NOWHERE, disks) is not None
+
+    def widest_stripe(self) -> int:
+        """Return on how many disks the stripe lies that is on most of them, whether they are there or not."""
+        row = self._sql.one(
+            "SELECT coalesce(max(width), 0) FROM (SELECT count(*) AS width FROM"
+            " (SELECT session, stripe FROM main.extent UNION ALL SELECT session, stripe FROM main.parity)"
+            " GROUP BY session, stripe)"
+        )
+        return int(row[0])
 
     def count_lost(self, session: int) -> tuple[int, int]:
         """Return how many data extents a session has, and how many of them are lost.

@@ -1,5 +1,6 @@
 """Sessions, from the open() that starts a session to the release that makes its bytes a tape file of the medium."""
 
+import errno
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,9 +9,11 @@ from vtlfs.engine.tracking.repositories.extents import Extents
 from vtlfs.engine.tracking.repositories.lacks import Lacks
 from vtlfs.engine.tracking.rows import SESSION, number_of, session_of, text_of
 from vtlfs.engine.tracking.statements import Repository, Statements
-from vtlfs.errors import NoSuchSession, SessionEnded
+from vtlfs.errors import DiskError, NoSuchSession, SessionEnded
 from vtlfs.failpoints import reached
 from vtlfs.model import Access, Extent, Opener, Session, State, TapeFile, utc_now
+
+_SESSION = ", ".join(f"session.{column.strip()}" for column in SESSION.split(","))  # beside another table's columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,12 @@ class Sessions(Repository):
     ) -> None:
         """Record the extents of stripes that are on the disks, and the recorded length `size` of the stream.
 
-        `flushed_at`: also announce a close() at this time, see `announce`. Raises SessionEnded.
+        `flushed_at`: a close(), or the first fsync(), is about to be answered, see `announce`. Raises SessionEnded;
+        DiskError where a disk has retired meanwhile.
         """
         rows = list(extents)
         disks = self._extents.add(rows)
+        self._check_not_retired(disks)
         row = self._sql.first("SELECT disks, parity FROM session WHERE id = ? AND state = 'open'", session)
         if row is None:
             raise SessionEnded(session)
@@ -81,6 +86,12 @@ class Sessions(Repository):
         if flushed_at is not None:
             self.announce(session, flushed_at)
         reached("tracking.progress_recorded")
+
+    def _check_not_retired(self, disks: set[int]) -> None:
+        """Raise DiskError where a disk has left the library: a mount that hung for long did not notice."""
+        for number, path in self._sql.execute("SELECT number, path FROM disk WHERE state = 'retired'"):
+            if number in disks:
+                raise DiskError(number, path, OSError(errno.ENODEV, "has retired from the library"))
 
     def announce(self, session: int, at: str) -> None:
         """Record that a close() of the session, perhaps its last, is about to be answered.
@@ -146,6 +157,18 @@ class Sessions(Repository):
         )
         reached("tracking.reader_released")
 
+    def note_moved(self, session: int, gained: set[int], left: set[int]) -> None:
+        """Record which disks hold extents of a session, of which rows were replaced.
+
+        `gained`: disks that have got extents; `left`: that have got fewer.
+        """
+        row = self._sql.one("SELECT disks FROM session WHERE id = ?", session)
+        gone = {disk for disk in left - gained if not self._extents.is_on(session, disk)}
+        known = json.dumps(sorted(gained.union(json.loads(row[0])) - gone), separators=(",", ":"))
+        if known != row[0]:
+            self._sql.execute("UPDATE session SET disks = ? WHERE id = ?", known, session)
+            reached("tracking.disks_noted")
+
     # --- looking at them --------------------------------------------------------------------------------------------
 
     def get(self, session: int) -> Session:
@@ -200,6 +223,33 @@ class Sessions(Repository):
             *(mount, ordinal),
         )
 
+    def to_repair(self, first: int, end: int, out: Iterable[int], last: int) -> list[tuple[Session, int, int]]:
+        """Return those sessions from `first` to before `end` that left a tape file, and may lack something.
+
+        They have extents on a disk that is `out`, or something is known that they lack; ordinals are up to `last`. With
+        each: where its tape file begins, and the ordinal.
+        """
+        rows = self._sql.execute(
+            f"SELECT tape_file.start, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
+            " ON tape_file.session = session.id WHERE session.id >= ?1 AND session.id < ?4"
+            " AND session.tape_file IS NOT NULL AND tape_file.ordinal <= ?2"
+            " AND (session.id IN (SELECT session FROM lack)"
+            " OR EXISTS (SELECT 1 FROM json_each(session.disks) WHERE value IN (SELECT value FROM json_each(?3))))"
+            " ORDER BY session.id",
+            *(first, last, json.dumps(sorted(out)), end),
+        )
+        return [(session_of(tuple(columns)), start, ordinal) for start, ordinal, *columns in rows]
+
+    def with_tape_files(self, sessions: Iterable[int]) -> list[tuple[Session, int, int]]:
+        """Return those of some sessions that left a tape file, as `to_repair` does."""
+        rows = self._sql.execute(
+            f"SELECT tape_file.start, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
+            " ON tape_file.session = session.id WHERE session.id IN (SELECT value FROM json_each(?))"
+            " AND session.tape_file IS NOT NULL ORDER BY session.id",
+            json.dumps(sorted(sessions)),
+        )
+        return [(session_of(tuple(columns)), start, ordinal) for start, ordinal, *columns in rows]
+
     def known(self, first: int, last: int) -> set[int]:
         """Return which of the sessions `first` to `last` are recorded."""
         return {row[0] for row in self._sql.execute("SELECT id FROM session WHERE id BETWEEN ? AND ?", first, last)}
@@ -207,6 +257,37 @@ class Sessions(Repository):
     def groups(self, size: int) -> set[int]:
         """Return the quotients `identifier / size` of all recorded sessions."""
         return {row[0] for row in self._sql.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
+
+    def is_written_to(self, disk: int) -> bool:
+        """Tell whether a session that has not ended has extents on a disk."""
+        return bool(
+            self._sql.first(
+                "SELECT 1 FROM session WHERE state = 'open' AND EXISTS (SELECT 1 FROM json_each(disks) WHERE value = ?)"
+                " LIMIT 1",
+                disk,
+            )
+        )
+
+    def spread(self, disk: int) -> list[tuple[int, set[int], int]]:
+        """Return, of the tape files with extents on a disk, parity, disks and bytes, summed up. Reads all sessions."""
+        rows = self._sql.execute(
+            "SELECT parity, disks, sum(bytes) FROM session WHERE tape_file IS NOT NULL"
+            " AND EXISTS (SELECT 1 FROM json_each(disks) WHERE value = ?) GROUP BY parity, disks",
+            disk,
+        )
+        return [(parity, set(json.loads(disks)), size) for parity, disks, size in rows]
+
+    def forget_extents_without_tape_file(self, disk: int) -> None:
+        """Forget the extents of sessions on a disk that have ended and left nothing on their medium."""
+        rows = self._sql.execute(
+            "SELECT id FROM session WHERE tape_file IS NULL AND state <> 'open'"
+            " AND EXISTS (SELECT 1 FROM json_each(disks) WHERE value = ?)",
+            disk,
+        )
+        for (session,) in rows.fetchall():
+            self._extents.forget(session)
+            self._sql.execute("UPDATE session SET disks = '[]' WHERE id = ?", session)
+            reached("tracking.extents_forgotten")
 
     def last_layout(self) -> tuple[int, int] | None:
         """Return the stripe unit and the parity of the last write session; None without one."""

@@ -1,7 +1,7 @@
 """Verifications: how far each run of `vtlfs verify` has come, and which tape files a run goes through."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vtlfs.engine.tracking.rows import SESSION, number_of, session_of
@@ -11,28 +11,33 @@ from vtlfs.failpoints import reached
 from vtlfs.model import Session, TapeFile, check_barcode
 
 _COLUMNS = (
-    "id, started_at, ended_at, media, last, progress, unfinished, bytes, damaged, unreadable, metadata, replaceable"
+    "id, started_at, ended_at, media, last, moves, progress, unfinished, bytes, damaged, unreadable, metadata,"
+    " replaceable, mended"
 )
 _SESSION = ", ".join(f"session.{column}" for column in SESSION.split(", "))
 
-Position = tuple[int, int]  # session, and position in its member file
+Position = tuple[int, int]  # session, and turn among its extents on the disk
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tape files that are verified: those with ordinals up to `last` on these `media`; None: on all media."""
+    """Which tape files are verified: those with ordinals up to `last`, of some `media`; None: of all.
+
+    `moves`: how often extents of the library had moved at the beginning.
+    """
 
     last: int
     media: tuple[str, ...] | None
+    moves: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationRow:
     """One verification as the database keeps it.
 
-    `progress`: by disk, the last extent that was verified there. `unfinished`: the disk and session of each header that
-    is to be read again. `damaged`, `unreadable` and `metadata` count defects by severity; `replaceable` counts the
-    defects that have lost no data.
+    `progress`: by disk, the last extent that was verified of it. `unfinished`: headers, by disk and session, that are
+    to be looked at again. `damaged`, `unreadable` and `metadata` count defects by their severity; `replaceable` those
+    of them that cost nothing yet; `mended` those that are whole again.
     """
 
     id: int
@@ -46,6 +51,24 @@ class VerificationRow:
     unreadable: int
     metadata: int
     replaceable: int
+    mended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hurt:
+    """A tape file of which bytes are lost, unless a disk is mended or comes back."""
+
+    medium: str
+    tape_file: int
+    session: int
+    bytes: int
+    of_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"medium {self.medium}, tape file {self.tape_file:04d} (session {self.session}): {self.bytes} of"
+            f" {self.of_bytes} bytes are lost"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +91,14 @@ class Verifications(Repository):
         """Return the scope of a verification of some media that begins now; of all media if none is named."""
         # The rows are asked, and not the library's counter: a wrong counter must not leave a tape file out.
         last = number_of(self._sql.one("SELECT coalesce(max(ordinal), 0) FROM tape_file")[0], "ordinal")
-        return Scope(last, tuple(sorted(set(media))) or None)
+        moves = number_of(self._sql.one("SELECT moves FROM library")[0], "library")
+        return Scope(last, tuple(sorted(set(media))) or None, moves)
 
     def add(self, at: str, scope: Scope) -> int:
         """Record that a verification begins. Return its number."""
         cursor = self._sql.execute(
-            "INSERT INTO verification (started_at, media, last) VALUES (?, ?, ?)",
-            *(at, scope.media and json.dumps(scope.media), scope.last),
+            "INSERT INTO verification (started_at, media, last, moves) VALUES (?, ?, ?, ?)",
+            *(at, scope.media and json.dumps(scope.media), scope.last, scope.moves),
         )
         reached("tracking.verification_begun")
         return int(cursor.lastrowid or 0)
@@ -83,11 +107,27 @@ class Verifications(Repository):
         """Record how far a verification has come."""
         self._sql.execute(
             "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
-            " unreadable = ?, metadata = ?, replaceable = ? WHERE id = ?",
+            " unreadable = ?, metadata = ?, replaceable = ?, mended = ? WHERE id = ?",
             *(row.ended_at, json.dumps(row.progress), json.dumps(row.unfinished)),
-            *(row.bytes, row.damaged, row.unreadable, row.metadata, row.replaceable, row.id),
+            *(row.bytes, row.damaged, row.unreadable, row.metadata, row.replaceable, row.mended, row.id),
         )
         reached("tracking.verification_saved")
+
+    def add_hurt(self, verification: int, hurt: Mapping[int, int]) -> None:
+        """Record that tape files have lost more bytes, by their sessions."""
+        self._sql.execute_many(
+            "INSERT INTO hurt VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
+            [(verification, session, size) for session, size in hurt.items()],
+        )
+
+    def hurt(self, verification: int) -> Iterator[Hurt]:
+        """Return the tape files that have lost bytes, by medium and number. They are read as they are asked for."""
+        rows = self._sql.execute(
+            "SELECT tape_file.medium, number, tape_file.session, hurt.bytes, tape_file.bytes FROM hurt"
+            " JOIN tape_file USING (session) WHERE verification = ? ORDER BY tape_file.medium, number",
+            verification,
+        )
+        return (Hurt(*row) for row in rows)
 
     def last(self) -> VerificationRow | None:
         """Return the verification that was begun last."""
@@ -166,21 +206,21 @@ def _among(scope: Scope, column: str) -> tuple[str, list[object]]:
 
 
 def _verification(row: Sequence[object]) -> VerificationRow:
-    number, started_at, ended_at, media, last, progress, unfinished, *sums = row
+    number, started_at, ended_at, media, last, moves, progress, unfinished, *sums = row
     try:
         which = int(str(number))
         barcodes = None if media is None else tuple(check_barcode(str(one)) for one in json.loads(str(media)))
         positions = {int(disk): (int(place[0]), int(place[1])) for disk, place in json.loads(str(progress)).items()}
         headers = [(int(disk), int(session)) for disk, session in json.loads(str(unfinished))]
-        size, damaged, unreadable, metadata, replaceable = (int(str(one)) for one in sums)
+        size, damaged, unreadable, metadata, replaceable, mended = (int(str(one)) for one in sums)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, UsageError):
         raise TrackingError(f"the row of verification {number} is damaged; leave --resume out to begin one") from None
     return VerificationRow(
         which,
         str(started_at),
         None if ended_at is None else str(ended_at),
-        Scope(number_of(last, "ordinal"), barcodes),
+        Scope(number_of(last, "ordinal"), barcodes, number_of(moves, "verification")),
         positions,
         headers,
-        *(size, damaged, unreadable, metadata, replaceable),
+        *(size, damaged, unreadable, metadata, replaceable, mended),
     )

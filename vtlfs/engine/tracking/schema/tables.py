@@ -229,9 +229,19 @@ CREATE TABLE verification (
     unreadable INTEGER NOT NULL DEFAULT 0,  -- extents that could not be read, and disks that were not there
     metadata INTEGER NOT NULL DEFAULT 0,    -- headers and records that are wrong where the bytes are right
     replaceable INTEGER NOT NULL DEFAULT 0, -- of these extents, those that their stripes can replace
+    mended INTEGER NOT NULL DEFAULT 0,      -- of all these, those that a repair has made whole again
+    moves INTEGER NOT NULL DEFAULT 0,       -- library.moves when it was begun
     last INTEGER NOT NULL DEFAULT 0,        -- ordinal of the last tape file to verify
     unfinished TEXT NOT NULL DEFAULT '[]'   -- [disk, session] of headers without the session's end yet, a JSON array
 ) STRICT;
+
+-- Tape files of which a verification found bytes lost. Not versioned.
+CREATE TABLE hurt (
+    verification INTEGER NOT NULL REFERENCES verification (id),
+    session INTEGER NOT NULL REFERENCES session (id),
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (verification, session)
+) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER medium_counted AFTER INSERT ON medium BEGIN
     UPDATE library SET media = media + 1;

@@ -38,7 +38,7 @@ class Placement:
         ]
 
     def is_bad(self, disk: int) -> bool:
-        """Tell whether a disk has failed this stream, or can't be used just now."""
+        """Tell whether a disk has failed this stream, can't be used just now, or is retiring."""
         return disk in self._failed or not self._pool[disk].usable
 
     def has_others(self) -> bool:
@@ -57,7 +57,11 @@ class Placement:
         return True
 
     def _good(self) -> set[int]:
-        return {pooled.number for pooled in self._pool.disks if not self.is_bad(pooled.number)}
+        """Return the disks that can be used; where fewer than two are left, also those that are retiring."""
+        good = {pooled.number for pooled in self._pool.disks if not self.is_bad(pooled.number)}
+        if len(good) < FEWEST_DISKS:
+            good.update(one.number for one in self._pool.disks if one.works and one.number not in self._failed)
+        return good
 
     def _passed_over(self) -> set[int]:
         return self._pool.busy() | self._dirty.above_share() | self._pool.short_of(self._low_space)

@@ -1,0 +1,348 @@
+"""`vtlfs disk`: the disks of a library, which come and go, and the repair of what lies on them."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vtlfs.cli import params, show
+from vtlfs.cli.progress import follow
+from vtlfs.cli.show import Column
+from vtlfs.errors import VtlfsError
+from vtlfs.model import DiskRecord, DiskState, format_size, utc_now
+
+if TYPE_CHECKING:
+    from vtlfs.disks.probe import Probe
+    from vtlfs.engine.library import Library
+    from vtlfs.engine.repair.result import RepairResult
+    from vtlfs.engine.tracking.repositories.disks import Stored
+
+FSTAB = Path("/etc/fstab")
+EXIT_LACKING = 4  # as of `vtlfs status`: degraded
+STATUSES = """
+
+\b
+Exit status:
+  0    done: no stripe lacks anything, as far as is known
+  1    it could not run, or the disk can't leave; 2: an argument or option is wrong
+  4    some stripes lack something still, or a disk could not be emptied yet; a line says why
+  130  interrupted; by SIGTERM 143
+"""
+
+
+class Unfinished(VtlfsError):
+    """The work was interrupted, or could not do all that there was to do; the message says how to go on."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+@click.group(
+    no_args_is_help=False,
+    epilog=params.example("vtlfs disk list /srv/vtl", "vtlfs disk replace /srv/vtl 2 /mnt/new"),
+)
+def disk() -> None:
+    """List a library's disks, add, replace and retire disks, and repair what lies on them.
+
+    All of that also works while the library is mounted and streams run. The number of a disk is never used again.
+    """
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+@disk.command(
+    "list", short_help="List the disks and what lies on them.", epilog=params.example("vtlfs disk list /srv/vtl --json")
+)
+@params.library_argument
+@click.option("--all", "ever", is_flag=True, help="Also the disks that have left the library.")
+@params.json_option
+def list_disks(library: Path, ever: bool, as_json: bool) -> None:
+    """List the disks: where they are, their state, what lies on them, and how much is free.
+
+    Does not wait for a disk that hangs. HELD is what the extents on a disk take.
+    """
+    from vtlfs.engine.tracking.repositories.disks import Stored
+
+    opened = _opened(library)
+    with closing(opened.tracking(read_only=True)) as tracking:
+        records = tracking.disks.ever() if ever else tracking.disks.all()
+        stored = tracking.disks.stored()
+    found = _looked_at(opened, records)
+    shown = [(record, found[record.number], stored.get(record.number, Stored(0, 0))) for record in records]
+    if as_json:
+        show.as_json([_document(*one) for one in shown])
+        return
+    figures = [Column(text, figures=True) for text in ("HELD", "FREE", "TOTAL")]
+    columns = [Column("DISK", figures=True), Column("PATH"), Column("STATE"), *figures]
+    show.table([*columns, Column("SINCE", folds=False), Column("WHY")], [_row(*one) for one in shown])
+
+
+def _looked_at(library: "Library", records: list[DiskRecord]) -> "dict[int, Probe]":
+    """Return what is found of each disk: where its label is, else where it was last."""
+    from vtlfs.disks.probe import probe
+
+    paths = dict.fromkeys([*library.config.disks, *(Path(record.path) for record in records)])
+    probes = probe(library.config.uuid, list(paths))
+    by_path = {one.path: one for one in probes}
+    by_number = {one.number: one for one in probes if one.number is not None}
+    return {record.number: by_number.get(record.number) or _away(by_path[record.path]) for record in records}
+
+
+def _away(here: "Probe") -> "Probe":
+    """Return what there is to say of a disk that lay where another one, or none, lies now."""
+    from vtlfs.disks.probe import Probe
+
+    return Probe(here.path, problem=here.problem or f"disk {here.number} lies there now")
+
+
+def _document(record: DiskRecord, found: "Probe", stored: "Stored") -> dict[str, object]:
+    sizes = {"free": found.free, "total": found.total, "device": found.device}
+    document = asdict(record) | sizes | {"path": found.path, "stored": asdict(stored)}
+    return document | {"problem": None if record.state is DiskState.RETIRED else found.problem}
+
+
+def _row(record: DiskRecord, found: "Probe", stored: "Stored") -> tuple[object, ...]:
+    why = found.problem or record.fault
+    since = record.fault_at
+    if record.state is not DiskState.IN_USE:
+        why = None if record.state is DiskState.RETIRED else why
+        since = record.state_at
+        after = None if record.successor is None else f"replaced by disk {record.successor}"
+        why = "; ".join(text for text in (after, why) if text) or None
+    sizes = (format_size(stored.bytes), show.human(found.free), show.human(found.total))
+    return (record.number, found.path, str(record.state), *sizes, show.seconds(since), why)
+
+
+# --- coming and going -------------------------------------------------------------------------------------------------
+
+
+@disk.command(short_help="Make a directory one more disk.", epilog=params.example("vtlfs disk add /srv/vtl /mnt/disk4"))
+@params.library_argument
+@click.argument("path", metavar="PATH", type=params.directory)
+@params.json_option
+def add(library: Path, path: Path, as_json: bool) -> None:
+    """Make the directory PATH, on a disk of its own, one more disk of the library.
+
+    Mounts of the library use it within seconds for new stripes. What lies on the other disks stays there.
+    """
+    from vtlfs.engine.roster import roster
+
+    opened = _opened(library)
+    added = roster.add(opened, path, utc_now())
+    if as_json:
+        _print_disk(opened, added.number)
+    else:
+        _tell_added(opened, added)
+        _remind_of_fstab(opened)
+
+
+@disk.command(
+    short_help="Put a new disk in the place of another.",
+    epilog=params.example(
+        "vtlfs disk replace /srv/vtl 2 /mnt/new", "vtlfs disk replace /srv/vtl 2 /mnt/disk2   # a new device lies there"
+    )
+    + STATUSES,
+)
+@params.library_argument
+@click.argument("number", metavar="N", type=params.number)
+@click.argument("path", metavar="PATH", type=params.directory)
+@click.option("--background", is_flag=True, help="Leave the work to the mounts of the library.")
+@params.limit_option
+@params.json_option
+def replace(library: Path, number: int, path: Path, background: bool, limit: int | None, as_json: bool) -> None:
+    """Put the directory PATH in the place of disk N, dead or alive, and mend what lay on that.
+
+    What disk N still has is read from it; what is lost is computed from the other disks. Afterwards every stripe has
+    its parity again, and disk N has left the library. An interrupted replacement goes on with `vtlfs disk repair`.
+    """
+    from vtlfs.engine.roster import roster
+
+    opened = _opened(library)
+    added = roster.replace(opened, number, path, utc_now())
+    if not as_json:
+        _tell_added(opened, added)
+    _empty(opened, number, background, limit, as_json)
+
+
+@disk.command(
+    short_help="Empty a disk, and have it leave.", epilog=params.example("vtlfs disk retire /srv/vtl 2") + STATUSES
+)
+@params.library_argument
+@click.argument("number", metavar="N", type=params.number)
+@click.option("--background", is_flag=True, help="Leave the work to the mounts of the library.")
+@params.limit_option
+@params.json_option
+def retire(library: Path, number: int, background: bool, limit: int | None, as_json: bool) -> None:
+    """Move what lies on disk N to the other disks; when it is empty, it leaves the library.
+
+    Refused where the other disks are too few, or have no room. An interrupted move goes on with `vtlfs disk repair`.
+    """
+    from vtlfs.engine.roster import roster
+
+    opened = _opened(library)
+    roster.retire(opened, number, utc_now())
+    _empty(opened, number, background, limit, as_json)
+
+
+@disk.command(
+    short_help="Mend what lacks something.",
+    epilog=params.example("vtlfs disk repair /srv/vtl --limit 100MB/s") + STATUSES,
+)
+@params.library_argument
+@params.limit_option
+@params.json_option
+def repair(library: Path, limit: int | None, as_json: bool) -> None:
+    """Mend every stripe that lacks something, and empty the disks that are retiring.
+
+    A stripe lacks something where extents lie on a disk that is dead or away, where it was written with fewer disks
+    than its parity wants, or where `vtlfs verify` has found it damaged. A disk that is away now counts as lost. If a
+    mount is repairing already, this follows it.
+    """
+    opened = _opened(library)
+    result = _repaired(opened, limit)
+    left = _retiring(opened)
+    if as_json:
+        show.as_json(_result_document(result) | {"retiring": left})
+    elif result.interrupted is None:
+        show.line(result.in_words())
+    _conclude(opened, result, left)
+
+
+# --- how the work goes ------------------------------------------------------------------------------------------------
+
+
+def _opened(library: Path) -> "Library":
+    """Open the library, and finish what a command on its disks has left undone when it was killed."""
+    from vtlfs.engine.library import Library
+    from vtlfs.engine.roster import roster
+
+    opened = Library.open(library)
+    roster.tidy(opened)
+    return Library.open(library)
+
+
+def _empty(library: "Library", number: int, background: bool, limit: int | None, as_json: bool) -> None:
+    """Empty a disk that has begun to retire, or say that mounts do."""
+    if not as_json:
+        _remind_of_fstab(library)
+    if background:
+        if as_json:
+            _print_disk(library, number)
+        else:
+            show.line(f"disk {number} is retiring; {_who_empties(library)}")
+        return
+    if not as_json and _is_written_to(library, number):
+        again = f"`vtlfs sessions {show.word(library.path)} --open` lists them"
+        show.line(f"streams are writing that have extents on disk {number}; it leaves after they have ended ({again})")
+    result = _repaired(library, limit)
+    left = _retiring(library)
+    if as_json:
+        show.as_json(_result_document(result) | {"retiring": left})
+    elif result.interrupted is None:
+        show.line(result.in_words())
+        if number not in left and number not in result.emptied:  # a mount did it
+            show.line(f"disk {number} has retired")
+    _conclude(library, result, left)
+
+
+def _is_written_to(library: "Library", number: int) -> bool:
+    with closing(library.tracking(read_only=True)) as tracking:
+        return tracking.sessions.is_written_to(number)
+
+
+def _who_empties(library: "Library") -> str:
+    with closing(library.tracking(read_only=True)) as tracking:
+        is_mounted = any(library.leases.is_alive(mount.id) for mount in tracking.mounts.live())
+    if is_mounted:
+        return "its mounts empty it in the background: `vtlfs disk list` and `vtlfs status` show how far they are"
+    return "the next mount empties it in the background, or `vtlfs disk repair` now"
+
+
+def _repaired(library: "Library", limit: int | None) -> "RepairResult":
+    from vtlfs.engine.repair.foreground import repair as run
+
+    with _resumable(library), follow("repairing") as progress:
+        return run(library, limit=limit, progress=progress)
+
+
+@contextmanager
+def _resumable(library: "Library") -> Iterator[None]:
+    """Have Ctrl-C say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _interrupted(library, signal.SIGINT) from None
+
+
+def _interrupted(library: "Library", number: signal.Signals) -> Unfinished:
+    return Unfinished(f"interrupted; `vtlfs disk repair {show.word(library.path)}` goes on", 128 + number)
+
+
+def _conclude(library: "Library", result: "RepairResult", left: list[int]) -> None:
+    """Raise Unfinished where something is left to be done. `left`: disks that are still retiring."""
+    if result.interrupted is not None:
+        raise _interrupted(library, result.interrupted)
+    again = f"`vtlfs disk repair {show.word(library.path)}` goes on, and so do mounts"
+    if left:
+        raise Unfinished(f"{'; '.join(_why_not_empty(library, number) for number in left)}; {again}", EXIT_LACKING)
+    if not result.is_whole:
+        raise Unfinished(f"not everything could be mended: {result.in_words()}", EXIT_LACKING)
+
+
+def _why_not_empty(library: "Library", number: int) -> str:
+    with closing(library.tracking(read_only=True)) as tracking:
+        stored = tracking.disks.stored().get(number)
+    left = show.count(stored.extents if stored else 0, "extent")
+    return f"disk {number} has not retired: {left} could not be moved from it"
+
+
+def _retiring(library: "Library") -> list[int]:
+    with closing(library.tracking(read_only=True)) as tracking:
+        return [record.number for record in tracking.disks.all() if record.state is DiskState.RETIRING]
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def _tell_added(library: "Library", added: DiskRecord) -> None:
+    from vtlfs.engine.condition import sharing
+
+    with closing(library.tracking(read_only=True)) as tracking:
+        records = tracking.disks.all()
+    found = _looked_at(library, records)
+    new = found[added.number]
+    show.line(f"disk {added.number}: {added.path}, {show.human(new.free)} free of {show.human(new.total)}")
+    devices = {f"disk {number}": one.device for number, one in found.items() if one.device is not None}
+    for note in sharing(devices, library.config.parity):
+        if f"disk {added.number} " in note:
+            show.line(f"note: {note}")
+
+
+def _remind_of_fstab(library: "Library") -> None:
+    from vtlfs.cli.commands.fstab import has_line
+
+    with suppress(OSError):
+        if has_line(FSTAB.read_text(errors="surrogateescape"), library.path):
+            show.line(
+                "note: the library's line in /etc/fstab names the mounts of its disks: `vtlfs fstab` prints it anew"
+            )
+
+
+def _print_disk(library: "Library", number: int) -> None:
+    from vtlfs.engine.tracking.repositories.disks import Stored
+
+    with closing(library.tracking(read_only=True)) as tracking:
+        record = next(one for one in tracking.disks.ever() if one.number == number)
+        stored = tracking.disks.stored().get(number, Stored(0, 0))
+    show.as_json(_document(record, _looked_at(library, [record])[number], stored))
+
+
+def _result_document(result: "RepairResult") -> dict[str, object]:
+    interrupted = None if result.interrupted is None else result.interrupted.name
+    return asdict(result) | {"is_whole": result.is_whole, "interrupted": interrupted}

@@ -1,0 +1,1 @@
+"""Repair: stripes that lack something are mended, and disks that leave are emptied."""

@@ -1,0 +1,59 @@
+"""The bytes of the extents that a repair writes: as they were read, or computed. Pure; called by threads."""
+
+from blake3 import blake3
+
+from vtlfs.engine.layout import erasure
+from vtlfs.engine.repair.plan import Plan
+from vtlfs.engine.repair.stripes import Bytes, Piece, Stripe
+
+
+def unread(stripe: Stripe, plan: Plan) -> list[Piece]:
+    """Return the extents that have to be read before those of the plan can be produced."""
+    data, parity = _wanted(stripe, plan)
+    if all(piece.data is not None for piece in data) and not parity:
+        return []
+    if parity or any(not piece.may_be_had for piece in data):
+        data = stripe.data
+    found = [piece for piece in data if piece.data is None and piece.may_be_had]
+    missing = sum(not piece.may_be_had for piece in data)
+    known = sum(piece.data is not None for piece in stripe.parity)
+    spare = [piece for piece in stripe.parity if piece.data is None and piece.may_be_had]
+    return found + spare[: max(0, missing - known)]
+
+
+def _wanted(stripe: Stripe, plan: Plan) -> tuple[list[Piece], list[int]]:
+    """Return the data extents whose bytes a plan needs, and the rows of parity that are to be computed."""
+    offsets = {one.row.offset for one in plan.new if not one.row.is_parity}
+    had = set() if plan.is_redealt else {piece.row.place for piece in stripe.parity if piece.data is not None}
+    rows = [one.row.place for one in plan.new if one.row.is_parity and one.row.place not in had]
+    return [piece for piece in stripe.data if piece.row.offset in offsets], rows
+
+
+def produce(stripe: Stripe, plan: Plan) -> bool:
+    """Give each extent that the plan writes its bytes; False where what is computed contradicts the rows."""
+    data, rows = _wanted(stripe, plan)
+    needed = stripe.data if rows else data
+    lost = {piece.row.place: piece.row.stored for piece in stripe.data if piece.data is None}
+    if any(piece.data is None for piece in needed):
+        known: dict[int, Bytes] = {piece.row.place: piece.data for piece in stripe.data if piece.data is not None}
+        parity = {piece.row.place: piece.data for piece in stripe.parity if piece.data is not None}
+        if len(parity) < len(lost):
+            return False
+        found = erasure.reconstruct(lost, known, parity)
+        for piece in stripe.data:
+            if piece.data is None:
+                computed = found[piece.row.place]
+                if blake3(computed).digest() != piece.row.blake3:
+                    return False
+                piece.data = computed
+    by_offset = {piece.row.offset: piece.data for piece in stripe.data}
+    copies = {} if plan.is_redealt else {piece.row.place: piece.data for piece in stripe.parity}
+    for one in plan.new:
+        if not one.row.is_parity:
+            one.data = by_offset[one.row.offset]
+        elif copies.get(one.row.place) is not None:
+            one.data = copies[one.row.place]
+        else:
+            members = [by_offset[member.offset] for member in one.members]
+            one.data = erasure.parity(one.row.place, [member for member in members if member is not None])
+    return True
