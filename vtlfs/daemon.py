@@ -24,7 +24,7 @@ from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
 from vtlfs.engine.repair import job as repairing
-from vtlfs.errors import MountError, VtlfsError
+from vtlfs.errors import MountError, VtlfsError, first_of
 from vtlfs.fs.operations import Operations
 from vtlfs.fs.options import MountOptions, parse
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
@@ -114,7 +114,7 @@ def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Ca
         known = group.subgroup(VtlfsError)
         if known is None:
             raise
-        raise _first(known) from None
+        raise first_of(known) from None
 
 
 def _keep_freed_memory() -> None:
@@ -129,12 +129,6 @@ def _keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, 32 * MIB)
         mallopt(M_TRIM_THRESHOLD, 128 * MIB)
         mallopt(M_ARENA_MAX, 1)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _run(library: Library, mountpoint: Path, options: MountOptions, usable: Callable[[], None]) -> None:

@@ -242,3 +242,10 @@ def with_advice(error: VtlfsError) -> str:
 def errno_name(error: VtlfsError) -> str:
     """Return the name of the error's errno, such as ENOSPC."""
     return errno.errorcode.get(error.errno, "EIO")
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Return the first error in an exception group, however deep; an error that is no group as it is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -138,12 +138,16 @@ class Rig:
     engine: Engine
     disks: list[ScriptedDisk]
 
-    async def write(self, barcode: str, data: bytes, *, block: int = 1000) -> WriteSession:
-        """Write a stream and end it."""
+    async def write(
+        self, barcode: str, data: bytes, *, block: int = 1000, flush_every: int | None = None
+    ) -> WriteSession:
+        """Write a stream and end it. `flush_every`: so many blocks are synced together."""
         session = await self.engine.open_writer(barcode, 0, OPENER)
-        for start in range(0, len(data), block):
+        for number, start in enumerate(range(0, len(data), block), 1):
             await session.write(start, data[start : start + block])
-        await session.flush()
+            if flush_every is not None and number % flush_every == 0:
+                await session.fsync()
+        await session.flush(closing=True)
         await self.engine.release_writer(session)
         return session
 

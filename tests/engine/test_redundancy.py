@@ -24,14 +24,7 @@ def stream(seed: int, size: int) -> bytes:
 
 
 async def write(rig: Rig, data: bytes, *, step: int, flush_every: int, barcode: str = "T1") -> WriteSession:
-    session = await rig.engine.open_writer(barcode, 0, OPENER)
-    for number, start in enumerate(range(0, len(data), step), 1):
-        await session.write(start, data[start : start + step])
-        if number % flush_every == 0:
-            await session.fsync()
-    await session.flush(closing=True)
-    await rig.engine.release_writer(session)
-    return session
+    return await rig.write(barcode, data, block=step, flush_every=flush_every)
 
 
 async def read_without(rig: Rig, gone: Collection[int], barcode: str = "T1") -> bytes:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from scripted import OPENER, UNIT, Rig, ScriptedDisk, make_library, rigged, until
+from scripted import UNIT, Rig, ScriptedDisk, make_library, rigged, until
 
 from vtlfs import failpoints
 from vtlfs.disks.base import Disk
@@ -39,14 +39,7 @@ def stream(seed: int, size: int) -> bytes:
 
 async def write(rig: Rig, data: bytes, *, step: int = UNIT, flush_every: int = 100, barcode: str = "T1") -> int:
     """Write a stream, with a flush now and then; return its session."""
-    session = await rig.engine.open_writer(barcode, 0, OPENER)
-    for number, start in enumerate(range(0, len(data), step), 1):
-        await session.write(start, data[start : start + step])
-        if number % flush_every == 0:
-            await session.fsync()
-    await session.flush(closing=True)
-    await rig.engine.release_writer(session)
-    return session.number
+    return (await rig.write(barcode, data, block=step, flush_every=flush_every)).number
 
 
 @dataclass

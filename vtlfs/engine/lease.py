@@ -92,13 +92,7 @@ class Leases:
         except OSError as error:
             log.warning("mount %d: its lease can't be looked at: %s", mount, error.strerror)
             return True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return _is_locked_elsewhere(descriptor)
 
     def is_held_by(self, mount: int, pid: int) -> bool:
         """Tell whether a process of this machine holds a mount's lease. Raises psutil.Error, OSError."""
@@ -166,13 +160,7 @@ def is_done(library: Path, name: str) -> bool:
         descriptor = os.open(library / DIRECTORY / f"{name}{_WORK}", os.O_RDONLY | _FLAGS)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return _is_locked_elsewhere(descriptor)
 
 
 @contextmanager
@@ -185,6 +173,17 @@ def roster(library: Path) -> Iterator[bool]:
         yield _is_locked(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_locked_elsewhere(descriptor: int) -> bool:
+    """Tell whether somebody else holds the exclusive lock of a file. Closes the descriptor."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -2,11 +2,10 @@
 
 import os
 import resource
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 import trio
 
@@ -20,17 +19,15 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.repair import disk_jobs
 from vtlfs.engine.repair.repair import NAME, Change, Progress, repair_all
 from vtlfs.engine.repair.result import RepairResult
+from vtlfs.engine.stopping import until_stopped
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.port import Catalogue
-from vtlfs.errors import DiskError, VtlfsError
+from vtlfs.errors import DiskError, first_of
 from vtlfs.model import DiskState, utc_now
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_SECONDS = 0.5  # between two looks at the repair of somebody else
 DESCRIPTORS = 16 << 10
 WAIT_SECONDS = 2.0  # before another look at what live mounts still have in their hands
-
-T = TypeVar("T")
 
 
 def repair(library: Library, *, limit: int | None, progress: Progress) -> RepairResult:
@@ -42,31 +39,11 @@ def repair(library: Library, *, limit: int | None, progress: Progress) -> Repair
     if library.config.parity:
         isal.check()
     result = RepairResult()
-    result.interrupted = trio.run(_run, library, limit, progress, result)
+    try:
+        result.interrupted = trio.run(until_stopped, partial(_until_done, library, limit, progress, result))
+    except BaseExceptionGroup as group:
+        raise first_of(group) from None
     return result
-
-
-async def _run(library: Library, limit: int | None, progress: Progress, result: RepairResult) -> signal.Signals | None:
-    caught: list[signal.Signals] = []
-    wanted = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    errors: list[VtlfsError] = []
-    async with trio.open_nursery() as nursery:
-
-        async def stop() -> None:
-            with trio.open_signal_receiver(*wanted) as signals:
-                async for number in signals:
-                    caught.append(signal.Signals(number))
-                    nursery.cancel_scope.cancel()
-
-        nursery.start_soon(stop)
-        try:
-            await _until_done(library, limit, progress, result)
-        except VtlfsError as error:
-            errors.append(error)
-        nursery.cancel_scope.cancel()
-    if errors:
-        raise errors[0]
-    return caught[0] if caught else None
 
 
 async def _until_done(library: Library, limit: int | None, progress: Progress, result: RepairResult) -> None:

@@ -26,7 +26,7 @@ from vtlfs.engine.roster import roster
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.tracking.repositories.lacks import HEADERS
-from vtlfs.errors import DiskError, VtlfsError
+from vtlfs.errors import DiskError, VtlfsError, first_of
 from vtlfs.model import DiskState, utc_now
 from vtlfs.sizes import SIZES, Sizes
 
@@ -106,10 +106,7 @@ def _one_error() -> Iterator[None]:
         known = group.subgroup(VtlfsError)
         if known is None:
             raise
-        error: BaseException = known
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
+        raise first_of(known) from None
 
 
 class AtWork:

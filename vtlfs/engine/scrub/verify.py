@@ -36,10 +36,11 @@ from vtlfs.engine.scrub.mending import Mending
 from vtlfs.engine.scrub.salvage import Salvage
 from vtlfs.engine.scrub.unfinished import Unfinished
 from vtlfs.engine.scrub.verification import Verification
+from vtlfs.engine.stopping import until_stopped
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.extents import BEGIN
 from vtlfs.engine.tracking.repositories.lacks import HEADERS
-from vtlfs.errors import DiskError, TrackingError
+from vtlfs.errors import DiskError, TrackingError, first_of
 from vtlfs.model import Session, TapeFile, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
@@ -49,7 +50,6 @@ STEPS_A_SECOND = 4  # at least, where the speed is limited
 
 log = logging.getLogger(__name__)
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MAP = -1  # in the place of a disk's number in `progress`: how far the map itself was looked through
 
 Report = Callable[[Defect], None]
@@ -372,31 +372,11 @@ def verify(
     """
     try:
         verifier = Verifier(library, tracking, verification, report, progress, timing, sizes, mending)
-        stopped = trio.run(_run, verifier, limit)
+        stopped = trio.run(until_stopped, partial(verifier.run, limit))
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
+        raise first_of(group) from None
     verification.left_out = verifications.left_out(tracking, verification)
     return stopped
-
-
-async def _run(verifier: Verifier, limit: int | None) -> signal.Signals | None:
-    caught: list[signal.Signals] = []
-    wanted = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    async with trio.open_nursery() as nursery:
-
-        async def stop() -> None:
-            with trio.open_signal_receiver(*wanted) as signals:
-                async for number in signals:
-                    caught.append(signal.Signals(number))
-                    nursery.cancel_scope.cancel()
-
-        nursery.start_soon(stop)
-        await verifier.run(limit)
-        nursery.cancel_scope.cancel()
-    return caught[0] if caught else None
 
 
 def _examine(disk: Disk, parts: list[Part]) -> list[list[Flaw]]:
