@@ -200,8 +200,8 @@ def test_streams_go_on_without_a_disk_that_fails(
             wait_until(lambda: on_loop.disk_fault(0), "the fault in the tracking database")
             assert re.search(f"disk 0 .*({reason})", mounted.said())
             assert "disk 0" in on_loop.vtlfs("status", on_loop.path, status=3)
-        used = [extent.disk for number in range(3) for extent in on_loop.extents("T1", number)]
-        assert used.count(0) < len(used) / 3
+    used = [extent.disk for number in range(3) for extent in on_loop.extents("T1", number)]
+    assert used.count(0) < len(used) / 3
     assert sorted(file.bytes for file in on_loop.tape_files("T1")) == [len(data) for data in streams]
     if still_there:
         assert {on_loop.extract("T1", number) for number in range(3)} == set(streams)

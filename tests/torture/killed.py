@@ -4,11 +4,12 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mounting import Mounted, OnDisks, random_bytes, shell
+from mounting import Mounted, OnDisks, random_bytes, shell, wait_until
 
 from vtlfs.disks import records
 from vtlfs.disks.local.opening import member_path
@@ -62,17 +63,24 @@ class Killed(OnDisks):
         So they are where a mount is killed before it has written that, or the power fails soon after.
         """
         taken = 0
-        for disk, stream in itertools.product(disks, sorted(self.streams, key=lambda stream: stream.session)[EARLY:]):
-            path = member_path(self.disks[disk], stream.session)
-            if path.exists():
+        late = sorted(self.streams, key=lambda stream: stream.session)[EARLY:]
+        for path, header in headers_of((self.disks[disk] for disk in disks), late):
+            if "state" in header[0]:
                 with path.open("r+b") as file:
-                    header = records.decode(file.read(records.BLOCK))
-                    assert header is not None
-                    if "state" in header[0]:
-                        file.seek(records.place(header[1]))
-                        file.write(bytes(records.RECORD))
-                        taken += 1
+                    file.seek(records.place(header[1]))
+                    file.write(bytes(records.RECORD))
+                taken += 1
         return taken
+
+
+def headers_of(disks: Iterable[Path], streams: Iterable[Stream]) -> Iterator[tuple[Path, tuple[dict[str, Any], int]]]:
+    """Yield the headers of the streams' member files on these disks, each with its place."""
+    for disk, stream in itertools.product(disks, streams):
+        path = member_path(disk, stream.session)
+        if path.exists():
+            header = records.decode(path.read_bytes()[: records.BLOCK])
+            assert header is not None
+            yield path, header
 
 
 def make(root: Path) -> list[Stream]:
@@ -86,6 +94,11 @@ def make(root: Path) -> list[Stream]:
     library.add("T5")
     with library.mounted("host=alpha", checked=False) as mounted:
         write(mounted, range(EARLY, EARLY + LATE), streams)
+        # A close() returns when its stream is recorded; what the headers say of the end comes after that.
+        wait_until(
+            lambda: all("state" in header[0] for _, header in headers_of(library.disks, streams)),
+            "the ends of the streams in the headers",
+        )
         mounted.kill()
         shell(f"umount {mounted.path}")
     assert (library.path / f"{FILE_NAME}-wal").stat().st_size > 0
