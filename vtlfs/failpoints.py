@@ -91,6 +91,7 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.fill_recorded": "how full a disk is is recorded",
     "tracking.fault_recorded": "what keeps a disk from being used is recorded",
     "tracking.disk_added": "a new disk is recorded",
+    "tracking.extents_given_up": "what lay on a dead disk is recorded as lost for good",
     "tracking.extents_forgotten": "extents of a session that left nothing on its medium are forgotten",
     "tracking.retiring_begun": "a disk is recorded as one that is to be emptied",
     "tracking.disk_retired": "... and as one that has left the library",

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filling import fill
 from unmounted import PROGRAM, PROJECT, Done, Refused, Run, Shelf
 
+from vtlfs import failpoints
 from vtlfs.disks import discovery
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.local.label import Label
@@ -273,6 +275,51 @@ def test_repair_that_needs_another_disk_says_so(run: Run, tmp_path: Path) -> Non
     result = run("disk", "repair", shelf.path)
     assert result.returncode == 4
     assert "need another disk" in result.stderr.splitlines()[-1]
+
+
+def test_a_dead_disk_leaves_with_what_is_lost_where_it_is_given_up(
+    run: Run, done: Done, tmp_path: Path, new: Path
+) -> None:
+    shelf = Shelf(made(tmp_path / "none"), disks=3, parity=0)
+    shelf.write("A00001L9", DATA)
+    unmount(shelf)
+    shutil.rmtree(shelf.disks[1])
+    stays = run("disk", "replace", shelf.path, 1, new)
+    assert stays.returncode == 4
+    assert "disk 1 has not retired" in stays.stderr
+    assert "--give-up-lost" in stays.stderr
+    told = run("disk", "repair", shelf.path, "--give-up-lost")
+    assert (told.returncode, "disk 1 has retired with " in told.stdout) == (4, True)
+    assert sorted(listed(done, shelf)) == [0, 2, 3]
+    done("check", shelf.path)
+    fill(Library.open(shelf.library.path), ("A00001L9", DATA[::-1]))
+    assert run("extract", shelf.path, "A00001L9", 1, text=False).stdout == DATA[::-1]
+    saved = run("extract", shelf.path, "A00001L9", 0, "--skip-damaged", text=False)
+    assert saved.returncode == 3
+    assert len(saved.stdout) == len(DATA)
+    pairs = zip(saved.stdout, DATA, strict=True)
+    assert all(byte in (0, wanted) for byte, wanted in pairs)
+    assert b"bytes are lost" in saved.stderr
+    again = run("disk", "repair", shelf.path, "--give-up-lost")
+    assert (again.returncode, "has retired" in again.stdout) == (4, False)
+
+
+@pytest.mark.parametrize("where", ["tracking.extents_given_up", "tracking.extents_given_up>transaction.committed"])
+def test_a_crash_while_bytes_are_given_up_leaves_nothing_half_done(
+    run: Run, done: Done, tmp_path: Path, new: Path, where: str
+) -> None:
+    shelf = Shelf(made(tmp_path / "none"), disks=3, parity=0)
+    shelf.write("A00001L9", DATA)
+    unmount(shelf)
+    shutil.rmtree(shelf.disks[1])
+    assert run("disk", "replace", shelf.path, 1, new).returncode == 4
+    words = [*PROGRAM, "disk", "repair", shelf.path, "--give-up-lost"]
+    died = subprocess.run(words, env=os.environ | {failpoints.ENVIRONMENT: where}, cwd=PROJECT, check=False)
+    assert died.returncode == failpoints.STATUS
+    run("disk", "repair", shelf.path, "--give-up-lost")
+    assert sorted(listed(done, shelf)) == [0, 2, 3]
+    assert paths(shelf) == {str(shelf.disks[0]), str(shelf.disks[2]), str(new)}
+    done("check", shelf.path)
 
 
 def test_interrupted_repair_says_how_to_go_on_and_goes_on(run: Run, done: Done, shelf: Shelf, new: Path) -> None:

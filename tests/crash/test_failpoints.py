@@ -62,7 +62,10 @@ NAMES_OF_DISKS = [
     ),
 ]
 # Failpoints that nothing gets to which a run could do, and why they are there.
-UNREACHED = {"tracking.extents_forgotten": "no session ends so today: one that has extents has a tape file"}
+UNREACHED = {
+    "tracking.extents_forgotten": "no session ends so today: one that has extents has a tape file",
+    "tracking.extents_given_up": "tests/cli/test_cli_disk.py has a command die there",
+}
 NAMES = [name for name in failpoints.NAMES if name not in {*NAMES_OF_DISKS, *UNREACHED} or name == "label.removed"]
 WHERE = [
     *NAMES,

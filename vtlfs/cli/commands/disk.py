@@ -195,23 +195,42 @@ def retire(library: Path, number: int, background: bool, limit: int | None, as_j
     epilog=params.example("vtlfs disk repair /srv/vtl --limit 100MB/s") + STATUSES,
 )
 @params.library_argument
+@click.option("--give-up-lost", is_flag=True, help="Have retiring disks leave with the bytes that are lost for good.")
 @params.limit_option
 @params.json_option
-def repair(library: Path, limit: int | None, as_json: bool) -> None:
+def repair(library: Path, give_up_lost: bool, limit: int | None, as_json: bool) -> None:
     """Mend every stripe that lacks something, and empty the disks that are retiring.
 
     A stripe lacks something where extents lie on a disk that is dead or away, where it was written with fewer disks
     than its parity wants, or where `vtlfs verify` has found it damaged. A disk that is away now counts as lost. If a
     mount is repairing already, this follows it.
+
+    A retiring disk on which lie extents that can neither be read nor computed stays. --give-up-lost has it leave: these
+    bytes are lost for good then, also if the disk should work again. `vtlfs verify` names the tape files.
     """
     opened = _opened(library)
     result = _repaired(opened, limit)
+    given_up = _given_up(opened, result) if give_up_lost else {}
     left = _retiring(opened)
     if as_json:
-        show.as_json(_result_document(result) | {"retiring": left})
+        show.as_json(_result_document(result) | {"retiring": left, "given_up": given_up})
     elif result.interrupted is None:
         show.line(result.in_words())
+        for number, lost in given_up.items():
+            show.line(f"disk {number} has retired with {show.human(lost)} that are lost for good")
     _conclude(opened, result, left)
+
+
+def _given_up(library: "Library", result: "RepairResult") -> dict[int, int]:
+    """Have the retiring disks leave with what is lost; return how many bytes each has lost.
+
+    None leaves where something could still be moved, had it a place or more time.
+    """
+    from vtlfs.engine.roster import roster
+
+    if result.needs_disk or result.no_room or result.postponed or result.interrupted:
+        return {}
+    return {number: roster.give_up(library, number, utc_now()) for number in _retiring(library)}
 
 
 # --- how the work goes ------------------------------------------------------------------------------------------------
@@ -290,6 +309,8 @@ def _conclude(library: "Library", result: "RepairResult", left: list[int]) -> No
         raise _interrupted(library, result.interrupted)
     again = f"`vtlfs disk repair {show.word(library.path)}` goes on, and so do mounts"
     if left:
+        if result.lost:
+            again += "; --give-up-lost has it leave with what is lost"
         raise Unfinished(f"{'; '.join(_why_not_empty(library, number) for number in left)}; {again}", EXIT_LACKING)
     if not result.is_whole:
         raise Unfinished(f"not everything could be mended: {result.in_words()}", EXIT_LACKING)

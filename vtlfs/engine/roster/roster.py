@@ -126,6 +126,32 @@ def retire(library: Library, number: int, at: str) -> DiskRecord:
         return disk
 
 
+def give_up(library: Library, number: int, at: str) -> int:
+    """Record as lost for good what a repair could not move off a retiring disk; the disk leaves with it.
+
+    Return the lost bytes of streams. Raises LibraryError where streams write to the disk, or a repair is under way.
+    """
+    with lease.work(library.path, "repair") as mine, closing(library.tracking()) as tracking:
+        if not mine:
+            raise LibraryError(f"{library.path}: a repair is under way; wait for its end, `vtlfs status` shows how far")
+        with tracking.transaction():
+            disks = {disk.number: disk for disk in tracking.disks.all()}
+            if number not in disks or disks[number].state is not DiskState.RETIRING:
+                raise NoSuchDisk(number)
+            if tracking.sessions.is_written_to(number):
+                raise LibraryError(f"disk {number}: streams are writing that have extents there; wait for their end")
+            other = min(one.number for one in disks.values() if one.state is DiskState.IN_USE)
+            stripes, lost = tracking.extents.give_up(number, other)
+            for session, some in stripes.items():
+                tracking.sessions.note_moved(session, {other}, {number})
+                tracking.lacks.note_damaged(session, some, at)
+            if stripes:
+                tracking.library.count_move()
+            finish_retiring(tracking, number, at)
+    leave(library, number, label_of(library, number))
+    return lost
+
+
 def finish_retiring(tracking: Tracking, number: int, at: str) -> bool:
     """Record that a retiring disk has left, if nothing needs it any more; tell whether it has. In a transaction.
 

@@ -99,6 +99,29 @@ class Extents(Repository):
             )
             self._count_stored(rows.fetchall(), -1)
 
+    def give_up(self, disk: int, other: int) -> tuple[dict[int, set[int]], int]:
+        """Record that what lies on a disk is lost for good: its data lies NOWHERE, its parity is not there.
+
+        The rows name the disk `other` from now on. Return the stripes by session, and the lost bytes of the streams.
+        """
+        data = self._sql.execute(
+            "SELECT session, stripe, offset, bytes, position, stored, blake3 FROM extent WHERE disk = ?", disk
+        ).fetchall()
+        parity = self._sql.execute(
+            "DELETE FROM parity WHERE disk = ? RETURNING session, stripe, disk, position, stored, blake3", disk
+        ).fetchall()
+        self._sql.execute_many(
+            "UPDATE extent SET disk = ?, position = ? WHERE session = ? AND offset = ?",
+            [(other, NOWHERE, session, offset) for session, _, offset, *_ in data],
+        )
+        self._count_stored([(disk, *row[-3:]) for row in data] + parity, -1)
+        self._count_stored([(other, *row[-3:]) for row in data])
+        stripes: dict[int, set[int]] = {}
+        for session, stripe, *_ in (*data, *parity):
+            stripes.setdefault(session, set()).add(stripe)
+        reached("tracking.extents_given_up")
+        return stripes, sum(row[3] for row in data)
+
     def of(self, session: int, offset: int, count: int) -> list[Extent]:
         """Return up to `count` data extents of a session, from the one that has the byte at the offset.
 
