@@ -209,7 +209,7 @@ WITHOUT = {
     "vtlfs/cli/output.py": "writes files of the user's, not of a library",
     "vtlfs/daemon.py:_serve_in_background": "writes to a pipe",
     "vtlfs/daemon.py:_tune": "sets the kernel's limits",
-    "vtlfs/disks/aside.py:_start": "writes to a pipe",
+    "vtlfs/disks/aside.py:answer": "writes to a pipe",
     "vtlfs/disks/discovery.py:reopen": "undoes what a library that was not finished has changed",
     "vtlfs/disks/local/disk.py:remove": "is called by nobody yet: nothing is ever erased",
     "vtlfs/disks/local/member.py:_write_all": "its callers have one for each of its uses",
