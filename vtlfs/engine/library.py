@@ -21,7 +21,6 @@ from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine import lease
-from vtlfs.engine.layout import isal
 from vtlfs.engine.tracking import currency, database
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import CatalogueBehind, DiskError, LibraryError, UsageError
@@ -193,6 +192,8 @@ def create(
             if parity >= len(config.disks):
                 raise UsageError(f"parity {parity} needs {parity + 1} disks or more")
             if parity:
+                from vtlfs.engine.layout import isal  # here: most commands need none, and loading it takes time
+
                 isal.check()
             if Path(os.path.realpath(path)) in config.disks:
                 raise UsageError(f"{path}: the library's directory can't be one of its disks; give it one of its own")
