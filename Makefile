@@ -17,7 +17,9 @@ BENCH   ?=# arguments of `make bench` and `make bench-scale`, such as --rounds 3
 
 RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev libisal2 pkg-config gcc libc6-dev python3-venv python3-dev
 TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd \
-                   openssh-server openssh-client sshfs samba smbclient tar iproute2 util-linux faketime
+                   openssh-server openssh-client sshfs samba smbclient tar iproute2 util-linux faketime \
+                   bacula-director bacula-director-sqlite3 bacula-sd bacula-fd bacula-console sqlite3 \
+                   dar dump pax afio
 BENCH_PACKAGES   = mergerfs bindfs btrfs-progs e2fsprogs
 
 BIN := $(abspath $(VENV))/bin
@@ -83,7 +85,7 @@ test: setup check
 soak: setup
 	cd tests && python -m soak --minutes $(MINUTES)
 	VTLFS_CUTS=$(CUTS) VTLFS_FUZZ=$(FUZZ) VTLFS_TORTURE=$(TORTURE) \
-	  $(PYTEST) --timeout 3600 tests/crash tests/hostile tests/torture
+	  VTLFS_YEAR_DAYS=365 VTLFS_YEAR_STEP=3 $(PYTEST) --timeout 3600 tests/crash tests/hostile tests/torture tests/media
 
 bench: setup-bench
 	python -m benchmarks $(BENCH)

@@ -1,1 +1,1 @@
-"""Benchmarks: vtlfs and its peers, measured in turn in the same run over the same directories. See `make bench`."""
+"""Benchmarks: measure vtlfs and its peers in turn, in the same run and over the same directories. See `make bench`."""

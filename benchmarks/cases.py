@@ -1,4 +1,7 @@
-"""The cases: what is done to a peer that is mounted, and how long that takes. One function a case, one call a run."""
+"""The cases: each writes to a mounted peer, or reads from it, and measures how long that takes.
+
+Each case is one function; each call of it is one run.
+"""
 
 import random
 import shutil
@@ -9,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import short_streams
-from benchmarks.measuring import Sample, drop_caches, measured, settle, together
+from benchmarks.measuring import Sample, drop_caches, measured, together, write_out
 from benchmarks.peers import NOTHING, PROMISING, THE_DISKS, Mounted, Peer, Place, run, vtlfs
 from benchmarks.programs import read_whole, side_by_side, writing
 from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
@@ -25,18 +28,18 @@ PARITY = tuple(f"vtlfs, parity {parity}" for parity in (0, 1, 2))
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much the cases do."""
+    """How many bytes, files and sessions the cases write."""
 
     stream: int = 1000 * MIB
     tiny_stream: int = 200 * MIB
-    of_many: int = 250 * MIB  # each of several streams
-    slow_stream: int = 200 * MIB  # to disks that are slow
+    of_many: int = 250 * MIB  # of each stream, where several run at the same time
+    slow_stream: int = 200 * MIB  # to slow disks
     files: int = 50_000
     sessions: int = 2000
 
     @classmethod
     def in_proportion(cls, mib: int) -> "Sizes":
-        """Return the sizes for a single stream of so many MiB; each is enough for the case still to be what it is."""
+        """Return the sizes for a single stream of `mib` MiB; none is so small that its case no longer makes sense."""
 
         def sized(full: int, least: int) -> int:
             return max(least, full * mib * MIB // cls.stream)
@@ -49,29 +52,33 @@ class Sizes:
             in_mib(cls.tiny_stream),
             in_mib(cls.of_many),
             in_mib(cls.slow_stream),
-            sized(cls.files, 100),  # all that make_tree() puts into one directory
+            sized(cls.files, 100),  # at least as many as make_tree() puts into one directory
             sized(cls.sessions, 10),
         )
 
 
 @dataclass(frozen=True)
 class Case:
-    """`run` measures one peer once. `only`: how the names begin of those that are worth it; the others are left out."""
+    """One case. `run` measures one peer once.
+
+    `only`: how the names of the peers begin that the case is run with. `more`: further peers, for this case only.
+    `why_not`: returns why this machine can't run the case; None if it can.
+    """
 
     name: str
     run: Callable[[Place, Peer, Sizes], Sample]
     unit: str = "MB/s"
     only: tuple[str, ...] = PEERS
-    more: tuple[Peer, ...] = ()  # that no other case has
-    why_not: Callable[[], str | None] = lambda: None  # what keeps it from being measured on this machine; None: nothing
+    more: tuple[Peer, ...] = ()
+    why_not: Callable[[], str | None] = lambda: None
 
     def chosen(self, peers: Sequence[Peer]) -> list[Peer]:
-        """Return, of the usual peers, those that are worth it, and its own."""
+        """Return the peers that the case is run with: its own, and some of `peers`."""
         return [*self.more, *(peer for peer in peers if peer.name.startswith(self.only))]
 
 
 def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int, *, known: bool = True) -> Sample:
-    """Have dd write one stream, which ends with fsync(). `known`: under its own name."""
+    """Let dd write one stream, which ends with fsync(). `known`: under the name dd, which vtlfs knows."""
     size = sizes.tiny_stream if block == TINY else sizes.stream
     program = "dd" if known else unknown_program(place)
 
@@ -88,7 +95,7 @@ def write_stream(place: Place, peer: Peer, sizes: Sizes, block: int, *, known: b
 
 
 def write_streams(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
-    """Have several dd write at the same time, to vtlfs all to one medium through one drive; to the peer ALONE one."""
+    """Let several dd write at the same time; to vtlfs, all to one medium through one drive. To ALONE, one dd writes."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
         streams, size = (1, sizes.stream) if peer.name == ALONE else (STREAMS, sizes.of_many)
@@ -99,7 +106,7 @@ def write_streams(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
 
 
 def write_many(place: Place, peer: Peer, sizes: Sizes) -> Sample:
-    """Have many dd write at the same time, half of them in small blocks: what memory does that take?"""
+    """Let many dd write at the same time, half of them in small blocks, to measure the memory."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
         size = sizes.of_many // 4 // LARGE * LARGE
@@ -110,7 +117,7 @@ def write_many(place: Place, peer: Peer, sizes: Sizes) -> Sample:
 
 
 def write_with_parity(place: Place, peer: Peer, sizes: Sizes) -> Sample:
-    """Have dd write one stream to three disks, which ends with fsync(): what does parity cost?"""
+    """Let dd write one stream to three disks, which ends with fsync(), to measure the cost of parity."""
     three = Place(place.root, tuple(place.root / f"of_three{number}" for number in range(3)))
     try:
         return write_stream(three, peer, sizes, LARGE)
@@ -119,7 +126,7 @@ def write_with_parity(place: Place, peer: Peer, sizes: Sizes) -> Sample:
 
 
 def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
-    """Have dd read back what was written, with nothing of it in memory."""
+    """Let dd read a stream back, with nothing of the stream in the page cache."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
         return read_whole(mounted.read(0), block, sizes.stream), ()
@@ -128,14 +135,14 @@ def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
     peer.make(place)
     with peer.mount(place) as mounted:
         together([writing(mounted.write(0), LARGE, sizes.stream)])
-    settle()
+    write_out()
     drop_caches()
     with peer.mount(place) as mounted:
         return measured(partial(work, mounted), mounted.pid)
 
 
 def write_tree(place: Place, peer: Peer, sizes: Sizes) -> Sample:
-    """Have tar archive a tree of small files, durably: close() sees to that with vtlfs, sync with the others."""
+    """Let tar archive a tree of small files. The archive is made durable: by close() with vtlfs, else by sync."""
     tree = make_tree(place.root.parent / "tree", sizes.files)
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
@@ -144,15 +151,15 @@ def write_tree(place: Place, peer: Peer, sizes: Sizes) -> Sample:
         together([["sh", "-c", command]])
         return mounted.read(0).stat().st_size, ()
 
-    run("sh", "-c", f'tar cf - -C "{tree}" . | cat >/dev/null')  # so that it is in memory, for every peer
+    run("sh", "-c", f'tar cf - -C "{tree}" . | cat >/dev/null')  # so that the page cache has the tree, for every peer
     return _once(place, peer, work, sizes)
 
 
 def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
-    """Have a program write many short streams, one after the other, each ended by fsync() and close()."""
+    """Let a program write many short streams, one after the other, each ended by fsync() and close()."""
 
     def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        fresh = peer.name.startswith(("vtlfs", "bound"))  # whose opens are all of new streams
+        fresh = peer.name.startswith(("vtlfs", "bound"))  # with these, each open() of the same name begins a new stream
         paths = f"{mounted.write(0)}" if fresh else f"{mounted.write(0)}.%d"
         together([[sys.executable, "-m", "benchmarks.short_streams", paths, str(sizes.sessions)]])
         return sizes.sessions * short_streams.BYTES, ()
@@ -161,7 +168,7 @@ def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
 
 
 def make_tree(tree: Path, files: int) -> Path:
-    """Return a tree of so many files, of 9 KiB in the median and 20 KiB in the mean; it is made once."""
+    """Return a tree of so many files, of 9 KiB in the median and 20 KiB in the mean; make the tree if it is missing."""
     done = tree / f"{files}"
     if not done.exists():
         source = random.Random(1)
@@ -209,14 +216,14 @@ CASES = (
 
 
 def _once(place: Place, peer: Peer, work: Callable[[Mounted], tuple[int, tuple[float, ...]]], sizes: Sizes) -> Sample:
-    """Measure a peer over empty directories, the machine's memory being as it is after a plain file was written.
+    """Measure a peer over empty directories, after writing a plain file.
 
-    A virtual machine may have to ask its host for memory that nobody has used for a while: what the peer before has
-    left would else count.
+    A virtual machine has to ask its host for memory that has been unused for a while, which takes time. The plain file
+    takes that memory first, so that it does not matter which peer was measured before.
     """
     place.empty()
     peer.make(place)
-    settle()
+    write_out()
     with peer.mount(place) as mounted:
         warm_up(place, sizes.stream)
         return measured(partial(work, mounted), mounted.pid)
@@ -229,11 +236,11 @@ def warm_up(place: Place, size: int) -> None:
         together([writing(path, LARGE, size)])
     finally:
         path.unlink(missing_ok=True)
-    settle()
+    write_out()
 
 
 def unknown_program(place: Place) -> str:
-    """Return a dd with a name that vtlfs does not know, as it knows those of programs that write small blocks."""
+    """Return a copy of dd under another name: vtlfs knows programs that write small blocks by their names."""
     path = place.root / "unknown"
     if not path.exists():
         shutil.copy(run("sh", "-c", "command -v dd").strip(), path)

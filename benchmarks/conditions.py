@@ -1,4 +1,4 @@
-"""Under what conditions something was measured: date, versions of everything that takes part, machine, file system."""
+"""The conditions of a measurement: date, versions of vtlfs and its peers, machine, file system."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ import psutil
 import vtlfs
 from benchmarks.cases import MIB, Sizes
 
-ENOUGH_ROUNDS = 3  # for a median to be more than luck
+ENOUGH_ROUNDS = 3  # the fewest rounds for a meaningful median
 
 
 def conditions(directory: Path) -> dict[str, Any]:
@@ -41,9 +41,7 @@ def headline(about: dict[str, Any], sizes: Sizes, rounds: int) -> str:
     said = f"{runs}, single streams of {mib} MiB, {about['processors']} processors"
     said += f", {system.get('type', 'an unknown file system')}, Linux {versions['kernel']}, vtlfs {versions['vtlfs']}"
     if rounds < ENOUGH_ROUNDS or sizes.stream < Sizes.stream:
-        said += (
-            "\nThis is less than a full run: what starts and ends a stream weighs more, and noise is not averaged out."
-        )
+        said += "\nThis is less than a full run: start and end of a stream weigh more, and noise is not averaged out."
     return said
 
 
@@ -57,7 +55,7 @@ def file_system(directory: Path) -> dict[str, str]:
 
 
 def _version(program: str) -> str | None:
-    """Return the version that a program tells, which is the last word of its first line; None where it is not here."""
+    """Return the version of a program: the last word of the first line of --version; None if it is not installed."""
     try:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Ctrl-C, which must not come between a mount and whoever will unmount it: it waits until it can be taken.
+"""Delays Ctrl-C while a mount is being made or ended, so that an interruption leaves no mount behind.
 
-So do the signals of `kill` and of a terminal that is closed.
+SIGTERM, and SIGHUP from a terminal that is closed, are delayed in the same way.
 """
 
 import signal
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class _Patience:
-    """A signal handler that remembers. The second signal does not wait: somebody is in a hurry."""
+    """A signal handler that notes the first signal for later. The second signal interrupts at once."""
 
     def __init__(self) -> None:
         self.pending = False
@@ -22,7 +22,7 @@ class _Patience:
 
 
 def take_others_for_ctrl_c() -> None:
-    """Have SIGTERM, and SIGHUP unless it is ignored, do what SIGINT does at that moment."""
+    """Let SIGTERM and SIGHUP, unless ignored, call the handler that SIGINT has at that moment."""
 
     def forward(_: int, frame: FrameType | None) -> None:
         handler = signal.getsignal(signal.SIGINT)
@@ -36,7 +36,7 @@ def take_others_for_ctrl_c() -> None:
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Have KeyboardInterrupt wait for the block's end, or for impatience() in it."""
+    """Delay KeyboardInterrupt to the end of the block, or to an impatience() within it."""
     before = signal.getsignal(signal.SIGINT)
     patient = _Patience()
     signal.signal(signal.SIGINT, patient)
@@ -50,7 +50,7 @@ def patience() -> Iterator[None]:
 
 @contextmanager
 def impatience() -> Iterator[None]:
-    """Have KeyboardInterrupt raised at once in the block, and before it if one waits."""
+    """Raise a delayed KeyboardInterrupt now, and a new one at once within the block."""
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

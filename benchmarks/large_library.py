@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make a library with a long history, to see what its size does to everything else.
+"""Make a library with a long history, to measure how its size affects mounts and commands.
 
     benchmarks/large_library.py DIRECTORY [--media 1000] [--sessions 1000000] [--snapshots 10000]
 
-makes DIRECTORY/library on two disks beside it. The history goes through the same verbs as a real one, so that the
-tables, their counters and their past are what a mount would have left. The disks stay empty: nobody reads
+makes DIRECTORY/library, with two disks beside it. The history is written through the same methods as that of a mount,
+so that the tables and counters are those that a mount would have left. The disks stay empty, because no benchmark reads
 the data back.
 """
 
@@ -22,7 +22,7 @@ from vtlfs.model import MIB, NO_CODEC, Access, Extent, Mount, Opener, State, utc
 from vtlfs.snap import store
 
 BATCH = 1000
-STREAMS = 8  # sessions that are open at the same time, in every snapshot too
+STREAMS = 8  # sessions that are open at any time, and so in every snapshot
 HOSTS = [f"host{number:02d}" for number in range(20)]
 PROGRAMS = ["tar", "dd", "pg_dump", "cpio", "mbuffer"]
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def make(root: Path, media: int, sessions: int, snapshots: int) -> Path:
-    """Make a library with that history in `root`, which may be missing; return where the library is."""
+    """Make a library with such a history in `root`, which need not exist; return the library's directory."""
     root.mkdir(parents=True, exist_ok=True)
     disks = [root / "disk0", root / "disk1"]
     for disk in disks:
@@ -53,7 +53,7 @@ def make(root: Path, media: int, sessions: int, snapshots: int) -> Path:
 
 
 def fill(tracking: Tracking, media: int, sessions: int, snapshots: int) -> None:
-    """Write the history: sessions evenly over three years, a snapshot after every so many."""
+    """Write the history: sessions spread evenly over three years, and snapshots spread evenly over the sessions."""
     source = random.Random(1)
     barcodes = [f"V{number:05d}L9" for number in range(media)]
     begin, step = datetime.now(UTC) - timedelta(days=3 * 365), timedelta(days=3 * 365) / max(1, sessions)
@@ -75,7 +75,7 @@ def fill(tracking: Tracking, media: int, sessions: int, snapshots: int) -> None:
 def write(
     tracking: Tracking, number: int, mount: int, source: random.Random, barcodes: list[str], at: datetime
 ) -> None:
-    """Record one session of up to 8 MiB, which is still open."""
+    """Record one open session of up to 8 MiB."""
     size = source.randrange(1, 8 * MIB)
     opener = Opener(source.choice(HOSTS), source.randrange(1, 1 << 22), 0, 0, source.choice(PROGRAMS))
     tracking.sessions.open(
@@ -88,13 +88,13 @@ def write(
 
 
 def an_extent(session: int, unit: int, size: int, blake3: bytes) -> Extent:
-    """Return a full stripe unit of a session, or its last extent, on the two disks in turn."""
+    """Return the extent of one stripe unit; the extents lie on the two disks in turn."""
     position = BLOCK + unit // 2 * (BLOCK + MIB)
     return Extent(session, unit, 0, unit * MIB, size, NO_CODEC, (session + unit) % 2, position, size, blake3)
 
 
 def stamp(moment: datetime) -> str:
-    """Write a time in the product's form."""
+    """Return a time as the tracking database writes it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -1,10 +1,10 @@
-"""What a stream takes at least in pyfuse3: a bound of what vtlfs can reach with many short ones.
+"""A minimal file system in pyfuse3: the bound of what vtlfs can reach with many short streams.
 
 python -m benchmarks.least MOUNTPOINT DIRECTORY    and --nothing, to write and sync nothing at all
 
-It gives each open() an inode of its own and answers what the kernel asks then, as vtlfs does, and it syncs what vtlfs
-syncs: the stream's file, that file's directory, and a log. It checks, hashes, stripes and tracks nothing, can't read,
-and has no threads, so that no time is lost by waking one.
+Like vtlfs, it gives each open() an inode of its own, answers the kernel's requests for that inode, and syncs the
+stream's file, that file's directory, and a log. It does not check, hash, stripe or track, can't read, and has no
+threads, so that no time is lost by waking one.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FlagT, InodeT, RequestContext, SetattrFields
 
 PAGE = 4096  # of the log
-LOG_BYTES = 1000 * PAGE  # which are written page by page, again and again, as SQLite does with its own
+LOG_BYTES = 1000 * PAGE  # the log is overwritten page by page, in a circle, like SQLite's write-ahead log
 LONG = 1e6  # seconds
 
 
@@ -38,15 +38,15 @@ class Least(pyfuse3.Operations):
         os.fsync(self._log)
         self._pages = cycle(range(0, LOG_BYTES, PAGE))
         self._fresh = count(pyfuse3.ROOT_INODE + 1)
-        self._written: dict[int, list[bytes]] = {}  # by inode, of those that are open
-        self._files: dict[int, int] = {}  # descriptors by inode, of those that were synced
+        self._written: dict[int, list[bytes]] = {}  # unsynced bytes of open streams, by inode
+        self._files: dict[int, int] = {}  # descriptors of streams that were synced, by inode
 
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         """Answer with a fresh inode."""
         return self._attributes(InodeT(next(self._fresh)))
 
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        """Answer."""
+        """Answer with the same attributes as `lookup`."""
         return self._attributes(inode)
 
     async def setattr(
@@ -80,7 +80,7 @@ class Least(pyfuse3.Operations):
         os.fdatasync(self._log)
 
     async def flush(self, fh: FileHandleT) -> None:
-        """Make durable what is left."""
+        """Sync the unsynced bytes, if there are any."""
         if self._written[fh]:
             await self.fsync(fh, True)
 
@@ -91,7 +91,7 @@ class Least(pyfuse3.Operations):
             os.close(self._files.pop(fh))
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        """Forget nothing: nothing was kept."""
+        """Do nothing, because nothing is kept by inode after the release."""
 
     def _attributes(self, inode: InodeT) -> EntryAttributes:
         entry = EntryAttributes()
@@ -102,7 +102,7 @@ class Least(pyfuse3.Operations):
 
 
 def main() -> None:
-    """Mount it, and serve until it is unmounted."""
+    """Mount the file system, and serve until it is unmounted."""
     parser = argparse.ArgumentParser(prog="benchmarks.least", description=__doc__)
     parser.add_argument("mountpoint")
     parser.add_argument("directory", type=Path)

@@ -1,4 +1,4 @@
-"""Measuring one run: seconds, processor time of the whole machine and of the serving process, memory."""
+"""Measures one run: seconds, processor time of the whole machine and of the serving process, and memory."""
 
 import os
 import signal
@@ -13,20 +13,20 @@ import psutil
 
 from benchmarks.interruptions import impatience
 
-PAUSE_SECONDS = 0.3  # for what a file system does by itself after a file was removed
+PAUSE_SECONDS = 0.3  # for the background work of a file system after a file was removed
 MB = 1e6
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one run took. `rates`: of single streams, in bytes a second, where there are several."""
+    """What one run took. `rates`: of each stream, in bytes a second, where there are several streams."""
 
     bytes: int
     seconds: float
-    machine_cpu: float  # seconds in which a processor of the machine was busy
-    server_cpu: float = 0.0  # of these, of the process that serves the file system
-    memory: int = 0  # the most that process has had, in bytes
+    machine_cpu: float  # processor seconds of the whole machine
+    server_cpu: float = 0.0  # those of the process that serves the file system, among these
+    memory: int = 0  # peak memory of the serving process, in bytes
     rates: tuple[float, ...] = ()
 
     @property
@@ -36,7 +36,7 @@ class Sample:
 
 
 def measured(work: Callable[[], tuple[int, tuple[float, ...]]], pid: int | None) -> Sample:
-    """Do the work, which returns its bytes and the rates of its streams, and say what it took."""
+    """Do the work, which returns its bytes and the rates of its streams; return what the work took."""
     server = psutil.Process(pid) if pid else None
     before, served = _busy(), _times(server)
     started = time.monotonic()
@@ -45,14 +45,14 @@ def measured(work: Callable[[], tuple[int, tuple[float, ...]]], pid: int | None)
     return Sample(size, seconds, _busy() - before, _times(server) - served, _peak(pid), rates)
 
 
-def settle() -> None:
-    """Have everything written that waits to be, so that it does not disturb the next run."""
+def write_out() -> None:
+    """Write out all dirty pages, so that they do not disturb the next run."""
     os.sync()
     time.sleep(PAUSE_SECONDS)
 
 
 def drop_caches() -> None:
-    """Have the kernel forget what it has of files. Needs root."""
+    """Drop the kernel's caches of files. Needs root."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
@@ -60,7 +60,8 @@ def drop_caches() -> None:
 def together(commands: list[list[str]]) -> list[float]:
     """Run the commands at the same time, each of which must succeed; return the seconds that each took.
 
-    None of them outlives an exception, KeyboardInterrupt for one: what they write to is to be unmounted.
+    After an exception, such as KeyboardInterrupt, all of them are killed, so that the mount that they use can be
+    unmounted.
     """
     started = time.monotonic()
     running: list[subprocess.Popen[bytes]] = []
@@ -73,7 +74,7 @@ def together(commands: list[list[str]]) -> list[float]:
                 pid, status = os.wait()
                 process = next((process for process in running if process.pid == pid), None)
                 if process is None:
-                    raise RuntimeError(f"process {pid}, which serves what is measured, has ended")
+                    raise RuntimeError(f"process {pid}, which serves the mount that is measured, has ended")
                 process.returncode = os.waitstatus_to_exitcode(status)
                 took[pid] = time.monotonic() - started
                 if process.returncode:
@@ -91,7 +92,7 @@ def median(values: list[float]) -> float:
 
 
 def _start(words: list[str]) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, with which it can be killed, and which Ctrl-C does not reach."""
+    """Start a command in its own process group, which can be killed as a whole, and which Ctrl-C does not reach."""
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0)
 
 

@@ -1,4 +1,7 @@
-"""What vtlfs is compared with, and vtlfs itself: each is mounted anew for every run, over the same two directories."""
+"""The peers: vtlfs, and the file systems that it is compared with.
+
+Each peer is mounted anew for every run, over the same two directories.
+"""
 
 import json
 import os
@@ -14,14 +17,14 @@ from pathlib import Path
 
 VTLFS = str(Path(sys.executable).with_name("vtlfs"))
 TAPE = "TAPE"
-IMAGE_BYTES = 8 << 30  # of a loop device's file, which is sparse
+IMAGE_BYTES = 8 << 30  # of the sparse file behind a loop device
 PROJECT = Path(__file__).parents[1]
 POLL_SECONDS = 0.02
 MOUNT_SECONDS = 20.0
 WRITERS_A_DISK = 2
 THE_DISKS, PROMISING, NOTHING = "bound: the disks", "bound: pyfuse3", "bound: nothing done"
 
-# mergerfs with its page cache off, with direct I/O as well, and with the kernel gathering writes: the best counts.
+# mergerfs without the page cache, with direct I/O as well, and with the kernel's writeback cache. The best one counts.
 MERGERFS_MODES = {
     "off": "cache.files=off",
     "direct": "cache.files=off,direct_io=true",
@@ -30,7 +33,7 @@ MERGERFS_MODES = {
 
 
 def run(*words: str | os.PathLike[str]) -> str:
-    """Run a command that must succeed; return what it prints. Ctrl-C does not reach it, in a group of its own."""
+    """Run a command that must succeed; return what it prints. Ctrl-C does not reach the command's process group."""
     done = subprocess.run(list(words), check=False, capture_output=True, text=True, process_group=0)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, words))}: status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -39,7 +42,7 @@ def run(*words: str | os.PathLike[str]) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a benchmark works: disks, which are directories, and a directory to mount on."""
+    """The directories of a benchmark: `disks`, and one to mount on."""
 
     root: Path
     disks: tuple[Path, ...]
@@ -50,7 +53,7 @@ class Place:
         return self.root / "mnt"
 
     def empty(self) -> None:
-        """Remove what a run has left, and make the directories that the next one wants."""
+        """Remove the files of the last run, and make the directories for the next run."""
         for disk in self.disks:
             for entry in disk.iterdir() if disk.is_dir() else ():
                 if entry.name != "lost+found":
@@ -62,17 +65,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Mounted:
-    """A peer while it is mounted. `write(n)` is the path for stream n, `read(n)` where it is read back."""
+    """A mounted peer. `write(n)` is the path to which stream n is written, `read(n)` that from which it is read."""
 
     write: Callable[[int], Path]
     read: Callable[[int], Path]
-    pid: int | None = None  # of the process that serves, None where the kernel does
-    parts: int = 0  # in which a single stream is to be written, past the page cache and at once; 0: as one stream
+    pid: int | None = None  # of the process that serves the mount; None if the kernel does
+    parts: int = 0  # write a single stream as so many files at the same time, past the page cache; 0: as one file
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One file system under test. `mount(place)` mounts it over what there is; `make` first makes what it needs."""
+    """One file system under test. `make(place)` creates it over the place's disks; `mount(place)` mounts it."""
 
     name: str
     make: Callable[[Place], None]
@@ -80,7 +83,7 @@ class Peer:
 
 
 def plain() -> Peer:
-    """Return the first directory itself."""
+    """Return the peer that is the first disk's directory itself."""
 
     @contextmanager
     def mount(place: Place) -> Iterator[Mounted]:
@@ -136,7 +139,7 @@ def btrfs() -> Peer:
 
 
 def disks() -> Peer:
-    """Return the directories themselves, to be written past the page cache, by several programs at once."""
+    """Return the bound that is the disks' directories, written by several programs at once past the page cache."""
 
     @contextmanager
     def mount(place: Place) -> Iterator[Mounted]:
@@ -147,7 +150,7 @@ def disks() -> Peer:
 
 
 def least(name: str, *options: str) -> Peer:
-    """Return a file system in pyfuse3 that does no more than it must."""
+    """Return the bound that is the minimal file system in pyfuse3; see `benchmarks.least`."""
 
     @contextmanager
     def mount(place: Place) -> Iterator[Mounted]:
@@ -158,7 +161,7 @@ def least(name: str, *options: str) -> Peer:
                 with _unmounting(place.mountpoint):
                     yield _files(place.mountpoint, serving.pid)
             finally:
-                serving.terminate()  # it has ended by itself where it was unmounted
+                serving.terminate()  # no effect after an unmount, which ends the process
 
     return Peer(name, lambda place: None, mount)
 
@@ -172,7 +175,7 @@ def _wait_for(mountpoint: Path, serving: "subprocess.Popen[bytes]") -> None:
 
 
 def vtlfs(name: str = "vtlfs", *options: str) -> Peer:
-    """Return vtlfs, with its defaults but for the options of `vtlfs init`."""
+    """Return vtlfs with its defaults; `options` are those of `vtlfs init`."""
 
     def make(place: Place) -> None:
         disks = (word for disk in place.disks for word in ("--disk", str(disk)))
@@ -193,7 +196,7 @@ def vtlfs(name: str = "vtlfs", *options: str) -> Peer:
 
 
 def available(directory: Path) -> list[Peer]:
-    """Return the peers that this machine has for a directory, and bounds, vtlfs last. Says which are missing."""
+    """Return the peers and bounds that this machine and directory allow, vtlfs last; print which are left out."""
     peers = [plain()]
     peers += [mergerfs(mode) for mode in MERGERFS_MODES] if _has("mergerfs") else []
     peers += [bindfs()] if _has("bindfs") else []
@@ -216,7 +219,7 @@ def loop_device(image: Path) -> Iterator[str]:
 def _has(program: str) -> bool:
     if shutil.which(program):
         return True
-    print(f"{program} is not here, and is left out", file=sys.stderr)
+    print(f"{program} is not installed, and is left out", file=sys.stderr)
     return False
 
 
@@ -255,10 +258,10 @@ def _unmounting(mountpoint: Path) -> Iterator[None]:
 
 
 def _pid(name: str) -> int:
-    """Return the newest process of this name: the one that serves the mount just made."""
+    """Return the newest process of this name, which serves the mount just made."""
     return int(run("pgrep", "--newest", "--exact", name).split()[0])
 
 
 def names(peers: Sequence[Peer]) -> list[str]:
-    """Return what the peers are called."""
+    """Return the names of the peers."""
     return [peer.name for peer in peers]

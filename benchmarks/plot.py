@@ -1,4 +1,4 @@
-"""The plot: a panel a case, a bar a peer with its median, and the range of its runs as whiskers. Needs matplotlib."""
+"""The plot: a panel for each case, with a bar for each peer's median, and whiskers for its range. Needs matplotlib."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS_A_ROW = 2
-WIDTH, MARGIN, BAR = 6.0, 1.0, 0.3  # in inches, of a panel, of what is above and below its bars, and of a bar
+WIDTH, MARGIN, BAR = 6.0, 1.0, 0.3  # inches: width of a panel, height of its space above and below the bars, of a bar
 PADDING = 0.1  # around a panel
 OURS, THEIRS = "tab:orange", "tab:blue"
 BETTER = {"MB/s": "MB/s, more is better", "s": "seconds, less is better"}
 
 
 def draw(found: Summaries, path: Path) -> None:
-    """Write the plot as SVG. Raises ImportError where there is no matplotlib."""
+    """Write the plot as SVG. Raises ImportError if matplotlib is not installed."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -31,7 +31,7 @@ def draw(found: Summaries, path: Path) -> None:
     for (case, peers), panel in zip(found.items(), panels, strict=False):
         _panel(panel, case, peers)
     for panel in panels:
-        panel.set_axis_off()  # nothing is left to be in it
+        panel.set_axis_off()  # more panels than cases
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 

@@ -1,11 +1,11 @@
-"""See how fast a disk is replaced, beside `cat` of the same bytes.
+"""Measure how fast a disk is replaced, in comparison with `cat` of the same bytes.
 
     python -m benchmarks.repair [--directory /var/tmp] [--sessions 10000] [--mib 2048] [--disks 3] [--dead]
 
-makes a library with parity 1 of so many sessions and MiB in a temporary directory, with the engine that a mount has,
-and has `vtlfs disk replace` empty disk 0, with nothing in the page cache. `cat` has read before what the repair reads:
-the member files of disk 0 if the disk lives, or those of all others if it is dead; and it has written to one file as
-many bytes as the repair writes.
+makes a library with parity 1, in a temporary directory, by the engine that a mount has, and writes so many sessions of
+so many MiB together. Then `vtlfs disk replace` replaces disk 0, with nothing in the page cache. Before that, `cat`
+reads the bytes that the repair reads (the member files of disk 0 if it lives, those of all other disks if it is dead),
+and writes as many bytes as the repair writes to one file.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.measuring import MB, drop_caches, settle
+from benchmarks.measuring import MB, drop_caches, write_out
 from benchmarks.peers import VTLFS
 from vtlfs.engine import library as libraries
 from vtlfs.engine.assembly import running
@@ -33,7 +33,7 @@ from vtlfs.model import MIB, Mount, Opener, utc_now
 MEDIA = 100
 WRITERS = 16
 OPENER = Opener("bench", 1, 0, 0, "tar")
-TARGET = 0.5  # of the rate of cat
+TARGET = 0.5  # the rate of the repair is to be at least this part of the rate of cat
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.repair", description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where to work")
     parser.add_argument("--sessions", type=int, default=10_000)
-    parser.add_argument("--mib", type=int, default=2048, help="of all sessions together")
+    parser.add_argument("--mib", type=int, default=2048, help="size of all sessions together")
     parser.add_argument("--disks", type=int, default=3)
     parser.add_argument("--dead", action="store_true", help="disk 0 is gone when it is replaced")
     arguments = parser.parse_args()
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def make(root: Path, disks: int, sessions: int, size: int) -> Library:
-    """Make a library with parity 1 and so many sessions of the same length."""
+    """Make a library with parity 1, and `sessions` sessions of the same length, `size` bytes together."""
     paths = [root / f"disk{number}" for number in range(disks + 1)]
     for path in paths:
         path.mkdir()
@@ -66,7 +66,7 @@ def make(root: Path, disks: int, sessions: int, size: int) -> Library:
 
 
 async def fill(library: Library, sessions: int, size: int) -> None:
-    """Write the sessions, some at the same time, without waiting for the disks at each close()."""
+    """Write the sessions, WRITERS at the same time, without waiting for the disks at each close()."""
     mount = Mount(0, "bench", "machine", os.getpid(), 0, "/mnt", "", "mounted", utc_now(), None)
     numbers = iter(range(sessions))
     data = random.Random(1).randbytes(size + sessions)
@@ -85,16 +85,16 @@ async def fill(library: Library, sessions: int, size: int) -> None:
 
 
 def measure(root: Path, library: Library, *, dead: bool) -> None:
-    """Have disk 0 replaced, and print how fast that was."""
+    """Replace disk 0, and print how fast that was."""
     with closing(library.tracking(read_only=True)) as tracking:
         stored = tracking.disks.stored()
     moved = stored[0].bytes
     read = [root / f"disk{number}" for number in stored if (number > 0) == dead]
-    settle()
+    write_out()
     copied, copying = cat(read, root / "copy", moved)
     if dead:
         shutil.rmtree(root / "disk0")
-    settle()
+    write_out()
     drop_caches()
     seconds, busy = timed([VTLFS, "disk", "replace", library.path, "0", root / f"disk{len(stored)}"])
     size = sum(stored[number].bytes for number in stored if (number > 0) == dead)
@@ -112,7 +112,10 @@ def measure(root: Path, library: Library, *, dead: bool) -> None:
 
 
 def cat(directories: Sequence[Path], copy: Path, size: int) -> tuple[float, float]:
-    """Return how long cat takes to read all member files of the directories, and to write so many bytes durably."""
+    """Return how long cat takes to read all member files of the directories and to write `size` bytes durably.
+
+    The result is that of `timed`.
+    """
     drop_caches()
     members = " ".join(f"{directory}/sessions" for directory in directories)
     reading = f"find {members} -name '*.member' -print0 | sort -z | xargs -0 cat"
@@ -122,7 +125,7 @@ def cat(directories: Sequence[Path], copy: Path, size: int) -> tuple[float, floa
 
 
 def timed(words: Sequence[str | os.PathLike[str]]) -> tuple[float, float]:
-    """Run a command that must succeed; return the seconds that it took, and those in which a processor was busy."""
+    """Run a command that must succeed; return the seconds that it took, and its processor seconds."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(list(words), check=True)
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""What is said of measurements: a line a run, tables, and a JSON file with everything."""
+"""The report of the measurements: a line for each run, tables, and a JSON file with every sample."""
 
 import io
 import json
@@ -20,18 +20,18 @@ from benchmarks.targets import TARGETS, Target, Verdict, judge
 COLUMNS = 120
 MIB = 1 << 20
 LEGEND = """\
-Each figure is the median of all runs, of which "range" is the least and the most. MB is 10^6 bytes, GB is 10^9 bytes.
-"ratio" is how many times as fast vtlfs is as this peer. "CPU" is processor time of the whole machine, "server" that of
-the process that serves the file system, which had "peak" of memory at most; "-" where the kernel serves.
+Each figure is the median of all runs; "range" is the least and the most of them. MB is 10^6 bytes, GB is 10^9 bytes.
+"ratio" is how many times as fast as this peer vtlfs is. "CPU" is processor time of the whole machine, "server" that of
+the process that serves the file system, and "peak" the most memory of that process; "-" if the kernel serves.
 
-A bound is no peer, it shows what there is to reach. "the disks": several dd at once that write past the page cache.
-"pyfuse3": a file system that answers the kernel and syncs as often as vtlfs, and does nothing else; "nothing done":
-which does not even write or sync, so that all of its time is the kernel's and pyfuse3's.
+A bound is no peer: it shows the best that can be reached. "the disks": several dd at once that write past the page
+cache. "pyfuse3": a file system that answers the kernel and syncs as often as vtlfs, and does nothing else. "nothing
+done": the same without any write or sync, so that all of its time is spent in the kernel and in pyfuse3.
 """
 
 
 def line(case: Case, peer: str, sample: Sample) -> str:
-    """Return what is said after one run."""
+    """Return the line that is printed after a run."""
     server = f"{per_gb(sample.server_cpu, sample):7.2f} s/GB {sample.memory / MIB:6.0f} MiB" if sample.memory else ""
     return (
         f"{case.name:18} {peer:20} {_amount(figure(case, sample)):>6} {case.unit:4}"
@@ -40,7 +40,7 @@ def line(case: Case, peer: str, sample: Sample) -> str:
 
 
 def table(results: Results, targets: Iterable[Target] = TARGETS) -> str:
-    """Return two tables, of what was measured and of what was to be reached, as Markdown of at most 120 columns."""
+    """Return two tables, of the measurements and of the targets, as Markdown of at most 120 columns."""
     found = summarize(results)
     verdicts = judge(found, targets)
     parts = [_text(_measurements(found)), LEGEND] if found else ["Nothing was measured.\n"]
@@ -48,7 +48,7 @@ def table(results: Results, targets: Iterable[Target] = TARGETS) -> str:
 
 
 def document(results: Results, conditions: Mapping[str, Any], targets: Iterable[Target] = TARGETS) -> dict[str, Any]:
-    """Return everything that is known, for a JSON file: `conditions`, every sample, what they come to, the verdicts."""
+    """Return the document for the JSON file: `conditions`, every sample, their summaries, and the verdicts."""
     found = summarize(results)
     cases = {
         case.name: {
@@ -68,7 +68,7 @@ def document(results: Results, conditions: Mapping[str, Any], targets: Iterable[
 
 
 def write(results: Results, path: Path, conditions: Mapping[str, Any], targets: Iterable[Target] = TARGETS) -> None:
-    """Write the JSON file. One that was there is replaced at once: an interruption leaves one or the other."""
+    """Write the JSON file. An older file is replaced in one step: an interruption leaves the old or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(document(results, conditions, targets), indent=2) + "\n")
     os.replace(temporary, path)
@@ -112,7 +112,7 @@ def _verdicts(verdicts: list[Verdict]) -> Table:
 
 
 def _ratio(peers: Mapping[str, Summary], peer: str) -> float | None:
-    """Return how many times as fast vtlfs is as the peer; None for itself, and where it was not measured."""
+    """Return how many times as fast as the peer vtlfs is; None for vtlfs itself, or if vtlfs was not measured."""
     ours = peers.get(SUBJECT)
     return None if ours is None or peer == SUBJECT else ours.over(peers[peer])
 

@@ -1,10 +1,10 @@
-"""See what a long history does to a library: the same questions to libraries of several sizes, with real mounts.
+"""Measure how the length of its history affects a library: the same work on libraries of several sizes, really mounted.
 
     python -m benchmarks.scale [--directory /var/tmp/scale] [--sizes 1000,1000000] [--rounds 5] [--output scale.json]
 
-A size is a number of sessions; there are a hundredth as many media and snapshots. Beside those that are asked for, an
-empty library is measured, for one target is a ratio to it. Libraries are kept in the directory and used again: each run
-adds some sessions to a medium of its own, and some snapshots.
+A size is a number of sessions; a library has a hundredth as many media, and as many snapshots. An empty library is
+measured in any case, because one target is a ratio to its times. Libraries stay in the directory and are used again:
+each run adds some sessions, to a medium of its own, and some snapshots.
 """
 
 import argparse
@@ -34,8 +34,8 @@ OPENS = 100  # in a round
 STATS = 1000
 WARM_UP = 20
 BLOCK = bytes(10_240)
-IDLE_SECONDS = 1.0  # after the mount is usable, its memory is looked at
-COPY_SECONDS = 600.0  # for which the copy of the database is waited for
+IDLE_SECONDS = 1.0  # from when the mount is usable until its memory is measured
+COPY_SECONDS = 600.0  # the longest wait for a copy of the tracking database
 POLL_SECONDS = 0.02
 
 Samples = dict[str, list[float]]
@@ -45,10 +45,10 @@ def main() -> None:
     """Parse the command line, measure, and print what was found."""
     parser = argparse.ArgumentParser(prog="benchmarks.scale", description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp/scale"), help="where the libraries are kept")
-    parser.add_argument("--sizes", default="1000,10000,100000,1000000", help="numbers of sessions, with commas")
-    parser.add_argument("--rounds", type=int, default=5, help="of each measurement")
-    parser.add_argument("--output", type=Path, default=Path("scale.json"), help="every sample, as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the curves too")
+    parser.add_argument("--sizes", default="1000,10000,100000,1000000", help="numbers of sessions, separated by commas")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each measurement is repeated")
+    parser.add_argument("--output", type=Path, default=Path("scale.json"), help="the JSON file for all samples")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the curves to this file")
     arguments = parser.parse_args()
     sizes = sorted({0, *(int(word) for word in arguments.sizes.split(","))})
     results: dict[int, Samples] = {}
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def library_of(directory: Path, size: int) -> Path:
-    """Return a library with so many sessions; make it if the directory has none."""
+    """Return the library with `size` sessions; make it if the directory has none."""
     library = directory / str(size) / "library"
     if not (library / "tracking.db").exists():
         print(f"making a library of {size} sessions", flush=True)
@@ -98,7 +98,7 @@ def measure(library: Path, mountpoint: Path, rounds: int) -> Samples:
 
 @contextmanager
 def mounted(library: Path, mountpoint: Path) -> Iterator[psutil.Process]:
-    """Mount the library; yield the process that serves."""
+    """Mount the library; yield the process that serves the mount."""
     run(VTLFS, "mount", library, mountpoint)
     try:
         yield psutil.Process(json.loads(run(VTLFS, "status", library, "--json"))["mounts"][-1]["pid"])
@@ -107,14 +107,14 @@ def mounted(library: Path, mountpoint: Path) -> Iterator[psutil.Process]:
 
 
 def timed(samples: Samples, name: str, work: Callable[[], object]) -> None:
-    """Add the seconds that the work takes."""
+    """Do the work, and add the seconds that it takes to the samples of this name."""
     started = time.perf_counter()
     work()
     samples[name].append(time.perf_counter() - started)
 
 
 def mount_and_unmount(library: Path, mountpoint: Path, samples: Samples, remark: str) -> None:
-    """Mount and unmount, with a session between the two, and with nothing."""
+    """Time a mount and an unmount with a session in between; without a remark, also an unmount without a session."""
     timed(samples, f"mount{remark}", lambda: run(VTLFS, "mount", library, mountpoint))
     write_one(mountpoint / "drives/0" / SCRATCH)
     timed(samples, f"umount{remark}", lambda: run(VTLFS, "umount", mountpoint))
@@ -134,7 +134,7 @@ def write_one(path: Path) -> tuple[float, float]:
 
 
 def write_some(path: Path, samples: Samples, remark: str) -> None:
-    """Open, write and close many times."""
+    """Time open(), write() and close(), many times."""
     for _ in range(WARM_UP):
         write_one(path)
     for _ in range(OPENS):
@@ -144,7 +144,7 @@ def write_some(path: Path, samples: Samples, remark: str) -> None:
 
 
 def read_some(path: Path, samples: Samples) -> None:
-    """Open for reading and read the medium's first byte, and ask for attributes, many times."""
+    """Time opening the medium and reading its first byte, and stat() of it, many times."""
     for number in range(WARM_UP + OPENS):
         begun = time.perf_counter()
         descriptor = os.open(path, os.O_RDONLY)
@@ -157,7 +157,7 @@ def read_some(path: Path, samples: Samples) -> None:
 
 
 def list_drive(drive: Path, samples: Samples) -> None:
-    """List a drive, names alone and with attributes, by the program that everybody uses."""
+    """Time `ls` of a drive: of names alone, and with attributes."""
     entries = len(os.listdir(drive))
     for name, option in (("ls -f", "-f"), ("ls -l", "-l")):
         timed(samples, name, lambda option=option: run("ls", option, drive))  # type: ignore[misc]
@@ -165,7 +165,7 @@ def list_drive(drive: Path, samples: Samples) -> None:
 
 
 def wait_beside_listing(path: Path, samples: Samples) -> None:
-    """Ask for a medium's attributes while somebody lists its drive, and note the longest that this took."""
+    """Time stat() of a medium again and again while `ls` lists its drive; add the longest."""
     waits: Samples = {"stat": []}
     with subprocess.Popen(["ls", "-f", path.parent], stdout=subprocess.DEVNULL) as listing:
         while listing.poll() is None:
@@ -176,7 +176,7 @@ def wait_beside_listing(path: Path, samples: Samples) -> None:
 
 
 def while_copying(library: Path, path: Path, samples: Samples) -> None:
-    """Wait until the mount has begun to copy the database, write while it does, and note how long it took."""
+    """Wait until the mount copies the tracking database; time writes meanwhile, and the copying itself."""
     deadline = time.monotonic() + COPY_SECONDS
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
         while not (claimed := _claimed(tracking)):
@@ -192,7 +192,7 @@ def while_copying(library: Path, path: Path, samples: Samples) -> None:
 
 
 def _claimed(tracking: Tracking) -> int:
-    """Return the number of the copy that was begun last; 0: none since one was made due."""
+    """Return the number of the copy that was begun last; 0 if none was begun since `make_copy_due`."""
     return int(tracking.sql.one("SELECT iif(begun_at IS NULL, 0, number) FROM copy")[0])
 
 
@@ -203,7 +203,7 @@ def _pause(library: Path, deadline: float) -> None:
 
 
 def prepare(library: Path) -> str:
-    """Have the medium that a run writes to; return the barcode of one that has a history where there is one."""
+    """Make sure that the medium SCRATCH exists; return the barcode of a medium with a history, if there is one."""
     with closing(Library.open(library).tracking()) as tracking:
         known = [medium.barcode for medium in tracking.media.all()]
         if SCRATCH not in known:
@@ -213,13 +213,13 @@ def prepare(library: Path) -> str:
 
 
 def make_copy_due(library: Path) -> None:
-    """Have a copy of the database be due, as in a library that was never mounted."""
+    """Make a copy of the tracking database due, as in a library that was never mounted."""
     with closing(Library.open(library).tracking()) as tracking, tracking.transaction():
         tracking.sql.execute("UPDATE copy SET begun_at = NULL, again_at = NULL, state = NULL")
 
 
 def commands(library: Path, barcode: str, rounds: int, samples: Samples) -> None:
-    """Time whole commands, in turn, while the library is mounted."""
+    """Time commands of vtlfs, in turn, while the library is mounted."""
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
         middle = max(1, tracking.library.epoch() // 2)
     commands = {

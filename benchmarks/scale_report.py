@@ -1,4 +1,4 @@
-"""What the measurements of `benchmarks.scale` say: a table, the targets, and a plot."""
+"""The report of `benchmarks.scale`: a table of the measurements, the verdicts on the targets, and a plot."""
 
 import statistics
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from pathlib import Path
 Results = Mapping[int, Mapping[str, list[float]]]
 
 MOUNT_SECONDS = 2.0
-OPEN_RATIO = 1.5  # to an empty library
-LISTING_RATIO = 1.5  # of the time for an entry, from the second size on: a short list costs a process for few entries
+OPEN_RATIO = 1.5  # of the time with the largest library to that with the empty one
+LISTING_RATIO = 1.5  # of the time for an entry, largest to second size: with the first, the start of `ls` dominates
 ENTRY_SECONDS = 100e-6
 COMMAND_SECONDS = 0.2
 MEMORY_BYTES = 50 << 20
@@ -25,7 +25,7 @@ def _scale(name: str) -> tuple[float, str]:
 
 
 def medians(results: Results, name: str) -> dict[int, float]:
-    """Return the median for each size that has the measurement."""
+    """Return the median of a measurement for each size that has it."""
     return {size: statistics.median(samples[name]) for size, samples in results.items() if name in samples}
 
 
@@ -34,7 +34,10 @@ def _names(results: Results) -> list[str]:
 
 
 def table(results: Results) -> str:
-    """Return a line for each measurement, a column for each size, and the largest by the smallest that has sessions."""
+    """Return a line for each measurement, with a column for each size and a ratio.
+
+    The ratio is that of the largest size to the smallest size that has sessions.
+    """
     lines = [f"{'medians; sessions:':32}" + "".join(f"{size:>11,}" for size in results) + f"{'ratio':>8}"]
     for name in _names(results):
         factor, unit = _scale(name)
@@ -47,7 +50,7 @@ def table(results: Results) -> str:
 
 
 def verdicts(results: Results) -> list[str]:
-    """Return a line for each target: what it is, what was found with the largest library, and whether it is met."""
+    """Return a line for each target: whether it is met, the target, and the measurement with the largest library."""
     largest = max(results)
 
     def at(name: str, size: int = largest) -> float:
@@ -79,7 +82,7 @@ def verdicts(results: Results) -> list[str]:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draw a curve for each measurement, by its unit."""
+    """Draw a curve for each measurement, in the panel of its unit."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(16, 6), layout="constrained")

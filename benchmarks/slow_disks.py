@@ -1,6 +1,6 @@
-"""Disks that are slow: loop devices whose rate a cgroup limits, whoever causes the I/O. Wants cgroup v1's blkio.
+"""Slow disks: loop devices whose rate a cgroup limits, whichever process causes the I/O. Needs cgroup v1's blkio.
 
-The limits are set on the root group, which also has the kernel threads that write dirty pages out.
+The limits are set on the root group, because the kernel threads that write dirty pages out belong to that group.
 """
 
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.measuring import Sample, drop_caches, measured, settle
+from benchmarks.measuring import Sample, drop_caches, measured, write_out
 from benchmarks.peers import Peer, Place, loop_device, run
 from benchmarks.programs import read_whole, side_by_side, writing
 
@@ -20,15 +20,15 @@ SLOW, VERY_SLOW = 40 * 10**6, 10 * 10**6  # bytes a second
 
 
 def why_not() -> str | None:
-    """Return why no disk can be slowed down here, None where it can."""
+    """Return why this machine can't slow disks down; None if it can."""
     if (BLKIO / "blkio.throttle.write_bps_device").exists():
         return None
-    return "disks are slowed down by cgroup v1's blkio, which is not here"
+    return "slowing disks down needs cgroup v1's blkio, which this machine does not have"
 
 
 @contextmanager
 def disks(place: Place, rates: Sequence[int | None]) -> Iterator[Place]:
-    """Make an ext4 on a loop device for each rate, and yield them. Rates are bytes a second; None: no limit."""
+    """Yield a place with an ext4 on a loop device for each rate. Rates are bytes a second; None: no limit."""
     place.empty()
     with ExitStack() as stack:
         mounted = []
@@ -71,17 +71,17 @@ def two_slow(place: Place, peer: Peer, size: int, *, reading: bool) -> Sample:
             written = measured(lambda: side_by_side([writing(mounted.write(0), MIB, size)], size), mounted.pid)
         if not reading:
             return written
-        settle()
+        write_out()
         drop_caches()
         with peer.mount(slow) as mounted:
             return measured(lambda: (read_whole(mounted.read(0), MIB, size), ()), mounted.pid)
 
 
 def one_of_four(place: Place, peer: Peer, size: int, streams: int) -> Sample:
-    """Write several streams at the same time over four disks, of which one is slow, but for the peer ALL_QUICK."""
+    """Write several streams at the same time over four disks. One disk is slow, except for the peer ALL_QUICK."""
     with disks(place, (None, None if peer.name == ALL_QUICK else VERY_SLOW, None, None)) as slow:
         peer.make(slow)
-        settle()
+        write_out()
         with peer.mount(slow) as mounted:
             commands = [writing(mounted.write(number), MIB, size) for number in range(streams)]
             return measured(lambda: side_by_side(commands, size), mounted.pid)

@@ -1,4 +1,4 @@
-"""What the runs of a case come to: medians, ranges, and ratios in which more is always better."""
+"""Summaries of the runs of a case: medians, ranges, and ratios in which more is always better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Summary:
     median: float
     least: float
     most: float
-    machine_cpu: float  # seconds of processors of the whole machine per GB of 10^9 bytes; the median, as the next
-    server_cpu: float  # of these, of the serving process; 0 where the kernel serves
-    memory: int  # the most that the serving process has had in any run, in bytes; 0 where the kernel serves
-    slowest: float | None  # rate of the slowest stream over the mean of the streams; None where there is one stream
+    machine_cpu: float  # median of the whole machine's processor seconds per GB of 10^9 bytes
+    server_cpu: float  # the same of the serving process; 0 if the kernel serves
+    memory: int  # peak memory of the serving process over all runs, in bytes; 0 if the kernel serves
+    slowest: float | None  # rate of the slowest stream over the mean of the streams; None with a single stream
 
     def over(self, other: "Summary") -> float:
-        """Return how many times as fast this is as the other."""
+        """Return how many times as fast as the other this one is."""
         return other.median / self.median if self.unit == "s" else self.median / other.median
 
 
@@ -33,7 +33,7 @@ Summaries = Mapping[str, Mapping[str, Summary]]  # by the names of case and peer
 
 
 def summarize(results: Results) -> Summaries:
-    """Sum up whatever has been measured; what has not been is left out."""
+    """Sum up all cases and peers that have samples."""
     summaries = {
         case.name: {peer: summary(case, samples) for peer, samples in peers.items() if samples}
         for case, peers in results.items()
@@ -42,7 +42,7 @@ def summarize(results: Results) -> Summaries:
 
 
 def summary(case: Case, samples: list[Sample]) -> Summary:
-    """Sum up the runs of one case with one peer, of which there must be one at least."""
+    """Sum up the runs of one case with one peer. There must be at least one run."""
     figures = [figure(case, sample) for sample in samples]
     shares = [min(sample.rates) * len(sample.rates) / sum(sample.rates) for sample in samples if sample.rates]
     return Summary(
@@ -58,10 +58,10 @@ def summary(case: Case, samples: list[Sample]) -> Summary:
 
 
 def figure(case: Case, sample: Sample) -> float:
-    """Return what the case measures of one run, in its unit."""
+    """Return the figure of one run, in the unit of the case."""
     return sample.seconds if case.unit == "s" else sample.rate / MB
 
 
 def per_gb(seconds: float, sample: Sample) -> float:
-    """Return what a GB would have taken of what the run has taken."""
+    """Return the seconds per GB, for seconds that the whole run took."""
     return seconds / (sample.bytes / GB)

@@ -1,4 +1,4 @@
-"""What vtlfs is to reach in which case, and whether it has."""
+"""The targets of vtlfs in each case, and the verdicts whether they are met."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from benchmarks.summary import SUBJECT, Summaries, Summary
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured of a target: a multiple of something, and its limit."""
+    """The measurement for a target, which is a multiple of another measurement, and its limit."""
 
     case: str
     measured: float
     of: str  # what `measured` is a multiple of
     sign: Literal[">=", "<="]
     limit: float
-    bound: float | None = None  # the multiple of the same that a bound has, where there is one
+    bound: float | None = None  # the same multiple for the bound, if the target has one that was measured
 
     @property
     def met(self) -> bool:
@@ -27,7 +27,7 @@ class Verdict:
         return self._holds(self.measured)
 
     def multiple(self) -> str:
-        """Return the measured multiple with two decimals, or with more where these would contradict the verdict."""
+        """Return the measured multiple with two decimals, or with more if two would contradict the verdict."""
         digits = next((digits for digits in range(2, 6) if self._holds(round(self.measured, digits)) == self.met), 6)
         return f"{self.measured:.{digits}f}"
 
@@ -35,27 +35,27 @@ class Verdict:
         return measured >= self.limit if self.sign == ">=" else measured <= self.limit
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the verdict as one line."""
         met = "met" if self.met else "missed"
         return f"{self.case}: {self.multiple()} x {self.of} ({self.sign} {self.limit}): {met}"
 
 
 class Target(Protocol):
-    """Something to reach."""
+    """A target."""
 
     def judge(self, found: Summaries) -> Verdict | None:
-        """Return the verdict, None where what it needs was not measured."""
+        """Return the verdict; None if a measurement that it needs is missing."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """The rate is to be a multiple of a peer's, also where the case measures seconds."""
+    """The rate is to be at least a multiple of a peer's rate, also if the case measures seconds."""
 
     case: str
-    peer: str  # how its name begins; where several do so, the best in this case counts
+    peer: str  # how the peer's name begins; of several such peers, the best in this case counts
     least: float
     subject: str = SUBJECT
-    bound: str = ""  # the peer that does nothing but what nobody can do without
+    bound: str = ""  # the name of the bound, which does only the indispensable work
 
     def judge(self, found: Summaries) -> Verdict | None:
         """Compare with the best of the peers."""
@@ -69,10 +69,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Time:
-    """The time is to be no more than a multiple of a peer's."""
+    """The time is to be at most a multiple of a peer's time."""
 
     case: str
-    peer: str  # as above
+    peer: str  # as in `Rate`
     most: float
     subject: str = SUBJECT
 
@@ -86,13 +86,13 @@ class Time:
 
 @dataclass(frozen=True)
 class Slowest:
-    """The slowest stream is to have a share of the mean of all."""
+    """The slowest stream is to have at least a share of the mean rate of all streams."""
 
     case: str
     least: float
 
     def judge(self, found: Summaries) -> Verdict | None:
-        """Look at the streams of vtlfs."""
+        """Judge the streams of vtlfs."""
         ours = found.get(self.case, {}).get(SUBJECT)
         if ours is None or ours.slowest is None:
             return None
@@ -101,13 +101,13 @@ class Slowest:
 
 @dataclass(frozen=True)
 class Memory:
-    """The serving process is to have had no more than so many MiB at any moment."""
+    """The peak memory of the serving process is to be at most so many MiB."""
 
     case: str
     most: float
 
     def judge(self, found: Summaries) -> Verdict | None:
-        """Look at vtlfs."""
+        """Judge the memory of vtlfs."""
         ours = found.get(self.case, {}).get(SUBJECT)
         return Verdict(self.case, ours.memory / MIB, "1 MiB of memory", "<=", self.most) if ours else None
 
@@ -142,7 +142,7 @@ def judge(found: Summaries, targets: Iterable[Target] = TARGETS) -> list[Verdict
 
 
 def _pair(found: Summaries, case: str, subject: str, peer: str) -> tuple[Summary | None, tuple[str, Summary] | None]:
-    """Return what was measured of the subject, and of the best of the peers with what to call it."""
+    """Return the summary of the subject, and the best of the peers: how to call it, and its summary."""
     peers = found.get(case, {})
     ours = peers.get(subject)
     matching = {name: each for name, each in peers.items() if name.startswith(peer) and name != subject}

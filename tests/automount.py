@@ -1,8 +1,8 @@
-"""Mounts on demand, the way systemd does for x-systemd.automount: autofs, and mount(8) in the daemon's process group.
+"""Mounts on demand, as systemd does for x-systemd.automount: with autofs, and mount(8) in the daemon's process group.
 
-    python automount.py MOUNTPOINT PROGRAM…     the program, in another process group, is the first to look
+    python automount.py MOUNTPOINT PROGRAM…     the program, in another process group, touches the mount point first
 
-Other processes that touch the mount point while it is being mounted wait for the end of that, whoever they are.
+Any other process that touches the mount point meanwhile waits until the mount is complete.
 """
 
 import ctypes

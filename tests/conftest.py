@@ -13,9 +13,9 @@ from mounting import OnDisks, mountpoints, require_fuse
 
 
 def pytest_configure() -> None:
-    """Have programs that tests interrupt be interruptible, also where the tests were started in the background.
+    """Reset the signals that programs inherit, so that tests can interrupt them even if pytest runs in the background.
 
-    A shell has SIGINT ignored there, and nohup SIGHUP; programs inherit that.
+    A shell ignores SIGINT for programs in the background, and nohup ignores SIGHUP.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -39,7 +39,7 @@ def open_library(_no_descriptor_left: None) -> Iterator[OnDisks]:
 
 @pytest.fixture
 def _no_descriptor_left() -> Iterator[None]:
-    """Close what a failed test has left open, which would keep a mount from ending and fail the tests after it."""
+    """Close the descriptors that a failed test left open: they would keep its mount alive, and fail the next tests."""
     yield
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
@@ -50,7 +50,7 @@ def _no_descriptor_left() -> Iterator[None]:
 
 @pytest.fixture(params=[2])
 def on_loop(request: pytest.FixtureRequest, tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library with each disk on an ext4 of its own, all of one size; disk 0 can be frozen or shut down.
+    """A library whose disks are ext4 file systems of the same size; disk 0 can be frozen or shut down.
 
     `request.param`: how many disks.
     """
@@ -66,7 +66,7 @@ def on_loop(request: pytest.FixtureRequest, tmp_path: Path, _no_descriptor_left:
 
 
 def _mount_ext4(disk: Path) -> None:
-    """Mount a new ext4 on a loop device; skip the test where none can be had."""
+    """Mount a new ext4 on a loop device; skip the test if this machine has no loop devices."""
     disk.mkdir()
     image = disk.with_name(f"{disk.name}.image")
     with open(image, "wb") as file:
@@ -78,6 +78,6 @@ def _mount_ext4(disk: Path) -> None:
 
 @pytest.fixture
 def frozen(on_loop: OnDisks) -> Iterator[OnDisks]:
-    """The library, whose disk 0 the test may freeze with `fsfreeze`; it is thawed at the end."""
+    """The library, whose disk 0 the test may freeze with `fsfreeze`; the disk is thawed at the end."""
     yield on_loop
     subprocess.run(["fsfreeze", "-u", on_loop.disks[0]], capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""File systems of their own on loop devices, for disks that die."""
+"""File systems on loop devices, so that a test can let a disk die."""
 
 import fcntl
 import os
@@ -16,7 +16,9 @@ from mounting import require_fuse, shell, wait_until
 from vtlfs.model import MIB
 
 KINDS = ["ext4", "xfs"]
-GOING_DOWN = 0x8004587D  # as in `xfs_io -x -c shutdown`, which waits for whatever file system hangs on the machine
+GOING_DOWN = (
+    0x8004587D  # as in `xfs_io -x -c shutdown`, which itself waits for any file system that hangs on the machine
+)
 
 
 @dataclass
@@ -29,14 +31,14 @@ class Device:
     is_mounted: bool = field(default=False)
 
     def make(self) -> None:
-        """Make an empty one."""
+        """Make an empty file system."""
         with open(self.image, "wb") as file:
             file.truncate(320 * MIB)  # less is too little for xfs
         shell(f"mkfs.{self.kind} -q {self.image}")
         self.path.mkdir()
 
     def make_anew(self) -> None:
-        """Put an empty one in its place, on another device."""
+        """Replace the file system by an empty one on another device."""
         self.umount()
         self.image = self.image.with_suffix(".new")
         self.path.rmdir()
@@ -44,12 +46,12 @@ class Device:
         self.mount()
 
     def mount(self) -> None:
-        """Mount it."""
+        """Mount the file system."""
         shell(f"mount -o loop{',nouuid' if self.kind == 'xfs' else ''} {self.image} {self.path}")
         self.is_mounted = True
 
     def mount_again(self) -> None:
-        """Mount what is left of it: a copy, for somebody's mount namespace may keep the one that was shut down."""
+        """Mount a copy of the file system: another mount namespace may keep the original, which was shut down."""
         self.umount()
         left = self.image.with_suffix(".left")
         shell(f"cp --sparse=always {self.image} {left}")
@@ -57,7 +59,7 @@ class Device:
         self.mount()
 
     def cut_power(self, *, flush: bool) -> None:
-        """Have nothing more reach it; `flush`: but for what its journal holds in memory."""
+        """Shut the file system down, so that nothing more reaches it. `flush`: write its journal out before."""
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, GOING_DOWN, struct.pack("I", 1 if flush else 2))
@@ -65,7 +67,7 @@ class Device:
             os.close(descriptor)
 
     def umount(self) -> None:
-        """Unmount it, when the last process that uses it has ended."""
+        """Unmount the file system as soon as the last process that uses it has ended."""
         if self.is_mounted:
             wait_until(lambda: subprocess.run(["umount", self.path], check=False).returncode == 0, "an unused device")
             self.is_mounted = False
@@ -73,7 +75,7 @@ class Device:
 
 @contextmanager
 def devices_of(kind: str, root: Path, names: Sequence[str]) -> Iterator[list[Device]]:
-    """Mount a file system for each name, in the directory of that name; skip the test where none can be had."""
+    """Mount a file system in the directory of each name; skip the test if this machine has no loop devices."""
     require_fuse()
     if shutil.which(f"mkfs.{kind}") is None:
         pytest.skip(f"mkfs.{kind} is not installed")

@@ -52,7 +52,7 @@ async def _fill(library: Library, streams: tuple[tuple[str, bytes], ...]) -> lis
 
 
 def deal(library: Library, session: int, opening: Opening, data: bytes) -> list[Extent]:
-    """Write a stream to a library's disks, in stripes over all of them; return what to record of it."""
+    """Write a stream to a library's disks, in stripes over all of them; return the extents to record."""
     disks = [LocalDisk(number, path, library.config.uuid) for number, path in enumerate(library.config.disks)]
     members = [disk.member(session, opening.stripe_unit, opening) for disk in disks]
     ends = [BLOCK] * len(disks)
@@ -89,14 +89,14 @@ def nth(number: int) -> int:
 
 
 def flip(file: Path, number: int, *, byte: int = 0) -> int:
-    """Turn a bit of extent `number`, or of its record where `byte` is negative. Return the offset in the file."""
+    """Flip a bit of extent `number`, or with a negative `byte` of its record. Return the offset in the file."""
     offset = nth(number) + BLOCK + byte
     flip_at(file, offset)
     return offset
 
 
 def flip_at(file: Path, offset: int) -> None:
-    """Turn a bit of a file."""
+    """Flip a bit of a file."""
     with open(file, "r+b") as opened:
         opened.seek(offset)
         (value,) = opened.read(1)

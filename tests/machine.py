@@ -1,7 +1,7 @@
-"""A machine of its own as far as mounts go: a mount table in which /sbin and /etc/fstab can be changed at will.
+"""A mount namespace in which tests can change /sbin and /etc/fstab at will: a machine of its own, as far as mounts go.
 
-Everything lives in a file system on /mnt that only this table has. Other users can reach it, and a Python with vtlfs in
-it, which they may not under the place where the tests run.
+Everything lies in a file system on /mnt that exists only in this namespace. It has a Python with vtlfs, and all users
+can reach it; the directory in which the tests run may be closed to other users.
 """
 
 import os
@@ -41,7 +41,7 @@ exec sleep infinity
 
 
 class Machine:
-    """Runs shell scripts in its own mount table. `root` is its root directory for everybody else."""
+    """Runs shell scripts in its own mount namespace. `root`: the path of its root directory outside the namespace."""
 
     def __init__(self) -> None:
         base = Path(os.path.realpath(sys.executable))
@@ -54,9 +54,9 @@ class Machine:
         self.root = Path(f"/proc/{self.process.pid}/root")
 
     def run(self, script: str, *, status: int = 0, uid: int = 0) -> str:
-        """Run a shell script that must end with the status; return all that it printed.
+        """Run a shell script, which must end with the status; return its output.
 
-        In its environment is nothing but a PATH of the shell's own, which isn't exported.
+        The environment of the script is empty; the shell has a PATH, but does not export it.
         """
         user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []
         words = ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *user, "sh", "-c", f"cd /mnt; {script}"]
@@ -84,16 +84,16 @@ class Machine:
         (self.root / "mnt/fstab").write_text("".join(f"{line}\n" for line in lines))
 
     def mounts(self) -> list[Entry]:
-        """Return what is mounted with vtlfs."""
+        """Return the mounts of vtlfs."""
         table = (self.root / f"proc/{self.process.pid}/mountinfo").read_bytes()
         return [entry for entry in read_table(table) if entry.kind == "fuse.vtlfs"]
 
     def servers(self) -> list[int]:
-        """Return the processes that serve a mount here."""
+        """Return the processes that serve a mount in this namespace."""
         return [pid for pid, words in self._processes() if b"vtlfs" in words]
 
     def _processes(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the processes here, with their command lines; those that have ended have none."""
+        """Yield the processes of this namespace with their command lines, which are empty for ended ones."""
         space = os.stat(f"/proc/{self.process.pid}/ns/mnt").st_ino
         for process in (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
             with suppress(OSError):
@@ -101,13 +101,13 @@ class Machine:
                     yield int(process.name), (process / "cmdline").read_bytes()
 
     def clean(self) -> None:
-        """Unmount what is still mounted, and see the serving processes end."""
+        """Unmount everything that is still mounted, and wait until the serving processes have ended."""
         for entry in reversed(self.mounts()):
             self.run(f"umount -i -l '{entry.path}'")
         wait_until(lambda: not self.servers(), "the end of the serving processes")
 
     def end(self) -> None:
-        """Be gone, with all processes that are left."""
+        """End the namespace, and all processes that are left in it."""
         for pid, _ in self._processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

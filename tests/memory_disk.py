@@ -1,7 +1,7 @@
-"""A disk in memory, which keeps the contract of `vtlfs.disks.base.Disk` (tests/unit/test_disk_contract.py).
+"""A disk in memory that fulfils the contract of `vtlfs.disks.base.Disk` (see tests/unit/test_disk_contract.py).
 
 `ScriptedDisk` of tests/engine adds faults. `_begin` is called at the beginning of each operation that writes, reads or
-syncs; what a failed sync was to make durable never becomes so, as with real disks.
+syncs. As with real disks, bytes whose sync failed never become durable.
 """
 
 import errno
@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from vtlfs.disks import headers
 from vtlfs.disks.base import Fill, Member
+from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.contents import (
     NO_ENDING,
     SESSIONS_PER_GROUP,
@@ -54,15 +55,16 @@ class MemoryDisk:
         self._headers: dict[int, dict[str, Any]] = {}
         self._copies: dict[int, bytes] = {}
         self._mark: Watermark | None = None
+        self._cartridges: dict[str, Cartridge] = {}
 
     def damage(self, extent: Extent) -> None:
-        """Turn a bit of what is stored."""
+        """Flip a bit of a stored extent."""
         stored = bytearray(self._stored[extent.session, extent.position])
         stored[extent.stored // 2] ^= 1
         self._stored[extent.session, extent.position] = bytes(stored)
 
     def _begin(self, kind: str, session: int, which: int) -> None:
-        """Be told that an operation begins; may raise DiskError."""
+        """Called when an operation begins; a subclass may raise DiskError."""
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -145,12 +147,12 @@ class MemoryDisk:
         return {session for session in self._headers if session >= first}
 
     def header(self, session: int) -> Header | None:
-        """Return what a member says of itself."""
+        """Return the header of a member."""
         said = self._headers.get(session)
         return None if said is None else headers.read(said)
 
     def scan(self, known: Callable[[int, int], set[int]]) -> Iterator[Batch]:
-        """Yield all that is there."""
+        """Yield the headers and records of all members."""
         for group in sorted(self.groups()[0]):
             batch, first = Batch(self.number), group * SESSIONS_PER_GROUP
             enough = known(first, first + SESSIONS_PER_GROUP - 1)
@@ -169,7 +171,7 @@ class MemoryDisk:
         yield Batch(self.number, records=self._found(session))
 
     def examine(self, part: Part) -> list[Flaw]:
-        """Look at part of a member."""
+        """Return the flaws of a part of a member."""
         said = self._headers.get(part.session)
         if said is None:
             return [Flaw(Kind.MISSING, extent, "its member is gone") for extent in part.extents]
@@ -192,7 +194,7 @@ class MemoryDisk:
         return sorted(self._copies, reverse=True)
 
     def put_copy(self, number: int, fill: Fill) -> None:
-        """Keep a copy, and the one before."""
+        """Store a copy; only the copy before it is kept beside."""
         with self._errors(), tempfile.TemporaryDirectory() as place:
             file = Path(place, "copy")
             file.touch()
@@ -225,16 +227,27 @@ class MemoryDisk:
         if self._mark is None or self._mark.commits < mark.commits:
             self._mark = mark
 
+    def put_cartridges(self, found: Sequence[Cartridge]) -> None:
+        """Remember media."""
+        for one in found:
+            known = self._cartridges.get(one.barcode)
+            if known is None or known.commits < one.commits:
+                self._cartridges[one.barcode] = one
+
+    def cartridges(self) -> Iterator[tuple[str, Cartridge | None]]:
+        """Yield what is remembered."""
+        yield from ((f"{barcode}.cartridge", one) for barcode, one in sorted(self._cartridges.items()))
+
     def measure(self) -> None:
-        """Do nothing: `free` is what the test says."""
+        """Do nothing: the test sets `free`."""
 
     def try_out(self) -> None:
-        """Be well again, unless `_begin` says otherwise."""
+        """Succeed, unless `_begin` raises."""
         self._begin("try_out", 0, 0)
 
 
 class MemoryMember:
-    """A member of a disk in memory. It wants what disks/base.py promises."""
+    """A member of a disk in memory. It asserts that callers keep the rules of disks/base.py."""
 
     def __init__(
         self,
@@ -295,7 +308,7 @@ class MemoryMember:
         self._ends = extent.position + BLOCK + len(data)
 
     def sync(self) -> None:
-        """Make durable what was written; when it fails, that never becomes durable."""
+        """Make the written extents durable; if the sync fails, they never become durable."""
         positions, self._unsynced = self._unsynced, set()
         written = {position: self._disk._stored[self._session, position] for position in positions}
         self._disk._begin("sync", self._session, 0)
@@ -304,7 +317,7 @@ class MemoryMember:
 
     @property
     def end(self) -> int:
-        """The first position behind all that is there."""
+        """The first position behind the last extent."""
         return padded(self._ends)
 
     def finish(self, ending: Ending | None) -> None:

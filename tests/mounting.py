@@ -1,4 +1,4 @@
-"""A library on real directories, and mounts of it that are served by the real program."""
+"""A library on real directories, and mounts of it that the real program serves."""
 
 import json
 import os
@@ -24,12 +24,12 @@ from vtlfs.model import MIB, Extent, Session, TapeFile, expand_barcodes, utc_now
 
 PROGRAM = [sys.executable, "-m", "vtlfs"]
 PROJECT = Path(__file__).resolve().parents[1]
-SECONDS = 60.0  # for anything that has to happen at some time
+SECONDS = 60.0  # the longest wait for anything that has to happen
 ALARMING = re.compile(r"WARNING|ERROR|CRITICAL|Traceback")
 
 
 def require_fuse() -> None:
-    """Skip the test where nothing can be mounted; fail under CI."""
+    """Skip the test if this machine can't mount FUSE file systems; under CI, fail."""
     why = None
     if os.geteuid() != 0:
         why = "mount tests want root"
@@ -42,7 +42,7 @@ def require_fuse() -> None:
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """Return the first true value of the condition."""
+    """Wait until the condition returns a true value; return that value."""
     deadline = time.monotonic() + SECONDS
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited in vain: {what}"
@@ -51,7 +51,7 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 
 
 def random_bytes(seed: int, size: int) -> bytes:
-    """Return bytes that are always the same for the same arguments, and never for two seeds."""
+    """Return random bytes: the same for the same arguments, and different for different seeds."""
     return random.Random(seed).randbytes(size)
 
 
@@ -74,7 +74,7 @@ class Mounted:
         self.has_ended = False
 
     def medium(self, barcode: str) -> Path:
-        """Return the path of the medium where any drive will do."""
+        """Return the path of the medium under /media, by which the mount chooses the drive."""
         return self.path / "media" / barcode
 
     def drive(self, number: int, barcode: str) -> Path:
@@ -86,26 +86,26 @@ class Mounted:
         return self.path / "files" / barcode / f"{number:04d}"
 
     def session(self, number: int) -> dict[str, Any]:
-        """Return what /sessions says."""
+        """Return the text of a session's file in /sessions."""
         document: dict[str, Any] = json.loads((self.path / "sessions" / str(number)).read_text())
         return document
 
     def said(self) -> str:
-        """Return its log; nothing where syslog has it."""
+        """Return the log of the mount; empty if the log goes to syslog."""
         return self.log.read_text() if self.log.exists() else ""
 
     def kill(self) -> None:
-        """Have the serving process die at once, and leave the dead mount."""
+        """Kill the serving process, and leave the dead mount."""
         self.stop(signal.SIGKILL)
 
     def stop(self, number: signal.Signals) -> int | None:
-        """Send a signal and wait for the end. Return the exit status, of a mount in the foreground."""
+        """Send a signal and wait until the process ends. Return the exit status of a mount in the foreground."""
         os.kill(self.pid, number)
         self.has_ended = True
         return self.ended()
 
     def ended(self) -> int | None:
-        """Wait for the end. Return the exit status, of a mount in the foreground."""
+        """Wait until the process ends. Return the exit status of a mount in the foreground."""
         if self.process is not None:
             return self.process.wait(SECONDS)
         wait_until(self._is_gone, "the end of the serving process")
@@ -122,7 +122,7 @@ class Mounted:
 class OnDisks:
     """A library on disks that are directories."""
 
-    serving = PROGRAM  # what serves a mount in the foreground
+    serving = PROGRAM  # the command that serves a mount in the foreground
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class OnDisks:
         self.add(media)
 
     def vtlfs(self, *words: object, status: int | None = 0) -> str:
-        """Run the program; it must end with the status, None: any. Return what it printed, errors too unless 0."""
+        """Run the program, which must end with the status (None: any). Return its output, unless 0 with its errors."""
         arguments = [*PROGRAM, *(os.fspath(word) if isinstance(word, Path) else str(word) for word in words)]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, cwd=PROJECT, check=False)
         assert status in (None, done.returncode), f"{words}: status {done.returncode}: {done.stderr}"
@@ -154,43 +154,43 @@ class OnDisks:
             tracking.media.add(expand_barcodes(barcodes), capacity, utc_now())
 
     def listed(self, *options: object) -> list[dict[str, Any]]:
-        """Return what `vtlfs sessions --json` lists."""
+        """Return the sessions that `vtlfs sessions --json` lists."""
         found: list[dict[str, Any]] = json.loads(self.vtlfs("sessions", self.path, "--json", *options))
         return found
 
     def session(self, number: int) -> Session:
-        """Return what the tracking database knows of a session."""
+        """Return a session, as the tracking database has it."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
             return tracking.sessions.get(number)
 
     def tape_files(self, barcode: str) -> list[TapeFile]:
-        """Return what the tracking database knows of a medium's tape files."""
+        """Return a medium's tape files, as the tracking database has them."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
             return tracking.tape_files.of(barcode)
 
     def extents(self, barcode: str, number: int) -> list[Extent]:
-        """Return where the stripe units of a tape file lie."""
+        """Return the extents of a tape file."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
             return tracking.extents.of(tracking.tape_files.get(barcode, number).session, 0, 1 << 30)
 
     def disk_fault(self, number: int) -> str | None:
-        """Return what the tracking database knows to keep a disk from being used."""
+        """Return the recorded fault of a disk; None without one."""
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
             return next(disk.fault for disk in tracking.disks.ever() if disk.number == number)
 
     def extract(self, barcode: str, number: int | None = None) -> bytes:
-        """Return what is extracted, by the program's own function: quicker than the program."""
+        """Extract a tape file or medium by the program's own function, which is quicker than the program."""
         pieces: list[bytes] = []
         extract(Library.open(self.path), barcode, number, lambda piece: pieces.append(bytes(piece)), lambda _: None)
         return b"".join(pieces)
 
     def extracted(self, barcode: str, number: int | None = None) -> bytes:
-        """Return what `vtlfs extract` writes."""
+        """Return the output of `vtlfs extract`."""
         words = [*PROGRAM, "extract", str(self.path), barcode, *([] if number is None else [str(number)])]
         return subprocess.run(words, capture_output=True, timeout=SECONDS, cwd=PROJECT, check=True).stdout
 
     def check(self) -> None:
-        """Want the tracking database to be right, and the member files that it names to be there."""
+        """Assert that `vtlfs check` finds no damage."""
         damage = [str(finding) for finding in check(Library.open(self.path)).findings if finding.damage]
         assert not damage, "\n".join(damage)
 
@@ -205,10 +205,10 @@ class OnDisks:
         allows: Sequence[str] = (),
         checked: bool = True,
     ) -> Iterator[Mounted]:
-        """Mount the library for the block; then unmount it. Want a clean end, a log without alarm, a sound database.
+        """Mount the library for the block, then unmount it. Assert a clean end, a quiet log and a sound database.
 
-        `expects`: what must be in the log's alarming lines, each of which must have one of them, or of `allows`.
-        `checked`: its disks are to be there and whole at the end.
+        `expects`: texts that the warnings and errors in the log must contain; a line without any of these texts, or of
+        those in `allows`, fails the test. `checked`: the disks must be there and whole at the end.
         """
         path = self.root / "mnt" if at is None else at
         with suppress(FileExistsError):
@@ -253,7 +253,7 @@ class OnDisks:
         return mounted
 
 
-Shared = tuple[OnDisks, Mounted, Iterator[str], str]  # by many tests: library, mount, barcodes to take, I/O mode
+Shared = tuple[OnDisks, Mounted, Iterator[str], str]  # shared by many tests: library, mount, unused barcodes, I/O mode
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ class Tape:
         return self.mounted.medium(self.barcode)
 
     def streams(self) -> list[bytes]:
-        """Return the tape files, which must read the same through /files, /media, /drives and `vtlfs extract`."""
+        """Return the tape files. Assert that /files, /media, /drives and `vtlfs extract` return the same bytes."""
         folder = self.mounted.path / "files" / self.barcode
         names = sorted(entry.name for entry in folder.iterdir())
         assert names == [f"{number:04d}" for number in range(len(names))]
@@ -285,7 +285,7 @@ class Tape:
 
 
 def check_log(text: str, expects: Sequence[str], allows: Sequence[str] = ()) -> None:
-    """Want no alarming line but the expected ones, and of these one each at least."""
+    """Assert that each expected text is in the log's warnings and errors, and that these have no other lines."""
     alarming = [line for line in text.splitlines() if ALARMING.search(line)]
     unexpected = [line for line in alarming if not any(word in line for word in (*expects, *allows))]
     assert not unexpected, text
@@ -294,7 +294,7 @@ def check_log(text: str, expects: Sequence[str], allows: Sequence[str] = ()) -> 
 
 
 def clean_up(mounted: Mounted) -> None:
-    """Leave neither a process nor a mount behind, whatever has gone wrong."""
+    """End the process and the mount, whatever has gone wrong."""
     if mounted.process is not None:
         mounted.process.kill()
         mounted.process.wait()

@@ -1,4 +1,4 @@
-"""A library whose disks come and go, by hand: files through `Disk.member`, rows through the repositories."""
+"""A library whose disks come and go, made by hand: files by `Disk.member`, rows by the repositories."""
 
 import random
 import re
@@ -32,7 +32,7 @@ OPENER = Opener("alpha", 4711, 0, 0, "tar")
 
 
 class Roster:
-    """The library, its disks by number, those that are away, and what is in its tape files, by session."""
+    """The library, its disks by number, those that are away, and the content of its tape files by session."""
 
     def __init__(self, root: Path, disks: int, parity: int) -> None:
         self.root = root
@@ -59,7 +59,7 @@ class Roster:
         return self.library.tracking(read_only=read_only)
 
     def in_use(self) -> list[int]:
-        """Return the numbers of the disks that are there and have not retired."""
+        """Return the numbers of the disks that are not away and have not retired."""
         with closing(self.tracking(read_only=True)) as tracking:
             return [disk.number for disk in tracking.disks.all() if disk.number not in self.away]
 
@@ -70,7 +70,7 @@ class Roster:
     # --- streams ------------------------------------------------------------------------------------------------------
 
     def write(self, size: int) -> int:
-        """Write a stream of so many bytes over the disks that are there; return its session."""
+        """Write a stream of `size` bytes over the disks that are not away; return its session."""
         data = random_bytes(len(self.streams), size)
         with closing(self.tracking()) as tracking:
             with tracking.transaction():
@@ -86,7 +86,7 @@ class Roster:
         return session
 
     def _deal(self, tracking: Tracking, session: int, first: int, data: bytes, begin: int) -> list[Extent]:
-        """Write bytes of a stream in stripes from number `first` on, as wide as the disks allow."""
+        """Write bytes of a stream in stripes, numbered from `first` on, as wide as the disks allow."""
         disks = self.in_use()
         parity = min(self.parity, len(disks) - 1)
         wide = len(disks) - parity if parity else 1
@@ -110,7 +110,7 @@ class Roster:
     def _put(
         self, tracking: Tracking, extent: Extent, piece: Bytes, rows: list[Extent], members: Sequence[Extent] = ()
     ) -> Extent:
-        """Write an extent behind all that there is of its session on its disk."""
+        """Write an extent behind the last one of its session on its disk."""
         member, end = self.disk(extent.disk).reopen(extent.session, MAX_SIZE), BLOCK
         if member is None:
             found = tracking.sessions.get(extent.session)
@@ -162,7 +162,7 @@ class Roster:
             return None
 
     def check_streams(self) -> None:
-        """Want every byte of every tape file, and a database in order."""
+        """Assert that every byte of every tape file can be read, and that the database is sound."""
         with closing(self.tracking(read_only=True)) as tracking:
             for rule in [invariants.SOUND, *invariants.rules(tracking)]:
                 broken = list(invariants.broken(tracking, rule))
@@ -193,7 +193,7 @@ class Roster:
         return number
 
     def retire(self, number: int) -> None:
-        """Empty a disk, which may be away, and have it leave."""
+        """Empty a disk, which may be away, and record that it has retired."""
         self.empty(number)
         with closing(self.tracking()) as tracking, tracking.transaction():
             tracking.disks.retire(number, utc_now())
@@ -204,7 +204,7 @@ class Roster:
             label.unlink()
 
     def empty(self, number: int, *, retiring: bool = True) -> None:
-        """Have all that lies on a disk lie elsewhere."""
+        """Move all extents of a disk to other disks."""
         with closing(self.tracking()) as tracking:
             if retiring:
                 with tracking.transaction():
@@ -216,11 +216,11 @@ class Roster:
                     stripe = list(group)
                     if any(row.disk == number for row in stripe):
                         self._move(tracking, number, stripe)
-            with tracking.transaction():  # which the disks take note of
+            with tracking.transaction():  # the commit raises the disks' high-water marks
                 tracking.library.count_move()
 
     def _move(self, tracking: Tracking, number: int, stripe: list[Extent]) -> None:
-        """Move the extent of a stripe on a disk to another one, or deal the stripe anew where none has room."""
+        """Move a stripe's extent to another disk, or deal the stripe anew if every other disk has an extent of it."""
         [old] = [row for row in stripe if row.disk == number]
         session = old.session
         free = [one for one in self.in_use() if one != number and all(one != row.disk for row in stripe)]
@@ -255,19 +255,19 @@ class Roster:
                 self.disk(row.disk).discard(row)
 
     def lose(self, *numbers: int) -> None:
-        """Have disks be away."""
+        """Take disks away."""
         for number in numbers:
             self.paths[number].rename(self.root / f"away{number}")
         self.away.update(numbers)
 
     def bring_back(self, *numbers: int) -> None:
-        """Have disks be there again."""
+        """Put disks back that were away."""
         for number in numbers:
             (self.root / f"away{number}").rename(self.paths[number])
         self.away.difference_update(numbers)
 
     def _write_paths(self) -> None:
-        """Have library.toml name the disks that have not retired."""
+        """Make library.toml name the disks that have not retired."""
         with closing(self.tracking(read_only=True)) as tracking:
             paths = [disk.path for disk in tracking.disks.all()]
         file = self.root / "library" / "library.toml"
@@ -277,7 +277,7 @@ class Roster:
     # --- the database -------------------------------------------------------------------------------------------------
 
     def copy(self) -> None:
-        """Make a copy of the database on the disks that are there."""
+        """Make a copy of the database on the disks that are not away."""
         self.copied += 1
         for number in self.in_use():
             copies.make(self.library.path, self.disk(number), self.copied)
@@ -291,5 +291,5 @@ class Roster:
                 copy.unlink()
 
     def rebuild(self, *without: int, disks: Sequence[Path] = ()) -> Rebuilt:
-        """Rebuild it from where library.toml has the disks, or from these disks only."""
+        """Rebuild the database from the disks in library.toml, or from these disks only."""
         return rebuild(self.root / "library", disks, without, utc_now())

@@ -1,7 +1,7 @@
 """A program that writes streams: `python writer.py PATH SEED SIZE BLOCK [FLAGS]`, one JSON line for each.
 
-It waits for the end of its standard input, opens, writes, and prints what fstat() said. It imports little, for two
-dozen of it are to start at once.
+It waits for the end of its standard input, opens, writes, and prints the result of fstat(). It imports little, so that
+two dozen can start at the same time.
 """
 
 import json

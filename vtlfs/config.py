@@ -1,4 +1,4 @@
-"""The library's configuration, `library.toml`: what may stand in it, and errors that name the line and the key."""
+"""The configuration of a library, `library.toml`: reads and checks it; errors name the line and the key."""
 
 import os
 import re
@@ -13,20 +13,21 @@ from typing import Any
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import GIB, KIB, MAX_PARITY, MIB, parse_size
 from vtlfs.permissions import Rule, RuleError, read_drive_rules, read_media_rules
+from vtlfs.rules import MediaRule, PoolRule, read_media, read_pools
 
 FILE_NAME = "library.toml"
-UNFINISHED = "library.toml.init"  # until all that a library needs is there
+UNFINISHED = "library.toml.init"  # the file's name while `vtlfs init` has not finished
 MIN_STRIPE_UNIT = 4 * KIB
 MAX_STRIPE_UNIT = 64 * MIB
 MIN_MEMORY = 64 * MIB
 MAX_MEMORY = 1 << 40
 MAX_DRIVES = 1000
-MAX_BYTES = 1 << 20  # of the file
+MAX_BYTES = 1 << 20  # the largest file that is read
 MAX_SECONDS = 36500 * 86400  # a hundred years
 SNAPSHOT_RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
-MAX_KEPT = 1_000_000  # snapshots by one rule
-NEW_DRIVES = 4
-NEW_EVERY = 900.0  # what a new library has
+MAX_KEPT = 1_000_000  # the most snapshots that one rule may keep
+NEW_DRIVES = 4  # in a new library, as the next two
+NEW_EVERY = 900.0  # seconds between scheduled snapshots
 NEW_KEEP = {"last": 10, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12}
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -34,18 +35,22 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What `library.toml` says.
+    """The settings of `library.toml`. Sizes are bytes, times seconds.
 
-    Sizes are bytes, times seconds. `low_space`: with less than this left on the medium or on a disk, an open for
-    writing goes direct and room for extents is set aside before their bytes are taken. `parity`: how many
-    parity extents stripes are to have. `checkpoint`: how often the
-    progress of a running stream is made durable. `copy_every`: how often mounts copy the tracking database to the
-    disks, None where they don't. `snapshot_every`: how often mounts take a snapshot, None where they
-    don't; `snapshot_keep`: how many of them each rule keeps, no rules: all. `memory_limit`: of a mount's buffers.
-    `repair_after`: for how long a disk is away before a mount has what lies on it computed anew, None: for ever;
-    `repair_limit`: bytes a second that a mount's repair reads and writes at most, None: as many as it can.
-    `drive_rules`: who may use which drive;
-    `media_rules`: who may use the media whose barcodes match a pattern, the first that matches.
+    - `parity`: how many parity extents a new session's stripes are to have.
+    - `low_space`: with less room than this on the medium or a disk, an open for writing goes direct, and room for its
+      extents is set aside before their bytes are taken.
+    - `checkpoint`: the time between two checkpoints of a running stream.
+    - `copy_every`: the time between two copies of the tracking database to the disks; None: none are made.
+    - `snapshot_every`: the time between two scheduled snapshots; None: none are taken. `snapshot_keep`: how many of
+      them each rule keeps; without rules, all are kept.
+    - `memory_limit`: of the buffers of a mount, together.
+    - `repair_after`: for how long a disk is away before a mount computes its extents anew; None: a mount never does.
+      `repair_limit`: the most bytes a second that a mount's repair reads and writes; None: no limit.
+    - `reclaim_limit`: the most stored bytes a second that a mount reclaims; None: no limit.
+    - `drive_rules`: who may use which drive. `media_rules`: who may use the media whose barcodes match a pattern.
+      `media`: how these media are retained, and what truncating them means. Of both, the first match counts.
+    - `pools`: the pools by name.
     """
 
     uuid: str
@@ -63,10 +68,13 @@ class Config:
     memory_limit: int = 256 * MIB
     repair_after: float | None = 3600.0
     repair_limit: int | None = 100 * MIB
+    reclaim_limit: int | None = None
+    media: dict[str, MediaRule] = field(default_factory=dict)
+    pools: dict[str, PoolRule] = field(default_factory=dict)
 
 
 class ConfigError(LibraryError):
-    """`library.toml` is wrong; the message names its line and key."""
+    """`library.toml` has an error; the message names its line and key."""
 
 
 def parse_duration(text: str) -> float:
@@ -76,48 +84,48 @@ def parse_duration(text: str) -> float:
         raise UsageError(f"{text!r} is no duration; write it like 5s, 15min, 1h or 2d")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > MAX_SECONDS:
-        raise UsageError(f"{text[:40]!r} is too long: {MAX_SECONDS // _SECONDS['d']}d at most")
+        raise UsageError(f"{text[:40]!r} is too long; give {MAX_SECONDS // _SECONDS['d']}d at most")
     return seconds
 
 
 def check_stripe_unit(size: int) -> int:
     """Return the size if a stripe unit may have it, else raise UsageError."""
     if size % MIN_STRIPE_UNIT or not MIN_STRIPE_UNIT <= size <= MAX_STRIPE_UNIT:
-        raise UsageError(f"a stripe unit of {size} bytes won't do: a multiple of 4KiB from 4KiB to 64MiB")
+        raise UsageError(f"a stripe unit of {size} bytes won't do; give a multiple of 4KiB, from 4KiB to 64MiB")
     return size
 
 
 def check_parity(parity: int) -> int:
-    """Return how many parity extents stripes are to have if they may have so many, else raise UsageError."""
+    """Return the number of parity extents for stripes if a library may have so many, else raise UsageError."""
     if not 0 <= parity <= MAX_PARITY:
-        raise UsageError(f"parity {parity} won't do: 0 to {MAX_PARITY}")
+        raise UsageError(f"parity {parity} won't do; give a number from 0 to {MAX_PARITY}")
     return parity
 
 
 def check_drives(count: int) -> int:
     """Return the number of drives if a library may have so many, else raise UsageError."""
     if not 1 <= count <= MAX_DRIVES:
-        raise UsageError(f"{count} drives won't do: 1 to {MAX_DRIVES}")
+        raise UsageError(f"{count} drives won't do; give a number from 1 to {MAX_DRIVES}")
     return count
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise UsageError("it must be a text in quotes")
+        raise UsageError("the value must be a text in quotes")
     return value
 
 
 def _paths(value: Any) -> tuple[Path, ...]:
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(item, str) and item for item in value):
-        raise UsageError("it must be a list of two or more directories")
+        raise UsageError("the value must be a list of two or more directories")
     if any("\0" in item for item in value):
-        raise UsageError("the name of a directory has no NUL")
+        raise UsageError("the name of a directory can't have a NUL character")
     return tuple(Path(item) for item in value)
 
 
 def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise UsageError("it must be a whole number")
+        raise UsageError("the value must be a whole number")
     return value
 
 
@@ -128,14 +136,14 @@ def _size(value: Any) -> int:
 def _duration(value: Any) -> float:
     seconds = parse_duration(_text(value))
     if seconds <= 0:
-        raise UsageError("it must be more than 0")
+        raise UsageError("the value must be more than 0")
     return seconds
 
 
 def _interval(value: Any) -> float:
     seconds = _duration(value)
     if seconds < 1:
-        raise UsageError("it must be 1s or more")
+        raise UsageError("the value must be 1s or more")
     return seconds
 
 
@@ -152,27 +160,27 @@ def _rate(value: Any) -> int | None:
         return None
     rate = _size(value.removesuffix("/s") if isinstance(value, str) else value)
     if not rate:
-        raise UsageError('it must be more than 0, or "none"')
+        raise UsageError('the value must be more than 0, or "none"')
     return rate
 
 
 def _memory(value: Any) -> int:
     size = _size(value)
     if not MIN_MEMORY <= size <= MAX_MEMORY:
-        raise UsageError("it must be 64MiB to 1TiB")
+        raise UsageError("the value must be 64MiB to 1TiB")
     return size
 
 
 def _keep(value: Any) -> dict[str, int]:
     if not isinstance(value, dict) or not value:
-        raise UsageError("it must be a table such as { last = 10, daily = 7 }")
+        raise UsageError("the value must be a table such as { last = 10, daily = 7 }")
     for rule, count in value.items():
         if rule not in SNAPSHOT_RULES:
             raise UsageError(f"unknown rule {rule!r}; there are {', '.join(SNAPSHOT_RULES)}")
         if not 0 <= _number(count) <= MAX_KEPT:
             raise UsageError(f"{rule} must be 0 to {MAX_KEPT:,}")
     if not any(value.values()):
-        raise UsageError("it keeps nothing; leave it out to keep everything")
+        raise UsageError("these rules keep no snapshot; leave the key out to keep all")
     return value
 
 
@@ -190,8 +198,13 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "memory": {"limit": ("memory_limit", _memory)},
     "tracking": {"checkpoint": ("checkpoint", _duration), "copy": ("copy_every", _copy)},
     "repair": {"after": ("repair_after", _after), "limit": ("repair_limit", _rate)},
+    "reclaim": {"limit": ("reclaim_limit", _rate)},
     "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
     "permissions": {"drives": ("drive_rules", read_drive_rules), "media": ("media_rules", read_media_rules)},
+}
+_BY_NAME: dict[str, Callable[[Any], Any]] = {
+    "media": lambda tables: read_media(tables, _duration),
+    "pools": lambda tables: read_pools(tables, _size),
 }
 _REQUIRED = {"uuid": "library.uuid", "disks": "library.disks"}
 
@@ -204,7 +217,7 @@ def load(library: Path, name: str = FILE_NAME) -> Config:
     except FileNotFoundError:
         raise LibraryError(f"{library}: no vtlfs library here (no {FILE_NAME}); `vtlfs init` makes one") from None
     except PermissionError:
-        raise LibraryError(f"{path}: Permission denied; a library can be used by its owner only") from None
+        raise LibraryError(f"{path}: Permission denied; only the owner of a library can use it") from None
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
         raise LibraryError(f"{path}: {why}") from None
@@ -213,9 +226,9 @@ def load(library: Path, name: str = FILE_NAME) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
     except RecursionError:
-        raise ConfigError(f"{path}: its values are nested too deeply") from None
+        raise ConfigError(f"{path}: the file nests values too deeply") from None
     except ValueError:  # more digits than Python converts
-        raise ConfigError(f"{path}: a number in it is too large") from None
+        raise ConfigError(f"{path}: the file has a number that is too large") from None
     return _interpret(document, path, text)
 
 
@@ -227,13 +240,16 @@ def _read(path: Path) -> str:
             raise ConfigError(f"{path}: not a file")
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: it has more than {MAX_BYTES} bytes")
+        raise ConfigError(f"{path}: the file has more than {MAX_BYTES} bytes")
     return content.decode().replace("\r\n", "\n")
 
 
 def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
     fields: dict[str, Any] = {}
     for section, keys in document.items():
+        if section in _BY_NAME:
+            fields[section] = _read_by_name(section, keys, path, text)
+            continue
         known = _KEYS.get(section)
         if known is None or not isinstance(keys, dict):
             raise ConfigError(f"{path}: line {_line(text, section)}: unknown section or key {section!r}")
@@ -254,7 +270,7 @@ def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
     config = Config(**fields | {"disks": tuple(path.absolute().parent / disk for disk in fields["disks"])})
     if config.parity >= len(config.disks):
         raise ConfigError(
-            f"{_where(path, text, 'stripe', 'parity')}: {config.parity} needs {config.parity + 1} disks or more"
+            f"{_where(path, text, 'stripe', 'parity')}: parity {config.parity} needs {config.parity + 1} disks or more"
         )
     for drive in config.drive_rules:
         if drive >= config.drives:
@@ -263,14 +279,22 @@ def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
     return config
 
 
+def _read_by_name(section: str, tables: Any, path: Path, text: str) -> Any:
+    """Read a section whose tables have names that the administrator has chosen."""
+    try:
+        return _BY_NAME[section](tables)
+    except RuleError as error:
+        raise ConfigError(f"{_where(path, text, section, *error.keys)}: {error}") from None
+
+
 def _where(path: Path, text: str, *keys: str) -> str:
-    """Return file, line and key, for an error."""
+    """Return the file, the line and the key that an error message names."""
     name = ".".join(key if _BARE.fullmatch(key) else _quote(key) for key in keys)
     return f"{path}: line {_line(text, *keys)}: {name}"
 
 
 def _line(text: str, *keys: str) -> int:
-    """Return the number of the line where the key stands, or where what it lies in does if that is all that shows."""
+    """Return the number of the line with the key, or else of the line with the innermost table around the key."""
     section: tuple[str, ...] = ()
     found, best = 1, 0
     for number, line in enumerate(text.split("\n"), 1):
@@ -293,12 +317,12 @@ _BARE = re.compile("[A-Za-z0-9_-]+")
 
 
 def _split(dotted: str) -> tuple[str, ...]:
-    """Return the keys of a dotted one, without their quotes."""
+    """Return the parts of a dotted key, without their quotes."""
     return tuple(key.strip("\"'") for key in re.findall(_KEY, dotted))
 
 
 def render(config: Config) -> str:
-    """Write the configuration as the text of a new `library.toml`."""
+    """Return the configuration as the text of a new `library.toml`."""
     disks = ", ".join(_quote(str(path)) for path in config.disks)
     return f"""\
 # A vtlfs library. Read at every mount and by every command; docs/configuration.md explains each key.

@@ -23,6 +23,7 @@ from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library
+from vtlfs.engine.reclaim import job as reclaiming
 from vtlfs.engine.repair import job as repairing
 from vtlfs.errors import MountError, VtlfsError, first_of
 from vtlfs.fs.operations import Operations
@@ -167,6 +168,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
                     nursery.start_soon(schedule.run, engine)
                     nursery.start_soon(copying.run, engine)
                     nursery.start_soon(repairing.run, engine)
+                    nursery.start_soon(reclaiming.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()

@@ -93,12 +93,14 @@ class NoSuchSession(VtlfsError):
 
 
 class NoSuchSnapshot(VtlfsError):
-    """The library has no snapshot of this number, or it was pruned."""
+    """The library has no snapshot of this number or name, or it was pruned or deleted."""
 
     errno = errno.ENOENT
 
-    def __init__(self, snapshot: int) -> None:
-        super().__init__(f"no snapshot {snapshot}; `vtlfs snapshot list` shows the snapshots")
+    def __init__(self, snapshot: int | str) -> None:
+        """`snapshot`: its number, or its name."""
+        name = snapshot if isinstance(snapshot, int) else repr(snapshot)
+        super().__init__(f"no snapshot {name}; `vtlfs snapshot list` shows the snapshots")
         self.snapshot = snapshot
 
 
@@ -124,6 +126,119 @@ class MediumFull(VtlfsError):
     def __init__(self, barcode: str) -> None:
         super().__init__(f"medium {barcode} is full; go on with another medium")
         self.barcode = barcode
+
+
+class ReadOnlyMedium(VtlfsError):
+    """A medium can't be written to: it is write-protected, or out of use."""
+
+    errno = errno.EROFS
+
+    def __init__(self, barcode: str, why: str) -> None:
+        super().__init__(f"medium {barcode} can only be read: {why}")
+        self.barcode = barcode
+
+
+class MediumBusy(VtlfsError):
+    """What was asked of a medium has to wait for a session that writes to it."""
+
+    errno = errno.EBUSY
+    is_news = True
+
+    def __init__(self, barcode: str, session: int, host: str) -> None:
+        super().__init__(
+            f"medium {barcode}: session {session} of {host} writes to it; wait for its end, or run `vtlfs recover` if"
+            " its mount has died"
+        )
+        self.barcode = barcode
+        self.session = session
+
+
+class Retained(VtlfsError):
+    """A volume can't end yet: its medium is write-protected or under legal hold, or its retention has not ended."""
+
+    errno = errno.EPERM
+    is_news = True
+
+    def __init__(self, barcode: str, why: str, act: str = "erased") -> None:
+        """`act`: what was to be done to the medium."""
+        super().__init__(f"medium {barcode} can't be {act}: {why}")
+        self.barcode = barcode
+        self.why = why
+
+
+class OverrideRefused(VtlfsError):
+    """Somebody who is not root wants to end a volume before its retention ends."""
+
+    errno = errno.EPERM
+
+    def __init__(self) -> None:
+        super().__init__("only root may override retention; run the command as root")
+
+
+class NotRemovable(VtlfsError):
+    """A medium can't be removed: it is not empty, or it is loaded in a drive."""
+
+    errno = errno.EBUSY
+
+    def __init__(self, barcode: str, why: str) -> None:
+        super().__init__(f"medium {barcode} can't be removed: {why}")
+        self.barcode = barcode
+
+
+class Refused(VtlfsError):
+    """An act on several media was refused for some of them, so that it was done to none. `errors`: one for each."""
+
+    SHOWN = 3  # of the errors, in the message
+
+    def __init__(self, errors: list[VtlfsError], asked: int) -> None:
+        """`asked`: how many media there were."""
+        more = len(errors) - self.SHOWN
+        told = "; ".join([str(error) for error in errors[: self.SHOWN]] + ([f"and {more} more"] if more > 0 else []))
+        super().__init__(f"nothing was changed, as {len(errors):,} of {asked:,} media are refused: {told}")
+        self.errors = errors
+        self.errno = errors[0].errno
+        self.exit_status = errors[0].exit_status
+
+
+class Reclaimed(VtlfsError):
+    """The stored bytes of a tape file were deleted while it was read: its medium was erased, no snapshot shows it."""
+
+    errno = errno.ESTALE
+
+    def __init__(self, barcode: str, number: int) -> None:
+        super().__init__(
+            f"medium {barcode} was erased, and the stored bytes of its tape file {number:04d} are deleted;"
+            " read the medium as it is now"
+        )
+
+
+class NoSuchHold(VtlfsError):
+    """The medium has no legal hold of this name."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, barcode: str, name: str) -> None:
+        super().__init__(f"medium {barcode} has no hold {name!r}; `vtlfs media show {barcode}` shows its holds")
+
+
+class NoSuchPool(VtlfsError):
+    """The library has no pool of this name."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no pool {name!r}; the sections [pools.NAME] of library.toml make pools")
+
+
+class PoolEnded(VtlfsError):
+    """A pool has no medium left to which a stream could be written."""
+
+    errno = errno.ENOSPC
+    is_news = True
+
+    def __init__(self, pool: str, why: str) -> None:
+        super().__init__(f"pool {pool} is at its end: {why}")
+        self.pool = pool
 
 
 class NotPermitted(VtlfsError):

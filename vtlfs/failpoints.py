@@ -34,7 +34,12 @@ _FILES = {
     "trial.removed": "... which is removed again",
     "mark.written": "a disk knows how far the tracking database has come",
     "mark.synced": "... and would after a power cut",
+    "cartridge.directory_made": "a disk's directory for the cartridge memory is made",
+    "cartridge.written": "what a disk is to remember of media is written under temporary names, and synced",
+    "cartridge.named": "... and has its own names; the directory is not synced",
+    "cartridge.kept": "... and is durable",
     "member.finished": "how the session ended is in the member file's header",
+    "member.removed": "the member file of a reclaimed session is removed; its directory is not synced",
     "header.restored": "the header of a member file is written anew",
 }
 _REPAIR = {
@@ -43,7 +48,21 @@ _REPAIR = {
     "repair.recorded": "... and their rows are in the place of the old ones, in a transaction",
     "repair.discarded": "... and the room of the old extents is given back",
 }
+_TRANSFER = {
+    "transfer.directory_made": "a directory for an exported medium is made",
+    "transfer.begun": "... and says of which volume it is to be",
+    "transfer.written": "a tape file is exported under a temporary name, and not synced",
+    "transfer.synced": "... and synced",
+    "transfer.named": "... and has its own name; the directory is not synced",
+    "transfer.noted": "... and its BLAKE3 is noted",
+    "transfer.listed": "the manifest of an exported medium and its sums are there",
+    "transfer.ended": "... and the notes are removed: the export is finished",
+    "transfer.unrecorded": "a tape file that is imported is on the disks, whole and right, and not on its medium",
+    "transfer.recorded": "... and on its medium",
+}
 _LIBRARY = {
+    "reserve.made": "room is set aside for what must work when the library's file system is full",
+    "reserve.given_up": "... and some of it is given up, for a commit that found no room",
     "init.directory_made": "a new library's directory is made",
     "init.announced": "... and says what is to become of it",
     "init.disk_closed": "a disk is labelled, and its directory is its owner's only",
@@ -91,7 +110,26 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.fill_recorded": "how full a disk is is recorded",
     "tracking.fault_recorded": "what keeps a disk from being used is recorded",
     "tracking.disk_added": "a new disk is recorded",
+    "tracking.volume_ended": "the current volume of a medium has ended, and an empty one has begun",
+    "tracking.retention_begun": "a rule of retention holds for what is written to a volume from now on",
+    "tracking.retained": "a volume is retained for longer, since it has got a tape file",
+    "tracking.retention_extended": "a volume is retained more strictly, or for longer, as somebody has asked for",
+    "tracking.held": "a legal hold is placed on a medium",
+    "tracking.hold_released": "a legal hold has ended",
+    "tracking.medium_state_set": "a medium is out of use, in use again, or removed",
+    "tracking.medium_protected": "the write-protect tab of a medium is set, or taken off",
+    "tracking.capacity_set": "a medium has another capacity",
+    "tracking.event_added": "an event is recorded",
     "tracking.extents_given_up": "what lay on a dead disk is recorded as lost for good",
+    "tracking.pool_moved": "a pool is on another medium",
+    "tracking.pool_full": "the medium of a pool is recorded as full",
+    "tracking.part_added": "a session is recorded as a part of a pool's stream",
+    "tracking.import_forgotten": "what is recorded of an imported stream that was not whole is forgotten",
+    "tracking.session_reclaimed": "sessions of a volume that nothing holds are marked as reclaimed",
+    "tracking.extents_reclaimed": "... and some of their extents are forgotten",
+    "tracking.volume_reclaimed": "... and all are: their volume is recorded as reclaimed",
+    "tracking.leftovers_removed": "members that were left of reclaimed sessions are recorded as removed",
+    "tracking.leftovers_forgotten": "... and those on a disk that has left the library as none of its business",
     "tracking.extents_forgotten": "extents of a session that left nothing on its medium are forgotten",
     "tracking.retiring_begun": "a disk is recorded as one that is to be emptied",
     "tracking.disk_retired": "... and as one that has left the library",
@@ -127,7 +165,7 @@ _COMMITS = {
     "transaction.committed": "... and is",
     "log.synced": "the write-ahead log is synced",
 }
-NAMES = _FILES | _REPAIR | _LIBRARY | _TRACKING | _COMMITS
+NAMES = _FILES | _REPAIR | _TRANSFER | _LIBRARY | _TRACKING | _COMMITS
 """Every failpoint: its name, and what has just happened there."""
 
 _observer: Callable[[str], None] | None = None

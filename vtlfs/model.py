@@ -4,19 +4,24 @@ Nothing here does I/O, and only `wall_clock` reads a clock. Field names are the 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from vtlfs.errors import UsageError, VtlfsError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 Digest = bytes  # a BLAKE3, 32 bytes
 NO_CODEC = "none"  # the stored bytes are those of the stream
+LAST_TIME = "2999-12-31T23:59:59.999999Z"  # of a retention, and as a time by which retention is told
+NO_MOUNTPOINT = "-"
 NOWHERE = 0  # position of an extent that a rebuild knows of and has not found: it is computed, or lost
 
 BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 RESERVED_BARCODES = frozenset({"loaded"})  # /drives/N/loaded is the symbolic link
+PATTERN = re.compile(r"[*?\[]")  # is in each shell pattern, and in no barcode
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:%-]{0,254}")
 MAX_PARITY = 2  # parity extents of a stripe
 MAX_MEMBERS = 32  # data extents of a stripe: a parity record, which lists them, fits its block
@@ -66,6 +71,41 @@ class DiskState(StrEnum):
     RETIRED = "retired"
 
 
+class MediumState(StrEnum):
+    """Where a medium stands. `retired`: out of use, and only read; `removed`: gone from the tree, with its barcode."""
+
+    IN_USE = "in use"
+    RETIRED = "retired"
+    REMOVED = "removed"
+
+
+class RetainMode(StrEnum):
+    """How strictly a volume is retained, from the least strict on, with the meanings of S3 Object Lock.
+
+    `governance`: root may end it before its time, saying why; `compliance`: nobody may; `worm`: it never ends.
+    """
+
+    GOVERNANCE = "governance"
+    COMPLIANCE = "compliance"
+    WORM = "worm"
+
+    @property
+    def strictness(self) -> int:
+        """A number that is higher for a stricter mode."""
+        return list(RetainMode).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Until when something is retained, and how strictly. `until` is None for `worm`: for ever."""
+
+    mode: RetainMode
+    until: str | None
+
+    def __str__(self) -> str:
+        return "for ever (WORM)" if self.until is None else f"until {self.until} ({self.mode})"
+
+
 class IoMode(StrEnum):
     """How the kernel hands a file's bytes over: gathered in its page cache, or each write as it is."""
 
@@ -94,11 +134,93 @@ class Medium:
     added_at: str
     written_at: str | None
     volume: int = 1  # the number of the current one
+    begun_at: str = ""  # when that began
+    state: MediumState = MediumState.IN_USE
+    protected: bool = False  # its write-protect tab is set
+
+    @property
+    def is_writable(self) -> bool:
+        """Tell whether streams may be written to it, as far as it is up to the medium."""
+        return self.state is MediumState.IN_USE and not self.protected
 
     @property
     def left(self) -> int | None:
         """Bytes that nobody has written or reserved, None without a limit."""
         return None if self.capacity is None else max(0, self.capacity - self.bytes - self.reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One life of a medium, which ends when the medium is erased. Sizes are bytes.
+
+    `begun` and `ended` are epochs: snapshot S shows the volume if begun <= S < ended. `retain_seconds`: for how long
+    each of its tape files is retained from its release. `bytes` and `tape_files` of the current volume are those of
+    the medium.
+    """
+
+    medium: str
+    number: int
+    begun_at: str
+    begun: int
+    ended_at: str | None
+    ended: int | None
+    bytes: int
+    tape_files: int
+    retain_mode: RetainMode | None
+    retain_seconds: int | None
+    retain_until: str | None
+    reclaimed_at: str | None
+
+    @property
+    def retention(self) -> Retention | None:
+        """What keeps it from ending; None: nothing does, or nothing was written since there is a rule."""
+        return retention_of(self.retain_mode, self.retain_until, self.bytes)
+
+
+def retention_of(mode: RetainMode | None, until: str | None, size: int) -> Retention | None:
+    """Return what keeps a volume of so many bytes from ending. `until` may be of the time before it became `worm`."""
+    is_worm = mode is RetainMode.WORM
+    if mode is None or (until is None and not (is_worm and size)):
+        return None
+    return Retention(mode, None if is_worm else until)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A legal hold on a medium: while there is one, its volume does not end."""
+
+    medium: str
+    name: str
+    reason: str
+    placed_at: str
+    uid: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did something to a medium, and with which program, for the events."""
+
+    uid: int
+    host: str
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that was done to a medium, a snapshot or a pool. `details` is what else there is to know."""
+
+    id: int
+    at: str
+    epoch: int
+    what: str
+    medium: str | None
+    volume: int | None
+    uid: int
+    host: str
+    program: str
+    reason: str | None
+    details: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +263,7 @@ class DiskRecord:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted process. `state` is mounted, unmounted or dead."""
+    """One mounted process. `state` is mounted, unmounted or dead. `mountpoint`: NO_MOUNTPOINT of a command."""
 
     id: int
     host: str | None
@@ -153,6 +275,11 @@ class Mount:
     state: str
     mounted_at: str
     unmounted_at: str | None
+
+    @property
+    def is_command(self) -> bool:
+        """Tell whether it is a command that writes, such as an import: a participant like a mount, without a tree."""
+        return self.mountpoint == NO_MOUNTPOINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +308,8 @@ class Session:
     tape_file: int | None
     parity: int = 0  # extents of it that each stripe was to have
     volume: int = 1  # of the medium
+    reclaimed: bool = False  # its stored bytes are deleted
+    origin: str | None = None  # imported: the library's UUID and the session's identifier of then, LIBRARY/SESSION
 
     def as_json(self) -> dict[str, object]:
         """Return the session as CONTRACT's JSON object."""
@@ -205,6 +334,8 @@ class Session:
             "stripe_unit": self.stripe_unit,
             "parity": self.parity,
             "volume": self.volume,
+            "reclaimed": self.reclaimed,
+            "origin": self.origin,
             "mount": self.mount,
         }
 
@@ -221,6 +352,8 @@ class TapeFile:
     stripe_unit: int
     released_at: str
     host: str
+    volume: int = 1  # of the medium
+    retention: Retention | None = None  # of its own, since its release
 
     @property
     def end(self) -> int:
@@ -281,7 +414,7 @@ class Watermark:
     `commits` never gets less in the life of a library, so two of them tell which came first, without a clock.
     `snapshot` is the number of the newest one, 0 without any. `disks`: the number that the next disk gets. `moves`:
     how often repair has recorded that extents lie elsewhere, or that a disk has left; an older database with fewer does
-    not know where, or which.
+    not know where, or which. `latest` is the highest time that was ever recorded, or empty.
     """
 
     commits: int
@@ -294,6 +427,7 @@ class Watermark:
     snapshot: int
     disks: int
     moves: int
+    latest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +442,25 @@ class Opener:
     small_writes: bool = False  # a program that writes its output itself, in small blocks; see vtlfs.fs.openers
     block: int | None = None  # bytes that it reads or writes at a time, where that can be told beforehand
     sends_offsets: bool = False  # a file server, which gives every write an offset; see vtlfs.fs.openers
+    begins_anew: bool = False  # a program whose O_TRUNC means that its archive begins anew; see vtlfs.fs.openers
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedEnd:
+    """How the session of an imported tape file ends, once its bytes are known to be whole and right.
+
+    `state` to `requests` are what the exporting library says. `number`: of the tape file that it is to become on its
+    medium, None: any. `now`: the time of this machine, by which retention is told; `retention`: how strictly, and until
+    when, the volume and the tape file are retained at least; None: as the volume is.
+    """
+
+    state: State
+    error: str | None
+    released_at: str
+    requests: int
+    now: str
+    number: int | None = None
+    retention: Retention | None = None
 
 
 def wall_clock() -> datetime:
@@ -328,6 +481,19 @@ def utc_now() -> str:
 def format_time(moment: datetime) -> str:
     """Return a moment, in UTC, in the product's form."""
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def later(time: str, seconds: float) -> str:
+    """Return the time that is so many seconds after a time, both in the product's form; LAST_TIME at most.
+
+    Raises VtlfsError where `time` is none.
+    """
+    try:
+        return min(format_time(datetime.fromisoformat(time).astimezone(UTC) + timedelta(seconds=seconds)), LAST_TIME)
+    except OverflowError:
+        return LAST_TIME
+    except ValueError:
+        raise VtlfsError(f"{time!r} is no time; `vtlfs check` finds what is damaged") from None
 
 
 def epoch_ns(time: str) -> int:
@@ -400,6 +566,22 @@ def expand_barcodes(words: tuple[str, ...] | list[str]) -> list[str]:
             raise UsageError(f"barcode {barcode} is named twice")
         seen.add(barcode)
     return barcodes
+
+
+def choose_barcodes(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Turn barcodes, ranges and shell patterns such as `NIGHT*` into barcodes, in order, each once.
+
+    A pattern stands for those of `known` that it matches. Raises UsageError, also where it matches none.
+    """
+    chosen: dict[str, None] = {}
+    for word in words:
+        if not PATTERN.search(word):
+            chosen |= dict.fromkeys(expand_barcodes((word,)))
+        elif matching := [barcode for barcode in known if fnmatchcase(barcode, word)]:
+            chosen |= dict.fromkeys(matching)
+        else:
+            raise UsageError(f"no medium matches {word!r}; `vtlfs media list` shows the media")
+    return list(chosen)
 
 
 def _range(first: str, last: str) -> list[str]:

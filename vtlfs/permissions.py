@@ -124,7 +124,7 @@ def read_drive_rules(value: Any) -> dict[int, Rule]:
     rules = {}
     for name, table in _table(value).items():
         if not re.fullmatch(r"0|[1-9][0-9]{0,3}", name):
-            raise RuleError("it must be a drive's number", name)
+            raise RuleError("the name must be a drive's number", name)
         rules[int(name)] = _rule(table, name)
     return rules
 
@@ -133,10 +133,19 @@ def read_media_rules(value: Any) -> dict[str, Rule]:
     """Read [permissions.media], in the order of the file. Raises RuleError."""
     rules = {}
     for pattern, table in _table(value).items():
-        if not _PATTERN.fullmatch(pattern) or re.search(r"\\[\[\]]", translate(pattern)):
-            raise RuleError("no barcode is like that; write a shell pattern, such as A0*, A?0001L9 or [AB]*", pattern)
+        try:
+            check_pattern(pattern)
+        except UsageError as error:
+            raise RuleError(str(error), pattern) from None
         rules[pattern] = _rule(table, pattern)
     return rules
+
+
+def check_pattern(pattern: Any) -> str:
+    """Return the pattern if barcodes can match it, else raise UsageError."""
+    if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern) or re.search(r"\\[\[\]]", translate(pattern)):
+        raise UsageError("no barcode is like that; write a shell pattern, such as A0*, A?0001L9 or [AB]*")
+    return pattern
 
 
 def _rule(value: Any, name: str) -> Rule:
@@ -153,23 +162,23 @@ def _rule(value: Any, name: str) -> Rule:
 
 def _table(value: Any, *keys: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RuleError("it must be a table", *keys)
+        raise RuleError("the value must be a table", *keys)
     return value
 
 
 def _who(value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise UsageError("it must be a name in quotes or a number")
+        raise UsageError("the value must be a name in quotes or a number")
     if isinstance(value, str) and not re.fullmatch("[0-9]{1,10}", value):
         return value
     if not 0 <= int(value) <= MAX_ID:
-        raise UsageError(f"it must be 0 to {MAX_ID}")
+        raise UsageError(f"the value must be 0 to {MAX_ID}")
     return int(value)
 
 
 def _mode(value: Any) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
-        raise UsageError('it must be an octal number in quotes, such as "0640"')
+        raise UsageError('the value must be an octal number in quotes, such as "0640"')
     return int(value, 8)
 
 

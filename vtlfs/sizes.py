@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vtlfs.model import KIB, MIB
+from vtlfs.model import GIB, KIB, MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,12 @@ class Sizes:
     survey_small_units: int = 16  # stripe units of a session that counts as small
     survey_rows: int = 1024
     survey_window: int = 16384  # stripe units of a stream that are searched for some stripes at once
+    # Reclaiming.
+    reclaim_sessions: int = 64  # that are marked in one transaction
+    reclaim_batch: int = 16 * GIB  # of tape files whose sessions are marked in one transaction, or one session
+    reclaim_rows: int = 2048  # extents that are forgotten in one transaction
+    # The tracking database.
+    reserve: int = 8 * MIB  # of room that is set aside for what must work when the library's file system is full
 
 
 SIZES = Sizes()  # for use; tests hand in others

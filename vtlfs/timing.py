@@ -36,6 +36,9 @@ class Timing:
     save: float = 5.0  # between two records of a verification's progress
     finished: float = 60.0  # after the begin of a verification; a header that is unfinished by then is a defect
     look: float = 0.2  # between two looks at headers that are not finished
+    # Reclaiming.
+    reclaim: float = 10.0  # for which nothing must hold a volume: a reader's row may come that long after its open()
+    removing: float = 60.0  # after which a disk that has not removed a member is left for later
     # Snapshots.
     snapshot: float = 5.0  # the longest that a snapshot waits for streams that are just being closed
     snapshot_poll: float = 0.005

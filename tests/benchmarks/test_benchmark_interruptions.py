@@ -16,7 +16,7 @@ def interrupt() -> None:
 
 
 def measure(done: list[str], interruptions: int, error: type[BaseException] | None = None) -> None:
-    """Be interrupted while something is mounted; say what is done."""
+    """Simulate a measurement that is interrupted while something is mounted; print the steps."""
     with patience():
         for _ in range(interruptions):
             interrupt()

@@ -1,4 +1,4 @@
-"""What the benchmark says of measurements that are made up here."""
+"""The report of the benchmarks, on made-up measurements."""
 
 import json
 from dataclasses import asdict
@@ -44,7 +44,7 @@ def taking(*seconds: float) -> list[Sample]:
 
 
 def verdicts(results: Results) -> list[str]:
-    """Return what is said of the issue's targets."""
+    """Return the verdicts on the targets."""
     return [str(verdict) for verdict in judge(summarize(results))]
 
 

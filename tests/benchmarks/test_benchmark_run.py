@@ -1,4 +1,4 @@
-"""The benchmark as a program: small runs with real mounts, interruptions, and what it says of bad options."""
+"""The benchmark as a program: small runs with real mounts, interruptions, and errors for bad options."""
 
 import json
 import os
@@ -53,13 +53,13 @@ def test_a_small_run_writes_a_file_and_prints_tables(tmp_path: Path) -> None:
     assert (document["mib"], document["rounds"]) == (8, 1)
     assert "| short sessions" in said
     assert "to reach" in said
-    assert (tmp_path / "out.svg").exists() or "there is no plot" in errors
+    assert (tmp_path / "out.svg").exists() or "no plot was drawn" in errors
     assert {entry.name for entry in tmp_path.iterdir()} <= {"out.json", "out.svg"}
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Return where a case can be measured."""
+    """Return a place in which a case can be measured."""
     return Place(tmp_path, (tmp_path / "disk0", tmp_path / "disk1"))
 
 
@@ -110,8 +110,8 @@ def test_without_matplotlib_there_is_no_plot_and_one_line_says_so(
     )
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].startswith("there is no plot: ")
-    assert said[0].endswith("; pip install 'vtlfs[bench]' would help")
+    assert said[0].startswith("no plot was drawn: ")
+    assert said[0].endswith("; run pip install 'vtlfs[bench]'")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,7 +174,7 @@ def test_a_program_that_vtlfs_does_not_know_writes_the_same(place: Place) -> Non
 
 def test_reading_back_less_than_was_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(100))
-    with pytest.raises(RuntimeError, match="100 bytes are there to be read, 200 were written"):
+    with pytest.raises(RuntimeError, match="the file has 100 bytes, but 200 were written"):
         read_whole(tmp_path / "file", 10, 200)
 
 
@@ -192,8 +192,8 @@ def test_a_server_that_ends_is_an_error() -> None:
         (["--rounds", "0"], "--rounds"),
         (["--rounds", "many"], "--rounds"),
         (["--mib", "-5"], "--mib"),
-        (["--case", "wriet"], "nothing is called 'wriet'; there are: write 10 KiB, "),
-        (["--peer", "nfs"], "nothing is called 'nfs'; there are: plain directory, "),
+        (["--case", "wriet"], "no name contains 'wriet'; there are: write 10 KiB, "),
+        (["--peer", "nfs"], "no name contains 'nfs'; there are: plain directory, "),
         (["--directory", "/nowhere"], "/nowhere is no directory"),
         (["--output", "/nowhere/out.json"], "/nowhere is no directory"),
         (["--output", "/"], "/ is a directory"),

@@ -1,4 +1,4 @@
-"""The report of how things grow: which targets it says are met."""
+"""The report of `benchmarks.scale`: which targets are met."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The real program on real directories: a library of two small disks, what it prints, and what it must leave alone."""
+"""Fixtures that run the real program on real directories, and check its output and what it must not change."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @pytest.fixture
 def run() -> Run:
-    """Return what runs vtlfs with arguments; `rights=False`: as somebody whom file modes bind, also for root."""
+    """Return a function that runs vtlfs. `rights=False`: file modes bind the program, even if root runs the tests."""
 
     def call(*arguments: object, rights: bool = True, **more: Any) -> subprocess.CompletedProcess[Any]:
         prefix = [] if rights or os.geteuid() else WITHOUT_RIGHTS
@@ -45,7 +45,7 @@ def run() -> Run:
 
 @pytest.fixture
 def done(run: Run) -> Done:
-    """Return what runs vtlfs, wants success and no complaint, and returns what was printed."""
+    """Return a function that runs vtlfs, asserts success without any error output, and returns the output."""
 
     def call(*arguments: object, **more: object) -> str:
         result = run(*arguments, **more)
@@ -57,7 +57,7 @@ def done(run: Run) -> Done:
 
 @pytest.fixture
 def refused(run: Run, tmp_path: Path) -> Refused:
-    """Return what runs vtlfs, wants it to fail with one line and to change nothing, and returns the line."""
+    """Return a function that runs vtlfs, asserts one line of error and no change of any file, and returns the line."""
 
     def call(status: int, *arguments: object, **more: object) -> str:
         before = tree(tmp_path)

@@ -1,4 +1,4 @@
-"""`vtlfs check`: each way in which the tracking database or the disks can be wrong is found and named."""
+"""`vtlfs check`: every kind of error in the tracking database and on the disks is found and named."""
 
 import json
 import os
@@ -33,11 +33,12 @@ DAMAGE = {
     "DELETE FROM stored WHERE disk = 1": "disk 1: 0 extents with 0 bytes are counted on it, and 3 with",
     "INSERT INTO lack VALUES (1, 0, 'x', 1, 1, 0)": "session 1: its stripe 0 is said to lack 1 of 0 parity",
     "INSERT INTO lack VALUES (1, 99, 'x', 1, 0, 1)": "session 1: its stripe 99 is said to lack something",
+    "INSERT INTO part VALUES (1, 'P', 1, 1)": "stream 1 of pool P: part 1 is session 1, and does not follow",
     "INSERT INTO job VALUES ('repair', 'x', 'x', 'x', 1, 2, NULL)": "job repair: 1 of 2 bytes are done; its end is x,",
     "UPDATE drive SET loaded = 'A00001L9'": "drive 0: loaded is A00001L9, since None",
     "UPDATE mount SET unmounted_at = 'x' WHERE id = 1": "mount 1: it is mounted, and its end x",
-    "UPDATE medium SET bytes = 1 WHERE bytes > 0": "medium A00001L9: it has 1 bytes in 2 tape files, but its",
-    "UPDATE medium SET tape_files = 3 WHERE bytes > 0": "medium A00001L9: it has 15000 bytes in 3 tape files",
+    "UPDATE medium SET bytes = 1 WHERE bytes > 0": "medium A00001L9: volume 1 has 1 bytes in 2 tape files",
+    "UPDATE medium SET tape_files = 3 WHERE bytes > 0": "medium A00001L9: volume 1 has 15000 bytes in 3",
     "UPDATE medium SET written_at = 'x'": "medium A00001L9: it was last written x",
     "UPDATE medium SET reserved = 5 WHERE id = 2": "medium A00002L9: 5 bytes are promised, but 0 to open sessions",
     "UPDATE tape_file SET start = 9999 WHERE number = 1": "medium A00001L9: tape file 1 begins at 9999, but 1",
@@ -78,6 +79,13 @@ DAMAGE = {
     "UPDATE medium SET volume = 2 WHERE id = 1": "medium A00001L9: its current volume is 2; it has 1 volumes, of which",
     "DELETE FROM volume": "medium A00001L9: its current volume is 1; it has None volumes, of which the last is None",
     "UPDATE session SET volume = 2 WHERE id = 1": "session 1: it is of volume 2 of A00001L9, which has 1",
+    "UPDATE volume SET ended_at = 'x'": "medium A00001L9: its volume 1 began in epoch 1 and ended in epoch None, at x",
+    "UPDATE session SET volume = 2 WHERE id = 3; UPDATE medium SET volume = 3 WHERE id = 1": "session 3: it writes to"
+    " volume 2 of A00001L9, whose current volume is 3",
+    "UPDATE volume SET reclaimed_at = 'x'": "medium A00001L9: its volume 1 is said to be reclaimed, and the bytes of",
+    "UPDATE tape_file SET retain_mode = 'governance', retain_until = 'x'": "medium A00001L9: its volume 1 is retained",
+    "UPDATE session SET reclaimed = 1 WHERE id = 1": "session 1: it is said to be reclaimed, with",
+    "INSERT INTO leftover (session, disk) VALUES (1, 0)": "session 1: members of it are said to be left, and it is not",
     "UPDATE snapshot SET id = 9 WHERE id = 2": "snapshot 9: it is not before the epoch 3",
     "UPDATE snapshot SET sessions = 0 WHERE id = 2": "snapshot 2: it counts less than the one before it",
     "UPDATE snapshot SET bytes = 1 WHERE id = 2": "snapshot 2: it counts 2 tape files with 1 bytes; of its time are 2",
@@ -109,7 +117,7 @@ def filled(shelf: Shelf) -> Iterator[Shelf]:
 
 
 def change(shelf: Shelf, statements: str) -> None:
-    """Change the database behind its own back: without triggers, checks and foreign keys."""
+    """Change the database without its triggers, checks and foreign keys."""
     with closing(sqlite3.connect(shelf.library.path / "tracking.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
         for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -119,7 +127,7 @@ def change(shelf: Shelf, statements: str) -> None:
 
 
 def found(shelf: Shelf, *, damaged: bool) -> list[str]:
-    """Return what the check finds, by the program's own function: quicker than the program."""
+    """Return the findings, by the program's own function, which is quicker than the program."""
     report = check(shelf.library)
     assert report.damaged is damaged
     return [str(finding) for finding in report.findings]
@@ -137,7 +145,7 @@ def test_library_in_order(filled: Shelf, done: Done, shelf: Shelf) -> None:
 
 
 def test_contradictions_in_the_database_are_found_and_named(filled: Shelf) -> None:
-    """Each statement breaks the rule that is to find it; and no rule is left that none breaks."""
+    """Each statement breaks the rule that has to find it, and every rule is broken by a statement."""
     with closing(filled.library.tracking(read_only=True)) as tracking:
         rules = {invariants.SOUND, *invariants.rules(tracking)}
     broken = {rule for rule in rules if rule.problem.split()[0] in ("disk", "session", "drive", "mount")} & {
@@ -154,7 +162,7 @@ def test_contradictions_in_the_database_are_found_and_named(filled: Shelf) -> No
             assert any(text.startswith(said) for texts in problems.values() for text in texts), (statement, problems)
             with closing(sqlite3.connect(filled.library.path / "tracking.db")) as connection:
                 whole.backup(connection)
-    assert rules - broken == set()
+    assert {rule.problem for rule in rules - broken} == set()
 
 
 @pytest.mark.parametrize(("parity", "disks"), [(1, 2), (1, 3), (2, 3), (2, 5)])
@@ -250,7 +258,7 @@ def test_file_that_is_too_short(filled: Shelf) -> None:
     assert f"{path}: {size - 1} bytes are left of {size} of session 1" in line
 
 
-def test_file_that_is_longer_is_no_harm(filled: Shelf) -> None:
+def test_file_that_is_longer_is_no_damage(filled: Shelf) -> None:
     path = member_path(filled.disks[0], 1)
     os.truncate(path, path.stat().st_size + 5000)
     assert found(filled, damaged=False) == []
@@ -268,7 +276,7 @@ def test_file_that_others_may_read(filled: Shelf) -> None:
     path = member_path(filled.disks[0], 1)
     path.chmod(0o640)
     (line,) = found(filled, damaged=False)
-    assert line == f"note: {path}: not only its owner may read it; `chmod 600` it"
+    assert line == f"note: {path}: others than its owner may read it; `chmod 600` it"
 
 
 def test_strange_names(filled: Shelf) -> None:
@@ -279,7 +287,7 @@ def test_strange_names(filled: Shelf) -> None:
     assert all("not a member file" in line for line in lines)
 
 
-def test_file_of_a_session_that_the_database_never_heard_of(filled: Shelf, shelf: Shelf) -> None:
+def test_file_of_a_session_that_the_database_does_not_know(filled: Shelf, shelf: Shelf) -> None:
     with closing(shelf.library.tracking()) as tracking, tracking.transaction():
         tracking.library.take_sessions(100)
     path = member_path(filled.disks[0], 50)
@@ -300,7 +308,7 @@ def test_disk_that_is_not_there(filled: Shelf) -> None:
     lines = found(filled, damaged=True)
     assert [line.split(";")[0] for line in lines] == [
         f"damage: disk {filled.disks[1]}: not labelled",
-        "damage: disk 1: it is not there",
+        "damage: disk 1: it is missing",
     ]
 
 
@@ -330,7 +338,7 @@ def test_dead_mount_is_a_note_that_says_what_to_do(shelf: Shelf, run: Run) -> No
     assert found(shelf, damaged=False) == []
 
 
-def test_lock_that_nobody_needs(shelf: Shelf) -> None:
+def test_lease_of_a_mount_whose_recovery_is_not_finished(shelf: Shelf) -> None:
     shelf.library.leases.take(7).let_go()
     (line,) = found(shelf, damaged=False)
-    assert line.startswith("note: mount 7 has ended, and something was not done after it; `vtlfs recover`")
+    assert line.startswith("note: mount 7 has ended, but its recovery is not finished; `vtlfs recover`")

@@ -1,4 +1,4 @@
-"""`vtlfs disk`, without a mount: what it says, what it changes, and what it refuses."""
+"""`vtlfs disk` on a library that is not mounted: its output, its effects and its errors."""
 
 import errno
 import json
@@ -247,9 +247,9 @@ def test_retire_is_refused_where_the_rest_has_no_room(refused: Refused, shelf: S
         tracking.sql.execute("UPDATE stored SET bytes = ? WHERE disk = 1", 1 << 60)
     stale = made(shelf.root / "stale")
     labels.write(stale, Label(shelf.library.config.uuid, "of a crash", 3, utc_now()))
-    assert "more than they have free" in refused(1, "disk", "replace", shelf.path, 1, stale)
+    assert "too little room" in refused(1, "disk", "replace", shelf.path, 1, stale)
     said = refused(1, "disk", "retire", shelf.path, 1)
-    assert re.search(r"what lies on it takes .* on the other disks, which is .* more than they have free", said)
+    assert re.search(r"its extents take .* on the other disks, which have .* too little room", said)
     assert "`vtlfs disk add` adds one" in said
 
 

@@ -41,7 +41,7 @@ def filled(shelf: Shelf) -> Shelf:
 
 @pytest.fixture
 def damaged(filled: Shelf) -> Shelf:
-    """A library where a late extent of the first tape file is not what it was."""
+    """A library in which a late extent of the first tape file is damaged."""
     (member,) = filled.disks[1].glob("sessions/*/000000000001.member")
     with member.open("r+b") as file:
         file.seek(-10, os.SEEK_END)
@@ -172,7 +172,7 @@ def test_closed_standard_output_is_refused(refused: Refused, filled: Shelf) -> N
 
 
 def on_a_terminal(*words: object, stdout: bool = True) -> tuple[int, bytes]:
-    """Run vtlfs with a terminal as its standard error, and output; return its exit status and what was shown."""
+    """Run vtlfs with a terminal as its standard error and output; return its exit status and the text shown."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "vtlfs", *map(str, words)]
     environment = os.environ | {"TERM": "xterm"}
@@ -182,7 +182,7 @@ def on_a_terminal(*words: object, stdout: bool = True) -> tuple[int, bytes]:
     try:
         while piece := os.read(ours, 65536):
             shown += piece
-    except OSError:  # how Linux tells that nobody has the terminal open any more
+    except OSError:  # Linux: nobody has the terminal open any more
         pass
     os.close(ours)
     return process.wait(20), shown
@@ -211,7 +211,7 @@ def test_progress_is_shown_to_a_person(filled: Shelf, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_killed_extract_leaves_nothing(shelf: Shelf, tmp_path: Path, number: int) -> None:
-    """A disk that hangs keeps the program in the middle."""
+    """A disk that hangs stops the program in the middle of its work."""
     shelf.write("A00001L9", DATA)
     out = tmp_path / "out"
     out.mkdir()
@@ -232,12 +232,12 @@ def test_killed_extract_leaves_nothing(shelf: Shelf, tmp_path: Path, number: int
 
 
 def told(stderr: bytes) -> list[str]:
-    """Return the lines of standard error but those that say of a disk that its extents are computed."""
+    """Return the lines of standard error, except those that say that a disk's extents are computed."""
     return [line for line in stderr.decode().splitlines() if "are computed from the rest of their stripes" not in line]
 
 
 def holes(stderr: bytes) -> list[tuple[int, int, int]]:
-    """Return tape file, offset and length of each hole that standard error tells of; the last line counts them."""
+    """Return tape file, offset and length of each hole that standard error reports; check their count, too."""
     *lines, last = told(stderr)
     found = []
     for line in lines:
@@ -326,7 +326,7 @@ def test_rows_that_are_gone_are_a_hole(run: Run, filled: Shelf) -> None:
 
 
 def test_disk_that_hangs_is_skipped(filled: Shelf, tmp_path: Path) -> None:
-    """Its extents are waited for, the first one for long; the others are had."""
+    """The first extent of that disk is waited for a long time, the others a short time; other disks are read."""
     program = HANGING.replace("import sys", "import vtlfs.engine.reading.saving as saving\nimport sys, os", 1)
     program = program.replace("sys.exit(main())", "saving.PATIENCE = 3.0\nstatus = main()\nos._exit(status)")
     words = [sys.executable, "-c", program, "extract", filled.path, "A00001L9", "--skip-damaged"]

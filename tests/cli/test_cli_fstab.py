@@ -1,4 +1,4 @@
-"""`vtlfs fstab`: what it prints, and what it says beside it. tests/mount has what mount(8) and systemd make of it."""
+"""`vtlfs fstab`: its line and its remarks. The tests in tests/mount use the line with mount(8) and systemd."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ Line = Callable[..., tuple[list[str], str]]
 
 @pytest.fixture
 def line(run: Run, shelf: Shelf) -> Line:
-    """Return what calls `vtlfs fstab`, and returns the six fields of the line and what was said."""
+    """Return a function that calls `vtlfs fstab`, and returns the six fields of the line and the remarks."""
 
     def call(*arguments: object) -> tuple[list[str], str]:
         result = run("fstab", shelf.path, *arguments)
@@ -91,7 +91,7 @@ def test_with_parity_no_disk_is_required(run: Run, tmp_path: Path) -> None:
 
 
 def test_library_without_a_disk_is_refused(refused: Refused, shelf: Shelf, tmp_path: Path) -> None:
-    """For it can't be told what the disk is on."""
+    """The mount of such a disk is unknown."""
     shelf.disks[1].rename(tmp_path / "elsewhere")
     assert "no such directory" in refused(1, "fstab", shelf.path, "/mnt")
 

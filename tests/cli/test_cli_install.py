@@ -1,4 +1,4 @@
-"""`vtlfs install` and `vtlfs uninstall`, in another root directory. tests/mount has what mount(8) makes of it."""
+"""`vtlfs install` and `vtlfs uninstall`, in another root directory. tests/mount tests the scripts with mount(8)."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def test_scripts_are_written_and_removed(done: Done, root: Path) -> None:
 
 
 def all_but_access(path: Path) -> dict[str, object]:
-    """Return what stat() says of a file, but for when it was read."""
+    """Return the result of stat() without the time of the last access."""
     known = path.stat()
     return {name: getattr(known, name) for name in dir(known) if name.startswith("st_") and "atime" not in name}
 
@@ -77,7 +77,7 @@ def test_without_the_right_to_write_nothing_is_written(refused: Refused, root: P
 
 
 def test_vtlfs_that_is_not_installed_itself_is_refused(tmp_path: Path, root: Path) -> None:
-    """It is found in the current directory or through PYTHONPATH only, which doesn't last."""
+    """Python finds it only in the current directory or through PYTHONPATH, which the scripts don't have."""
     python = tmp_path / "venv/bin/python"
     subprocess.run([os.path.realpath(sys.executable), "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     packages = [path for path in sys.path if path.endswith("-packages")]

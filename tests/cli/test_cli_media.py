@@ -17,19 +17,38 @@ def test_add_a_range_and_single_media(done: Done, shelf: Shelf) -> None:
     assert barcodes(done, shelf) == ["A00001L9", "A00002L9", "B00009L9", "B00010L9", "B00011L9", "clean-1"]
 
 
+def test_add_is_tried_and_told_as_json(done: Done, shelf: Shelf) -> None:
+    tried = done("media", "add", shelf.path, "B1..B2", "--capacity", "64KiB", "--dry-run")
+    assert tried == "B1: would be added, capacity 64 KiB\nB2: would be added, capacity 64 KiB\n"
+    assert barcodes(done, shelf) == ["A00001L9", "A00002L9"]
+    told = json.loads(done("media", "add", shelf.path, "B1", "--json", "--reason", "more room"))
+    assert [(one["barcode"], one["event"], one["details"]) for one in told] == [("B1", "added", {"capacity": None})]
+    assert barcodes(done, shelf) == ["A00001L9", "A00002L9", "B1"]
+    events = json.loads(done("events", shelf.path, "B1", "--json"))
+    assert [event["reason"] for event in events] == ["more room"]
+
+
 def test_list_as_json(done: Done, shelf: Shelf) -> None:
     done("media", "add", shelf.path, "B1", "--capacity", "64KiB")
     written = shelf.write("B1", bytes(10_000))
     (medium,) = [medium for medium in json.loads(done("media", "list", shelf.path, "--json")) if medium["capacity"]]
-    assert medium.pop("added_at") < written.released_at
+    assert medium.pop("added_at") == medium.pop("begun_at") < written.released_at
     assert medium == {
         "barcode": "B1",
+        "state": "in use",
+        "protected": False,
         "capacity": 65536,
         "bytes": 10_000,
         "tape_files": 1,
         "reserved": 0,
         "left": 55_536,
         "written_at": written.released_at,
+        "volume": 1,
+        "retain_mode": None,
+        "retain_seconds": None,
+        "retain_until": None,
+        "retained": False,
+        "holds": [],
     }
 
 
@@ -37,7 +56,7 @@ def test_list_as_table(done: Done, shelf: Shelf) -> None:
     done("media", "add", shelf.path, "B1", "--capacity", "64KiB")
     shelf.write("B1", bytes(10_000))
     lines = done("media", "list", shelf.path).splitlines()
-    assert lines[0].split() == ["BARCODE", "CAPACITY", "BYTES", "FILES", "FILL", "ADDED", "WRITTEN"]
+    assert lines[0].split() == ["BARCODE", "CAPACITY", "BYTES", "FILES", "FILL", "WRITTEN", "VOL", "STATE", "RETAINED"]
     assert lines[1].split()[:5] == ["A00001L9", "-", "0", "B", "0"]
     assert lines[3].split()[:7] == ["B1", "64", "KiB", "9.77", "KiB", "1", "15%"]
     assert max(map(len, lines)) <= 80

@@ -1,4 +1,4 @@
-"""`vtlfs mount` and `vtlfs umount`, as far as they go without a mount."""
+"""`vtlfs mount` and `vtlfs umount`: what can be tested without a mount."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The program as such: help, versions, and how errors leave it."""
+"""The program as a whole: help, version, errors and exit statuses."""
 
 import os
 import signal
@@ -16,7 +16,8 @@ from vtlfs import __version__
 from vtlfs.cli.main import COMMANDS as NAMES
 from vtlfs.cli.main import program
 
-COMMANDS = [[name] for name in NAMES] + [["media", "add"], ["media", "list"]]
+OF_MEDIA = ("add", "list", "show", "erase", "retire", "remove", "protect", "hold", "release", "set")
+COMMANDS = [[name] for name in NAMES] + [["media", name] for name in OF_MEDIA]
 
 
 def test_version(done: Done) -> None:
@@ -60,6 +61,11 @@ def test_wrong_words_are_told_in_one_line(refused: Refused, words: list[str], wa
     [
         ["media", "add", "{}", "A1"],
         ["media", "list", "{}"],
+        ["media", "show", "{}", "A1"],
+        ["media", "erase", "{}", "A1", "--yes"],
+        ["media", "set", "{}", "A1", "--retain", "1d"],
+        ["media", "release", "{}", "--name", "case"],
+        ["events", "{}"],
         ["load", "{}", "0", "A1"],
         ["unload", "{}", "0"],
         ["status", "{}"],
@@ -139,7 +145,7 @@ def test_not_enough_rights(refused: Refused, shelf: Shelf) -> None:
 
 
 def test_interrupt_ends_with_130(shelf: Shelf, tmp_path: Path) -> None:
-    """A FIFO that nobody reads keeps the program waiting."""
+    """A FIFO that nobody reads blocks the program."""
     shelf.write("A00001L9", b"x")
     os.mkfifo(tmp_path / "pipe")
     words = [sys.executable, "-m", "vtlfs", "extract", shelf.path, "A00001L9", "-o", str(tmp_path / "pipe")]

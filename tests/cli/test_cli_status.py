@@ -1,4 +1,4 @@
-"""`vtlfs status`: what it shows, what it advises, and the exit status that tells the condition of the library."""
+"""`vtlfs status`: what it shows and advises, and the exit status, which tells the condition of the library."""
 
 import json
 import os
@@ -31,7 +31,7 @@ Status = Callable[..., Any]
 
 @pytest.fixture
 def status(run: Run) -> Status:
-    """Return what runs `vtlfs status`, wants an exit status and no complaint, and returns what the JSON says."""
+    """Return a function that runs `vtlfs status --json`, asserts the exit status, and returns the JSON."""
 
     def call(shelf: Shelf, expected: int = FINE) -> Any:
         result = run("status", shelf.path, "--json")
@@ -280,7 +280,7 @@ def test_disk_that_retires(status: Status, run: Run, tmp_path: Path) -> None:
 
 
 def test_gap_in_the_numbers_of_disks(status: Status, tmp_path: Path) -> None:
-    """A disk that is missing is told by where it was, whatever its number."""
+    """A missing disk is named with its last path, whatever its number."""
     shelf = written(tmp_path, 4, 0)
     change(shelf, lambda tracking: tracking.disks.retire(0, AT))
     shutil.rmtree(shelf.disks[2])
@@ -297,7 +297,7 @@ def test_gap_in_the_numbers_of_disks(status: Status, tmp_path: Path) -> None:
 
 
 def lack(tracking: Tracking, stripes: int = 1) -> None:
-    """Have the first stripes of the tape file lack an extent of parity."""
+    """Note that the first stripes of the tape file lack a parity extent."""
     rows = [row for row in tracking.extents.of(1, 0, 1000) if row.stripe < stripes]
     tracking.lacks.note_written(1, rows, 1, AT)
 
@@ -436,7 +436,7 @@ def test_disk_that_is_away_has_no_room(status: Status, tmp_path: Path) -> None:
 
 
 def test_disk_that_hangs_does_not_hang_status(status: Status, shelf: Shelf, tmp_path: Path) -> None:
-    """A file system whose process was stopped answers nobody."""
+    """The disk is a file system whose serving process is stopped, so it answers nothing."""
     require_fuse()
     (tmp_path / "other").mkdir()
     for file in ("vtlfs-disk.json", "vtlfs-disk.mark"):

@@ -38,7 +38,7 @@ def test_all_right(run: Run, library: Library) -> None:
     assert result.stdout == "0 B in 0 tape files on 0 media verified: all is as it should be\n"
 
 
-def test_library_is_left_as_it_is_but_for_the_books(done: Done, library: Library, tmp_path: Path) -> None:
+def test_library_is_left_as_it_is_but_for_the_database_and_marks(done: Done, library: Library, tmp_path: Path) -> None:
     def times() -> dict[Path, int]:
         found = {path: path.stat().st_mtime_ns for disk in library.config.disks for path in disk.rglob("*")}
         return {path: time for path, time in found.items() if path.name != marks.FILE_NAME}  # a commit raises those
@@ -69,7 +69,7 @@ def missing_disk(library: Library) -> None:
         ([flipped_data, missing_disk], 3, "1 damaged, 1 unreadable"),
     ],
 )
-def test_exit_status_says_which_kind_of_harm(
+def test_exit_status_says_which_kind_of_defect(
     run: Run, library: Library, defects: list[Callable[[Library], None]], status: int, said: str
 ) -> None:
     for defect in defects:
@@ -138,14 +138,14 @@ def test_what_is_damaged_is_mended_with_repair(run: Run, done: Done, tmp_path: P
     result = run("verify", library.path, "--repair")
     assert "are whole again, and" in result.stderr
     with lease.work(library.path, "repair"):
-        assert "somebody else is repairing the library" in run("verify", library.path, "--repair").stderr
+        assert "another process is repairing the library" in run("verify", library.path, "--repair").stderr
 
 
 def test_one_at_a_time(run: Run, library: Library) -> None:
     with lease.alone(library.path, "busy"):
         refused = run("verify", library.path)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == (f"vtlfs: {library.path}: is being verified by somebody else; wait for that, or stop it\n")
+    assert refused.stderr == (f"vtlfs: {library.path}: another process is verifying it; wait for its end, or stop it\n")
     assert run("verify", library.path).returncode == 0
 
 

@@ -57,7 +57,7 @@ class Shelf:
         program: str = "tar",
         access: Access = Access.WRITE,
     ) -> int:
-        """Have a session open that has made `data` durable."""
+        """Open a session that has made `data` durable; return its identifier."""
         mount = self.mount() if mount is None else mount
         with closing(self.library.tracking()) as tracking, tracking.transaction():
             session = tracking.library.take_sessions(1)[0]
@@ -70,8 +70,11 @@ class Shelf:
         return session
 
     def write(self, barcode: str, data: bytes, **more: Any) -> Session:
-        """Have a session write `data` and be released."""
-        session = self.open(barcode, data, **more)
+        """Write `data` in a session, and release the session."""
+        return self.release(self.open(barcode, data, **more))
+
+    def release(self, session: int) -> Session:
+        """Release a session."""
         with closing(self.library.tracking()) as tracking:
             with tracking.transaction():
                 tracking.sessions.release(session, State.RELEASED, None, utc_now())

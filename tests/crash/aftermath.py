@@ -1,4 +1,4 @@
-"""What a run of `scenario.py` has left when it died, and whether that is what the library had promised it."""
+"""Checks the library that a run of `scenario.py` has left when it died against what was acknowledged in the run."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from vtlfs.disks import records
 from vtlfs.engine import recover
 from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library, create
-from vtlfs.engine.reading.extract import extract
+from vtlfs.engine.reading.extract import Opening, extract
 from vtlfs.engine.rebuild.rebuild import rebuild
 from vtlfs.engine.scrub.check import check
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
@@ -30,12 +30,12 @@ STRAY = "left by a power cut"
 
 
 class Aftermath:
-    """What a run has left, and what the library had promised it."""
+    """The library that a run has left, and the promises: everything that was acknowledged in the run."""
 
     def __init__(
         self, root: Path, promised: Sequence[tuple[Any, ...]] | None = None, *, power_cut: bool = False
     ) -> None:
-        """`promised`: where it is not written down in the run's directory. `power_cut`: not only the process died."""
+        """`promised`: None: a file in the run's directory has the promises. `power_cut`: the power failed, too."""
         self.root = root
         self.path = root / "library"
         self.power_cut = power_cut
@@ -48,11 +48,11 @@ class Aftermath:
         self.is_rebuilt = power_cut and bool(self.of("rebuilding"))
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
-        """Return the promises of a kind, without that word."""
+        """Return the promises of a kind, without the word that names the kind."""
         return [tuple(rest) for word, *rest in self.promised if word == kind]
 
     def check(self, *, by_mount: bool = False) -> None:
-        """Want everything that was promised, and a sound database. `by_mount`: after mounting, not `recover`."""
+        """Assert that all promises are kept and the database is sound. `by_mount`: recover by mounting."""
         if not self.of("rebuilding") and not (self.path / "library.toml").exists():
             assert not self.of("made")
             self.check_init()
@@ -73,7 +73,7 @@ class Aftermath:
         self.check_books(library)
 
     def check_init(self) -> None:
-        """Want `vtlfs init` to work as if nothing had been."""
+        """Assert that `vtlfs init` works as if there had been no run."""
         disks = [self.root / f"disk{number}" for number in range(scenario.DISKS)]
         for disk in disks:
             disk.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ class Aftermath:
         assert len(library.disks()) == scenario.DISKS
 
     def rebuild(self) -> None:
-        """Rebuild the library if the run died before it had."""
+        """Rebuild the library if the run died before the end of its rebuild."""
         try:
             Library.open(self.path).tracking().close()
         except LibraryError:
@@ -93,7 +93,7 @@ class Aftermath:
             assert (rebuilt.report.lost, rebuilt.report.damaged) == ([], [])
 
     def check_rebuilt(self) -> None:
-        """Want all streams from the disks alone, if there is a library that can be rebuilt."""
+        """Assert that a rebuild from the disks alone has all streams, if there is a library that can be rebuilt."""
         if not (self.path / "library.toml").exists():
             return
         for file in self.path.glob("tracking.db*"):
@@ -107,7 +107,7 @@ class Aftermath:
         self.check_streams(library)
 
     def check_books(self, library: Library) -> None:
-        """Want nothing to be wrong, and nothing to do."""
+        """Assert that a check finds nothing wrong, and nothing left to do."""
         findings = [str(finding) for finding in check(library).findings]
         if self.power_cut:
             findings = [finding for finding in findings if STRAY not in finding]
@@ -124,20 +124,20 @@ class Aftermath:
         return unsynced - {number for number, _ in self.of("flushed")}
 
     def check_second_recovery(self, library: Library) -> None:
-        """Want it to change nothing."""
+        """Assert that a second recovery changes nothing."""
         before = self.everything()
         assert recover.recover(library) == []
         assert self.everything() == before
 
     def everything(self) -> tuple[list[str], dict[str, str]]:
-        """Return what is in the database, and what is on the disks."""
+        """Return the content of the database and of the disks."""
         with closing(sqlite3.connect(self.path / "tracking.db")) as connection:
             rows = list(connection.iterdump())
         files = sorted(path for disk in self.root.glob("disk*") for path in disk.rglob("*") if path.is_file())
         return rows, {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     def check_media(self, library: Library) -> None:
-        """Want the media that were added, and what was loaded."""
+        """Assert that all media that were added are there, and the loaded ones are loaded."""
         with closing(library.tracking(read_only=True)) as tracking:
             there = {medium.barcode for medium in tracking.media.all()}
             assert there >= {barcode for barcodes in self.of("media") for barcode in barcodes}
@@ -145,7 +145,7 @@ class Aftermath:
                 assert tracking.drives.get(number).loaded == barcode
 
     def check_streams(self, library: Library) -> None:
-        """Want every stream up to what was acknowledged, and no byte that was not sent."""
+        """Assert that every stream has its acknowledged bytes, and no byte that was not sent."""
         seeds = {session: (barcode, seed) for session, barcode, seed in self.of("opened")}
         with closing(library.tracking(read_only=True)) as tracking:
             sessions = {session.id: session for session in tracking.sessions.find(SessionFilter())}
@@ -168,12 +168,12 @@ class Aftermath:
                 assert not self.flushed(number)
 
     def flushed(self, session: int) -> int:
-        """Return how much of a stream was acknowledged."""
+        """Return how many bytes of a stream were acknowledged."""
         kinds = ("flushed",) if self.power_cut else ("flushed", "flushed without waiting for the disks")
         return max((size for kind in kinds for number, size in self.of(kind) if number == session), default=0)
 
     def check_stream(self, session: Session) -> None:
-        """Want a session to have ended, with what was promised."""
+        """Assert that a session has ended, with all that was promised."""
         flushed = self.flushed(session.id)
         assert session.state in ("released", "failed", "recovered")
         assert session.bytes >= flushed
@@ -192,14 +192,14 @@ class Aftermath:
                 assert self.is_rebuilt or (session.tape_file, self.start(session)) == (tape_file, start)
 
     def start(self, session: Session) -> int | None:
-        """Return where on its medium a session's tape file begins; None without one."""
+        """Return the offset of a session's tape file on its medium; None without a tape file."""
         if session.tape_file is None:
             return None
         with closing(Library.open(self.path).tracking(read_only=True)) as tracking:
-            return tracking.tape_files.get(session.medium, session.tape_file).start
+            return tracking.tape_files.get(session.medium, session.tape_file, volume=session.volume).start
 
     def check_snapshots(self, library: Library) -> None:
-        """Want the snapshots that were taken, whole; and an exported one that is there to be whole."""
+        """Assert that all snapshots that were taken are whole, and so is the exported one, if there is one."""
         with closing(library.tracking(read_only=True)) as tracking:
             taken = {snapshot.id: snapshot for snapshot in store.snapshots(tracking)}
         going = set() if (3,) not in self.of("snapshot") else {2}  # which the run may have pruned
@@ -221,7 +221,7 @@ class Aftermath:
                 assert exported.execute("SELECT count(*) FROM tape_file").fetchone()[0] == taken[1].tape_files
 
     def check_copies(self) -> None:
-        """Want every copy of the database that has its name to be whole."""
+        """Assert that every copy of the database that has its final name is whole."""
         for file in self.root.glob("disk*/tracking/0*.db"):
             with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as copy:
                 assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -232,7 +232,7 @@ class Aftermath:
             pass
 
     async def go_on(self, library: Library) -> None:
-        """Want the next mount to serve."""
+        """Assert that the next mount serves."""
         if "T1" not in {barcode for barcodes in self.of("media") for barcode in barcodes}:
             return
         async with running(library, a_mount()) as engine:
@@ -243,7 +243,7 @@ class Aftermath:
             await engine.release_writer(session)
             medium = engine.catalogue.tracking.media.get("T1")
             assert medium.bytes == before + 10_000
-            reader = engine.medium_reader("T1", medium.bytes)
+            reader = engine.medium_reader("T1", medium.volume, medium.bytes)
             assert bytes(await reader.read(before, 10_000)) == b"after" * 2000
 
 
@@ -252,8 +252,11 @@ def a_mount() -> Mount:
     return Mount(0, "beta", "machine", os.getpid(), 0, "/mnt/vtl", "", "mounted", utc_now(), None)
 
 
-def extracted(library: Library, barcode: str, number: int) -> bytes:
+def extracted(
+    library: Library, barcode: str, number: int, opening: Opening | None = None, *, volume: int | None = None
+) -> bytes:
     """Return a tape file."""
     pieces: list[bytes] = []
-    extract(library, barcode, number, lambda piece: pieces.append(bytes(piece)), lambda _: None)
+    take = lambda piece: pieces.append(bytes(piece))  # noqa: E731
+    extract(library, barcode, number, take, lambda _: None, opening, volume=volume)
     return b"".join(pieces)

@@ -1,4 +1,4 @@
-"""What a run of `scenario_of_disks.py` has left when it died: the same commands again finish, and no byte is lost."""
+"""Checks the library that a run of `scenario_of_disks.py` has left: repeated commands finish, and no byte is lost."""
 
 from contextlib import closing
 from pathlib import Path
@@ -17,10 +17,10 @@ WRONGLY_DESCRIBED = 5  # exit status of `vtlfs verify`
 
 
 class AftermathOfDisks(Aftermath):
-    """What a run has left, and what the library had promised it."""
+    """The library that a run has left, and the promises: everything that was acknowledged in the run."""
 
     def check(self, *, by_mount: bool = False) -> None:
-        """Want the disks as the commands were to leave them, everything that was promised, and books that are right."""
+        """Assert that disks and database are as the commands should leave them, and that all promises are kept."""
         if not self.of("made"):
             return  # `scenario.py` dies there, too
         self.bring_back()
@@ -45,7 +45,7 @@ class AftermathOfDisks(Aftermath):
         self.check_books(library)
 
     def bring_back(self) -> None:
-        """Put the disk back that was away for a while."""
+        """Put the disk back that the run took away for a while."""
         away = self.root / "away"
         if away.exists():
             (self.root / "disk4").mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ class AftermathOfDisks(Aftermath):
             away.rename(self.root / "disk4")
 
     def finish(self) -> None:
-        """Run the command again that was interrupted; replace the disk that was lost; mend what was damaged."""
+        """Repeat the interrupted command; replace the lost disk; mend the damage."""
         done = self.of("done")
         for words in self.of("begun"):
             if words in done:
@@ -67,7 +67,7 @@ class AftermathOfDisks(Aftermath):
         assert main(["disk", "repair", str(self.path)]) == 0
 
     def check_disks(self, library: Library) -> None:
-        """Want no disk to be on its way, and library.toml to list those that there are."""
+        """Assert that no disk is retiring any more, and that library.toml lists the disks of the library."""
         with closing(library.tracking(read_only=True)) as tracking:
             ever, disks = tracking.disks.ever(), tracking.disks.all()
         assert all(disk.state is DiskState.IN_USE for disk in disks)
@@ -79,7 +79,7 @@ class AftermathOfDisks(Aftermath):
             assert not (self.root / f"disk{number}" / ".vtlfs-disk").exists()
 
     def check_without_each_disk(self, library: Library) -> None:
-        """Want every stream without any one of the disks."""
+        """Assert that every stream can be read without any one of the disks."""
         with closing(library.tracking(read_only=True)) as tracking:
             media = tracking.media.all()
             kept = [file for medium in media for file in tracking.tape_files.of(medium.barcode)]

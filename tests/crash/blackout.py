@@ -1,11 +1,11 @@
-"""What a disk may hold after a power cut, by the log of a `forgetful` file system.
+"""Computes what a disk may hold after a power cut, from the log of a `forgetful` file system.
 
-What was synced is there: of a file its bytes, its length and its mode, of a directory its names. What was not may be
-there, or not, in any combination that a disk and a strict reading of POSIX allow:
+Synced changes are there: of a file its bytes, length and mode, of a directory its names. Unsynced changes may be there
+or not, in any combination that a disk and a strict reading of POSIX allow:
 
-- a sector of 512 bytes is as it was after any of the writes to it since the last sync, each sector for itself;
-- a file's length is any that it has had since; what of it never reached the disk reads as zeros;
-- each change of a directory has happened or has not, each for itself; a rename as a whole.
+- a sector of 512 bytes is as it was after any write to it since the last sync, independently of other sectors;
+- a file has any of the lengths that it has had since; bytes of it that never reached the disk read as zeros;
+- each change of a directory has happened or not, independently of others; a rename happens as a whole.
 """
 
 import os
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = 1  # the number of the topmost directory
-MARKS = b"acknowledged"  # the file there that is none: writing to it marks the log
+MARKS = b"acknowledged"  # a special file: a write to it adds a mark to the log
 SECTOR = 512
 
 
@@ -30,7 +30,7 @@ class Make:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Names are changed, all at the same moment: directory, name, and the inode, None: the name is taken away."""
+    """Names are changed, all at the same moment: (directory, name, inode); inode None: the name is removed."""
 
     links: tuple[tuple[int, bytes, int | None], ...]
 
@@ -46,7 +46,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """A file gets a length."""
+    """The length of a file is changed."""
 
     inode: int
     size: int
@@ -69,7 +69,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Somebody says something, in one line."""
+    """The run writes a line to the special file."""
 
     text: bytes
 
@@ -80,7 +80,7 @@ Change = Write | Truncate | Mode
 
 @dataclass
 class Node:
-    """What of a file or a directory is durable, and a file's changes since."""
+    """The durable state of a file or directory, and its changes since."""
 
     mode: int
     content: bytes = b""
@@ -94,10 +94,10 @@ class Disk:
     def __init__(self) -> None:
         self.nodes = {ROOT: Node(stat.S_IFDIR | 0o700)}
         self.links: list[Link] = []  # that are not durable
-        self.version = 0  # another one means that something else is durable
+        self.version = 0  # a new object whenever more has become durable
 
     def play(self, steps: Iterable[Step]) -> None:
-        """Go on with these steps."""
+        """Apply further steps of the log."""
         for step in steps:
             if isinstance(step, Make):
                 self.nodes[step.inode] = Node(step.mode)
@@ -119,7 +119,7 @@ class Disk:
         node.pending.clear()
 
     def without_power(self, chance: random.Random | None) -> "Remains":
-        """Return what is left if the power is cut now. None: nothing but what was synced."""
+        """Return what is left if the power is cut now. `chance` of None: only what was synced."""
         entries = {number: dict(node.entries) for number, node in self.nodes.items()}
         if chance is not None:
             for link in _some(self.links, chance):
@@ -133,12 +133,12 @@ class Disk:
 
 @dataclass
 class Remains:
-    """What a power cut has left: of each inode its mode, its bytes, and its names."""
+    """The files that a power cut has left: the mode, the bytes and the names of each inode."""
 
     nodes: dict[int, tuple[int, bytes, dict[bytes, int]]]
 
     def write_out(self, place: Path) -> None:
-        """Make files and directories of it in an empty directory."""
+        """Write these files and directories into an empty directory."""
         made: dict[int, Path] = {}
 
         def fill(directory: Path, inode: int) -> None:
@@ -178,7 +178,7 @@ def _some(links: list[Link], chance: random.Random) -> Iterator[Link]:
 def _torn(node: Node, chance: random.Random) -> tuple[int, bytes]:
     """Return the mode and the bytes of a file of which some changes have reached the disk.
 
-    None, all, all up to one, which may be torn, or of each sector all up to one of its own.
+    These are: none; all; all up to one, which may be torn; or for each sector, all up to one of its own.
     """
     count = len(node.pending)
     if not count:

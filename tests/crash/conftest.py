@@ -1,4 +1,4 @@
-"""What the crash tests share."""
+"""Shared fixtures of the crash tests."""
 
 import pytest
 

@@ -1,8 +1,8 @@
 """A file system in memory that remembers what a power cut may take from it: `python forgetful.py MOUNTPOINT LOG`.
 
-It keeps every change in the order in which it came, and which of them were synced: `blackout` makes of such a log what
-a disk may hold when the power is cut at any step. What is written to its file `acknowledged` is no change but a mark in
-the log. The log is written to the file LOG, as a pickled list of steps, when it is unmounted.
+The log has every change and every sync in order. From this log, `blackout` computes what a disk may hold when the
+power is cut at any step. A write to the special file `acknowledged` adds a mark to the log. At the unmount, the log is
+written to the file LOG, as a pickled list of steps.
 """
 
 import errno
@@ -203,7 +203,7 @@ class Forgetful(pyfuse3.Operations):
 
 
 def main(mountpoint: str, log: str) -> None:
-    """Serve until it is unmounted; then write the log."""
+    """Serve the file system until it is unmounted; then write the log."""
     served = Forgetful()
     pyfuse3.init(served, mountpoint, {"fsname=forgetful", "subtype=forgetful", "default_permissions"})
     try:

@@ -16,7 +16,7 @@ SERVER = Path(__file__).with_name("forgetful.py")
 
 @contextmanager
 def forgetful(mountpoint: Path, log: Path) -> Iterator[list[Step]]:
-    """Mount a file system that forgets. The list has its log afterwards."""
+    """Mount a `forgetful` file system for the block. The list that this yields has the log afterwards."""
     words = [sys.executable, SERVER, mountpoint, log]
     serving = subprocess.Popen([str(word) for word in words])
     steps: list[Step] = []

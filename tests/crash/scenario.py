@@ -1,11 +1,11 @@
-"""All that is done with a library in its life, in one short run that may die at any failpoint.
+"""Everything that can be done with a library, in one short run that may die at any failpoint.
 
     python scenario.py DIRECTORY [FAILPOINT]     one run, as `vtlfs.failpoints` reads FAILPOINT
     python scenario.py                           runs for each line of JSON on standard input, each in a process of its
                                                  own, and writes each one's exit status
 
-What was acknowledged is written to DIRECTORY/acknowledged, a JSON list a line, after it was acknowledged: the test
-believes that file and nothing else.
+After the library has acknowledged something, the run writes that to DIRECTORY/acknowledged, as a JSON list on a line.
+The test relies on this file and on nothing else.
 """
 
 import errno
@@ -49,7 +49,7 @@ def stream(seed: int, size: int) -> bytes:
 
 
 def sync(*paths: Path) -> None:
-    """Make durable what this run itself, not the library, has done to files or directories."""
+    """Sync files or directories that the run itself, and not the library, has changed."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -57,7 +57,7 @@ def sync(*paths: Path) -> None:
 
 
 class Doomed:
-    """A process that will serve a mount, and die of it. It is there before this process has a thread."""
+    """A process that will serve a mount and die. It is forked before this process has a thread."""
 
     def __init__(self, run: "Run", seed: int) -> None:
         reading, self._go = os.pipe()
@@ -74,7 +74,7 @@ class Doomed:
             os._exit(1)
 
     def run(self) -> None:
-        """Have it live and die."""
+        """Let the process serve a mount, and wait until it has died."""
         os.write(self._go, b".")
         assert os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1]) == failpoints.STATUS
 
@@ -82,7 +82,7 @@ class Doomed:
 class Run:
     """One run in a directory."""
 
-    DOOMED: Sequence[int] = (90, 95)  # seeds of what mounts write that die
+    DOOMED: Sequence[int] = (90, 95)  # seeds of the streams that are written to mounts which die
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -93,7 +93,7 @@ class Run:
         self.doomed = [Doomed(self, seed) for seed in self.DOOMED]
 
     def acknowledge(self, *what: object) -> None:
-        """Write down what the library has promised."""
+        """Write down a promise: something that the library has acknowledged."""
         os.write(self._log, json.dumps(what).encode() + b"\n")
 
     def vtlfs(self, *words: object, status: int = 0) -> None:
@@ -102,7 +102,7 @@ class Run:
         assert found == status, (words, found)
 
     def run(self) -> None:
-        """Do everything."""
+        """Do all steps of the run."""
         self.init()
         self.vtlfs("media", "add", self.library, *MEDIA)
         self.acknowledge("media", *MEDIA)
@@ -127,7 +127,7 @@ class Run:
         self.acknowledge("end")
 
     def init(self) -> None:
-        """Make the library, after a disk that failed in the middle of it."""
+        """Make the library, after an attempt in which a disk failed."""
         for disk in self.disks:
             disk.mkdir()
         sync(self.root)
@@ -145,7 +145,7 @@ class Run:
         sync(configuration)
 
     async def die(self, seed: int) -> None:
-        """Have a mount die in the middle of its streams, always at the same point."""
+        """Let a mount die in the middle of its streams, always at the same point."""
         async with self.mounted() as engine:
             flushed = await Stream.opened(self, engine, "T1", seed)
             await flushed.write(20_000)
@@ -153,7 +153,7 @@ class Run:
             await flushed.write(7_000)
             never = await Stream.opened(self, engine, "FULL", seed + 1)
             await never.write(5_000)
-            await engine.open_reader("T1", 0, 0, OPENER)
+            await engine.open_reader("T1", 1, 0, 0, OPENER)
             await trio.sleep(0.05)
             os._exit(failpoints.STATUS)
 
@@ -213,7 +213,7 @@ class Run:
         await session.release()
 
     async def lack_room_for_a_header(self, engine: Engine) -> None:
-        """Have the header of a member file not be written."""
+        """Write a stream while a disk has no room for the header of its member file."""
         session = await Stream.opened(self, engine, "T2", 11)
         write = local._write_all
         failed: list[bool] = []
@@ -237,7 +237,7 @@ class Run:
 
     async def read(self, engine: Engine) -> None:
         """Read a medium."""
-        reader = await engine.open_reader("T1", engine.catalogue.tracking.media.get("T1").bytes, 0, OPENER)
+        reader = await engine.open_reader("T1", 1, engine.catalogue.tracking.media.get("T1").bytes, 0, OPENER)
         assert len(await reader.read(0, 5_000)) == 5_000
         engine.release_reader(reader)
 
@@ -256,7 +256,7 @@ class Run:
             await self.write_and_close(engine, "T3", 22)
 
     def go_back(self, before: bytes) -> None:
-        """Put an older database in place, look at what it has, and have it take in what it lacks."""
+        """Replace the database by an older one, read it, and let `vtlfs rebuild` take in what it lacks."""
         self.acknowledge("rebuilding")
         older = self.root / "older"
         older.write_bytes(before)
@@ -270,12 +270,12 @@ class Run:
         self.acknowledge("rebuilt")
 
     async def look_back(self) -> None:
-        """Read what a database has that went back."""
+        """Read the older database through a read-only mount."""
         async with self.mounted(behind=True) as engine:
             await self.read(engine)
 
     def rebuild(self) -> None:
-        """Make the tracking database anew: once where a damaged one is, and once where there is nothing at all."""
+        """Rebuild the tracking database: once in place of a damaged one, and once where there is none."""
         self.acknowledge("rebuilding")
         (self.library / "tracking.db").write_bytes(bytes(UNIT))
         sync(self.library / "tracking.db", self.library)
@@ -313,7 +313,7 @@ class Stream:
                 raise
 
     async def flush(self, *, closing: bool = False, may_fail: bool = False) -> None:
-        """Have it flushed, as by close()."""
+        """Flush the stream, as close() does."""
         try:
             await self._session.flush(closing=closing)
         except Exception:
@@ -324,7 +324,7 @@ class Stream:
         self._run.acknowledge(kind, self._session.number, self._sent)
 
     async def fsync(self) -> None:
-        """Have it made durable."""
+        """Make the stream durable, as fsync() does."""
         await self._session.fsync()
         self._run.acknowledge("flushed", self._session.number, self._sent)
 
@@ -337,7 +337,9 @@ class Stream:
     def _start(self, session: Session) -> int | None:
         if session.tape_file is None:
             return None
-        return self._engine.catalogue.tracking.tape_files.get(session.medium, session.tape_file).start
+        return self._engine.catalogue.tracking.tape_files.get(
+            session.medium, session.tape_file, volume=session.volume
+        ).start
 
 
 def one(
@@ -345,7 +347,7 @@ def one(
 ) -> int:
     """Run in a process of its own, and return its exit status; its output goes to a file.
 
-    `marked`: what is acknowledged has a line for each failpoint, too.
+    `marked`: the file `acknowledged` also gets a line for each failpoint that is reached.
     """
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,8 +1,8 @@
 """A library whose disks come and go, in one short run that may die at any failpoint; run as `scenario.py` is.
 
-Five times something is done to its disks: a dead one is replaced, one is added, one is retired while it works, what was
-written while too few were there is repaired, and so is damage that `vtlfs verify` has found. Each command is
-acknowledged before it begins and when it has ended.
+Five things are done to its disks: a dead disk is replaced, a disk is added, a working disk is retired, stripes that
+were written with too few disks are repaired, and so is damage that `vtlfs verify` has found. Each command is
+noted as acknowledged before it begins and when it has ended.
 """
 
 import sys
@@ -28,7 +28,7 @@ class RunOfDisks(Run):
         self.more = [root / f"disk{number}" for number in (3, 4)]
 
     def run(self) -> None:
-        """Do everything."""
+        """Do all steps of the run."""
         for path in self.more:
             path.mkdir()
         self.init()
@@ -50,7 +50,7 @@ class RunOfDisks(Run):
         self.acknowledge("end")
 
     def change(self, *words: object) -> None:
-        """Do something to the disks; say so before, and afterwards."""
+        """Run a command on the disks; acknowledge it before and afterwards."""
         said = [str(word) for word in words]
         self.acknowledge("begun", *said)
         self.vtlfs("disk", *words)

@@ -1,6 +1,6 @@
 """A program that writes a stream until it can't: `python stream.py PATH SEED SIDE BLOCK`.
 
-Now and then it calls fsync(), and then notes in the file SIDE how much was acknowledged. The first line there is its
+Now and then it calls fsync(), and then notes the acknowledged length in the file SIDE, whose first line is the
 session. It goes on until a write fails.
 """
 

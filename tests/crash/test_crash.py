@@ -1,4 +1,4 @@
-"""The serving process dies while streams run: what fsync() acknowledged is kept, and nothing that was not sent."""
+"""The serving process dies while streams run: bytes that fsync() acknowledged are kept, and no wrong byte appears."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Writer:
     block: int
 
     def notes(self) -> list[int]:
-        """Return its session, and the lengths that were acknowledged."""
+        """Return the session, and the acknowledged lengths."""
         if not self.side.exists():
             return []
         return [int(line) for line in self.side.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -41,7 +41,7 @@ class Writer:
 
 
 def launch_writers(mounted: Mounted, notes: Path) -> list[Writer]:
-    """Have four streams run to two media."""
+    """Start four streams to two media."""
     writers = []
     for seed, block in enumerate(BLOCKS):
         side = notes / f"side{seed}-{mounted.pid}"
@@ -52,20 +52,20 @@ def launch_writers(mounted: Mounted, notes: Path) -> list[Writer]:
 
 
 def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
-    """Have four streams run to two media, and return when each was acknowledged something twice."""
+    """Start four streams to two media; return when fsync() has acknowledged two lengths of each."""
     writers = launch_writers(mounted, notes)
     wait_until(lambda: all(len(writer.notes()) > 3 for writer in writers), "acknowledged writes")
     return writers
 
 
 def end(writers: list[Writer]) -> None:
-    """Wait until the writers have noticed."""
+    """Wait until the writers have ended with an error."""
     for writer in writers:
         assert writer.process.wait(SECONDS) == 0
 
 
 def check_kept(library: OnDisks, writers: list[Writer], state: str = "recovered") -> None:
-    """Want of every stream a true prefix, and all that was acknowledged."""
+    """Assert that of every stream a correct prefix is there, with all acknowledged bytes."""
     for writer in writers:
         number, *acknowledged = writer.notes()
         known = library.session(number)
@@ -79,7 +79,7 @@ def check_kept(library: OnDisks, writers: list[Writer], state: str = "recovered"
 
 
 def listings(library: OnDisks) -> str:
-    """Return everything that the program tells about sessions and tape files."""
+    """Return all listings of sessions and tape files."""
     told = [library.vtlfs("sessions", library.path, "--json")]
     return "".join(told + [library.vtlfs("files", library.path, f"T{number}", "--json") for number in (1, 2)])
 
@@ -109,7 +109,7 @@ def test_recover_keeps_what_was_acknowledged(library: OnDisks, tmp_path: Path, i
     check_kept(library, writers)
 
 
-def test_next_mount_closes_the_books(library: OnDisks, tmp_path: Path) -> None:
+def test_next_mount_recovers_the_dead_one(library: OnDisks, tmp_path: Path) -> None:
     with library.mounted() as mounted:
         writers = start_writers(mounted, tmp_path)
         mounted.kill()
@@ -125,7 +125,7 @@ def test_next_mount_closes_the_books(library: OnDisks, tmp_path: Path) -> None:
     assert library.vtlfs("recover", library.path).startswith("nothing to recover")
 
 
-def test_other_live_mount_closes_the_books(library: OnDisks, tmp_path: Path) -> None:
+def test_other_live_mount_recovers_the_dead_one(library: OnDisks, tmp_path: Path) -> None:
     expects = ["died; 4 of its sessions were ended"]
     with library.mounted("host=beta", at=tmp_path / "beta", expects=expects) as beta:
         with library.mounted("host=alpha") as alpha:
@@ -190,7 +190,7 @@ def test_stream_that_was_never_made_durable_leaves_no_tape_file(library: OnDisks
 
 
 def test_running_stream_is_made_durable_now_and_then(library: OnDisks) -> None:
-    """Without any fsync: that is what `tracking.checkpoint` is for."""
+    """No fsync() is needed: `tracking.checkpoint` does it."""
     configuration = library.path / "library.toml"
     configuration.write_text(configuration.read_text().replace('checkpoint = "5s"', 'checkpoint = "0.1s"'))
     with library.mounted() as mounted:
@@ -269,7 +269,7 @@ def test_orderly_end_under_load_keeps_what_was_acknowledged(
 def test_mount_that_dies_at_a_step(
     library: OnDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """As the tests of the failpoints, which need no mount; but with the real program, and real programs that write."""
+    """Like the tests of the failpoints, but with a real mount, and real programs that write."""
     monkeypatch.setenv(failpoints.ENVIRONMENT, where)
     with library.mounted("io=direct") as mounted:
         monkeypatch.delenv(failpoints.ENVIRONMENT)

@@ -1,7 +1,7 @@
-"""The process dies at each failpoint there is. What was acknowledged is kept, and the tracking database is right.
+"""The process dies at each failpoint. Acknowledged bytes are kept, and the tracking database is sound.
 
-`scenario.py` is what dies, and `scenario_of_disks.py`, where disks come and go. Every durable step of the product is to
-have a failpoint; that is looked at here too.
+The runs that die are `scenario.py`; `scenario_of_disks.py`, where disks come and go; and `scenario_of_media.py`, where
+media are erased. Every durable step of the product must have a failpoint, which is checked here, too.
 """
 
 import ast
@@ -19,13 +19,16 @@ from pathlib import Path
 import pytest
 from aftermath import Aftermath
 from aftermath_of_disks import AftermathOfDisks
+from aftermath_of_media import AftermathOfMedia
 
 import vtlfs
 from vtlfs import failpoints
 
-SCENARIO, OF_DISKS = (Path(__file__).with_name(name) for name in ("scenario.py", "scenario_of_disks.py"))
+SCENARIO, OF_DISKS, OF_MEDIA = (
+    Path(__file__).with_name(f"{name}.py") for name in ("scenario", "scenario_of_disks", "scenario_of_media")
+)
 COMMITTED = ">transaction.committed"
-# How far into the run those that are reached often are looked at too.
+# Failpoints that are reached often: at which further occurrences the process dies, too.
 LATER = {
     "directory.synced": (12, 30),
     "member.made": (9, 17),
@@ -42,7 +45,7 @@ LATER = {
     "transaction.commit": (6, 17, 38, 59),
     "transaction.committed": (6, 17, 38, 59),
 }
-# Failpoints that `scenario_of_disks.py` gets to; no other run does.
+# Failpoints that only `scenario_of_disks.py` reaches.
 NAMES_OF_DISKS = [
     *(name for name in failpoints.NAMES if name.startswith("repair.")),
     *("label.removed", "disk.synced", "header.restored", "tracking.disk_added", "tracking.retiring_begun"),
@@ -61,12 +64,29 @@ NAMES_OF_DISKS = [
         "tracking.job_ended",
     ),
 ]
-# Failpoints that nothing gets to which a run could do, and why they are there.
+# Failpoints that `scenario_of_media.py` gets to; no other run does.
+NAMES_OF_MEDIA = [
+    *(name for name in failpoints.NAMES if name.startswith(("cartridge.", "tracking.retention_", "tracking.medium_"))),
+    *("tracking.volume_ended", "tracking.retained", "tracking.held", "tracking.hold_released", "tracking.capacity_set"),
+    *("tracking.event_added", "tracking.session_reclaimed", "tracking.extents_reclaimed", "tracking.volume_reclaimed"),
+    *("member.removed", "tracking.leftovers_removed"),
+]
+# Failpoints that no run can reach, and why they exist.
+OF_TRANSFER = [*(name for name in failpoints.NAMES if name.startswith("transfer.")), "tracking.import_forgotten"]
+OF_POOLS = ["tracking.pool_moved", "tracking.pool_full", "tracking.part_added"]
 UNREACHED = {
+    **dict.fromkeys(OF_POOLS, "tests/mount/test_mount_pools.py has mounts die there"),
     "tracking.extents_forgotten": "no session ends so today: one that has extents has a tape file",
     "tracking.extents_given_up": "tests/cli/test_cli_disk.py has a command die there",
+    **dict.fromkeys(OF_TRANSFER, "tests/cli/test_cli_transfer.py has exports, imports and copies die there"),
 }
-NAMES = [name for name in failpoints.NAMES if name not in {*NAMES_OF_DISKS, *UNREACHED} or name == "label.removed"]
+# Other failpoints of reclaiming: tests/engine/test_reclaim.py has the process die at each.
+ELSEWHERE = {"tracking.leftovers_forgotten", "reserve.made", "reserve.given_up"}
+NAMES = [
+    name
+    for name in failpoints.NAMES
+    if name not in {*NAMES_OF_DISKS, *NAMES_OF_MEDIA, *UNREACHED, *ELSEWHERE} or name == "label.removed"
+]
 WHERE = [
     *NAMES,
     *(f"{name}:{count}" for name, counts in LATER.items() for count in counts),
@@ -74,7 +94,7 @@ WHERE = [
     *(f"tracking.session_released:{count}{COMMITTED}" for count in (3, 6, 7, 9)),
     *(f"tracking.progress_recorded:{count}{COMMITTED}" for count in (9, 18)),
 ]
-# Where a repair, or a command on disks, dies in what others do as well.
+# Failpoints in code that a repair or a command on disks shares with other work: where the process dies after the key.
 FROM = {
     "tracking.disk_added": ("file.written", "file.named", "directory.synced"),
     "tracking.retiring_begun": (
@@ -93,25 +113,57 @@ WHERE_OF_DISKS = [
     *("tracking.retiring_begun:2>repair.written", "tracking.retiring_begun:2>repair.recorded>transaction.committed"),
     *("tracking.disk_retired:2>transaction.committed", "tracking.disk_retired:2>file.named"),
 ]
+# Where an act on media dies in what others do as well.
+OF_ACTS = {
+    "tracking.volume_ended": ("tracking.event_added:1", "tracking.volume_ended", "transaction.commit"),
+    "tracking.volume_ended:2": ("tracking.volume_ended", "tracking.event_added", "tracking.event_added:2"),
+    "tracking.medium_state_set:2": ("transaction.commit", "transaction.committed", "tracking.media_added"),
+    "tracking.retained": ("tracking.session_released", "transaction.commit", "member.finished"),
+}
+WHERE_OF_MEDIA = [
+    *(name for name in NAMES_OF_MEDIA if name != "tracking.event_added"),  # the first tells that media are added
+    *(
+        f"{name}{COMMITTED}"
+        for name in NAMES_OF_MEDIA
+        if name.startswith("tracking.") and name != "tracking.event_added"
+    ),
+    *(f"{start}>{step}" for start, steps in OF_ACTS.items() for step in steps),
+    *(f"tracking.volume_ended:{count}{COMMITTED}" for count in (2, 3, 4, 5)),
+    *(f"tracking.event_added:{count}" for count in (5, 8, 11, 14, 17)),
+    *("tracking.snapshots_removed", f"tracking.snapshots_removed{COMMITTED}", "tracking.session_reclaimed:2"),
+    *(
+        "member.removed:4",
+        f"member.removed:2{COMMITTED}",
+        "tracking.volume_reclaimed:2",
+        "tracking.extents_reclaimed:3",
+    ),
+]
 
 
 @pytest.fixture(scope="session")
 def run() -> Iterator[Callable[..., int]]:
-    """Return what runs `scenario.py` in a directory and returns its exit status."""
+    """Return a function that runs `scenario.py` in a directory and returns its exit status."""
     with running(SCENARIO) as ask:
         yield ask
 
 
 @pytest.fixture(scope="session")
 def run_of_disks() -> Iterator[Callable[..., int]]:
-    """Return the same for `scenario_of_disks.py`."""
+    """Return a function that runs `scenario_of_disks.py` in the same way."""
     with running(OF_DISKS) as ask:
+        yield ask
+
+
+@pytest.fixture(scope="session")
+def run_of_media() -> Iterator[Callable[..., int]]:
+    """Return the same for `scenario_of_media.py`."""
+    with running(OF_MEDIA) as ask:
         yield ask
 
 
 @contextmanager
 def running(scenario: Path) -> Iterator[Callable[..., int]]:
-    """Start what runs a scenario."""
+    """Start the process that runs a scenario."""
     environment = os.environ | {"PYTHONPATH": str(Path(vtlfs.__file__).parents[1])}
     with subprocess.Popen(
         [sys.executable, scenario], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -131,7 +183,7 @@ def running(scenario: Path) -> Iterator[Callable[..., int]]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """An empty directory, in memory where there is enough: nothing here survives more than a process."""
+    """An empty directory, in memory if there is enough: only processes die here, not the machine."""
     roomy = Path("/dev/shm")
     is_roomy = roomy.is_dir() and shutil.disk_usage(roomy).free > 1 << 30
     path = Path(tempfile.mkdtemp(prefix="vtlfs-crash-", dir=roomy if is_roomy else None))
@@ -177,6 +229,29 @@ def test_run_of_disks_that_is_not_disturbed_gets_to_every_failpoint_of_theirs(
     after.check()
 
 
+@pytest.mark.parametrize("where", WHERE_OF_MEDIA)
+def test_acts_on_media_are_done_or_not_although_the_process_dies(
+    run_of_media: Callable[..., int], place: Path, where: str
+) -> None:
+    status = run_of_media(root=str(place), failpoint=where)
+    said = (place / "output").read_text()
+    assert status == failpoints.STATUS, f"status {status}; a run does not get to {where}, or fails before:\n{said}"
+    AftermathOfMedia(place).check(by_mount=bool(WHERE_OF_MEDIA.index(where) % 2))
+
+
+def test_run_of_media_that_is_not_disturbed_gets_to_every_failpoint_of_theirs(
+    run_of_media: Callable[..., int], place: Path
+) -> None:
+    assert run_of_media(root=str(place), counted=str(place / "counted")) == 0, (place / "output").read_text()
+    reached = json.loads((place / "counted").read_text())
+    assert set(reached) >= set(NAMES_OF_MEDIA)
+    assert not set(reached) & set(UNREACHED)
+    after = AftermathOfMedia(place)
+    assert after.of("end")
+    after.check()
+    after.check_rebuilt()
+
+
 def test_failpoint_that_does_not_exist_is_an_error() -> None:
     environment = os.environ | {failpoints.ENVIRONMENT: "nonsense"}
     words = [sys.executable, "-m", "vtlfs", "status", "/nowhere"]
@@ -203,7 +278,7 @@ CALLS = {
 CALLS |= {"makedirs", "rmdir", "chmod", "fchmod", "write_text", "write_bytes", "touch"}
 OF_OS = {"fsync", "fdatasync", "write", "replace", "remove"}  # which other things have, too
 CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE (?!TEMP)|DROP|ALTER|COMMIT\b)")
-# Functions that need none, and why.
+# Functions that need no failpoint, and why.
 WITHOUT = {
     "vtlfs/cli/commands/install.py": "changes the system, not a library",
     "vtlfs/cli/output.py": "writes files of the user's, not of a library",
@@ -211,9 +286,17 @@ WITHOUT = {
     "vtlfs/daemon.py:_tune": "sets the kernel's limits",
     "vtlfs/disks/aside.py:answer": "writes to a pipe",
     "vtlfs/disks/discovery.py:reopen": "undoes what a library that was not finished has changed",
-    "vtlfs/disks/local/disk.py:remove": "is called by nobody yet: nothing is ever erased",
     "vtlfs/disks/local/member.py:_write_all": "its callers have one for each of its uses",
+    "vtlfs/engine/tracking/repositories/volumes.py:note_time": "is in transactions of acts on media, which have one",
+    "vtlfs/fs/operations.py:setattr": "calls `WriteHandle.truncate`, which changes the catalogue only",
     "vtlfs/engine/rebuild/seed.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/lease.py:_locked": "makes a file of which only the lock counts, and that dies with the process",
+    "vtlfs/engine/lease.py:reading": "removes it",
+    "vtlfs/engine/lease.py:readers": "removes it, after a process that was killed",
+    "vtlfs/engine/tracking/repositories/lacks.py:forget": "its caller has one",
+    "vtlfs/engine/tracking/repositories/sessions.py:_retain_as": "is in the transaction of `release`, which has one",
+    "vtlfs/engine/transfer/directory.py:root_directory": "makes an empty directory, which the next export takes",
+    "vtlfs/engine/transfer/directory.py:write": "its caller has one for the whole file",
     "vtlfs/engine/lease.py:roster": "makes the directory of the locks, which nobody misses after a crash",
     "vtlfs/engine/lease.py:work": "makes a file of which only the lock counts, and that dies with the process",
     "vtlfs/engine/live.py": "live figures mean nothing after a crash",
@@ -224,6 +307,9 @@ WITHOUT = {
     "vtlfs/engine/tracking/repositories/extents.py:forget": "its callers have one",
     "vtlfs/engine/tracking/repositories/library_row.py:count_move": "is in the transaction of a repair, which has one",
     "vtlfs/engine/tracking/repositories/verifications.py:add_hurt": "is in the transaction of `save`, which has one",
+    "vtlfs/engine/tracking/repositories/reclaiming.py:forget_extents": "`Extents.forget_last`, which it calls, has one",
+    "vtlfs/disks/local/cartridges.py:_write": "its caller has one for all files that it writes",
+    "vtlfs/engine/tracking/repositories/relived.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/rebuilding.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/scanned.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/library_row.py:count_commit": "is in a transaction, whose commit has one",
@@ -244,7 +330,7 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
 
 
 def own(function: ast.AST) -> Iterator[ast.AST]:
-    """Yield what is in a function and not in one within it."""
+    """Yield the nodes of a function without those of functions inside it."""
     for child in ast.iter_child_nodes(function):
         yield child
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -252,7 +338,7 @@ def own(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def is_durable(node: ast.AST) -> bool:
-    """Tell whether this changes something that lasts."""
+    """Tell whether a call changes anything durable."""
     if isinstance(node, ast.Attribute):
         is_of_os = isinstance(node.value, ast.Name) and node.value.id == "os"
         return node.attr in CALLS or node.attr == "O_CREAT" or (is_of_os and node.attr in OF_OS)
@@ -279,7 +365,7 @@ def needs_none(name: str) -> bool:
 
 
 def test_every_durable_step_has_a_failpoint() -> None:
-    """A new one: name it in vtlfs/failpoints.py, call `reached` behind it, and have scenario.py get there."""
+    """For a new step: name it in vtlfs/failpoints.py, call `reached` after it, and make scenario.py reach it."""
     without = [
         f"{name}, line {node.lineno}"
         for name, function in functions()

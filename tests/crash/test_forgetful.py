@@ -1,4 +1,4 @@
-"""The file system that forgets does forget, and keeps what was synced."""
+"""The `forgetful` file system loses unsynced changes, and keeps synced ones."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def sync(*paths: Path) -> None:
 
 @pytest.fixture
 def cut(tmp_path: Path) -> Callable[..., Path]:
-    """Return what does something on such a file system, cuts the power, and returns where what is left lies."""
+    """Return a function that changes a `forgetful` file system, cuts the power, and returns the remaining directory."""
     require_fuse()
     mountpoint = tmp_path / "mnt"
     mountpoint.mkdir()
@@ -132,7 +132,7 @@ os._exit(0)
 
 
 def test_database_keeps_what_it_was_to_keep(cut: Callable[..., Path]) -> None:
-    """SQLite itself, in WAL mode, which maps a file that its connections share."""
+    """The database is SQLite's, in WAL mode, which maps a file that its connections share."""
 
     def act(root: Path) -> None:
         subprocess.run([sys.executable, "-c", WRITES, root / "db"], check=True, timeout=SECONDS)

@@ -1,11 +1,11 @@
-"""The power is cut at each failpoint there is: what was not synced is gone, or is there in part. Nothing is lost.
+"""The power is cut at each failpoint: unsynced changes are gone, or there in part. No acknowledged byte is lost.
 
-`scenario.py` runs once on a `forgetful` file system, under the library and under its disks; so does
-`scenario_of_disks.py`. Of each moment of that run `blackout` then says what may be left; that is put in the place of
-the file system, and is to be a library that can be recovered, or rebuilt, with everything that had been acknowledged
+`scenario.py` runs once with the library and its disks on a `forgetful` file system; so does
+`scenario_of_disks.py`. For each moment of the run, `blackout` then computes what may be left. These remains replace
+the file system, and must be a library that can be recovered, or rebuilt, with everything that had been acknowledged
 until that moment.
 
-VTLFS_CUTS=N in the environment: each time that a failpoint is reached instead of some times, and torn in N ways.
+VTLFS_CUTS=N in the environment: cut at every occurrence of a failpoint instead of some, and tear in N ways.
 """
 
 import json
@@ -63,7 +63,7 @@ class Moments:
         return disk
 
     def after(self, disk: Disk, step: int, seed: str | None) -> Aftermath:
-        """Cut the power behind a step, mount what is left, and return it. `seed`: it is torn in this way."""
+        """Cut the power after a step; return the aftermath. `seed` chooses which unsynced changes survive."""
         for path in self.place.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         disk.without_power(None if seed is None else random.Random(seed)).write_out(self.place)
@@ -87,7 +87,7 @@ def moments_of_disks() -> Iterator[Moments]:
 
 @contextmanager
 def lived(scenario: str, kind: type[Aftermath]) -> Iterator[Moments]:
-    """Run a scenario. Its place is an ordinary directory then, in memory where that can be had."""
+    """Run a scenario, with its remains in an ordinary directory, in memory if possible."""
     require_fuse()
     base = Path(tempfile.mkdtemp(prefix="vtlfs-power-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     place = base / "place"
@@ -131,14 +131,14 @@ def test_disks_come_and_go_although_the_power_fails(moments_of_disks: Moments, n
 
 
 def torn(name: str, steps: list[int], count: int) -> list[tuple[int, str]]:
-    """Return steps to cut the power behind, and seeds of how it tears what was not synced; always the same ones."""
+    """Return the steps after which the power is cut, each with a seed for `blackout`; always the same ones."""
     chosen = steps if CUTS else random.Random(name).sample(steps, min(count, len(steps)))
     return [(step, f"{name} {steps.index(step)} {way}") for step in chosen for way in range(max(1, CUTS))]
 
 
 @pytest.mark.parametrize("kind", ["files", "directories"])
 def test_program_that_does_not_sync_would_be_found_out(moments: Moments, kind: str) -> None:
-    """Without the syncs of the run, of either kind, that very run is no library any more: the tests have teeth."""
+    """If the syncs of the run are left out, of files or of directories, the tests fail: so they can fail."""
     directories = {step.inode for step in moments.log if isinstance(step, Make) and stat.S_ISDIR(step.mode)} | {ROOT}
     disk, step = Disk(), moments.promised[-1][0]
     disk.play(

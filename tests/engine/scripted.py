@@ -1,7 +1,7 @@
-"""Disks in memory that do what a test's script says, and engines that run on them.
+"""Disks in memory that follow a test's script, and engines that run on them.
 
-A scripted disk can hold its threads until told, and fail with an errno of choice at the n-th operation of a kind. It
-knows what a power cut would leave: what a failed sync was to make durable never becomes so, as with real disks.
+A scripted disk can hold its threads until the test lets them go, and fail with a given errno at the n-th operation of a
+kind. It knows what a power cut would leave. As with real disks, bytes whose sync failed never become durable.
 """
 
 import os
@@ -36,7 +36,7 @@ SECONDS = 30.0
 
 @dataclass
 class Fault:
-    """Operation number `at` of its kind, counted from now, fails; `happened` when it has."""
+    """Makes operation number `at` of its kind, counted from now, fail. `happened`: whether it has failed."""
 
     kind: str
     error: int
@@ -58,14 +58,14 @@ class ScriptedDisk(MemoryDisk):
         self._waiting = 0
 
     def fail(self, kind: str, error: int, at: int = 1) -> Fault:
-        """Have an operation fail."""
+        """Make a later operation fail."""
         fault = Fault(kind, error, at)
         self.faults.append(fault)
         return fault
 
     @contextmanager
     def held(self, *kinds: str) -> Iterator[None]:
-        """Let operations of these kinds wait until the block ends; without any, all but `measure`."""
+        """Hold operations of these kinds until the block ends; without kinds, all but `measure`."""
         with self._condition:
             self._held = set(kinds or ("allocate", "write", "sync", "finish", "read"))
         try:
@@ -74,7 +74,7 @@ class ScriptedDisk(MemoryDisk):
             self.let_go()
 
     def let_go(self) -> None:
-        """Let what is held go on."""
+        """Let the held operations go on."""
         with self._condition:
             self._held = set()
             self._condition.notify_all()
@@ -90,7 +90,7 @@ class ScriptedDisk(MemoryDisk):
         return sum(call[0] == kind for call in self.calls)
 
     def durable(self, extent: Extent) -> bytes:
-        """Return what a power cut would leave of a recorded extent."""
+        """Return the bytes that a power cut would leave of a recorded extent."""
         return self._durable.get((extent.session, extent.position), b"")[: extent.stored]
 
     def _begin(self, kind: str, session: int, which: int) -> None:
@@ -141,7 +141,7 @@ class Rig:
     async def write(
         self, barcode: str, data: bytes, *, block: int = 1000, flush_every: int | None = None
     ) -> WriteSession:
-        """Write a stream and end it. `flush_every`: so many blocks are synced together."""
+        """Write a stream and end it, with a flush after every `flush_every` blocks."""
         session = await self.engine.open_writer(barcode, 0, OPENER)
         for number, start in enumerate(range(0, len(data), block), 1):
             await session.write(start, data[start : start + block])
@@ -152,13 +152,13 @@ class Rig:
         return session
 
     async def read(self, barcode: str, offset: int = 0, size: int | None = None) -> bytes:
-        """Return what is on the medium."""
+        """Return the bytes of a medium."""
         end = self.engine.catalogue.tracking.media.get(barcode).bytes
         wanted = end - offset if size is None else size
-        return bytes(await self.engine.medium_reader(barcode, end).read(offset, wanted))
+        return bytes(await self.engine.medium_reader(barcode, 1, end).read(offset, wanted))
 
     def known(self, session: WriteSession) -> Session:
-        """Return what the tracking database knows of a session."""
+        """Return a session, as the tracking database has it."""
         return self.engine.catalogue.tracking.sessions.get(session.number)
 
     def extents(self, session: WriteSession) -> list[Extent]:
@@ -170,7 +170,7 @@ class Rig:
         return self.engine.catalogue.tracking.tape_files.of(barcode)
 
     def durable(self, session: WriteSession) -> bytes:
-        """Return what a power cut would leave of what is recorded of a session."""
+        """Return the bytes that a power cut would leave of a session's recorded extents."""
         return b"".join(self.disks[extent.disk].durable(extent) for extent in self.extents(session))
 
 
@@ -191,7 +191,7 @@ async def rigged(
 ) -> AsyncIterator[Rig]:
     """Run an engine on scripted disks; at the end, all their faults must have happened.
 
-    `find` is what finds disks that come, or come back; by default none is found.
+    `find` searches for disks that are new or missing; by default, it finds none.
     """
     scripted = list(disks) if disks is not None else [ScriptedDisk(n) for n in range(len(library.config.disks))]
     under: list[Disk] = [*scripted]
@@ -210,7 +210,7 @@ async def rigged(
 
 @asynccontextmanager
 async def held(committer: GroupCommitter, changes: int) -> AsyncIterator[None]:
-    """Have so many changes that are asked for in the block wait for each other, to be made in one transaction."""
+    """Hold back the changes that the block asks for until there are `changes` of them: they become one transaction."""
     gate, begun = threading.Event(), trio.Event()
     token = trio.lowlevel.current_trio_token()
 
@@ -237,7 +237,7 @@ async def until(condition: Any, what: str) -> None:
 
 
 def fragment_at(session: WriteSession, offset: int) -> Fragment:
-    """Return the unrecorded sealed extent of a session with the byte at an offset, which is to be there."""
+    """Return the sealed, unrecorded extent of a session that has the byte at an offset; there must be one."""
     fragment = session._stripes.find(offset)
     assert fragment is not None
     return fragment

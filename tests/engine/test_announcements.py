@@ -1,4 +1,4 @@
-"""How long a look-up waits for a close() that another mount has announced, and what is kept of that."""
+"""Announcements: how long a look-up waits for a close() that another mount has announced, and what is remembered."""
 
 import threading
 from contextlib import closing
@@ -53,7 +53,7 @@ def test_what_is_kept_is_bounded_however_many_look_ups_there_are() -> None:
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that each statement of a look-up adds to."""
+    """Return a list that grows by one with each SQL statement of a look-up."""
     looks: list[str] = []
     really = Media.get_announced
 
@@ -162,7 +162,7 @@ async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, mon
 
 
 async def see(engine: engine_module.Engine, size: int) -> None:
-    """Want a look-up to find so many bytes on the medium."""
+    """Assert that a look-up finds so many bytes on the medium."""
     assert (await engine.wait_visible("T1")).bytes == size
 
 

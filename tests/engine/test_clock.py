@@ -1,4 +1,4 @@
-"""A clock that jumps by years, either way, at any moment: nothing that the product decides is decided by that."""
+"""The wall clock jumps by years, either way, at any moment: no decision of the product depends on it."""
 
 import os
 import random
@@ -35,7 +35,7 @@ PATIENT = Timing(elsewhere=30.0)
 
 MEDIA = ["T1", "T2", "T3"]
 EVERY = 3600.0  # between two snapshots, and two copies
-LOOKS = 10  # for either, while so much time passes
+LOOKS = 10  # the longest wait for a snapshot or a copy, in seconds of the machine
 KEEP = {"last": 3, "hourly": 4, "daily": 3, "yearly": 2}
 START = datetime(2026, 1, 1, tzinfo=UTC)
 YEARS = timedelta(days=365)
@@ -45,7 +45,7 @@ steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5)), min_size=
 
 
 class Clock:
-    """The machine's clock. It jumps at every second reading or so, but while it `is_right`."""
+    """The machine's wall clock. It jumps at about every second reading, except while it `is_right`."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -53,27 +53,27 @@ class Clock:
         self.is_right = False
 
     def now(self) -> datetime:
-        """Return what it says now: another moment each time."""
+        """Return the time that the clock shows, which is different at each reading."""
         self._now += timedelta(milliseconds=1)
         if not self.is_right and self._random.random() < 0.5:
             self._now = START + self._random.uniform(-40, 40) * YEARS
         return self._now
 
     def pass_by(self, seconds: float) -> None:
-        """Have time pass."""
+        """Let time pass."""
         self._now += timedelta(seconds=seconds)
 
 
 @contextmanager
 def jumping(seed: int) -> Iterator[Clock]:
-    """Give the product a clock that jumps, and a look-up all the time that it may want."""
+    """Give the product a clock that jumps, and look-ups unlimited patience."""
     clock = Clock(seed)
     with mock.patch.object(model, "wall_clock", clock.now):
         yield clock
 
 
 class World:
-    """A library with two mounts, what has become of its streams, and the steps that happen to it."""
+    """A library with two mounts, its streams, and the steps that a test takes with it."""
 
     def __init__(self, library: Library, engines: list[Engine], tracking: Tracking, clock: Clock) -> None:
         self.library = library
@@ -84,7 +84,9 @@ class World:
         self.released: list[int] = []  # sessions, in their order
         self.sizes: dict[int, int] = {}
         self.lengths: defaultdict[str, int] = defaultdict(int)
-        self.begun: tuple[int, list[int]] | None = None  # a verification, and the sessions that were released by then
+        self.begun: tuple[int, list[int]] | None = (
+            None  # a verification, and the sessions that were released when it began
+        )
         self.defects: list[Defect] = []
 
     async def act(self, kind: str, which: int) -> None:
@@ -127,7 +129,7 @@ class World:
                 await engine.change(lambda t: copies.note(t, number, 1.0, made=which > 0))
 
     async def _verify(self, which: int) -> None:
-        """Begin a verification, of which nothing is done yet."""
+        """Begin a verification that has verified nothing yet."""
         found = verifications.begin(self.tracking, [], utc_now())
         assert found.id is not None
         self.begun = found.id, list(self.released)
@@ -147,7 +149,7 @@ class World:
         assert (count, [one.session for one in first]) == (len(late), sorted(late)[: verifications.NAMED])
 
     async def _time_passes(self, which: int) -> None:
-        """Have a clock that may have been wrong until now be right for a while, and want what is due to be done."""
+        """Set the clock right for a while; assert that a snapshot and a copy are made meanwhile."""
         await self._copy(1)
         await self._open(which)
         self.clock.is_right = True
@@ -168,7 +170,7 @@ class World:
 
 
 async def play(library: Library, clock: Clock, script: list[tuple[str, int]]) -> World:
-    """Have the steps happen, one after the other, and then everything end."""
+    """Take the steps, one after the other, and then end everything."""
     async with AsyncExitStack() as stack:
         mounts = [running(library, mount_of(host), timing=PATIENT) for host in ("alpha", "beta")]
         engines = [await stack.enter_async_context(mount) for mount in mounts]

@@ -107,7 +107,7 @@ async def test_what_waits_together_is_one_durable_commit(
 
 
 async def told(committer: GroupCommitter, changes: list[Callable[[Tracking], object]]) -> list[Exception | None]:
-    """Have the changes made in one transaction; return what each was told."""
+    """Make the changes in one transaction; return the result or error of each."""
     outcomes: list[Exception | None] = [None] * len(changes)
 
     async def call(number: int) -> None:
@@ -145,7 +145,7 @@ async def test_transaction_that_sqlite_takes_back_is_told_to_everybody(
     committer: GroupCommitter, library: Library
 ) -> None:
     def lost(tracking: Tracking) -> None:
-        tracking.sql.execute("ROLLBACK")  # as SQLite itself does when it finds no room for its pages, among others
+        tracking.sql.execute("ROLLBACK")  # as SQLite itself rolls back when it has no room for its pages
         raise TrackingError("database or disk is full", errno.ENOSPC)
 
     outcomes = await told(committer, [add("R1"), lost, add("R2")])
@@ -189,7 +189,7 @@ async def test_close_commits_what_was_posted(library: Library) -> None:
     assert barcodes(library) == [f"R{number}" for number in range(1, 6)]
 
 
-async def test_two_recorders_take_turns(committer: GroupCommitter, library: Library) -> None:
+async def test_two_committers_take_turns(committer: GroupCommitter, library: Library) -> None:
     other = GroupCommitter(library.tracking)
     leased: list[range] = []
 

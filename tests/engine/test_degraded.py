@@ -17,7 +17,7 @@ AT = "2026-11-20T03:00:00.000000Z"
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
-    """Return the levels and lines that tell of it."""
+    """Return the level and text of each line that says whether the library is degraded or whole."""
     return [
         (record.levelno, record.getMessage()) for record in caplog.records if record.name == "vtlfs.engine.degraded"
     ]

@@ -97,7 +97,7 @@ async def test_many_sessions_at_once_have_numbers_of_their_own(rig: Rig) -> None
 async def test_readers_do_not_wait_for_the_database(rig: Rig) -> None:
     async with held(rig.engine._committer, 801):  # their sessions, and a lease of identifiers
         with trio.fail_after(30):
-            sessions = [await rig.engine.open_reader("T1", 0, 0, OPENER) for _ in range(800)]
+            sessions = [await rig.engine.open_reader("T1", 1, 0, 0, OPENER) for _ in range(800)]
     await rig.engine.open_sessions()
     assert rig.engine.catalogue.tracking.sessions.open_ids() == [session.number for session in sessions]
 
@@ -108,7 +108,7 @@ async def test_drive_with_the_fewest_open_sessions(rig: Rig, library: Library) -
         drive = await rig.engine.least_busy_drive()
         opened.append((await rig.engine.open_writer("T1", drive, OPENER), drive))
     assert [drive for _, drive in opened] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
-    reader = await rig.engine.open_reader("T1", 0, 1, OPENER)
+    reader = await rig.engine.open_reader("T1", 1, 0, 1, OPENER)
     assert await rig.engine.least_busy_drive() == 2
     assert await rig.engine.least_busy_drive([0, 1, 3]) == 3
     async with rigged(library, host="beta") as other:
@@ -142,7 +142,7 @@ async def test_tape_files_are_in_the_order_of_release(rig: Rig) -> None:
     assert await rig.read("T1") == b"".join(b"%d" % n * (n + 1) for n in order)
 
 
-async def test_settle_waits_for_a_release_that_has_begun(rig: Rig) -> None:
+async def test_look_up_waits_for_a_release_that_has_begun(rig: Rig) -> None:
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, b"data")
     await session.flush()
@@ -154,27 +154,27 @@ async def test_settle_waits_for_a_release_that_has_begun(rig: Rig) -> None:
         nursery.start_soon(rig.engine.wait_visible, "T2")
 
 
-async def test_settle_does_not_wait_for_releases_that_begin_later(rig: Rig) -> None:
-    """Else somebody who looks at a medium to which many write might wait for ever."""
+async def test_look_up_does_not_wait_for_releases_that_begin_later(rig: Rig) -> None:
+    """Otherwise a look-up of a medium to which many sessions write might wait for ever."""
     first, later = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
     for session in (first, later):
         await session.write(0, b"x" * 10)
         await session.flush(closing=True)
     order: list[str] = []
 
-    async def settle() -> None:
-        order.append(f"settled with {(await rig.engine.wait_visible('T1')).tape_files}")
+    async def look_up() -> None:
+        order.append(f"looked up {(await rig.engine.wait_visible('T1')).tape_files}")
 
     async with trio.open_nursery() as nursery, later._flushing:
         async with held(rig.engine._committer, 1):
-            for task in (partial(rig.engine.release_writer, first), settle, partial(rig.engine.release_writer, later)):
+            for task in (partial(rig.engine.release_writer, first), look_up, partial(rig.engine.release_writer, later)):
                 nursery.start_soon(task)
                 await trio.testing.wait_all_tasks_blocked()
         await until(lambda: order, "the one who waits for the first only")
-    assert order == ["settled with 1"]
+    assert order == ["looked up 1"]
 
 
-async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig) -> None:
+async def test_look_up_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig) -> None:
     """Its writer was killed before close(): nothing was promised."""
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, stream(1, 4 * UNIT))
@@ -187,7 +187,7 @@ async def test_settle_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig)
     assert await rig.read("T1") == stream(1, 4 * UNIT)
 
 
-async def test_settle_waits_for_what_is_kept_of_a_failed_stream(rig: Rig) -> None:
+async def test_look_up_waits_for_what_is_kept_of_a_failed_stream(rig: Rig) -> None:
     """Its close() may have failed without waiting for anything."""
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, b"data")
@@ -264,7 +264,7 @@ async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library) -
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, data)
-        reader = await rig.engine.open_reader("T1", 0, 0, OPENER)
+        reader = await rig.engine.open_reader("T1", 1, 0, 0, OPENER)
     writing, reading = sessions(library)
     assert (writing.id, writing.state, writing.error, writing.bytes) == (
         session.number,
@@ -279,7 +279,7 @@ async def test_end_cuts_open_streams_off_and_keeps_what_came(library: Library) -
     assert list((library.path / "mounts").iterdir()) == []
 
 
-async def test_books_of_a_dead_mount_are_closed_by_the_next(library: Library, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_dead_mount_is_recovered_by_the_next(library: Library, caplog: pytest.LogCaptureFixture) -> None:
     with closing(library.tracking()) as tracking, tracking.transaction():
         dead = tracking.mounts.add(a_mount("dead"))
         number = tracking.library.take_sessions(1)[0]
@@ -318,7 +318,7 @@ async def test_recover_keeps_what_is_recorded_and_trims_the_rest(
         assert member_path(disk, session.number).stat().st_size <= recorded
     assert recover.recover(library) == []
     async with running(library, a_mount()) as engine:
-        assert bytes(await engine.medium_reader("T1", ended.bytes).read(0, 1 << 20)) == data[: ended.bytes]
+        assert bytes(await engine.medium_reader("T1", 1, ended.bytes).read(0, 1 << 20)) == data[: ended.bytes]
 
 
 async def test_fault_of_a_disk_that_has_been_mended_meanwhile_is_taken_back(library: Library) -> None:
@@ -345,7 +345,7 @@ async def test_engine_does_not_start_on_a_disk_that_fails(library: Library) -> N
 async def test_headers_that_cannot_be_noted_as_finished_take_no_mount_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file system of the library gives an error; the disks work."""
+    """The file system of the library returns an error, while the disks work."""
     tried: list[int] = []
     library = make_library(tmp_path)
     async with rigged(library, timing=Timing(written=0.01, probe=0.01)) as rig:

@@ -1,4 +1,4 @@
-"""Background jobs: each is done once, by one of the mounts, and again after an error."""
+"""Background jobs: exactly one mount does each job, and the job is repeated after an error."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Live figures: what a mount says of itself while it runs."""
+"""Live figures: the progress that a mount publishes while it runs."""
 
 import os
 import random
@@ -23,7 +23,7 @@ async def test_figures_are_those_of_the_open_sessions_and_of_the_disks(tmp_path:
         assert _found(rig).sessions == {writer.number: (3 * UNIT + 10, 1)}
         await writer.flush()
         await rig.engine.release_writer(writer)
-        reader = await rig.engine.open_reader("T1", 3 * UNIT + 10, 0, OPENER)
+        reader = await rig.engine.open_reader("T1", 1, 3 * UNIT + 10, 0, OPENER)
         assert len(await reader.read(0, 100)) == 100
         await until(lambda: _found(rig).sessions == {reader.number: (100, 1)}, "the reader")
         await until(lambda: sum(read for _, read in _found(rig).disks.values()) >= UNIT, "what was read")

@@ -1,4 +1,4 @@
-"""What readers have loaded: bounded for all of them together, and gone when they are idle or closed."""
+"""The bytes that readers have loaded: bounded for all of them together, and freed when a reader is idle or closed."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,7 @@ DATA = random.Random(1).randbytes(32 * UNIT)
 async def readers(rig: Rig, count: int) -> list[ReadSession]:
     await rig.write("T1", DATA, block=10 * UNIT)
     rig.engine._context.memory.limit = 64 * UNIT  # of which readers may have a quarter
-    return [await rig.engine.open_reader("T1", len(DATA), 0, OPENER) for _ in range(count)]
+    return [await rig.engine.open_reader("T1", 1, len(DATA), 0, OPENER) for _ in range(count)]
 
 
 async def test_many_readers_have_no_more_loaded_than_their_share(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Disks that come, leave and come back while an engine runs on them, and what a stream has to do with it."""
+"""Disks that are added, leave and come back while an engine and its streams run on them."""
 
 import errno
 import logging
@@ -27,7 +27,7 @@ QUICK = Timing(probe=0.01)
 
 @dataclass
 class Shelf:
-    """Disks that can be found, by number; `asked` for which one looked, and where not."""
+    """Disks that can be found, by number. `asked`: each search, with the disk and the paths that it passed over."""
 
     there: dict[int, Disk] = field(default_factory=dict)
     asked: list[tuple[int, set[str]]] = field(default_factory=list)
@@ -72,7 +72,7 @@ async def test_a_disk_that_is_added_is_used_by_streams_that_run(tmp_path: Path, 
         assert new.mark() is not None
 
 
-async def test_the_search_passes_over_where_other_disks_lie_and_tells_once_that_it_is_in_vain(
+async def test_the_search_passes_over_the_paths_of_other_disks_and_reports_once_that_it_fails(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     library, shelf = make_library(tmp_path), Shelf()
@@ -81,7 +81,7 @@ async def test_the_search_passes_over_where_other_disks_lie_and_tells_once_that_
         await until(lambda: len(shelf.asked) > 3, "several searches")
     assert all(asked == (2, {"/scripted"}) for asked in shelf.asked)
     told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert told == ["disk 2 was added to the library, and is not to be found at /new"]
+    assert told == ["disk 2 was added to the library, but is not at /new; mount it there"]
 
 
 async def test_nothing_new_goes_to_a_disk_that_is_retiring_and_its_stripes_are_recorded_at_once(
@@ -138,7 +138,7 @@ async def test_a_disk_that_has_retired_is_out_of_the_pool_and_its_streams_end_we
 
 
 async def test_a_stream_that_records_on_a_disk_that_has_retired_fails(tmp_path: Path) -> None:
-    """As a mount that hung for long does, which took no note."""
+    """A mount that hung for long may still write there, because it has not noticed the retirement."""
     library = make_library(tmp_path)
     async with rigged(library, timing=Timing(probe=3600)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
@@ -179,7 +179,7 @@ async def test_a_disk_that_was_missing_at_the_mount_is_used_again_when_it_is_bac
 
 
 async def test_a_disk_that_is_found_after_it_has_retired_is_not_taken_in(tmp_path: Path) -> None:
-    """It hung while it was looked for, and its label is still there."""
+    """The search for the disk hung, and the label of the disk is still there."""
     library, shelf = make_library(tmp_path, disks=3, parity=1), Shelf()
     disks = [ScriptedDisk(number) for number in range(3)]
     here: list[Disk] = [disks[0], disks[1], MissingDisk(2, "/away")]

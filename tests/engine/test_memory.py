@@ -196,7 +196,7 @@ async def test_what_has_a_gap_stays_in_memory(tmp_path: Path) -> None:
         await session.eviction.give_back()
         assert not is_away(session)
         budget(rig).limit = 1
-        with trio.fail_after(60):  # a write that waited for other streams' memory would wait for ever
+        with trio.fail_after(60):  # as other streams give no memory back, waiting for it would never end
             await session.write(0, b"a" * 4096)
         await end(rig, session, b"a" * 4096 + b"b" * 4096)
 
@@ -235,7 +235,7 @@ async def write_somehow(session: WriteSession, data: bytes, chance: random.Rando
 
 
 async def put_away(sessions: list[WriteSession]) -> None:
-    """Have the streams give back all the time, one after the other."""
+    """Put the streams away all the time, one after the other."""
     while True:
         for session in sessions:
             if session.eviction.can_give():
@@ -244,7 +244,7 @@ async def put_away(sessions: list[WriteSession]) -> None:
 
 
 async def read_back(session: WriteSession, data: bytes) -> None:
-    """Have all that a stream holds put away, and read the stream from its disks."""
+    """Put away all bytes that a stream holds in memory, and read the stream from its disks."""
     await until(lambda: is_away(session), "the stream to be put away")
     assert await session.read(0, len(data)) == data
 

@@ -1,4 +1,4 @@
-"""Disks that fail under a stream while two others are left: nothing is lost, nobody is told, and the map says where."""
+"""Disks that fail under a stream while two others are left: no byte is lost, and the writer gets no error."""
 
 import errno
 from contextlib import ExitStack, closing
@@ -38,7 +38,7 @@ async def expect_whole(rig: Rig, session: WriteSession, data: bytes) -> None:
 
 
 async def test_parity_that_a_failed_sync_sends_to_the_same_disk_moves_again(tmp_path: Path) -> None:
-    """The stripe that is open then has no other disk for it; two others work."""
+    """The open stripe has no other disk for its parity then, though two other disks work."""
     data = stream(1, 5 * UNIT)
     async with rigged(make_library(tmp_path, disks=4, parity=1), timing=Timing(trial=3600)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
@@ -96,7 +96,7 @@ async def test_with_a_single_disk_left_the_writer_is_told(tmp_path: Path, kind: 
 
 
 async def test_disk_that_takes_its_unsynced_extents_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its sync fails and it can't even be read any more: the extents are still in memory."""
+    """The sync of the disk fails, and the disk can't be read any more; the extents are still in memory."""
     disks = [ScriptedDisk(number) for number in range(4)]
     data = stream(1, UNITS * UNIT + 5)
     async with rigged(make_library(tmp_path, disks=4), disks) as rig:
@@ -166,7 +166,7 @@ async def test_mount_goes_down_without_a_disk_that_hangs(tmp_path: Path, held: s
 
 
 async def test_flush_does_not_wait_for_a_disk_that_its_stripe_has_left(tmp_path: Path) -> None:
-    """The stripe is dealt anew, for the disk hangs; a flush waits for what was sent elsewhere."""
+    """The stripe is dealt anew because the disk hangs; a flush waits only for the new stripe."""
     disks = [ScriptedDisk(number) for number in range(3)]
     async with rigged(make_library(tmp_path, disks=3), disks, timing=replace(HANGING, probe=3600)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)

@@ -34,7 +34,7 @@ async def test_an_extent_is_computed_once_for_all_its_pieces(tmp_path: Path) -> 
         row = rig.extents(session)[0]
         rig.disks[row.disk].damage(row)
         rig.engine.cache.drop_idle(-1)
-        reader = rig.engine.medium_reader("T1", len(data))
+        reader = rig.engine.medium_reader("T1", 1, len(data))
         before = sum(disk.count("read") for disk in rig.disks)
         for start in range(0, UNIT, UNIT // 8):
             assert bytes(await reader.read(start, UNIT // 8)) == data[start : start + UNIT // 8]
@@ -64,7 +64,7 @@ async def test_rows_that_contradict_each_other_are_an_error_wherever_they_are(tm
         await rig.engine.release_writer(session)
         with closing(library.tracking()) as tracking, tracking.transaction():
             tracking.sql.execute(change, 600)
-        reader = rig.engine.medium_reader("T1", len(data))
+        reader = rig.engine.medium_reader("T1", 1, len(data))
         with suppress(VtlfsError):
             assert bytes(await reader.read(0, 300)) == data[:300]
         with trio.fail_after(20), pytest.raises(VtlfsError):

@@ -1,4 +1,4 @@
-"""Reading back: any part of a medium, ahead from all disks at once, each stripe unit checked."""
+"""Reading any part of a medium: extents are read ahead from all disks at once, and each is checked."""
 
 import errno
 import random
@@ -45,7 +45,7 @@ def test_any_part_of_a_medium_is_what_was_written_there(used_once: Library, size
                 await rig.write("T1", data, block=10 * UNIT)
             whole, source = b"".join(streams), random.Random(seed)
             end = start + len(whole)
-            reader = rig.engine.medium_reader("T1", end)
+            reader = rig.engine.medium_reader("T1", 1, end)
             for _ in range(20):
                 offset, size = source.randrange(len(whole) + 10), source.choice([1, 100, UNIT, 3 * UNIT, 1 << 20])
                 assert bytes(await reader.read(start + offset, size)) == whole[offset : offset + size]
@@ -57,7 +57,7 @@ async def test_reading_ends_where_the_medium_ended_at_open(rig: Rig) -> None:
     for number, size in enumerate(SIZES):
         await rig.write("T1", stream(number, size))
     whole = b"".join(stream(number, size) for number, size in enumerate(SIZES))
-    reader = rig.engine.medium_reader("T1", len(whole))
+    reader = rig.engine.medium_reader("T1", 1, len(whole))
     await rig.write("T1", b"later")
     assert bytes(await reader.read(0, 1 << 20)) == whole
     assert bytes(await reader.read(len(whole), 10)) == b""
@@ -68,7 +68,7 @@ async def test_reading_ends_where_the_medium_ended_at_open(rig: Rig) -> None:
 async def test_sequential_reading_keeps_all_disks_at_work(rig: Rig) -> None:
     data = stream(1, 16 * UNIT)
     await rig.write("T1", data)
-    reader = rig.engine.medium_reader("T1", len(data))
+    reader = rig.engine.medium_reader("T1", 1, len(data))
     received: list[bytes] = []
 
     async def read() -> None:
@@ -87,7 +87,7 @@ async def test_sequential_reading_keeps_all_disks_at_work(rig: Rig) -> None:
 async def test_reading_ahead_is_limited(rig: Rig) -> None:
     data = stream(1, 100 * UNIT)
     await rig.write("T1", data)
-    reader = rig.engine.medium_reader("T1", len(data))
+    reader = rig.engine.medium_reader("T1", 1, len(data))
     await reader.read(0, 10)
     await reader.read(10, 10)
     assert sum(disk.count("read") for disk in rig.disks) <= 6
@@ -122,7 +122,7 @@ async def test_damaged_unit_is_never_handed_out(rig: Rig) -> None:
 async def test_failed_read_tells_the_errno_and_later_ones_may_succeed(rig: Rig) -> None:
     data = stream(1, 2 * UNIT)
     await rig.write("T1", data)
-    reader = rig.engine.medium_reader("T1", len(data))
+    reader = rig.engine.medium_reader("T1", 1, len(data))
     faults = [disk.fail("read", errno.ENXIO) for disk in rig.disks]
     with pytest.raises(DiskError) as told:
         await reader.read(0, 2 * UNIT)
@@ -139,7 +139,7 @@ async def test_damage_is_located_on_the_medium_and_news_once_for_each_reader(rig
     bad = rig.extents(session)[1]
     rig.disks[bad.disk].damage(bad)
     for _ in range(2):
-        reader = rig.engine.medium_reader("T1", 50 + 2 * UNIT)
+        reader = rig.engine.medium_reader("T1", 1, 50 + 2 * UNIT)
         for is_news in (True, False):
             with pytest.raises(DamagedExtent) as told:
                 await reader.read(50 + UNIT, 10)
@@ -162,7 +162,7 @@ async def test_unit_that_the_database_lost_is_damage(rig: Rig) -> None:
     session = await rig.write("T1", data)
     with closing(rig.engine.library.tracking()) as tracking, tracking.transaction():
         tracking.sql.execute("DELETE FROM extent WHERE session = ? AND offset = ?", session.number, UNIT)
-    reader = rig.engine.medium_reader("T1", len(data))
+    reader = rig.engine.medium_reader("T1", 1, len(data))
     assert bytes(await reader.read(0, UNIT)) == data[:UNIT], "also where the next unit is fetched ahead"
     with pytest.raises(DamagedExtent, match="does not know where it lies"):
         await reader.read(UNIT, UNIT)
@@ -171,7 +171,7 @@ async def test_unit_that_the_database_lost_is_damage(rig: Rig) -> None:
 
 async def test_read_session_is_tracked_with_what_it_read(rig: Rig) -> None:
     await rig.write("T1", stream(1, 5000))
-    session = await rig.engine.open_reader("T1", 5000, 2, OPENER)
+    session = await rig.engine.open_reader("T1", 1, 5000, 2, OPENER)
     assert bytes(await session.read(1000, 3000)) == stream(1, 5000)[1000:4000]
     assert bytes(await session.read(4000, 3000)) == stream(1, 5000)[4000:]
     known, received = await rig.engine.describe(session.number)
@@ -187,7 +187,7 @@ async def test_read_session_that_met_damage_has_failed(rig: Rig) -> None:
     written = await rig.write("T1", stream(1, 100))
     unit = rig.extents(written)[0]
     rig.disks[unit.disk].damage(unit)
-    session = await rig.engine.open_reader("T1", 100, 0, OPENER)
+    session = await rig.engine.open_reader("T1", 1, 100, 0, OPENER)
     with pytest.raises(VtlfsError):
         await session.read(0, 100)
     rig.engine.release_reader(session)

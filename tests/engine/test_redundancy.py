@@ -1,4 +1,4 @@
-"""Redundancy: what was acknowledged is read back, whichever disks are gone, as many as the parity makes up for."""
+"""Redundancy: acknowledged bytes can be read without any disks, as many as there is parity."""
 
 import errno
 import itertools
@@ -28,7 +28,7 @@ async def write(rig: Rig, data: bytes, *, step: int, flush_every: int, barcode: 
 
 
 async def read_without(rig: Rig, gone: Collection[int], barcode: str = "T1") -> bytes:
-    """Read a medium while disks have nothing of what they had."""
+    """Read a medium while these disks have lost all their extents."""
     rig.engine.cache.drop_idle(-1)
     kept = {number: rig.disks[number]._stored for number in gone}
     for number in gone:

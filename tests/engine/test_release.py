@@ -1,4 +1,4 @@
-"""The end of a session when something is in the way: the database, a disk's queue, an earlier write, another mount."""
+"""The end of a session that the database, a disk's queue, an earlier write or another mount delays."""
 
 import errno
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ from vtlfs.timing import Timing
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable[[], int]:
-    """Have the database refuse a verb so many times; return how to ask how often it was refused."""
+    """Make the database refuse a method so many times; return a function that counts the refusals."""
     original, refused = getattr(Sessions, verb), [0]
 
     def refuse(sessions: Sessions, *args: Any, **kwargs: Any) -> Any:
@@ -39,14 +39,14 @@ def refusing(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> Callable
 
 
 def ended(library: Library, session: WriteSession) -> Session:
-    """Return what is known of a session when its mount is gone."""
+    """Return a session, as the database has it after the end of its mount."""
     with closing(library.tracking(read_only=True)) as tracking:
         return tracking.sessions.get(session.number)
 
 
 @asynccontextmanager
 async def in_one_commit(engine: Engine, changes: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[trio.Nursery]:
-    """Have so many changes that tasks of the block ask for be lost in one commit that fails."""
+    """Put so many changes that the block asks for into one transaction, and make its commit fail."""
 
     def full(name: str) -> None:
         if name == "transaction.commit":
@@ -80,7 +80,7 @@ async def test_a_release_that_the_database_refuses_is_tried_again(
 async def test_a_commit_that_fails_harms_none_of_the_streams_that_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their checkpoints are tried again, their flushes are told why, and their releases are made good."""
+    """Their checkpoints are tried again, their flushes get the error, and their releases are repeated."""
     async with rigged(make_library(tmp_path), timing=Timing(retry=0.01)) as rig:
         sessions = [await rig.engine.open_writer(f"T{number}", 0, OPENER) for number in (1, 2, 3)]
         for session in sessions:
@@ -218,7 +218,7 @@ async def test_a_flush_that_waits_for_a_queue_sends_nothing_twice(tmp_path: Path
 async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a power cut takes of it, recovery does again in the same place. With a rival that could be another one."""
+    """After a power cut, recovery releases it again, at the same place: with concurrent writers it might be another."""
     original = GroupCommitter._commit
     found: list[tuple[int, bool]] = []
 
@@ -226,7 +226,7 @@ async def test_the_release_of_a_stream_without_rivals_does_not_wait_for_a_sync(
         results = original(committer, batch)
         values = [result.value for result in results if isinstance(result, outcome.Value)]
         ended = [value for value in values if isinstance(value, TapeFile)]
-        found.extend((file.number, any(durable for _, durable, _ in batch)) for file in ended)
+        found.extend((file.number, any(one.durable for one in batch)) for file in ended)
         return results
 
     monkeypatch.setattr(GroupCommitter, "_commit", commit)
@@ -354,12 +354,12 @@ async def test_another_mount_waits_for_the_release_of_a_closed_stream(tmp_path: 
 async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
 ) -> None:
-    """What it announces is over by then, and is announced again."""
+    """Its announcement has expired by then, so it announces the close again."""
     library, commit, timing = make_library(tmp_path), GroupCommitter._commit, Timing(elsewhere=0.5)
 
     def slowly(committer: GroupCommitter, batch: list[Any]) -> list[Any]:
         results = commit(committer, batch)
-        if batch[0][1] and slow:
+        if batch[0].durable and slow:
             sleep(timing.elsewhere * 1.2)
         return results
 
@@ -387,7 +387,7 @@ async def test_a_commit_that_takes_long_does_not_hide_a_close_from_another_mount
 async def test_only_the_first_fsync_announces_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, announced: int
 ) -> None:
-    """It is for the program that syncs and closes: that close() need not be announced once more, unless it is late."""
+    """A program that syncs and then closes thereby announces the close(), unless that comes late."""
     noted: list[int] = []
     really = Sessions.announce
 
@@ -438,7 +438,7 @@ async def test_without_sync_at_close_nothing_that_is_recorded_is_taken_back(
 
 @pytest.mark.parametrize("also", ["nothing", "checkpoint"])
 async def test_without_sync_at_close_what_fsync_has_promised_is_not_put_at_risk(tmp_path: Path, also: str) -> None:
-    """What comes after an fsync() is in extents of its own: what was promised is as it was."""
+    """Bytes written after an fsync() go into extents of their own, so the acknowledged extents stay as they are."""
     async with rigged(make_library(tmp_path), durable_close=False) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * UNIT + b"promised ")

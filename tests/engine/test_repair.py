@@ -1,4 +1,4 @@
-"""Repair: stripes that lack something get it back, on whatever disks are left, and disks that leave are emptied."""
+"""Repair: stripes get what they lack, on the disks that are left, and retiring disks are emptied."""
 
 import errno
 import itertools
@@ -54,7 +54,7 @@ class Shelf:
         return [MissingDisk(one.number, one.path) if one.number in {*gone, *self.away} else one for one in self.disks]
 
     async def repair(self, **more: object) -> RepairResult:
-        """Repair as a command does: what is away now counts as lost."""
+        """Repair as a command does: extents on disks that are away now count as lost."""
         async with self.pool() as (pool, catalogue, committer):
             work = (self.library, pool, catalogue, committer.call)
             return await repair_all(*work, out=self.away, by="a test", **more)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ class Shelf:
         """Read a medium with some disks gone."""
         async with self.pool(gone) as (pool, catalogue, _):
             size = catalogue.tracking.media.get(barcode).bytes
-            return bytes(await MediumReader(barcode, size, catalogue, pool, lambda: 4).read(0, size))
+            return bytes(await MediumReader(barcode, 1, size, catalogue, pool, lambda: 4).read(0, size))
 
     def rows(self) -> list[Extent]:
         """Return all extents of the library."""
@@ -87,7 +87,7 @@ class Shelf:
             return rows + tracking.extents.parity_of(rows)
 
     def broken(self) -> list[str]:
-        """Return what breaks the rules of the tracking database."""
+        """Return the contradictions in the tracking database."""
         with closing(self.library.tracking(read_only=True)) as tracking:
             return [text for rule in invariants.rules(tracking) for text in invariants.broken(tracking, rule)]
 
@@ -105,7 +105,7 @@ class Shelf:
             tracking.disks.begin_retiring(disk, utc_now())
 
     def damage(self, extents: Sequence[Extent]) -> None:
-        """Damage extents, and note it as a verification does."""
+        """Damage extents, and note their stripes as a verification does."""
         with closing(self.library.tracking()) as tracking, tracking.transaction():
             for extent in extents:
                 self.disks[extent.disk].damage(extent)
@@ -118,7 +118,7 @@ class Crash(VtlfsError):
 
 @contextmanager
 def dying(point: str) -> Iterator[None]:
-    """Have whatever reaches a failpoint die there."""
+    """Raise Crash where the block reaches a failpoint."""
 
     def observer(name: str) -> None:
         if name == point:
@@ -133,7 +133,7 @@ def dying(point: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def shelved(root: Path, disks: int, parity: int) -> AsyncIterator[tuple[Shelf, Rig]]:
-    """Make a library, to be written to in the block."""
+    """Make a library; the block writes to it."""
     library = make_library(root, disks=disks, parity=parity)
     shelf = Shelf(library, [ScriptedDisk(number) for number in range(disks)])
     async with rigged(library, shelf.disks) as rig:
@@ -324,7 +324,7 @@ async def test_a_disk_that_fails_while_it_gets_extents_is_avoided(tmp_path: Path
     assert await shelf.read(gone=[0]) == data
 
 
-async def test_what_was_written_in_vain_takes_no_room(tmp_path: Path) -> None:
+async def test_extents_that_were_written_but_not_recorded_take_no_room(tmp_path: Path) -> None:
     async with shelved(tmp_path, 4, 1) as (shelf, rig):
         data = stream(1, 40 * UNIT)
         await write(rig, data)
@@ -340,7 +340,7 @@ async def test_what_was_written_in_vain_takes_no_room(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_hung_writes_nothing_more_when_it_answers(tmp_path: Path) -> None:
-    """Somebody else may be appending to the same members by then."""
+    """Another repair may be appending to the same members by then."""
     async with shelved(tmp_path, 5, 1) as (shelf, rig):
         data = stream(1, 40 * UNIT)
         await write(rig, data, flush_every=1)
@@ -372,7 +372,7 @@ async def test_a_sync_that_fails_records_nothing_of_what_it_was_for(tmp_path: Pa
 
 
 async def test_a_repair_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
-    """Between the writing of the bytes and the commit: they lie there, and nothing tells of them."""
+    """It stops between the write and the commit, so the new extents are on the disks, but not recorded."""
     async with shelved(tmp_path, 4, 1) as (shelf, rig):
         data = stream(1, 30 * UNIT)
         await write(rig, data)
@@ -427,7 +427,7 @@ async def test_a_disk_that_begins_to_retire_meanwhile_gets_nothing(tmp_path: Pat
 
 
 def known_to(reader: MediumReader) -> list[Extent]:
-    """Return the extents on disk 1 of which a reader believes to know where they lie."""
+    """Return the extents that a reader has looked up and expects on disk 1."""
     assert reader._current is not None
     return [row for row in reader._current[1]._rows if row.disk == 1 and (row.offset or 0) > 30 * UNIT]
 
@@ -439,7 +439,7 @@ async def test_readers_go_on_while_extents_are_moved_under_them(tmp_path: Path) 
     async with rigged(library, shelf.disks) as rig:
         await write(rig, data)
     async with rigged(library, shelf.disks) as rig:
-        reader = rig.engine.medium_reader("T1", len(data))
+        reader = rig.engine.medium_reader("T1", 1, len(data))
         assert bytes(await reader.read(0, 9 * UNIT)) == data[: 9 * UNIT]
         shelf.retire(1)
         result = await repair_all(
@@ -462,7 +462,7 @@ async def test_readers_that_check_nothing_are_not_given_what_lies_where_an_exten
     async with rigged(library, shelf.disks) as rig:
         await write(rig, data)
     async with rigged(library, shelf.disks) as rig:
-        reader = rig.engine.medium_reader("T1", len(data))
+        reader = rig.engine.medium_reader("T1", 1, len(data))
         assert bytes(await reader.read(0, 9 * UNIT)) == data[: 9 * UNIT]
         shelf.retire(1)
         await repair_all(*(library, rig.engine.pool, rig.engine.catalogue, rig.engine.change), out=[], by="a test")
@@ -494,7 +494,7 @@ async def test_readers_find_a_stripe_that_was_dealt_anew(tmp_path: Path) -> None
     async with rigged(library, shelf.disks) as rig:
         await write(rig, data)
     async with rigged(library, shelf.disks) as rig:
-        reader = rig.engine.medium_reader("T1", len(data))
+        reader = rig.engine.medium_reader("T1", 1, len(data))
         assert bytes(await reader.read(0, 9 * UNIT)) == data[: 9 * UNIT]
         shelf.retire(1)
         await repair_all(*(library, rig.engine.pool, rig.engine.catalogue, rig.engine.change), out=[], by="a test")

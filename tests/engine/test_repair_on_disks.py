@@ -1,4 +1,4 @@
-"""Repair on directories: as a command does it, and as a mount does it by itself; damage of headers and records."""
+"""Repair on real directories, by a command and by a mount in the background; damage of headers and records."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ DATA = [random.Random(number).randbytes(size) for number, size in enumerate(SIZE
 
 
 def nothing(done: int, total: int) -> None:
-    """Take no note of the progress."""
+    """Ignore the progress."""
 
 
 async def write(engine: Engine, data: bytes) -> None:
@@ -75,7 +75,7 @@ def filled(root: Path, disks: int, parity: int) -> Library:
 
 
 def read(library: Library, gone: Collection[int] = ()) -> bytes:
-    """Read the medium, with some disks put aside meanwhile."""
+    """Read the medium while some disks are taken away."""
     paths = {disk: library.config.disks[disk] for disk in gone}
     for path in paths.values():
         if path.exists():
@@ -93,7 +93,7 @@ async def _read(library: Library) -> bytes:
     pool = DiskPool([*library.disks_to_read()], UNIT)
     try:
         size = tracking.media.get("T1").bytes
-        return bytes(await MediumReader("T1", size, Catalogue(tracking), pool, lambda: 4).read(0, size))
+        return bytes(await MediumReader("T1", 1, size, Catalogue(tracking), pool, lambda: 4).read(0, size))
     finally:
         pool.close()
         tracking.close()
@@ -106,7 +106,7 @@ def rows_of(library: Library) -> list[Extent]:
 
 
 def flaws(library: Library) -> list[Flaw]:
-    """Return what is wrong with what lies on the disks, headers and records included."""
+    """Return all flaws on the disks, those of headers and records included."""
     found: list[Flaw] = []
     rows = rows_of(library)
     with closing(library.tracking(read_only=True)) as tracking:
@@ -203,7 +203,7 @@ def test_a_disk_that_hangs_counts_as_lost(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("when", ["from the beginning", "at the end"])
 def test_a_disk_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """Whatever asks what lies at its path waits, in this process or a child."""
+    """Everything that looks at the path of the disk hangs, in this process or in a child."""
     library = filled(tmp_path, 4, 1)
     path = library.config.disks[1]
     retire(library, 1)
@@ -324,7 +324,7 @@ def test_a_sync_of_many_member_files_that_fails_records_nothing_of_them(
 
 
 def overwrite(library: Library, row: Extent, offset: int) -> None:
-    """Write over a few bytes of the member file that has an extent."""
+    """Overwrite a few bytes of the member file that has an extent."""
     [file] = library.config.disks[row.disk].glob(f"sessions/*/{row.session:012d}.member")
     with open(file, "r+b") as opened:
         opened.seek(offset)

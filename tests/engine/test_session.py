@@ -82,7 +82,7 @@ class PageCache:
                 assert self.rig.durable(self.session) == self.data[: self.length]
 
     def unsent(self) -> set[int]:
-        """Return pages that a repetition must not run ahead of."""
+        """Return the pages that were not sent yet: a page must not be repeated before it was sent once."""
         return self.dirty | {self.length // PAGE} if self.length % PAGE == 0 else set(self.dirty)
 
     async def send(self, pages: set[int], source: random.Random) -> None:
@@ -254,7 +254,7 @@ async def test_checkpoint_records_the_full_units(rig: Rig) -> None:
 
 
 async def test_checkpoint_records_what_a_writeback_has_synced(tmp_path: Path) -> None:
-    """All that there is of the open stripe is durable then, and its parity is still to be written."""
+    """All extents of the open stripe are durable then, but its parity has not been written."""
     async with rigged(make_library(tmp_path, disks=4, parity=1)) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, b"x" * UNIT)
@@ -453,7 +453,7 @@ async def test_hung_disk_holds_up_only_the_streams_that_use_it(rig: Rig) -> None
 async def test_new_streams_begin_on_disks_that_answer(rig: Rig) -> None:
     hung, _ = rig.disks
     stuck = [await rig.engine.open_writer("T1", 0, OPENER) for _ in range(2)]
-    # Not before these two have begun on a disk each. The other disk, which may be being probed, has its patience.
+    # Only after each stream has begun on a disk of its own: without patience, a probe in progress counts as a hang.
     rig.engine.pool[hung.number]._timing = Timing(stalled=0.0)
     async with trio.open_nursery() as nursery:
         with hung.held():
@@ -469,7 +469,7 @@ async def test_new_streams_begin_on_disks_that_answer(rig: Rig) -> None:
 
 
 async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig) -> None:
-    """What close() has promised is durable; a look-up must not wait for a disk that hangs after that."""
+    """The bytes that close() acknowledged are durable, so a look-up must not wait for a disk that hangs afterwards."""
     session = await rig.engine.open_writer("T1", 0, OPENER)
     data = stream(1, 4 * UNIT)
     await session.write(0, data)
@@ -577,7 +577,7 @@ async def test_sessions_never_get_more_of_a_medium_than_there_is(rig: Rig) -> No
 
 
 async def test_refused_pages_fail_the_stream(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """What `refuse` is for: the writer believes the bytes written."""
+    """This is why `refuse` exists: the writer believes that the refused bytes were written."""
     session = await rig.engine.open_writer("FULL", 0, OPENER)
     await session.write(0, b"a" * 50_000)
     try:

@@ -1,4 +1,4 @@
-"""A disk that is slower than the others gets what it can take, and costs nobody more than that."""
+"""A disk that is slower than the others gets fewer extents, and does not slow streams down otherwise."""
 
 import errno
 import threading
@@ -32,7 +32,7 @@ async def write(rig: Rig, stream: WriteSession, units: range) -> None:
 
 
 async def fall_behind(rig: Rig, disk: int) -> WriteSession:
-    """Write a stream of which so much waits for a disk that is held that it is behind; return the stream."""
+    """Write so much of a stream that a held disk lags behind the others; return the stream's bytes."""
     stream = await rig.engine.open_writer("T1", 0, OPENER)
     for unit in range(BUSY_UNITS):
         await stream.write(unit * UNIT, bytes(UNIT))
@@ -96,7 +96,7 @@ async def test_a_flush_sends_to_others_what_waits_for_a_disk_that_is_behind(tmp_
 
 
 async def test_what_a_flush_has_sent_past_a_disk_is_not_sent_again(tmp_path: Path) -> None:
-    """Its old place in that disk's queue is none of its business any more."""
+    """The extent no longer cares about its old place in the queue of that disk."""
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         quit_waiting = threading.Event()
         with rig.disks[1].held("write"), trio.fail_after(60):
@@ -183,7 +183,7 @@ async def test_memory_that_waits_for_a_sync_does_not_wait_for_that_of_a_slower_d
 
 
 async def test_a_disk_whose_sync_hangs_does_not_keep_the_bytes_that_others_have(tmp_path: Path) -> None:
-    """Its extents belong to stripes with extents on all disks, which would take up the whole budget."""
+    """Each stripe has an extent on that disk; if all stayed in memory, they would use up the dirty budget."""
     timing = Timing(stalled=0.05, hangs=0.1, probe=0.01)
     library = make_library(tmp_path, disks=4, parity=1)
     async with rigged(library, timing=timing, sizes=Sizes(worth_a_sync=2 * UNIT)) as rig:
@@ -215,7 +215,7 @@ async def test_a_flush_does_not_wait_for_a_sync_that_hangs_of_what_was_dealt_ane
 
 
 async def test_a_checkpoint_ends_while_its_stream_goes_on(tmp_path: Path) -> None:
-    """What comes while a disk is synced is left to the next one."""
+    """Bytes that arrive during a checkpoint's sync are left to the next checkpoint."""
     async with rigged(make_library(tmp_path, disks=2)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await write_to_two(rig, stream, range(4))
@@ -240,7 +240,7 @@ async def write_to_two(rig: Rig, stream: WriteSession, units: range) -> None:
 
 
 async def test_a_failed_sync_takes_what_was_on_its_way_to_the_disk_elsewhere_too(tmp_path: Path) -> None:
-    """It may have told of that as well, and the next sync of the disk would not."""
+    """The failed sync may have consumed the error of those writes, so that the next sync would not report it."""
     async with rigged(make_library(tmp_path, disks=4)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await write(rig, stream, range(4))
@@ -280,7 +280,7 @@ async def test_a_sync_that_ends_late_does_not_concern_what_was_dealt_anew(tmp_pa
 
 
 async def test_a_flush_waits_for_what_another_task_deals_anew(tmp_path: Path) -> None:
-    """A sync of a writeback fails while a flush waits for another disk: what the flush wants is then in flight."""
+    """A writeback's sync fails while a flush waits for another disk; its extents are in flight again then."""
     async with rigged(make_library(tmp_path, disks=5), timing=Timing(trial=3600)) as rig:
         stream = await rig.engine.open_writer("T1", 0, OPENER)
         await stream.write(0, content(2))
@@ -315,7 +315,7 @@ async def test_a_flush_waits_for_what_another_task_deals_anew(tmp_path: Path) ->
 
 
 async def test_parity_that_is_still_to_come_keeps_its_room(tmp_path: Path) -> None:
-    """What is taken meanwhile for the same disk gets room of its own."""
+    """Extents that are dealt to the same disk meanwhile get room of their own."""
     async with rigged(make_library(tmp_path, disks=3, parity=1)) as rig:
         for disk in rig.disks:
             disk.free = 1  # so that room is set aside before a write is taken

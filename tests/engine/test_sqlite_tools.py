@@ -1,4 +1,4 @@
-"""sqlite-utils comes without NumPy, which whoever wants it can still load afterwards."""
+"""sqlite-utils is loaded without NumPy; other code can still load NumPy afterwards."""
 
 import subprocess
 import sys

@@ -233,9 +233,9 @@ def test_the_tape_file_at_an_offset(tracking: Tracking) -> None:
         number = open_session(tracking)
         record(tracking, number, size)
         release(tracking, number)
-    found = [tracking.tape_files.at("A1", offset) for offset in (0, 4, 5, 6, 25, 26, 10**12)]
+    found = [tracking.tape_files.at("A1", 1, offset) for offset in (0, 4, 5, 6, 25, 26, 10**12)]
     assert [None if file is None else file.number for file in found] == [0, 0, 1, 2, 2, None, None]
-    assert tracking.tape_files.at("A2", 0) is None
+    assert tracking.tape_files.at("A2", 1, 0) is None
 
 
 def test_a_reader_is_counted_at_its_end(tracking: Tracking) -> None:
@@ -426,10 +426,10 @@ def test_mounts_end_once(tracking: Tracking) -> None:
         "UPDATE drive SET loaded = 'none'",
         "DELETE FROM medium",
         "DELETE FROM session",
-        "INSERT INTO tape_file VALUES ('A1', 0, 1, 0, 5, 't', 1, 2)",
-        "INSERT INTO tape_file VALUES ('A1', 7, 2, 0, 5, 't', 1, 2)",
-        "INSERT INTO tape_file VALUES ('A1', 7, 2, 50, 0, 't', 1, 2)",
-        "INSERT INTO tape_file VALUES ('A1', 7, 1, 50, 5, 't', 1, 2)",
+        "INSERT INTO tape_file VALUES ('A1', 1, 0, 1, 0, 5, 't', 1, 2, NULL, NULL)",
+        "INSERT INTO tape_file VALUES ('A1', 1, 7, 2, 0, 5, 't', 1, 2, NULL, NULL)",
+        "INSERT INTO tape_file VALUES ('A1', 1, 7, 2, 50, 0, 't', 1, 2, NULL, NULL)",
+        "INSERT INTO tape_file VALUES ('A1', 1, 7, 1, 50, 5, 't', 1, 2, NULL, NULL)",
         "INSERT INTO extent VALUES (1, 0, 10, 0, 0, 'none', 0, 4096, 10, x'00')",
         "INSERT INTO extent VALUES (1, 90, 10, 0, 0, 'none', 5, 4096, 10, x'00')",
         "INSERT INTO extent VALUES (1, 90, 0, 0, 0, 'none', 0, 4096, 10, x'00')",
@@ -441,8 +441,11 @@ def test_mounts_end_once(tracking: Tracking) -> None:
         "INSERT INTO parity VALUES (1, 0, 0, 0, 4096, 0, x'00')",
         "INSERT INTO parity VALUES (1, 0, 0, 0, 4096, 10, 'text')",
         "INSERT INTO parity VALUES (9, 0, 0, 0, 4096, 10, x'00')",
-        "INSERT INTO volume VALUES ('A1', 1, 't')",
-        "INSERT INTO volume VALUES ('none', 1, 't')",
+        "INSERT INTO volume (medium, number, begun_at, begun) VALUES ('A1', 1, 't', 1)",
+        "INSERT INTO volume (medium, number, begun_at, begun) VALUES ('none', 1, 't', 1)",
+        "UPDATE medium SET state = 'lost'",
+        "UPDATE volume SET retain_mode = 'a while'",
+        "INSERT INTO hold VALUES ('none', 'audit', 'why', 't', 0, 'h')",
     ],
 )
 def test_a_row_that_cannot_be_true_is_refused(tracking: Tracking, sql: str) -> None:
@@ -573,7 +576,7 @@ def as_of(tracking: Tracking, epoch: int) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def perform(tracking: Tracking, operation: str, which: int, at: str) -> None:
-    """Do one of the things that change the database, with whatever it applies to."""
+    """Make one kind of change to the database, if something in it can be changed so."""
     sessions = tracking.sessions.open_ids()
     session = sessions[which % len(sessions)] if sessions else None
     with tracking.transaction():

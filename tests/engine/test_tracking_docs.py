@@ -1,4 +1,4 @@
-"""docs/tracking.md against a real database: every table and column is in it, and every query runs."""
+"""docs/tracking.md against a real database: the page has every table and column, and every query in it runs."""
 
 import re
 import sqlite3

@@ -1,4 +1,4 @@
-"""Verification: every kind of defect is found, told apart and located; the rest is verified all the same."""
+"""Verification: every kind of defect is found, distinguished and located, and everything else is still verified."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def library(tmp_path: Path) -> Library:
 def verify(
     library: Library, *media: str, resume: bool = False, timing: Timing = SOON, sizes: Sizes = SIZES
 ) -> tuple[list[Defect], Verification]:
-    """Verify; return the defects and what was written down."""
+    """Verify; return the defects, and the verification as it is recorded."""
     defects: list[Defect] = []
     with closing(library.tracking()) as tracking:
         found = verifications.resume(tracking) if resume else verifications.begin(tracking, media, utc_now())
@@ -61,7 +61,7 @@ def verify(
 
 
 def the_defect(library: Library, timing: Timing = SOON) -> Defect:
-    """Verify, and return the one defect that there is."""
+    """Verify; assert that there is one defect, and return it."""
     (defect,), found = verify(library, timing=timing)
     assert found.defects == {severity: defect.count * (severity is defect.severity) for severity in Severity}
     return defect
@@ -162,7 +162,7 @@ def replaced_by(make_it: Callable[[Path], None]) -> Callable[[Library], None]:
         (replaced_by(os.mkfifo), Kind.REPLACED, "a FIFO is in its place"),
     ],
 )
-def test_file_that_is_not_there_is_one_harm(
+def test_missing_member_file_is_one_defect(
     library: Library, defect: Callable[[Library], None], kind: Kind, why: str
 ) -> None:
     defect(library)
@@ -227,7 +227,7 @@ def test_extents_exchanged_within_a_file(library: Library) -> None:
 
 
 @pytest.mark.parametrize("is_direct", [True, False])
-def test_harmed_record_and_header_are_told_where_the_data_is_right(
+def test_damaged_record_and_header_are_reported_though_the_data_is_right(
     library: Library, monkeypatch: pytest.MonkeyPatch, is_direct: bool
 ) -> None:
     if not is_direct:
@@ -246,7 +246,7 @@ def test_harmed_record_and_header_are_told_where_the_data_is_right(
 
 @pytest.fixture
 def unfinished(library: Library) -> Callable[[], object]:
-    """Have the header of session 1 on disk 0 not say how it ended; return what has it say so."""
+    """Take the end of session 1 out of its header on disk 0; return a function that puts it back."""
     file = member(library, 0, 1)
     whole = file.read_bytes()
     file.write_bytes(whole[: BLOCK // 2] + bytes(BLOCK // 2) + whole[BLOCK:])
@@ -255,7 +255,7 @@ def unfinished(library: Library) -> Callable[[], object]:
 
 @pytest.fixture
 def alive(library: Library) -> Iterator[Callable[[], None]]:
-    """Have the mount that wrote it all live; return what has it die, without its headers, as recovery leaves it."""
+    """Make the mount that wrote the library live; return a function that lets it die and be recovered."""
     lease = library.leases.take(1)
 
     def die() -> None:
@@ -266,14 +266,14 @@ def alive(library: Library) -> Iterator[Callable[[], None]]:
 
 
 def test_header_that_nobody_can_be_about_to_finish_is_told_at_once(library: Library, unfinished: object) -> None:
-    """After a power cut it may be so. Nobody waits for what can't come."""
+    """A power cut may leave such a header. No mount will finish it, so there is nothing to wait for."""
     assert the_defect(library).why == "its header does not say how the session ended"
 
 
 def test_header_that_is_finished_meanwhile_is_right(
     library: Library, unfinished: Callable[[], object], alive: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Right after the release, it may just not have been written yet."""
+    """Right after the release, the mount may not have written it yet."""
     really = Examiner.examine
     looks: list[Flaw] = []
 
@@ -296,7 +296,7 @@ def test_header_that_stays_unfinished_is_told_after_a_while(
 
 
 def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfinished: object) -> None:
-    """The mount has died, and nobody has cleaned up after it: its lease tells so."""
+    """The mount has died, and its lease shows that recovery is not finished."""
     library.leases.take(1).let_go()
     defects, found = verify(library)
     assert (defects, found.unfinished) == ([], [])
@@ -305,7 +305,7 @@ def test_header_that_recovery_is_to_finish_is_no_defect(library: Library, unfini
 def test_header_is_looked_at_again_after_an_interruption(
     library: Library, unfinished: object, alive: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise nothing would be known of it: all its extents had been verified."""
+    """Without the record, nothing would be known of the header, as all extents had been verified."""
     timing = replace(SOON, save=0.01)
     really, sent = verifications.save, list[signal.Signals]()
 
@@ -368,9 +368,7 @@ def test_bytes_that_the_database_has_lost(library: Library) -> None:
 
 
 @pytest.mark.parametrize("how", ["directory", "label", "stranger"])
-def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(
-    library: Library, tmp_path: Path, how: str
-) -> None:
+def test_missing_disk_is_one_defect_and_the_others_are_verified(library: Library, tmp_path: Path, how: str) -> None:
     disk = library.config.disks[1]
     disk.rename(disk.with_name("away"))
     if how != "directory":
@@ -384,7 +382,7 @@ def test_disk_that_is_not_there_is_one_harm_and_the_others_are_verified(
     assert found.ended_at is not None
 
 
-def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_goes_away_meanwhile_is_one_defect(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = library.config.disks[1]
 
     def and_then_gone(self: Library, ever: Sequence[DiskRecord]) -> Discovery:
@@ -403,7 +401,7 @@ def test_disk_that_goes_away_meanwhile_ends_in_one_harm(library: Library, monkey
 def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
     library: Library, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """The disk answers EIO where one block is concerned, as a bad sector does."""
+    """The disk returns EIO for one block, as for a bad sector."""
     bad = {"data": nth(2) + BLOCK, "record": nth(2), "header": 0}[part]
     really, path = os.preadv, str(member(library, 0, 1))
 
@@ -429,7 +427,7 @@ def test_bad_sector_is_unreadable_and_what_lies_around_it_is_verified(
 
 
 def test_interrupted_and_resumed(library: Library) -> None:
-    """Everything is verified once, however often it is interrupted, and no harm is forgotten or told twice."""
+    """Everything is verified once, however often the run is interrupted; each defect is reported once."""
     sizes = Sizes(parts_a_job=1, job=UNIT, jobs_in_flight=1)
     flip(member(library, 0, 1), 1)
     flip(member(library, 1, 3), 3)
@@ -492,7 +490,7 @@ def test_long_sessions_are_gone_through_in_steps(tmp_path: Path) -> None:
 
 
 def test_extents_without_a_place_are_all_gone_through_however_many_they_are(library: Library) -> None:
-    """Those of a session on a disk, of which a rebuild has found none, are more than are looked up together."""
+    """A rebuild has found none of a session's extents on a disk, and they are more than one query looks up."""
     gone = placed(library, 3, 1)
     assert len(gone) > 3
     with closing(library.tracking()) as tracking, tracking.transaction():
@@ -504,7 +502,7 @@ def test_extents_without_a_place_are_all_gone_through_however_many_they_are(libr
 
 
 def test_progress_is_written_down_while_it_goes_on(library: Library) -> None:
-    """So that it can go on after a power cut too."""
+    """So it can be resumed after a power cut."""
     limits = (10 * LENGTH, replace(SOON, save=0.0), Sizes(parts_a_job=1))
     seen: list[dict[str, list[int]]] = []
     with closing(library.tracking()) as tracking, closing(library.tracking(read_only=True)) as other:
@@ -568,15 +566,15 @@ def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: L
     [
         (
             "DELETE FROM tape_file WHERE medium = 'T2' AND number = 1",
-            f"the tracking database has {LENGTH} bytes in its tape files, but it is {2 * LENGTH} bytes long",
+            f"the medium is recorded as {2 * LENGTH} bytes long, but its tape files have {LENGTH} bytes",
         ),
         (
             "DELETE FROM tape_file WHERE medium = 'T2'",
-            f"the tracking database has 0 bytes in its tape files, but it is {2 * LENGTH} bytes long",
+            f"the medium is recorded as {2 * LENGTH} bytes long, but its tape files have 0 bytes",
         ),
         (
             "DELETE FROM session WHERE id = 3",
-            f"{LENGTH} bytes were not read; `vtlfs check` tells what is wrong with the tracking database",
+            f"{LENGTH} bytes were not read; `vtlfs check` says what is wrong with the tracking database",
         ),
     ],
 )
@@ -584,7 +582,7 @@ def test_an_interrupted_verification_goes_on_with_the_same_tape_files(library: L
 def test_bytes_that_the_database_no_longer_lists_are_damage(
     library: Library, change: str, why: str, media: tuple[str, ...]
 ) -> None:
-    """Nothing is as it should be that was not read."""
+    """Bytes that were not read are never reported as right."""
     with closing(library.tracking()) as tracking:
         tracking.sql.execute("PRAGMA foreign_keys = OFF")
         with tracking.transaction():
@@ -645,7 +643,7 @@ def test_parity_is_verified_and_is_no_byte_of_a_tape_file(tmp_path: Path, parity
 
 @pytest.mark.parametrize(("parity", "disks"), PARITIES)
 def test_what_a_stripe_can_replace_costs_no_byte(tmp_path: Path, parity: int, disks: int) -> None:
-    """As many extents of it as it has parity; with one more, each of its damaged data extents is lost."""
+    """The stripe can replace as many extents as it has parity; with one more, every damaged data extent is lost."""
     library = with_parity(tmp_path / "lib", parity, disks)
     stripe = stripe_with(library, 4 * UNIT)
     for count, extent in enumerate(stripe, 1):
@@ -720,7 +718,7 @@ def test_stripe_whose_rows_are_not_all_there_replaces_nothing(tmp_path: Path) ->
 
 
 def test_an_interrupted_verification_keeps_what_can_be_replaced(tmp_path: Path) -> None:
-    """Every defect is told once, and counted once."""
+    """Every defect is reported once, and counted once."""
     library = with_parity(tmp_path / "lib", 1, 3)
     for offset in range(0, LENGTH, 2 * UNIT):
         damage(library, stripe_with(library, offset)[0])

@@ -41,7 +41,7 @@ def filled(root: Path, disks: int, parity: int) -> Roster:
 def verified(
     roster: Roster, sizes: Sizes = STEPS, *, mends: bool = False
 ) -> tuple[list[Defect], Verification, list[Hurt]]:
-    """Verify all; return the defects, what was written down, and which tape files are hurt."""
+    """Verify all; return the defects, the verification as it is recorded, and the tape files that are hurt."""
     defects: list[Defect] = []
     with closing(roster.tracking()) as tracking:
         found = verifications.begin(tracking, [], utc_now())
@@ -57,12 +57,12 @@ def rows_of(roster: Roster, session: int) -> list[Extent]:
 
 
 def damage(roster: Roster, extent: Extent, at: int = 5) -> None:
-    """Turn a bit of an extent, or of its record where `at` is negative."""
+    """Flip a bit of an extent, or with a negative `at` of its record."""
     flip_at(member_path(roster.paths[extent.disk], extent.session), extent.position + BLOCK + at)
 
 
 def lacks(roster: Roster) -> dict[tuple[int, int], int]:
-    """Return what is noted: whether a stripe, or the headers of a session, are damaged."""
+    """Return the table `lack`: whether a stripe, or the headers of a session, are damaged."""
     with closing(roster.tracking(read_only=True)) as tracking:
         return {
             (one.session, one.stripe): one.damaged for session in roster.streams for one in tracking.lacks.of(session)
@@ -146,8 +146,8 @@ def test_each_extent_has_its_turn_once_in_the_order_of_writing(tmp_path: Path, c
 # --- what is noted, and mended ----------------------------------------------------------------------------------------
 
 
-def harm(roster: Roster) -> set[tuple[int, int]]:
-    """Damage an extent of data, one of parity, a record, and a header, of different stripes; return what lacks then."""
+def damage_each(roster: Roster) -> set[tuple[int, int]]:
+    """Damage a data extent, a parity extent, a record and a header, of different stripes; return the lacks."""
     rows = rows_of(roster, 4)
     stripes = sorted({row.stripe for row in rows})
     data = next(row for row in rows if row.stripe == stripes[0])
@@ -163,7 +163,7 @@ def harm(roster: Roster) -> set[tuple[int, int]]:
 
 def test_what_is_damaged_is_noted_in_stripes_and_what_is_on_an_absent_disk_is_not(tmp_path: Path) -> None:
     roster = filled(tmp_path, 4, 1)
-    wanted = harm(roster)
+    wanted = damage_each(roster)
     defects, found, hurt = verified(roster)
     assert (len(defects), hurt) == (4, [])
     assert lacks(roster) == dict.fromkeys(wanted, 1)
@@ -172,7 +172,7 @@ def test_what_is_damaged_is_noted_in_stripes_and_what_is_on_an_absent_disk_is_no
     other.lose(2)
     (defect,), found, hurt = verified(other)
     assert (defect.kind, defect.disk, defect.is_replaceable, found.replaceable) == (Kind.ABSENT, 2, True, 1)
-    assert str(defect).endswith("the others can replace what lies on it, as far as they are right")
+    assert str(defect).endswith("its extents can be computed from the other disks, as far as these are undamaged")
     assert (lacks(other), hurt) == ({}, [])
 
 
@@ -211,7 +211,7 @@ def test_with_more_disks_gone_than_parity_what_the_rest_can_not_replace_is_lost(
 @pytest.mark.parametrize("sizes", [STEPS, Sizes()])
 def test_what_is_damaged_is_mended_as_it_is_found(tmp_path: Path, sizes: Sizes) -> None:
     roster = filled(tmp_path, 4, 1)
-    harm(roster)
+    damage_each(roster)
     defects, found, hurt = verified(roster, sizes, mends=True)
     assert (len(defects), found.mended, found.left, hurt) == (4, 4, 0, [])
     assert lacks(roster) == {}
@@ -221,7 +221,7 @@ def test_what_is_damaged_is_mended_as_it_is_found(tmp_path: Path, sizes: Sizes) 
 
 def test_what_a_stripe_can_not_replace_is_not_mended(tmp_path: Path) -> None:
     roster = filled(tmp_path, 4, 1)
-    wanted = harm(roster)
+    wanted = damage_each(roster)
     rows = rows_of(roster, 4)
     last = max(row.stripe for row in rows)
     lost = [row for row in rows if row.stripe == last]
@@ -237,7 +237,7 @@ def test_what_a_stripe_can_not_replace_is_not_mended(tmp_path: Path) -> None:
 
 def test_where_somebody_else_repairs_it_is_left_to_them(tmp_path: Path) -> None:
     roster = filled(tmp_path, 4, 1)
-    wanted = harm(roster)
+    wanted = damage_each(roster)
     with lease.work(roster.library.path, "repair") as mine:
         assert mine
         _, found, _ = verified(roster, mends=True)

@@ -1,4 +1,4 @@
-"""Where a process's connection comes from."""
+"""The address at the other end of a process's connection."""
 
 import os
 import socket

@@ -6,12 +6,14 @@ import pytest
 from pyfuse3 import ROOT_INODE, InodeT
 
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
+from vtlfs.engine.tracking.repositories.pools import PoolFile
 from vtlfs.fs.inodes import INODE_BYTES, SESSION_BYTES, Inodes
 from vtlfs.fs.nodes import (
     DRIVES,
     FILES,
     FRESH,
     MEDIA,
+    POOLS,
     ROOT,
     SESSIONS,
     SNAPSHOTS,
@@ -22,6 +24,9 @@ from vtlfs.fs.nodes import (
     Node,
     PastFilesDirectory,
     PastMediumNode,
+    PoolFileNode,
+    PoolFilesDirectory,
+    PoolNode,
     SessionNode,
     SnapshotDirectory,
     TapeFileNode,
@@ -36,8 +41,8 @@ def medium(number: int) -> Medium:
     return Medium(number, f"T{number}", None, 0, 0, 0, TIME, None)
 
 
-def tape_file(number: int) -> TapeFile:
-    return TapeFile("T1", number, 17, 0, 10, 4096, TIME, "alpha")
+def tape_file(number: int, session: int = 17) -> TapeFile:
+    return TapeFile("T1", number, session, 0, 10, 4096, TIME, "alpha")
 
 
 def snapshot(number: int) -> Snapshot:
@@ -45,11 +50,11 @@ def snapshot(number: int) -> Snapshot:
 
 
 def all_nodes() -> list[Node]:
-    nodes: list[Node] = [ROOT, DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS]
+    nodes: list[Node] = [ROOT, DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS, POOLS]
     for number in (1, 2, 99_999):
         nodes += [FilesDirectory(medium(number)), MediumNode(medium(number), None), SessionNode(number, b"", TIME)]
         nodes += [MediumNode(medium(number), drive) for drive in (0, 1, 999)]
-        nodes += [TapeFileNode(medium(number), tape_file(n)) for n in (0, 1, 1_000_000)]
+        nodes += [TapeFileNode(medium(number), tape_file(n, number + (n << 20))) for n in (0, 1, 1_000_000)]
     for number in (1, 2, 2_000_000):
         nodes += [SnapshotDirectory(snapshot(number), part) for part in ("", "media", "files")]
         for which in (1, 2, 99_999):
@@ -57,6 +62,9 @@ def all_nodes() -> list[Node]:
                 PastFilesDirectory(snapshot(number), medium(which)),
                 PastMediumNode(snapshot(number), medium(which)),
             ]
+    for place in (0, 1, 99):
+        nodes += [PoolNode("P", place, medium(1), "T1"), PoolFilesDirectory("P", place)]
+        nodes += [PoolFileNode(PoolFile(place + 1, (tape_file(0),)))]
     for drive in (0, 1, 999):
         nodes += [DriveDirectory(drive), LoadedLink(drive, "T1", TIME)]
     return nodes
@@ -75,9 +83,10 @@ def test_stable_number_depends_on_the_path_only() -> None:
     assert stable_number(SessionNode(5, b"one", TIME)) == stable_number(SessionNode(5, b"two", ""))
 
 
-def test_each_look_up_of_a_medium_has_a_number_of_its_own() -> None:
+@pytest.mark.parametrize("node", [MediumNode(medium(1), 0), PoolNode("P", 0, medium(1), "T1")])
+def test_each_look_up_of_a_medium_or_a_pool_has_a_number_of_its_own(node: Node) -> None:
     inodes = Inodes(MemoryBudget(NO_LIMIT))
-    seen = {inodes.looked_up(MediumNode(medium(1), 0)).number for _ in range(100)}
+    seen = {inodes.looked_up(node).number for _ in range(100)}
     assert len(seen) == 100
     assert all(number >= FRESH for number in seen)
     assert len(inodes) == 101

@@ -1,4 +1,4 @@
-"""Who opens: program, shell or not, and the ssh connection of the process or an ancestor."""
+"""The opener of a file: its program, whether that is a shell, and the ssh connection of the process or an ancestor."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ CHILD = "import sys; print(flush=True); sys.stdin.read()"
 
 @pytest.fixture
 def child(request: pytest.FixtureRequest) -> Start:
-    """Return what starts a process with an environment; it lives until the test ends."""
+    """Return a function that starts a process with an environment; the process lives until the test ends."""
 
     def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -93,14 +93,14 @@ def test_file_server_is_known_by_its_executable(child: Start, tmp_path: Path) ->
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Path:
-    """Return a shell that has the name of sshd."""
+    """Return a copy of the shell under the name sshd."""
     program = tmp_path / "sshd"
     shutil.copy2("/bin/bash", program)
     return program
 
 
 def test_client_of_sshd_itself_is_the_other_end_of_its_connection(child: Start, sshd: Path) -> None:
-    """The sftp server that runs in sshd's own process has no environment of its own, and its parent the connection."""
+    """sshd's internal sftp server has no environment of its own, and its parent process has the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         script = f"exec 3<>/dev/tcp/127.0.0.1/{port}; {sshd} -c 'exec 3>&-; echo $$; read -r line; true'; true"
@@ -114,7 +114,7 @@ def test_client_of_sshd_itself_is_the_other_end_of_its_connection(child: Start, 
 
 
 def test_environment_of_sshd_is_not_that_of_its_client(sshd: Path) -> None:
-    """It is that of whoever started the daemon, who may have come through ssh himself."""
+    """sshd has the environment of the administrator who started it, perhaps through ssh."""
     script = f"{sshd} -c 'echo $$; read -r line; true'; true"
     process = subprocess.Popen(["bash", "-c", script], env=SSH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -150,7 +150,7 @@ def test_own_process() -> None:
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the processes that were looked at, in order."""
+    """Return a list that gets each process that is looked at, in order."""
     found: list[int] = []
 
     def look(pid: int, *rest: Any, **more: Any) -> Opener:
@@ -163,7 +163,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture(params=[MAX_KNOWN])
 async def known(request: pytest.FixtureRequest) -> AsyncIterator[Openers]:
-    """Return who opens, as a mount asks for it. The parameter is how many programs are remembered."""
+    """Return the mount's cache of openers. The parameter: how many programs it remembers."""
     asked = Openers(None, "machine", request.param)
     yield asked
     asked.close()
@@ -183,7 +183,7 @@ async def test_program_is_looked_at_once(child: Start, known: Openers, looked: l
 async def test_process_that_becomes_another_program_is_looked_at_again(
     child: Start, known: Openers, looked: list[int]
 ) -> None:
-    """Also where it is the same program with another environment."""
+    """So is a process that becomes the same program with another environment."""
     again = "exec env SSH_CONNECTION='192.0.2.8 1 x 22' /bin/sh -c 'echo; read -r line; true'"
     process = child(["/bin/sh", "-c", f"echo; read -r line; {again}"], SSH)
     caller = Caller(process.pid, 0, 0)
@@ -217,7 +217,7 @@ async def test_program_that_changes_while_it_is_looked_at_is_not_remembered(
 async def test_process_of_which_the_executable_is_not_shown_is_remembered(
     child: Start, known: Openers, looked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is another user's, and the mount not root's."""
+    """The process belongs to another user, and the mount not to root."""
     process = child([sys.executable, "-I", "-S", "-c", CHILD], {})
     monkeypatch.setattr(os, "readlink", lambda path: (_ for _ in ()).throw(PermissionError(path)))
     for _ in range(2):

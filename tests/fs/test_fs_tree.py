@@ -104,7 +104,7 @@ async def test_listed_names_are_found_and_stand_for_the_same(engine: Engine) -> 
                 await walk(found)
 
     await walk(ROOT)
-    assert seen == 5 + 2 + 3 + 3 + 1 + 3 + 3 + 2 + (1 + 2 + 3 + 3 + 2)
+    assert seen == 6 + 2 + 3 + 3 + 1 + 3 + 3 + 2 + (1 + 2 + 3 + 3 + 2)
 
 
 @pytest.mark.parametrize("page", [1, 2, 256])
@@ -115,9 +115,9 @@ async def test_directory_is_listed_once_and_whole_in_pages_of_any_size(engine: E
     await write(engine, "T1", b"later")
     await engine.change(lambda tracking: tracking.media.add(["A1"], None, utc_now()))
     await engine.change(lambda tracking: tracking.drives.load(0, "T1", utc_now()))
-    readers = [await engine.open_reader("T1", 1, 0, TAR) for _ in range(3)]
+    readers = [await engine.open_reader("T1", 1, 1, 0, TAR) for _ in range(3)]
     files, media = [f"{number:04d}" for number in range(5)], ["T1", "T2", "drives"]
-    assert await listed(tree, ROOT) == ["drives", "media", "files", "sessions", "snapshots"]
+    assert await listed(tree, ROOT) == ["drives", "media", "files", "sessions", "snapshots", "pools"]
     assert await listed(tree, DRIVES) == ["0", "1"]
     assert await listed(tree, DriveDirectory(0)) == ["loaded", *media, "A1"]
     assert await listed(tree, MEDIA) == await listed(tree, FILES) == [*media, "A1"]
@@ -143,13 +143,13 @@ async def test_listing_goes_on_where_it_was_whatever_comes_meanwhile(engine: Eng
 
 
 async def test_listing_of_sessions_waits_for_the_database_once(engine: Engine) -> None:
-    """Else it would find new ones for as long as streams are opened."""
-    reader = await engine.open_reader("T1", 0, 0, TAR)
+    """Otherwise a listing would not end while streams are opened."""
+    reader = await engine.open_reader("T1", 1, 0, 0, TAR)
     tree = Tree(engine)
     assert await listed(tree, SESSIONS) == [str(reader.number)]
     gate = threading.Event()
     engine._committer.post(lambda _: gate.wait(30))
-    await engine.open_reader("T1", 0, 0, TAR)
+    await engine.open_reader("T1", 1, 0, 0, TAR)
     with trio.fail_after(10):
         assert await tree.entries(SESSIONS, reader.number) == []
     gate.set()

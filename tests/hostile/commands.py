@@ -1,9 +1,9 @@
-"""Runs every command on libraries that somebody has tampered with, in one process of little memory.
+"""Runs every command on libraries that were tampered with, in one process with little memory.
 
     python commands.py DIRECTORY...
 
-Each library is `library` in a directory of its own. Printed is a JSON array of what came of each command. The process
-ends where a command takes too long; then what it was doing is on standard error.
+Each library is `library` in a directory of its own. The process prints a JSON array with the result of each command. It
+ends if a command takes too long; then standard error says what the command was doing.
 """
 
 import faulthandler
@@ -26,7 +26,7 @@ SECONDS = 40
 
 
 def commands(place: Path) -> Iterator[list[str]]:
-    """Yield what is asked of the library at `place/library`, reading first.
+    """Yield the commands for the library at `place/library`, those that only read first.
 
     A rebuild comes after the commands that write: the library that it makes counts as newer, so the old one is refused.
     """
@@ -76,7 +76,7 @@ def run(words: list[str]) -> dict[str, Any]:
 
 
 def look(library: str) -> int:
-    """Ask what the terminal UI asks when it shows a library."""
+    """Run the queries that the terminal UI runs when it shows a library."""
     from vtlfs.engine.tracking.repositories.sessions import SessionFilter
     from vtlfs.tui.source import Source
 

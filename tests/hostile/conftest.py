@@ -19,7 +19,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def survives(model: Path, tmp_path: Path) -> Callable[[dict[str, Tamper]], None]:
-    """Return what tampers with copies of the library and wants every command to bear it."""
+    """Return a function that tampers with copies of the library and asserts that every command survives that."""
 
     def call(tampers: dict[str, Tamper]) -> None:
         (tmp_path / "canary").write_bytes((model / "canary").read_bytes())

@@ -1,4 +1,4 @@
-"""Libraries that somebody has tampered with: made by the dozen, and every command run on each."""
+"""Makes libraries that were tampered with, by the dozen, and runs every command on each."""
 
 import json
 import os
@@ -41,6 +41,8 @@ def prepare(root: Path) -> None:
         mounted.medium("T1").write_bytes(random_bytes(3, 2 * UNIT))
         library.vtlfs("load", library.path, 1, "T2")
         library.vtlfs("snapshot", "take", library.path)
+    library.vtlfs("media", "hold", library.path, "T4", "--name", "case 7", "--reason", "auditors")
+    library.vtlfs("media", "protect", library.path, "T5")
     library.vtlfs("verify", library.path)
     with library.mounted("host=beta", checked=False) as mounted:
         descriptor = os.open(mounted.medium("T3"), os.O_WRONLY)
@@ -68,7 +70,7 @@ def announces(library: OnDisks) -> bool:
 
 
 def copied(model: Path, place: Path, tamper: Tamper, seed: int) -> Path:
-    """Return a copy of the library that somebody has tampered with."""
+    """Return a copy of the library after tampering with it."""
     shutil.copytree(model, place, symlinks=True)
     tamper(place, random.Random(seed))
     return place
@@ -92,7 +94,7 @@ def surroundings(root: Path, places: Iterable[Path]) -> dict[str, bytes]:
 
 
 def examine(root: Path, places: list[Path]) -> list[str]:
-    """Run every command on the libraries; return what did not go as it should."""
+    """Run every command on the libraries; return the complaints."""
     before = surroundings(root, places)
     shares = [share for number in range(AT_ONCE) if (share := places[number::AT_ONCE])]
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -104,7 +106,7 @@ def examine(root: Path, places: list[Path]) -> list[str]:
 
 
 def examine_share(places: list[Path]) -> list[str]:
-    """Run every command on the libraries in one process; return what did not go as it should."""
+    """Run every command on the libraries in one process; return the complaints."""
     words = [sys.executable, str(HERE / "commands.py"), *map(str, places)]
     done = subprocess.run(
         words,
@@ -129,7 +131,7 @@ UNEXPECTED = re.compile(r"^vtlfs: unexpected \w+: |Traceback \(most recent", re.
 
 
 def complaints(result: dict[str, Any]) -> list[str]:
-    """Return what is wrong with how a command ended."""
+    """Return the complaints about the end of a command."""
     words, status, printed, said = (result[key] for key in ("words", "status", "stdout", "stderr"))
     command = " ".join(words)
     lines = [line for line in said.splitlines(keepends=True) if not line.startswith("vtlfs: WARNING: ")]
@@ -196,7 +198,7 @@ def members(place: Path) -> list[Path]:
 
 
 def positions(member: Path) -> list[int]:
-    """Return where the records of a member file's extents are, as far as they follow each other."""
+    """Return the positions of the records in a member file, as far as its extents follow each other."""
     data, found, at = member.read_bytes(), [], BLOCK
     while (document := records.decode_document(data[at : at + BLOCK])) is not None:
         found.append(at)
@@ -205,7 +207,7 @@ def positions(member: Path) -> list[int]:
 
 
 def retell(member: Path, position: int | None, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what a header (position None) or an extent's record says, with a checksum that is right."""
+    """Change the content of a header (position None) or of an extent's record, and give it a valid checksum."""
     data = bytearray(member.read_bytes())
     if position is None:
         found = records.decode(bytes(data[:BLOCK]))

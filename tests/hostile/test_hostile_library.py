@@ -1,4 +1,4 @@
-"""What a fuzzer makes of a library's files: every command ends with an error of one line or does its work."""
+"""Fuzzed files of a library: every command does its work, or ends with an error of one line."""
 
 import json
 import os
@@ -19,11 +19,13 @@ from tampering import (
     retell,
 )
 
+from vtlfs.disks import records
+
 ROUNDS = int(os.environ.get("VTLFS_FUZZ", "1"))  # more of them find more
 
 
 def often(name: str, tamper: Tamper, times: int) -> dict[str, Tamper]:
-    """Return the same for so many seeds."""
+    """Return a list of the same mutation for so many seeds."""
     return {f"{name}{number}": tamper for number in range(times * ROUNDS)}
 
 
@@ -47,7 +49,7 @@ TOMLS = {
 
 
 def replace(**new: str) -> Tamper:
-    """Return what gives keys of library.toml other values."""
+    """Return a mutation that gives keys of library.toml other values."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         file = place / "library" / "library.toml"
@@ -64,7 +66,7 @@ def whole(text: str) -> Tamper:
 
 
 def bytes_of(name: str) -> Tamper:
-    """Return what changes bytes of a file."""
+    """Return a mutation that changes bytes of a file."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         (file,) = place.glob(name)
@@ -150,14 +152,14 @@ def any_member(place: Path, chance: random.Random) -> None:
 
 
 def any_record(place: Path, chance: random.Random) -> None:
-    """Have records whose checksums are right say what can't be."""
+    """Give records impossible content, and valid checksums."""
     for file in members(place):
         if chance.random() < 0.7:
             retell(file, chance.choice([None, *positions(file)]), lambda document: some_value(document, chance))
 
 
 def lose_database(then: Tamper) -> Tamper:
-    """Return what loses all that is not in member files, so that a rebuild has to believe them."""
+    """Return a mutation that removes everything but the member files, so that a rebuild depends on them."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         for disk in place.glob("disk?"):
@@ -168,7 +170,7 @@ def lose_database(then: Tamper) -> Tamper:
 
 
 def says(*, of_extents: bool = False, **said: object) -> Tamper:
-    """Return what has the header, or the first extent's record, of all member files say something."""
+    """Return a mutation that changes the header, or the first extent's record, of all member files."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         for file in members(place):
@@ -182,10 +184,8 @@ def says(*, of_extents: bool = False, **said: object) -> Tamper:
 
 
 def raw_record(text: bytes) -> Tamper:
-    """Return what puts a text as JSON into a record whose checksum is right."""
+    """Return a mutation that writes a text as the JSON of a record with a valid checksum."""
     from blake3 import blake3
-
-    from vtlfs.disks import records
 
     def tamper(place: Path, chance: random.Random) -> None:
         digest = blake3(records._KEYED.pack(records.VERSION, len(text), 9) + text).digest()
@@ -220,6 +220,11 @@ def test_member_files(survives: Callable[[dict[str, Tamper]], None]) -> None:
             "drive": says(drive=1000),
             "parity": says(parity=1000),
             "volume": says(volume=-1),
+            "volumes": says(volume=100_000),
+            "retained": says(retain="compliance", retain_until="9999-12-31T23:59:59.999999Z"),
+            "retain": says(retain="for ever", retain_until="\x1b[2J"),
+            "rule": says(retain_mode="worm", retain_seconds=-5),
+            "released": says(opened_at="9999-12-31T23:59:59.999999Z", released_at="9999-12-31T23:59:59.999999Z"),
             "host": says(host="\x1b[2J\n\0\ud800" * 20, program="\x1b]0;x\x07"),
             "requests": says(requests=2**63 - 1),
             "unitsize": says(stripe_unit=64 << 20),
@@ -230,11 +235,67 @@ def test_member_files(survives: Callable[[dict[str, Tamper]], None]) -> None:
     )
 
 
+# --- the cartridge memory -------------------------------------------------------------------------------------------
+
+
+def remembers(content: Callable[[dict[str, Any], random.Random], bytes]) -> Tamper:
+    """Return what changes all that disks remember of media, and has the tracking database and its copies be lost."""
+
+    def tamper(place: Path, chance: random.Random) -> None:
+        for file in place.glob("disk?/cartridges/*.cartridge"):
+            document = records.decode_file(file.read_bytes())
+            assert document is not None
+            file.write_bytes(content(document, chance))
+
+    return lose_database(tamper)
+
+
+def tells(**new: Any) -> Tamper:
+    return remembers(lambda document, chance: records.encode_file(document | {"commits": 2**60} | new, 1 << 20))
+
+
+def some_memory(document: dict[str, Any], chance: random.Random) -> bytes:
+    some_value(document, chance)
+    return records.encode_file(document, 1 << 20)
+
+
+def test_cartridge_memory(survives: Callable[[dict[str, Tamper]], None]) -> None:
+    survives(
+        {
+            "volume": tells(volume=100_000),
+            "capacity": tells(capacity=1),
+            "holds": tells(holds=[{"name": "\x1b[2J", "reason": "\n", "placed_at": "x", "uid": -1, "host": ""}]),
+            "manyholds": tells(
+                holds=[
+                    {
+                        "name": f"{number}",
+                        "reason": "\x1b",
+                        "placed_at": "2026-01-01T00:00:00.000000Z",
+                        "uid": 0,
+                        "host": "",
+                    }
+                    for number in range(5000)
+                ]
+            ),
+            "removed": tells(state="removed", added_at="9999-12-31T23:59:59.999999Z"),
+            "event": tells(event=2**62, commits=2**62),
+            "until": tells(retain_mode="compliance", retain_until="9999-12-31T23:59:59.999999Z"),
+            "worm": tells(retain_mode="worm", retain_seconds=None, retain_until="2999-01-01T00:00:00.000000Z"),
+            "other": tells(library="another", barcode="../../canary"),
+            "huge": remembers(lambda document, chance: b"\0" * (2 << 20)),
+        }
+        | often("value", remembers(some_memory), 4)
+        | often(
+            "mutated", remembers(lambda document, chance: mutated(records.encode_file(document, 1 << 20), chance)), 3
+        )
+    )
+
+
 # --- the tracking database ------------------------------------------------------------------------------------------
 
 
 def any_page(name: str) -> Tamper:
-    """Return what flips bits in a database."""
+    """Return a mutation that flips bits in a database."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         for file in place.glob(name):
@@ -248,7 +309,7 @@ def any_page(name: str) -> Tamper:
 
 
 def sql(script: str, name: str = "library/tracking.db") -> Tamper:
-    """Return what runs statements on a database as nobody else would."""
+    """Return a mutation that runs SQL statements on a database, without its checks."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         for file in place.glob(name):
@@ -325,12 +386,14 @@ SCRIPTS = {
     "copy": "DELETE FROM copy",
     "loaded": "UPDATE drive SET loaded = '../../../../etc/passwd', loaded_at = 'x'",
     "mounts": "UPDATE mount SET id = id + (1 << 62), state = 'mounted', pid = -1, uid = -1, mountpoint = '/etc'",
-    "snapshots": "UPDATE snapshot SET id = -id, name = char(27), media = -1",
+    "snapshots": "UPDATE snapshot SET id = -id, name = char(27) || id, media = -1",
     "loose": LOOSE,
     "untyped": LOOSE
     + "PRAGMA schema_version = 999; UPDATE session SET bytes = 'abc', id = id, drive = x'00', tape_file = 1.5;"
     " UPDATE medium SET bytes = 'abc'; UPDATE library SET sessions = 'x', epoch = 'y'",
     "migrations": "DELETE FROM _sqlite_migrations",
+    "latest": "UPDATE library SET latest = 'soon'",
+    "lives": "UPDATE volume SET retain_until = 'x', retain_seconds = 1 << 62, retain_mode = 'worm', begun = -1",
     "newer": "UPDATE _sqlite_migrations SET name = 'later' WHERE name = 'few_of_many'",
     "history": "UPDATE session_history SET since = -1, until = 1 << 62, state = 'x', disks = 'y'",
 }
@@ -346,5 +409,6 @@ def test_copies_of_the_tracking_database(survives: Callable[[dict[str, Tamper]],
     copies = "disk?/tracking/*.db"
     some = ("words", "ordinals", "before",
             "view", "trigger", "barcode", "disk", "garbage", "texts", "states", "times", "untyped", "mounts", "next",
+            "latest", "lives",
             "far", "bigunit", "zero", "copy", "manydisks", "blob", "huge", "loose", "recursive")  # fmt: skip
     survives({name: sql(SCRIPTS[name], copies) for name in some} | often("flipped", any_page(copies), 4))

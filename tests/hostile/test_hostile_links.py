@@ -1,4 +1,4 @@
-"""Links, FIFOs and devices where somebody has planted them: nothing is read or written by way of them."""
+"""Planted links, FIFOs and devices: vtlfs neither reads nor writes through them."""
 
 import os
 import random
@@ -16,6 +16,8 @@ PLACES = (
     "disk0/sessions/000000",
     "disk0/vtlfs-disk.json",
     "disk0/tracking",
+    "disk0/cartridges",
+    "disk0/cartridges/T4.cartridge",
     "library/tracking.db-wal",
     "library/vtlfs.log",
     described(0, 1),
@@ -24,7 +26,7 @@ PLACES = (
 
 
 def linked(name: str) -> Tamper:
-    """Return what moves something elsewhere and leaves a symbolic link to it."""
+    """Return a mutation that moves a file or directory elsewhere and leaves a symbolic link to it."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         there = place / "elsewhere" / Path(name).name
@@ -39,7 +41,7 @@ def linked(name: str) -> Tamper:
 
 
 def hard(name: str) -> Tamper:
-    """Return what has a member file be another name of a file elsewhere."""
+    """Return a mutation that makes a member file a hard link to a file elsewhere."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         there = place / "elsewhere"
@@ -51,7 +53,7 @@ def hard(name: str) -> Tamper:
 
 
 def replaced(name: str, kind: int) -> Tamper:
-    """Return what puts a FIFO or a device in the place of something."""
+    """Return a mutation that replaces a file by a FIFO or a device."""
 
     def tamper(place: Path, chance: random.Random) -> None:
         if (place / name).is_dir():
@@ -79,8 +81,9 @@ def test_planted_fifos_and_devices_are_not_waited_for(survives: Callable[[dict[s
     )
 
 
-@pytest.mark.parametrize("name", ["sessions", "sessions/000000", "tracking"])
+@pytest.mark.parametrize("name", ["sessions", "sessions/000000", "tracking", "cartridges"])
 def test_a_mount_writes_nothing_where_a_planted_link_leads(library: OnDisks, name: str) -> None:
+    library.vtlfs("media", "hold", library.path, "T4", "--name", "case 7", "--reason", "auditors")
     with library.mounted() as mounted:
         mounted.medium("T1").write_bytes(b"x" * 10)
     disk, elsewhere = library.disks[1], library.root / "elsewhere"

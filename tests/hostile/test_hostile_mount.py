@@ -51,7 +51,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OnDisks,
 
 
 def outcome(act: Callable[..., object], *words: bytes) -> int:
-    """Return the errno, 0 without one."""
+    """Return the errno of a call; 0 without an error."""
     try:
         act(*words)
     except OSError as error:

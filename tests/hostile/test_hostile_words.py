@@ -1,4 +1,4 @@
-"""Words that no command expects: an error of one line, and nothing has changed."""
+"""Unexpected arguments of commands: the error is one line, and nothing has changed."""
 
 import hashlib
 import os
@@ -35,6 +35,8 @@ COMMANDS = (
     "snapshot export LIB WORD x.db", "extract LIB WORD -o x", "extract LIB T1 WORD -o x",
     "extract LIB T1 --snapshot WORD -o x", "verify LIB WORD", "verify LIB --limit WORD", "rebuild LIB --disk WORD",
     "rebuild LIB --without-disk WORD", "mount LIB /nowhere/at/all -o WORD", "fstab LIB /mnt -o WORD",
+    "media export LIB WORD -o /dev/null", "media export LIB T1 -o /dev/null --snapshot WORD",
+    "media import LIB nowhere --as WORD", "media import LIB nowhere/WORD", "media copy LIB T1 WORD",
     "init WORD --disk WORD --disk WORD", "init new --disk DISK --disk WORD", "init new --disk WORD --stripe-unit WORD",
 )  # fmt: skip
 
@@ -54,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def state(root: Path) -> dict[str, str]:
-    """Return all files and what is in them; of the database only what was committed to its main file."""
+    """Return all files with their contents; of the database, only the content of its main file."""
     files = (path for path in root.rglob("*") if not path.name.endswith(("-wal", "-shm")))
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in files}
 

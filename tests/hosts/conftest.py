@@ -1,4 +1,4 @@
-"""A library that is mounted on a server, which hosts reach through its sshd."""
+"""A library that is mounted on a server, whose hosts reach it through sshd."""
 
 import os
 import tempfile

@@ -1,6 +1,6 @@
 """Several hosts on one machine: network namespaces that are joined by a bridge, and the daemons that run in them.
 
-Nothing outside the namespaces and a temporary directory is changed, so any number of these live side by side.
+Nothing outside the namespaces and a temporary directory is changed, so any number of such networks can coexist.
 """
 
 import os
@@ -40,7 +40,7 @@ class Network:
         self._prefix = f"vtlfs{os.getpid()}-{next(_numbers)}"
 
     def inside(self, host: str) -> list[str]:
-        """Return the words that run what follows them on a host, with the mount table of this process."""
+        """Return the beginning of a command that runs the rest on a host, with the mount table of this process."""
         return ["nsenter", f"--net=/run/netns/{self._prefix}-{host}"]
 
     def build(self) -> None:
@@ -59,7 +59,7 @@ class Network:
             self._ip("server", f"link set {host} master bridge up")
 
     def remove(self) -> None:
-        """Take it all away. Namespaces go with the last process in them."""
+        """Remove the network. A namespace disappears with its last process."""
         for host in ("server", *ADDRESSES):
             subprocess.run(["ip", "netns", "del", f"{self._prefix}-{host}"], check=False, capture_output=True)
 
@@ -76,7 +76,7 @@ class Network:
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """Have the hosts for the block."""
+    """Yield a network that exists for the block."""
     hosts = Network()
     try:
         hosts.build()
@@ -87,7 +87,7 @@ def network() -> Iterator[Network]:
 
 @contextmanager
 def daemon(words: Sequence[object], log: Path, hosts: Network, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a daemon on the server for the block, and have it accept connections. Its children end with it."""
+    """Run a daemon on the server for the block, once it accepts connections. Its children end with it."""
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [*hosts.inside("server"), *map(str, words)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -149,12 +149,12 @@ MaxStartups 100
         self.command.chmod(0o755)
 
     def authorize(self, options: str = "") -> None:
-        """Let the hosts' key in, with options as in authorized_keys."""
+        """Authorize the hosts' key, with options as in authorized_keys."""
         self.keys.write_text(f"{options} {(self.root / 'user_key.pub').read_text()}".lstrip())
         self.keys.chmod(0o644)
 
     def serve(self) -> Any:
-        """Run sshd for the block, in a mount table that has one user more; mounts that come later are not in it."""
+        """Run sshd for the block, in a mount namespace with one more user; it does not see later mounts."""
         accounts = []
         for name, line in (
             ("passwd", f"{USER}:x:{USER_ID}:{USER_ID}::/:/bin/sh"),

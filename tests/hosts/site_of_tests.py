@@ -1,4 +1,4 @@
-"""What the tests of hosts do with their site: streams from two hosts at once, and what became of them."""
+"""The site of the tests of hosts: sends streams from two hosts at once, and checks what became of them."""
 
 import os
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Site:
         return Tape(self.library, self.mounted, next(self.barcodes), "auto")
 
     def stream(self, host: str, size: int = 3_000_001) -> bytes:
-        """Return what a host is to send, which is also in the file `HOST.data`."""
+        """Return the stream that a host is to send; the file `HOST.data` has it, too."""
         data = random_bytes(list(ADDRESSES).index(host) + 1, size)
         (self.root / f"{host}.data").write_bytes(data)
         return data
@@ -69,21 +69,21 @@ class Site:
         return self.written(tape)
 
     def written(self, tape: Tape) -> list[dict[str, Any]]:
-        """Return the sessions that have left a tape file on the medium, in the files' order; all must be well.
+        """Return the sessions that have left a tape file on the medium, in order; assert that all were released.
 
         Waits for the release of all sessions: the close() of a file on sshfs does not wait for that of the server.
         """
-        self.settle()
+        self.wait_for_releases()
         found = [one for one in self.library.listed("--medium", tape.barcode) if one["access"] == "write"]
         assert all(one["state"] == "released" and one["error"] is None for one in found), found
         return sorted((one for one in found if one["tape_file"] is not None), key=lambda one: int(one["tape_file"]))
 
-    def settle(self) -> None:
+    def wait_for_releases(self) -> None:
         """Wait for the release of all sessions."""
         wait_until(lambda: not os.listdir(self.mounted.path / "sessions"), "the release of all sessions")
 
     def check(self, tape: Tape, sessions: list[dict[str, Any]], names: dict[str, str] = ADDRESSES) -> None:
-        """Want the hosts' streams on the tape, each whole and under the name of its host, and nothing else."""
+        """Assert that the tape has the hosts' streams, each whole and under the name of its host, and nothing else."""
         assert sorted(one["host"] for one in sessions) == sorted(names.values())
         expected = {names[host]: self.stream(host) for host in names}
         assert tape.streams() == [expected[one["host"]] for one in sessions]

@@ -1,4 +1,4 @@
-"""A mount for one host only, and guests that are given one drive of it: in a chroot, and in a container."""
+"""A mount for one host, and guests that can use one drive of it: in a chroot, and in a container."""
 
 import os
 import shlex

@@ -49,7 +49,7 @@ def test_tar_of_two_hosts_is_read_back_by_the_other(site: Site) -> None:
 
 
 def test_key_that_may_do_nothing_but_write_to_one_drive(site: Site) -> None:
-    """The request names the medium, and nothing else of it counts."""
+    """The forced command takes only the name of the medium from the request."""
     tape, other = site.tape(), site.tape()
     folder = tape.mounted.path / "drives" / "0"
     site.ssh.authorize(f'restrict,command="exec cat > \\"{folder}/${{SSH_ORIGINAL_COMMAND##*/}}\\""')

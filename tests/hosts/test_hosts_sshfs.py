@@ -1,4 +1,4 @@
-"""Hosts that have the server's mount mounted once more, with sshfs."""
+"""Hosts that mount the server's mount with sshfs."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.parametrize("site", ["external", "internal"], indirect=
 
 @contextmanager
 def attached(site: Site, host: str) -> Iterator[Path]:
-    """Have the server's mount mounted on a host for the block."""
+    """Mount the server's mount on a host for the block, with sshfs."""
     path = site.root / f"sshfs-{host}"
     path.mkdir(exist_ok=True)
     words = f"sshfs -f -F {site.ssh.root}/ssh_config -o {OPTIONS} vtl:{site.mounted.path} {path}"
@@ -37,7 +37,7 @@ def attached(site: Site, host: str) -> Iterator[Path]:
 
 @pytest.fixture
 def hosts(site: Site) -> Iterator[dict[str, Path]]:
-    """Where the hosts have the server's mount."""
+    """The hosts' mount points of the server's mount."""
     with ExitStack() as stack:
         yield {host: stack.enter_context(attached(site, host)) for host in ADDRESSES}
 
@@ -64,7 +64,7 @@ def test_programs_write_and_read_what_they_have_written(site: Site, hosts: dict[
         assert (path / "media" / tape.barcode).read_bytes() == tape.path.read_bytes()
     for path in hosts.values():
         shutil.copyfile(tree / "alpha" / "1", path / "media" / tape.barcode)
-    site.settle()
+    site.wait_for_releases()
     assert tape.streams()[2:] == [(tree / "alpha" / "1").read_bytes()] * 2
 
 
@@ -78,7 +78,7 @@ def test_stream_after_a_stream_is_appended_whatever_the_flags(site: Site, hosts:
             os.write(descriptor, b"two")
             os.close(descriptor)
             os.stat(medium)
-    site.settle()
+    site.wait_for_releases()
     assert tape.streams() == [b"one two"] * 6
 
 
@@ -90,7 +90,7 @@ def test_full_medium_is_an_error_at_the_host(site: Site, hosts: dict[str, Path])
         done = subprocess.run(["dd", f"of={medium}", "bs=64k"], input=data, capture_output=True, check=False)
         assert done.returncode == 1
         assert b"Input/output error" in done.stderr
-        site.settle()
+        site.wait_for_releases()
         assert before <= site.mounted.medium("SMALL").stat().st_size <= 2_000_000
 
 
@@ -98,13 +98,13 @@ def test_what_seeks_back_is_an_error_at_the_host(site: Site, hosts: dict[str, Pa
     tape = site.tape()
     medium = hosts["alpha"] / "media" / tape.barcode
     descriptor = os.open(medium, os.O_WRONLY | os.O_TRUNC)
-    os.write(descriptor, b"x" * 300_000)
+    os.write(descriptor, b"x" * 3_000_000)
     os.pwrite(descriptor, b"y", 5)
     with pytest.raises(OSError):
         os.fsync(descriptor)
     os.close(descriptor)
-    site.settle()
-    assert tape.streams() == [b"x" * 300_000]
+    site.wait_for_releases()
+    assert tape.streams() == [b"x" * 3_000_000]
 
 
 def test_sftp_and_scp_put_a_stream_too(site: Site) -> None:

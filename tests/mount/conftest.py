@@ -1,4 +1,4 @@
-"""What mount tests share: mounts in each I/O mode, a medium of its own for each test; a machine with its own fstab."""
+"""Fixtures of the mount tests: mounts in each I/O mode, a medium for each test, and a machine with its own fstab."""
 
 from collections.abc import Iterator
 
@@ -51,6 +51,6 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def line(machine: Machine, name: str) -> str:
-    """The beginning of a line of fstab: a library and its mount point."""
+    """The first two fields of a line of fstab: a library and its mount point."""
     machine.library(name)
     return f"/mnt/{name}/library /mnt/{name}/vtl"

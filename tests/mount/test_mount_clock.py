@@ -1,6 +1,6 @@
-"""Mounts whose clock is wrong, or jumps: libfaketime tells the serving process another time than everybody else.
+"""Mounts whose clock is wrong, or jumps: libfaketime shows the serving process another time than all other processes.
 
-Only the wall clock is another; the monotonic clock is the machine's own.
+Only the wall clock is changed; the monotonic clock is the machine's own.
 """
 
 import json
@@ -24,7 +24,7 @@ DATA = [random_bytes(seed, 2 * MIB + 5) for seed in range(4)]
 
 
 class WithAClock(OnDisks):
-    """A library whose mounts have a clock that a test can set at any moment."""
+    """A library whose mounts have a wall clock that a test can set at any moment."""
 
     def __init__(self, root: Path, **more: object) -> None:
         super().__init__(root)
@@ -36,7 +36,7 @@ class WithAClock(OnDisks):
         ]
 
     def set_clock(self, ahead: str) -> None:
-        """Have mounts see so much more or less than the right time, such as +1d or -30y."""
+        """Shift the clock of the mounts from the right time, by an offset such as +1d or -30y."""
         new = self.clock.with_name("clock.new")
         new.write_text(f"{ahead}\n")
         new.rename(self.clock)
@@ -66,7 +66,7 @@ def clocked(tmp_path: Path, _no_descriptor_left: None) -> WithAClock:
 
 
 def damage(library: OnDisks, barcode: str, number: int) -> None:
-    """Turn a bit of a tape file on its disk."""
+    """Flip a bit of a tape file on its disk."""
     extent = library.extents(barcode, number)[0]
     flip_at(member_path(library.disks[extent.disk], extent.session), extent.position + BLOCK + 100)
 

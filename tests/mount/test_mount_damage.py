@@ -1,4 +1,4 @@
-"""Reading what is damaged on a disk through a mount, and verifying while the library is mounted."""
+"""Reading damaged extents through a mount, and verifying while the library is mounted."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ def damaged_at(library: OnDisks, session: int, number: int = BAD) -> tuple[Path,
 
 
 def write(mounted: Mounted, *streams: bytes) -> None:
-    """Write the streams to T1; they are tape files when this returns."""
+    """Write the streams to T1; return when they are tape files."""
     for stream in streams:
         mounted.medium("T1").write_bytes(stream)
     assert mounted.medium("T1").stat().st_size == sum(map(len, streams))
@@ -109,7 +109,7 @@ def test_verify_runs_beside_streams_and_leaves_them_out(library: OnDisks) -> Non
 
 
 def test_dead_disk_is_told_by_the_mount_and_by_verify(on_loop: OnDisks) -> None:
-    """Every read of a disk that was shut down is EIO, also that of its label."""
+    """Every read of a disk that was shut down fails with EIO, also that of its label."""
     if shutil.which("xfs_io") is None:
         pytest.skip("xfs_io is not installed")
     with on_loop.mounted("io=direct", expects=["Input/output error"], checked=False) as mounted:

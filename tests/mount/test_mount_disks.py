@@ -56,7 +56,7 @@ def test_snapshots_are_taken_while_a_disk_hangs(frozen: OnDisks) -> None:
 
 
 def test_snapshots_are_taken_while_a_disk_does_not_answer_at_all(tmp_path: Path) -> None:
-    """A disk whose file system is served by a process that stands still: even looking at it would never end."""
+    """The process that serves the disk's file system is stopped: even stat() of the disk never returns."""
     require_fuse()
     if shutil.which("mergerfs") is None:
         pytest.skip("mergerfs is not installed")
@@ -108,7 +108,7 @@ def test_new_streams_avoid_a_disk_that_hangs(frozen: OnDisks) -> None:
 
 @pytest.mark.parametrize("io", ["direct", "cached"])
 def test_dead_disk_is_an_io_error_and_what_was_durable_stays(on_loop: OnDisks, io: str) -> None:
-    """A write that is refused as a whole is no loss: the writer knows. Cached bytes that are lost are one."""
+    """A write that is refused as a whole loses nothing, as the writer gets the error. Lost cached bytes are a loss."""
     if shutil.which("xfs_io") is None:
         pytest.skip("xfs_io is not installed")
     data = random_bytes(1, 6 * MIB)
@@ -146,7 +146,7 @@ def break_by_shutdown(disk: Path) -> None:
 
 
 def break_by_remounting_read_only(disk: Path) -> None:
-    """As ext4 does it by itself when it finds that something is wrong."""
+    """ext4 remounts itself like this when it finds an error."""
     device = shell(f"findmnt -no SOURCE {disk}").stdout.strip()
     shell(f"mount -o remount,errors=remount-ro {disk} && echo 1 > /sys/fs/ext4/{Path(device).name}/trigger_fs_error")
 
@@ -173,9 +173,9 @@ def break_by_removing(disk: Path) -> None:
 def test_streams_go_on_without_a_disk_that_fails(
     on_loop: OnDisks, break_it: Callable[[Path], None], reason: str | None, io: str
 ) -> None:
-    """Two healthy disks are left: no writer hears of it, everything is there, and status and log name the disk.
+    """Two healthy disks are left: no writer gets an error, no byte is lost, and status and log name the failed disk.
 
-    A disk that is full is passed over: without a word, if no write to it was on its way.
+    A full disk is passed over; if no write to it was on its way, nothing is logged.
     """
     streams = [random_bytes(number, 40 * MIB + number) for number in range(3)]
     still_there = break_it is break_by_filling

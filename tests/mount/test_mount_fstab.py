@@ -1,4 +1,4 @@
-"""fstab, mount(8) and umount(8), with the real programs and an environment with nothing in it, as at boot."""
+"""fstab, mount(8) and umount(8): the real programs, in an empty environment, as at boot."""
 
 import os
 import signal
@@ -147,7 +147,7 @@ def test_remount_is_refused_and_leaves_the_mount_as_it_is(machine: Machine, name
 
 
 def test_remount_of_the_mount_point_alone_can_forbid_writing(machine: Machine, name: str, line: str) -> None:
-    """The kernel does that by itself; it is refused as long as somebody writes."""
+    """The kernel remounts by itself; it refuses as long as a file is open for writing."""
     machine.fstab(f"{line} vtlfs defaults 0 0")
     busy = machine.run(f"mount -a; exec 3> {name}/vtl/media/T1; mount -o remount,bind,ro {name}/vtl", status=32)
     assert "busy" in busy
@@ -245,7 +245,7 @@ def test_user_mounts_and_unmounts_a_library_of_the_users_own(machine: Machine, n
 
 
 def test_user_needs_no_fstab_for_a_library_of_the_users_own(machine: Machine, name: str) -> None:
-    """Today's mount(8) gives up its rights and goes on, which is as if the user had run `vtlfs mount`."""
+    """Current versions of mount(8) drop their privileges and go on, as if the user had run `vtlfs mount`."""
     machine.library(name, uid=NOBODY)
     machine.run(f"mount -t vtlfs {name}/library {name}/vtl; echo data > {name}/vtl/media/T1", uid=NOBODY)
     machine.run(f"umount {name}/vtl", uid=NOBODY)

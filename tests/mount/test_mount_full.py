@@ -1,4 +1,4 @@
-"""Media and disks that are full: ENOSPC where the writer can hear it, and what was written before stays."""
+"""Full media and disks: the writer gets ENOSPC, and the bytes written before are kept."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disks(tmp_path: Path, _no_descriptor_left: None) -> Iterator[OnDisks]:
-    """A library with two disks of 8 MiB: a larger one beside a small one would take nearly all."""
+    """A library with two disks of 8 MiB. A larger disk beside a small one would get nearly all extents."""
     require_fuse()
     disks = [tmp_path / "small0", tmp_path / "small1"]
     try:
@@ -154,7 +154,7 @@ def test_tar_goes_on_with_the_next_medium(library: OnDisks, tmp_path: Path, io: 
 
 
 def test_many_writers_share_what_is_left(library: OnDisks) -> None:
-    """Together they get all of the medium, but for what is less than a write; nobody gets a byte that is not there."""
+    """Together they fill the medium up to less than one write; no writer gets room that the medium does not have."""
     library.add("FULL", capacity=MIB + 100)
     with library.mounted("io=direct") as mounted:
         script = f"for n in 1 2 3 4 5 6; do dd if=/dev/zero of={mounted.medium('FULL')} bs=10k & done; wait"
@@ -229,7 +229,7 @@ def test_disk_that_has_room_again_takes_streams_again(small_disks: OnDisks) -> N
 
 
 def test_df_shows_what_can_be_written(small_disks: OnDisks) -> None:
-    """Of two disks, the fuller one says how much that is."""
+    """With two disks, the fuller one limits it."""
     (small_disks.disks[0] / "filler").write_bytes(bytes(3 * MIB))
     with small_disks.mounted() as mounted:
         ours, small, large = (os.statvfs(path) for path in (mounted.path, *small_disks.disks))
@@ -241,7 +241,7 @@ def test_df_shows_what_can_be_written(small_disks: OnDisks) -> None:
 @pytest.mark.usefixtures("_no_descriptor_left")
 @pytest.mark.parametrize(("disks", "parity"), [(2, 1), (3, 1), (3, 2)])
 def test_df_leaves_the_room_of_parity_out(tmp_path: Path, disks: int, parity: int) -> None:
-    """On directories of one device, which has the room of all of them."""
+    """All disks are directories on one device, whose room counts once."""
     require_fuse()
     library = OnDisks(tmp_path, disks, parity=parity)
     with library.mounted() as mounted:
@@ -253,7 +253,7 @@ def test_df_leaves_the_room_of_parity_out(tmp_path: Path, disks: int, parity: in
 
 @pytest.mark.usefixtures("_no_descriptor_left")
 def test_df_counts_no_disk_that_is_missing(tmp_path: Path) -> None:
-    """Of three directories on one device with parity 1, two are left: a mirror."""
+    """Two of three directories on one device are left, with parity 1: a mirror."""
     require_fuse()
     library = OnDisks(tmp_path, 3, parity=1)
     shutil.rmtree(library.disks[1])

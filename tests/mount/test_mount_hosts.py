@@ -1,4 +1,4 @@
-"""The host of a session: what the mount was told, the ssh connection of the opener, the machine."""
+"""The host of a session: that of the mount option, of the opener's ssh connection, or the machine."""
 
 import os
 import socket
@@ -89,7 +89,7 @@ def test_mount_with_the_same_host_name_is_allowed(library: OnDisks, tmp_path: Pa
 
 
 def test_opener_that_is_gone_is_no_obstacle(library: OnDisks) -> None:
-    """The process that opens may be killed in the midst of it."""
+    """The process that opens may be killed during its open()."""
     with library.mounted() as mounted:
         for number in range(20):
             process = subprocess.Popen(["sh", "-c", f"echo x > {mounted.medium('T1')}"])

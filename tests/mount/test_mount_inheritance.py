@@ -1,4 +1,4 @@
-"""What a mount in the background keeps of whoever started it: nothing that somebody else waits for."""
+"""What a mount in the background inherits from the process that started it: nothing for which others may wait."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ class Started:
         return shell(text, cwd=self.library.root, env=os.environ | {"PYTHONPATH": str(PROJECT)}).stdout
 
     def start(self, prepare: Callable[[], object], **more: Any) -> int:
-        """Mount from a process in which `prepare` was called; return who serves."""
+        """Mount from a process that has called `prepare`; return the serving process."""
         options: dict[str, Any] = {"cwd": PROJECT, "check": True, "timeout": SECONDS} | more
         subprocess.run(self.words, preexec_fn=prepare, **options)
         return self.pid()
@@ -43,7 +43,7 @@ class Started:
             return tracking.mounts.live()[-1].pid
 
     def status(self, field: str) -> str:
-        """Return a field of what the kernel tells of the process that serves."""
+        """Return a field of /proc/PID/status of the serving process."""
         lines = Path(f"/proc/{self.pid()}/status").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{field}:"))
 
@@ -133,7 +133,7 @@ def test_environment_is_forgotten_but_what_is_needed(started: Started) -> None:
 
 
 def test_umask_is_its_own(started: Started) -> None:
-    """A mask that keeps the owner out would make member files that nobody can open again."""
+    """With a umask that shuts the owner out, nobody could open the member files again."""
     started.start(lambda: os.umask(0o777))
     assert started.status("Umask") == "0077"
     (started.path / "media" / "T1").write_bytes(b"bytes")

@@ -1,4 +1,4 @@
-"""The memory of a mount is bounded by `[memory] limit`, not by who has files open; and it goes back to the system."""
+"""The memory of a mount is bounded by `[memory] limit`, however many files are open, and is returned to the system."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ def limited(root: Path, disks: int) -> OnDisks:
 
 @pytest.mark.parametrize("program", [("-m", "vtlfs"), ("-I", "-X", "utf8", "-c", ISOLATED)])
 def test_a_mount_allocates_objects_so_that_their_memory_goes_back(tmp_path: Path, program: tuple[str, ...]) -> None:
-    """Python's own allocator keeps a mebibyte for each small object that lives on among ten thousand that ended."""
+    """Python's own allocator keeps a mebibyte as long as one small object in it lives."""
     require_fuse()
     library = OnDisks(tmp_path, 2)
     library.serving = [sys.executable, *program]

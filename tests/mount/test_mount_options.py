@@ -55,7 +55,7 @@ def test_read_only_mount_reads_and_refuses_to_write(library: OnDisks) -> None:
 def test_more_disks_missing_than_parity_are_mounted_read_only(
     tmp_path: Path, disks: int, parity: int, gone: list[int]
 ) -> None:
-    """What the other disks have can be read, the rest is an error; nothing else mounts."""
+    """Extents on the other disks can be read, the rest is an error; only a read-only mount is possible."""
     require_fuse()
     library = OnDisks(tmp_path, disks, unit=64 << 10, parity=parity)
     data = random_bytes(1, 2_000_000)
@@ -133,7 +133,7 @@ def test_owner_of_everything_can_be_chosen(open_library: OnDisks) -> None:
 
 
 def test_files_of_other_users_programs_are_identified(open_library: OnDisks) -> None:
-    """A process whose /proc the mount may not read would be `?`; root may read all."""
+    """If the mount may not read a process's /proc, the program is `?`; root may read all."""
     with open_library.mounted("allow_other,mode=0666") as mounted:
         shell(f"{AS_NOBODY} dd if=/dev/zero of={mounted.medium('T1')} bs=1k count=1")
     assert open_library.listed()[0]["program"] == "dd"
@@ -240,7 +240,7 @@ def test_mount_fails_with_the_reason(library: OnDisks, tmp_path: Path) -> None:
 def test_mount_without_a_usable_fuse_device_says_so(
     library: OnDisks, tmp_path: Path, prepare: str, reason: str
 ) -> None:
-    """In a mount table of its own, and without root's right to pass over permissions."""
+    """The test uses a mount namespace, and drops root's right to override permissions."""
     (tmp_path / "empty").mkdir()
     script = prepare.format(tmp_path) + ' && exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
     words: list[str | Path] = [sys.executable, "-m", "vtlfs", "mount", library.path, tmp_path / "empty"]

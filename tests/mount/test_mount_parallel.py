@@ -1,4 +1,4 @@
-"""Many writers at once: every stream stays whole, has a session of its own, and what has appeared never moves."""
+"""Many writers at once: every stream stays whole and has its own session, and bytes that have appeared never move."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ BLOCKS = [511, 4095, 4096, 10240, 65536, (1 << 20) + 1]
 
 
 def write_at_once(writers: Iterable[tuple[Path, int, int, int, str]]) -> list[dict[str, int]]:
-    """Run writers that all open at the same moment; return what each says."""
+    """Run writers that all open at the same moment; return the JSON line of each."""
     reading, writing = os.pipe()
     processes = []
     for arguments in writers:
@@ -116,7 +116,7 @@ def test_sessions_of_another_mount_are_seen(library: OnDisks, tmp_path: Path) ->
 
 
 def test_a_stream_is_seen_by_another_mount_however_long_its_release_takes(library: OnDisks, tmp_path: Path) -> None:
-    """Somebody's transaction keeps the database busy right after the close(), as a commit on a slow device does."""
+    """Another transaction keeps the database busy right after the close(), like a commit on a slow device."""
     with (
         library.mounted("host=alpha") as alpha,
         library.mounted("host=beta", at=tmp_path / "other") as beta,
@@ -132,7 +132,7 @@ def test_a_stream_is_seen_by_another_mount_however_long_its_release_takes(librar
 
 
 def test_bytes_that_have_appeared_never_move(tape: Tape) -> None:
-    """A reader keeps looking while streams come, and finds what it has seen, and perhaps more."""
+    """A reader reads again and again while streams come; it finds all that it has seen before, and perhaps more."""
     finished = threading.Event()
     seen = [b""]
     wrong: list[int] = []

@@ -1,4 +1,4 @@
-"""Who may read and write: real users, whom the kernel lets in or refuses."""
+"""Permissions to read and write: real users, whom the kernel admits or refuses."""
 
 import errno
 import json
@@ -78,7 +78,7 @@ def library(open_library: OnDisks) -> OnDisks:
 
 
 def as_user(user: int, groups: Sequence[int], does: Callable[[], T]) -> T:
-    """Have a process of the user do something, and return what it returned, which JSON can tell."""
+    """Call a function in a process of the user, and return its result, which must be JSON."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
@@ -112,7 +112,7 @@ def all_opened(paths: Sequence[Path], flags: int) -> list[int]:
 
 
 def what_is_let(path: Path) -> int:
-    """Return which of READ and WRITE the opener gets, which must be what access(2) says."""
+    """Return which of READ and WRITE the opener gets; assert that access(2) says the same."""
     rights = 0
     for right, flags, mode in ((READ, os.O_RDONLY, os.R_OK), (WRITE, os.O_WRONLY | os.O_TRUNC, os.W_OK)):
         number = opening(path, flags)
@@ -174,7 +174,7 @@ def test_refused_writer_leaves_no_session(library: OnDisks) -> None:
 
 
 def test_programs_say_permission_denied(library: OnDisks) -> None:
-    """As a shell, tar, test(1), ls and stat see it."""
+    """The programs are a shell, tar, test(1), ls and stat."""
     beta = f"setpriv --reuid={BETA} --regid={NONE + 1} --groups={BACKUP} "
     gamma = f"setpriv --reuid={GAMMA} --regid={NONE + 1} --clear-groups "
     with library.mounted(OPTIONS, expects=["permissions.drives.1 with"]) as mounted:
@@ -287,7 +287,7 @@ main()
 
 @contextmanager
 def counting_inodes(library: OnDisks) -> Iterator[Mounted]:
-    """Mount, with statfs() telling how many inodes the adapter knows."""
+    """Mount with a statfs() that returns how many inodes the adapter knows."""
     path, log = library.root / "mnt", library.root / "log"
     path.mkdir()
     words: list[str | Path] = [

@@ -1,4 +1,4 @@
-"""Real file systems that are shut down hard under a mount, as by a power cut: what was acknowledged is kept."""
+"""Real file systems that are shut down under a mount, as by a power cut: acknowledged bytes are kept."""
 
 import random
 import subprocess
@@ -30,7 +30,7 @@ def devices(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Dev
 
 @dataclass
 class Writer:
-    """A stream that runs through the mount, and what was acknowledged of it."""
+    """A stream that runs through the mount, and its acknowledged lengths."""
 
     process: subprocess.Popen[bytes]
     notes: Path
@@ -38,7 +38,7 @@ class Writer:
     block: int
 
     def read(self) -> list[int]:
-        """Return its session, and then the lengths that were acknowledged."""
+        """Return the session, followed by the acknowledged lengths."""
         lines = self.notes.read_text().splitlines(keepends=True) if self.notes.exists() else []
         return [int(line) for line in lines if line.endswith("\n")]
 
@@ -49,7 +49,7 @@ class Writer:
 
 
 def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
-    """Have streams run, and return when each was acknowledged something a few times."""
+    """Start streams; return when fsync() has acknowledged a few lengths of each."""
     writers = []
     for seed, block in enumerate(BLOCKS):
         side = notes / f"notes{seed}"
@@ -61,7 +61,7 @@ def start_writers(mounted: Mounted, notes: Path) -> list[Writer]:
 
 @pytest.mark.parametrize("flush", [False, True], ids=["nothing more", "journal flushed"])
 def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_path: Path, flush: bool) -> None:
-    """Once the file system of the library goes first, and once those of the disks, under a mount that goes on.
+    """Under a running mount, all file systems are shut down: that of the library first, or those of the disks.
 
     ext4 and xfs let an fsync() succeed now and then while they are shut down; the mount has to find that out.
     """
@@ -98,7 +98,7 @@ def test_acknowledged_streams_survive_a_power_cut(devices: list[Device], tmp_pat
 
 
 def check_streams(library: OnDisks, writers: list[Writer]) -> None:
-    """Want of every stream a true beginning, with all that was ever acknowledged."""
+    """Assert that of every stream a correct beginning is there, with all bytes that were ever acknowledged."""
     with closing(Library.open(library.path).tracking(read_only=True)) as tracking:
         known = {session.id: session for session in tracking.sessions.find(SessionFilter())}
     for writer in writers:

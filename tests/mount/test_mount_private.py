@@ -1,4 +1,4 @@
-"""What a library leaves on the machine is its owner's: nobody else reads its files, nor those on the disks."""
+"""Privacy: nobody but the owner can read the files of a library, nor those on its disks."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ sys.exit(main())
 
 
 def everything_in(directory: Path) -> Iterator[Path]:
-    """Yield all that lies in a directory, and the directory."""
+    """Yield a directory and everything in it."""
     yield directory
     for path in directory.rglob("*"):
         if not path.is_symlink():
@@ -31,7 +31,7 @@ def everything_in(directory: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o077])
 def test_files_of_library_and_disks_are_their_owners_only(library: OnDisks, tmp_path: Path, mask: int) -> None:
-    """Whatever the umask is of who makes the library, mounts it and looks at it; also while it is in use."""
+    """This holds for any umask of those who make, mount and use the library, also while it is in use."""
     made, disks = tmp_path / "made", [tmp_path / "one", tmp_path / "two"]
     old = os.umask(mask)
     try:
@@ -65,7 +65,7 @@ def test_files_of_library_and_disks_are_their_owners_only(library: OnDisks, tmp_
 
 
 def check_private(paths: Sequence[Path]) -> None:
-    """Want 0700 of directories and 0600 of files."""
+    """Assert that directories have the mode 0700, and files 0600."""
     modes = {path: path.stat().st_mode for path in paths}
     wanted = {path: 0o700 if stat.S_ISDIR(mode) else 0o600 for path, mode in modes.items()}
     assert {path: oct(stat.S_IMODE(mode)) for path, mode in modes.items()} == {
@@ -76,7 +76,7 @@ def check_private(paths: Sequence[Path]) -> None:
 @pytest.mark.parametrize(
     ("opened", "says"),
     [
-        ([], "library.toml: Permission denied; a library can be used by its owner only"),
+        ([], "library.toml: Permission denied; only the owner of a library can use it"),
         (["library.toml"], "tracking.db: unable to open database file; only the library's owner can use it"),
         (["library.toml", "tracking.db"], "attempt to write a readonly database; only the library's owner can use it"),
     ],
@@ -84,7 +84,7 @@ def check_private(paths: Sequence[Path]) -> None:
 def test_command_of_a_user_who_may_not_use_the_library_says_so_in_one_line(
     open_library: OnDisks, opened: list[str], says: str
 ) -> None:
-    """Also where somebody has opened the library, or a part of it, for others."""
+    """So it does if the mode of the library, or of a part of it, lets others in."""
     library = open_library.path
     if opened:
         library.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Real programs with their real flags write, read, and are refused what a tape can't do."""
+"""Real programs with their usual flags write and read, and get an error for what a tape can't do."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from mounting import Shared, Tape, random_bytes, shell
 
 MIB = 1 << 20
 
-# Each is run with {out} as a medium, and as an ordinary file that shows what ought to be in it.
+# Each command is run with {out} as a medium, and with an ordinary file, which shows the expected content.
 WRITERS = {
     "tar": "tar cf {out} -C {tree} .",
     "tar -z": "tar czf {out} -C {tree} .",
@@ -46,7 +46,7 @@ WRITERS = {
     "bzip2 -c": "head -c 100000 {data} | bzip2 -c > {out}",
 }
 
-# Programs that can't do on a tape what they were asked, and what they say about it.
+# Programs that try something that a tape can't do, and their error messages.
 REFUSED = {
     "dd seek=": ("dd if=/dev/zero of={out} bs=512 count=1 seek=3", 1, "Operation not permitted"),
     "dd seek= conv=notrunc": ("dd if=/dev/zero of={out} bs=512 count=1 seek=3 conv=notrunc", 1, ""),

@@ -1,4 +1,4 @@
-"""Disks that die for good: streams run on, and everything is read, without as many of them as there is parity."""
+"""Disks that die for good, as many as there is parity: streams run on, and everything can be read."""
 
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ FILES = 60
 
 @dataclass
 class Streams:
-    """Three dd and a tar, each somewhere in its stream."""
+    """Three dd and a tar, each in the middle of its stream."""
 
     root: Path
     processes: list[subprocess.Popen[bytes]]
@@ -28,7 +28,7 @@ class Streams:
     stops: int = 0
 
     def go_on(self, size: int) -> None:
-        """Have dd get so many bytes more, and tar go on to its next stop."""
+        """Feed each dd so many bytes more, and let tar go on to its next stop."""
         for process, data in zip(self.processes, self.data, strict=False):
             assert process.stdin is not None
             process.stdin.write(data[self.sent : self.sent + size])
@@ -42,7 +42,7 @@ class Streams:
         wait_until(lambda: (self.root / f"stop{stop}").exists(), "tar in the middle of its stream")
 
     def end(self) -> None:
-        """Have all of them end, with status 0."""
+        """End all programs; assert that their exit status is 0."""
         for process in self.processes:
             if process.stdin is not None:
                 process.stdin.close()
@@ -79,7 +79,7 @@ def streams(mounted: Mounted, root: Path) -> Iterator[Streams]:
 
 
 def check_whole(library: OnDisks, read: Callable[[str], bytes], wanted: Sequence[bytes]) -> None:
-    """Want every stream as it was sent. `read`: returns what lies on a medium."""
+    """Assert that every stream is as it was sent. `read`: returns the bytes of a medium."""
     for barcode, data in zip([*BLOCKS, "T9"], wanted, strict=True):
         assert read(barcode) == data
     archive = library.root / "archive"

@@ -24,7 +24,7 @@ def opened(mounted: Mounted, barcode: str) -> BinaryIO:
 
 
 def put(stream: BinaryIO, data: bytes) -> None:
-    """Write, and have it recorded."""
+    """Write data, and wait until it is recorded."""
     for start in range(0, len(data), MIB):
         stream.write(data[start : start + MIB])
     os.fsync(stream.fileno())
@@ -73,7 +73,7 @@ def test_nothing_new_goes_to_a_disk_that_retires_and_it_leaves_after_its_streams
         with opened(mounted, "T2") as stream:
             put(stream, data[1])
             said = library.vtlfs("disk", "retire", library.path, 0, "--background")
-            assert said.startswith("disk 0 is retiring; its mounts empty it in the background")
+            assert said.startswith("disk 0 is retiring; a mount empties it in the background")
             wait_until(lambda: f"disk 0 ({library.disks[0]}) is retiring" in mounted.said(), "the mount to know")
             held = disk(library, 0)["stored"]
             put(stream, data[2])

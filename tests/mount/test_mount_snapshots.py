@@ -1,4 +1,4 @@
-"""Snapshots through real mounts: what was there then is read to the byte while writers go on; and the schedule."""
+"""Snapshots through real mounts: each shows the exact bytes of its moment while writers go on; and the schedule."""
 
 import errno
 import itertools
@@ -32,7 +32,7 @@ def take(library: OnDisks, *words: str) -> int:
 
 
 def configure(library: OnDisks, *lines: str) -> None:
-    """Add what [snapshots] says to library.toml."""
+    """Add a section [snapshots] to library.toml."""
     with open(library.path / "library.toml", "a") as file:
         file.write("\n".join(["", "[snapshots]", *lines, ""]))
 
@@ -43,7 +43,7 @@ def taken(library: OnDisks) -> list[dict[str, Any]]:
 
 
 def extracted(library: OnDisks, snapshot: int, barcode: str, number: int | None = None) -> bytes:
-    """Return what is extracted of a snapshot, by the program's own function: quicker than the program."""
+    """Extract from a snapshot by the program's own function, which is quicker than the program."""
     opened, pieces = Library.open(library.path), []
     extract(
         opened,
@@ -57,7 +57,7 @@ def extracted(library: OnDisks, snapshot: int, barcode: str, number: int | None 
 
 
 class Stream:
-    """A program that writes piece by piece until it is told to end."""
+    """A program that writes piece by piece until `end` is called."""
 
     def __init__(self, path: Path, seed: int) -> None:
         self.seed = seed
@@ -99,7 +99,7 @@ def streams(mounted: Mounted, barcodes: list[str]) -> Iterator[list[Stream]]:
 
 
 def released(library: OnDisks, *sessions: int) -> None:
-    """Wait until close() has reached the tracking database, as it does a moment after it has returned."""
+    """Wait until the release is recorded, which happens a moment after close() has returned."""
     wait_until(lambda: all(library.session(session).released_at for session in sessions), "released sessions")
 
 
@@ -279,7 +279,7 @@ def test_pruned_snapshot_vanishes_and_what_is_open_stays(library: OnDisks) -> No
 
 
 def test_what_looks_at_a_snapshot_that_is_pruned_ends_well(library: OnDisks) -> None:
-    """Each program has begun to read when the snapshot goes."""
+    """Each program has begun to read when the snapshot is pruned."""
     data = random_bytes(7, 24 * MIB)
     with library.mounted() as mounted:
         released(library, write(mounted.medium("T1"), data))
@@ -355,7 +355,7 @@ def test_export_and_difference_agree(library: OnDisks) -> None:
 
 
 def contents(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of all tables of a database, which must be a plain one."""
+    """Return the rows of all tables of a database; assert that SQLite alone can check and read it."""
     with closing(sqlite3.connect(file)) as database:
         database.row_factory = sqlite3.Row
         assert database.execute("PRAGMA integrity_check").fetchone()[0] == "ok"

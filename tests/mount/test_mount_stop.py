@@ -1,4 +1,4 @@
-"""The end of a mount: unmounted, told to stop, or stopped while streams are open. Nothing that was written is lost."""
+"""The end of a mount: by unmounting, or by a signal, perhaps with streams open. No written byte is lost."""
 
 import os
 import re
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 def test_stopping_takes_in_what_the_kernel_still_has_of_a_stream(library: OnDisks) -> None:
-    """Cached bytes that no close() or fsync() has sent yet."""
+    """The kernel still caches bytes that no close() or fsync() has sent to vtlfs."""
     data = random_bytes(1, 3 * MIB + 77)
     with library.mounted("io=cached") as mounted, suppress(OSError), open(mounted.medium("T1"), "wb") as stream:
         os.write(stream.fileno(), data)
@@ -68,7 +68,7 @@ def test_unmounting_right_after_close_releases_the_session(library: OnDisks, pro
 
 
 def test_unmounting_does_not_wait_for_a_disk_that_hangs(frozen: OnDisks) -> None:
-    """Everything is durable and recorded; what is left to do on the disk is only tidying up.
+    """Everything is durable and recorded; only the tidying of the disk is left to do.
 
     No process can end while the kernel has one of its threads wait for a disk; `vtlfs umount` knows.
     """
@@ -84,7 +84,7 @@ def test_unmounting_does_not_wait_for_a_disk_that_hangs(frozen: OnDisks) -> None
 
 
 def write_and_sync(descriptor: int) -> None:
-    """Write, and wait until that is durable or the mount is gone."""
+    """Write bytes, and wait until they are durable, or the mount is gone."""
     with suppress(OSError):
         os.write(descriptor, b"more")
         os.fsync(descriptor)
@@ -92,9 +92,9 @@ def write_and_sync(descriptor: int) -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_stopping_ends_all_streams_while_a_disk_hangs(frozen: OnDisks, busy: bool) -> None:
-    """What they have acknowledged is durable and recorded. The process itself can't end before the disk answers.
+    """Acknowledged bytes are durable and recorded. The process itself can't end before the disk answers.
 
-    `busy`: somebody waits for that disk, so that this stream is not ended before it answers.
+    `busy`: a writer waits for the disk, so its stream can't end before the disk answers.
     """
     with frozen.mounted("io=direct", allows=["disk 0"]) as mounted:
         streams = [os.open(mounted.medium(f"T{number}"), os.O_WRONLY) for number in range(1, 5)]
@@ -168,7 +168,7 @@ while True:
 
 
 def test_background_mount_logs_to_syslog(library: OnDisks) -> None:
-    """In a mount namespace with a /dev of its own, so that the machine's own log is left out of it."""
+    """The mount runs in a namespace with its own /dev, so that nothing reaches the log of the machine."""
     script = f"""
         mkdir {library.root}/dev {library.root}/mnt && mount -t tmpfs tmpfs {library.root}/dev
         for node in null zero urandom fuse; do cp -a /dev/$node {library.root}/dev/; done
@@ -201,7 +201,7 @@ def test_level_of_the_log(library: OnDisks, level: str, said: bool) -> None:
 
 
 def test_names_can_not_add_lines_to_the_log(library: OnDisks) -> None:
-    """The name of a program is its own choice."""
+    """A program can choose its own name, line breaks included."""
     program = Path(library.root, "sh\nvtlfs: forged")
     program.symlink_to("/bin/dash")
     with library.mounted() as mounted:

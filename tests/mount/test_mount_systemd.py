@@ -1,4 +1,4 @@
-"""What systemd makes of the line that `vtlfs fstab` prints: its real generator, and its real check of units."""
+"""systemd's own generator and check of units, run on the line that `vtlfs fstab` prints."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ GENERATOR = "/lib/systemd/system-generators/systemd-fstab-generator"
 
 @pytest.fixture
 def disks(machine: Machine, name: str) -> list[str]:
-    """A library and two disks, each on a file system of its own; where these are mounted."""
+    """A library and two disks, each on a file system of its own; return the mount points."""
     if not os.path.exists(GENERATOR):
         assert not os.environ.get("CI"), "there is no systemd, and CI refuses to skip"
         pytest.skip("there is no systemd")
@@ -24,7 +24,7 @@ def disks(machine: Machine, name: str) -> list[str]:
 
 
 def units(machine: Machine, name: str, line: str) -> dict[str, dict[str, str]]:
-    """Return the units that the generator makes of a line of fstab, which systemd must be content with."""
+    """Return the units that the generator makes of a line of fstab; assert that systemd accepts them."""
     (machine.root / "mnt" / name / "fstab").write_text(line)
     machine.run(f"cd {name}; mkdir -p units; SYSTEMD_FSTAB=$PWD/fstab {GENERATOR} units units units")
     assert machine.run(f"cd {name}; systemd-analyze verify --man=no units/*.mount") == ""
@@ -39,7 +39,7 @@ def units(machine: Machine, name: str, line: str) -> dict[str, dict[str, str]]:
 
 
 def unit_name(machine: Machine, path: str, suffix: str = "mount") -> str:
-    """Return what systemd calls the mount."""
+    """Return systemd's name for the mount at a path."""
     return machine.run(f"systemd-escape --path --suffix={suffix} {shlex.quote(path)}").strip()
 
 
@@ -111,14 +111,14 @@ def test_mount_by_hand(machine: Machine, name: str, disks: list[str]) -> None:
     assert [path for path in made if ".target" in path and "vtl" in path] == []
 
 
-def test_mount_that_fstab_has_no_words_for_is_told(machine: Machine, name: str) -> None:
+def test_mount_that_no_option_can_name_is_reported(machine: Machine, name: str) -> None:
     machine.run(
         f"mkdir -p '{name}/\"' {name}/disk {name}/vtl; mount -t tmpfs tmpfs '{name}/\"'; mkdir '{name}/\"/disk'"
     )
     machine.vtlfs(f"init {name}/library --disk {name}/disk --disk '{name}/\"/disk'")
     line, said = machine.vtlfs(f"fstab {name}/library {name}/vtl").splitlines()
     assert line.endswith(" nofail,_netdev,x-systemd.requires-mounts-for=/mnt 0 0")
-    assert said == f"vtlfs: fstab can't say that the mount on /mnt/{name}/\" has to come first"
+    assert said == f"vtlfs: the line can't name the mount on /mnt/{name}/\"; see that it is mounted first"
 
 
 def test_mount_point_with_a_strange_name(machine: Machine, name: str, disks: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The mounted tree as a directory: what is listed, what stat() shows, links, numbers, and tools that walk it."""
+"""The mounted directory tree: listings, stat(), links, inode numbers, and programs that walk the tree."""
 
 import ctypes
 import json
@@ -28,7 +28,7 @@ D_NAME = 19  # where the name begins in a `struct dirent`
 
 @contextmanager
 def opened_directory(path: Path) -> Iterator[int]:
-    """Open a directory with opendir(), for a Python program can't go back in one."""
+    """Open a directory with opendir(), because Python's own functions can't seek in a directory."""
     directory = C.opendir(os.fsencode(path))
     assert directory, os.strerror(ctypes.get_errno())
     try:
@@ -60,7 +60,7 @@ def test_directories_list_what_there_is(library: OnDisks) -> None:
     with library.mounted() as mounted:
         write(mounted.medium("T2"), b"one")
         write(mounted.medium("T2"), b"two")
-        assert sorted(os.listdir(mounted.path)) == ["drives", "files", "media", "sessions", "snapshots"]
+        assert sorted(os.listdir(mounted.path)) == ["drives", "files", "media", "pools", "sessions", "snapshots"]
         assert sorted(os.listdir(mounted.path / "drives")) == ["0", "1", "2", "3"]
         for folder in ("media", "files", "drives/0", "drives/3"):
             assert sorted(os.listdir(mounted.path / folder)) == media
@@ -307,7 +307,7 @@ def test_tape_files_are_read_only_and_other_things_no_files(library: OnDisks) ->
 
 
 def test_mount_ends_while_somebody_looked_at_everything(library: OnDisks) -> None:
-    """An `ls` leaves look-ups that the kernel has not forgotten."""
+    """After an `ls`, the kernel still holds look-ups that it has not forgotten."""
     with library.mounted() as mounted:
         for _ in range(20):
             subprocess.run(["ls", "-lR", mounted.path], capture_output=True, check=True)

@@ -9,7 +9,7 @@ from mounting import OnDisks, require_fuse
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, int], bytes]]:
-    """The library as it is copied for each test, and what is in it."""
+    """The library that is copied for each test, and its expected content."""
     require_fuse()
     root = tmp_path_factory.mktemp("lived") / "at first"
     root.mkdir()
@@ -22,5 +22,5 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[st
 
 @pytest.fixture
 def lived(model: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path, _no_descriptor_left: None) -> Lived:
-    """A library of the test's own that has lived."""
+    """The test's own copy of a library that has lived."""
     return Lived(tmp_path / "lived", *model)

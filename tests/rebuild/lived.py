@@ -32,24 +32,24 @@ class Lived(OnDisks):
         configuration.write_text(configuration.read_text().replace(str(like), str(root)))
 
     def lose(self) -> None:
-        """Lose the tracking database."""
+        """Remove the tracking database."""
         for suffix in ("", "-wal", "-shm"):
             (self.path / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
 
     def forget_copies(self, *numbers: int) -> None:
-        """Lose copies of it: those of these numbers, or all."""
+        """Remove copies of the tracking database: those with these numbers, or all."""
         for disk in self.disks:
             for copy in (disk / "tracking").glob("*.db"):
                 if not numbers or int(copy.stem) in numbers:
                     copy.unlink()
 
     def rebuild(self, *without: int) -> Rebuilt:
-        """Rebuild it, by the program's own function: quicker than the program."""
+        """Rebuild the tracking database by the program's own function, which is quicker than the program."""
         there = [disk for number, disk in enumerate(self.disks) if number not in without]
         return self.rebuild_with(*there, without=without)
 
     def rebuild_with(self, *disks: Path, without: Sequence[int] = ()) -> Rebuilt:
-        """Rebuild it from these disks."""
+        """Rebuild the tracking database from these disks."""
         return rebuild(self.path, disks, without, utc_now())
 
     def tables(self) -> Tables:
@@ -61,13 +61,13 @@ class Lived(OnDisks):
         return member_path(self.disks[disk], session)
 
     def check_streams(self) -> None:
-        """Want every tape file that was written, byte for byte."""
+        """Assert that every tape file that was written can be read, byte for byte."""
         for (barcode, number), content in self.written.items():
             assert self.extract(barcode, number) == content, (barcode, number)
 
 
 def moved(root: Path) -> Path:
-    """Have a library and its disks lie elsewhere; return where. No copy of it finds disks where they once were."""
+    """Move a library and its disks; return their new directory. So no copy finds disks at their old paths."""
     there = root.with_name("moved")
     root.rename(there)
     configuration = there / "library" / "library.toml"
@@ -98,7 +98,7 @@ def differing(before: Tables, after: Tables) -> dict[str, set[str]]:
 
 
 def live(library: OnDisks) -> dict[tuple[str, int], bytes]:
-    """Use the library; return what is in its tape files. There are two copies of the database on the way."""
+    """Use the library; return the content of its tape files. Two copies of the database are made meanwhile."""
     sizes = iter([3 * UNIT, 5, 10 * UNIT + 7, UNIT, 1, 2 * UNIT + 1, 40_000, 7 * UNIT])
     written: dict[tuple[str, int], bytes] = {}
 

@@ -1,4 +1,4 @@
-"""The tracking database is lost: `vtlfs rebuild` makes a new one from what lies on the disks."""
+"""The tracking database is lost: `vtlfs rebuild` makes a new one from the disks."""
 
 import json
 import os
@@ -26,8 +26,12 @@ from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import DiskError, LibraryError, NoSuchMedium, UsageError, VtlfsError
 from vtlfs.model import Extent, TapeFile
 
-# What no disk tells: how the library counts on, when copies were made, what each mount was.
-NUMBERS = {"library": {"commits", "epoch", "next_session"}, "copy": {"begun_at", "again_at", "state"}}
+# The columns that no disk has: counters of the library, times of copies, mounts.
+NUMBERS = {
+    "library": {"commits", "epoch", "next_session"},
+    "copy": {"begun_at", "again_at", "state"},
+    "event": {"rows"},
+}
 
 
 def test_with_the_last_copy_everything_is_as_it_was(lived: Lived) -> None:
@@ -54,6 +58,7 @@ def test_sessions_after_the_copy_come_from_their_member_files(lived: Lived) -> N
     assert differing(before, after) == {
         "library": {"commits", "epoch", "next_session", "sessions", "announced"},
         "copy": {"begun_at", "again_at", "state", "number"},
+        "event": {"rows"},
         "disk": {"path", "free", "seen_at"},
         "medium": {"since"},
         "session": {"mount", "flushed_at", "announced", "since"},
@@ -88,7 +93,7 @@ def test_without_any_copy_streams_are_where_they_were(lived: Lived) -> None:
     assert without(after["session"], drop) == without(sessions, drop)
     used = {row["medium"] for row in sessions}
     media = [row for row in before["medium"] if row["barcode"] in used]
-    drop = {"id", "capacity", "added_at", "since"}
+    drop = {"id", "capacity", "added_at", "begun_at", "since"}
     by_barcode = sorted(after["medium"], key=lambda row: [old["barcode"] for old in media].index(row["barcode"]))
     assert without(by_barcode, drop) == without(media, drop)
     assert [row["number"] for row in after["drive"]] == [0, 1, 2, 3]
@@ -149,7 +154,7 @@ def test_lost_database_is_told_in_one_line_and_rebuilt(
 
 
 def test_old_log_is_not_taken_for_the_new_databases(lived: Lived) -> None:
-    """SQLite would play a log that is left over into whatever lies under the name."""
+    """SQLite would replay an old write-ahead log into any database of the same name."""
     with closing(sqlite3.connect(lived.path / FILE_NAME)) as database:
         database.execute("PRAGMA wal_autocheckpoint = 0")
         database.execute("UPDATE medium SET capacity = 1 << 40")
@@ -178,7 +183,7 @@ def test_rebuild_refuses_what_it_must_not_do(lived: Lived, tmp_path: Path) -> No
     other = OnDisks(tmp_path / "other")
     with pytest.raises(LibraryError, match="belongs to another library"):
         lived.rebuild_with(*lived.disks, other.disks[0])
-    assert sorted(os.listdir(lived.path)) == ["library.toml", "mounts"]
+    assert sorted(os.listdir(lived.path)) == ["library.toml", "mounts", "reserve"]
 
 
 def test_disks_that_have_moved_are_told(lived: Lived, tmp_path: Path) -> None:
@@ -228,7 +233,7 @@ def test_library_toml_is_made_anew(lived: Lived) -> None:
 
 
 def complete(lived: Lived, gone: int) -> set[tuple[str, int]]:
-    """Return the tape files of which nothing lies on a disk."""
+    """Return the tape files that have no extents on a disk."""
     sessions = {row["id"]: json.loads(row["disks"]) for row in lived.tables()["session"]}
     return {
         (row["medium"], row["number"]) for row in lived.tables()["tape_file"] if gone not in sessions[row["session"]]
@@ -301,7 +306,7 @@ def test_disk_that_comes_back_brings_the_rest(lived: Lived, tmp_path: Path, begi
 
 
 def lose_ending(lived: Lived, session: int) -> None:
-    """Have the headers that say how a session ended not have reached the disks."""
+    """Take the ends of sessions out of the headers, as if these had not reached the disks."""
     for disk in range(3):
         path = lived.member(disk, session)
         if path.exists():
@@ -334,7 +339,7 @@ def test_stream_whose_end_is_not_on_the_disks_stays_where_it_was(lived: Lived, n
 
 
 def test_extent_that_was_not_synced_ends_a_stream_without_an_end(lived: Lived) -> None:
-    """A power cut can leave the record and not the bytes that it tells of."""
+    """A power cut can leave the record of an extent without its bytes."""
     with lived.mounted("io=direct") as mounted:
         descriptor = os.open(mounted.medium("T5"), os.O_WRONLY)
         session = os.fstat(descriptor).st_ino
@@ -360,7 +365,7 @@ def test_extent_that_was_not_synced_ends_a_stream_without_an_end(lived: Lived) -
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_of_an_extent_on_two_disks_the_later_one_is_taken_if_it_is_right(lived: Lived, is_right: bool) -> None:
-    """A disk that failed may have kept the records of a stripe that was dealt anew; so may one that it then went to."""
+    """A failed disk may still have the records of a stripe that was dealt anew; so may a disk of the new stripe."""
     for row in [row for row in lived.tables()["extent"] if row["offset"] == 0]:
         source, target = (local_disk(lived, (row["disk"] + turn) % 3) for turn in (0, 1))
         ends = [
@@ -481,7 +486,7 @@ def test_copy_on_disk_is_not_changed_by_a_rebuild(lived: Lived) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_is_damaged_nothing_wrong_is_ever_read(lived: Lived, seed: int) -> None:
-    """Bytes anywhere on the disks are changed: what is read of a stream is right, or an error."""
+    """Bytes anywhere on the disks are changed: reading a stream returns the right bytes, or an error."""
     chance = random.Random(seed)
     files = sorted(file for disk in lived.disks for file in disk.glob("*/**/*") if file.is_file())
     for file in chance.sample(files, 5):

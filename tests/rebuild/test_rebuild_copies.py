@@ -1,4 +1,4 @@
-"""Copies of the tracking database on the disks: when one is made, by whom, and what is left alone."""
+"""Copies of the tracking database on the disks: when a copy is made, by which mount, and what is left alone."""
 
 import os
 import sqlite3
@@ -43,7 +43,7 @@ def first_disk(library: OnDisks) -> LocalDisk:
 
 
 def written_and_ended(root: Path) -> OnDisks:
-    """Return a library whose only mount has written, and ended before a copy was due by the clock, after 10 s."""
+    """Return a library whose only mount has written, and has ended before the first copy was due, after 10 s."""
     for attempt in range(5):
         (place := root / str(attempt)).mkdir()
         library = OnDisks(place)
@@ -119,7 +119,7 @@ def test_a_clock_that_was_set_back_does_not_put_copies_off(unmounted: OnDisks, t
 def test_a_clock_that_is_years_ahead_for_a_moment_does_not_put_copies_off(
     unmounted: OnDisks, tracking: Tracking
 ) -> None:
-    """Whenever that moment is: at the look, while a copy is made, or when it is noted."""
+    """The moment may be when the mount looks, while it makes a copy, or when it records the copy."""
     ahead = "2036-01-01T00:00:00.000000Z"
     assert claim(tracking, AT) == 1
     with tracking.transaction():

@@ -34,7 +34,7 @@ def filled(root: Path, disks: int, parity: int) -> Roster:
 
 
 def states(roster: Roster) -> dict[int, DiskState]:
-    """Return the disks that the database knows, and where they stand."""
+    """Return the disks in the database, with their states."""
     with closing(roster.tracking(read_only=True)) as tracking:
         return {disk.number: disk.state for disk in tracking.disks.ever()}
 
@@ -154,7 +154,7 @@ def test_without_library_and_database_a_disk_is_missed_by_its_number_and_its_ext
 
 
 def test_disk_that_was_away_while_it_was_emptied_comes_back_with_what_it_has(tmp_path: Path) -> None:
-    """Its extents are in two places then, and no two of a stripe may end on one disk."""
+    """Its extents exist in two places then; a rebuild must not take two extents of a stripe on one disk."""
     roster = filled(tmp_path, 4, 1)
     roster.add()
     for first, second in ((1, 2), (0, 3)):
@@ -190,7 +190,7 @@ def test_older_whole_copy_is_no_base_where_extents_have_moved_since(tmp_path: Pa
 def test_library_that_was_rebuilt_without_a_disk_is_repaired(
     tmp_path: Path, disks: int, parity: int, begins_with: str
 ) -> None:
-    """A new disk takes the place of the lost one; then as many others may go as there is parity for."""
+    """A new disk replaces the lost one; then as many other disks as there is parity may be lost."""
     roster = filled(tmp_path, disks, parity)
     roster.copy()
     BASES[begins_with](roster)
@@ -331,7 +331,7 @@ def test_whatever_disks_did_every_byte_comes_back(tmp_path: Path, seed: int) -> 
 
 
 def has_lacks(roster: Roster) -> bool:
-    """Tell whether stripes have less parity than they were to have."""
+    """Tell whether any stripe has less parity than its session wants."""
     with closing(roster.tracking(read_only=True)) as tracking:
         return any(tracking.lacks.of(session) for session in roster.streams)
 

@@ -1,4 +1,4 @@
-"""A rebuild puts things in the order of identifiers and places, whatever the clocks said that wrote the headers."""
+"""A rebuild orders by identifiers and places, and not by the times in the headers."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ def test_rebuilt_order_is_taken_from_no_clock(tmp_path: Path, monkeypatch: pytes
 
 
 def test_old_database_is_kept_under_a_name_of_its_own_also_where_the_clock_stands_still(tmp_path: Path) -> None:
-    """A rebuild names it after the time, which may come again."""
+    """A rebuild names the old database after the time, and a clock may show the same time again."""
     library, at = make(tmp_path / "lib"), utc_now()
     fill(library, ("T1", b"data"))
     for text in ("one", "two", "three"):

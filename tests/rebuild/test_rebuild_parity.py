@@ -1,4 +1,4 @@
-"""Rebuilding a library with parity from some of its disks: any as many as its stripes have parity may be missing."""
+"""Rebuilding a library with parity while some disks are missing: any disks, as many as there is parity."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ LAYOUTS = [(3, 1), (3, 2), (4, 1), (4, 2)]
 def losses(
     layouts: Sequence[tuple[int, int]], count: Callable[[int], int]
 ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """Yield layouts with all combinations of so many disks of theirs, of which the parity is an argument."""
+    """Yield all combinations of lost disks for each layout; `count` computes how many are lost from the parity."""
     for disks, parity in layouts:
         for gone in combinations(range(disks), count(parity)):
             yield disks, parity, gone
@@ -56,7 +56,7 @@ ANY_M = [*losses(LAYOUTS, lambda parity: parity)]
 
 @dataclass
 class Written:
-    """A library, and what is in its tape files."""
+    """A library, and the content of its tape files."""
 
     root: Path
     library: Library
@@ -73,7 +73,7 @@ class Written:
         return cls(there, Library.open(there / "library"), written.streams)
 
     def copied(self, root: Path) -> "Written":
-        """Return a copy of it at another place."""
+        """Return a copy of the library in another directory."""
         shutil.copytree(self.root, root, symlinks=True, dirs_exist_ok=True)
         configuration = root / "library" / "library.toml"
         configuration.write_text(configuration.read_text().replace(str(self.root), str(root)))
@@ -94,16 +94,16 @@ class Written:
                 disk.rename(self.away(number))
 
     def bring_back(self, *disks: int) -> None:
-        """Have lost disks be there again."""
+        """Put lost disks back."""
         for number in disks:
             self.away(number).rename(self.library.config.disks[number])
 
     def away(self, disk: int) -> Path:
-        """Return where a lost disk is."""
+        """Return the directory to which a lost disk was moved."""
         return self.root / f"away{disk}"
 
     def rebuild(self, *without: int) -> Rebuilt:
-        """Rebuild it without these disks; what comes of it is to be in order."""
+        """Rebuild the database without these disks; assert that the result is sound."""
         rebuilt = rebuild(self.library.path, (), without, utc_now())
         with closing(self.library.tracking(read_only=True)) as tracking:
             for rule in [invariants.SOUND, *invariants.rules(tracking)]:
@@ -117,7 +117,7 @@ class Written:
         return b"".join(pieces)
 
     def check_streams(self) -> None:
-        """Want every byte of every tape file."""
+        """Assert that every byte of every tape file can be read."""
         for (barcode, number), data in self.streams.items():
             assert self.read(barcode, number) == data, (barcode, number, len(data))
 
@@ -209,7 +209,7 @@ def test_with_any_disks_gone_that_parity_makes_up_for_every_byte_comes_back(
 
 @pytest.mark.parametrize(("written", "gone"), [(case, case[2]) for case in ANY_M], indirect=["written"])
 def test_with_any_disks_gone_and_a_copy_every_byte_is_there(written: Written, gone: tuple[int, ...]) -> None:
-    """The copy tells where everything lies, also on the disks that are gone."""
+    """The copy has the positions of all extents, also of those on the missing disks."""
     before = {(row.session, row.disk, row.position): row for row in written.rows()}
     written.lose(*gone, all_copies=False)
     rebuilt = written.rebuild(*gone)
@@ -297,7 +297,7 @@ def test_of_two_disks_that_were_gone_one_comes_back(written: Written) -> None:
 
 @pytest.mark.parametrize("written", LAYOUTS, indirect=True)
 def test_disk_that_comes_back_without_a_rebuild_does_no_harm(written: Written) -> None:
-    """The database does not know where its extents lie: they are computed, also with checking off, and not cut off."""
+    """The rebuilt database does not know the disk's extents: they are computed, even without checks, not trimmed."""
     written.lose(1)
     written.rebuild(1)
     written.bring_back(1)
@@ -342,7 +342,7 @@ def verified(library: Library) -> list[Defect]:
 
 
 def lose_endings(written: Written) -> None:
-    """Have no header have reached the disks that says how a session ended."""
+    """Take the ends of all sessions out of the headers, as if these had not reached the disks."""
     for disk in written.library.config.disks:
         for path in disk.glob("sessions/*/*.member"):
             with open(path, "r+b") as file:
@@ -354,7 +354,7 @@ def lose_endings(written: Written) -> None:
 
 @pytest.mark.parametrize(("written", "gone"), [(case, case[2]) for case in ANY_M], indirect=["written"])
 def test_streams_without_an_end_come_back_too(written: Written, gone: tuple[int, ...]) -> None:
-    """Nobody knows how long they are, so each extent is read, or computed."""
+    """Their lengths are unknown, so the rebuild reads or computes each extent."""
     lose_endings(written)
     written.lose(*gone)
     rebuilt = written.rebuild(*gone)
@@ -363,7 +363,7 @@ def test_streams_without_an_end_come_back_too(written: Written, gone: tuple[int,
 
 
 def check_contents(written: Written) -> None:
-    """Want the tape files of each medium to be the streams that were written to it, in whatever order."""
+    """Assert that the tape files of each medium are the streams that were written to it, in any order."""
     for barcode in ("T1", "T2"):
         with closing(written.library.tracking(read_only=True)) as tracking:
             numbers = [file.number for file in tracking.tape_files.of(barcode)]
@@ -372,7 +372,7 @@ def check_contents(written: Written) -> None:
 
 
 def damage(written: Written, extent: Extent, at: int) -> None:
-    """Turn a bit of an extent, or of its record where `at` is negative."""
+    """Flip a bit of an extent, or with a negative `at` of its record."""
     with open(written.member(extent.disk, extent.session), "r+b") as file:
         file.seek(extent.position + records.BLOCK + at)
         (value,) = file.read(1)
@@ -402,7 +402,7 @@ def test_damage_of_as_many_extents_of_each_stripe_is_made_up_for(written: Writte
 
 @pytest.mark.parametrize("written", LAYOUTS, indirect=True)
 def test_stream_without_an_end_goes_as_far_as_its_bytes_are_right(written: Written) -> None:
-    """A power cut left records whose bytes had not reached the disks: more of them than the parity makes up for."""
+    """A power cut has left more records without bytes than the parity makes up for."""
     (barcode, number), data = max(written.streams.items(), key=lambda item: len(item[1]))
     with closing(written.library.tracking(read_only=True)) as tracking:
         session = tracking.tape_files.get(barcode, number).session
@@ -424,7 +424,7 @@ def test_stream_without_an_end_goes_as_far_as_its_bytes_are_right(written: Writt
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("written", [(3, 1), (4, 2)], indirect=True)
 def test_whatever_is_damaged_nothing_wrong_is_ever_read(written: Written, seed: int) -> None:
-    """Bytes anywhere in member files are changed, and a disk may be gone: what is read is right, or an error."""
+    """Bytes anywhere in member files are changed, and a disk may be gone: reading returns right bytes or an error."""
     chance = random.Random(seed)
     files = sorted(file for disk in written.library.config.disks for file in disk.glob("sessions/*/*.member"))
     for file in chance.sample(files, 8):
@@ -486,7 +486,7 @@ def test_volumes_of_a_medium_come_back(tmp_path: Path) -> None:
 
 
 class FailingDisk(LocalDisk):
-    """A disk that fails for good at a write, before or after that has left its bytes there."""
+    """A disk that fails for good at a write, before or after the bytes have been written."""
 
     fails_at = 1 << 30
     leaves_bytes = False
@@ -525,7 +525,7 @@ class FailingDisk(LocalDisk):
 def test_acknowledged_bytes_come_back_after_a_disk_has_failed_in_mid_stream(
     tmp_path: Path, disks: int, parity: int, seed: int
 ) -> None:
-    """The power is cut while the stream runs, the database is lost, and as many disks as there is parity for."""
+    """During the stream, the power is cut; then the database is lost, and as many disks as there is parity."""
     chance = random.Random(seed)
     library = make(tmp_path, disks, parity)
     there = [FailingDisk(number, path, library.config.uuid) for number, path in enumerate(library.config.disks)]

@@ -1,4 +1,4 @@
-"""A library whose tracking database is filled with steps that Hypothesis chooses, snapshots among them."""
+"""A library whose tracking database is filled by steps that Hypothesis chooses; some steps take snapshots."""
 
 import shutil
 import tempfile
@@ -28,12 +28,12 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def time(second: int) -> str:
-    """Return a time so many seconds after the start, in the product's form."""
+    """Return the time so many seconds after the start, as the tracking database writes it."""
     return (START + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _stripe(session: int, number: int) -> list[Extent]:
-    """Return a stripe of one stripe unit and its parity, which is a mirror."""
+    """Return a mirrored stripe: one stripe unit and its parity."""
     position = BLOCK + number * (BLOCK + UNIT)
     data = Extent(session, number, 0, number * UNIT, UNIT, NO_CODEC, number % 2, position, UNIT, bytes(32))
     return [data, replace(data, offset=None, bytes=0, disk=1 - data.disk)]
@@ -74,7 +74,7 @@ class Actor:
         return number
 
     def record(self, session: int, units: int = 1) -> None:
-        """Have a session have written so many units more, a last one of which may be short."""
+        """Record that a session has written so many more stripe units, the last of which may be short."""
         with self.tracking.transaction():
             known = self.tracking.sessions.get(session).bytes
             first, rest = divmod(known, UNIT)
@@ -89,7 +89,7 @@ class Actor:
             self.tracking.sessions.release(session, State.RELEASED, None, self.at())
 
     def act(self, kind: str, which: int) -> None:
-        """Do one step, if there is something that it applies to."""
+        """Do one step, if the library has anything that the step applies to."""
         tracking = self.tracking
         sessions = tracking.sessions.open_ids()
         if kind == "snap":
@@ -131,7 +131,7 @@ COLUMNS = {
 
 
 def contents(tracking: Tracking) -> Rows:
-    """Return all rows that a state of the library shows, but for its extents and the list of snapshots."""
+    """Return all rows that a state of the library shows, except extents and snapshots."""
     return {
         name: sorted(tracking.sql.execute(f"SELECT {', '.join(columns)} FROM {name}"), key=repr)
         for name, columns in COLUMNS.items()

@@ -1,4 +1,4 @@
-"""Which snapshots stay, against rules that are written down a second time, in another way."""
+"""The snapshots that stay, compared with a second implementation of the rules, made in another way."""
 
 import random
 from dataclasses import replace
@@ -42,7 +42,7 @@ def period(rule: str, at: datetime) -> object:
 
 
 def stays(one: Snapshot, unnamed: list[Snapshot], keep: dict[str, int]) -> bool:
-    """Tell whether a snapshot is kept, by counting what is newer than it."""
+    """Tell whether a snapshot is kept, by counting the newer ones."""
     later = [other for other in unnamed if other.id > one.id]
     if one.name is not None or len(later) < keep.get("last", 0):
         return True
@@ -91,7 +91,7 @@ def test_a_year_of_quarter_hours_is_thinned_to_what_one_expects() -> None:
 
 
 def newest_kept(times: list[datetime], keep: dict[str, int]) -> set[int]:
-    """Take a snapshot at each time that the clock said, thin them out after each, and return those that are left."""
+    """Take a snapshot at each time that the clock showed, prune after each, and return those that are left."""
     alive: list[Snapshot] = []
     for number, at in enumerate(times, 1):
         alive.append(snapshot(number, at))
@@ -104,7 +104,7 @@ GAPS = {"hourly": 1, "daily": 24, "weekly": 7 * 24, "monthly": 30 * 24, "yearly"
 
 
 def excursions(chance: random.Random, gap: timedelta) -> tuple[list[datetime], list[datetime], int]:
-    """Return right times, what a clock made of them that jumped for a while, and how often it did, there and back."""
+    """Return true times, the times that a jumping clock showed instead, and how often it jumped, there and back."""
     at, right, said = datetime(2040, 1, 1, tzinfo=UTC), list[datetime](), list[datetime]()
     jumps = chance.randrange(1, 3)
     for part in range(2 * jumps + 1):
@@ -121,7 +121,7 @@ def excursions(chance: random.Random, gap: timedelta) -> tuple[list[datetime], l
 @given(st.integers(0, 1 << 32), st.sampled_from(sorted(GAPS)), st.integers(1, 20), st.integers(0, 5))
 @settings(max_examples=300, deadline=None)
 def test_a_jump_costs_a_rule_three_places_at_most(seed: int, rule: str, most: int, last: int) -> None:
-    """By however many years the clock jumps, and for however long: of what the rule keeps without it."""
+    """However far the clock jumps and for how long, a rule keeps at most three snapshots fewer than without jumps."""
     right, said, jumps = excursions(random.Random(seed), timedelta(hours=GAPS[rule]))
     keep = {rule: most} | ({"last": last} if last else {})
     lost = newest_kept(right, keep) - newest_kept(said, keep)

@@ -1,4 +1,4 @@
-"""The schedule, at times that a test says."""
+"""The schedule of snapshots, with a clock that the test sets."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Snapshots against what the database was: views, differences, exports, pruning, and what taking one costs."""
+"""Snapshots compared with the earlier database: views, differences, exports, pruning, and the cost of taking one."""
 
 import json
 import sqlite3
@@ -28,7 +28,7 @@ BYTES = VERSIONED["session"][1].index("bytes")
 
 
 def fill(acting: Actor, chosen: list[tuple[str, int]]) -> dict[int, Rows]:
-    """Do the steps; return for each snapshot what the database was."""
+    """Do the steps; return for each snapshot the content of the database when it was taken."""
     then: dict[int, Rows] = {}
     for kind, which in chosen:
         acting.act(kind, which)
@@ -73,7 +73,7 @@ def test_pruning_changes_no_other_snapshot_and_leaves_no_history_that_none_shows
 
 
 def check_history(tracking: Tracking, kept: set[int]) -> None:
-    """Want each row of the past to be shown by a snapshot."""
+    """Assert that a snapshot shows each row of the past."""
     for table in VERSIONED:
         for since, until in tracking.sql.execute(f"SELECT since, until FROM {table}_history"):
             assert any(since <= number < until for number in kept), (table, since, until)
@@ -255,7 +255,7 @@ def test_the_past_of_media_and_tape_files(acting: Actor) -> None:
 
 
 def steps_of(tracking: Tracking, ask: Callable[[], object]) -> int:
-    """Return the steps that SQLite's machine takes to answer."""
+    """Return how many steps SQLite's virtual machine takes for the query."""
     count = 0
 
     def step() -> int:
@@ -343,7 +343,7 @@ def test_looking_at_a_state_costs_the_same_however_much_came_before_and_after(ac
 
 
 def cost(acting: Actor) -> tuple[int, int]:
-    """Take a snapshot; return the steps of SQLite's machine and the rows that it changed."""
+    """Take a snapshot; return the steps of SQLite's virtual machine, and how many rows changed."""
     changes = acting.tracking._connection.total_changes
     count = steps_of(acting.tracking, acting.snap)
     return count, acting.tracking._connection.total_changes - changes

@@ -1,4 +1,4 @@
 """A load test: hundreds of real programs write, read and watch one library for minutes; then everything is compared.
 
-`make soak` runs it for as long as one likes; `python -m soak --help`, in tests, says how. test_soak.py: a short run.
+`make soak` runs it for any time; `python -m soak --help`, in the directory tests, says how. test_soak.py: briefly.
 """

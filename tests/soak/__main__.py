@@ -1,4 +1,4 @@
-"""`python -m soak`: the load test, for as long as one likes."""
+"""`python -m soak`: the load test, for any time."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ something was, 130 where it was interrupted: then it unmounts and removes what i
 
 
 def main() -> int:
-    """Run it and print the table. Return the exit status."""
+    """Run the load test, and print its table. Return the exit status."""
     plan, keep = _asked()
 
     def tell(line: str) -> None:
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _asked() -> tuple[Plan, bool]:
-    """Return what the command line asks for, and whether to keep what was made."""
+    """Return the plan that the command line asks for, and whether to keep the library afterwards."""
     parser = argparse.ArgumentParser("python -m soak", description=__doc__, epilog=EPILOGUE)
     parser.add_argument("--minutes", type=float, default=5, help="for which streams are begun (%(default)s)")
     parser.add_argument(

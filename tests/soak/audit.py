@@ -1,4 +1,4 @@
-"""The end: every stream, session and snapshot is compared with what the programs did."""
+"""The audit at the end: compares every stream, session and snapshot with what the programs did."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ RELEASE_SECONDS = 30.0
 
 
 class Audit:
-    """Compares; whatever is wrong becomes a problem of the report."""
+    """Compares the library with the ledger; every difference becomes a problem of the report."""
 
     def __init__(self, stage: Stage, ledger: Ledger) -> None:
         self.stage = stage
@@ -32,7 +32,7 @@ class Audit:
         self.ledger = ledger
 
     def run(self, taken: list[Taken]) -> None:
-        """Do all of it."""
+        """Make all comparisons."""
         with closing(Shelves(self.stage, self.ledger)) as shelves:
             deadline = time.monotonic() + RELEASE_SECONDS  # for the kernel says after close() that it was the last
             while shelves.tracking.sessions.open_ids() and time.monotonic() < deadline:
@@ -45,7 +45,7 @@ class Audit:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def _sessions(self, shelves: Shelves) -> None:
-        """Every writer has one session, which tells what it did, and there are no others."""
+        """Check that every writer has one session, which says what the writer did, and that there are no others."""
         sessions: dict[int, list[Session]] = {}
         total = 0
         for session in shelves.tracking.sessions.find(SessionFilter()):
@@ -86,7 +86,7 @@ class Audit:
     # --- streams ----------------------------------------------------------------------------------------------------
 
     def _streams(self, shelves: list[Shelf]) -> None:
-        """Every medium is, by its BLAKE3 and through every mount in turn, its streams one after the other."""
+        """Check by BLAKE3, through every mount in turn, that each medium is its streams, one after the other."""
         waiting: SimpleQueue[Shelf] = SimpleQueue()
         for shelf in shelves:
             waiting.put(shelf)
@@ -128,7 +128,7 @@ class Audit:
     # --- snapshots --------------------------------------------------------------------------------------------------
 
     def _snapshots(self, shelves: Shelves, shelf_of: dict[str, Shelf], taken: list[Taken]) -> None:
-        """Each snapshot that was kept shows, in each mount, what was released when it was taken."""
+        """Check that each snapshot that was kept shows, in each mount, what was released when it was taken."""
         kept = {snapshot.id: snapshot for snapshot in store.snapshots(shelves.tracking)}
         self.report.want(kept or not taken, "no snapshot is left")
         for one in taken:
@@ -140,7 +140,7 @@ class Audit:
                     self.report.want(not still, f"snapshot {one.number}: not there, and not pruned")
 
     def _snapshot(self, shelf_of: dict[str, Shelf], one: Taken, counts: Snapshot) -> None:
-        """A snapshot shows, in each mount, what was released when it was taken."""
+        """Check that a snapshot shows, in each mount, what was released when it was taken."""
         for host, mount in self.stage.mounts.items():
             root = mount.path / "snapshots" / str(one.number)
             files: Counter[str] = Counter()
@@ -162,7 +162,7 @@ class Audit:
             self.report.count("views")
 
     def _compare_past(self, root: Path, shelf: Shelf) -> None:
-        """Read a medium as the snapshot shows it."""
+        """Compare a medium, as the snapshot shows it, with its streams."""
         path = root / "media" / shelf.barcode
         with open(path, "rb", buffering=0) as source:
             difference = shelf.difference(source, 0, path.stat().st_size)

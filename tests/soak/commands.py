@@ -1,4 +1,4 @@
-"""What else goes on: `vtlfs` itself, again and again, as an operator and cron jobs use it."""
+"""Commands of `vtlfs` beside the load, again and again, as an operator and cron jobs run them."""
 
 import json
 import re
@@ -101,7 +101,7 @@ class Commands:
             self.note_verified(process, said, errors, interrupted=interrupted)
 
     def note_verified(self, process: "subprocess.Popen[bytes]", said: str, errors: str, *, interrupted: bool) -> None:
-        """Count what a verification has read; it has to have found no harm."""
+        """Count the bytes that a verification has read; note a problem if it has found a defect."""
         found = VERIFIED.search(said)
         fine = found is not None and (process.returncode, errors) == (0, "")
         if interrupted and (process.returncode in (130, -signal.SIGINT) or "init_import_site" in errors):
@@ -112,7 +112,7 @@ class Commands:
             self.stage.report.count("verified", parse_size(found[1].replace(" ", "")))
 
     def _look(self) -> None:
-        """Look at it as an operator does."""
+        """Run the commands by which an operator looks at the library."""
         path = self.stage.library.path
         while True:
             for words in (

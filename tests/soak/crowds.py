@@ -1,4 +1,4 @@
-"""The crowd: thousands of files that are open and idle beside the load, in a process for each mount."""
+"""The crowd: thousands of open, idle files beside the load, held by one process for each mount."""
 
 import resource
 import subprocess
@@ -25,7 +25,7 @@ class Crowds:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(self) -> None:
-        """Begin: others need not wait until all are open."""
+        """Begin to open files; return before all are open."""
         count = self.stage.plan.crowd // len(self.stage.mounts)
         if not count:
             return
@@ -48,7 +48,7 @@ class Crowds:
         return max(0, limit // (2 * len(self.stage.library.disks)) - self.stage.plan.sessions - OTHERS)
 
     def join(self) -> None:
-        """Close all files, and want all that was written to be there."""
+        """Close all files; check that all bytes written to them are there."""
         report, wanted = self.stage.report, 0
         for process in self._processes:
             try:

@@ -1,8 +1,8 @@
 """A crowd of idle files in a process of its own: `python idle.py WRITTEN READ WRITERS READERS`.
 
-It opens them, as many as it can until its standard input ends, and keeps them open until then. A tenth of the writers
-have half a stripe unit; some readers read again now and then. It says how many files were open, and how many bytes it
-wrote.
+It opens as many files as it can until its standard input ends, and keeps them open until then. A tenth of the writers
+have written half a stripe unit; some readers read again now and then. It prints how many files were open, and how many
+bytes it wrote.
 """
 
 import resource
@@ -20,7 +20,7 @@ SOME = 50
 
 
 def main(written: Path, read: Path, writers: int, readers: int) -> None:
-    """Do it."""
+    """Open the files, wait for the end of the input, and print the result."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with crowd() as files:
@@ -41,7 +41,7 @@ def main(written: Path, read: Path, writers: int, readers: int) -> None:
 
 
 def is_over(seconds: float) -> bool:
-    """Wait so long; tell whether the standard input has ended."""
+    """Wait up to `seconds`; tell whether the standard input has ended."""
     return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 

@@ -1,4 +1,4 @@
-"""`vtlfs` with a thread that writes down every half second what the mount holds, which can't be seen from outside.
+"""`vtlfs` with a thread that records every half second what the mount holds, which can't be seen from outside.
 
 `python observed.py DIRECTORY mount …` keeps the file DIRECTORY/PID up to date, a JSON object. Nothing else is
 different from `python -m vtlfs mount …`.
@@ -27,7 +27,7 @@ KINDS = (LocalMember, ReadSession, MediumReader, WriteSession, ExtentBuffer)  # 
 
 
 class Observed(Operations):
-    """The handlers, which remember of which mount they are."""
+    """The FUSE handlers, which also remember their mount."""
 
     latest: "Observed"
 
@@ -36,7 +36,7 @@ class Observed(Operations):
         Observed.latest = self
 
     def held(self) -> dict[str, object]:
-        """Return how much of each thing there is now."""
+        """Return the number of objects of each kind now."""
         engine = self._engine
         counts: dict[str, object] = {
             "inodes": len(self._inodes),
@@ -52,7 +52,7 @@ class Observed(Operations):
 
 
 def observe(file: Path) -> None:
-    """Write down what there is, for ever."""
+    """Record the numbers of objects, for ever."""
     new = file.with_suffix(".new")
     while True:
         time.sleep(SECONDS)

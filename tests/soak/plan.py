@@ -1,4 +1,4 @@
-"""What is to be done, what was found, and the table that tells it."""
+"""The plan of a load test, its report, and the table that shows the report."""
 
 import threading
 import time
@@ -20,9 +20,9 @@ MOST_SHOWN = 40
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done. `size`: bytes in all streams; `seconds`: for which streams are begun; `sessions`: writers.
+    """The plan. `size`: bytes in all streams; `seconds`: for how long streams are begun; `sessions`: writers.
 
-    `crowd`: idle files besides, so many that are written and so many that are read, in all mounts together.
+    `crowd`: how many idle files are open for writing and for reading besides, in all mounts together.
     """
 
     root: Path
@@ -46,7 +46,7 @@ class Plan:
 
 
 class Report:
-    """What was found. Any thread may add to it."""
+    """The report: problems, counters and peaks. Any thread may add to it."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -58,7 +58,7 @@ class Report:
         self._lock = threading.Lock()
 
     def problem(self, text: str) -> None:
-        """Note that something is not as it has to be."""
+        """Note a problem."""
         if not self.interrupted:  # else programs end in the middle
             with self._lock:
                 self.problems.append(text)
@@ -83,7 +83,7 @@ class Report:
         self.lines.append((name, text))
 
     def table(self) -> str:
-        """Return all of it as text."""
+        """Return the report as text."""
         counts = self.counts
         seconds = counts["streaming ms"] / 1000 or 1
         rows = [
@@ -113,7 +113,7 @@ class Report:
 
 @dataclass
 class Stage:
-    """Where it all happens, and what everybody shares."""
+    """The library, its mounts, and the state that all threads share."""
 
     plan: Plan
     report: Report

@@ -1,4 +1,4 @@
-"""Readers: real programs that read what is there, while more is written; what they read is compared at once."""
+"""Readers: real programs that read media while more is written; their output is compared at once."""
 
 import random
 import subprocess
@@ -20,7 +20,7 @@ LIMIT = 64 << 20  # of what one program reads of a medium
 
 
 class Readers:
-    """A few threads, each of which runs a program after the other."""
+    """A few threads, each of which runs one program after another."""
 
     def __init__(self, stage: Stage, ledger: Ledger) -> None:
         self.stage = stage
@@ -53,7 +53,7 @@ class Readers:
                     self.stage.report.problem(f"reading, {way.__name__}: {error!r}")
 
     def _compare(self, words: list[object], shelf: Shelf, start: int, end: int) -> None:
-        """Run a program; its output is to be these bytes of the medium."""
+        """Run a program; check that its output is these bytes of the medium."""
         report = self.stage.report
         with started(words) as process:
             assert process.stdout is not None
@@ -81,7 +81,7 @@ class Readers:
         self._dd(path, shelf, file.start, file.end)
 
     def _dd(self, path: Path, shelf: Shelf, start: int, end: int) -> None:
-        """Read some blocks of what lies in the path, which is from `start` to `end` of the medium."""
+        """Read some blocks of the file at the path, which has the bytes `start` to `end` of the medium."""
         skip = self._chance.randrange(0, max(1, (end - start) // BLOCK))
         count = self._chance.randrange(1, 2000)
         words = ["dd", f"if={path}", f"bs={BLOCK}", f"skip={skip}", f"count={count}", "status=none"]

@@ -1,4 +1,4 @@
-"""The whole of it, from an empty directory to the table."""
+"""The whole load test, from an empty directory to the table."""
 
 import signal
 import sys
@@ -25,7 +25,7 @@ SETTINGS = '\n[snapshots]\nevery = "10s"\nkeep = { last = 6 }\n'
 
 
 def run(plan: Plan, tell: Callable[[str], object] = lambda line: None) -> Report:
-    """Do what is planned. Ctrl-C and SIGTERM end it in order; the report then says that it was interrupted."""
+    """Carry out the plan. Ctrl-C and SIGTERM end the test in order; the report then says that it was interrupted."""
     report = Report()
     disks = plan.disks or [plan.root / f"disk{number}" for number in range(DISKS)]
     library = OnDisks(plan.root, disks, media=f"{plan.barcodes[0]}..{plan.barcodes[-1]}")
@@ -79,7 +79,7 @@ def _work(stage: Stage, watch: Watch, tell: Callable[[str], object]) -> None:
 
 
 def _wait(stage: Stage, began: float, ledger: Ledger, tell: Callable[[str], object]) -> None:
-    """Wait until it is time to end, and tell now and then how far it is."""
+    """Wait until the time is up, and print the progress now and then."""
     told = began
     while (now := time.monotonic()) < began + stage.plan.seconds and not stage.stopped.wait(0.5):
         if now - told > 30:
@@ -96,7 +96,7 @@ def _verify(stage: Stage, commands: Commands) -> None:
 
 @contextmanager
 def _interruptible(stage: Stage) -> Iterator[None]:
-    """Have signals stop what runs, rather than leave it behind."""
+    """Let signals stop everything that runs, so that nothing is left behind."""
 
     def stop(*_: object) -> None:
         stage.report.interrupted = True

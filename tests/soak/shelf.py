@@ -1,4 +1,4 @@
-"""What has to be on a medium, as far as it is known from the tracking database and the ledger."""
+"""The expected content of a medium, from the tracking database and the ledger."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Shelved:
 
 
 class Shelf:
-    """A medium's tape files at one moment. Each is taken for a beginning of its stream."""
+    """A medium's tape files at one moment. Each is expected to be a beginning of its stream."""
 
     def __init__(self, barcode: str, shelved: list[Shelved]) -> None:
         self.barcode = barcode
@@ -45,7 +45,7 @@ class Shelf:
         )
 
     def difference(self, source: IO[bytes], start: int, end: int) -> str | None:
-        """Read the source to its end; return where it is not the medium's bytes from `start` to `end`."""
+        """Read the source to its end; return the first difference from the medium's bytes `start` to `end`."""
         at = start
         while read := source.read(AT_ONCE):
             if read != self.piece(at, min(end, at + len(read))):
@@ -55,7 +55,7 @@ class Shelf:
 
 
 class Shelves:
-    """Looks things up for one thread. Close it."""
+    """Looks media up for one thread, which has to close it."""
 
     def __init__(self, stage: Stage, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -63,11 +63,11 @@ class Shelves:
         self.tracking: Tracking = Library.open(stage.library.path).tracking(read_only=True)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self.tracking.close()
 
     def shelf(self, barcode: str) -> Shelf:
-        """Return what is on a medium now."""
+        """Return the tape files of a medium now."""
         shelved = []
         for file in self.tracking.tape_files.of(barcode):
             session = self.tracking.sessions.get(file.session)
@@ -81,6 +81,6 @@ class Shelves:
 
 
 def lengths(stage: Stage) -> dict[str, int]:
-    """Return the length of each medium, all of one moment."""
+    """Return the lengths of all media at one moment."""
     with closing(Library.open(stage.library.path).tracking(read_only=True)) as tracking:
         return {medium.barcode: medium.bytes for medium in tracking.media.all()}

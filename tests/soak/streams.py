@@ -1,4 +1,4 @@
-"""What is written: streams that can be made again, any part of them, so that nothing has to be kept for comparing."""
+"""The streams that are written: any part of one can be made again, so that nothing has to be kept for comparisons."""
 
 import random
 import subprocess
@@ -32,7 +32,7 @@ class Content(Protocol):
 
 @dataclass(frozen=True)
 class Made:
-    """Bytes that come of a number: what BLAKE3 puts out for it."""
+    """Bytes that BLAKE3 generates from a number."""
 
     number: int
     size: int
@@ -44,7 +44,7 @@ class Made:
 
 
 class Archive:
-    """What `tar` makes of a tree of real files: always the same."""
+    """The archive that `tar` makes of a tree of real files, which is always the same."""
 
     PAUSES = 4
     TREES = ("asyncio", "encodings", "json", "unittest")
@@ -56,7 +56,7 @@ class Archive:
         self.size = self.path.stat().st_size
 
     def command(self, path: Path, seconds: float = 0) -> list[str]:
-        """Return the words that write it to `path`, and take so long for it."""
+        """Return the command that writes the archive to `path` in about `seconds`."""
         root = sysconfig.get_path("stdlib")
         words = ["tar", "-cf", str(path), "--exclude=__pycache__", "--sort=name"]
         if seconds >= self.PAUSES:

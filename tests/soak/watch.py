@@ -1,4 +1,4 @@
-"""Looks at the processes of the mounts from outside, and at what they write down of themselves."""
+"""Watches the processes of the mounts from outside, and reads what `observed` records about them."""
 
 import json
 import re
@@ -32,7 +32,7 @@ THREADS = re.compile(  # what an idle mount may have, see docs/architecture.md
 
 @dataclass(frozen=True)
 class Held:
-    """What a mount has at one moment. `objects`: None where it was not idle."""
+    """The resources of a mount at one moment. `objects`: None unless the mount was idle."""
 
     descriptors: Counter[str]
     inodes: int
@@ -43,7 +43,7 @@ class Held:
 
 
 class Watch:
-    """A thread that samples the mounts for as long as they are there."""
+    """A thread that samples the mounts as long as they live."""
 
     def __init__(self, stage: Stage, observed: Path) -> None:
         self.stage = stage
@@ -84,7 +84,7 @@ class Watch:
             peak(f"inodes {host}", self._said(mount)["inodes"])
 
     def conclude(self) -> None:
-        """Want the mounts to be as idle as they were before, and to have been bounded all the time."""
+        """Check that the mounts are as idle as before the load, and that their resources were bounded all the time."""
         report = self.stage.report
         for host in self.stage.mounts:
             idle, held = self._idle[host], self._settled(host, self._idle[host])
@@ -102,7 +102,7 @@ class Watch:
             report.line(f"resident, {host}", f"{resident / MIB:.0f} MiB at most")
 
     def _settled(self, host: str, like: Held | None) -> Held:
-        """Have the kernel forget what it can, and return what the mount has when that is like it was, or at last."""
+        """Let the kernel forget inodes; return the mount's resources once they are as before, or the time is up."""
         mount, deadline = self.stage.mounts[host], time.monotonic() + SETTLE_SECONDS
         while True:
             forget_names()
@@ -123,7 +123,7 @@ class Watch:
         )
 
     def _said(self, mount: Mounted) -> dict[str, Any]:
-        """Return what the mount last wrote down of itself."""
+        """Return what `observed` last recorded about the mount."""
         path = self._observed / str(mount.pid)
         for _ in range(100):
             with suppress(FileNotFoundError):
@@ -134,7 +134,7 @@ class Watch:
 
 
 def differences(idle: Held, held: Held) -> list[str]:
-    """Return what is left over: what there is now and was not when the mount was idle."""
+    """Return the resources that exist now and did not when the mount was idle."""
     more = held.descriptors - idle.descriptors
     more -= Counter({target: DISKS for target in more if target.endswith(SPARE)})
     left = [f"descriptor of {target} is left" for target in more.elements()]
@@ -148,5 +148,5 @@ def differences(idle: Held, held: Held) -> list[str]:
 
 
 def forget_names() -> None:
-    """Have the kernel drop the names and inodes that nobody uses, so that it tells the mounts to forget them."""
+    """Let the kernel drop unused names and inodes, so that it tells the mounts to forget them."""
     DROP_CACHES.write_text(NAMES_AND_INODES)

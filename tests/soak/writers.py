@@ -1,4 +1,4 @@
-"""Writers: real programs, each with a stream that it is fed; and the ledger of what every one of them was given."""
+"""Writers: real programs, each of which is fed a stream; and the ledger of what each of them was given."""
 
 import os
 import random
@@ -37,7 +37,7 @@ KINDS: dict[str, list[str]] = {  # {} is the path; all but the last are fed
 
 @dataclass
 class Written:
-    """One stream: what it was to be, and what became of it."""
+    """One stream: its expected content, and how far its program came."""
 
     kind: str
     host: str
@@ -46,7 +46,7 @@ class Written:
     begun_at: str
     pid: int = 0
     fed: int = 0  # bytes that the program was given
-    acknowledged: int = 0  # bytes that fsync() or an exit status of 0 stands for
+    acknowledged: int = 0  # bytes that fsync() or the exit status 0 has acknowledged
     killed: bool = False
     ended_at: str = "9"
 
@@ -78,7 +78,7 @@ class Ledger:
 
 
 class Writers:
-    """Keeps so many writers at work, each in a thread that feeds it, until it is over."""
+    """Keeps a number of writers running, each fed by a thread, until the time is up."""
 
     def __init__(self, stage: Stage, ledger: Ledger) -> None:
         self.stage = stage
@@ -116,7 +116,7 @@ class Writers:
                 self.stage.report.problem(f"{written}: {error!r}")
 
     def _next(self) -> tuple[Written, Path, float, float, bool]:
-        """Choose a stream: what, where, for how many seconds, after what part of it to be killed, and how fed."""
+        """Choose a stream: its content, medium, duration, how it is fed, and after which part its program is killed."""
         plan, chance = self.stage.plan, self._chance
         with self._lock:
             self._made += 1

@@ -1,4 +1,4 @@
-"""The library that is damaged."""
+"""Fixtures: copies of the library that the tests damage."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from mounting import require_fuse
 
 @pytest.fixture(scope="session")
 def again(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Killed]:
-    """Return what makes a fresh copy of the killed library."""
+    """Return a function that makes a fresh copy of the killed library."""
     require_fuse()
     root = tmp_path_factory.mktemp("killed")
     streams = make(root)

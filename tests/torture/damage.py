@@ -1,6 +1,6 @@
-"""Random damage to what a killed library has, and what every acknowledged stream comes to then.
+"""Random damage to a killed library, and what then becomes of every acknowledged stream.
 
-Nothing may be silent: each stream is read back right, or its loss is named, by the mount that refuses, by `vtlfs check`
+No loss may be silent: each stream is read back right, or its loss is named by a mount that refuses, by `vtlfs check`
 or `verify`, or by the command that mends. No read ever returns a wrong byte.
 """
 
@@ -49,13 +49,13 @@ def flip(file: Path, chance: random.Random) -> None:
 
 
 def garble(file: Path, chance: random.Random) -> None:
-    """Write garbage over some of it."""
+    """Overwrite a part of the file with garbage."""
     length = chance.randrange(1, 2 * PAGE)
     overwrite(file, chance.randrange(max(1, file.stat().st_size - length)), chance.randbytes(length))
 
 
 def delete(file: Path, chance: random.Random) -> None:
-    """Lose it."""
+    """Delete the file."""
     file.unlink()
 
 
@@ -100,7 +100,7 @@ def defect(killed: Killed, chance: random.Random) -> str:
 
 @dataclass
 class Outcome:
-    """What became of the streams, by session: `named` says where a loss was told."""
+    """The state of the streams, by session; `named`: who reported a loss."""
 
     refused: str | None = None
     right: set[int] = field(default_factory=set)
@@ -110,7 +110,7 @@ class Outcome:
 
 
 def live_on(killed: Killed) -> Outcome:
-    """Mount the library, or have it mended where it can't be mounted; then read all streams, and see what is named."""
+    """Mount the library, or mend it if it can't be mounted; then read all streams, and collect the reported losses."""
     outcome = Outcome()
     try:
         library = Library.open(killed.path)
@@ -136,7 +136,7 @@ def live_on(killed: Killed) -> Outcome:
 
 
 def read(library: Library, stream: Stream, outcome: Outcome) -> None:
-    """Read a stream back, as the tape file that its session has left, and as a part of its medium."""
+    """Read a stream back, from its tape file and from its medium."""
     try:
         with closing(library.tracking(read_only=True)) as tracking:
             session = tracking.sessions.get(stream.session)
@@ -161,7 +161,7 @@ def read(library: Library, stream: Stream, outcome: Outcome) -> None:
 
 
 def verified(library: Library) -> list[str]:
-    """Return what `vtlfs verify` finds."""
+    """Return the defects that `vtlfs verify` finds."""
     found: list[str] = []
     try:
         with closing(library.tracking()) as tracking:

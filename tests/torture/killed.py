@@ -58,9 +58,9 @@ class Killed(OnDisks):
         os.truncate(self.log, self.log.stat().st_size // 2)
 
     def take_ends(self, disks: Sequence[int]) -> int:
-        """Take from the headers of the late streams on these disks how they ended. Return how many that were.
+        """Take the ends of the late streams out of their headers on these disks. Return the number of headers.
 
-        So they are where a mount is killed before it has written that, or the power fails soon after.
+        Headers are like this if the mount is killed before it writes the end, or the power fails soon afterwards.
         """
         taken = 0
         late = sorted(self.streams, key=lambda stream: stream.session)[EARLY:]

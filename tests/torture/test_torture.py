@@ -1,4 +1,4 @@
-"""Whatever is damaged of a killed library: no silence, and never a wrong byte. `make soak` does many more rounds."""
+"""Random damage to a killed library: no silent loss, and never a wrong byte. `make soak` does many more rounds."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def test_every_stream_is_read_back_right_or_its_loss_is_named(
 
 
 def test_damage_is_done(again: Callable[[Path], Killed], tmp_path: Path) -> None:
-    """Some of the rounds lose something, and most lose nothing: else they would show little."""
+    """Some rounds lose something and most lose nothing; otherwise the rounds would show little."""
     outcomes = []
     for seed in range(1000, 1008):
         killed = again(tmp_path / f"copy{seed}")

@@ -1,4 +1,4 @@
-"""A tracking database that went back is noticed by the real program, and takes in what it lacks from the disks."""
+"""A tracking database that went back: the program notices, and `vtlfs rebuild` takes in the rest from the disks."""
 
 import json
 import os
@@ -41,7 +41,7 @@ WAYS = {
 
 
 def check_all_there(killed: Killed) -> None:
-    """Want every acknowledged stream, byte for byte."""
+    """Assert that every acknowledged stream can be read, byte for byte."""
     with closing(Library.open(killed.path).tracking(read_only=True)) as tracking:
         numbers = {stream.session: tracking.sessions.get(stream.session).tape_file for stream in killed.streams}
     for stream in killed.streams:
@@ -74,7 +74,7 @@ def test_database_that_went_back_is_refused_named_and_mended(killed: Killed, way
 @pytest.mark.parametrize("disks", [[0], range(DISKS)], ids=["of one disk", "of all"])
 @pytest.mark.parametrize("way", [*WAYS, "recovered", "mounted"])
 def test_headers_that_were_not_finished_are(killed: Killed, way: str, disks: Sequence[int]) -> None:
-    """Whatever the database knows of the streams: it is right, and the disks could not make it anew."""
+    """The database knows the ends of the streams, which a rebuild from the disks alone could not find."""
     assert killed.take_ends(disks)
     if way == "recovered":
         killed.vtlfs("verify", killed.path)  # what recovery is to do is no defect
@@ -98,7 +98,7 @@ def test_headers_that_were_not_finished_are(killed: Killed, way: str, disks: Seq
 
 
 def test_media_that_nobody_wrote_to_and_snapshots_are_named(killed: Killed) -> None:
-    """They lie on no disk, but the disks know that they were there."""
+    """No disk has them, but the high-water marks show that they existed."""
     put_older_back(killed)
     told = killed.vtlfs("rebuild", killed.path, status=3)
     assert "lost: 1 media that nobody wrote to" in told
@@ -129,7 +129,7 @@ def test_read_only_mount_shows_what_there_is_and_leaves_the_rest_alone(killed: K
 
 
 def test_what_a_dead_mount_left_is_no_database_that_went_back(killed: Killed) -> None:
-    """Killed, and nothing damaged: the next mount goes on as ever."""
+    """The mount was killed, but nothing is damaged, so the next mount goes on as usual."""
     with killed.mounted(expects=["died"]) as mounted:
         more = list(killed.streams)
         write(mounted, range(100, 104), more)
@@ -140,7 +140,7 @@ def test_what_a_dead_mount_left_is_no_database_that_went_back(killed: Killed) ->
 
 
 def test_rebuilding_what_is_in_order_loses_nothing(killed: Killed) -> None:
-    """Nobody has to know what state a database is in before he has it mended."""
+    """An administrator can rebuild without knowing the state of the database."""
     killed.vtlfs("recover", killed.path)
     report = json.loads(killed.vtlfs("rebuild", killed.path, "--json"))
     assert (report["began_with"], report["lost"], report["damaged"]) == ("old", [], [])
@@ -152,7 +152,7 @@ def test_rebuilding_what_is_in_order_loses_nothing(killed: Killed) -> None:
 
 
 def test_member_files_of_identifiers_that_were_never_given_are_a_sign_too(killed: Killed) -> None:
-    """Where there are no marks, since somebody has removed them."""
+    """They are the only sign if the high-water marks were removed."""
     put_older_back(killed)
     for disk in killed.disks:
         (disk / "vtlfs-disk.mark").unlink()
@@ -189,7 +189,7 @@ def test_database_without_its_last_byte_is_not_mounted(killed: Killed) -> None:
 
 
 def test_tables_of_different_moments_are_not_mounted(killed: Killed) -> None:
-    """What a checkpoint leaves that was under way when the log was lost: some pages are newer than others."""
+    """If the log is lost during one of SQLite's checkpoints, some pages are newer than others."""
     killed.vtlfs("recover", killed.path)
     with closing(sqlite3.connect(killed.database)) as database:
         database.execute("PRAGMA foreign_keys = OFF")
@@ -214,7 +214,7 @@ CONTRADICTIONS: dict[str, str] = {
 
 @pytest.mark.parametrize("what", CONTRADICTIONS)
 def test_rows_that_contradict_each_other_are_an_error_and_never_wrong_bytes(killed: Killed, what: str) -> None:
-    """Somebody, or a damaged page, has changed a row of the database under a mount."""
+    """Tampering, or a damaged page, has changed a row of the database under a mount."""
     killed.vtlfs("recover", killed.path)
     whole = killed.extract("T1")
     first = killed.tape_files("T1")[0].bytes
@@ -234,7 +234,7 @@ def test_rows_that_contradict_each_other_are_an_error_and_never_wrong_bytes(kill
 
 
 def put_copy_in_place(killed: Killed) -> None:
-    """Do what people do: a copy of the database, in the place of the database."""
+    """Replace the database by a copy of it, as administrators do."""
     killed.vtlfs("recover", killed.path)
     with closing(sqlite3.connect(killed.database)) as database:
         database.execute("VACUUM INTO ?", (str(killed.root / "copy.db"),))
@@ -259,7 +259,7 @@ def test_copy_in_place_of_the_database_gets_its_write_ahead_log_back(killed: Kil
 def test_identifier_is_not_given_twice_and_no_file_is_written_over(
     killed: Killed, again: Callable[[Path], Killed]
 ) -> None:
-    """Even where the database says that it may, and nobody has looked: a running mount does not."""
+    """Even if the database allows it, and no check has run since, a running mount does not do so."""
     killed.vtlfs("recover", killed.path)
     with killed.mounted(checked=False, allows=["File exists"]) as mounted:
         with closing(sqlite3.connect(killed.database)) as database:  # what it was given already, it has

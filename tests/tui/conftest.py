@@ -11,9 +11,9 @@ from example_library import ExampleLibrary, build_week
 
 @pytest.fixture(scope="session")
 def built_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExampleLibrary, Path]:
-    """Build the example library, whose many syncs take seconds; return it, and where its files were moved.
+    """Build the example library once, as its many syncs take seconds; return it, and where its files were moved.
 
-    Its directory `/tmp/vtlXXXXXXXX` fits into a window of 80 columns, and its name has always the same length.
+    The name of its directory, `/tmp/vtlXXXXXXXX`, fits into 80 columns, and always has the same length.
     """
     built = build_week(Path(tempfile.mkdtemp(prefix="vtl", dir="/tmp")))
     files = tmp_path_factory.mktemp("example") / "files"
@@ -23,7 +23,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExampleLibrary
 
 @pytest.fixture
 def example(built_once: tuple[ExampleLibrary, Path], tmp_path: Path) -> Iterator[ExampleLibrary]:
-    """A library with a week's history, as it was built; afterwards it lies in the test's own directory."""
+    """The example library, as it was built; after the test, its files are moved to the test's own directory."""
     built, files = built_once
     shutil.copytree(files, built.root)
     yield built

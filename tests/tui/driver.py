@@ -25,7 +25,7 @@ WRITE = "VTLFS_PICTURES"  # in the environment: write the pictures anew instead 
 def drive(
     path: Path, story: Callable[["Driver"], Awaitable[None]], size: tuple[int, int] = (80, 24), theme: str = "ansi-dark"
 ) -> None:
-    """Start the application on a library or a file, and have the story drive it."""
+    """Start the application on a library or a file, and let `story` drive it."""
 
     async def run() -> None:
         app = RecordingBrowser(Source.open(path), theme)
@@ -38,7 +38,7 @@ def drive(
 
 
 class RecordingBrowser(Browser):
-    """The application, which records its notifications, since they vanish after seconds; it animates nothing."""
+    """The application, but it records its notifications, as they vanish after seconds, and animates nothing."""
 
     def __init__(self, source: Source, theme: str) -> None:
         super().__init__(source, theme)
@@ -52,7 +52,7 @@ class RecordingBrowser(Browser):
 
 
 class Driver:
-    """The application and the person before it."""
+    """Drives the application as a person does."""
 
     def __init__(self, app: RecordingBrowser, pilot: Pilot[Any]) -> None:
         self.app = app
@@ -71,7 +71,7 @@ class Driver:
 
     @property
     def rows(self) -> list[str]:
-        """Every row that the table has, as it is shown, with single spaces."""
+        """The text of every row that the table has, with single spaces."""
         table = self.table
         found = (table.row(index) for index in range(table.count))
         return [" ".join(" ".join(c.cell(r) for c in table.columns).split()) for r in found if r is not None]
@@ -162,7 +162,7 @@ class Driver:
         await self.until(lambda: all(text in self.text() for text in texts), " and ".join(texts))
 
     async def picture(self, name: str, root: Path) -> None:
-        """Wait until the screen is as in a picture in characters, but for the library's path and the time."""
+        """Wait until the screen looks as in a picture of characters, except for the library's path and the time."""
         file = PICTURES / f"{name}.txt"
         if os.environ.get(WRITE):
             await self.pilot.pause()

@@ -12,7 +12,7 @@ SECONDS = 30.0
 
 
 class Terminal:
-    """Runs one program; `environment` is what it finds of the terminal."""
+    """Runs one program; `environment`: the variables that describe the terminal."""
 
     def __init__(self, socket: Path, words: list[str], environment: dict[str, str], cwd: Path) -> None:
         self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
@@ -32,16 +32,16 @@ class Terminal:
         self._run("send-keys", *names)
 
     def click(self, column: int, line: int) -> None:
-        """Press and let go the left button of the mouse, as a terminal tells it; both count from 1."""
+        """Click the left button of the mouse, with the sequence that a terminal sends; column and line count from 1."""
         for end in "Mm":
             self._run("send-keys", "-l", f"\x1b[<0;{column};{line}{end}")
 
     def text(self, *, colours: bool = False) -> str:
-        """Return what is seen."""
+        """Return the visible text."""
         return self._run("capture-pane", "-p", *(["-e", "-N"] if colours else []))
 
     def until(self, condition: Callable[[str], object], what: str) -> str:
-        """Wait until what is seen is as it should be, and return it."""
+        """Wait until the visible text fulfils the condition, and return it."""
         deadline = time.monotonic() + SECONDS
         while not condition(text := self.text()):
             assert time.monotonic() < deadline, f"waited in vain: {what}\n{text}"

@@ -1,4 +1,4 @@
-"""What can be done with stored data: extract, verify, preview, copy the path."""
+"""Operations on stored data: extract, verify, preview, copy the path."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from vtlfs.tui.screens.read_dialogs import ReadDialog
 
 @pytest.fixture
 def go_on(monkeypatch: pytest.MonkeyPatch) -> Event:
-    """Have extracting wait behind its first piece until the event is set."""
+    """Make an extraction wait after its first piece until the event is set."""
     event = Event()
     unchanged = engine.extract
 
@@ -29,19 +29,21 @@ def go_on(monkeypatch: pytest.MonkeyPatch) -> Event:
         write: Callable[[memoryview], object],
         progress: Callable[[int], None],
         opening: engine.Opening,
+        *,
+        volume: int | None,
     ) -> int:
         def progress_and_wait(size: int) -> None:
             progress(size)
             event.wait(30)
 
-        return unchanged(library, barcode, number, write, progress_and_wait, opening)
+        return unchanged(library, barcode, number, write, progress_and_wait, opening, volume=volume)
 
     monkeypatch.setattr(engine, "extract", held)
     return event
 
 
 def has_read(d: Driver) -> bool:
-    """Tell whether the dialog has read something."""
+    """Tell whether the dialog has read any bytes."""
     return isinstance(d.app.screen, ReadDialog) and d.app.screen.bytes_done > 0
 
 

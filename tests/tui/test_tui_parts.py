@@ -1,4 +1,4 @@
-"""The parts that need no window: texts, bars, rates, pages of sessions, output files, threads."""
+"""The parts of the terminal UI that need no window: texts, bars, rates, pages of sessions, output files, threads."""
 
 import asyncio
 import threading
@@ -99,7 +99,7 @@ def test_a_session_counts_from_its_beginning_and_a_mount_that_says_nothing_more_
 
 
 def test_figures_of_a_clock_that_began_anew_make_no_rate_until_there_are_two() -> None:
-    """As after the machine was started again: a monotonic clock counts from its start."""
+    """A monotonic clock counts from the start of the machine, so it begins anew after a reboot."""
     meter = RateMeter(5.0)
     for at, size in ((5000.0, 100), (5001.0, 200), (1.0, 10), (2.0, 60)):
         meter.add(
@@ -234,6 +234,6 @@ def test_details_of_a_session_show_its_parity(tmp_path: Path) -> None:
     )
     assert sum(one.parity for one in by_disk) == len(parity) == 3
     assert sum(one.stored for one in by_disk) == 8 * UNIT
-    assert [row.cells[:5] for row in found.rows] == [
+    assert [row.cells[:5] for row in found.tables[0].rows] == [
         (f"{one.offset}", f"{one.stored}", f"{one.stripe}", f"{one.disk}", f"{one.position}") for one in data
     ] + [("parity", f"{one.stored}", f"{one.stripe}", f"{one.disk}", f"{one.position}") for one in parity]

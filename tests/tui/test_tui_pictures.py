@@ -1,6 +1,6 @@
-"""What every screen looks like, character by character, in 80 by 24. VTLFS_PICTURES=1 writes the pictures anew.
+"""The look of every screen, character by character, in 80 by 24. VTLFS_PICTURES=1 writes the pictures anew.
 
-Characters, not SVG: pytest-textual-snapshot needs syrupy 4, which holds pytest below 9, and an SVG holds every shade of
+Characters, not SVG: pytest-textual-snapshot needs syrupy 4, which requires pytest below 9, and an SVG has each shade of
 a theme, which a new version of Textual may change.
 """
 
@@ -19,7 +19,7 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "timeline": (),
     "now-drives": (SESSIONS, ("1", "OPEN SESSIONS")),
     "now-sessions": (SESSIONS,),
-    "snapshot-media": (("end", ""), ("enter", "4 sessions; by id"), ("2", "CAPACITY")),
+    "snapshot-media": (("end", ""), ("enter", "4 sessions; by id"), ("2", "RETAINED")),
     "snapshot-disks": (("end", ""), ("enter", "4 sessions; by id"), ("4", "HEALTH")),
     "live": (SESSIONS, ("5", "throughput")),
     "session": (SESSIONS, ("enter", "BLAKE3")),
@@ -48,7 +48,7 @@ def test_screens_look_as_in_their_pictures(name: str, example: ExampleLibrary) -
 
 
 def degrade(example: ExampleLibrary) -> None:
-    """Have a disk fail, another one retire, stripes lack parity, and a repair under way."""
+    """Make the library degraded: a failed disk, a retiring disk, stripes that lack parity, and a running repair."""
     with closing(example.library.tracking()) as tracking, tracking.transaction():
         tracking.mounts.end(example.mount, "unmounted", at(5, 6))
         tracking.disks.record_fault(1, "Input/output error", at(5, 3))

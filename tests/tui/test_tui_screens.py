@@ -1,4 +1,4 @@
-"""What the screens show: timeline, states, details, comparisons, an exported snapshot, errors."""
+"""The content of the screens: timeline, states, details, comparisons, an exported snapshot, errors."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The real program in a real terminal: on a library at rest, and on a mount with a stream that runs."""
+"""The real program in a real terminal, on an idle library, and on a mount with a running stream."""
 
 import html
 import io
@@ -29,7 +29,7 @@ Start = Callable[..., Terminal]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Return what starts `vtlfs tui` in a terminal."""
+    """Return a function that starts `vtlfs tui` in a terminal."""
     if shutil.which("tmux") is None:
         if os.environ.get("CI"):
             pytest.fail("there is no tmux, and CI refuses to skip")
@@ -55,7 +55,7 @@ def test_it_starts_and_ends_in_a_terminal(example: ExampleLibrary, start: Start)
     terminal.resize(100, 30)
     terminal.until(lambda text: len(text.split("\n")) == 31 and "16 sessions" in text, "the new size")
     terminal.click(16, 2)
-    terminal.until(lambda text: "CAPACITY" in text, "the media, after a click on their tab")
+    terminal.until(lambda text: "RETAINED" in text, "the media, after a click on their tab")
     terminal.keys("q")
     terminal.until(lambda text: "status 0" in text, "the end")
 
@@ -152,7 +152,7 @@ def test_it_shows_that_a_mount_has_lost_a_disk(tmp_path: Path, start: Start) -> 
 
 
 def _keep(text: str, picture: Path) -> None:
-    """Keep what is seen as a picture for the documents."""
+    """Save the visible screen as a picture for the documents."""
     console = Console(width=80, height=24, record=True, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(text.rstrip("\n")), no_wrap=True, crop=True)
     picture.parent.mkdir(exist_ok=True)
@@ -163,7 +163,7 @@ def _keep(text: str, picture: Path) -> None:
 
 
 def _apart(found: re.Match[str]) -> str:
-    """Give what is between wide gaps a place of its own: not every renderer keeps spaces."""
+    """Position each text after a wide gap by itself, because not every renderer keeps spaces."""
     before, x, y, length, after, text = found.groups()
     plain = html.unescape(text)
     width = float(length) / len(plain)

@@ -37,7 +37,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def fill() -> Callable[[Path], Path]:
-    """Return a function that takes all the space of a file system, by a file that it returns."""
+    """Return a function that fills a file system with one file, and returns that file."""
 
     def to_the_brim(disk: Path) -> Path:
         filler = disk / "filler"

@@ -20,7 +20,7 @@ def label(disk: Path) -> dict[str, Any]:
 
 
 def mark(disk: Path) -> dict[str, Any] | None:
-    """Return the high-water mark of a disk; None where there is none."""
+    """Return the high-water mark of a disk; None without one."""
     path = disk / "vtlfs-disk.mark"
     return record_of_two(path.read_bytes()[:BLOCK]) if path.exists() else None
 
@@ -29,7 +29,7 @@ def mark(disk: Path) -> dict[str, Any] | None:
 
 
 def record(place: bytes) -> tuple[int, dict[str, Any]] | None:
-    """Return the generation and the object of the record that fills this place; None where it is not valid."""
+    """Return the generation and the object of the record in this block; None if the record is not valid."""
     if len(place) < 64 or place[:8] != b"VTLFSREC":
         return None
     version, length, generation = struct.unpack_from("<IIQ", place, 8)
@@ -41,7 +41,7 @@ def record(place: bytes) -> tuple[int, dict[str, Any]] | None:
 
 
 def record_of_two(block: bytes) -> dict[str, Any] | None:
-    """Return the object that counts of a block of two records."""
+    """Return the object of the valid record with the higher generation, of a block that holds two."""
     found = [one for one in (record(block[:2048]), record(block[2048:BLOCK])) if one is not None]
     return max(found, key=lambda one: one[0])[1] if found else None
 
@@ -55,7 +55,7 @@ def members(disk: Path) -> Iterator[Path]:
 
 
 def member(disk: Path, session: int) -> Path:
-    """Return where a session's member file is."""
+    """Return the path of a session's member file."""
     return disk / "sessions" / f"{session // 1000:06}" / f"{session:012}.member"
 
 
@@ -65,7 +65,7 @@ def header(path: Path) -> dict[str, Any] | None:
 
 
 def extents(path: Path, owner: tuple[str, int, int]) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Return the extents of a member file: what their records say, and what is there of their stored bytes.
+    """Return the extents of a member file: their records, and as many of their stored bytes as the file has.
 
     `owner`: library, disk and session.
     """
@@ -101,7 +101,7 @@ def over(a: int, b: int) -> int:
 
 
 def power(place: int) -> int:
-    """Return 2 to this."""
+    """Return 2 to the power of `place`."""
     return 1 if place == 0 else times(2, power(place - 1))
 
 
@@ -111,7 +111,7 @@ def scaled(factor: int, data: bytes) -> bytes:
 
 
 def xor(*pieces: bytes) -> bytes:
-    """Return the exclusive or of pieces; behind shorter ones zeros follow."""
+    """Return the exclusive or of pieces; shorter pieces are padded with zeros."""
     longest = max(map(len, pieces))
     total = 0
     for piece in pieces:
@@ -142,15 +142,15 @@ def solve(lost: Sequence[int], known: dict[int, bytes], rows: dict[int, bytes]) 
 
 @dataclass
 class Stripe:
-    """What was found of a stripe: data by offset and parity by row as far as it is right, and what parity lists."""
+    """A stripe: its undamaged data by offset and parity by row, and the data that its parity lists."""
 
     data: dict[int, bytes] = field(default_factory=dict)
     rows: dict[int, bytes] = field(default_factory=dict)
     members: list[tuple[int, int, str, int, str]] = field(default_factory=list)
-    offsets: set[int] = field(default_factory=set)  # of all data that is told of
+    offsets: set[int] = field(default_factory=set)  # of all data extents that any record names
 
     def get(self, offset: int) -> bytes | None:
-        """Return the data at an offset, if need be from the rest of the stripe; None where that can't be had."""
+        """Return the data at an offset, read or computed from the rest of the stripe; None if neither is possible."""
         if offset in self.data:
             return self.data[offset]
         known = {place: self.data[one[0]] for place, one in enumerate(self.members) if one[0] in self.data}
@@ -166,7 +166,7 @@ class Stripe:
 
 
 def stripes(disks: Sequence[Path], session: int) -> dict[int, Stripe]:
-    """Return all that is on these disks of the stripes of a session."""
+    """Return the stripes of a session, as far as these disks have them."""
     found: dict[int, Stripe] = {}
     for disk in disks:
         path, about_disk = member(disk, session), label(disk)
@@ -189,7 +189,7 @@ def stripes(disks: Sequence[Path], session: int) -> dict[int, Stripe]:
 
 
 def stream(disks: Sequence[Path], session: int) -> bytes:
-    """Return the stream of a session, from the disks that there are."""
+    """Return the stream of a session, read from these disks."""
     by_offset: dict[int, list[Stripe]] = {}
     for _, stripe in sorted(stripes(disks, session).items(), reverse=True):
         for offset in stripe.offsets:
@@ -208,16 +208,65 @@ def stream(disks: Sequence[Path], session: int) -> bytes:
     return bytes(whole[:length])
 
 
-def medium(disks: Sequence[Path], barcode: str) -> bytes:
-    """Return all tape files of a medium, one after the other."""
-    files = {}
-    for disk in disks:
-        for path in members(disk):
-            head = header(path)
-            if head is not None and head["medium"] == barcode and head.get("tape_file") is not None:
-                files[head["tape_file"]] = head
+def cartridge(disk: Path, library: str, barcode: str) -> dict[str, Any] | None:
+    """Return what a disk remembers of a medium; None: nothing."""
+    path = disk / "cartridges" / f"{barcode}.cartridge"
+    if not path.exists() or len(content := path.read_bytes()) > 1 << 20:
+        return None
+    found = record(content)
+    if found is None or (found[1]["library"], found[1]["barcode"]) != (library, barcode):
+        return None
+    return found[1]
+
+
+def memory(disks: Sequence[Path], barcode: str) -> dict[str, Any] | None:
+    """Return the newest that disks remember of a medium; None: nothing."""
+    found = [known for disk in disks if (known := cartridge(disk, label(disk)["library"], barcode)) is not None]
+    return max(found, key=lambda one: int(one["commits"]), default=None)
+
+
+def headers_of(disks: Sequence[Path], barcode: str) -> list[dict[str, Any]]:
+    """Return the headers of a medium's member files, of all its volumes."""
+    found = [header(path) for disk in disks for path in members(disk)]
+    return [one for one in found if one is not None and one["medium"] == barcode]
+
+
+def volume(disks: Sequence[Path], barcode: str) -> int:
+    """Return the number of a medium's current volume."""
+    known = memory(disks, barcode)
+    found = [1 if known is None else known["volume"], *(one["volume"] for one in headers_of(disks, barcode))]
+    return int(max(found))
+
+
+def medium(disks: Sequence[Path], barcode: str, number: int | None = None) -> bytes:
+    """Return all tape files of a medium, one after the other: of a volume, None: the current one."""
+    current = volume(disks, barcode) if number is None else number
+    files = {
+        head["tape_file"]: head
+        for head in headers_of(disks, barcode)
+        if head["volume"] == current and head.get("tape_file") is not None
+    }
     whole = b""
-    for number in sorted(files):
-        assert files[number]["start"] == len(whole)
-        whole += stream(disks, files[number]["session"])
+    for place in sorted(files):
+        assert files[place]["start"] == len(whole)
+        whole += stream(disks, files[place]["session"])
     return whole
+
+
+MODES = ("governance", "compliance", "worm")
+
+
+def retention(disks: Sequence[Path], barcode: str) -> tuple[str, str] | None:
+    """Return how strictly a medium's current volume is retained, and until when; None: not at all.
+
+    For ever is empty.
+    """
+    current, known = volume(disks, barcode), memory(disks, barcode)
+    found = [(head["retain"], head["retain_until"]) for head in headers_of(disks, barcode)
+             if head["volume"] == current and "retain" in head]  # fmt: skip
+    if known is not None and known["volume"] == current and known["retain_mode"] is not None:
+        found.append((known["retain_mode"], known["retain_until"]))
+    if not found:
+        return None
+    mode = max((mode for mode, _ in found), key=MODES.index)
+    return mode, "" if mode == "worm" else max(until or "" for _, until in found)

@@ -1,4 +1,4 @@
-"""Whose fault an errno is, and what follows from that: for a disk, for the log, for an open()."""
+"""Whether an errno is the fault of a disk or of a limit, and the consequences for the disk, the log and open()."""
 
 import errno
 import logging

@@ -1,7 +1,7 @@
-"""Where the product puts times in an order: nowhere but in the places that say why a clock that jumps does no harm.
+"""The product compares wall-clock times only in listed places, each with a reason why a jump of the clock does no harm.
 
-Every such place has a comment; docs/architecture.md, "Order without clocks", has the rule. A new one is to be argued
-there before it comes into a list here.
+docs/architecture.md, "Order without clocks", has the rule. Every place has a comment; argue there for a new place
+before you add it to a list here.
 """
 
 import ast
@@ -19,6 +19,7 @@ IN_SQL = re.compile(r"\b\w+_at\s*(?:<(?!>)|>|BETWEEN)|\b(?:min|max)\(\w*_at\b|OR
 SQL_THAT_ORDERS_TIMES = {
     "engine/tracking/repositories/copies.py",  # when the next copy is due
     "engine/tracking/repositories/lacks.py",  # since when stripes are degraded: for people
+    "engine/tracking/repositories/reclaiming.py",  # how fast the disks fill: for people
     "snap/browse.py",  # for people
 }
 COMPARISONS = {
@@ -28,6 +29,7 @@ COMPARISONS = {
     ("engine/roster/roster.py", "until_at"),
     ("snap/retention.py", "taken_at"),
     ("snap/retention.py", "newer_at"),
+    ("engine/rebuild/lives.py", "_at"),  # a time on the disks that is far ahead of this clock is told
     ("engine/repair/job.py", "fault_at"),  # for how long a disk has been away
     ("engine/heap.py", "trimmed_at"),  # a monotonic clock
     ("engine/memory.py", "_let_in_at"),  # a monotonic clock
@@ -72,7 +74,7 @@ def test_no_expression_compares_times_but_those_that_are_known() -> None:
 
 
 def test_the_wall_clock_is_read_in_one_place_but_for_what_stat_shows() -> None:
-    """So that a test can have it jump."""
+    """So a test can make the clock jump."""
     clocks = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("time", "localtime")}
     found = {
         module

@@ -1,4 +1,4 @@
-"""library.toml."""
+"""Reading, checking and writing library.toml."""
 
 import os
 from pathlib import Path

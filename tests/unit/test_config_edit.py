@@ -1,4 +1,4 @@
-"""The list of disks in library.toml is changed, and nothing else of the file, however it is written."""
+"""An edit of the list of disks in library.toml changes nothing else of the file, however the file is formatted."""
 
 import errno
 import os

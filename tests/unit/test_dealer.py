@@ -1,4 +1,4 @@
-"""Which disks stripes lie on: never two extents on one disk, and each disk as often as it has room."""
+"""The dealer: a stripe never has two extents on one disk, and a disk with more room gets more extents."""
 
 import itertools
 import random
@@ -30,7 +30,7 @@ def equal(count: int) -> list[Candidate]:
 
 
 def dealt(dealer: Dealer, extents: int, candidates: Callable[[], Sequence[Candidate]]) -> list[Stripe]:
-    """Deal so many extents; `candidates` is asked before each step."""
+    """Deal so many extents; `candidates` is called before each step."""
     stripes: list[Stripe] = []
     for _ in range(extents):
         now = candidates()
@@ -109,7 +109,7 @@ def test_a_stream_of_two_extents_lies_on_two_disks(turn: int) -> None:
 
 @pytest.mark.parametrize("parity", [0, 1])
 def test_disks_without_any_room_are_dealt_too(parity: int) -> None:
-    """They tell the writer themselves that they are full."""
+    """The write to such a disk returns the error that tells the writer."""
     stripes = dealt(Dealer(parity, 0), 4, lambda: [Candidate(number, number, 0) for number in range(3)])
     assert len({disk for stripe in stripes for disk in stripe.data}) >= 2
 

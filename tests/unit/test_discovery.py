@@ -1,4 +1,4 @@
-"""Which disk lies where, and why there is none."""
+"""Discovery: disks are found by their labels, and a path without a disk gets a reason."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def labelled(root: Path, name: str, library: str, number: int) -> Path:
 
 
 def why(path: Path, library: str | None = OURS) -> str:
-    """Return why there is no disk."""
+    """Return the reason why there is no disk at the path."""
     with pytest.raises(NoDisk) as none:
         disk_at(path, library)
     assert none.value.path == path

@@ -1,6 +1,6 @@
-"""What every implementation of the storage port promises: the local directory, and the disk in memory of the tests.
+"""The contract of the storage port, for every implementation: the local directory, and the tests' disk in memory.
 
-A missing disk promises to refuse. What is a directory's own (names, links, crashes) is in test_local.py.
+A missing disk refuses everything. Tests of directories alone (names, links, crashes) are in test_local.py.
 """
 
 import errno
@@ -16,6 +16,7 @@ from memory_disk import MemoryDisk
 
 from vtlfs import failpoints
 from vtlfs.disks.base import Disk, Member
+from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.contents import SESSIONS_PER_GROUP, Batch, Flaw, Kind, Part
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.disks.local import label as labels
@@ -24,19 +25,29 @@ from vtlfs.disks.local.label import Label
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.disks.records import BLOCK, Described, Found, after
 from vtlfs.errors import DamagedExtent, DiskError, DiskMissing
-from vtlfs.model import MAX_SIZE, NO_CODEC, Extent, Opener, State, Watermark
+from vtlfs.model import (
+    MAX_SIZE,
+    NO_CODEC,
+    Extent,
+    Hold,
+    MediumState,
+    Opener,
+    RetainMode,
+    State,
+    Watermark,
+)
 
 UNIT = 4096
 LIBRARY = "11111111-2222-3333-4444-555555555555"
 AT = "2026-01-31T09:30:00.000000Z"
 OPENING = Opening("A00001L9", 0, Opener("alpha", 7, 0, 0, "tar"), AT, UNIT, 1)
 ENDING = Ending(State.RELEASED, None, AT, 0, 0, UNIT, 3)
-MARK = Watermark(5, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+MARK = Watermark(5, 2, 3, 4, 5, 6, 7, 8, 9, 10, AT)
 
 
 @dataclass
 class Kit:
-    """A disk to be tested, and how to turn a bit of an extent behind its back."""
+    """A disk to be tested, and a function that flips a bit of an extent behind its back."""
 
     disk: Disk
     damage: Callable[[Extent], None]
@@ -66,7 +77,7 @@ def disk(kit: Kit) -> Disk:
 
 
 def extent_of(disk: Disk, session: int, number: int, position: int, data: bytes) -> Extent:
-    """Return an extent to be written, a stripe of its own, in every other stripe unit."""
+    """Return extent `number` to be written: a stripe of its own, in every other stripe unit."""
     where = (disk.number, position, len(data), b"")
     return Extent(session, number, 0, 2 * number * UNIT, len(data), NO_CODEC, *where)
 
@@ -76,7 +87,7 @@ def put(member: Member, disk: Disk, session: int, number: int, position: int, da
 
 
 def put_all(member: Member, disk: Disk, session: int, contents: Sequence[bytes]) -> list[Extent]:
-    """Have a member take extents one behind the other."""
+    """Write extents to a member, one behind the other."""
     extents, position = [], BLOCK
     for number, data in enumerate(contents):
         extents.append(put(member, disk, session, number, position, data))
@@ -85,7 +96,7 @@ def put_all(member: Member, disk: Disk, session: int, contents: Sequence[bytes])
 
 
 def write(disk: Disk, session: int, *contents: bytes, ending: Ending | None = ENDING) -> list[Extent]:
-    """Have a session write extents and end."""
+    """Write extents in a session, and end the session."""
     member = disk.member(session, UNIT, OPENING)
     extents = put_all(member, disk, session, contents)
     member.sync()
@@ -98,7 +109,7 @@ def part(session: int, extents: list[Extent]) -> Part:
 
 
 def scanned(disk: Disk, known: Callable[[int, int], set[int]] = lambda first, last: set()) -> Batch:
-    """Return all that a scan finds, in one."""
+    """Return all that a scan finds, as one value."""
     whole = Batch(disk.number)
     for batch in disk.scan(known):
         for name in ("present", "headers", "records", "ignored", "damaged"):
@@ -130,7 +141,7 @@ def test_parity_extent_is_written_and_read_as_data_is(disk: Disk) -> None:
 
 
 def test_extents_of_one_stripe_unit_are_all_readable(disk: Disk) -> None:
-    """As those of a stream that is flushed often."""
+    """A stream that is flushed often has such extents."""
     member, content = disk.member(1, UNIT, OPENING), os.urandom(300)
     first = put(member, disk, 1, 0, BLOCK, content[:100])
     member.sync()
@@ -143,7 +154,7 @@ def test_extents_of_one_stripe_unit_are_all_readable(disk: Disk) -> None:
     assert [one.extent for one in scanned(disk).records] == [first, second]
 
 
-def test_harmed_extent_is_damage(kit: Kit) -> None:
+def test_changed_extent_is_damage(kit: Kit) -> None:
     extents = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT)
     kit.damage(extents[0])
     with pytest.raises(DamagedExtent) as harmed:
@@ -213,7 +224,7 @@ def end_of(extent: Extent) -> int:
 
 @pytest.mark.parametrize("counting", [0, 1, 3])
 def test_reopened_member_takes_further_extents(disk: Disk, counting: int) -> None:
-    """As when a stripe is repaired. `counting`: of the extents that are there."""
+    """A repair does this. `counting`: how many of the present extents are recorded."""
     before = write(disk, 1, b"a" * UNIT, b"b" * 100, b"c" * UNIT)
     kept = before[:counting]
     again = disk.reopen(1, max(map(end_of, kept), default=0))
@@ -509,6 +520,25 @@ def test_mark_only_rises(disk: Disk) -> None:
     assert disk.mark() == replace(MARK, commits=7)
 
 
+# --- cartridge memory -------------------------------------------------------------------------------------------------
+
+HOLD = Hold("T1", "case 7", "the auditors want it", AT, 0, "alpha")
+CARTRIDGE = Cartridge(
+    *("T1", 5, 4, 3, AT, AT, MediumState.RETIRED, True, 1 << 40),
+    *(RetainMode.COMPLIANCE, 86400, "2027-01-31T09:30:00.000000Z", (HOLD,)),
+)
+
+
+def test_disk_remembers_the_newest_of_each_medium(disk: Disk) -> None:
+    assert list(disk.cartridges()) == []
+    other = Cartridge("T2", 1, 0, 1, AT, AT)
+    for commits in (5, 7, 6, 7, 1):
+        disk.put_cartridges([replace(CARTRIDGE, commits=commits, event=commits), other])
+    disk.put_cartridges([])
+    known = dict(disk.cartridges())
+    assert list(known.values()) == [replace(CARTRIDGE, commits=7, event=7), other]
+
+
 # --- health -----------------------------------------------------------------------------------------------------------
 
 
@@ -541,6 +571,8 @@ REFUSED: dict[str, Callable[[Disk], object]] = {
     "read_copy": lambda disk: list(disk.read_copy(1)),
     "mark": lambda disk: disk.mark(),
     "raise_mark": lambda disk: disk.raise_mark(MARK),
+    "put_cartridges": lambda disk: disk.put_cartridges([CARTRIDGE]),
+    "cartridges": lambda disk: list(disk.cartridges()),
     "measure": lambda disk: disk.measure(),
     "try_out": lambda disk: disk.try_out(),
 }

@@ -1,4 +1,4 @@
-"""Small files that a power cut leaves old or new."""
+"""Small files that are either old or new after a power cut, never a mixture."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Parity: any extents that are lost come back from the others, whatever their lengths."""
+"""Parity: lost extents are computed from the others, whatever their lengths."""
 
 import itertools
 

@@ -1,7 +1,10 @@
-"""What a mount's engine has written is read by a reader that knows docs/format.md alone, whichever disks are gone."""
+"""A reader that knows only docs/format.md reads what an engine has written, also with disks missing."""
 
 import itertools
 import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import filling
@@ -11,15 +14,17 @@ import trio
 from filling import OPENER, UNIT
 from roster import Roster
 
+from vtlfs.engine import cartridges
 from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library
-from vtlfs.model import Mount, utc_now
+from vtlfs.model import Actor, Hold, Mount, RetainMode, utc_now
+from vtlfs.rules import MediaRule
 
 PIECES = [1, 5 * UNIT, 100, UNIT - 101, 3 * UNIT + 7, 2, 11 * UNIT]  # a flush behind each ends extents and stripes
 
 
 async def write(library: Library, *streams: bytes) -> None:
-    """Have two sessions write to one medium at the same time, with a flush behind each piece."""
+    """Write to one medium in two sessions at the same time, with a flush after each piece."""
     mount = Mount(0, None, "machine", os.getpid(), 0, "/mnt", "", "mounted", utc_now(), None)
     async with running(library, mount) as engine:
         sessions = [await engine.open_writer("T1", 0, OPENER) for _ in streams]
@@ -64,8 +69,45 @@ def test_records_are_as_documented(tmp_path: Path) -> None:
     assert sorted(kinds) == [False, False, False, True, True]  # two data extents and parity; one and parity
 
 
+def releases(disks: Sequence[Path]) -> list[str]:
+    """Return when the sessions of T1 were released."""
+    return [str(head["released_at"]) for head in format_reader.headers_of(disks, "T1")]
+
+
+def test_volumes_and_retention_are_read(tmp_path: Path) -> None:
+    library = filling.make(tmp_path, 3, parity=1)
+    media = {"T1": MediaRule(RetainMode.COMPLIANCE, 86400), "T3": MediaRule(RetainMode.WORM)}
+    library = replace(library, config=replace(library.config, media=media))
+    disks = library.config.disks
+    filling.fill(library, ("T1", b"kept"), ("T2", b"old" * UNIT), ("T3", b"for ever"))
+    with closing(library.tracking()) as tracking:
+        with tracking.transaction():
+            tracking.volumes.end_current("T2", utc_now())
+            tracking.volumes.hold(Hold("T2", "case 7", "auditors", utc_now(), 0, "alpha"))
+            tracking.events.add("erased", Actor(0, "alpha", "vtlfs"), utc_now(), medium="T2")
+        cartridges.keep(library, tracking, ["T2"])
+        commits, until = tracking.library.watermark().commits, tracking.volumes.get("T1", 1).retain_until
+    assert (format_reader.volume(disks, "T2"), format_reader.medium(disks, "T2")) == (2, b"")
+    assert format_reader.medium(disks, "T2", 1) == b"old" * UNIT
+    for disk in disks:
+        known = format_reader.cartridge(disk, library.config.uuid, "T2")
+        assert known is not None
+        assert (known["commits"], known["event"], known["state"], known["protected"]) == (commits, 1, "in use", False)
+        assert (known["capacity"], known["retain_mode"], known["retain_until"]) == (None, None, None)
+        assert [(hold["name"], hold["reason"], hold["uid"], hold["host"]) for hold in known["holds"]] == [
+            ("case 7", "auditors", 0, "alpha")
+        ]
+    assert format_reader.retention(disks, "T1") == ("compliance", until)
+    assert format_reader.retention(disks, "T2") is None
+    assert format_reader.retention(disks, "T3") == ("worm", "")
+    (head, *_) = format_reader.headers_of(disks, "T1")
+    assert (head["retain_mode"], head["retain_seconds"]) == ("compliance", 86400)
+    filling.fill(library, ("T2", b"new"))
+    assert (format_reader.volume(disks, "T2"), format_reader.medium(disks, "T2")) == (2, b"new")
+
+
 def test_library_is_read_whose_disks_have_come_and_gone(tmp_path: Path) -> None:
-    """There are gaps in the numbers, and extents that were moved, away from a disk that has come back too."""
+    """Disk numbers have gaps, and extents have moved, some of them off a disk that has come back since."""
     roster = Roster(tmp_path, 4, 1)
     for size in (1, 5 * UNIT, 9 * UNIT + 100):
         roster.write(size)
@@ -83,6 +125,7 @@ def test_library_is_read_whose_disks_have_come_and_gone(tmp_path: Path) -> None:
         assert mark is not None
         assert (mark["library"], mark["disks"]) == (roster.library.config.uuid, 5)
         assert mark["moves"] > 0
+        assert mark["latest"] >= max(latest for latest in releases(paths))
     wanted = b"".join(roster.streams.values())
     assert format_reader.medium(paths, "T1") == wanted
     for left in itertools.combinations(paths, 3):

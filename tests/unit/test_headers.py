@@ -1,4 +1,4 @@
-"""What member files say of themselves is not believed unseen."""
+"""The header of a member file is checked before anything believes it."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtlfs.disks import headers
-from vtlfs.model import Opener, State
+from vtlfs.model import Opener, RetainMode, Retention, State
 
 AT = "2026-01-31T09:30:00.000000Z"
 GOOD: dict[str, Any] = {
@@ -101,6 +101,49 @@ def test_header_of_another_session_is_a_stranger() -> None:
 )
 def test_header_with_what_nobody_writes_is_a_stranger(change: dict[str, Any]) -> None:
     assert headers.agreed([(0, GOOD), (1, GOOD | change)])[2] == [1]
+
+
+RULE = {"retain_mode": "compliance", "retain_seconds": 86400}
+KEPT = {"retain": "compliance", "retain_until": "2026-03-01T09:31:00.000000Z"}
+
+
+def test_retention_is_read() -> None:
+    opening, ending = headers.opening(ENDED | RULE), headers.ending(ENDED | KEPT)
+    assert opening is not None
+    assert (opening.retain_mode, opening.retain_seconds) == (RetainMode.COMPLIANCE, 86400)
+    assert ending is not None
+    assert ending.retention == Retention(RetainMode.COMPLIANCE, "2026-03-01T09:31:00.000000Z")
+    assert headers.opening(headers.document(opening)) == opening
+    again = headers.opening(headers.document(opening, ending))
+    assert again is not None
+    assert (again.retain_mode, again.retain_seconds) == (RetainMode.COMPLIANCE, 86400)
+
+
+def test_headers_agree_whose_rule_was_lost_when_they_were_mended() -> None:
+    assert headers.agreed([(0, ENDED), (1, ENDED | RULE)])[2] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"retain": "for ever"},
+        {"retain": None},
+        {"retain": "worm"},
+        {"retain_until": None},
+        {"retain_until": "soon"},
+        {"retain_until": "3000-01-01T00:00:00.000000Z"},
+        {"retain_until": "9999-99-99T00:00:00.000000Z"},
+    ],
+)
+def test_end_with_a_retention_that_cannot_be_is_not_believed(change: dict[str, Any]) -> None:
+    assert headers.ending(ENDED | KEPT | change) is None
+
+
+@pytest.mark.parametrize("change", [{"retain_mode": 7}, {"retain_seconds": -1}, {"retain_seconds": 1 << 60}])
+def test_rule_that_cannot_be_is_none_and_the_rest_of_the_header_counts(change: dict[str, Any]) -> None:
+    opening = headers.opening(GOOD | RULE | change)
+    assert opening is not None
+    assert opening.retain_mode is None
 
 
 @given(key=st.sampled_from(sorted(ENDED)), value=anything)

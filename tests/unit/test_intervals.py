@@ -61,7 +61,7 @@ def test_coverage_knows_whether_any_of_a_range_has_come(
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.randoms(use_true_random=False))
 def test_pages_out_of_order_and_repeated_make_a_whole_unit(sizes: list[int], random: Random) -> None:
-    """As writeback sends them: a page half full, later the same one fuller, in any order."""
+    """The kernel's writeback sends a page half full, and later the same page fuller, in any order."""
     ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
     starts = [0, *ends[:-1]]
     pages = list(zip(starts, ends, strict=True))

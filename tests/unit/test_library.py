@@ -1,4 +1,4 @@
-"""Making a library and opening one. Whatever goes wrong, nothing has changed."""
+"""Making a library and opening one. An error leaves everything as it was."""
 
 import os
 import sqlite3
@@ -25,7 +25,7 @@ def make(path: Path, disks: list[Path], *, drives: int = 4, stripe_unit: int = M
 
 
 def everything(root: Path) -> dict[str, object]:
-    """What lies under a directory: names, modes and contents."""
+    """Return everything under a directory: names, modes and contents."""
     found: dict[str, object] = {}
     for directory, names, files in os.walk(root):
         for name in (*names, *files):
@@ -117,7 +117,7 @@ def test_a_disk_that_was_named_by_a_link_is_kept_by_its_own_name(tmp_path: Path,
 
 
 def refused(root: Path, library: Path, disks: list[Path], match: str, *, drives: int = 4, unit: int = MIB) -> None:
-    """Have it refused in one line, with nothing changed and no descriptor left open."""
+    """Assert that making the library is refused in one line, changes nothing and leaves no descriptor open."""
     before, descriptors = everything(root), len(os.listdir("/proc/self/fd"))
     with pytest.raises(VtlfsError, match=match) as caught:
         make(library, disks, drives=drives, stripe_unit=unit)
@@ -358,7 +358,7 @@ def test_a_database_that_is_missing_damaged_empty_or_foreign_is_refused_and_left
 
 
 def test_a_disk_that_is_missing_and_retiring_is_not_missed(tmp_path: Path) -> None:
-    """Without parity: what lay there is lost, and the library can be mounted all the same."""
+    """Without parity, the extents of the disk are lost; the library can be mounted nevertheless."""
     paths = [tmp_path / f"disk{number}" for number in range(3)]
     for path in paths:
         path.mkdir()

@@ -1,4 +1,4 @@
-"""A directory as a disk: member files, written and read back, by vtlfs and by the documentation's own reader."""
+"""A directory as a disk: member files, as vtlfs and a reader made from the documentation read them."""
 
 import errno
 import os
@@ -68,7 +68,7 @@ def member_of(disk: LocalDisk, session: int) -> LocalMember:
 
 
 def at(number: int) -> int:
-    """Return the position of an extent behind so many full ones."""
+    """Return the position of the extent behind `count` full ones."""
     return BLOCK + number * (BLOCK + UNIT)
 
 
@@ -134,7 +134,7 @@ def test_a_session_that_writes_nothing_has_no_member_file(disk: LocalDisk) -> No
 
 
 def test_an_extent_that_is_added_leaves_all_others_as_they_are(disk: LocalDisk) -> None:
-    """A mount that dies while it writes must leave what was acknowledged, also if a page is torn."""
+    """A mount that dies during a write must not damage acknowledged extents, even if a page is torn."""
     member, position, written = member_of(disk, 1), BLOCK, list[Extent]()
     content = os.urandom(UNIT)
     for unit, size in enumerate((1, 511, 512, 4000, UNIT)):
@@ -257,7 +257,7 @@ def test_a_reopened_member_with_nothing_behind_stays_as_long_as_it_was(disk: Loc
     assert disk.read(row) == b"x" * 10
 
 
-def test_the_books_can_be_closed_twice(disk: LocalDisk) -> None:
+def test_a_member_can_be_recovered_twice(disk: LocalDisk) -> None:
     put(member_of(disk, 1), 0, BLOCK, b"x" * 10)
     for state in ("recovered", "released", "failed"):
         again = disk.reopen(1, at(1))
@@ -291,7 +291,7 @@ def test_a_session_is_never_written_over(disk: LocalDisk) -> None:
 
 
 def test_a_reopened_member_whose_header_is_damaged_gets_no_false_one(disk: LocalDisk) -> None:
-    """It could not say whose the file is, and a rebuild would pass over all of it."""
+    """A false header would not name the owner of the file, and a rebuild would skip the whole file."""
     row = put(member_of(disk, 1), 0, BLOCK, b"x" * 10)
     for wrong in (bytes(BLOCK), path_of(disk, 1).read_bytes()[BLOCK:][:BLOCK]):
         with path_of(disk, 1).open("r+b") as file:
@@ -310,7 +310,7 @@ def test_a_reopened_member_has_room_set_aside_also_within_the_file(
 ) -> None:
     disk = LocalDisk(0, small_disk, LIBRARY)
     put(member_of(disk, 1), 0, BLOCK, b"x" * UNIT)
-    os.truncate(path_of(disk, 1), at(9))  # a hole, as promises that were not kept leave
+    os.truncate(path_of(disk, 1), at(9))  # a hole, as left by room that was set aside and not used
     again = disk.reopen(1, at(1))
     assert again is not None
     again.allocate(at(8))
@@ -422,7 +422,7 @@ def nothing(disk: LocalDisk, row: Extent) -> bytes:
 def test_an_examination_tells_what_lies_in_the_place_of_an_extent(
     disk: LocalDisk, block: Callable[[LocalDisk, Extent], bytes], damaged: Kind
 ) -> None:
-    """Where the bytes are right, it is the record that is wrong; where they are not, the record tells why."""
+    """If the bytes are right, the record is wrong; if they are wrong, the record tells why."""
     member = member_of(disk, 1)
     rows = [put(member, unit, at(unit), bytes([65 + unit]) * UNIT) for unit in range(4)]
     member.finish(ENDING)
@@ -610,7 +610,7 @@ def test_trying_out_wants_some_room(small_disk: Path) -> None:
 
 
 def test_nothing_is_written_where_the_device_is_not_mounted(tmp_path: Path, small_disk: Path) -> None:
-    """The directory below a disk that was unmounted is on another device."""
+    """After a disk was unmounted, the directory at its mount point is on another device."""
     labels.write(small_disk, labels.Label(LIBRARY, "x", 0, "t"))
     disk = LocalDisk(0, small_disk, LIBRARY)
     disk.measure()
@@ -672,7 +672,7 @@ def test_a_session_that_finds_the_disk_full_leaves_no_file(small_disk: Path, fil
 def test_every_session_syncs_all_directories_that_may_be_new(
     disk: LocalDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second session must not count on the first one's sync, which may not have come yet."""
+    """A second session must not rely on the sync of the first session, which may still be to come."""
     synced: list[Path] = []
     real = sync_directory
 
@@ -698,7 +698,7 @@ def test_every_session_syncs_all_directories_that_may_be_new(
 def test_a_member_that_is_written_to_again_syncs_all_directories_that_may_be_new(
     disk: LocalDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mount that made it may have died before it synced them."""
+    """The mount that made the member file may have died before it synced the directories."""
     put(member_of(disk, 1), 0, BLOCK, b"x")
     synced: list[Path] = []
     monkeypatch.setattr(members, "sync_directory", synced.append)
@@ -718,7 +718,7 @@ def test_a_member_that_is_written_to_again_syncs_all_directories_that_may_be_new
 def test_a_reader_made_from_the_document_reads_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Several sessions of one medium, some stripes dealt anew, some cut off; then as many disks are lost as may be."""
+    """A medium has several sessions, with stripes dealt anew or cut off; then as many disks are lost as may be."""
     root = tmp_path_factory.mktemp("library")
     parity = data.draw(st.integers(0, 2))
     disks = [LocalDisk(number, root / f"disk{number}", LIBRARY) for number in range(data.draw(st.integers(3, 5)))]
@@ -738,13 +738,13 @@ def test_a_reader_made_from_the_document_reads_what_was_written(
         assert format_reader.stream([Path(disk.path) for disk in disks], session) == acknowledged
     lost = data.draw(st.sets(st.sampled_from(range(len(disks))), min_size=parity, max_size=parity))
     for number in lost:
-        harm(Path(disks[number].path), data.draw(st.sampled_from(["gone", "emptied", "damaged"])))
+        break_disk(Path(disks[number].path), data.draw(st.sampled_from(["gone", "emptied", "damaged"])))
     left = [Path(disk.path) for disk in disks if Path(disk.path).exists()]
     assert format_reader.medium(left, "A00001L9") == b"".join(streams)
 
 
-def harm(disk: Path, how: str) -> None:
-    """Take a disk away, or its member files, or turn a bit in the middle of each extent."""
+def break_disk(disk: Path, how: str) -> None:
+    """Remove a disk, or its member files, or flip a bit in the middle of each of its extents."""
     if how == "gone":
         shutil.rmtree(disk)
         return
@@ -772,7 +772,7 @@ class Writer:
         self.number = 0
 
     def write(self, content: bytes) -> bytes:
-        """Write the content, and return what of it counts."""
+        """Write the content; return the part of it that is recorded."""
         offsets = list(range(0, len(content), UNIT))
         flushes = self.data.draw(st.sets(st.integers(1, max(1, len(content) - 1)), max_size=5))
         offsets = sorted({offset for offset in (*offsets, *flushes) if offset < len(content)})
@@ -813,7 +813,7 @@ class Writer:
         return len(extents)
 
     def position(self, disk: int, stored: int) -> int:
-        """Return where the next extent of a disk goes; sometimes one that was promised does not come."""
+        """Return the position of a disk's next extent; sometimes room that was set aside before it stays empty."""
         if self.data.draw(st.integers(0, 5)) == 5:
             self.ends[disk] = after(self.ends[disk], self.data.draw(st.integers(1, UNIT)))
         position = self.ends[disk]

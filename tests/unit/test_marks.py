@@ -1,14 +1,15 @@
-"""High-water marks: they only rise, whoever writes them, and what fails with them fails nothing else."""
+"""High-water marks: a mark only rises, and an error in writing a mark makes nothing else fail."""
 
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vtlfs.disks import records
 from vtlfs.disks.local import label, marks
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.label import Label
@@ -16,7 +17,7 @@ from vtlfs.disks.marks import MarkChildren, MarkThreads
 from vtlfs.model import Watermark
 
 LIBRARY = "a library"
-FIRST = Watermark(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+FIRST = Watermark(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, "2026-01-01T00:00:00.000000Z")
 
 
 def at(commits: int) -> Watermark:
@@ -43,6 +44,16 @@ def test_mark_only_rises(disks: list[Path]) -> None:
     assert marks.read(disks[0], LIBRARY) == at(7)
     assert marks.read(disks[1], LIBRARY) is None
     assert marks.read(disks[0], "another") is None
+
+
+def test_mark_without_a_time_is_read_and_one_with_a_wrong_time_is_not(disks: list[Path]) -> None:
+    file = disks[0] / marks.FILE_NAME
+    document = {"library": LIBRARY, **asdict(FIRST)}
+    file.write_bytes(records.encode({key: value for key, value in document.items() if key != "latest"}, 0))
+    assert marks.read(disks[0], LIBRARY) == replace(FIRST, latest="")
+    for wrong in ("soon", "9999-99-99T00:00:00.000000Z", 7, None, "x" * 900):
+        file.write_bytes(records.encode(document | {"latest": wrong}, 0))
+        assert marks.read(disks[0], LIBRARY) is None
 
 
 def test_torn_mark_leaves_the_one_before(disks: list[Path]) -> None:

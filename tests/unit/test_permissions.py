@@ -1,4 +1,4 @@
-"""How a drive's rule and a medium's come together, and what a rule may be."""
+"""How the rules of a drive and of a medium are combined, and which rules are valid."""
 
 import os
 import re
@@ -27,7 +27,7 @@ EVERYBODY = [
 
 
 def kernel(file: Rights, user: int, groups: frozenset[int], wanted: int) -> bool:
-    """Tell what path_resolution(7) says, for a process that has no capabilities."""
+    """Return the rights that path_resolution(7) gives a process without capabilities."""
     if user == file.owner:
         bits = file.mode >> 6
     elif file.group in groups:
@@ -45,7 +45,7 @@ def reached(drive: Rights, medium: Rights, who: tuple[int, frozenset[int]]) -> i
 
 
 def allowed(drive: Rights, medium: Rights, who: tuple[int, frozenset[int]]) -> int:
-    """Return what both rules allow."""
+    """Return the rights that both rules allow."""
     return sum(right for right in (READ, WRITE) if kernel(drive, *who, right) and kernel(medium, *who, right))
 
 
@@ -121,7 +121,7 @@ def test_directory_is_searched_by_whoever_may_read_or_write(mode: int, directory
 
 
 def test_the_model_is_what_the_kernel_does(tmp_path: Path) -> None:
-    """The tests above take `kernel` for the kernel: here both are asked, on an ordinary file."""
+    """The tests above rely on the function `kernel`: here it is compared with the real kernel, on an ordinary file."""
     if os.geteuid() != 0:
         pytest.skip("becoming another user wants root")
     path = tmp_path / "file"
@@ -140,7 +140,7 @@ def test_the_model_is_what_the_kernel_does(tmp_path: Path) -> None:
 
 
 def _asked(descriptor: int, user: int, groups: frozenset[int]) -> int:
-    """Have a process of this user ask the kernel with access(2)."""
+    """Return the result of access(2) in a process of this user."""
     if (child := os.fork()) == 0:
         try:
             os.setgroups(list(groups))

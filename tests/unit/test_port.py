@@ -1,4 +1,4 @@
-"""The catalogue port: code in the trio loop of a mount reads through it alone, and SQLite answers without a wait."""
+"""The catalogue port: code in a mount's trio loop reads only through it, and SQLite answers without a task switch."""
 
 import ast
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def test_an_error_of_a_read_comes_at_its_first_step(tracking: Tracking) -> None:
 
 
 def holds(tree: ast.AST) -> Iterator[str]:
-    """Yield each place where a module takes a `Tracking` from an object, in place of getting one in a query."""
+    """Yield each place where a module takes a `Tracking` from an object, instead of getting it in a query."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in {"tracking", "_tracking"}:
             owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")

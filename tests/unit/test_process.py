@@ -1,4 +1,4 @@
-"""The program that mounts starts itself again with the C library's allocator, once, and keeps how it was started."""
+"""The mount program restarts itself once, with the C library's allocator and the same arguments and environment."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ Start = Callable[[list[str], dict[str, str]], Started]
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Return a function that has the program started with words and an environment; it returns what is started then."""
+    """Return a function that starts the program with arguments and an environment, and returns the execve() calls."""
 
     def start(words: list[str], environment: dict[str, str]) -> Started:
         calls: Started = []

@@ -1,4 +1,4 @@
-"""The token bucket that limits how fast something is read, with a clock of the test's own."""
+"""The token bucket that limits the speed of reading, with a clock that the test sets."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from vtlfs.engine.rate_limit import BURST_SECONDS, RateLimit
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock whose seconds pass when the test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""The records by which what lies on a disk describes itself."""
+"""The records that describe headers and extents on a disk."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def test_a_document_that_is_no_object_is_not_read() -> None:
 
 
 def test_brackets_within_brackets_are_no_document() -> None:
-    """As somebody might put there who can compute a digest."""
+    """An attacker who can compute a digest might write such a record."""
     text = b"[" * MAX_JSON
     head = records._HEAD.pack(records.MAGIC, records.VERSION, len(text), 0, records._digest(len(text), 0, text))
     assert records.decode(head + text) is None
@@ -245,7 +245,7 @@ def check_valid(found: Found) -> None:
 def test_whatever_a_record_says_it_is_none_or_a_valid_extent(
     members: list[Extent], is_parity: bool, said: dict[str, Any], data: st.DataObject
 ) -> None:
-    """As somebody might put there who can compute a digest."""
+    """An attacker who can compute a digest might write such a record."""
     right = records.extent_document(parity_of(members), members) if is_parity else records.extent_document(members[0])
     document = OWNER.document() | right | said
     for key in data.draw(st.sets(st.sampled_from(KEYS), max_size=1)):

@@ -1,4 +1,4 @@
-"""What is to be done about a stripe: whatever is the matter with it, and whatever disks are left."""
+"""Plans of a repair, for a stripe in any condition, with any disks left."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -25,7 +25,7 @@ def session(parity: int) -> Ended:
 
 
 def stripe_of(data: int, parity: int, wanted: int, conditions: dict[int, Condition], had: set[int]) -> Stripe:
-    """Return a stripe whose extents lie on disks 0, 1, 2 and on; `had`: those of which the bytes were read."""
+    """Return a stripe whose extents lie on disks 0, 1, 2, …; `had`: the disks from which bytes were read already."""
     rows = [Extent(1, 7, place, place * UNIT, UNIT, NO_CODEC, place, 4096, UNIT, b"") for place in range(data)]
     rows += [Extent(1, 7, row, None, 0, NO_CODEC, data + row, 4096, UNIT, b"") for row in range(parity)]
     pieces = [Piece(row, conditions.get(row.disk, Condition.GOOD), b"x" if row.disk in had else None) for row in rows]
@@ -40,7 +40,7 @@ def made(stripe: Stripe, candidates: list[int], leaving: Collection[int] = (), l
 
 
 def lying(stripe: Stripe, found: Plan) -> list[Extent]:
-    """Return the extents as they lie when a plan was carried out."""
+    """Return the extents of the stripe after a plan was carried out."""
     return [piece.row for piece in stripe.pieces if piece.row not in found.old] + [one.row for one in found.new]
 
 

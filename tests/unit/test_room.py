@@ -1,4 +1,4 @@
-"""How much data still fits: the figure of `df`, against what the dealer makes of the same disks."""
+"""How much data still fits, as `df` shows it, in comparison with the dealer on the same disks."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ UNIT = 1000
 
 
 def disks(*free: int, devices: str = "") -> list[Candidate]:
-    """Return disks with so many free bytes, on devices of their own or on those that the letters name."""
+    """Return disks with so many free bytes, each on a device of its own, or on the devices that the letters name."""
     return [Candidate(number, ord(devices[number]) if devices else number, size) for number, size in enumerate(free)]
 
 
@@ -58,7 +58,7 @@ def test_a_device_counts_once(free: tuple[int, ...], devices: str, parity: int, 
 
 @given(st.lists(st.integers(40 * UNIT, 120 * UNIT), min_size=2, max_size=6), st.integers(0, 2), st.data())
 def test_the_dealer_places_about_so_much(free: list[int], parity: int, data: st.DataObject) -> None:
-    """It stops where a stripe would lack parity; with parity 0, an extent may always go to the disk with the most."""
+    """The test stops when a stripe would lack parity. With parity 0, the dealer can always use the emptiest disk."""
     found = room(disks(*free), parity)
     if len(free) <= parity:
         assert found == 0

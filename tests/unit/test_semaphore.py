@@ -1,4 +1,4 @@
-"""Places in a disk's queue are given in turn to those who want them."""
+"""The fair semaphore: places in a disk's queue go to the waiting streams in turn."""
 
 import pytest
 import trio

@@ -1,7 +1,7 @@
-"""SQL stands in the catalogue (`vtlfs/engine/tracking/`) and, as far as snapshots need it, in `vtlfs/snap/`.
+"""SQL stands only in the catalogue (`vtlfs/engine/tracking/`) and, for snapshots, in `vtlfs/snap/`.
 
-Everybody else asks a repository. What SQL is, and how it is run, is looked for in the code; an import contract keeps
-`sqlite3` itself to the catalogue.
+All other code asks a repository. The test searches the code for SQL and for calls that run it; an import contract keeps
+`sqlite3` itself within the catalogue.
 """
 
 import ast

@@ -1,6 +1,6 @@
-"""The state machine of a stream's stripes, driven through any order of events, beside a model of the disks.
+"""The state machine of a stream's stripes, driven through random orders of events, with a model of the disks.
 
-What tasks do between two `await`s is one rule here.
+One rule here stands for what a task does between two `await`s.
 """
 
 from typing import cast
@@ -75,7 +75,7 @@ class Stream(RuleBasedStateMachine):
             self.stripes.close([self.turn % DISKS])
 
     def waiting(self) -> list[Fragment]:
-        """Return what can be submitted: data, and the parity of written data."""
+        """Return the extents that can be submitted: data, and the parity of written data."""
         return [
             fragment
             for stripe in self.stripes.unrecorded()
@@ -94,7 +94,7 @@ class Stream(RuleBasedStateMachine):
     @precondition(lambda self: self.sendings)
     @rule(count=st.integers(1, 5))
     def arrive(self, count: int) -> None:
-        """The disks' threads are through with what they were given first."""
+        """The disks' threads finish the operations that they were given first."""
         while count and self.sendings:
             self.come_to_an_end(None)
             count -= 1
@@ -124,7 +124,7 @@ class Stream(RuleBasedStateMachine):
         self.stripes.arrive(fragment, row)
 
     def fail(self, stripe: Stripe, how: str) -> None:
-        """Deal a stripe anew, if that can be, or lose it."""
+        """Deal a stripe anew if that is possible, else lose it."""
         here = all(one.buffer is not None and one.buffer.is_here for one in stripe.data)
         if stripe is self.stripes.open:
             self.close()
@@ -163,7 +163,7 @@ class Stream(RuleBasedStateMachine):
     @precondition(lambda self: not self.committing)
     @rule(durable=st.booleans())
     def begin_commit(self, durable: bool) -> None:
-        """Hand stripes to the group committer. One flush at a time does that."""
+        """Hand stripes to the group committer, as one flush at a time does."""
         durable = durable or self.keeps
         self.committing = self.stripes.recordable(durable=durable)
         end = self.recorded
@@ -231,7 +231,7 @@ class Stream(RuleBasedStateMachine):
             assert here or safe or stripe.is_lost
 
     def teardown(self) -> None:
-        """Whatever has happened: when all goes well from here on, all up to the first loss is recorded."""
+        """Whatever has happened: if all goes well from now on, everything up to the first loss is recorded."""
         for _ in range(3):
             self.flush()
             while self.waiting() or self.sendings:

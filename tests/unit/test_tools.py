@@ -1,4 +1,4 @@
-"""Every command has its help, and its place in the README."""
+"""Every command has a help text, and is in the README."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writing behind: how much of a disk's extents is left to the page cache."""
+"""Write-behind: how many bytes of a disk's extents the page cache may keep unwritten."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ LIBRARY = "11111111-2222-3333-4444-555555555555"
 
 
 class Noted:
-    """A member file that notes what it is asked for."""
+    """A member file that records the calls it gets."""
 
     def __init__(self) -> None:
         self.dropped: list[int] = []  # positions, in extents

@@ -25,7 +25,7 @@ Flags = dict[str, str]
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the action that the first word names, `mount` or `umount`, with the other words; return the exit status."""
+    """Run `mount` or `umount`, as the first word says, with the other words as arguments; return the exit status."""
     prepare_streams()
     kind, *rest = words
     name, act = {"mount": ("mount.vtlfs", mount), "umount": ("umount.fuse.vtlfs", umount)}[kind]
@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _status_of(act: Callable[[Sequence[str]], None], words: Sequence[str]) -> tuple[int, str]:
-    """Run the action; return its exit status, and a message, which is empty after a success."""
+    """Run the action; return its exit status and an error message, which is empty after a success."""
     try:
         act(words)
     except (UsageError, GetoptError) as error:

@@ -25,7 +25,7 @@ class OutputError(VtlfsError):
 
 
 class Output:
-    """An open descriptor. `name` is its name in messages."""
+    """An open descriptor for the output. `name`: how messages call it."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
@@ -49,8 +49,8 @@ class Output:
 def open_output(target: str | None) -> Iterator[Output]:
     """Open the target: standard output for None and `-`, else the file of this name.
 
-    A regular file is written under a temporary name, and gets its own when the block ends without an exception.
-    Otherwise the temporary file is removed, and an older file of that name stays as it is. Raises UsageError or
+    A regular file is written under a temporary name, and renamed to `target` when the block ends without an exception.
+    After an exception the temporary file is removed, and an older file `target` stays as it is. Raises UsageError or
     OutputError.
     """
     if target is None or target == "-":
@@ -115,7 +115,7 @@ def _whole(path: Path, name: str, mode: int | None) -> Iterator[Output]:
 
 
 def _finish(descriptor: int, temporary: Path, path: Path, name: str, mode: int | None) -> None:
-    """Make the file durable, and then give it its name."""
+    """Make the temporary file durable, and then rename it to `path`."""
     try:
         if mode is not None:
             os.fchmod(descriptor, stat.S_IMODE(mode))

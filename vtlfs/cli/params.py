@@ -1,25 +1,28 @@
-"""Arguments and options that several commands have: functions that read a word, and decorators for the help.
+"""The arguments and options that several commands have: parsers of a word, decorators, and the example of a help text.
 
-An invalid word is refused before the command begins, so that nothing has been changed.
+An invalid word is refused before the command begins, so nothing has been changed then.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from vtlfs.config import parse_duration
 from vtlfs.errors import UsageError
-from vtlfs.model import check_barcode, format_size, parse_size
+from vtlfs.model import check_barcode, format_size, format_time, later, parse_size, utc_now
 
-MAX_NUMBER = (1 << 63) - 1  # the tracking database's largest
+MAX_NUMBER = (1 << 63) - 1  # the largest integer of SQLite
 MAX_CAPACITY = 1 << 60  # 1 EiB
+MAX_REASON = 1000  # characters
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 
 def text(word: str) -> str:
-    """Return the word; refuse one that is not UTF-8, which neither TOML nor the tracking database can hold."""
+    """Return the word; refuse a word that is not UTF-8, because neither TOML nor the tracking database can hold it."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -52,6 +55,13 @@ def size(word: str) -> int:
         raise click.BadParameter("the size has too many digits") from None
 
 
+def reason(word: str) -> str:
+    """Read a reason."""
+    if not word.strip() or len(word) > MAX_REASON or not word.isprintable():
+        raise click.BadParameter(f"a reason has 1 to {MAX_REASON} printable characters")
+    return text(word)
+
+
 def capacity(word: str) -> int:
     """Read a medium's capacity in bytes."""
     found = size(word)
@@ -78,9 +88,48 @@ def rate(word: str) -> int:
     return found
 
 
+def duration(word: str) -> int:
+    """Read a duration, such as 90d, as seconds: 1 or more."""
+    try:
+        found = int(parse_duration(word))
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+    if found < 1:
+        raise click.BadParameter(f"{word!r} is no duration of 1s or more")
+    return found
+
+
+def time(word: str) -> str:
+    """Read a date, which is its beginning, or a time; in UTC unless it says otherwise."""
+    try:
+        found = datetime.fromisoformat(word)
+        return format_time(found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC))
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{word!r} is no time; write it like 2027-01-31 or 2027-01-31T18:00:00Z") from None
+
+
+def since(word: str) -> str:
+    """Read a time, or a duration before now."""
+    try:
+        return later(utc_now(), -parse_duration(word))
+    except UsageError:
+        return time(word)
+
+
 def library_argument(command: C) -> C:
     """Give a command its first argument, LIBRARY."""
     return click.argument("library", metavar="LIBRARY", type=directory)(command)
+
+
+def media_argument(command: C) -> C:
+    """Give a command the argument BARCODE...: barcodes, ranges and patterns."""
+    return click.argument("words", metavar="BARCODE...", nargs=-1, required=True, type=text)(command)
+
+
+def reason_option(command: C) -> C:
+    """Give a command the option --reason."""
+    what = "Why it is done: goes into the event that records it."
+    return click.option("--reason", metavar="TEXT", type=reason, help=what)(command)
 
 
 def json_option(command: C) -> C:
@@ -89,11 +138,11 @@ def json_option(command: C) -> C:
 
 
 def limit_option(command: C) -> C:
-    """Give a command that repairs --limit."""
-    what = "The fastest that all disks together are read and written, such as 100MB/s."
-    return click.option("--limit", metavar="SPEED", type=rate, help=what)(command)
+    """Give a command that repairs the option --limit."""
+    text = "Read and write at most at this speed, all disks together: such as 100MB/s."
+    return click.option("--limit", metavar="SPEED", type=rate, help=text)(command)
 
 
 def example(*lines: str) -> str:
-    """Return the end of a help text: an example, with its lines as a user types them."""
+    """Return the end of a help text: the lines of an example, as a user types them."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

@@ -8,6 +8,7 @@ calls them in threads of the disk's own executors, a command also in its own.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.contents import Batch, Flaw, Listing, Part
 from vtlfs.disks.headers import Ending, Header, Opening
 from vtlfs.model import Extent, Watermark
@@ -137,6 +138,14 @@ class Disk(Protocol):
 
     def raise_mark(self, mark: Watermark, *, durable: bool = False) -> None:
         """Raise the high-water mark, if it is lower. `durable`: it survives a power cut."""
+
+    # --- cartridge memory -------------------------------------------------------------------------------------------
+
+    def put_cartridges(self, found: Sequence[Cartridge]) -> None:
+        """Remember media durably, each as a whole; of what is known of one, the newer stays. At most one per medium."""
+
+    def cartridges(self) -> Iterator[tuple[str, Cartridge | None]]:
+        """Yield what is remembered, with its name; None where that can't be read, or is another library's."""
 
     # --- health -----------------------------------------------------------------------------------------------------
 

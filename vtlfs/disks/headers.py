@@ -5,19 +5,20 @@ Reading checks: nothing that lies on a disk is believed unseen.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from vtlfs.config import MAX_DRIVES, check_stripe_unit
+from vtlfs.config import MAX_DRIVES, MAX_SECONDS, check_stripe_unit
+from vtlfs.disks import values
 from vtlfs.errors import VtlfsError
-from vtlfs.model import MAX_PARITY, MAX_SIZE, NO_CODEC, Opener, State, check_barcode, epoch_ns
+from vtlfs.model import MAX_PARITY, MAX_SIZE, NO_CODEC, Opener, RetainMode, Retention, State, check_barcode
 
 MAX_DISKS = 1000
 MAX_TAPE_FILES = 1 << 40
 MAX_VOLUMES = 100_000  # of a medium: each gets a row in a rebuild
 
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _ERROR = re.compile(r"[A-Z0-9]{1,32}")
+_ORIGIN = re.compile(r"[0-9a-f-]{36}/[1-9][0-9]{0,17}")
 _ENDED = (State.RELEASED, State.FAILED, State.RECOVERED)
 
 
@@ -26,6 +27,9 @@ class Opening:
     """What a header says from the beginning: who opened what.
 
     `parity`: how many parity extents its stripes are to have. `volume`: of the medium, in which the session writes.
+    `retain_mode` and `retain_seconds`: the rule of retention of the volume when the session began, None: none; for a
+    session of which no header has the end. They are not compared: the tracking database has the rule of now.
+    `origin`: of an imported session, see `Session.origin`; without an end such a session has left no tape file.
     """
 
     medium: str
@@ -36,13 +40,16 @@ class Opening:
     parity: int = 0
     volume: int = 1
     codec: str = NO_CODEC
+    retain_mode: RetainMode | None = field(default=None, compare=False)
+    retain_seconds: int | None = field(default=None, compare=False)
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What a header says at the end. `tape_file`, `start` and `bytes` are None where the session left none.
 
-    `requests`: None: nobody knows, and it is neither written nor compared.
+    `requests`: None: nobody knows, and it is neither written nor compared. `retention`: of the tape file; None: none.
     """
 
     state: State
@@ -52,6 +59,7 @@ class Ending:
     start: int | None
     bytes: int | None
     requests: int | None = None
+    retention: Retention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,9 @@ class Header:
     ending: Ending | None
 
 
-OF_THE_END = frozenset({"state", "error", "released_at", "requests", "tape_file", "start", "bytes"})
+OF_THE_END = frozenset(
+    {"state", "error", "released_at", "requests", "tape_file", "start", "bytes", "retain", "retain_until"}
+)
 
 
 def document(opening: Opening, ending: Ending | None = None) -> dict[str, Any]:
@@ -85,6 +95,10 @@ def document(opening: Opening, ending: Ending | None = None) -> dict[str, Any]:
         "parity": opening.parity,
         "codec": opening.codec,
     }
+    if opening.retain_mode is not None:
+        said |= {"retain_mode": str(opening.retain_mode), "retain_seconds": opening.retain_seconds}
+    if opening.origin is not None:
+        said["origin"] = opening.origin
     return said if ending is None else said | document_of_end(ending)
 
 
@@ -94,7 +108,12 @@ def document_of_end(ending: Ending) -> dict[str, Any]:
     if ending.requests is not None:
         said["requests"] = ending.requests
     said["tape_file"] = ending.tape_file
-    return said if ending.tape_file is None else said | {"start": ending.start, "bytes": ending.bytes}
+    if ending.tape_file is None:
+        return said
+    said |= {"start": ending.start, "bytes": ending.bytes}
+    if ending.retention is not None:
+        said |= {"retain": str(ending.retention.mode), "retain_until": ending.retention.until}
+    return said
 
 
 def read(header: dict[str, Any]) -> Header:
@@ -106,17 +125,19 @@ def read(header: dict[str, Any]) -> Header:
 def opening(header: dict[str, Any]) -> Opening | None:
     """Return what the header says of the session's beginning; None where that can't be."""
     try:
-        pid, uid, gid = (_number(header[key]) for key in ("pid", "uid", "gid"))
-        opener = Opener(_text(header["host"]), pid, uid, gid, _text(header["program"]))
+        pid, uid, gid = (values.number(header[key]) for key in ("pid", "uid", "gid"))
+        opener = Opener(values.text(header["host"]), pid, uid, gid, values.text(header["program"]))
         return Opening(
-            check_barcode(_text(header["medium"])),
-            _number(header["drive"], MAX_DRIVES),
+            check_barcode(values.text(header["medium"])),
+            values.number(header["drive"], MAX_DRIVES),
             opener,
-            _time(header["opened_at"]),
-            check_stripe_unit(_number(header["stripe_unit"])),
-            _number(header["parity"], MAX_PARITY),
-            _number(header["volume"], MAX_VOLUMES, least=1),
+            values.time(header["opened_at"]),
+            check_stripe_unit(values.number(header["stripe_unit"])),
+            values.number(header["parity"], MAX_PARITY),
+            values.number(header["volume"], MAX_VOLUMES, least=1),
             _codec(header["codec"]),
+            *_rule(header),
+            check_origin(header["origin"]) if "origin" in header else None,
         )
     except (KeyError, TypeError, VtlfsError):
         return None
@@ -126,16 +147,19 @@ def ending(header: dict[str, Any]) -> Ending | None:
     """Return what the header says of the session's end; None where it does not, or that can't be."""
     try:
         state, error, tape_file = header["state"], header["error"], header["tape_file"]
-        if state not in _ENDED or not (error is None or _ERROR.fullmatch(_text(error))):
+        if state not in _ENDED or not (error is None or _ERROR.fullmatch(values.text(error))):
             return None
         start = size = None
         if tape_file is not None:
-            tape_file, start = _number(tape_file, MAX_TAPE_FILES), _number(header["start"], MAX_SIZE)
-            size = _number(header["bytes"], MAX_SIZE)
+            tape_file, start = values.number(tape_file, MAX_TAPE_FILES), values.number(header["start"], MAX_SIZE)
+            size = values.number(header["bytes"], MAX_SIZE)
             if size == 0:
                 return None
-        requests = _number(header["requests"]) if "requests" in header else None
-        return Ending(State(state), error, _time(header["released_at"]), tape_file, start, size, requests)
+        requests = values.number(header["requests"]) if "requests" in header else None
+        retention = None if tape_file is None else _retention(header)
+        return Ending(
+            State(state), error, values.time(header["released_at"]), tape_file, start, size, requests, retention
+        )
     except (KeyError, TypeError, VtlfsError):
         return None
 
@@ -155,26 +179,32 @@ def agreed(headers: Iterable[tuple[int, dict[str, Any]]]) -> tuple[Opening | Non
     return first, end, strangers
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) < 1000:
+def _rule(header: dict[str, Any]) -> tuple[RetainMode | None, int | None]:
+    """Return the rule of retention that a header tells of. One that can't be is none: the rest of the header counts."""
+    try:
+        seconds = header["retain_seconds"]
+        return values.mode(header["retain_mode"]), None if seconds is None else values.number(seconds, MAX_SECONDS)
+    except (KeyError, TypeError):
+        return None, None
+
+
+def _retention(header: dict[str, Any]) -> Retention | None:
+    if "retain" not in header:
+        return None
+    mode, until = values.mode(header["retain"]), header["retain_until"]
+    if (until is None) is not (mode is RetainMode.WORM):
         raise TypeError
-    return value.encode(errors="backslashreplace").decode()
+    return Retention(mode, None if until is None else values.until(until))
+
+
+def check_origin(value: Any) -> str:
+    """Return the origin of a session, if it is one; else raise TypeError."""
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+        raise TypeError
+    return value
 
 
 def _codec(value: Any) -> str:
     if value != NO_CODEC:
         raise TypeError
     return NO_CODEC
-
-
-def _time(value: Any) -> str:
-    if not _TIME.fullmatch(_text(value)):
-        raise TypeError
-    epoch_ns(value)
-    return str(value)
-
-
-def _number(value: Any, most: int = (1 << 63) - 1, *, least: int = 0) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise TypeError
-    return value

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from vtlfs.disks.base import Fill, Member
+from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.contents import Part
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.errors import DiskMissing
@@ -103,6 +104,14 @@ class MissingDisk:
         self.refuse()
 
     def raise_mark(self, mark: Watermark, *, durable: bool = False) -> NoReturn:
+        """Raise DiskMissing."""
+        self.refuse()
+
+    def put_cartridges(self, found: Sequence[Cartridge]) -> NoReturn:
+        """Raise DiskMissing."""
+        self.refuse()
+
+    def cartridges(self) -> NoReturn:
         """Raise DiskMissing."""
         self.refuse()
 

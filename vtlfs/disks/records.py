@@ -161,6 +161,17 @@ def encode_extent(owner: Owner, extent: Extent, members: Sequence[Extent] = ()) 
     return _encode(owner.document() | extent_document(extent, members), 0, BLOCK)
 
 
+def encode_file(document: dict[str, Any], most: int) -> bytes:
+    """Return a record that fills a file of its own. Raises ValueError where that has more than `most` bytes."""
+    return _encode(document, 0, most).rstrip(b"\0")  # the JSON ends with a brace
+
+
+def decode_file(content: bytes) -> dict[str, Any] | None:
+    """Return the document of a record that fills a file; None without a valid one."""
+    record = _decode(content)
+    return None if record is None else record[0]
+
+
 def _encode(document: dict[str, Any], generation: int, size: int) -> bytes:
     text = json.dumps(document, separators=(",", ":")).encode()
     if len(text) > size - _HEAD.size:

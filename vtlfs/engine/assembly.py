@@ -21,6 +21,7 @@ from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.membership import Find, Membership
 from vtlfs.engine.memory import MemoryBudget
+from vtlfs.engine.reserve import Reserve
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.port import Catalogue
@@ -61,7 +62,7 @@ async def running(
     reading = library.tracking(read_only=True)
     marks = MarkThreads(found)
     writing = library.tracking(marks=marks, behind=behind)
-    committer = GroupCommitter(lambda: writing)
+    committer = GroupCommitter(lambda: writing, Reserve(library.path, sizes).give_up)
     stripe_unit = library.config.stripe_unit
     memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing, sizes)
     pool = DiskPool(found, stripe_unit, memory.queued, timing)
@@ -70,7 +71,9 @@ async def running(
             pool[disk.number].leaving = disk.state is DiskState.RETIRING
     try:
         await _measure(pool, library.config.parity)
-        number, lease = await committer.call(lambda tracking: _register(tracking, library, mount, found))
+        number, lease = await committer.call(
+            lambda tracking: _register(tracking, library, mount, found), is_essential=True
+        )
         async with trio.open_nursery() as nursery:
             context = WriteContext(
                 *(pool, committer, Catalogue(reading), memory, DirtyBudget(memory.kept, nursery)),
@@ -83,7 +86,7 @@ async def running(
             engine.at_end = None if writing.frozen else at_end
             membership = Membership(
                 find or partial(library.find, check=check),
-                *(context, marks, engine.checkpoint_all, engine.health.tidy_up),
+                *(context, marks, engine.checkpoint_all, engine.health.disks_are_back),
             )
             await _start(engine, context, membership, lease, nursery)
             try:
@@ -126,6 +129,7 @@ async def _start(
         await health.reap_dead_mounts()
         await health.tidy_up()
         tasks += [health.watch_mounts, partial(health.note_finished, lease), partial(health.note_closed, lease)]
+        tasks.append(health.remember)
         tasks.append(partial(degraded.watch, context.catalogue, timing.watch))
     await membership.look()
     await engine.begin()

@@ -1,4 +1,4 @@
-"""The line in a mount's log when its library becomes degraded, and the one when it is whole again. In the trio loop."""
+"""Logs when a mount's library becomes degraded, and when it is whole again. A task of the engine, in the trio loop."""
 
 import logging
 
@@ -14,7 +14,10 @@ log = logging.getLogger(__name__)
 
 
 async def watch(catalogue: Catalogue, seconds: float) -> None:
-    """Look every so many seconds, until cancelled. Only a disk that is away is a warning: the rest was told before."""
+    """Look every `seconds` seconds, until cancelled.
+
+    Only a disk that is away makes the line a warning: commands have already reported the other reasons.
+    """
     was_degraded = False
     while True:
         await trio.sleep(seconds)
@@ -33,7 +36,7 @@ async def watch(catalogue: Catalogue, seconds: float) -> None:
 
 
 def reasons(tracking: Tracking) -> tuple[list[str], list[str]]:
-    """Return what makes a library degraded: disks that are away as mounts have noted it, and what else there is."""
+    """Return why a library is degraded: the disks that mounts have recorded as away, and all other reasons."""
     disks = [DiskFacts(record, record.path) for record in tracking.disks.all()]
     away = [f"{disk}: {disk.record.fault}" for disk in disks if disk.is_away]
     others = [f"{disk} is retiring" for disk in disks if disk.record.state is DiskState.RETIRING]

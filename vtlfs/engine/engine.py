@@ -24,12 +24,14 @@ from vtlfs.engine.reading.loads import LoadCache
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.truncation import Current, begin_anew, current
 from vtlfs.engine.writing.admission import Admission
 from vtlfs.engine.writing.announcements import SeenAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
 from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
+from vtlfs.rules import rule_for
 
 READ_AHEAD_UNITS_A_DISK = 2
 
@@ -86,59 +88,106 @@ class Engine:
         drives = among or range(self.library.config.drives)
         return min(drives, key=lambda number: (elsewhere.get(number, 0) + self._by_drive[number], number))
 
-    async def open_writer(self, barcode: str, drive: int, opener: Opener) -> WriteSession:
-        """Start a write session; it is in the tracking database when this returns. Raises NoSuchMedium,
-        TooManyStreams.
+    async def open_writer(
+        self,
+        barcode: str,
+        drive: int,
+        opener: Opener,
+        *,
+        anew: bool = False,
+        take: Callable[[Tracking, int, str], object] | None = None,
+        origin: str | None = None,
+        opened_at: str | None = None,
+    ) -> WriteSession:
+        """Start a write session; it is in the tracking database when this returns.
+
+        `anew`: it erases the medium, see `begin_anew`. `take` is called first in the transaction that records the
+        session, with the session's identifier and the time: it makes the medium one that may be written to. Both are
+        synced.
+        `origin`, `opened_at`: of an imported session, which leaves a tape file only if its `imported` is set at the
+        release. Raises NoSuchMedium, ReadOnlyMedium, TooManyStreams; for `anew` also MediumBusy and Retained; and what
+        `take` raises.
         """
-        medium = await self.catalogue.read(lambda tracking: tracking.media.get(barcode))
-        at = utc_now()
+        at = opened_at or utc_now()
         stripe_unit = self.library.config.stripe_unit
+        rule = rule_for(self.library.config.media, barcode)
+
+        def begin(tracking: Tracking) -> Current:
+            if take is not None:
+                take(tracking, number, at)
+            tracking.media.check_writable(barcode)
+            tracking.sessions.open(
+                *(number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at),
+                parity=self._context.parity,
+                origin=origin,
+            )
+            erased = anew and begin_anew(tracking, barcode, number, opener, "O_TRUNC", at)
+            return current(tracking, barcode, rule, erased=erased)
+
         self._admission.admit()
         self._by_drive[drive] += 1
         try:
             number = await self.identifiers.take()
-            await self._committer.call(
-                lambda tracking: tracking.sessions.open(
-                    *(number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at),
-                    parity=self._context.parity,
-                ),
-                durable=False,
-            )
+            now = await self._committer.call(begin, durable=anew or take is not None)
         except BaseException:
             self._by_drive[drive] -= 1
             self._admission.leave()
             raise
-        opening = Opening(barcode, drive, opener, at, stripe_unit, self._context.parity, medium.volume)
-        session = WriteSession(
-            number, opening, self._context, turn=self._first_disk(), limited=medium.capacity is not None
+        opening = Opening(
+            *(barcode, drive, opener, at, stripe_unit, self._context.parity, now.volume.number),
+            retain_mode=now.volume.retain_mode,
+            retain_seconds=now.volume.retain_seconds,
+            origin=origin,
         )
+        session = WriteSession(number, opening, self._context, turn=self._first_disk(), medium=now.medium)
         self._writers[number] = session
         log.info(
             "session %d: opened by %s (pid %d, uid %d) of %s, to write %s through drive %d",
             *(number, opener.program, opener.pid, opener.uid, opener.host, barcode, drive),
         )
+        await self._remember(now)
         return session
 
-    async def open_reader(self, barcode: str, size: int, drive: int, opener: Opener) -> ReadSession:
-        """Start a session that reads the first `size` bytes of the medium, which must be a length that it has had."""
+    async def begin_volume(self, session: WriteSession, by: str) -> None:
+        """Erase the medium of a session that truncates it; it writes to the new volume then. `by`: what it did.
+
+        Raises NotPermitted where bytes of the session were stored already, MediumBusy and Retained; nothing has changed
+        then.
+        """
+        barcode, opener, at = session.barcode, session.opening.opener, utc_now()
+        rule = rule_for(self.library.config.media, barcode)
+
+        def begin(tracking: Tracking) -> Current:
+            erased = begin_anew(tracking, barcode, session.number, opener, by, at)
+            return current(tracking, barcode, rule, erased=erased)
+
+        await self._remember(await session.begin_volume(lambda: self._committer.call(begin)))
+
+    async def _remember(self, now: Current) -> None:
+        """Have the disks remember an erasure that is committed, for the day when the tracking database is lost."""
+        if now.erased:
+            await self.health.keep(now.medium.barcode)
+
+    async def open_reader(self, barcode: str, volume: int, size: int, drive: int, opener: Opener) -> ReadSession:
+        """Start a session that reads the first `size` bytes of a volume, which must be a length that it has had."""
         await self.catalogue.read(lambda tracking: tracking.media.check_length(barcode))
         number = await self.identifiers.take()
         at, stripe_unit = utc_now(), self.library.config.stripe_unit
         self._committer.post(
             lambda tracking: tracking.sessions.open(
-                number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at
+                *(number, self.mount.id, opener, Access.READ, drive, barcode, stripe_unit, at), volume=volume
             )
         )
         account = self._context.memory.open(READER_BYTES)
-        session = ReadSession(number, drive, self.medium_reader(barcode, size), account)
+        session = ReadSession(number, drive, self.medium_reader(barcode, volume, size), account)
         self._readers[number] = session
         self._by_drive[drive] += 1
         log.debug("session %d: opened by %s of %s, to read %s", number, opener.program, opener.host, barcode)
         return session
 
-    def medium_reader(self, barcode: str, size: int) -> MediumReader:
-        """Return a reader of the medium's first `size` bytes, for a session that is tracked otherwise."""
-        return MediumReader(barcode, size, self.catalogue, self.pool, self._read_ahead, self.cache)
+    def medium_reader(self, barcode: str, volume: int, size: int) -> MediumReader:
+        """Return a reader of a volume's first `size` bytes, for a session that is tracked otherwise."""
+        return MediumReader(barcode, volume, size, self.catalogue, self.pool, self._read_ahead, self.cache)
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
@@ -261,9 +310,16 @@ class Engine:
         computed = {disk.number: disk.reconstructed for disk in self.pool.disks}
         return LiveStats(monotonic(), sessions, disks, computed)
 
-    async def change(self, change: Callable[[Tracking], T]) -> T:
-        """Make a change of the tracking database, in one transaction, and return what it returned."""
-        return await self._committer.call(change)
+    async def change(self, change: Callable[[Tracking], T], *, durable: bool = True, is_essential: bool = False) -> T:
+        """Make a change of the tracking database, in one transaction, and return what it returned.
+
+        `durable`: it survives a power cut. `is_essential`: it must be possible on a full file system.
+        """
+        return await self._committer.call(change, durable=durable, is_essential=is_essential)
+
+    def is_reading(self, barcode: str, volume: int) -> bool:
+        """Tell whether a session of this mount reads a volume, also one that is not recorded. Any thread may ask."""
+        return any(reader.reads(barcode, volume) for reader in list(self._readers.values()))
 
     def _first_disk(self) -> int:
         """Return the place of the disk that a new stream begins on: each in turn, but not one that does not answer."""
@@ -305,7 +361,7 @@ class Engine:
             if not tracking.sessions.open_of(self.mount.id):
                 tracking.mounts.end(self.mount.id, "unmounted", utc_now())
 
-        await self._committer.call(end)
+        await self._committer.call(end, is_essential=True)
         if self.at_end is not None:
             await self.at_end(self)
         self._lease.end()

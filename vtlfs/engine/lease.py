@@ -8,8 +8,9 @@ knows that. Any thread may ask.
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vtlfs.errors import LibraryError
@@ -19,6 +20,7 @@ DIRECTORY = "mounts"  # in the library: the leases of its mounts, and their live
 LIVE = ".live"  # the end of the names of live figures there
 _LOCK = ".lock"
 _WORK = ".work"
+_READING = ".reading"
 _ORDINAL_DIGITS = 20
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -161,6 +163,52 @@ def is_done(library: Path, name: str) -> bool:
     except OSError:
         return False
     return _is_locked_elsewhere(descriptor)
+
+
+@contextmanager
+def reading(library: Path, barcode: str, volume: int) -> Iterator[None]:
+    """Hold a volume: nothing of it is reclaimed during the block. Where the library can't be written, it does not."""
+    path = library / DIRECTORY / f"{barcode}.{volume}.{os.getpid()}.{threading.get_ident()}{_READING}"
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # a copy of a library may lack it
+        descriptor = _locked(path)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    """Return the descriptor of a new locked file. `readers` of another process may remove it before it is locked."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)
+
+
+def readers(library: Path) -> dict[tuple[str, int], list[int]]:
+    """Return the volumes that are held by `reading`, by barcode and number, and the processes that do."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for path in (library / DIRECTORY).glob(f"*{_READING}"):
+        barcode, *numbers = path.name.removesuffix(_READING).rsplit(".", 3)
+        if len(numbers) != 3 or not all(number.isdecimal() for number in numbers):
+            continue
+        try:
+            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        except OSError:
+            continue  # it has just ended
+        if _is_locked_elsewhere(descriptor):
+            found.setdefault((barcode, int(numbers[0])), []).append(int(numbers[1]))
+        else:
+            path.unlink(missing_ok=True)  # of a process that was killed
+    return found
 
 
 @contextmanager

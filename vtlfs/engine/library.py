@@ -21,6 +21,7 @@ from vtlfs.disks.marks import MarkWriter
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.durable import sync_directory, write_file
 from vtlfs.engine import lease
+from vtlfs.engine.reserve import Reserve
 from vtlfs.engine.tracking import currency, database
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import CatalogueBehind, DiskError, LibraryError, UsageError
@@ -57,6 +58,7 @@ class Library:
         `frozen`. `marks` raises the disks' high-water marks at each commit; by default, as a command does.
         """
         seen = [] if read_only else high_water.read_all(self.config.disks, self.config.uuid)
+        Reserve(self.path).open_with_room()
         opened = Tracking(self.path, read_only=read_only)
         try:
             uuid = opened.library.uuid()

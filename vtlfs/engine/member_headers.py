@@ -9,6 +9,6 @@ def header_of(file: TapeFile, session: Session) -> tuple[Opening, Ending]:
     assert session.released_at is not None  # it has a tape file
     opener = Opener(session.host, session.pid, session.uid, session.gid, session.program)
     options = (session.stripe_unit, session.parity, session.volume)
-    opening = Opening(session.medium, session.drive, opener, session.opened_at, *options)
+    opening = Opening(session.medium, session.drive, opener, session.opened_at, *options, origin=session.origin)
     end = (session.state, session.error, session.released_at, session.tape_file, file.start, file.bytes)
-    return opening, Ending(*end)
+    return opening, Ending(*end, retention=file.retention)

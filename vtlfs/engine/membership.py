@@ -1,7 +1,7 @@
-"""Which disks a running mount works with: disks that come, leave, or are found again while the mount runs.
+"""Keeps the disks of a running mount those of the library: disks are added, leave, or are found again.
 
 `Membership.run` is a task of the engine, in the trio loop. The catalogue says which disks there are; commands and other
-mounts change that. A disk is looked for by a thread of its own, since a directory may be on a device that hangs.
+mounts change it. Each disk is searched for by a thread of its own, because a directory may be on a device that hangs.
 """
 
 import errno
@@ -20,7 +20,7 @@ from vtlfs.errors import VtlfsError
 from vtlfs.model import DiskRecord, DiskState
 
 Find = Callable[[DiskRecord, Collection[str]], Disk | None]
-# Looks for a disk, not at the paths that are given, and returns it measured; see `Library.find`.
+# `Library.find`: looks for a disk, but not at the given paths; returns the disk, measured, or None.
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Membership:
         checkpoint: Callable[[], object],
         returned: Callable[[], Awaitable[None]],
     ) -> None:
-        """`checkpoint` begins a checkpoint of all streams. `returned` is awaited when missing disks are back."""
+        """`checkpoint` begins a checkpoint of all streams. `returned` is awaited when disks are new, or back."""
         self._find = find
         self._pool = context.pool
         self._memory = context.memory
@@ -46,13 +46,13 @@ class Membership:
         self._marks = marks
         self._checkpoint = checkpoint
         self._returned = returned
-        self._are_back = False  # disks that were missing, since `returned` was awaited
+        self._are_back = False  # a disk is new or has come back since `returned` was last awaited
         self._searching: dict[int, DiskExecutor] = {}  # by disk
         self._left: set[int] = set()  # disks that have retired
-        self._told: set[str] = set()
+        self._told: set[str] = set()  # warnings that the log has
 
     async def run(self) -> None:
-        """Look now and then."""
+        """Compare the mount's disks with the catalogue now and then, until cancelled."""
         try:
             while True:
                 await trio.sleep(self._seconds)
@@ -65,7 +65,7 @@ class Membership:
                 executor.close()
 
     async def look(self) -> None:
-        """Take in what has changed. Raises VtlfsError."""
+        """Compare the mount's disks with the catalogue once, and act on each difference. Raises VtlfsError."""
         for disk in await self._catalogue.read(lambda tracking: tracking.disks.ever()):
             if disk.state is DiskState.RETIRED:
                 self._leave(disk)
@@ -78,36 +78,38 @@ class Membership:
             await self._returned()
 
     def _is_away(self, number: int) -> bool:
-        """Tell whether a disk is new, was missing, or something else lies where it was."""
+        """Tell whether a disk has to be searched for: it is new or missing, or something else lies at its path."""
         if number not in self._pool:
             return True
         pooled = self._pool[number]
         return isinstance(pooled.disk, MissingDisk) or (pooled.fault is not None and pooled.fault.errno == errno.ENODEV)
 
     def _search(self, wanted: DiskRecord) -> None:
-        """Have a disk looked for, unless the last search has not ended."""
+        """Begin a search for a disk, unless the last search for it is still running."""
         executor = self._searching.setdefault(wanted.number, DiskExecutor(f"disk{wanted.number}.find"))
         if executor.pending:
             return
-        # Where this disk or another one lay, probes look.
+        # The probes look at the paths of the disks in the pool, so the search passes those over.
         passed_over = {one.disk.path for one in self._pool.disks if not isinstance(one.disk, MissingDisk)}
-        if wanted.number not in self._pool:  # it may lie in the place of another, which is being replaced
+        if wanted.number not in self._pool:  # a successor may lie at the path of the disk that it replaces
             passed_over.discard(wanted.path)
 
         def done(result: "outcome.Outcome[Disk | None]") -> None:
-            if wanted.number in self._left:  # it hung, and has retired meanwhile
+            if wanted.number in self._left:  # the search hung, and the disk has retired meanwhile
                 return
             if isinstance(result, outcome.Error):
                 self._tell(f"looking for disk {wanted.number}: {result.error}")
             elif (disk := result.unwrap()) is not None:
                 self._take(disk)
             elif wanted.number not in self._pool:
-                self._tell(f"disk {wanted.number} was added to the library, and is not to be found at {wanted.path}")
+                self._tell(
+                    f"disk {wanted.number} was added to the library, but is not at {wanted.path}; mount it there"
+                )
 
         executor.submit(done, self._find, wanted, passed_over)
 
     def _take(self, disk: Disk) -> None:
-        """Use a disk that was found."""
+        """Put a disk that was found into the pool."""
         if disk.number in self._pool:
             self._pool[disk.number].take(disk)
             self._are_back = True
@@ -115,14 +117,15 @@ class Membership:
         else:
             self._pool.add(disk)
             self._memory.make_room_for(len(self._pool))
+            self._are_back = True
             log.info("disk %d (%s) was added to the library; new stripes go there, too", disk.number, disk.path)
         self._marks.take(disk)
         self._committer.post(lambda tracking: tracking.disks.move(disk.number, disk.path))
 
     def _begin_retiring(self, disk: DiskRecord) -> None:
-        """Have nothing new go to a disk, and record at once what streams have in flight to it.
+        """Send no new extents to a disk, and record at once the extents that streams have in flight to it.
 
-        Whoever waits for the disk to be empty sees then which streams it waits for.
+        Thereby the catalogue shows for which streams the retirement of the disk waits.
         """
         if disk.number in self._pool and not self._pool[disk.number].leaving:
             self._pool[disk.number].leaving = True
@@ -130,15 +133,15 @@ class Membership:
             self._checkpoint()
 
     def _leave(self, disk: DiskRecord) -> None:
-        """Use a disk no more that has left the library."""
+        """Take a disk that has retired out of the pool."""
         self._left.add(disk.number)
         if disk.number in self._pool:
             self._pool.remove(disk.number)
             self._marks.leave(disk.number)
             log.info("disk %d (%s) has retired from the library", disk.number, disk.path)
 
-    def _tell(self, what: str) -> None:
-        """Log a warning once, for the search goes on every second."""
-        if what not in self._told:
-            self._told.add(what)
-            log.warning("%s", what)
+    def _tell(self, warning: str) -> None:
+        """Log a warning once only, because the search is repeated every second."""
+        if warning not in self._told:
+            self._told.add(warning)
+            log.warning("%s", warning)

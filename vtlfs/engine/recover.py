@@ -5,6 +5,7 @@ A live mount holds a lease. Recovery removes the lease of a dead mount last, so 
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Ending
@@ -12,9 +13,10 @@ from vtlfs.disks.missing import MissingDisk
 from vtlfs.engine import lease
 from vtlfs.engine.lease import Leases
 from vtlfs.engine.library import Library
+from vtlfs.engine.reserve import essential
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, VtlfsError
-from vtlfs.model import MAX_SIZE, Access, Mount, Session, State, utc_now
+from vtlfs.model import MAX_SIZE, Access, Mount, Session, State, TapeFile, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +46,17 @@ def recover_mount(tracking: Tracking, mount: Mount, at: str) -> list[Session]:
     return ended
 
 
-def trim(session: Session, start: int | None, ends: dict[int, int] | None, disks: Sequence[Disk]) -> None:
+def trim(session: Session, file: TapeFile | None, ends: dict[int, int] | None, disks: Sequence[Disk]) -> None:
     """Cut off what a dead mount wrote to a session's member files and did not record, and finish their headers.
 
-    May block. `ends`: on each disk, where the last recorded extent ends; None: nothing is cut off. What fails is
-    logged: it costs space, not data.
+    May block. `file`: what it left on its medium. `ends`: on each disk, where the last recorded extent ends; None:
+    nothing is cut off. What fails is logged: it costs space, not data.
     """
     assert session.released_at is not None  # it has ended
-    size = None if session.tape_file is None else session.bytes
-    ending = Ending(session.state, session.error, session.released_at, session.tape_file, start, size, session.requests)
+    number, start, size = (None, None, None) if file is None else (file.number, file.start, file.bytes)
+    kept = None if file is None else file.retention
+    end = (session.state, session.error, session.released_at)
+    ending = Ending(*end, number, start, size, session.requests, kept)
     for disk in disks:
         try:
             member = disk.reopen(session.id, MAX_SIZE if ends is None else ends.get(disk.number, 0))
@@ -76,13 +80,15 @@ def trim_all(library: Library, tracking: Tracking, mounts: Iterable[int], disks:
         for mount in mounts:
             for session in tracking.sessions.unfinished_of(mount, library.leases.finished_up_to(mount)):
                 ends = tracking.extents.ends(session.id) if tracking.extents.is_found(session.id) else None
-                trim(session, start_of(tracking, session), ends, disks)
+                trim(session, file_of(tracking, session), ends, disks)
     return not any(isinstance(disk, MissingDisk) for disk in disks)
 
 
-def start_of(tracking: Tracking, session: Session) -> int | None:
-    """Return where on its medium a session's tape file begins; None without one."""
-    return None if session.tape_file is None else tracking.tape_files.get(session.medium, session.tape_file).start
+def file_of(tracking: Tracking, session: Session) -> TapeFile | None:
+    """Return the tape file that a session left on its medium; None without one."""
+    if session.tape_file is None:
+        return None
+    return tracking.tape_files.get(session.medium, session.tape_file, volume=session.volume)
 
 
 def left_leases(tracking: Tracking, leases: Leases) -> list[int]:
@@ -116,8 +122,7 @@ def recover(library: Library) -> list[Session]:
         ended: list[Session] = []
         dead = dead_mounts(tracking, library.leases)
         for mount in dead:
-            with tracking.transaction():
-                ended += recover_mount(tracking, mount, utc_now())
+            ended += essential(library.path, tracking, partial(recover_mount, mount=mount, at=utc_now()))
         mounts = {mount.id for mount in dead}.union(left_leases(tracking, library.leases))
         try:
             disks = library.disks()

@@ -15,6 +15,8 @@ from vtlfs.fs.nodes import (
     MediumNode,
     Node,
     PastMediumNode,
+    PoolFileNode,
+    PoolNode,
     SessionNode,
     SnapshotDirectory,
     TapeFileNode,
@@ -73,7 +75,7 @@ def of_disks(pool: DiskPool, parity: int) -> StatvfsData:
 
 def _type(node: Node) -> int:
     match node:
-        case MediumNode() | TapeFileNode() | SessionNode() | PastMediumNode():
+        case MediumNode() | TapeFileNode() | SessionNode() | PastMediumNode() | PoolNode() | PoolFileNode():
             return stat.S_IFREG
         case LoadedLink():
             return stat.S_IFLNK
@@ -84,11 +86,11 @@ def _type(node: Node) -> int:
 def _timeouts(node: Node, *, is_open: bool) -> tuple[float, float]:
     """Return for how many seconds the kernel may cache the name, and the attributes."""
     match node:
-        case MediumNode():  # uncached, so that each open() looks the name up and gets an inode of its own
+        case MediumNode() | PoolNode():  # uncached, so that each open() looks the name up and gets an inode of its own
             return 0, LONG if is_open else 0
         case TapeFileNode() | PastMediumNode():
             return LONG, LONG
-        case SnapshotDirectory(_, ""):  # may be pruned
+        case SnapshotDirectory(_, "") | PoolFileNode():  # may be pruned, or a medium of it erased
             return 0, LONG
         case SessionNode() | LoadedLink() | FilesDirectory():
             return 0, 0
@@ -105,6 +107,10 @@ def size_of(node: Node) -> int:
             return tape_file.bytes
         case SessionNode(_, text):
             return len(text)
+        case PoolNode(_, _, medium):
+            return 0 if medium is None else medium.bytes
+        case PoolFileNode(file):
+            return file.bytes
         case LoadedLink(_, target):
             return len(target)
         case _:

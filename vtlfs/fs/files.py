@@ -3,16 +3,23 @@
 import errno
 import os
 import socket
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from itertools import count
 
+import pyfuse3
 import trio
 from pyfuse3 import FileHandleT, FileInfo, FUSEError, RequestContext
 
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.pool_streams import PoolStream, open_stream
+from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NotPermitted
 from vtlfs.fs.attributes import size_of
 from vtlfs.fs.handles import (
     Handle,
+    PoolFileHandle,
     ReadHandle,
     TextHandle,
     WriteHandle,
@@ -21,11 +28,13 @@ from vtlfs.fs.handles import (
     read_through_cache,
 )
 from vtlfs.fs.inodes import Inode
-from vtlfs.fs.nodes import MediumNode, PastMediumNode, SessionNode, TapeFileNode
+from vtlfs.fs.nodes import MediumNode, PastMediumNode, PoolFileNode, PoolNode, SessionNode, TapeFileNode
 from vtlfs.fs.openers import Caller, Openers
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
-from vtlfs.model import Opener
+from vtlfs.model import Medium, Opener
+from vtlfs.permissions import READ, WRITE, Rights
+from vtlfs.rules import OnTruncate, rule_for
 
 QUIET_SECONDS = 0.05
 
@@ -63,28 +72,36 @@ class OpenFiles:
         if flags & os.O_TRUNC and not writing:
             raise NotPermitted("truncating a medium")
         match known.node:
-            case MediumNode() if writing:
+            case MediumNode() | PoolNode() if writing:
                 return await self._open_writer(known, known.node, flags, ctx)
             case MediumNode(medium, drive):  # read again, since an O_PATH look-up may be long ago
                 medium = await self._engine.wait_visible(medium.barcode)
-                return await self._open_reader(known, medium.barcode, 0, medium.bytes, drive, ctx)
+                return await self._open_reader(known, medium, 0, medium.bytes, drive, ctx)
             case PastMediumNode(_, medium) if not writing:
-                return await self._open_reader(known, medium.barcode, 0, medium.bytes, None, ctx)
+                return await self._open_reader(known, medium, 0, medium.bytes, None, ctx)
             case TapeFileNode(medium, tape_file) if not writing:
                 start, size = tape_file.start, tape_file.bytes
-                return await self._open_reader(known, medium.barcode, start, size, None, ctx)
+                return await self._open_reader(known, medium, start, size, None, ctx)
+            case PoolNode(_, _, None):
+                return FileInfo(fh=self._add(TextHandle(b"")), direct_io=True)
+            case PoolNode(_, _, Medium() as medium):
+                _check_rights(self._permissions.by_any_drive(medium.barcode), READ, ctx)
+                return await self._open_reader(known, medium, 0, medium.bytes, None, ctx)
+            case PoolFileNode() if not writing:
+                return await self._open_pool_file(known, known.node, ctx)
             case SessionNode(_, text) if not writing:
                 return FileInfo(fh=self._add(TextHandle(text)), direct_io=True)
         raise NotPermitted("writing to a file that is no medium")
 
     async def _open_reader(
-        self, inode: Inode, barcode: str, start: int, size: int, drive: int | None, ctx: RequestContext
+        self, inode: Inode, medium: Medium, start: int, size: int, drive: int | None, ctx: RequestContext
     ) -> FileInfo:
         opener = await self._identify(ctx, writing=False)
-        number = await self._drive_for(barcode) if drive is None else drive
-        session = await self._engine.open_reader(barcode, start + size, number, opener)
-        # The kernel caches no bytes beyond the inode's length, which is that of the look-up.
-        cached = size == size_of(inode.node) and read_through_cache(self._options.io, inode, opener)
+        number = await self._drive_for(medium.barcode) if drive is None else drive
+        session = await self._engine.open_reader(medium.barcode, medium.volume, start + size, number, opener)
+        # The kernel caches no bytes beyond the inode's length, which is that of the look-up; and an open() without a
+        # look-up, by a descriptor of a file that is open, shares the pages of that file, which are of its volume.
+        cached = self._is_as_looked_up(inode, medium, size) and read_through_cache(self._options.io, inode, opener)
         inode.readers += 1
         inode.cached_readers += cached
         handle = self._add(ReadHandle(inode, session, start, size, cached))
@@ -92,28 +109,73 @@ class OpenFiles:
         keep = isinstance(inode.node, TapeFileNode | PastMediumNode)
         return FileInfo(fh=handle, direct_io=not cached, keep_cache=keep and cached)
 
-    async def _open_writer(self, inode: Inode, node: MediumNode, flags: int, ctx: RequestContext) -> FileInfo:
+    @staticmethod
+    def _is_as_looked_up(inode: Inode, medium: Medium, size: int) -> bool:
+        node = inode.node
+        return size == size_of(node) and (not isinstance(node, MediumNode) or node.medium.volume == medium.volume)
+
+    async def _open_pool_file(self, inode: Inode, node: PoolFileNode, ctx: RequestContext) -> FileInfo:
+        """Start a session for each part of a pool's stream."""
+        parts = node.file.parts
+        for part in parts:
+            _check_rights(self._permissions.medium(part.medium), READ, ctx)
+        opener = await self._identify(ctx, writing=False)
+        cached = read_through_cache(self._options.io, inode, opener)
+        handle = PoolFileHandle([])
+        try:
+            for part in parts:
+                drive = await self._drive_for(part.medium)
+                session = await self._engine.open_reader(part.medium, part.volume, part.end, drive, opener)
+                inode.readers += 1
+                inode.cached_readers += cached
+                handle.parts.append(ReadHandle(inode, session, part.start, part.bytes, cached))
+        except BaseException:
+            self._close_readers(handle.parts)
+            raise
+        return FileInfo(fh=self._add(handle), direct_io=not cached, keep_cache=cached)
+
+    async def _open_writer(
+        self, inode: Inode, node: MediumNode | PoolNode, flags: int, ctx: RequestContext
+    ) -> FileInfo:
         check_reopening(inode)
         opener = await self._identify(ctx, writing=True)
         check_reopening(inode)
         inode.writing += 1
-        cached = goes_through_cache(self._options.io, flags, inode, opener, risky=self._is_risky(node))
+        cached = not self._spans(node) and goes_through_cache(
+            self._options.io, flags, inode, opener, risky=self._is_risky(node)
+        )
         inode.written, inode.cached = True, inode.cached or cached
-        barcode, size = node.medium.barcode, node.medium.bytes
         truncated = bool(flags & os.O_TRUNC)
+        erases = isinstance(node, MediumNode) and self._erases(node.medium.barcode)
+        session: WriteSession | PoolStream
         try:
-            drive = await self._drive_for(barcode) if node.drive is None else node.drive
-            session = await self._engine.open_writer(barcode, drive, opener)
+            if isinstance(node, MediumNode):
+                barcode = node.medium.barcode
+                drive = await self._drive_for(barcode) if node.drive is None else node.drive
+                anew = truncated and erases and opener.begins_anew
+                session = await self._engine.open_writer(barcode, drive, opener, anew=anew)
+            else:
+                wanted = READ | WRITE if flags & os.O_ACCMODE == os.O_RDWR else WRITE
+                gate = partial(self._drive_of_pool, node, wanted, ctx)
+                session = await open_stream(self._engine, node.name, opener, gate)
         except BaseException:
             self._end_writing(inode)
             raise
         inode.writers.append(session)
-        inode.size = 0 if truncated else max(inode.size, size)
+        medium = node.medium
+        if medium is None or (medium.barcode, medium.volume) != (session.medium.barcode, session.medium.volume):
+            medium = session.medium  # the medium was erased since the look-up, or the pool is on another one
+            inode.node = replace(node, medium=medium)
+        inode.size = 0 if truncated else max(inode.size, medium.bytes)
         handle = WriteHandle(inode, session, cached, append=bool(flags & os.O_APPEND))
         write_only = flags & os.O_ACCMODE == os.O_WRONLY
         if not write_only and not truncated:
-            handle.base, handle.before = size, self._engine.medium_reader(barcode, size)
+            handle.base = medium.bytes
+            handle.before = self._engine.medium_reader(medium.barcode, medium.volume, medium.bytes)
         handle.sends_offsets = opener.sends_offsets
+        if erases and isinstance(session, WriteSession):
+            handle.begin_volume = partial(self._engine.begin_volume, session)
+        handle.program = opener.program
         return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and not opener.sends_offsets)
 
     async def write(self, number: FileHandleT, offset: int, data: bytes) -> None:
@@ -143,11 +205,14 @@ class OpenFiles:
                 handle.close()
                 handle.inode.writers.remove(handle.session)
                 self._end_writing(handle.inode)
-                await self._engine.release_writer(handle.session)
+                if isinstance(handle.session, PoolStream):
+                    await handle.session.release()
+                else:
+                    await self._engine.release_writer(handle.session)
             case ReadHandle():
-                handle.inode.readers -= 1
-                handle.inode.cached_readers -= handle.cached
-                self._engine.release_reader(handle.session)
+                self._close_readers([handle])
+            case PoolFileHandle(parts):
+                self._close_readers(parts)
 
     async def _identify(self, ctx: RequestContext, *, writing: bool) -> Opener:
         return await self._openers.identify(Caller(ctx.pid, ctx.uid, ctx.gid, writing))
@@ -157,16 +222,61 @@ class OpenFiles:
         inode.writing -= 1
         inode.cached = inode.cached and inode.writing > 0
 
-    def _is_risky(self, node: MediumNode) -> bool:
-        """Tell whether a stream should bypass the page cache: medium or disks have little room, or a disk hangs."""
-        left, pool, little = node.medium.left, self._engine.pool, self._engine.library.config.low_space
+    def _close_readers(self, handles: Iterable[ReadHandle]) -> None:
+        for handle in handles:
+            handle.inode.readers -= 1
+            handle.inode.cached_readers -= handle.cached
+            self._engine.release_reader(handle.session)
+
+    def _spans(self, node: MediumNode | PoolNode) -> bool:
+        """Tell whether a stream may go on on another medium.
+
+        Then it bypasses the page cache, which sends pages in any order and tells of a full medium when it is too late.
+        """
+        return isinstance(node, PoolNode) and self._engine.library.config.pools[node.name].span
+
+    def _erases(self, barcode: str) -> bool:
+        """Tell whether a program that truncates the medium begins a new volume."""
+        return rule_for(self._engine.library.config.media, barcode).on_truncate is OnTruncate.ERASE
+
+    def _is_risky(self, node: MediumNode | PoolNode) -> bool:
+        """Tell whether a stream should bypass the page cache: medium or disks have little room, or a disk hangs.
+
+        Also if it takes a pool to another medium, of which nobody has asked how much room it has.
+        """
+        medium, pool, little = node.medium, self._engine.pool, self._engine.library.config.low_space
+        if medium is None or (isinstance(node, PoolNode) and medium.barcode != node.target):
+            return True
+        left = medium.left
         return pool.stalled or pool.free_to_stripe < little or (left is not None and left < little)
 
     async def _drive_for(self, barcode: str) -> int:
         """Return the drive for an open() through /media, which names none. The kernel has checked the rights."""
         return await self._engine.least_busy_drive(self._permissions.drives_for(barcode))
 
+    async def _drive_of_pool(self, node: PoolNode, wanted: int, ctx: RequestContext, barcode: str) -> int:
+        """Return the drive by which a stream of a pool goes to a medium, if the opener may write to that medium.
+
+        The kernel has checked the rights that the node showed, which are mostly the same.
+        """
+        rights = self._permissions.by_any_drive(barcode)
+        if rights != self._permissions.of(node):
+            _check_rights(rights, wanted, ctx)
+        return await self._drive_for(barcode)
+
     def _add(self, handle: Handle) -> FileHandleT:
         number = FileHandleT(next(self._numbers))
         self._handles[number] = handle
         return number
+
+
+def _check_rights(rights: Rights, wanted: int, ctx: RequestContext) -> None:
+    """Raise EACCES unless the opener may use a medium to which a pool has led; root may."""
+    if ctx.uid == 0:
+        return
+    try:
+        groups = frozenset((ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)))
+    except OSError:  # the process has ended
+        groups = frozenset((ctx.gid,))
+    if rights.of(ctx.uid, groups) & wanted != wanted:
+        raise FUSEError(errno.EACCES)

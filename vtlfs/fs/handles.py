@@ -7,16 +7,21 @@ A file server may send several writes of its client at once, so they arrive in a
 wait in the reorder buffer until the bytes before them have come.
 """
 
+import logging
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from vtlfs import blame
+from vtlfs.engine.pool_streams import PoolStream
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
 from vtlfs.model import KIB, MIB, IoMode, Opener
+
+log = logging.getLogger(__name__)
 
 MAX_REORDER_BUFFER = 64 * MIB  # of one handle; the memory budget limits the sum of all handles
 
@@ -49,11 +54,29 @@ class ReadHandle:
 
 
 @dataclass(slots=True)
+class PoolFileHandle:
+    """An open file that reads a stream of a pool: the tape files of its parts, one behind the other."""
+
+    parts: list[ReadHandle]
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Return `size` bytes at the offset; fewer only at the end of the stream."""
+        pieces = []
+        for part in self.parts:
+            if size and offset < part.size:
+                pieces.append(await part.read(offset, size))
+                size -= len(pieces[-1])
+                offset += len(pieces[-1])
+            offset -= part.size
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@dataclass(slots=True)
 class WriteHandle:
     """An open file that writes: maps the kernel's offsets to those of a write session."""
 
     inode: Inode
-    session: WriteSession
+    session: WriteSession | PoolStream
     cached: bool
     append: bool
     base: int = 0
@@ -61,6 +84,9 @@ class WriteHandle:
     sends_offsets: bool = False  # the opener is a file server
     most_reordered: int = MAX_REORDER_BUFFER  # the most bytes in `reorder_buffer`
     reorder_buffer: dict[int, bytes] = field(default_factory=dict)  # writes that came too early, by the kernel's offset
+    begin_volume: Callable[[str], Awaitable[None]] | None = None  # erases a medium whose rule lets programs do so
+    program: str = ""  # of the opener
+    told: bool = False  # a refusal to begin the medium anew was logged
     refused: VtlfsError | None = None  # of the last write at the end; early writes sent along with it fail likewise
 
     @property
@@ -77,6 +103,8 @@ class WriteHandle:
         else:
             await self._write_next(offset, data)
             await self._write_reordered()
+        if not self.cached:
+            self.inode.size = max(self.inode.size, offset + len(data))
 
     async def _write_next(self, offset: int, data: bytes) -> None:
         self.refused = None
@@ -87,16 +115,19 @@ class WriteHandle:
             raise
 
     async def _write_at_end(self, offset: int, data: bytes) -> None:
-        known = 0 if self.append else self.end - offset
-        if known < 0:
+        if self.append or not data:
+            await self.session.write(self.session.length, data)
+            return
+        if offset == 0 and self.base and not self.session.length and self.begin_volume is not None:
+            await self._begin_anew("a write at the medium's beginning")
+        if offset > self.end:
             raise NotSequential(offset, self.end)
-        if known:
-            known = min(known, len(data))
-            if await self.read(offset, known) != data[:known]:
-                raise NotSequential(offset, self.end)
-        if known < len(data):
-            await self.session.write(self.session.length, data[known:])
-        self.inode.size = max(self.inode.size, self.end)
+        seen = min(max(0, self.base - offset), len(data))  # bytes on the medium, which never change
+        if seen and await self.read(offset, seen) != data[:seen]:
+            self._tell_how("overwrite")
+            raise NotSequential(offset, self.end)
+        if seen < len(data):
+            await self.session.write(offset + seen - self.base, data[seen:])
 
     def _keep(self, offset: int, data: bytes) -> None:
         if self.refused:
@@ -134,13 +165,47 @@ class WriteHandle:
             if not blame.is_limit(error.errno):
                 raise
 
-    def begin_empty(self) -> None:
-        """Treat ftruncate(0) by a file server as O_TRUNC, which the server sends this way; it erases nothing.
+    async def truncate(self, size: int) -> None:
+        """Answer an ftruncate() as docs/programs.md tells; afterwards the inode has this size.
 
-        Raises NotPermitted for other openers, and after a write.
+        With `on_truncate = "erase"`, ftruncate(0) erases the medium. The length that there is can always be set. Raises
+        NotPermitted for all else, and what `begin_volume` raises.
         """
-        if not self.sends_offsets or self.session.length or self.reorder_buffer:
+        if size == 0 and self.begin_volume is not None:
+            await self._begin_anew("ftruncate")
+        elif size == 0 and self.sends_offsets and not self.session.length and not self.reorder_buffer:
+            self._begin_empty()  # this is how a file server sends an O_TRUNC, which erases nothing
+        elif not self._has_size(size):
+            if size == 0:
+                self._tell_how("truncate")
             raise NotPermitted("truncating a medium")
+        self.inode.size = size
+
+    def _tell_how(self, what: str) -> None:
+        """Log, once for each handle, why the medium can't be begun anew."""
+        if self.begin_volume is None and not self.told and isinstance(self.session, WriteSession):
+            self.told = True
+            log.info(
+                "session %d: refusing %s to %s medium %s; to let programs begin it anew, set"
+                ' on_truncate = "erase" for it in library.toml',
+                *(self.session.number, self.program, what, self.session.medium.barcode),
+            )
+
+    def _has_size(self, size: int) -> bool:
+        """Tell whether the file has this size for the program.
+
+        The kernel has the size of a file that is written through the page cache; after an fsync() it is the stream's.
+        """
+        return 0 < size == self.session.length if self.cached else size == self.inode.size
+
+    async def _begin_anew(self, by: str) -> None:
+        assert self.begin_volume is not None
+        if self.reorder_buffer:
+            raise NotPermitted("truncating a medium while writes to it are out of order")
+        await self.begin_volume(by)
+        self._begin_empty()
+
+    def _begin_empty(self) -> None:
         self.close()
         self.base, self.inode.size = 0, 0
 
@@ -177,7 +242,7 @@ class WriteHandle:
 
 LARGE_BLOCK = 256 * KIB
 
-Handle = TextHandle | ReadHandle | WriteHandle
+Handle = TextHandle | ReadHandle | PoolFileHandle | WriteHandle
 
 
 def check_reopening(inode: Inode) -> None:

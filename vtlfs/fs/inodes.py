@@ -1,8 +1,8 @@
 """Inodes: the numbers by which the kernel names the nodes that it has looked up. Used in the trio loop of a mount.
 
-A medium gets a fresh number from every look-up, so that every open() has an inode of its own: the kernel serialises the
-writes to an inode, and keeps its size, page cache and attributes. Every other node has one number for good. A number is
-kept until the kernel has forgotten it as often as it was handed out.
+A medium, or a pool, gets a fresh number from every look-up, so that every open() has an inode of its own: the kernel
+serialises the writes to an inode, and keeps its size, page cache and attributes. Every other node has one number for
+good. A number is kept until the kernel has forgotten it as often as it was handed out.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +11,9 @@ from itertools import count
 from pyfuse3 import ROOT_INODE, InodeT
 
 from vtlfs.engine.memory import MemoryBudget
+from vtlfs.engine.pool_streams import PoolStream
 from vtlfs.engine.writing.session import WriteSession
-from vtlfs.fs.nodes import FRESH, ROOT, MediumNode, Node, SessionNode, stable_number
+from vtlfs.fs.nodes import FRESH, ROOT, MediumNode, Node, PoolNode, SessionNode, stable_number
 
 INODE_BYTES = 1024  # memory of an inode and its medium, roughly
 SESSION_BYTES = 1024  # memory of a session's text
@@ -27,7 +28,7 @@ class Inode:
     lookups: int = 0
     readers: int = 0  # how often it is open for reading
     cached_readers: int = 0  # of these, through the page cache
-    writers: list[WriteSession] = field(default_factory=list)  # open for writing; stat() shows the first
+    writers: list[WriteSession | PoolStream] = field(default_factory=list)  # open for writing; stat() shows the first
     size: int = 0  # while it is open for writing: its length for the kernel
     writing: int = 0  # opens for writing, also those that are not answered yet
     written: bool = False  # has been open for writing
@@ -51,7 +52,7 @@ class Inodes:
 
     def looked_up(self, node: Node) -> Inode:
         """Return the inode that answers a look-up."""
-        if isinstance(node, MediumNode | SessionNode):
+        if isinstance(node, MediumNode | PoolNode | SessionNode):
             return self._count(InodeT(next(self._fresh)), node)
         return self._count(InodeT(stable_number(node)), node)
 

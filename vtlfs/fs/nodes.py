@@ -7,12 +7,13 @@ reads the medium as it stood then. A tape file of a snapshot is the node of the 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vtlfs.engine.tracking.repositories.pools import PoolFile
 from vtlfs.model import Medium, Snapshot, TapeFile, epoch_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory of which there is one: the root, /drives, /media, /files, /sessions or /snapshots."""
+    """A directory of which there is one: the root, /drives, /media, /files, /sessions, /snapshots or /pools."""
 
     name: str
 
@@ -91,8 +92,38 @@ class PastMediumNode:
     medium: Medium
 
 
+@dataclass(frozen=True, slots=True)
+class PoolNode:
+    """/pools/NAME, the medium on which the pool is. `place`: of the pool in library.toml, from 0.
+
+    `medium`: None while the pool is on none. `target`: barcode of the medium to which a stream would go; empty: none.
+    """
+
+    name: str
+    place: int
+    medium: Medium | None
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFilesDirectory:
+    """/pools/NAME.files"""
+
+    name: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFileNode:
+    """/pools/NAME.files/ID: a stream with all its parts. It never changes."""
+
+    file: PoolFile
+
+
 PastNode = SnapshotDirectory | PastFilesDirectory | PastMediumNode
-Node = Directory | DriveDirectory | FilesDirectory | MediumNode | TapeFileNode | SessionNode | LoadedLink | PastNode
+OfPools = PoolNode | PoolFilesDirectory | PoolFileNode
+OfMedia = FilesDirectory | MediumNode | TapeFileNode | LoadedLink
+Node = Directory | DriveDirectory | OfMedia | SessionNode | PastNode | OfPools
 
 
 class Entry(NamedTuple):
@@ -105,14 +136,14 @@ class Entry(NamedTuple):
 
 ROOT = Directory("")
 DRIVES, MEDIA, FILES, SESSIONS = (Directory(name) for name in ("drives", "media", "files", "sessions"))
-SNAPSHOTS = Directory("snapshots")
-TOP = {directory.name: directory for directory in (DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS)}
+SNAPSHOTS, POOLS = Directory("snapshots"), Directory("pools")
+TOP = {directory.name: directory for directory in (DRIVES, MEDIA, FILES, SESSIONS, SNAPSHOTS, POOLS)}
 PARTS = ("media", "files")  # of a snapshot
 
-_KINDS = {"": 1, "drives": 2, "media": 3, "files": 4, "sessions": 5, "snapshots": 12}
+_KINDS = {"": 1, "drives": 2, "media": 3, "files": 4, "sessions": 5, "snapshots": 12, "pools": 15}
 _SHIFT = 56
-_HALF = 28  # bits each for the numbers of a snapshot and a medium: 268 million of both
-FRESH = 15 << _SHIFT  # each number from here on is given to one look-up
+_HALF = 28  # bits each for the numbers of a snapshot or a volume, and a medium: 268 million of both
+FRESH = 31 << _SHIFT  # each number from here on is given to one look-up
 
 
 def stable_number(node: Node) -> int:
@@ -123,11 +154,11 @@ def stable_number(node: Node) -> int:
         case DriveDirectory(drive):
             return 6 << _SHIFT | drive
         case FilesDirectory(medium):
-            return 7 << _SHIFT | medium.id
+            return 7 << _SHIFT | medium.volume << _HALF | medium.id  # the kernel forgets the names of an erased volume
         case MediumNode(medium, drive):
             return 8 << _SHIFT | (0 if drive is None else drive + 1) << 32 | medium.id
-        case TapeFileNode(medium, tape_file):
-            return 9 << _SHIFT | medium.id << 32 | tape_file.number
+        case TapeFileNode(_, tape_file):  # a number of the medium would be that of another tape file after an erasure
+            return 9 << _SHIFT | tape_file.session
         case SessionNode(session):
             return 10 << _SHIFT | session
         case LoadedLink(drive):
@@ -138,6 +169,18 @@ def stable_number(node: Node) -> int:
             return 13 << _SHIFT | snapshot.id << _HALF | medium.id
         case PastMediumNode(snapshot, medium):
             return 14 << _SHIFT | snapshot.id << _HALF | medium.id
+        case PoolNode() | PoolFilesDirectory() | PoolFileNode():
+            return _number_in_pools(node)
+
+
+def _number_in_pools(node: OfPools) -> int:
+    match node:
+        case PoolNode(_, place):
+            return 16 << _SHIFT | place
+        case PoolFilesDirectory(_, place):
+            return 17 << _SHIFT | place
+        case PoolFileNode(file):
+            return 18 << _SHIFT | file.stream
 
 
 def mtime_ns(node: Node, otherwise: int) -> int:
@@ -151,9 +194,13 @@ def mtime_ns(node: Node, otherwise: int) -> int:
         case SnapshotDirectory(snapshot):
             return epoch_ns(snapshot.taken_at)
         case MediumNode(medium) | FilesDirectory(medium) | PastMediumNode(_, medium) | PastFilesDirectory(_, medium):
-            return epoch_ns(medium.written_at or medium.added_at)
+            return epoch_ns(medium.written_at or medium.begun_at)
         case TapeFileNode(_, tape_file):
             return epoch_ns(tape_file.released_at)
+        case PoolNode(_, _, Medium() as medium):
+            return epoch_ns(medium.written_at or medium.begun_at)
+        case PoolFileNode(file):
+            return epoch_ns(file.released_at)
         case SessionNode() if node.changed_at:
             return epoch_ns(node.changed_at)
         case LoadedLink():

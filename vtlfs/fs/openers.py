@@ -20,6 +20,10 @@ WRITERS = frozenset(
     "btrfs zfs xfsdump pg_dump pg_basebackup mysqldump mariadb-dump mariabackup".split()
 )
 
+# Programs that open their archive themselves, with O_TRUNC only where it begins anew: to append, they open it without.
+# Of any other program nobody can tell whether whoever started it means to lose what is there.
+ARCHIVERS = frozenset("tar bsdtar cpio bsdcpio pax afio dar dump".split())
+
 # sshd. With `internal-sftp` in sshd_config, the sftp server runs under this name, too.
 SSHD = frozenset("sshd sshd-session".split())
 # File servers. They give every write an offset, by lseek() or pwrite(), even if their client only streams.
@@ -144,6 +148,7 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, wr
         small_writes=executable in WRITERS,
         block=block,
         sends_offsets=(executable or program) in FILE_SERVERS,
+        begins_anew=executable in ARCHIVERS,
     )
 
 

@@ -31,7 +31,7 @@ from vtlfs.fs.files import OpenFiles
 from vtlfs.fs.handles import WriteHandle
 from vtlfs.fs.inodes import Inodes
 from vtlfs.fs.listings import Listings
-from vtlfs.fs.nodes import MEDIA, DriveDirectory, LoadedLink, Node, stable_number
+from vtlfs.fs.nodes import MEDIA, POOLS, DriveDirectory, LoadedLink, Node, stable_number
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
 from vtlfs.fs.tree import NoSuchEntry, Tree
@@ -82,16 +82,18 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Refuse all changes but two: ftruncate(0) by a file server, and the times of a file that was written.
+        """Refuse all changes but these: what `WriteHandle.truncate` takes, and the times of a file that was written.
 
         The kernel keeps the times of a file that is written through the page cache, and sends them at the close().
+        truncate() by a path can set the length that there is, and nothing else.
         """
         handle = None if fh is None else self._files.get(fh)
-        if fields.update_size and attr.st_size == 0 and isinstance(handle, WriteHandle):
-            handle.begin_empty()
+        if fields.update_size and isinstance(handle, WriteHandle):
+            await handle.truncate(attr.st_size)
             return await self.getattr(inode, ctx)
-        changes = fields.update_size or fields.update_mode or fields.update_uid or fields.update_gid
-        if changes or fields.update_atime or not self._inodes[inode].written:
+        resizes = fields.update_size and attr.st_size != (await self.getattr(inode, ctx)).st_size
+        changes = resizes or fields.update_mode or fields.update_uid or fields.update_gid
+        if changes or fields.update_atime or not (fields.update_size or self._inodes[inode].written):
             raise NotPermitted("changing a file's attributes")
         return await self.getattr(inode, ctx)
 
@@ -243,6 +245,6 @@ class Operations(pyfuse3.Operations):
 
     def _no_new_name(self, parent: InodeT) -> Exception:
         node = self._inodes[parent].node
-        if isinstance(node, DriveDirectory) or node == MEDIA:
+        if isinstance(node, DriveDirectory) or node in (MEDIA, POOLS):
             return FUSEError(errno.ENOENT)
         return NotPermitted("making a file")

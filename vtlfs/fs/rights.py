@@ -1,4 +1,6 @@
-"""Owner, group and mode of each node in the tree, which the kernel checks. They never change during a mount.
+"""Owner, group and mode of each node in the tree, which the kernel checks.
+
+Rules never change during a mount. A medium that is write-protected, or out of use, shows no write bits.
 
 A medium has the rights of the first rule in `library.toml` that matches its barcode, else those of the mount's `uid=`,
 `gid=` and `mode=`. A drive's rule only restricts: a drive without a rule allows all that the medium allows. Files have
@@ -17,6 +19,7 @@ from fnmatch import translate
 from vtlfs.config import FILE_NAME, Config, ConfigError
 from vtlfs.fs.nodes import (
     MEDIA,
+    POOLS,
     DriveDirectory,
     FilesDirectory,
     LoadedLink,
@@ -24,6 +27,8 @@ from vtlfs.fs.nodes import (
     Node,
     PastFilesDirectory,
     PastMediumNode,
+    PoolFileNode,
+    PoolNode,
     SessionNode,
     TapeFileNode,
 )
@@ -77,6 +82,11 @@ class Permissions:
             self._known[barcode] = next(rules, self._mount)
         return self._known[barcode]
 
+    def by_any_drive(self, barcode: str) -> Rights:
+        """Return the rights of a medium by whatever drive: /media/BARCODE."""
+        rights = self.medium(barcode)
+        return rights if self.drives_for(barcode) else _only(rights, 0)
+
     def drives_for(self, barcode: str) -> list[int]:
         """Return the drives that allow all that the medium allows; an open() through /media gets one of them."""
         medium, ruled = self.medium(barcode), self._drives
@@ -89,16 +99,17 @@ class Permissions:
     def of(self, node: Node) -> Rights:
         """Return owner, group and mode of a node."""
         match node:
-            case MediumNode(medium, None):
-                rights = self.medium(medium.barcode)
-                return rights if self.drives_for(medium.barcode) else _only(rights, 0)
-            case MediumNode(medium, int(drive)):
-                rights = self.medium(medium.barcode)
-                return through(self._drives[drive], rights) if drive in self._drives else rights
+            case MediumNode(medium, drive):
+                rights = self.by_any_drive(medium.barcode) if drive is None else self._through(medium.barcode, drive)
+                return rights if medium.is_writable else _only(rights, READ_ALL)
             case TapeFileNode(medium) | PastMediumNode(_, medium):
                 return _only(self.medium(medium.barcode), READ_ALL)
             case FilesDirectory(medium) | PastFilesDirectory(_, medium):
                 return as_directory(self.medium(medium.barcode))
+            case PoolNode():
+                return self._pool(node)
+            case PoolFileNode(file):  # OpenFiles checks those of the other parts
+                return _only(self.medium(file.parts[0].medium), READ_ALL)
             case SessionNode():
                 return self._session(node)
             case DriveDirectory(drive) if drive in self._drives:
@@ -106,7 +117,12 @@ class Permissions:
             case DriveDirectory() | LoadedLink():
                 return self._directory(READ_WRITE_ALL)
             case _:
-                return self._directory(READ_WRITE_ALL if node == MEDIA else READ_ALL)
+                return self._directory(READ_WRITE_ALL if node in (MEDIA, POOLS) else READ_ALL)
+
+    def _through(self, barcode: str, drive: int) -> Rights:
+        """Return the rights of a medium in a drive's directory."""
+        rights = self.medium(barcode)
+        return through(self._drives[drive], rights) if drive in self._drives else rights
 
     def warn(self) -> None:
         """Log the pairs of rules that one owner, one group and one mode can't express: some users are refused then."""
@@ -121,6 +137,18 @@ class Permissions:
                 log.warning(
                     "%s: some users whom both rules allow are refused; give both the same owner and group", rules
                 )
+
+    def _pool(self, node: PoolNode) -> Rights:
+        """Return the rights of a pool: to write, those of the medium where a stream would go; to read, of the current.
+
+        The first are those of both where the two media have different owners or groups. OpenFiles checks the rights of
+        the medium to which an open() comes.
+        """
+        target = self.by_any_drive(node.target)
+        current = target if node.medium is None else self.by_any_drive(node.medium.barcode)
+        if (target.owner, target.group) != (current.owner, current.group):
+            return target
+        return Rights(target.owner, target.group, target.mode & ~READ_ALL | current.mode & READ_ALL)
 
     def _directory(self, for_all: int) -> Rights:
         """Return the rights of a directory that belongs to no medium and no drive.

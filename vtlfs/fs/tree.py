@@ -1,7 +1,7 @@
 """The mounted tree: looks up a name in a directory, and lists the names of a directory. No FUSE here.
 
     /drives/N/BARCODE   /drives/N/loaded   /media/BARCODE   /files/BARCODE/NNNN   /sessions/ID
-    /snapshots/ID/media/BARCODE   /snapshots/ID/files/BARCODE/NNNN
+    /snapshots/ID/media/BARCODE   /snapshots/ID/files/BARCODE/NNNN   /pools/NAME   /pools/NAME.files/ID
 
 What a name stands for is a node, see `fs/nodes.py`. Used in the trio loop of a mount.
 """
@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 
 from vtlfs.engine.engine import Engine
-from vtlfs.engine.recover import start_of
+from vtlfs.engine.recover import file_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapshot, NoSuchTapeFile
 from vtlfs.fs.nodes import (
@@ -26,10 +26,12 @@ from vtlfs.fs.nodes import (
     Node,
     PastFilesDirectory,
     PastMediumNode,
+    PoolFilesDirectory,
     SessionNode,
     SnapshotDirectory,
     TapeFileNode,
 )
+from vtlfs.fs.pool_tree import PoolTree
 from vtlfs.model import Extent, Medium, TapeFile
 from vtlfs.snap import past, store
 
@@ -52,6 +54,7 @@ class Tree:
         self._shown_extents = shown_extents
         self._engine = engine
         self._catalogue = engine.catalogue
+        self._pools = PoolTree(engine, page)
 
     async def look_up(self, parent: Node, name: str) -> Node:
         """Return the node of a name in a directory. Raises NoSuchEntry.
@@ -78,6 +81,8 @@ class Tree:
                     return await self._snapshot(_parse(name, _NUMBER))
                 case SnapshotDirectory() | PastFilesDirectory():
                     return await self._past(parent, name)
+                case Directory("pools") | PoolFilesDirectory():
+                    return await self._pools.look_up(parent, name)
         except (KeyError, NoSuchMedium, NoSuchDrive, NoSuchSession, NoSuchTapeFile, NoSuchSnapshot):
             raise NoSuchEntry(name) from None
         raise NoSuchEntry(name)
@@ -97,22 +102,16 @@ class Tree:
                 media = await self._media(after)
                 return [Entry(medium.id, medium.barcode, FilesDirectory(medium)) for medium in media]
             case Directory("sessions"):
-                if after:
-                    numbers = await self._catalogue.read(lambda tracking: tracking.sessions.open_ids())
-                else:
-                    numbers = await self._engine.open_sessions()
-                return [
-                    Entry(number, str(number), SessionNode(number, b"", "")) for number in numbers if number > after
-                ]
+                return await self._open_sessions(after)
             case DriveDirectory(drive):
                 return await self._drive_entries(drive, after)
             case FilesDirectory(medium):
-                if after == 0:
-                    await self._engine.wait_visible(medium.barcode)
+                if after == 0 and (await self._engine.wait_visible(medium.barcode)).volume != medium.volume:
+                    return []  # the medium was erased since the directory was looked up
                 return _files(
                     medium,
                     await self._catalogue.read(
-                        lambda tracking: tracking.tape_files.of(medium.barcode, after, self._page)
+                        lambda tracking: tracking.tape_files.of(medium.barcode, after, self._page, volume=medium.volume)
                     ),
                 )
             case Directory("snapshots"):
@@ -120,7 +119,16 @@ class Tree:
                 return [Entry(one.id, str(one.id), SnapshotDirectory(one)) for one in taken]
             case SnapshotDirectory() | PastFilesDirectory():
                 return await self._past_entries(directory, after)
+            case Directory("pools") | PoolFilesDirectory():
+                return await self._pools.entries(directory, after)
         raise NotADirectoryError
+
+    async def _open_sessions(self, after: int) -> list[Entry]:
+        if after:
+            numbers = await self._catalogue.read(lambda tracking: tracking.sessions.open_ids())
+        else:
+            numbers = await self._engine.open_sessions()
+        return [Entry(number, str(number), SessionNode(number, b"", "")) for number in numbers if number > after]
 
     async def _media(self, after: int) -> list[Medium]:
         return await self._catalogue.read(lambda tracking: tracking.media.after(after, self._page))
@@ -191,21 +199,30 @@ class Tree:
         return MediumNode(await self._engine.wait_visible(barcode), drive)
 
     async def _tape_file(self, medium: Medium, name: str) -> TapeFileNode:
-        await self._engine.wait_visible(medium.barcode)
+        if (await self._engine.wait_visible(medium.barcode)).volume != medium.volume:
+            raise KeyError(name)  # the medium was erased since the directory was looked up
         number = _parse(name, _TAPE_FILE)
         return TapeFileNode(
-            medium, await self._catalogue.read(lambda tracking: tracking.tape_files.get(medium.barcode, number))
+            medium,
+            await self._catalogue.read(
+                lambda tracking: tracking.tape_files.get(medium.barcode, number, volume=medium.volume)
+            ),
         )
 
     async def _session(self, name: str) -> SessionNode:
         number = _parse(name, _NUMBER)
         session, received = await self._engine.describe(number)
         document = session.as_json() | {"received": received}
-        start, extents, parity = await self._catalogue.read(
-            lambda tracking: (start_of(tracking, session), *_extents(tracking, number, self._shown_extents + 1))
+        file, part, extents, parity = await self._catalogue.read(
+            lambda tracking: (
+                *(file_of(tracking, session), tracking.pools.part(number)),
+                *_extents(tracking, number, self._shown_extents + 1),
+            )
         )
-        if start is not None:
-            document["start"] = start
+        if file is not None:
+            document["start"] = file.start
+        if part is not None:
+            document["part"] = {"pool": part.pool, "stream": part.stream, "place": part.place}
         document["extents"] = [
             {"offset": one.offset, "bytes": one.bytes, "codec": one.codec} | _where(one)
             for one in extents[: self._shown_extents]

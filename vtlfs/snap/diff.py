@@ -14,7 +14,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import begun_sql, ended_sql
 from vtlfs.engine.tracking.repositories.disks import DISK, disk_of
-from vtlfs.engine.tracking.rows import SESSION, session_of
+from vtlfs.engine.tracking.rows import MEDIUM, SESSION, medium_of, session_of
 from vtlfs.model import DiskRecord, Drive, Medium, Session, TapeFile
 from vtlfs.snap import store
 from vtlfs.snap.view import opened
@@ -35,8 +35,8 @@ class Kind(Generic[Row]):
 SESSIONS = Kind("session", SESSION.split(", "), session_of, Session.as_json)
 MEDIA = Kind(
     "medium",
-    ["barcode", "id", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at", "volume"],
-    lambda row: Medium(row[1], row[0], *row[2:]),
+    ["barcode", "id", *MEDIUM.split(", ")[2:]],
+    lambda row: medium_of((row[1], row[0], *row[2:])),
     asdict,
 )
 DRIVES = Kind("drive", ["number", "loaded", "loaded_at"], lambda row: Drive(*row), asdict)

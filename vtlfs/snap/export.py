@@ -23,6 +23,8 @@ TABLES = (
     "disk",
     "medium",
     "volume",
+    "hold",
+    "event",
     "drive",
     "mount",
     "session",

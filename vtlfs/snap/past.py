@@ -19,14 +19,15 @@ def media_after(tracking: Tracking, snapshot: int, number: int) -> list[Medium]:
     """Return the media with an id above `number` as they stood at a snapshot, by id. Raises NoSuchSnapshot."""
     store.snapshot(tracking, snapshot)
     then = as_of_sql("medium", _COLUMNS, snapshot)
-    rows = tracking.sql.execute(f"SELECT * FROM ({then}) WHERE id > ? ORDER BY id", number)
+    rows = tracking.sql.execute(f"SELECT * FROM ({then}) WHERE id > ? AND state <> 'removed' ORDER BY id", number)
     return [medium_of(row) for row in rows]
 
 
 def medium(tracking: Tracking, snapshot: int, barcode: str) -> Medium:
     """Return a medium as it stood at a snapshot. Raises NoSuchSnapshot, NoSuchMedium."""
     store.snapshot(tracking, snapshot)
-    row = tracking.sql.first(f"SELECT * FROM ({as_of_sql('medium', _COLUMNS, snapshot)}) WHERE barcode = ?", barcode)
+    then = as_of_sql("medium", _COLUMNS, snapshot)
+    row = tracking.sql.first(f"SELECT * FROM ({then}) WHERE barcode = ? AND state <> 'removed'", barcode)
     if row is None:
         raise NoSuchMedium(barcode)
     return medium_of(row)
@@ -37,12 +38,13 @@ def tape_files(tracking: Tracking, snapshot: int, barcode: str, first: int, limi
 
     Raises NoSuchSnapshot, NoSuchMedium.
     """
-    count = medium(tracking, snapshot, barcode).tape_files
-    return tracking.tape_files.of(barcode, first, min(limit, max(0, count - first)))
+    then = medium(tracking, snapshot, barcode)
+    return tracking.tape_files.of(barcode, first, min(limit, max(0, then.tape_files - first)), volume=then.volume)
 
 
 def tape_file(tracking: Tracking, snapshot: int, barcode: str, number: int) -> TapeFile:
     """Return one tape file that a medium had at a snapshot. Raises NoSuchSnapshot, NoSuchMedium, NoSuchTapeFile."""
-    if number >= medium(tracking, snapshot, barcode).tape_files:
+    then = medium(tracking, snapshot, barcode)
+    if number >= then.tape_files:
         raise NoSuchTapeFile(barcode, number)
-    return tracking.tape_files.get(barcode, number)
+    return tracking.tape_files.get(barcode, number, volume=then.volume)

@@ -10,7 +10,16 @@ from vtlfs.engine.tracking.schema.tables import VERSIONED, WRITE_COMMAND
 from vtlfs.errors import NoSuchSnapshot
 from vtlfs.snap import store
 
-_TAPE_FILE = "medium, number, session, start, bytes, released_at, epoch, ordinal"
+_TAPE_FILE = "medium, volume, number, session, start, bytes, released_at, epoch, ordinal, retain_mode, retain_until"
+
+# Holds are not versioned; the events tell which there were. The rows of a medium that was held are not many.
+_HOLD = (
+    "SELECT placed.medium, json_extract(placed.details, '$.hold') AS name, placed.reason, placed.at AS placed_at,"
+    " placed.uid, placed.host FROM main.event AS placed WHERE placed.what = 'held' AND placed.epoch <= {number}"
+    " AND NOT EXISTS (SELECT 1 FROM main.event AS ended WHERE ended.medium = placed.medium AND ended.id > placed.id"
+    " AND ended.what = 'released' AND ended.epoch <= {number}"
+    " AND json_extract(ended.details, '$.hold') = json_extract(placed.details, '$.hold'))"
+)
 
 
 def open_view(library: Library, number: int) -> Tracking:
@@ -39,13 +48,17 @@ def _views(view: Tracking, number: int) -> dict[str, str]:
     views["session"] = as_of_sql("session", VERSIONED["session"][1], number, among=f"likely(id < {row[0]})")
     views["tape_file"] = f"SELECT {_TAPE_FILE} FROM main.tape_file WHERE epoch <= {number}"
     views["volume"] = (
-        "SELECT volume.medium, number, begun_at FROM main.volume AS volume JOIN medium ON barcode = volume.medium"
-        " WHERE number <= medium.volume"
+        "SELECT volume.medium, number, volume.begun_at, begun, iif(number < medium.volume, ended_at, NULL) AS ended_at,"
+        " iif(number < medium.volume, ended, NULL) AS ended, volume.bytes, volume.tape_files, retain_mode,"
+        " retain_seconds, retain_until, stored, deleted, reclaimed_at"
+        " FROM main.volume AS volume JOIN medium ON barcode = volume.medium WHERE number <= medium.volume"
     )
+    views["hold"] = _HOLD.format(number=number)
+    views["event"] = f"SELECT * FROM main.event WHERE epoch <= {number}"
     views["snapshot"] = f"SELECT * FROM main.snapshot WHERE id <= {number}"
     views["library"] = (
         f"SELECT uuid, created_at, {number} AS epoch, snapshot.next_session, snapshot.media, snapshot.sessions,"
-        " snapshot.tape_files, snapshot.bytes, commits, announced, disks, moves"
+        " snapshot.tape_files, snapshot.bytes, commits, announced, disks, moves, latest"
         " FROM main.library, main.snapshot"
         f" WHERE snapshot.id = {number}"
     )

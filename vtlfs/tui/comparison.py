@@ -16,6 +16,7 @@ from vtlfs.snap.diff import Changes, Difference, difference
 from vtlfs.tui import details
 from vtlfs.tui import format as fmt
 from vtlfs.tui.details import Details
+from vtlfs.tui.medium_details import condition_of, of_medium
 from vtlfs.tui.source import Source, Target
 
 MAX_ROWS = 10_000  # of each kind, since all differences are held in memory
@@ -135,7 +136,7 @@ def _total(name: str, before: int, after: int) -> Row:
 
 
 def _tape_file(tape_file: TapeFile) -> Row:
-    target = Target(tape_file.medium, tape_file.number)
+    target = Target(tape_file.medium, tape_file.number, tape_file.volume)
     size = fmt.delta(tape_file.bytes, in_bytes=True)
     return Row(
         *("+", "tape file", str(target), "", f"of {tape_file.host}", size, target),
@@ -148,7 +149,11 @@ def _medium(sign: str, before: Medium | None, after: Medium | None) -> Row:
     assert medium is not None
 
     def text(state: Medium | None) -> str:
-        return "" if state is None else f"{fmt.size(state.bytes)}, {fmt.count(state.tape_files, 'file')}"
+        if state is None:
+            return ""
+        volume = "" if state.volume == 1 else f"volume {state.volume}, "
+        out_of_use = "" if state.is_writable else f", {condition_of(state)}"
+        return f"{volume}{fmt.size(state.bytes)}, {fmt.count(state.tape_files, 'file')}{out_of_use}"
 
     change = _growth(before.bytes if before else 0, after.bytes if after else 0)
     row = Row(sign, "medium", medium.barcode, text(before), text(after), change)
@@ -157,7 +162,7 @@ def _medium(sign: str, before: Medium | None, after: Medium | None) -> Row:
     return replace(
         row,
         target=Target(after.barcode, None),
-        details=lambda tracking: details.of_medium(tracking, after.barcode),
+        details=lambda tracking: of_medium(tracking, after.barcode),
     )
 
 

@@ -1,9 +1,10 @@
-"""The details of one session, medium, drive or disk, as texts for the details screen.
+"""The details of one session, drive or disk, as texts for the details screen; `medium_details` has those of a medium.
 
 Worker threads call the functions, which query the tracking database and so may block.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.disks import Stored
@@ -18,21 +19,33 @@ MAX_SESSIONS = 50
 
 @dataclass(frozen=True, slots=True)
 class DetailsRow:
-    """A row of the table below the fields. `target`: the stored data of the row, if it has any."""
+    """A row of a table below the fields. `target`: the stored data of the row, if it has any.
+
+    `details` queries what the details screen shows of the row, if there is more to show.
+    """
 
     cells: tuple[str, ...]
     target: Target | None = None
+    details: "Callable[[Tracking], Details] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetailsTable:
+    """A table. `columns` pairs a heading with a width; width 0 takes the space that is left. `name` is its tab's."""
+
+    name: str
+    columns: list[tuple[str, int]]
+    rows: list[DetailsRow]
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Fields, and a table. `columns` pairs a heading with a width; width 0 takes the space that is left."""
+    """Fields, and tables: several of them have a tab each. `target`: the stored data of what is shown."""
 
     title: str
     fields: list[tuple[str, str]]
     target: Target | None = None
-    columns: list[tuple[str, int]] = field(default_factory=list)
-    rows: list[DetailsRow] = field(default_factory=list)
+    tables: list[DetailsTable] = field(default_factory=list)
 
 
 def of_session(tracking: Tracking, number: int) -> Details:
@@ -50,7 +63,7 @@ def of_session(tracking: Tracking, number: int) -> Details:
         ("opened", fmt.time(session.opened_at)),
         ("released", fmt.time(session.released_at)),
         ("bytes", f"{fmt.size(session.bytes)} ({session.bytes:,}) in {fmt.count(session.requests, 'request')}"),
-        ("tape file", "-" if session.tape_file is None else f"{session.tape_file:04d}"),
+        ("tape file", _tape_file(session)),
         ("striping", f"{fmt.size(session.stripe_unit)} stripe units, parity {session.parity}"),
         ("extents", disks or "none"),
         ("mount", f"{mount.mountpoint} on {mount.machine}, {mount.state}" if mount else str(session.mount)),
@@ -61,7 +74,8 @@ def of_session(tracking: Tracking, number: int) -> Details:
     rows = [DetailsRow(_cells(one)) for one in extents] + [DetailsRow(_cells(one)) for one in parity]
     if len(extents) == MAX_EXTENTS:
         rows.append(DetailsRow(("…", *[""] * 4, f"only the first {MAX_EXTENTS} extents are listed")))
-    return _printable(Details(f"session {number}", fields, target_of(session), columns, rows))
+    table = DetailsTable("Extents", columns, rows)
+    return printable(Details(f"session {number}", fields, target_of(session), [table]))
 
 
 def _cells(extent: Extent) -> tuple[str, ...]:
@@ -71,31 +85,10 @@ def _cells(extent: Extent) -> tuple[str, ...]:
 
 
 def target_of(session: Session) -> Target | None:
-    """Return the tape file of the session; None for a session that reads, and for one that is still open."""
-    return None if session.tape_file is None else Target(session.medium, session.tape_file)
-
-
-def of_medium(tracking: Tracking, barcode: str) -> Details:
-    """Return a medium and its tape files. Raises NoSuchMedium."""
-    medium = tracking.media.get(barcode)
-    fields = [
-        ("capacity", fmt.size(medium.capacity) if medium.capacity is not None else "no limit"),
-        ("bytes", f"{fmt.size(medium.bytes)} ({medium.bytes:,})"),
-        ("fill", fmt.bar(medium.bytes, medium.capacity)),
-        ("reserved", fmt.size(medium.reserved)),
-        ("tape files", f"{medium.tape_files:,}"),
-        ("added", fmt.time(medium.added_at)),
-        ("written", fmt.time(medium.written_at)),
-    ]
-    rows = [
-        DetailsRow(
-            (f"{f.number:04d}", fmt.time(f.released_at), f.host, fmt.size(f.bytes), f"{f.start}", f"{f.session}"),
-            Target(barcode, f.number),
-        )
-        for f in tracking.tape_files.of(barcode)
-    ]
-    columns = [("FILE", 5), ("RELEASED", 20), ("HOST", 0), ("BYTES", 9), ("START", 14), ("SESSION", 9)]
-    return _printable(Details(f"medium {barcode}", fields, Target(barcode, None), columns, rows))
+    """Return the tape file of the session; None for a session that reads, is still open, or whose bytes are deleted."""
+    if session.tape_file is None or session.reclaimed:
+        return None
+    return Target(session.medium, session.tape_file, session.volume)
 
 
 def of_drive(tracking: Tracking, number: int) -> Details:
@@ -112,7 +105,8 @@ def of_drive(tracking: Tracking, number: int) -> Details:
         DetailsRow((f"{s.id}", s.host, s.program, s.medium, str(s.state), fmt.size(s.bytes)), target_of(s))
         for s in sessions
     ]
-    return _printable(Details(f"drive {number}: its latest sessions", fields, None, columns, rows))
+    table = DetailsTable("Sessions", columns, rows)
+    return printable(Details(f"drive {number}: its latest sessions", fields, None, [table]))
 
 
 def of_disk(disk: DiskRecord, health: str, stored: Stored | None) -> Details:
@@ -133,11 +127,24 @@ def of_disk(disk: DiskRecord, health: str, stored: Stored | None) -> Details:
         ("fill", fmt.bar(None if disk.free is None else (disk.total or 0) - disk.free, disk.total)),
         ("last seen", fmt.time(disk.seen_at)),
     ]
-    return _printable(Details(f"disk {disk.number}", fields))
+    return printable(Details(f"disk {disk.number}", fields))
 
 
-def _printable(details: Details) -> Details:
+def _tape_file(session: Session) -> str:
+    if session.tape_file is None:
+        return "-"
+    deleted = ", its bytes are deleted" if session.reclaimed else ""
+    return f"{session.tape_file:04d} of volume {session.volume}{deleted}"
+
+
+def printable(details: Details) -> Details:
     """Return the details with every character escaped that would steer a terminal."""
     fields = [(name, fmt.printable(value)) for name, value in details.fields]
-    rows = [DetailsRow(tuple(fmt.printable(cell) for cell in row.cells), row.target) for row in details.rows]
-    return Details(fmt.printable(details.title), fields, details.target, details.columns, rows)
+    tables = [
+        replace(
+            table,
+            rows=[replace(row, cells=tuple(fmt.printable(cell) for cell in row.cells)) for row in table.rows],
+        )
+        for table in details.tables
+    ]
+    return Details(fmt.printable(details.title), fields, details.target, tables)

@@ -82,15 +82,16 @@ def read_preview(library: Library, target: Target, open_tracking: Callable[[], T
 async def _read_preview(library: Library, target: Target, open_tracking: Callable[[], Tracking]) -> Preview:
     tracking = open_tracking()
     try:
+        life = tracking.media.get(target.barcode).volume if target.volume is None else target.volume
         if target.number is None:
-            start, end = 0, tracking.media.get(target.barcode).bytes
+            start, end = 0, tracking.volumes.get(target.barcode, life).bytes
         else:
-            tape_file = tracking.tape_files.get(target.barcode, target.number)
+            tape_file = tracking.tape_files.get(target.barcode, target.number, volume=life)
             start, end = tape_file.start, tape_file.end
         disks: list[Disk] = library.disks_to_read()
         pool = DiskPool(disks, library.config.stripe_unit)
         try:
-            reader = MediumReader(target.barcode, end, Catalogue(tracking), pool, lambda: 0)
+            reader = MediumReader(target.barcode, life, end, Catalogue(tracking), pool, lambda: 0)
             first_bytes = bytes(await reader.read(start, min(FIRST_BYTES, end - start)))
             members, more = await trio.to_thread.run_sync(_list_members, _StreamFile(reader, start, end))
             return Preview(end - start, first_bytes, members, more)

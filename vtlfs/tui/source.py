@@ -28,13 +28,18 @@ class NotInAnExport(VtlfsError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Stored data of one state: a tape file, or the whole medium if `number` is None."""
+    """Stored data of one state: a tape file, or the whole volume of a medium if `number` is None.
+
+    `volume` is its number, None: the one that is current in that state.
+    """
 
     barcode: str
     number: int | None
+    volume: int | None = None
 
     def __str__(self) -> str:
-        return self.barcode if self.number is None else f"{self.barcode}/{self.number:04d}"
+        medium = self.barcode if self.volume in (None, 1) else f"{self.barcode} volume {self.volume}"
+        return medium if self.number is None else f"{medium}/{self.number:04d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,15 @@ class Source:
     def mount_path(self, target: Target, state: int | None) -> str:
         """Return the path of the data in the library's newest live mount. Raises VtlfsError if there is no mount."""
         library = self.require_library("a path in the mount")
+        with self.tracking(state) as tracking:
+            if target.volume not in (None, tracking.media.get(target.barcode).volume):
+                raise VtlfsError(
+                    f"volume {target.volume} of {target.barcode} has ended, and the mount shows it in snapshots only;"
+                    " open one from before its end"
+                )
         with self.tracking() as tracking:
-            mounts = [mount for mount in tracking.mounts.live() if library.leases.is_alive(mount.id)]
+            live = [mount for mount in tracking.mounts.live() if not mount.is_command]
+            mounts = [mount for mount in live if library.leases.is_alive(mount.id)]
         if not mounts:
             raise VtlfsError("the library is not mounted, so the data has no path; run `vtlfs mount` first")
         root = Path(mounts[-1].mountpoint)

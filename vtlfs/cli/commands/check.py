@@ -25,7 +25,7 @@ def check(library: Path, as_json: bool) -> None:
 
     A check takes seconds, because no data is read. The library may be mounted and written to meanwhile.
 
-    Exit status: 0 if nothing is damaged, though there may be notes; 3 if anything is; 1 if the check can't be made.
+    Exit status: 0 if nothing is damaged, even if there are notes; 3 if anything is damaged; 1 if the check can't run.
     """
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub.check import check as run

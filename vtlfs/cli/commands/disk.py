@@ -1,4 +1,4 @@
-"""`vtlfs disk`: the disks of a library, which come and go, and the repair of what lies on them."""
+"""`vtlfs disk`: lists, adds, replaces and retires the disks of a library, and repairs its stripes."""
 
 import signal
 from collections.abc import Iterator
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from vtlfs.engine.tracking.repositories.disks import Stored
 
 FSTAB = Path("/etc/fstab")
-EXIT_LACKING = 4  # as of `vtlfs status`: degraded
+EXIT_LACKING = 4  # the same status as that of `vtlfs status` for a degraded library
 STATUSES = """
 
 \b
 Exit status:
   0    done: no stripe lacks anything, as far as is known
-  1    it could not run, or the disk can't leave; 2: an argument or option is wrong
-  4    some stripes lack something still, or a disk could not be emptied yet; a line says why
+  1    the command could not run, or the disk can't leave; 2: an argument or option is wrong
+  4    some stripes still lack something, or a disk could not be emptied yet; a line says why
   130  interrupted; by SIGTERM 143
 """
 
 
-class Unfinished(VtlfsError):
-    """The work was interrupted, or could not do all that there was to do; the message says how to go on."""
+class RepairIncomplete(VtlfsError):
+    """The repair was interrupted, or something is left to do after it; the message says how to go on."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -47,9 +47,10 @@ class Unfinished(VtlfsError):
     epilog=params.example("vtlfs disk list /srv/vtl", "vtlfs disk replace /srv/vtl 2 /mnt/new"),
 )
 def disk() -> None:
-    """List a library's disks, add, replace and retire disks, and repair what lies on them.
+    """List, add, replace and retire the disks of a library, and repair its stripes.
 
-    All of that also works while the library is mounted and streams run. The number of a disk is never used again.
+    These commands also work while the library is mounted and streams run. The number of a retired disk is never used
+    again.
     """
 
 
@@ -57,15 +58,18 @@ def disk() -> None:
 
 
 @disk.command(
-    "list", short_help="List the disks and what lies on them.", epilog=params.example("vtlfs disk list /srv/vtl --json")
+    "list",
+    short_help="List the disks, their states and their space.",
+    epilog=params.example("vtlfs disk list /srv/vtl --json"),
 )
 @params.library_argument
 @click.option("--all", "ever", is_flag=True, help="Also the disks that have left the library.")
 @params.json_option
 def list_disks(library: Path, ever: bool, as_json: bool) -> None:
-    """List the disks: where they are, their state, what lies on them, and how much is free.
+    """List the disks: path, state, size of the extents (HELD), free space and size.
 
-    Does not wait for a disk that hangs. HELD is what the extents on a disk take.
+    SINCE and WHY say since when a disk is away, retiring or retired, and why. The command does not wait for a disk that
+    hangs.
     """
     from vtlfs.engine.tracking.repositories.disks import Stored
 
@@ -73,7 +77,7 @@ def list_disks(library: Path, ever: bool, as_json: bool) -> None:
     with closing(opened.tracking(read_only=True)) as tracking:
         records = tracking.disks.ever() if ever else tracking.disks.all()
         stored = tracking.disks.stored()
-    found = _looked_at(opened, records)
+    found = _probed(opened, records)
     shown = [(record, found[record.number], stored.get(record.number, Stored(0, 0))) for record in records]
     if as_json:
         show.as_json([_document(*one) for one in shown])
@@ -83,8 +87,8 @@ def list_disks(library: Path, ever: bool, as_json: bool) -> None:
     show.table([*columns, Column("SINCE", folds=False), Column("WHY")], [_row(*one) for one in shown])
 
 
-def _looked_at(library: "Library", records: list[DiskRecord]) -> "dict[int, Probe]":
-    """Return what is found of each disk: where its label is, else where it was last."""
+def _probed(library: "Library", records: list[DiskRecord]) -> "dict[int, Probe]":
+    """Probe each disk: at the path where its label is now, else at the path where the disk was last."""
     from vtlfs.disks.probe import probe
 
     paths = dict.fromkeys([*library.config.disks, *(Path(record.path) for record in records)])
@@ -95,7 +99,7 @@ def _looked_at(library: "Library", records: list[DiskRecord]) -> "dict[int, Prob
 
 
 def _away(here: "Probe") -> "Probe":
-    """Return what there is to say of a disk that lay where another one, or none, lies now."""
+    """Return the probe of a disk that is away; `here` is the probe of the path where the disk was last."""
     from vtlfs.disks.probe import Probe
 
     return Probe(here.path, problem=here.problem or f"disk {here.number} lies there now")
@@ -122,14 +126,14 @@ def _row(record: DiskRecord, found: "Probe", stored: "Stored") -> tuple[object, 
 # --- coming and going -------------------------------------------------------------------------------------------------
 
 
-@disk.command(short_help="Make a directory one more disk.", epilog=params.example("vtlfs disk add /srv/vtl /mnt/disk4"))
+@disk.command(short_help="Add a directory as a disk.", epilog=params.example("vtlfs disk add /srv/vtl /mnt/disk4"))
 @params.library_argument
 @click.argument("path", metavar="PATH", type=params.directory)
 @params.json_option
 def add(library: Path, path: Path, as_json: bool) -> None:
-    """Make the directory PATH, on a disk of its own, one more disk of the library.
+    """Add the directory PATH, best on a device of its own, to the library as a disk.
 
-    Mounts of the library use it within seconds for new stripes. What lies on the other disks stays there.
+    Mounts of the library use the new disk within seconds for new stripes. Extents on the other disks stay there.
     """
     from vtlfs.engine.roster import roster
 
@@ -143,7 +147,7 @@ def add(library: Path, path: Path, as_json: bool) -> None:
 
 
 @disk.command(
-    short_help="Put a new disk in the place of another.",
+    short_help="Replace a disk by a new one.",
     epilog=params.example(
         "vtlfs disk replace /srv/vtl 2 /mnt/new", "vtlfs disk replace /srv/vtl 2 /mnt/disk2   # a new device lies there"
     )
@@ -156,10 +160,11 @@ def add(library: Path, path: Path, as_json: bool) -> None:
 @params.limit_option
 @params.json_option
 def replace(library: Path, number: int, path: Path, background: bool, limit: int | None, as_json: bool) -> None:
-    """Put the directory PATH in the place of disk N, dead or alive, and mend what lay on that.
+    """Replace disk N, dead or alive, by a new disk in the directory PATH.
 
-    What disk N still has is read from it; what is lost is computed from the other disks. Afterwards every stripe has
-    its parity again, and disk N has left the library. An interrupted replacement goes on with `vtlfs disk repair`.
+    Extents that disk N still has are copied; lost extents are computed from the other disks. Afterwards every stripe
+    has its parity again, and disk N has left the library. If the replacement is interrupted, `vtlfs disk repair` goes
+    on with it.
     """
     from vtlfs.engine.roster import roster
 
@@ -171,7 +176,8 @@ def replace(library: Path, number: int, path: Path, background: bool, limit: int
 
 
 @disk.command(
-    short_help="Empty a disk, and have it leave.", epilog=params.example("vtlfs disk retire /srv/vtl 2") + STATUSES
+    short_help="Empty a disk, and take it out of the library.",
+    epilog=params.example("vtlfs disk retire /srv/vtl 2") + STATUSES,
 )
 @params.library_argument
 @click.argument("number", metavar="N", type=params.number)
@@ -179,9 +185,10 @@ def replace(library: Path, number: int, path: Path, background: bool, limit: int
 @params.limit_option
 @params.json_option
 def retire(library: Path, number: int, background: bool, limit: int | None, as_json: bool) -> None:
-    """Move what lies on disk N to the other disks; when it is empty, it leaves the library.
+    """Move the extents of disk N to the other disks; when disk N is empty, it leaves the library.
 
-    Refused where the other disks are too few, or have no room. An interrupted move goes on with `vtlfs disk repair`.
+    Refused if the other disks are too few, or have no room. If the move is interrupted, `vtlfs disk repair` goes on
+    with it.
     """
     from vtlfs.engine.roster import roster
 
@@ -191,7 +198,7 @@ def retire(library: Path, number: int, background: bool, limit: int | None, as_j
 
 
 @disk.command(
-    short_help="Mend what lacks something.",
+    short_help="Mend the stripes that lack something.",
     epilog=params.example("vtlfs disk repair /srv/vtl --limit 100MB/s") + STATUSES,
 )
 @params.library_argument
@@ -201,9 +208,9 @@ def retire(library: Path, number: int, background: bool, limit: int | None, as_j
 def repair(library: Path, give_up_lost: bool, limit: int | None, as_json: bool) -> None:
     """Mend every stripe that lacks something, and empty the disks that are retiring.
 
-    A stripe lacks something where extents lie on a disk that is dead or away, where it was written with fewer disks
-    than its parity wants, or where `vtlfs verify` has found it damaged. A disk that is away now counts as lost. If a
-    mount is repairing already, this follows it.
+    A stripe lacks something if extents of it are on a disk that is dead or away, if there were too few disks for its
+    parity when it was written, or if `vtlfs verify` has found it damaged. A disk that is away now counts as lost. If a
+    mount is already repairing the library, the command shows that repair, and then does what is left.
 
     A retiring disk on which lie extents that can neither be read nor computed stays. --give-up-lost has it leave: these
     bytes are lost for good then, also if the disk should work again. `vtlfs verify` names the tape files.
@@ -233,11 +240,11 @@ def _given_up(library: "Library", result: "RepairResult") -> dict[int, int]:
     return {number: roster.give_up(library, number, utc_now()) for number in _retiring(library)}
 
 
-# --- how the work goes ------------------------------------------------------------------------------------------------
+# --- doing the work ---------------------------------------------------------------------------------------------------
 
 
 def _opened(library: Path) -> "Library":
-    """Open the library, and finish what a command on its disks has left undone when it was killed."""
+    """Open the library, after finishing what an earlier `vtlfs disk` command left undone when it was killed."""
     from vtlfs.engine.library import Library
     from vtlfs.engine.roster import roster
 
@@ -247,7 +254,7 @@ def _opened(library: Path) -> "Library":
 
 
 def _empty(library: "Library", number: int, background: bool, limit: int | None, as_json: bool) -> None:
-    """Empty a disk that has begun to retire, or say that mounts do."""
+    """Empty a disk that has begun to retire; with `background`, say which mount will."""
     if not as_json:
         _remind_of_fstab(library)
     if background:
@@ -257,8 +264,8 @@ def _empty(library: "Library", number: int, background: bool, limit: int | None,
             show.line(f"disk {number} is retiring; {_who_empties(library)}")
         return
     if not as_json and _is_written_to(library, number):
-        again = f"`vtlfs sessions {show.word(library.path)} --open` lists them"
-        show.line(f"streams are writing that have extents on disk {number}; it leaves after they have ended ({again})")
+        command = f"`vtlfs sessions {show.word(library.path)} --open` lists them"
+        show.line(f"open streams have extents on disk {number}; the disk leaves after these have ended ({command})")
     result = _repaired(library, limit)
     left = _retiring(library)
     if as_json:
@@ -279,7 +286,7 @@ def _who_empties(library: "Library") -> str:
     with closing(library.tracking(read_only=True)) as tracking:
         is_mounted = any(library.leases.is_alive(mount.id) for mount in tracking.mounts.live())
     if is_mounted:
-        return "its mounts empty it in the background: `vtlfs disk list` and `vtlfs status` show how far they are"
+        return "a mount empties it in the background: `vtlfs disk list` and `vtlfs status` show the progress"
     return "the next mount empties it in the background, or `vtlfs disk repair` now"
 
 
@@ -292,28 +299,29 @@ def _repaired(library: "Library", limit: int | None) -> "RepairResult":
 
 @contextmanager
 def _resumable(library: "Library") -> Iterator[None]:
-    """Have Ctrl-C say how to go on."""
+    """Turn Ctrl-C into an error that says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
         raise _interrupted(library, signal.SIGINT) from None
 
 
-def _interrupted(library: "Library", number: signal.Signals) -> Unfinished:
-    return Unfinished(f"interrupted; `vtlfs disk repair {show.word(library.path)}` goes on", 128 + number)
+def _interrupted(library: "Library", number: signal.Signals) -> RepairIncomplete:
+    return RepairIncomplete(f"interrupted; `vtlfs disk repair {show.word(library.path)}` goes on", 128 + number)
 
 
 def _conclude(library: "Library", result: "RepairResult", left: list[int]) -> None:
-    """Raise Unfinished where something is left to be done. `left`: disks that are still retiring."""
+    """Raise RepairIncomplete if something is left to do. `left`: disks that are still retiring."""
     if result.interrupted is not None:
         raise _interrupted(library, result.interrupted)
-    again = f"`vtlfs disk repair {show.word(library.path)}` goes on, and so do mounts"
+    again = f"`vtlfs disk repair {show.word(library.path)}` tries again, and so do mounts"
     if left:
         if result.lost:
             again += "; --give-up-lost has it leave with what is lost"
-        raise Unfinished(f"{'; '.join(_why_not_empty(library, number) for number in left)}; {again}", EXIT_LACKING)
+        why = "; ".join(_why_not_empty(library, number) for number in left)
+        raise RepairIncomplete(f"{why}; {again}", EXIT_LACKING)
     if not result.is_whole:
-        raise Unfinished(f"not everything could be mended: {result.in_words()}", EXIT_LACKING)
+        raise RepairIncomplete(f"some stripes still lack something: {result.in_words()}", EXIT_LACKING)
 
 
 def _why_not_empty(library: "Library", number: int) -> str:
@@ -328,7 +336,7 @@ def _retiring(library: "Library") -> list[int]:
         return [record.number for record in tracking.disks.all() if record.state is DiskState.RETIRING]
 
 
-# --- what is printed --------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def _tell_added(library: "Library", added: DiskRecord) -> None:
@@ -336,7 +344,7 @@ def _tell_added(library: "Library", added: DiskRecord) -> None:
 
     with closing(library.tracking(read_only=True)) as tracking:
         records = tracking.disks.all()
-    found = _looked_at(library, records)
+    found = _probed(library, records)
     new = found[added.number]
     show.line(f"disk {added.number}: {added.path}, {show.human(new.free)} free of {show.human(new.total)}")
     devices = {f"disk {number}": one.device for number, one in found.items() if one.device is not None}
@@ -351,7 +359,7 @@ def _remind_of_fstab(library: "Library") -> None:
     with suppress(OSError):
         if has_line(FSTAB.read_text(errors="surrogateescape"), library.path):
             show.line(
-                "note: the library's line in /etc/fstab names the mounts of its disks: `vtlfs fstab` prints it anew"
+                "note: the library's line in /etc/fstab names mounts of the old disks; `vtlfs fstab` prints a new one"
             )
 
 
@@ -361,7 +369,7 @@ def _print_disk(library: "Library", number: int) -> None:
     with closing(library.tracking(read_only=True)) as tracking:
         record = next(one for one in tracking.disks.ever() if one.number == number)
         stored = tracking.disks.stored().get(number, Stored(0, 0))
-    show.as_json(_document(record, _looked_at(library, [record])[number], stored))
+    show.as_json(_document(record, _probed(library, [record])[number], stored))
 
 
 def _result_document(result: "RepairResult") -> dict[str, object]:

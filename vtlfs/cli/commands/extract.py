@@ -1,4 +1,4 @@
-"""`vtlfs extract`: a tape file or a whole medium, checked on the way, to a file or to standard output."""
+"""`vtlfs extract`: writes a tape file or a whole medium to a file or to standard output, and checks it on the way."""
 
 from functools import partial
 from pathlib import Path
@@ -26,27 +26,30 @@ if TYPE_CHECKING:
 @params.library_argument
 @click.argument("barcode", metavar="BARCODE", type=params.barcode)
 @click.argument("number", metavar="[NUMBER]", type=params.number, required=False)
-@click.option("--snapshot", metavar="ID", type=params.number, help="Read the medium as this snapshot shows it.")
+@click.option(
+    "--snapshot", metavar="ID|NAME|latest", type=params.text, help="Read the medium as this snapshot shows it."
+)
 @click.option("-o", "--output", metavar="FILE", help="Where to write; `-` is standard output, also without -o.")
-@click.option("--skip-damaged", is_flag=True, help="Go on past what is lost, with zeros in its place.")
+@click.option("--skip-damaged", is_flag=True, help="Go on past lost bytes, with zeros in their place.")
 def extract(
-    library: Path, barcode: str, number: int | None, snapshot: int | None, output: str | None, skip_damaged: bool
+    library: Path, barcode: str, number: int | None, snapshot: str | None, output: str | None, skip_damaged: bool
 ) -> None:
     """Write a tape file or a whole medium to a file or to standard output.
 
     Without NUMBER, all tape files of the medium are written, one after the other. The BLAKE3 of each extent is checked
-    before the extent is written. FILE appears under its name once it is whole and durable. If extract fails,
-    no part of FILE is left, and an older FILE stays as it was. The library need not be mounted.
+    before the extent is written. FILE appears under its name once it is complete and durable. If extract fails, no part
+    of FILE is left, and an older FILE stays as it was. The library need not be mounted.
 
-    With --skip-damaged, whatever can be read is saved, also with more disks missing than parity makes up for. Each hole
-    of zeros is a line on standard error, and the exit status is 3 if there is one; FILE is kept.
+    With --skip-damaged, all bytes that can be read are saved, even if more disks are missing than parity makes up for.
+    Zeros take the place of lost bytes. Each such hole is reported as a line on standard error; with any hole, the exit
+    status is 3, and FILE is kept.
     """
     from vtlfs.cli.output import open_output
     from vtlfs.engine.library import Library
     from vtlfs.engine.reading import extract as engine
 
     opened = Library.open(library)
-    opening = None if snapshot is None else partial(_open_view, opened, snapshot)
+    opening = None if snapshot is None else partial(_open_view, opened, _number_of(opened, snapshot))
     total = engine.size_of(opened, barcode, number, opening)
     with open_output(output) as target, progress(_name(barcode, number), total) as advance:
         holes: list[Hole] = []
@@ -61,6 +64,12 @@ def extract(
         missing = sum(hole.bytes for hole in holes)
         click.echo(f"vtlfs: {show.count(len(holes), 'hole')}: {missing} of {total} bytes are lost", err=True)
         click.get_current_context().exit(DamagedExtent.exit_status)
+
+
+def _number_of(library: "Library", snapshot: str) -> int:
+    from vtlfs.snap import store
+
+    return store.number_of(library, snapshot)
 
 
 def _open_view(library: "Library", snapshot: int) -> "Tracking":

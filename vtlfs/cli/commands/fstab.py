@@ -1,4 +1,4 @@
-"""`vtlfs fstab`: the line for /etc/fstab."""
+"""`vtlfs fstab`: prints the line for /etc/fstab that mounts a library."""
 
 import os
 import re
@@ -9,11 +9,11 @@ import click
 from vtlfs.cli import params, show
 from vtlfs.cli.commands import install
 
-# Boot goes on without the library. Mounted after the local disks and the network, unmounted before they go.
+# nofail: a boot goes on without the library. _netdev: mounted after local disks and network, unmounted before these.
 USUAL = ("nofail", "_netdev")
 BACKSLASH = "\\"
 PLAIN = re.compile("[A-Za-z0-9:_./-]+")
-UNSPEAKABLE = '\\"\n'  # characters that mount(8) and systemd don't read alike in the value of an option
+AMBIGUOUS = '\\"\n'  # characters that mount(8) and systemd read differently in the value of an option
 REQUIRES = "x-systemd.requires-mounts-for"
 AFTER = "x-systemd.after"
 
@@ -33,8 +33,8 @@ AFTER = "x-systemd.after"
 def fstab(library: Path, mountpoint: Path, options: tuple[str, ...]) -> None:
     """Print the line for /etc/fstab that mounts a library.
 
-    The options nofail and _netdev are added, and for systemd the mounts that the library and its disks are on. With
-    parity, the library waits for the mounts of its disks, and is mounted without those that fail.
+    The line has the options nofail and _netdev, and for systemd the mounts that the library and its disks are on. With
+    parity, systemd waits for the mounts of the disks, but mounts the library even if some of them fail.
     """
     from vtlfs.disks.missing import MissingDisk
     from vtlfs.engine.library import Library
@@ -59,21 +59,23 @@ def fstab(library: Path, mountpoint: Path, options: tuple[str, ...]) -> None:
         if isinstance(disk, MissingDisk):
             where = show.printable(f"disk {disk.number} ({disk.path})")
             click.echo(
-                f"vtlfs: {where} is missing: the line may lack its mount; make it again with all disks", err=True
+                f"vtlfs: {where} is missing: the line may lack its mount; run this again with all disks", err=True
             )
 
 
 def has_line(table: str, library: Path) -> bool:
-    """Tell whether a library is in the text of an fstab."""
+    """Tell whether the text of an fstab has a line for a library."""
     fields = [line.split()[:3] for line in table.splitlines()]
     source = _escape(os.path.realpath(library))
     return any(len(some) == 3 and (some[0], some[2]) == (source, "vtlfs") for some in fields)
 
 
 def _remark(target: str, unnamed: list[str]) -> None:
-    """Say on standard error what is still to be done."""
+    """Say on standard error what is still to be done before the line works. `unnamed`: mounts that it can't name."""
     for place in unnamed:
-        click.echo(f"vtlfs: fstab can't say that the mount on {show.printable(place)} has to come first", err=True)
+        click.echo(
+            f"vtlfs: the line can't name the mount on {show.printable(place)}; see that it is mounted first", err=True
+        )
     script = install.DIRECTORY / "mount.vtlfs"
     if not script.exists():
         click.echo(f"vtlfs: there is no {script} yet: run `vtlfs install` as root", err=True)
@@ -82,22 +84,22 @@ def _remark(target: str, unnamed: list[str]) -> None:
 
 
 def _escape(field: str) -> str:
-    """Return a field as fstab(5) wants it."""
+    """Return a field of the line, escaped as fstab(5) says."""
     return "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in field)
 
 
 def _need(option: str, path: str) -> str | None:
-    """Return the option that names a mount; None where it can't be said."""
+    """Return the option that names a mount for systemd; None if no option can name this path."""
     if option == AFTER:
         return f"{AFTER}={path if PLAIN.fullmatch(path) else _unit(path)}"
-    if any(c in path for c in UNSPEAKABLE):
+    if any(c in path for c in AMBIGUOUS):
         return None
     strange = any(c in path for c in " \t,")  # mount(8) wants quotes around a comma, systemd wants it escaped
     return f'{option}="{path.replace(",", f"{BACKSLASH},")}"' if strange else f"{option}={path}"
 
 
 def _unit(path: str) -> str:
-    """Return what systemd calls the mount at a path, as systemd-escape(1) does: x-systemd.after knows no quotes."""
+    """Return systemd's name for the mount at a path, as systemd-escape(1) does: x-systemd.after takes no quotes."""
     name = "-".join(
         "".join(c if PLAIN.fullmatch(c) and c not in "/-" else _escaped(c) for c in part)
         for part in path.strip("/").split("/")

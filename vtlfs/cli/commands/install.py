@@ -1,4 +1,4 @@
-"""`vtlfs install` and `vtlfs uninstall`: the scripts in /sbin through which mount(8) and umount(8) find vtlfs.
+"""`vtlfs install` and `vtlfs uninstall`: the scripts in /sbin that mount(8) and umount(8) call for the type vtlfs.
 
 Each script starts the Python interpreter that ran `vtlfs install`: the system's, or that of a virtual environment.
 """
@@ -35,16 +35,16 @@ UMOUNT = """\
 if [ -x "$python" ] && [ -r "$module" ]; then
     "$python" -I -X utf8 -m vtlfs.cli.helper umount "$@"
     status=$?
-    [ $status = 1 ] || exit $status # 1: Python did not start, or the words are wrong
+    [ $status = 1 ] || exit $status # 1: Python did not start, or the arguments are wrong
 fi
 exec umount -i "$@" # does not wait for the mount's last transaction: an unmount must be possible without vtlfs
 """
-SCRIPTS = {  # umount(8) goes by the type that the kernel knows
+SCRIPTS = {  # umount(8) takes the type that the kernel has for the mount: fuse.vtlfs
     "mount.vtlfs": BEGINNING + MOUNT,
     "mount.fuse.vtlfs": BEGINNING + MOUNT,
     "umount.fuse.vtlfs": BEGINNING + UMOUNT,
 }
-HELPER = str(Path(__file__).absolute().parents[1] / "helper.py")  # what the scripts start
+HELPER = str(Path(__file__).absolute().parents[1] / "helper.py")  # the program that the scripts start
 DIRECTORY = Path("/sbin")  # where mount(8) looks
 
 
@@ -58,7 +58,7 @@ def _root_option(command: params.C) -> params.C:
         metavar="DIR",
         default="/",
         type=params.directory,
-        help="Use DIR/sbin instead of /sbin: for makers of packages.",
+        help="Use DIR/sbin instead of /sbin, as when a package is made.",
     )(command)
 
 
@@ -67,8 +67,8 @@ def _root_option(command: params.C) -> params.C:
 def install(root: Path) -> None:
     """Make the type vtlfs known to mount(8), umount(8) and /etc/fstab.
 
-    Writes /sbin/mount.vtlfs, /sbin/mount.fuse.vtlfs and /sbin/umount.fuse.vtlfs, which start the vtlfs that runs this.
-    Install again after vtlfs has moved. `vtlfs fstab` prints a line for /etc/fstab.
+    Writes /sbin/mount.vtlfs, /sbin/mount.fuse.vtlfs and /sbin/umount.fuse.vtlfs. They start the same vtlfs that runs
+    this command, so run the command again after vtlfs has moved. `vtlfs fstab` prints a line for /etc/fstab.
     """
     _check_interpreter()
     directory = root / DIRECTORY.relative_to("/")
@@ -89,7 +89,7 @@ def install(root: Path) -> None:
 @click.command(epilog=params.example("vtlfs uninstall"))
 @_root_option
 def uninstall(root: Path) -> None:
-    """Remove the scripts that `vtlfs install` has written. Mounts stay as they are."""
+    """Remove the scripts that `vtlfs install` has written. Libraries that are mounted stay mounted."""
     directory = root / DIRECTORY.relative_to("/")
     found = [path for path in (directory / name for name in SCRIPTS) if _ours(path) is not None]
     try:
@@ -105,7 +105,7 @@ def uninstall(root: Path) -> None:
 
 
 def _check_interpreter() -> None:
-    """Raise InstallError unless this interpreter finds vtlfs without help of the environment, as in the scripts."""
+    """Raise InstallError unless this interpreter finds vtlfs without environment variables, as the scripts need."""
     words = [sys.executable, "-I", "-c", "import vtlfs.cli.helper"]
     done = subprocess.run(words, cwd="/", env={}, capture_output=True, check=False)
     if done.returncode:
@@ -113,13 +113,16 @@ def _check_interpreter() -> None:
 
 
 def _script(name: str) -> bytes:
-    """Return the text of a script, which starts the interpreter that runs now."""
+    """Return the text of a script that starts the interpreter which runs this command."""
     words = {"python": quote(sys.executable), "module": quote(HELPER)}
     return os.fsencode(SCRIPTS[name].format(**words))
 
 
 def _ours(path: Path) -> bytes | None:
-    """Return a script that `vtlfs install` wrote; None if there is no file. Raises UsageError for any other file."""
+    """Return the text of a script that `vtlfs install` wrote; None if there is no file.
+
+    Raises UsageError if another program wrote the file.
+    """
     try:
         if not path.is_symlink() and (text := path.read_bytes()).startswith(MARK):
             return text

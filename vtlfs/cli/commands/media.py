@@ -1,18 +1,27 @@
 """`vtlfs media`, `vtlfs load` and `vtlfs unload`: media, and the medium to which a drive's `loaded` points."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.cli.show import Column
-from vtlfs.model import Medium, expand_barcodes, utc_now
+from vtlfs.cli.commands import media_acts, media_list, transfer
+from vtlfs.model import expand_barcodes, utc_now
+
+if TYPE_CHECKING:
+    from vtlfs.engine.tracking.database import Tracking
 
 
 @click.group(no_args_is_help=False, epilog=params.example("vtlfs media list /srv/vtl"))
 def media() -> None:
-    """Add media to a library, or list them."""
+    """Add media to a library, list them, change what they are, and move them to other libraries.
+
+    BARCODE is a barcode, a range such as A00001L9..A00020L9, or for media that are there a pattern such as 'NIGHT*'.
+    What is done to media is an event: `vtlfs events` lists them.
+    """
 
 
 @media.command(epilog=params.example("vtlfs media add /srv/vtl A00001L9..A00020L9 --capacity 12TB"))
@@ -24,35 +33,48 @@ def media() -> None:
     type=params.capacity,
     help="The capacity of each medium, such as 800GiB or 12TB. Without it, only the disks limit a medium.",
 )
-def add(library: Path, barcodes: tuple[str, ...], capacity: int | None) -> None:
+@params.reason_option
+@click.option("-n", "--dry-run", is_flag=True, help="Only say which media would be added, or why not.")
+@params.json_option
+def add(
+    library: Path, barcodes: tuple[str, ...], capacity: int | None, reason: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Add empty media. If one can't be added, none is. A00001L9..A00020L9 is a range."""
+    from vtlfs.engine import cartridges, lifecycle
     from vtlfs.engine.library import Library
 
-    new = expand_barcodes(barcodes)
-    with closing(Library.open(library).tracking()) as tracking, tracking.transaction():
-        tracking.media.add(new, capacity, utc_now())
+    def act(tracking: "Tracking", some: Sequence[str], order: lifecycle.Order) -> list[lifecycle.Change]:
+        return lifecycle.add(tracking, some, capacity, order)
+
+    new, opened = expand_barcodes(barcodes), Library.open(library)
+    order = lifecycle.Order(media_acts.actor(), utc_now(), reason)
+    with closing(opened.tracking()) as tracking:
+        if dry_run:
+            media_acts.print_dry_run(tracking, new, act, order, as_json)
+            return
+        with tracking.transaction():
+            changes = act(tracking, new, order)
+        cartridges.keep(opened, tracking, new)
+    if as_json:
+        show.as_json([media_acts.document(change) for change in changes])
+        return
     which = new[0] if len(new) == 1 else f"{new[0]} to {new[-1]}"
     limit = "no capacity limit" if capacity is None else f"capacity {show.human(capacity)} each"
     show.line(f"added {len(new):,} {'medium' if len(new) == 1 else 'media'}: {which}, {limit}")
 
 
-@media.command("list", epilog=params.example("vtlfs media list /srv/vtl --json"))
-@params.library_argument
-@params.json_option
-def list_media(library: Path, as_json: bool) -> None:
-    """List the media and how full they are."""
-    from vtlfs.engine.library import Library
+media.add_command(media_list.list_media)
+media.add_command(media_list.show_media)
+media.add_command(media_acts.erase)
+media.add_command(media_acts.retire)
+media.add_command(media_acts.remove)
+media.add_command(media_acts.protect)
+media.add_command(media_acts.hold)
+media.add_command(media_acts.release)
+media.add_command(media_acts.set_media)
 
-    with closing(Library.open(library).tracking(read_only=True)) as tracking:
-        found = tracking.media.all()
-    if as_json:
-        show.as_json([_document(medium) for medium in found])
-    elif not found:
-        show.line(f"no media; vtlfs media add {show.word(library)} BARCODE... adds some")
-    else:
-        times = [Column(text, folds=False) for text in ("ADDED", "WRITTEN")]
-        figures = [Column(text, figures=True) for text in ("CAPACITY", "BYTES", "FILES", "FILL")]
-        show.table([Column("BARCODE"), *figures, *times], [_row(medium) for medium in found])
+
+transfer.register(media)
 
 
 @click.command(epilog=params.example("vtlfs load /srv/vtl 0 A00001L9"))
@@ -85,29 +107,3 @@ def unload(library: Path, drive: int) -> None:
         tracking.drives.ensure(opened.config.drives)
         unloaded = tracking.drives.unload(drive)
     show.line(f"drive {drive}: " + ("was empty" if unloaded is None else f"{unloaded} unloaded"))
-
-
-def _document(medium: Medium) -> dict[str, object]:
-    return {
-        "barcode": medium.barcode,
-        "capacity": medium.capacity,
-        "bytes": medium.bytes,
-        "tape_files": medium.tape_files,
-        "reserved": medium.reserved,
-        "left": medium.left,
-        "added_at": medium.added_at,
-        "written_at": medium.written_at,
-    }
-
-
-def _row(medium: Medium) -> list[object]:
-    fill = None if medium.capacity is None else f"{100 * medium.bytes // medium.capacity}%"
-    return [
-        medium.barcode,
-        show.human(medium.capacity),
-        show.human(medium.bytes),
-        medium.tape_files,
-        fill,
-        show.seconds(medium.added_at),
-        show.seconds(medium.written_at),
-    ]

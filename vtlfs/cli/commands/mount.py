@@ -1,4 +1,4 @@
-"""`vtlfs mount`, `vtlfs umount` and `vtlfs recover`: the beginning and the end of a mount, and recovery after it."""
+"""`vtlfs mount`, `vtlfs umount` and `vtlfs recover`: begin and end a mount, and recover after one that died."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground:
 @click.command(epilog=params.example("vtlfs umount /mnt/vtl"))
 @click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
 def umount(mountpoint: Path) -> None:
-    """Unmount a library, and wait until all is written. A mount in use stays, and its users are named."""
+    """Unmount a library, and wait until all bytes are written. If a program uses the mount, name it, and do nothing."""
     from vtlfs import mounts
 
     mounts.unmount(mountpoint)

@@ -1,25 +1,30 @@
 """`vtlfs snapshot`: taking, listing, showing, comparing, exporting and pruning snapshots."""
 
 import os
+import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vtlfs.cli import params, show
+from vtlfs.cli.commands.events import print_events
 from vtlfs.cli.show import Column
-from vtlfs.errors import LibraryError
-from vtlfs.model import DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, format_size, utc_now
+from vtlfs.errors import LibraryError, UsageError, VtlfsError
+from vtlfs.model import Actor, DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, format_size, utc_now
 
 if TYPE_CHECKING:
+    from vtlfs.engine.tracking.database import Tracking
     from vtlfs.snap.diff import Changes, Difference
 
-NOW = "now"
 SHOWN_ROWS = 50  # of a table, at most; JSON has all
+SHOWN_EVENTS = 5  # the newest; JSON has all
 SHOWN_SUMS = 20  # of bytes by host, medium or drive, at most: the largest
 
 
@@ -36,9 +41,7 @@ def snapshot() -> None:
     """
 
 
-def _now_argument(word: str) -> int | None:
-    """Read the number of a snapshot, or `now`."""
-    return None if word == NOW else params.number(word)
+_WHICH = "ID|NAME|latest"  # what names a snapshot
 
 
 @snapshot.command(epilog=params.example("vtlfs snapshot take /srv/vtl --name 'before the move'"))
@@ -97,20 +100,23 @@ def list_snapshots(library: Path, limit: int | None, as_json: bool) -> None:
 
 @snapshot.command("show", epilog=params.example("vtlfs snapshot show /srv/vtl 1"))
 @params.library_argument
-@click.argument("number", metavar="ID", type=params.number)
+@click.argument("which", metavar=_WHICH, type=params.text)
 @click.option("--sessions", "all_sessions", is_flag=True, help="Show all sessions, not only the open ones.")
 @params.json_option
-def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool) -> None:
+def show_snapshot(library: Path, which: str, all_sessions: bool, as_json: bool) -> None:
     """Show the library as it stood at a snapshot: disks and their fill, drives, media, mounts, sessions."""
     from vtlfs.engine.library import Library
     from vtlfs.engine.tracking.repositories.sessions import SessionFilter
     from vtlfs.snap import store
     from vtlfs.snap.view import opened
 
-    with opened(Library.open(library), number) as then:
+    found = Library.open(library)
+    number = store.number_of(found, which)
+    with opened(found, number) as then:
         taken, disks, drives = store.snapshot(then, number), then.disks.all(), then.drives.all()
         media, mounts, busy = then.media.all(), then.mounts.live(), then.sessions.count_open_by_drive()
         sessions = then.sessions.find(SessionFilter(open_only=not all_sessions))
+        events, count = then.events.find(limit=None if as_json else SHOWN_EVENTS), then.events.count()
     if as_json:
         show.as_json(
             {
@@ -120,6 +126,7 @@ def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool)
                 "mounts": [asdict(mount) for mount in mounts],
                 "media": [asdict(medium) for medium in media],
                 "sessions": [session.as_json() for session in sessions],
+                "events": [asdict(event) for event in events],
             }
         )
         return
@@ -131,24 +138,32 @@ def show_snapshot(library: Path, number: int, all_sessions: bool, as_json: bool)
     )
     _part(_MEDIUM, [_medium_row(medium) for medium in media[:SHOWN_ROWS]], len(media))
     _part(_SESSION, [_session_row(session) for session in sessions[:SHOWN_ROWS]], len(sessions))
+    if events:
+        show.line("")
+        show.line(f"{show.count(count, 'event')} by then; the newest:")
+        print_events(events)
     for mount in mounts:
-        show.line(f"mounted at {mount.mountpoint} by {mount.host or mount.machine}, pid {mount.pid}")
+        where = f"a command, {mount.options}," if mount.is_command else f"mounted at {mount.mountpoint}"
+        show.line(f"{where} by {mount.host or mount.machine}, pid {mount.pid}")
 
 
 @snapshot.command(epilog=params.example("vtlfs snapshot diff /srv/vtl 1 2", "vtlfs snapshot diff /srv/vtl 2 now"))
 @params.library_argument
-@click.argument("earlier", metavar="ID", type=params.number)
-@click.argument("later", metavar="ID|now", type=_now_argument)
+@click.argument("first", metavar=_WHICH, type=params.text)
+@click.argument("second", metavar=f"{_WHICH}|now", type=params.text)
 @params.json_option
-def diff(library: Path, earlier: int, later: int | None, as_json: bool) -> None:
+def diff(library: Path, first: str, second: str, as_json: bool) -> None:
     """Compare two snapshots, or a snapshot with now: what came, what went, what changed.
 
     The comparison is always from the earlier state to the later, in whichever order you name them.
     """
     from vtlfs.engine.library import Library
+    from vtlfs.snap import store
     from vtlfs.snap.diff import difference, difference_as_json
 
     opened = Library.open(library)
+    earlier = store.number_of(opened, first)
+    later = None if second == store.NOW else store.number_of(opened, second)
     if as_json:
         show.pieces(difference_as_json(opened, earlier, later))
         return
@@ -161,16 +176,19 @@ def diff(library: Path, earlier: int, later: int | None, as_json: bool) -> None:
 
 @snapshot.command(epilog=params.example("vtlfs snapshot export /srv/vtl 1 monday.db"))
 @params.library_argument
-@click.argument("number", metavar="ID", type=params.number)
+@click.argument("which", metavar=_WHICH, type=params.text)
 @click.argument("file", metavar="FILE.db", type=params.text)
-def export(library: Path, number: int, file: str) -> None:
+def export(library: Path, which: str, file: str) -> None:
     """Write a snapshot to a new SQLite file: the tables of the tracking database, as they stood at the snapshot."""
     from vtlfs.engine.library import Library
+    from vtlfs.snap import store
     from vtlfs.snap.export import export as write
 
     if not os.path.basename(file):
         raise click.BadParameter(f"{file!r} is no name of a file; give one such as monday.db")
-    write(Library.open(library), number, Path(file))
+    opened = Library.open(library)
+    number = store.number_of(opened, which)
+    write(opened, number, Path(file))
     show.line(f"snapshot {number} written to {file}")
 
 
@@ -181,22 +199,21 @@ def export(library: Path, number: int, file: str) -> None:
 def prune(library: Path, dry_run: bool, as_json: bool) -> None:
     """Remove the snapshots that `snapshots.keep` in library.toml does not keep.
 
-    Snapshots with a name stay. No data is removed.
+    Snapshots with a name stay. What only the removed ones showed of erased media is reclaimed from then on, see
+    `vtlfs reclaim`.
     """
     from vtlfs.engine.library import Library
-    from vtlfs.snap import store
-    from vtlfs.snap.retention import to_remove
+    from vtlfs.engine.reserve import essential
 
     opened = Library.open(library)
     if not opened.config.snapshot_keep:
         raise LibraryError(
             f"{opened.path}: library.toml has no snapshots.keep, so every snapshot stays; add rules to it to prune"
         )
-    with closing(opened.tracking()) as tracking, tracking.transaction():
-        before = store.snapshots(tracking)
-        going = set(to_remove(before, opened.config.snapshot_keep))
-        if not dry_run:
-            store.remove(tracking, going)
+    with closing(opened.tracking()) as tracking:
+        before, going = essential(
+            opened.path, tracking, partial(_pruned, keep=opened.config.snapshot_keep, dry=dry_run)
+        )
     removed = [one for one in before if one.id in going]
     if as_json:
         show.as_json([asdict(one) for one in removed])
@@ -204,6 +221,80 @@ def prune(library: Path, dry_run: bool, as_json: bool) -> None:
     for one in removed:
         show.line(f"{'would remove' if dry_run else 'removed'} snapshot {one.id}, taken {show.seconds(one.taken_at)}")
     show.line(f"{show.count(len(before) - len(removed), 'snapshot')} kept")
+
+
+def _pruned(tracking: "Tracking", keep: dict[str, int], dry: bool) -> tuple[list[Snapshot], set[int]]:
+    """Remove the snapshots that no rule keeps, unless it is a dry run; return all there were, and the numbers."""
+    from vtlfs.snap import store
+    from vtlfs.snap.retention import to_remove
+
+    before = store.snapshots(tracking)
+    going = set(to_remove(before, keep))
+    if not dry:
+        store.remove(tracking, going)
+    return before, going
+
+
+@snapshot.command(epilog=params.example("vtlfs snapshot delete /srv/vtl 17 'before the move' --dry-run"))
+@params.library_argument
+@click.argument("words", metavar="ID|NAME...", type=params.text, nargs=-1, required=True)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be deleted, and what would come back then.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask first: for scripts.")
+@params.json_option
+def delete(library: Path, words: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete snapshots, by number, by name, or the latest: all that are named, or none.
+
+    No medium is erased by it, and no retention is shortened. Stored bytes of erased media that only these snapshots
+    show are reclaimed from then on, by mounts or by `vtlfs reclaim`.
+    """
+    from vtlfs.engine.library import Library
+    from vtlfs.engine.reserve import essential
+
+    opened = Library.open(library)
+    with closing(opened.tracking(read_only=True)) as reading:
+        wanted, freed = _wanted(reading, words)
+    if not (dry_run or yes):
+        _ask(wanted, freed)
+    if not dry_run:
+        numbers = tuple(str(one.id) for one in wanted)  # as they were when the question was asked
+        with closing(opened.tracking()) as tracking:
+            wanted = essential(opened.path, tracking, partial(_delete, words=numbers))
+    if as_json:
+        show.as_json({"deleted": not dry_run, "snapshots": [asdict(one) for one in wanted], "bytes": freed})
+        return
+    for one in wanted:
+        verb = "would delete" if dry_run else "deleted"
+        show.line(f"{verb} snapshot {_title(one)}, taken {show.seconds(one.taken_at)}")
+    show.line(f"{format_size(freed)} on the disks {'would be' if dry_run else 'will be'} reclaimed")
+
+
+def _wanted(tracking: "Tracking", words: Sequence[str]) -> tuple[list[Snapshot], int]:
+    """Return the snapshots that words stand for, and the stored bytes that only they show."""
+    from vtlfs.snap import store
+
+    wanted = {one.id: one for one in (store.resolve(tracking, word) for word in words)}
+    shown = tracking.reclaiming.ended(is_shown=True)
+    freed = sum(
+        volume.stored
+        for volume in shown
+        if {number for number, _ in tracking.reclaiming.snapshots(volume)} <= set(wanted)
+    )
+    return [wanted[number] for number in sorted(wanted)], freed
+
+
+def _delete(tracking: "Tracking", words: Sequence[str]) -> list[Snapshot]:
+    from vtlfs.snap import store
+
+    return store.delete(tracking, words, Actor(os.getuid(), socket.gethostname(), "vtlfs"), utc_now())
+
+
+def _ask(wanted: Sequence[Snapshot], freed: int) -> None:
+    """Ask whether snapshots are to be deleted. Raises VtlfsError if not, UsageError where there is nobody to ask."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
+        raise UsageError("this asks first, and there is no terminal to ask at; give --yes to have it done")
+    which = ", ".join(_title(one) for one in wanted)
+    if not click.confirm(f"delete {show.printable(which)}, and have {format_size(freed)} reclaimed?", err=True):
+        raise VtlfsError("nothing was changed")
 
 
 # --- lines and tables -------------------------------------------------------------------------------------------------

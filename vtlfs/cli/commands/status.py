@@ -11,12 +11,14 @@ import click
 
 from vtlfs.cli import params, show
 from vtlfs.cli.show import Column
-from vtlfs.model import DiskRecord, DiskState, Drive, Mount, format_size
+from vtlfs.model import DiskRecord, DiskState, Drive, Mount, format_size, utc_now
 
 if TYPE_CHECKING:
     from vtlfs.disks.probe import Probe
     from vtlfs.engine.condition import Condition, DiskFacts, Facts
     from vtlfs.engine.library import Library
+    from vtlfs.engine.pools import PoolState
+    from vtlfs.engine.reclaim.forecast import Forecast
     from vtlfs.engine.scrub.verification import Verification
     from vtlfs.engine.tracking.database import Tracking
     from vtlfs.engine.tracking.repositories.library_row import Counters
@@ -41,10 +43,41 @@ class MountedBy:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """Stored bytes, parity included, by what they are for; and when the disks will be full.
+
+    `current`: of what the media have now; `held`: of erased volumes that snapshots or readers hold; `reclaimable`: of
+    those that nothing holds.
+    """
+
+    current: int
+    held: int
+    reclaimable: int
+    forecast: "Forecast"
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as a JSON object."""
+        sizes = {"current": self.current, "held": self.held, "reclaimable": self.reclaimable}
+        return sizes | {"daily": self.forecast.daily, "full_at": self.forecast.full_at}
+
+    @property
+    def lines(self) -> list[str]:
+        """It for people."""
+        used = f"{format_size(self.current)} by what the media have now, {format_size(self.held)} by erased volumes"
+        lines = [f"used      {used} that are held, {format_size(self.reclaimable)} reclaimable"]
+        if self.forecast.daily is None:
+            return [*lines, "full      unknown: too little history"]
+        if self.forecast.full_at is None:
+            return [*lines, "full      not as far as one can see, at the rate of the last weeks"]
+        daily = format_size(self.forecast.daily)
+        return [*lines, f"full      about {self.forecast.full_at[:10]}, at {daily} a day as in the last weeks"]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What there is to say of a library. `probes` by disk number; `open_sessions` are counted by drive.
 
-    `computed`: extents that the live mounts have computed for readers, by disk.
+    `computed`: extents that the live mounts have computed for readers, by disk. `on_media`: bytes and tape files.
     """
 
     library: "Library"
@@ -54,8 +87,11 @@ class Status:
     open_sessions: dict[int, int]
     mounts: list[MountedBy]
     counters: "Counters"
+    on_media: tuple[int, int]
     verified: "Verification | None"
     computed: Counter[int]
+    pools: "list[PoolState]"
+    use: "Use"
 
     @property
     def open_total(self) -> int:
@@ -75,6 +111,7 @@ class Status:
         devices = {f"disk {number}": found.device for number, found in self.probes.items() if found.device is not None}
         notes = sharing(devices, self.library.config.parity)
         hosts = Counter(mounted.host for mounted in self.mounts if mounted.alive)
+        notes += [f"pool {pool.name} is at its end: {pool.end}" for pool in self.pools if pool.end is not None]
         return notes + [
             f"{number} live mounts have the host name {host}; mount with -o host=NAME to tell them apart"
             for host, number in hosts.items()
@@ -83,19 +120,7 @@ class Status:
 
     def space(self) -> dict[str, int]:
         """Return the bytes of all disks and the free ones, each device once, and how much data still fits."""
-        from vtlfs.engine.layout.dealer import Candidate
-        from vtlfs.engine.layout.room import room
-
-        sized = {number: found for number, found in self.probes.items() if found.total is not None}
-        usable = {disk.record.number for disk in self.facts.disks if disk.is_usable}
-        candidates = [
-            Candidate(number, found.device or 0, found.free or 0) for number, found in sized.items() if number in usable
-        ]
-        return {
-            "total": sum({found.device: found.total or 0 for found in sized.values()}.values()),
-            "free": sum({found.device: found.free or 0 for found in sized.values()}.values()),
-            "available": room(candidates, self.library.config.parity),
-        }
+        return _space(self.library, self.facts, self.probes)
 
     def as_json(self) -> dict[str, object]:
         """Return the status as a JSON object."""
@@ -110,6 +135,7 @@ class Status:
             "stripe_unit": config.stripe_unit,
             "parity": config.parity,
             "space": self.space(),
+            "use": self.use.as_json(),
             "disks": [self._disk_document(disk) for disk in facts.disks],
             "degraded": [asdict(row) for row in facts.degraded],
             "damaged": None if facts.damaged is None else asdict(facts.damaged),
@@ -117,9 +143,10 @@ class Status:
             "repair": repair,
             "drives": [asdict(drive) | {"open_sessions": self._open(drive)} for drive in self.drives],
             "mounts": [mounted.as_json() for mounted in self.mounts],
+            "pools": [pool.as_json() for pool in self.pools],
             "media": self.counters.media,
-            "bytes": self.counters.bytes,
-            "tape_files": self.counters.tape_files,
+            "bytes": self.on_media[0],
+            "tape_files": self.on_media[1],
             "sessions": {"total": self.counters.sessions, "open": self.open_total},
             "lacks": facts.lacks,
             "verified": None if self.verified is None else self.verified.as_json(),
@@ -149,7 +176,7 @@ class Status:
 
     def print(self) -> None:
         """Print the status for people."""
-        files, size = show.count(self.counters.tape_files, "tape file"), format_size(self.counters.bytes)
+        size, files = format_size(self.on_media[0]), show.count(self.on_media[1], "tape file")
         config, facts, space = self.library.config, self.facts, self.space()
         show.line(f"library   {self.library.path}")
         show.line(f"uuid      {config.uuid}")
@@ -158,6 +185,8 @@ class Status:
         show.line(f"striping  {over}")
         free, total = format_size(space["free"]), format_size(space["total"])
         show.line(f"space     {free} free of {total}; {format_size(space['available'])} of data still fit")
+        for text in self.use.lines:
+            show.line(text)
         show.line(f"media     {self.counters.media:,} with {size} in {files}")
         show.line(f"sessions  {self.counters.sessions:,}, of which {self.open_total:,} open")
         show.line(f"verified  {'never' if self.verified is None else _verified(self.verified)}")
@@ -171,12 +200,26 @@ class Status:
         columns = [Column("DRIVE", figures=True), Column("LOADED"), Column("OPEN SESSIONS", figures=True)]
         show.table(columns, [(drive.number, drive.loaded, self._open(drive)) for drive in self.drives])
         show.line("")
+        if self.pools:
+            self._print_pools()
+            show.line("")
         _mount_table(self.mounts)
         for trouble in facts.troubles:
             show.line(f"{trouble.condition}: {trouble.what}")
             show.line(f"    {trouble.advice}")
         for note in self.notes:
             show.line(f"note: {note}")
+
+    def _print_pools(self) -> None:
+        columns = [Column("POOL"), Column("MEDIA", figures=True), Column("ON"), Column("LEFT", figures=True)]
+        rows = []
+        for pool in self.pools:
+            barcode, left = (None, None) if pool.medium is None else (pool.medium.barcode, pool.medium.left)
+            following = "none: the pool is at its end" if pool.end is not None else None
+            if pool.coming is not None:
+                following = f"{pool.coming.barcode}: {pool.coming.why}"
+            rows.append((pool.name, len(pool.roles), barcode, "full" if pool.is_full else show.human(left), following))
+        show.table([*columns, Column("NEXT")], rows)
 
     def _print_disks(self) -> None:
         columns = [Column("DISK", figures=True), Column("PATH"), Column("FREE", figures=True)]
@@ -211,7 +254,7 @@ def status(library: Path, as_json: bool) -> None:
 
 def _status(library: "Library") -> Status:
     from vtlfs.disks.probe import probe
-    from vtlfs.engine import condition
+    from vtlfs.engine import condition, pools
     from vtlfs.engine.scrub.verification import last_of_all
     from vtlfs.engine.tracking.currency import lacking
 
@@ -229,17 +272,48 @@ def _status(library: "Library") -> Status:
             dead=[mounted.mount.mountpoint for mounted in mounts if not mounted.alive],
             lacks=lacking(tracking.library.watermark(), marks),
         )
+        by_number = {record.number: probe for record, probe in found}
         return Status(
             library,
             facts,
-            {record.number: probe for record, probe in found},
+            by_number,
             tracking.drives.all(),
             tracking.sessions.count_open_by_drive(),
             mounts,
             tracking.library.counters(),
+            tracking.media.totals(),
             last_of_all(tracking),
             _computed(library, mounts),
+            [pools.state_of(tracking, name, rule, utc_now()) for name, rule in library.config.pools.items()],
+            _use(library, tracking, _space(library, facts, by_number)["available"]),
         )
+
+
+def _space(library: "Library", facts: "Facts", probes: "dict[int, Probe]") -> dict[str, int]:
+    from vtlfs.engine.layout.dealer import Candidate
+    from vtlfs.engine.layout.room import room
+
+    sized = {number: found for number, found in probes.items() if found.total is not None}
+    usable = {disk.record.number for disk in facts.disks if disk.is_usable}
+    candidates = [
+        Candidate(number, found.device or 0, found.free or 0) for number, found in sized.items() if number in usable
+    ]
+    return {
+        "total": sum({found.device: found.total or 0 for found in sized.values()}.values()),
+        "free": sum({found.device: found.free or 0 for found in sized.values()}.values()),
+        "available": room(candidates, library.config.parity),
+    }
+
+
+def _use(library: "Library", tracking: "Tracking", available: int) -> Use:
+    """Return what the stored bytes are for. `available`: bytes of data that still fit."""
+    from vtlfs.engine.reclaim.forecast import forecast
+    from vtlfs.engine.reclaim.outlook import reclaimable
+
+    usage = tracking.reclaiming.usage()
+    free = sum(volume.stored for volume in reclaimable(library, tracking))
+    held = usage.total - usage.current - free
+    return Use(usage.current, held, free, forecast(tracking, available + free, utc_now()))
 
 
 def _disks(tracking: "Tracking", found: "list[tuple[DiskRecord, Probe]]", *, is_mounted: bool) -> "list[DiskFacts]":

@@ -1,4 +1,4 @@
-"""`vtlfs verify`: everything, or some media, read back and compared."""
+"""`vtlfs verify`: reads all media, or some, and compares the bytes with their recorded checksums."""
 
 import json
 import signal
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from vtlfs.engine.scrub.verification import Verification
     from vtlfs.engine.tracking.database import Tracking
 
-EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED = 3, 4, 5
+EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_METADATA = 3, 4, 5
 
 
 class DefectsFound(VtlfsError):
-    """The verification came to its end, and not all is as it should be."""
+    """The verification has found defects, or was interrupted."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class DefectsFound(VtlfsError):
     "--limit", metavar="SPEED", type=params.rate, help="The fastest that all disks together are read, such as 100MB/s."
 )
 @click.option("--resume", is_flag=True, help="Go on with the last verification, if it was interrupted.")
-@click.option("--repair", is_flag=True, help="Mend what is damaged as it is found, where parity makes up for it.")
+@click.option("--repair", is_flag=True, help="Mend damaged stripes as they are found, if their parity suffices.")
 @params.json_option
 def verify(
     library: Path, barcodes: tuple[str, ...], limit: int | None, resume: bool, repair: bool, as_json: bool
@@ -55,23 +55,24 @@ def verify(
 
     Without BARCODE, all media are verified; A..B is a range. The library may be mounted. Streams that are open when the
     verification begins, or are opened later, are left out and named at the end. Each defect is printed as one line, and
-    the verification goes on. In the end there is a line for each tape file that has lost bytes. An interrupted
-    verification goes on with --resume.
+    the verification goes on. At the end, each tape file that has lost bytes is printed as one line. --resume goes on
+    with an interrupted verification.
 
-    What is damaged is noted, and the next repair mends it: that of a mount, or `vtlfs disk repair`. With --repair, the
-    verification mends it as it goes.
+    Damaged stripes are noted in the tracking database, and the next repair mends them: that of a mount, or `vtlfs disk
+    repair`. With --repair, the verification itself mends them as it finds them.
 
     \b
     Exit status:
-      0    no defect was found; with --repair: all that was found is whole again
+      0    no defect was found; with --repair: all defects that were found are mended
       1    the verification could not run; 2: an argument or option is wrong
       3    extents are damaged: flipped, truncated, missing, replaced, swapped, foreign or unmapped
       4    no damaged extent was found, but some could not be read: a disk reports errors or is missing
-      5    all extents are right, but headers or records on the disks are wrong; `vtlfs rebuild` would need them
+      5    all extents are right, but headers or records on the disks are wrong, which `vtlfs rebuild` needs
       130  interrupted; by SIGTERM 143
 
-    A damaged extent costs no byte of its tape file if the rest of its stripe can replace it; its line says so, and so
-    does that of a missing disk. With --resume, the exit status also covers the defects found before the interruption.
+    If the rest of a stripe can replace its damaged extent, no byte of the tape file is lost, and the line of the defect
+    says so; so does the line of a missing disk. With --resume, the exit status also covers the defects that were found
+    before the interruption.
     """
     from vtlfs.engine.lease import alone
     from vtlfs.engine.library import Library
@@ -81,7 +82,7 @@ def verify(
         raise UsageError("--resume verifies the media of the interrupted verification; leave the barcodes out")
     media = expand_barcodes(barcodes)
     opened = Library.open(library)
-    busy = "is being verified by somebody else; wait for that, or stop it"
+    busy = "another process is verifying it; wait for its end, or stop it"
     with closing(opened.tracking()) as tracking, alone(opened.path, busy):
         found = verifications.resume(tracking) if resume else verifications.begin(tracking, media, utc_now())
         counts = verifications.extent(tracking, found)
@@ -100,7 +101,7 @@ def verify(
 
 @contextmanager
 def _output(as_json: bool, tracking: "Tracking", found: "Verification") -> Iterator[Callable[["Defect"], None]]:
-    """Yield what prints a defect: at once, for there may be many. As JSON, they make up one document in the end."""
+    """Yield a function that prints a defect at once, as there may be many. As JSON, all make up one document."""
     if not as_json:
         yield lambda defect: show.line(str(defect))
         return
@@ -129,7 +130,7 @@ def _conclude(
     mending: "Mending | None",
     quiet: bool,
 ) -> None:
-    """Say in one line what came of it: an error, unless all is right."""
+    """Say the result in one line. Raises DefectsFound if defects are left, or the verification was interrupted."""
     size = format_size(found.bytes)
     if found.ended_at is None and stopped is not None:
         again = f"`vtlfs verify {show.word(library.path)} --resume` goes on"
@@ -139,8 +140,8 @@ def _conclude(
     if not quiet:
         for line in _left_out(found):
             show.line(line)
-    what = f"{show.count(extent[1], 'tape file')} on {show.count(extent[0], 'medium').replace('mediums', 'media')}"
-    said = f"{size} in {what} verified{_defects(found, '')}{_mended(found, mending)}"
+    extents = f"{show.count(extent[1], 'tape file')} on {show.count(extent[0], 'medium').replace('mediums', 'media')}"
+    said = f"{size} in {extents} verified{_defects(found, '')}{_mended(found, mending)}"
     if found.left:
         raise DefectsFound(said, _status(found))
     if not quiet:
@@ -148,12 +149,12 @@ def _conclude(
 
 
 def _mended(found: "Verification", mending: "Mending | None") -> str:
-    """Return in words what became of the defects that were to be mended."""
+    """Return in words how many defects --repair has mended; nothing without --repair or without defects."""
     if mending is None or not any(found.defects.values()):
         return ""
     if not found.left:
         return "; all are whole again"
-    busy = "; somebody else is repairing the library, and mends what is left" if mending.was_busy else ""
+    busy = "; another process is repairing the library, and mends the rest" if mending.was_busy else ""
     why = f" ({mending.result.in_words()})" if not mending.result.is_whole and not busy else ""
     return f"; {found.mended:,} are whole again, and {found.left:,} are not{why}{busy}"
 
@@ -161,7 +162,7 @@ def _mended(found: "Verification", mending: "Mending | None") -> str:
 def _status(found: "Verification") -> int:
     from vtlfs.engine.scrub.defects import Severity
 
-    statuses = (EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_UNDESCRIBED)
+    statuses = (EXIT_DAMAGED, EXIT_UNREADABLE, EXIT_METADATA)
     return next(status for severity, status in zip(Severity, statuses, strict=True) if found.defects[severity])
 
 

@@ -2,6 +2,7 @@
 
     DISK/vtlfs-disk.json                         the label
     DISK/sessions/000000/000000000017.member     session 17's member file
+    DISK/cartridges/A00001L9.cartridge           what the disk remembers of the medium A00001L9
 
 A member file is a header block, then extents: each a record block and the stored bytes of an extent.
 """
@@ -17,9 +18,10 @@ from blake3 import blake3
 
 from vtlfs.disks import headers, records
 from vtlfs.disks.base import Fill, Member
+from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.contents import Batch, Flaw, Listing, Part
 from vtlfs.disks.headers import Ending, Header, Opening
-from vtlfs.disks.local import copies, holes, inventory, marks
+from vtlfs.disks.local import cartridges, copies, holes, inventory, marks
 from vtlfs.disks.local.directory import Directory
 from vtlfs.disks.local.examine import Examiner
 from vtlfs.disks.local.member import LocalMember
@@ -135,9 +137,13 @@ class LocalDisk(Directory):
         """Remove a session's member file durably, if there is one. Raises DiskError."""
         path = member_path(self.root, session)
         try:
-            with self.errors(), suppress(FileNotFoundError), self._group_of(path) as directory:
-                os.unlink(path.name, dir_fd=directory)
-                os.fsync(directory)
+            with self.errors():
+                self.check_label()  # where the disk is not mounted, that there is no member means nothing
+                with suppress(FileNotFoundError), self._group_of(path) as directory:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path.name, dir_fd=directory)
+                        reached("member.removed")
+                    os.fsync(directory)  # also for a removal that a crash kept from being durable
         except NotAFile as error:
             raise DiskError(self.number, self.path, OSError(errno.ELOOP, str(error))) from None
 
@@ -251,6 +257,22 @@ class LocalDisk(Directory):
         """Raise the high-water mark, if it is lower. Raises DiskError."""
         with self.errors():
             marks.write(self.root, self.library, mark, durable=durable)
+
+    # --- cartridge memory -------------------------------------------------------------------------------------------
+
+    def put_cartridges(self, found: Sequence[Cartridge]) -> None:
+        """Remember media durably. Raises DiskError."""
+        with self.errors():
+            self.check_label()
+            try:
+                cartridges.put(self.root, self.library, found)
+            except ValueError as error:  # more holds than a file has room for
+                raise OSError(errno.EFBIG, str(error)) from error
+
+    def cartridges(self) -> Iterator[tuple[str, Cartridge | None]]:
+        """Yield what is remembered. Raises DiskError."""
+        with self.errors():
+            yield from cartridges.read_all(self.root, self.library)
 
 
 def _most(size: int) -> int:

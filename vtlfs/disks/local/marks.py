@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vtlfs.disks import records
+from vtlfs.disks import records, values
 from vtlfs.disks.local import label as labels
 from vtlfs.disks.records import BLOCK
 from vtlfs.durable import sync_directory
-from vtlfs.errors import LibraryError
+from vtlfs.errors import LibraryError, VtlfsError
 from vtlfs.failpoints import reached
 from vtlfs.model import MAX_SIZE, Watermark
 
@@ -92,10 +92,16 @@ def _newest(block: bytes, library: str) -> tuple[Watermark | None, int]:
     found = records.decode_all(block)
     generation = found[0][1] + 1 if found else 0
     for document, _ in found:
-        with suppress(KeyError, TypeError):
+        with suppress(KeyError, TypeError, VtlfsError):
             if document["library"] == library:
-                return Watermark(*(_number(document[name]) for name in Watermark.__slots__)), generation
+                return _mark(document), generation
     return None, generation
+
+
+def _mark(document: dict[str, Any]) -> Watermark:
+    said: dict[str, Any] = {name: _number(document[name]) for name in Watermark.__slots__ if name != "latest"}
+    latest = document.get("latest", "")  # marks of the first days have none
+    return Watermark(**said, latest="" if latest == "" else values.time(latest))
 
 
 def _number(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The arithmetic of striping: how a stream is cut into stripe units, and how a unit collects what arrives of it.
+"""The arithmetic of striping: cuts a stream into stripe units, and tracks which bytes of a unit have arrived.
 
 Pure: no I/O, no clock, no threads.
 """
@@ -7,12 +7,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-NO_NUMBERS: frozenset[int] = frozenset()  # one for all streams: each empty set that Python makes takes 216 bytes
+NO_NUMBERS: frozenset[int] = frozenset()  # shared by all streams, because an empty set takes 216 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`size` bytes at `start` within stripe unit `unit`; `source` is where they are in what was cut."""
+    """`size` bytes at `start` within stripe unit `unit`, and at `source` within the range that was cut."""
 
     unit: int
     start: int
@@ -31,7 +31,7 @@ def cut(offset: int, size: int, stripe_unit: int) -> Iterator[Piece]:
 
 
 class IntervalSet:
-    """Which bytes of a range have come: sorted, disjoint intervals."""
+    """The bytes of a range that have arrived: sorted, disjoint intervals."""
 
     __slots__ = ("_ends", "_starts")
 
@@ -40,7 +40,7 @@ class IntervalSet:
         self._ends: list[int] = []
 
     def add(self, start: int, end: int) -> None:
-        """Note that the bytes from `start` to before `end` have come, perhaps again."""
+        """Add the bytes from `start` to before `end`; some may have arrived before."""
         if self._ends and start == self._ends[-1]:
             self._ends[-1] = end
             return
@@ -53,20 +53,20 @@ class IntervalSet:
         self._ends[low:high] = [end]
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Tell whether any of these bytes has come."""
+        """Tell whether any of the bytes from `start` to before `end` has arrived."""
         at = bisect_right(self._ends, start)
         return at < len(self._starts) and self._starts[at] < end
 
     def intervals(self) -> list[tuple[int, int]]:
-        """Return the intervals of bytes that have come, each up to before its end."""
+        """Return the intervals of bytes that have arrived, as (start, end) with the end excluded."""
         return list(zip(self._starts, self._ends, strict=True))
 
     @property
     def prefix(self) -> int:
-        """How many bytes have come without a gap from the beginning."""
+        """How many bytes from 0 on have arrived without a gap."""
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
     @property
     def end(self) -> int:
-        """The end of the last byte that has come."""
+        """The end of the last byte that has arrived; 0 without any."""
         return self._ends[-1] if self._ends else 0

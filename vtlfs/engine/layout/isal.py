@@ -1,6 +1,6 @@
-"""Intel's ISA-L, the library that computes parity: a thin binding, which lets go of the interpreter's lock.
+"""A thin binding to Intel's ISA-L, which computes parity. Its calls release the interpreter's lock.
 
-Loaded by the first stripe that has parity, so that a library without parity does not need it.
+The first stripe that has parity loads ISA-L, so that a library without parity does not need it installed.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def _library() -> Any:
 
 
 def load(names: Sequence[str]) -> Any:
-    """Return the first of these shared libraries that there is. Raises VtlfsError without one."""
+    """Load the first of these shared libraries that is installed. Raises VtlfsError if none is."""
     for name in names:
         try:
             return _ffi.dlopen(name)
@@ -46,12 +46,12 @@ def check() -> None:
 
 
 def multiply(a: int, b: int) -> int:
-    """Multiply two elements."""
+    """Multiply two elements of GF(2^8)."""
     return int(_library().gf_mul(a, b))
 
 
 def invert(matrix: Matrix) -> list[list[int]]:
-    """Return the inverse of a square matrix. Raises ValueError where there is none."""
+    """Return the inverse of a square matrix. Raises ValueError if the matrix is singular."""
     size = len(matrix)
     source = _ffi.new("unsigned char[]", bytes(one for row in matrix for one in row))
     inverse = _ffi.new("unsigned char[]", size * size)
@@ -62,7 +62,10 @@ def invert(matrix: Matrix) -> list[list[int]]:
 
 
 def combine(coefficients: Matrix, sources: Sequence[Bytes], results: Sequence[bytearray], start: int, end: int) -> None:
-    """Set bytes `start` to `end` of each result to a linear combination of those of the sources: one row a result."""
+    """Set bytes `start` to `end` of each result to a linear combination of the sources' bytes there.
+
+    `coefficients` has a row for each result, and a column for each source.
+    """
     library = _library()
     flat = bytes(one for row in coefficients for one in row)
     tables = _ffi.new("unsigned char[]", TABLE * len(flat))

@@ -1,7 +1,7 @@
-"""How much data still fits on the disks, once each stripe has its parity: what `df` of a mount and `vtlfs status` show.
+"""Computes how much data still fits on the disks beside its parity, for `df` of a mount and for `vtlfs status`. Pure.
 
-Pure. It follows `Dealer`, which fills the disks together: the disk with the most free space has an extent in every
-stripe, and each stripe has as many extents of parity.
+The computation follows `Dealer`, which fills the disks together: the disk with the most free space gets an extent of
+every stripe, and every stripe has the same number of parity extents.
 """
 
 from collections import Counter, defaultdict
@@ -13,8 +13,8 @@ from vtlfs.engine.layout.dealer import STRIPED, WIDEST, Candidate
 def room(disks: Iterable[Candidate], parity: int) -> int:
     """Return how many bytes of long streams fit into the free space of the disks, before stripes lack parity.
 
-    The free space of a device counts once, however many disks lie on it. The streams lie on two disks at least, and
-    each stripe on `parity + 1`; so a disk is not filled that is larger than those that go with it.
+    The free space of a device counts once, however many disks lie on it. A stream lies on at least two disks, and a
+    stripe on at least `parity + 1`; so a part of a disk stays free that is too large for the others.
     """
     places = _places(list(disks), parity)
     fewest = max(parity + 1, STRIPED)
@@ -26,7 +26,7 @@ def room(disks: Iterable[Candidate], parity: int) -> int:
 
 
 def _places(disks: list[Candidate], parity: int) -> list[int]:
-    """Return the free bytes of the places that a stripe can lie on: devices, or the disks where those are too few."""
+    """Return the free bytes of each place for extents: of each device, or of each disk if the devices are too few."""
     sharing = Counter(disk.device for disk in disks)
     if parity and len(sharing) > parity:
         devices: dict[int, int] = defaultdict(int)
@@ -37,6 +37,6 @@ def _places(disks: list[Candidate], parity: int) -> list[int]:
 
 
 def _rounds(places: list[int], fewest: int) -> int:
-    """Return how many bytes each place gives at most, so that for each byte of them `fewest` places give one."""
+    """Return how many bytes a place can give at most, if `fewest` places have to give one byte each at a time."""
     most_first = sorted(places, reverse=True)
     return min(most_first[0], *(sum(most_first[larger:]) // (fewest - larger) for larger in range(fewest)))

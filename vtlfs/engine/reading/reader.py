@@ -16,7 +16,7 @@ from vtlfs.engine.reading.loads import Load, LoadCache
 from vtlfs.engine.reading.reconstruct import NotReconstructable, reconstruct
 from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.tracking.rows import contradiction
-from vtlfs.errors import DamagedExtent, DiskError, DiskMissing, VtlfsError
+from vtlfs.errors import DamagedExtent, DiskError, DiskMissing, Reclaimed, VtlfsError
 from vtlfs.model import NO_CODEC, Extent, TapeFile
 
 ROWS_AT_ONCE = 128  # extents that are looked up in the database together
@@ -156,7 +156,7 @@ class StreamReader:
             return 0
         until = min(row.end + self._read_ahead() * self._file.stripe_unit, self._file.bytes)
         fetched, offset = 0, row.end
-        with suppress(DamagedExtent):  # told when it is its turn
+        with suppress(DamagedExtent, Reclaimed):  # told when it is its turn
             while offset < until and fetched < MOST_AHEAD:
                 following = self._known(offset) or await self._row(offset)
                 is_new = offset not in self.loads
@@ -213,11 +213,17 @@ class StreamReader:
                 del self._rows[place:]
                 break
         row = self._known(offset)
+        if row is None and await self._is_reclaimed():
+            raise Reclaimed(file.medium, file.number)
         if row is None:
             is_there = any((one.offset or 0) <= offset < one.end for one in rows)
             why = "contradicts itself about it" if is_there else "does not know where it lies"
             raise DamagedExtent(file.session, offset, None, f"the tracking database {why}")
         return row
+
+    async def _is_reclaimed(self) -> bool:
+        """Tell whether the stored bytes of the tape file are deleted by now."""
+        return await self._catalogue.read(lambda tracking: tracking.reclaiming.is_reclaimed(self._file.session))
 
     def _is_sound(self, row: Extent) -> bool:
         """Tell whether an extent lies within its tape file, and within one stripe unit of it."""
@@ -235,13 +241,14 @@ class StreamReader:
 
 
 class MediumReader:
-    """Reads a medium as it stood at one moment: its first `size` bytes, which are whole tape files."""
+    """Reads a volume as it stood at one moment: its first `size` bytes, which are whole tape files."""
 
-    __slots__ = ("_barcode", "_cache", "_catalogue", "_current", "_pool", "_read_ahead", "size")
+    __slots__ = ("_barcode", "_cache", "_catalogue", "_current", "_pool", "_read_ahead", "_volume", "size")
 
     def __init__(
         self,
         barcode: str,
+        volume: int,
         size: int,
         catalogue: Catalogue,
         pool: DiskPool,
@@ -252,6 +259,7 @@ class MediumReader:
         self.size = size
         self._cache = LoadCache(MemoryBudget(NO_LIMIT)) if cache is None else cache
         self._barcode = barcode
+        self._volume = volume
         self._catalogue = catalogue
         self._pool = pool
         self._read_ahead = read_ahead
@@ -268,6 +276,10 @@ class MediumReader:
             offset = stop
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def reads(self, barcode: str, volume: int) -> bool:
+        """Tell whether it reads this volume."""
+        return (self._barcode, self._volume) == (barcode, volume)
+
     def close(self) -> None:
         """Let go of what was loaded."""
         if self._current is not None:
@@ -276,7 +288,9 @@ class MediumReader:
 
     async def _stream(self, offset: int) -> tuple[TapeFile, StreamReader]:
         """Return the tape file at the offset, and a reader of it, which becomes the current one."""
-        tape_file = await self._catalogue.read(lambda tracking: tracking.tape_files.at(self._barcode, offset))
+        tape_file = await self._catalogue.read(
+            lambda tracking: tracking.tape_files.at(self._barcode, self._volume, offset)
+        )
         if tape_file is None or tape_file.end > self.size:
             raise contradiction(f"medium {self._barcode} at byte {offset}")
         if (current := self._current_at(offset)) is not None:  # made by another read during the wait

@@ -46,9 +46,10 @@ class Hole:
 class Saver:
     """Reads a medium extent by extent, past those that can't be had."""
 
-    def __init__(self, barcode: str, reader: MediumReader, catalogue: Catalogue, pool: DiskPool) -> None:
+    def __init__(self, barcode: str, volume: int, reader: MediumReader, catalogue: Catalogue, pool: DiskPool) -> None:
         """`reader` is that of the medium."""
         self._barcode = barcode
+        self._volume = volume
         self._reader = reader
         self._catalogue = catalogue
         self._pool = pool
@@ -76,7 +77,7 @@ class Saver:
             lost(last)
 
     async def _file(self, offset: int) -> TapeFile:
-        file = await self._catalogue.read(lambda tracking: tracking.tape_files.at(self._barcode, offset))
+        file = await self._catalogue.read(lambda tracking: tracking.tape_files.at(self._barcode, self._volume, offset))
         if file is None:
             raise contradiction(f"medium {self._barcode} at byte {offset}")
         return file

@@ -20,6 +20,10 @@ class ReadSession:
         self._reader = reader
         self._account = account
 
+    def reads(self, barcode: str, volume: int) -> bool:
+        """Tell whether it reads this volume."""
+        return self._reader.reads(barcode, volume)
+
     def close(self) -> None:
         """Let go of the loaded extents."""
         self._reader.close()

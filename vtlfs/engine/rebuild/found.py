@@ -12,7 +12,7 @@ from vtlfs.disks import headers
 from vtlfs.disks.contents import Batch
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.tracking.repositories.scanned import FoundSession, Header, Scanned
-from vtlfs.model import Session
+from vtlfs.model import RetainMode, Retention, Session
 
 MAX_TOLD = 1000  # things that were passed over
 MAX_UNSEEN = 100_000  # extents of a session of which nothing is left; more is not believed
@@ -93,17 +93,23 @@ class Found:
             if opening is None:
                 self._report.tell([f"session {session}: no disk has a header that says whose it is"])
                 continue
-            good = [text for disk, text in texts.items() if disk not in strangers]
-            said = next((text for text in good if headers.ending(json.loads(text)) == ending), None) if ending else None
+            good = {disk: text for disk, text in texts.items() if disk not in strangers}
+            endings = {disk: headers.ending(json.loads(text)) for disk, text in good.items()}
             if ending is not None and not self._is_likely(session, opening, ending):
                 self._report.tell([f"session {session}: its header tells of far more than there is"])
-                said = None
-            if said is not None and any(headers.ending(json.loads(text)) is None for text in good):
+                ending = None
+            said = None if ending is None else next(good[disk] for disk, end in endings.items() if end == ending)
+            if ending is not None and None in endings.values():
                 self._report.unfinished.append(session)
-            number = ending.tape_file if ending is not None and said is not None else None
+            for disk in [disk for disk, end in endings.items() if end is None and "state" in json.loads(good[disk])]:
+                self._report.tell([f"disk {disk}: session {session}: what its header says of the end can't be"])
             yield FoundSession(
                 *(session, opening.medium, opening.volume, opening.opened_at, opening.drive),
-                *(good[0], said, number),
+                *(next(iter(good.values())), said),
+                None if ending is None else ending.tape_file,
+                None if ending is None else ending.released_at,
+                *strictest_rule([headers.opening(json.loads(text)) for text in good.values()]),
+                None if ending is None else longest_retention(endings.values()),
             )
 
     def _is_likely(self, session: int, opening: Opening, ending: Ending) -> bool:
@@ -116,12 +122,28 @@ class Found:
         return [(session, disk, opening_of(text).stripe_unit) for session, disk, text in self._scanned.headless()]
 
     def leave_out_strangers(self) -> None:
-        """Leave out sessions whose headers contradict the database."""
+        """Leave out sessions whose headers contradict the database, and those whose bytes it has as deleted."""
+        self._scanned.leave_out_reclaimed()
         for session in self._scanned.strangers():
             self._report.tell([f"session {session}: the copy of the tracking database says something else of it"])
             self._scanned.leave_out(session)
             if session in self._report.unfinished:  # the database's end is that of another session
                 self._report.unfinished.remove(session)
+
+
+def strictest_rule(found: Iterable[Opening | None]) -> tuple[RetainMode | None, int | None]:
+    """Return the strictest rule of retention that the headers of a session tell of. One that was mended has none."""
+    rules = [(one.retain_mode, one.retain_seconds) for one in found if one is not None and one.retain_mode is not None]
+    return max(rules, key=lambda rule: (rule[0].strictness, rule[1] or 0), default=(None, None))
+
+
+def longest_retention(found: Iterable[Ending | None]) -> Retention | None:
+    """Return the strictest mode and the last date that the headers of a session tell of."""
+    told = [one.retention for one in found if one is not None and one.retention is not None]
+    if not told:
+        return None
+    mode = max((one.mode for one in told), key=lambda one: one.strictness)
+    return Retention(mode, max((one.until for one in told if one.until is not None), default=None))
 
 
 def opening_of(text: str) -> Opening:

@@ -21,11 +21,12 @@ from vtlfs.disks.contents import Batch
 from vtlfs.disks.discovery import Discovery
 from vtlfs.disks.headers import MAX_DISKS
 from vtlfs.durable import sync_directory, write_file
-from vtlfs.engine import recover
+from vtlfs.engine import cartridges, recover
 from vtlfs.engine.lease import DIRECTORY
 from vtlfs.engine.library import Library
-from vtlfs.engine.rebuild import preconditions, seed
+from vtlfs.engine.rebuild import lives, preconditions, seed
 from vtlfs.engine.rebuild.found import Found, ReplayReport
+from vtlfs.engine.rebuild.lives import Lives
 from vtlfs.engine.rebuild.replay import Progress, Replay
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.engine.tracking.files import EndedSessions
@@ -128,6 +129,7 @@ class _Rebuild:
         library = Library(self._path, config)
         self._raise_marks(library)
         self._finish_headers(library, rebuilt.report)
+        self._remember(library)
         return replace(rebuilt, library=library, aside=aside)
 
     def _records(self) -> list[DiskRecord]:
@@ -178,10 +180,15 @@ class _Rebuild:
             tracking.disks.move(number, disk.path)
         if self._config:
             tracking.drives.ensure(self._config.drives)
-        Replay(tracking, report, self._disks, complete, self._at, self._progress).run()
+        lives.remember(tracking, report, self._disks)
+        commits = -1 if begun.base is None else begun.base.commits
+        told = Lives(tracking, report, self._at, commits, max((one.latest for one in seen), default=""))
+        Replay(tracking, report, told, self._disks, complete, self._at, self._progress).run()
         tracking.rebuilding.recount_stored()
         if doubtful or begun.base is None:
-            self._check_doubtful(tracking, doubtful, is_missed=bool(report.lost) or seed.lacks_files(tracking, mark))
+            is_erased = tracking.relived.has_ended_volumes()  # then what is missed may have been reclaimed
+            lacks = not is_erased and seed.lacks_files(tracking, mark)
+            self._check_doubtful(tracking, doubtful, is_missed=bool(report.lost) or lacks)
         report.tell(*seed.missed(tracking, mark))
         if self._without:
             gone = f"disk {', '.join(map(str, self._without))} is not there"
@@ -357,11 +364,22 @@ class _Rebuild:
                     ordinal = library.leases.finished_up_to(mount)
                     numbers.update(session.id for session in tracking.sessions.unfinished_of(mount, ordinal))
                 for session in map(tracking.sessions.get, sorted(numbers)):
-                    recover.trim(session, recover.start_of(tracking, session), None, [*self._disks.values()])
+                    recover.trim(session, recover.file_of(tracking, session), None, [*self._disks.values()])
                 with tracking.transaction():
                     recover.remove_leases(tracking, library.leases, left)
         except VtlfsError as error:
             log.warning("headers of member files: %s", error)
+
+    def _remember(self, library: Library) -> None:
+        """Have the disks remember of media what the new database has."""
+        try:
+            with closing(library.tracking(read_only=True)) as tracking:
+                wanted = tracking.cartridges.all()
+        except VtlfsError as error:
+            log.warning("what the disks are to remember of media: %s", error)
+            return
+        for disk in self._disks.values():
+            cartridges.bring_up_to_date(disk, wanted)
 
 
 def _none_of(first: int, last: int) -> set[int]:

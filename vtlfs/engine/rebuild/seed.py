@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vtlfs.disks import values
 from vtlfs.disks.base import Disk
 from vtlfs.engine.scrub.soundness import cut_short
 from vtlfs.engine.tracking import database, files, invariants
@@ -173,9 +174,18 @@ def _check(file: Path, uuid: str, base: Base) -> Base:
             raise LibraryError("its tables are not those of this vtlfs")
         for barcode in copy.media.barcodes():
             check_barcode(barcode)
+        _check_time(copy.library.watermark().latest)
         made_at, commits = copy.copies.age()
         moves, is_whole = copy.library.watermark().moves, not copy.extents.has_unknown()
         return replace(base, made_at=made_at, commits=commits, moves=moves, is_whole=is_whole)
+
+
+def _check_time(latest: str) -> None:
+    try:
+        if latest:
+            values.time(latest)
+    except (TypeError, VtlfsError):
+        raise LibraryError("the highest time that it has is no time") from None
 
 
 def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
@@ -183,7 +193,8 @@ def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:
     have = database.library.watermark()
     losses = []
     if (files := mark.tape_files - have.tape_files) > 0:
-        losses.append(f"{files:,} tape files that the library had, of which nothing was found")
+        erased = "; those of erased media may have been reclaimed" if database.relived.has_ended_volumes() else ""
+        losses.append(f"{files:,} tape files that the library had, of which nothing was found{erased}")
     elif (size := mark.bytes - have.bytes) > 0:
         losses.append(f"{size:,} bytes of tape files that the library had were not found")
     if (media := mark.media - have.media) > 0:

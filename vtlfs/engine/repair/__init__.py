@@ -1,1 +1,1 @@
-"""Repair: stripes that lack something are mended, and disks that leave are emptied."""
+"""Repair: mends the stripes that lack extents or parity, and empties the disks that are retiring."""

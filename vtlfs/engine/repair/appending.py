@@ -1,7 +1,7 @@
-"""Appending extents to the member of a session that has ended. Used by the writing thread of the member's disk.
+"""Appends extents to the member file of a session that has ended. Used by the writing thread of the member's disk.
 
-They go behind all that is in the member, whether it is recorded or not: what is not may be the garbage of a repair that
-was interrupted, or the only copy of an extent that a rebuild has not found.
+New extents go behind everything in the member file, also behind unrecorded bytes: these may be left over from an
+interrupted repair, but they may also be the only copy of an extent that a rebuild has not found.
 """
 
 import errno
@@ -15,19 +15,19 @@ from vtlfs.model import MAX_SIZE, Extent
 
 
 class Appending:
-    """The member of one session on one disk."""
+    """The member file of one session on one disk, open for new extents."""
 
     def __init__(self, disk: Disk, ended: Ended, end: int) -> None:
-        """`end`: where the last recorded extent of the session on the disk ends; 0 without any."""
+        """`end`: where the last recorded extent of the session on the disk ends, in bytes; 0 if there is none."""
         self._disk = disk
         self._ended = ended
         self._is_there = disk.number in ended.session.disks
         self._position = max(records.BLOCK, records.padded(end))
         self.member: Member | None = None
-        self.is_abandoned = False  # the disk hung: once it answers, somebody else may be appending
+        self.is_abandoned = False  # the disk hung; when it answers again, another repair may be writing to the member
 
     def write(self, extents: list[Written]) -> list[Extent]:
-        """Write extents; return their rows, with their positions. Raises DiskError."""
+        """Write extents; return their rows with the positions at which they lie. Raises DiskError."""
         written = []
         for one in extents:
             assert one.data is not None
@@ -36,7 +36,8 @@ class Appending:
             except DiskError as error:
                 if error.errno != errno.EEXIST or self._is_there:
                     raise
-                self.member, self._is_there = None, True  # left by a repair that was interrupted, or from before
+                # An interrupted repair made the member file, or the session once had extents here: open it.
+                self.member, self._is_there = None, True
                 row = self._write(one, memoryview(one.data))
             self._position = records.after(row.position, row.stored)
             if row.blake3 != one.row.blake3 and not row.is_parity:
@@ -48,7 +49,9 @@ class Appending:
 
     def _write(self, one: Written, data: memoryview) -> Extent:
         if self.is_abandoned:
-            raise DiskError(self._disk.number, self._disk.path, OSError(errno.ECANCELED, "it did not answer in time"))
+            raise DiskError(
+                self._disk.number, self._disk.path, OSError(errno.ECANCELED, "the disk did not answer in time")
+            )
         if self.member is None:
             self.member = self._open()
         extent = replace(one.row, position=self._position, stored=len(data))
@@ -58,14 +61,14 @@ class Appending:
         session, opening = self._ended.number, self._ended.opening
         member = self._disk.reopen(session, MAX_SIZE) if self._is_there else None
         if member is not None:
-            if self._disk.number not in self._ended.session.disks:  # its header may have been lost with a crash
+            if self._disk.number not in self._ended.session.disks:  # a crash may have cost the member its header
                 self._disk.restore_header(session, opening, self._ended.ending)
             self._position = max(self._position, member.end)
             return member
         return self._disk.member(session, opening.stripe_unit, opening, self._ended.ending)
 
     def close(self) -> None:
-        """Close the member."""
+        """Close the member file."""
         member, self.member = self.member, None
         if member is not None:
             member.finish(None)

@@ -1,6 +1,6 @@
-"""A batch of stripes on its way: examined, read, planned, computed, written, synced, recorded; the old room given back.
+"""Mends a batch of stripes: examine, read, plan, compute, write, sync, record, and discard the replaced extents.
 
-In the trio loop, which waits for the threads of the disks.
+Runs in the trio loop; the threads of the disks do the I/O.
 """
 
 import errno
@@ -23,29 +23,29 @@ from vtlfs.errors import DiskError
 from vtlfs.failpoints import reached
 from vtlfs.model import NOWHERE, DiskState, Extent, utc_now
 
-IN_THE_WAY = frozenset({errno.ELOOP, errno.EINVAL, errno.EEXIST, errno.EFBIG})  # of one member, and not of the disk
+MEMBER_ERRORS = frozenset({errno.ELOOP, errno.EINVAL, errno.EEXIST, errno.EFBIG})  # faults of one member, not a disk
 
 log = logging.getLogger(__name__)
 
 
 class RowsChanged(Exception):
-    """The rows of a stripe are no longer what was read."""
+    """The rows of a stripe have changed in the tracking database since the repair read them."""
 
 
 class Batch:
-    """Some stripes that are mended together. A stripe that can't be is told of in the result, or tried again."""
+    """Stripes that are mended together. A stripe that can't be mended is counted in the result, or tried again."""
 
     def __init__(self, shared: Shared, stripes: Sequence[Stripe]) -> None:
         self._shared = shared
         self._stripes = list(stripes)
         self._plans: dict[Stripe, Plan] = {}
-        self._in_vain: list[Extent] = []  # written, and not recorded
+        self._unrecorded: list[Extent] = []  # written, but their stripe was not recorded: to be discarded
         self._sessions = {stripe.ended.number: stripe.ended for stripe in stripes}
         for ended in self._sessions.values():
             ended.uses += 1
 
     async def mend(self) -> None:
-        """Do all of it. Raises TrackingError, and DiskError for a limit of this process."""
+        """Mend all stripes of the batch. Raises TrackingError, and DiskError for a limit of this process."""
         taken: Counter[int] = Counter()
         try:
             await self._examine()
@@ -55,7 +55,7 @@ class Batch:
             written = await self._write()
             with trio.CancelScope(shield=True):
                 await self._record(written)
-                await self._discard(self._in_vain)
+                await self._discard(self._unrecorded)
         finally:
             self._shared.targets.give(taken)
             self._close()
@@ -63,7 +63,7 @@ class Batch:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def _examine(self) -> None:
-        """See what is wrong with the stripes that a verification has found damaged."""
+        """Find out which extents are damaged, of the stripes that a verification has noted as damaged."""
         async with trio.open_nursery() as nursery:
             for stripe in self._stripes:
                 if not stripe.is_damaged:
@@ -95,7 +95,10 @@ class Batch:
     # --- planning and computing ---------------------------------------------------------------------------------------
 
     async def _plan(self) -> None:
-        """Decide what to do about each stripe, and have the bytes for it."""
+        """Plan each stripe, and produce the bytes that its plan writes.
+
+        Extents that turn out to be unreadable, or to contradict the rows, change the plan: so it is made again.
+        """
         left = self._stripes
         while left:
             for stripe in left:
@@ -122,7 +125,7 @@ class Batch:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     async def _write(self) -> dict[Stripe, list[Extent]]:
-        """Write what the plans say, and sync it; return the rows of the stripes that are durable as a whole."""
+        """Write and sync the extents that the plans say; return the new rows of the stripes that are durable."""
         by_member: defaultdict[tuple[int, int], list[tuple[Stripe, Written]]] = defaultdict(list)
         for stripe, found in self._plans.items():
             for one in found.new:
@@ -140,11 +143,11 @@ class Batch:
                 nursery.start_soon(self._write_to, self._shared.disks.get(number), members, rows, failed)
         for stripe in failed:
             self._shared.again.setdefault(stripe.ended.number, set()).add(stripe.number)
-            self._in_vain += rows[stripe]
+            self._unrecorded += rows[stripe]
         return {stripe: rows[stripe] for stripe in self._stripes if stripe not in failed}
 
     async def _find_ends(self, ended: Ended) -> None:
-        """Find out where the recorded extents of a session end on each disk."""
+        """Look up where the recorded extents of a session end on each disk."""
         if ended.ends is None:
             ended.ends = await self._shared.catalogue.read(lambda tracking: tracking.extents.ends(ended.number))
 
@@ -155,7 +158,7 @@ class Batch:
         rows: dict[Stripe, list[Extent]],
         failed: set[Stripe],
     ) -> None:
-        """Write to the members of one disk, and sync them."""
+        """Write to the member files of one disk, and sync them. Adds to `rows`, and to `failed` where that fails."""
         concerned = {stripe for _, extents in members for stripe, _ in extents}
         if disk is None:
             failed |= concerned
@@ -184,7 +187,7 @@ class Batch:
                 abandoned = self._shared.open.pop((session, disk.number), None)
                 if abandoned is not None:
                     abandoned.is_abandoned = True
-                    self._shared.abandoned.append((disk, abandoned))  # another batch may have to sync it
+                    self._shared.abandoned.append((disk, abandoned))  # not closed: another batch may have to sync it
         except DiskError as error:
             failed |= concerned
             self._note(disk, None, error)
@@ -198,17 +201,20 @@ class Batch:
         return known
 
     def _note(self, disk: PooledDisk, session: int | None, error: DiskError) -> None:
-        """Take note that a disk, or one member on it, does not take extents. Raises a limit of this process."""
-        if error.errno == errno.ECANCELED:  # another batch has waited in vain
+        """Note that a disk, or one member file on it, does not take extents.
+
+        Raises `error` itself if it is a limit of this process, and so no fault of the disk.
+        """
+        if error.errno == errno.ECANCELED:  # another batch has noted that this disk does not answer
             return
-        if session is not None and error.errno in IN_THE_WAY:
+        if session is not None and error.errno in MEMBER_ERRORS:
             log.warning("session %d: %s; its extents go to other disks", session, error)
             self._shared.targets.barred.add((session, disk.number))
         elif not disk.note_fault(error):
             raise error
 
     def _close(self) -> None:
-        """Close the members of sessions that no other batch at work has to do with."""
+        """Close the member files of sessions that no other running batch uses."""
         for ended in self._sessions.values():
             ended.uses -= 1
         for key, appending in list(self._shared.open.items()):
@@ -220,7 +226,10 @@ class Batch:
     # --- recording ----------------------------------------------------------------------------------------------------
 
     async def _record(self, written: dict[Stripe, list[Extent]]) -> None:
-        """Record the stripes together; where one has changed meanwhile, each by itself. Then give back the old room."""
+        """Record all stripes in one transaction, then discard the extents that they replace.
+
+        If the rows of any stripe have changed meanwhile, each stripe gets a transaction of its own.
+        """
         recorded = list(written)
         try:
             await self._shared.change(lambda tracking: self._change(tracking, written))
@@ -234,15 +243,15 @@ class Batch:
                     recorded.append(stripe)
                 except RowsChanged:
                     self._shared.again.setdefault(stripe.ended.number, set()).add(stripe.number)
-                    self._in_vain += rows
+                    self._unrecorded += rows
         for stripe in recorded:
             self._count(self._plans[stripe])
         await self._discard([row for stripe in recorded for row in self._plans[stripe].old])
 
     def _change(self, tracking: Tracking, written: dict[Stripe, list[Extent]]) -> None:
-        """Put the new rows in the place of the old ones, in a transaction. Raises RowsChanged.
+        """Replace the old rows by the new ones, in a transaction. Raises RowsChanged.
 
-        A disk that has begun to retire meanwhile gets nothing: it may be empty, and leave.
+        No row may be on a disk that has begun to retire meanwhile: that disk may leave as soon as it is empty.
         """
         old = [row for stripe in written for row in self._plans[stripe].old]
         new = [row for rows in written.values() for row in rows]
@@ -303,7 +312,7 @@ class Batch:
                 try:
                     await disk_jobs.run(disk.writing, lambda disk=disk: disk.hangs, disk_jobs.discard, disk.disk, old)  # type: ignore[misc]
                 except (DiskError, NoAnswer) as error:
-                    log.warning("disk %d: room of extents that were moved is not given back: %s", number, error)
+                    log.warning("disk %d: extents were moved from it, but still take room there: %s", number, error)
 
 
 def _is_to_be_read(piece: Piece) -> bool:
@@ -312,5 +321,5 @@ def _is_to_be_read(piece: Piece) -> bool:
 
 
 def _produce(work: Sequence[tuple[Stripe, Plan]]) -> list[Stripe]:
-    """Compute the bytes of plans; return the stripes that contradict themselves. In a thread."""
+    """Produce the bytes of plans; return the stripes whose computed bytes contradict their rows. In a thread."""
     return [stripe for stripe, found in work if not produce(stripe, found)]

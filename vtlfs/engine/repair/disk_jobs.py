@@ -1,6 +1,6 @@
-"""What the threads of the disks do for a repair, and how the trio loop waits for them, but not for a disk that hangs.
+"""The jobs of a repair for the threads of the disks, and how the trio loop waits for them, but for no disk that hangs.
 
-Each job is short, as the streams of a mount share these threads.
+Each job is short, because the streams of a mount share these threads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,19 +22,19 @@ from vtlfs.model import MIB, Extent
 
 JOB_BYTES = 2 * MIB
 JOB_EXTENTS = 32
-LOOK_SECONDS = 0.2  # between two looks whether a disk hangs
-FEW = 8  # members that are synced one by one, at the same time
+LOOK_SECONDS = 0.2  # while waiting for a job: between two looks whether its disk hangs
+FEW = 8  # so many member files are synced by one job each; more are synced by one job for all
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 class NoAnswer(Exception):
-    """The disk does not answer."""
+    """The disk hangs, and its thread has not done the job."""
 
 
 async def run(executor: DiskExecutor, hangs: Callable[[], bool], function: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Have a thread of a disk call the function, and return what it returns. Raises NoAnswer while the disk hangs."""
+    """Call the function in a thread of a disk, and return its result. Raises NoAnswer if the disk hangs."""
     answer: list[outcome.Outcome[T]] = []
     arrived = trio.Event()
 
@@ -52,7 +52,7 @@ async def run(executor: DiskExecutor, hangs: Callable[[], bool], function: Calla
 
 
 def in_jobs(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
-    """Yield things in groups that make one job each; with each comes how many bytes it has."""
+    """Group things into jobs. Each thing comes with its size in bytes."""
     group: list[T] = []
     size = 0
     for one, bytes_ in sized:
@@ -69,7 +69,10 @@ def in_jobs(sized: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
 
 
 async def read(disk: PooledDisk, pieces: Sequence[Piece]) -> None:
-    """Read pieces that are on one disk. One that can't be read is damaged; or away, where that is the disk's fault."""
+    """Read pieces that are on one disk.
+
+    An unreadable piece becomes DAMAGED where only its bytes are wrong, and AWAY where the disk failed or hung.
+    """
     try:
         found = await run(disk.reading, lambda: disk.reads_hang, _read, disk.disk, [one.row for one in pieces])
     except NoAnswer:
@@ -97,7 +100,7 @@ def _read(disk: Disk, rows: Sequence[Extent]) -> list[bytes | VtlfsError]:
 
 
 async def examine(disk: PooledDisk, stripe: Stripe, pieces: Sequence[Piece]) -> None:
-    """See which pieces of a stripe that are on one disk are damaged, records included."""
+    """Find the damaged pieces among those that a stripe has on one disk; a wrong record is damage, too."""
     ended = stripe.ended
     rows = tuple(sorted((piece.row for piece in pieces), key=lambda row: row.position))
     part = Part(ended.number, ended.session.stripe_unit, ended.opening, ended.ending, rows, is_first=False)
@@ -115,7 +118,7 @@ async def examine(disk: PooledDisk, stripe: Stripe, pieces: Sequence[Piece]) -> 
 
 
 def header_is_wrong(disk: Disk, part: Part) -> bool:
-    """Tell whether the header of a member is not what it is to be. Raises DiskError."""
+    """Tell whether the header of a member file differs from the one that the catalogue implies. Raises DiskError."""
     return any(flaw.kind is Kind.HEADER for flaw in disk.examine(part))
 
 
@@ -123,7 +126,7 @@ def header_is_wrong(disk: Disk, part: Part) -> bool:
 
 
 def write(jobs: Sequence[tuple[Appending, list[Written]]]) -> list[list[Extent] | DiskError]:
-    """Write extents to members, which are of one disk; return their rows by member, or the error of one that failed."""
+    """Write extents to member files of one disk; return for each job its rows, or the error that stopped it."""
     written: list[list[Extent] | DiskError] = []
     for appending, extents in jobs:
         try:
@@ -135,7 +138,7 @@ def write(jobs: Sequence[tuple[Appending, list[Written]]]) -> list[list[Extent] 
 
 
 async def sync(disk: PooledDisk, used: Iterable[Appending]) -> None:
-    """Make durable what was written to members, which are of one disk. Raises DiskError, NoAnswer."""
+    """Sync member files of one disk. Raises DiskError, NoAnswer."""
     members = [one.member for one in used if one.member is not None]
     errors: list[DiskError | NoAnswer] = []
 
@@ -154,7 +157,7 @@ async def sync(disk: PooledDisk, used: Iterable[Appending]) -> None:
 
 
 def discard(disk: Disk, rows: Sequence[Extent]) -> None:
-    """Give back the room of extents that lie elsewhere now."""
+    """Give back the room of extents that the tracking database has elsewhere by now."""
     for row in rows:
         disk.discard(row)
     reached("repair.discarded")

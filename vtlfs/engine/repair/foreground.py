@@ -1,4 +1,4 @@
-"""Repair as a command does it, in a trio run of its own."""
+"""Repair in a command (`vtlfs disk repair`, `replace`, `retire`), in a trio run of its own."""
 
 import os
 import resource
@@ -25,16 +25,17 @@ from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.errors import DiskError, first_of
 from vtlfs.model import DiskState, utc_now
 
-LOOK_SECONDS = 0.5  # between two looks at the repair of somebody else
-DESCRIPTORS = 16 << 10
-WAIT_SECONDS = 2.0  # before another look at what live mounts still have in their hands
+LOOK_SECONDS = 0.5  # between two looks at a repair that another process runs
+DESCRIPTORS = 16 << 10  # open files that a repair may have, if the process is allowed so many
+WAIT_SECONDS = 2.0  # before another repair, if the last one had to leave something to live mounts
 
 
 def repair(library: Library, *, limit: int | None, progress: Progress) -> RepairResult:
-    """Mend all that lacks something, and empty the disks that are retiring; those that are away now count as lost.
+    """Mend every stripe that lacks something, and empty the retiring disks. Disks that are away now count as lost.
 
-    Where a mount or another command is repairing, follow it until it is done, and then do what is left. SIGINT,
-    SIGTERM and SIGHUP stop it: the result says which. Raises LibraryError, TrackingError.
+    If a mount or another command is repairing, follow that repair until it has ended, and then do what is left.
+    `limit`: bytes a second. SIGINT, SIGTERM and SIGHUP stop the repair; the result names the signal. Raises
+    LibraryError, TrackingError.
     """
     if library.config.parity:
         isal.check()
@@ -47,7 +48,7 @@ def repair(library: Library, *, limit: int | None, progress: Progress) -> Repair
 
 
 async def _until_done(library: Library, limit: int | None, progress: Progress, result: RepairResult) -> None:
-    """Repair until nothing is left that only waits for something; bring the result up to date."""
+    """Repair until nothing is left to do but what needs another disk or is lost; keep `result` up to date."""
     told: dict[int, DiskError] = {}
     while True:
         with lease.work(library.path, NAME) as mine:
@@ -56,12 +57,12 @@ async def _until_done(library: Library, limit: int | None, progress: Progress, r
                 if is_done:
                     return
             else:
-                result.followed = await _look(library, progress)
+                result.followed = await _follow(library, progress)
         await trio.sleep(WAIT_SECONDS if mine else LOOK_SECONDS)
 
 
-async def _look(library: Library, progress: Progress) -> str | None:
-    """Tell of the repair of somebody else; return what came of the last one, in words."""
+async def _follow(library: Library, progress: Progress) -> str | None:
+    """Show how far the repair of another process is; return the outcome of the last ended repair, in words."""
     with closing(library.tracking(read_only=True)) as tracking:
         job = tracking.jobs.get(NAME)
     if job is None:
@@ -73,7 +74,7 @@ async def _look(library: Library, progress: Progress) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What a repair in a command works with. `out`: disks that can't be used now."""
+    """The disks and connections with which a command repairs. `out`: disks that can't be used now."""
 
     pool: DiskPool
     catalogue: Catalogue
@@ -83,10 +84,10 @@ class Workshop:
 
 @asynccontextmanager
 async def workshop(library: Library, told: dict[int, DiskError] | None = None) -> AsyncIterator[Workshop]:
-    """Have the disks that are there now, their threads, and connections to the tracking database.
+    """Open the disks that answer now, with their threads, and connections to the tracking database.
 
-    `told`: faults of disks that were logged the last time; it is brought up to date. The process may have more open
-    files from then on, as far as it is allowed to: a shell's limit is for programs that have few.
+    `told`: the faults of disks that the log has already; this function updates it. The soft limit of open files is
+    raised to DESCRIPTORS and stays raised, because the usual 1024 are too few for the member files of a repair.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
@@ -111,7 +112,7 @@ async def workshop(library: Library, told: dict[int, DiskError] | None = None) -
 async def _once(
     library: Library, limit: int | None, progress: Progress, result: RepairResult, told: dict[int, DiskError]
 ) -> bool:
-    """Repair once, with the disks that are there now; tell whether that was all there is to do."""
+    """Repair once, with the disks that answer now; tell whether another repair right after it has nothing to do."""
     by = f"a command (pid {os.getpid()})"
     async with workshop(library, told) as at:
         await _forget_faults(library, at)
@@ -127,7 +128,7 @@ async def _once(
 
 
 async def _forget_faults(library: Library, at: Workshop) -> None:
-    """Forget the faults that the last mount has recorded of disks that work now, unless a live mount knows better."""
+    """Clear the recorded faults of disks that work now, unless a mount lives: that one records faults itself."""
     disks, mounts = await at.catalogue.read(lambda tracking: (tracking.disks.all(), tracking.mounts.live()))
     if any(library.leases.is_alive(mount.id) for mount in mounts):
         return
@@ -137,7 +138,7 @@ async def _forget_faults(library: Library, at: Workshop) -> None:
 
 
 async def _out(pool: DiskPool, told: dict[int, DiskError]) -> set[int]:
-    """Return the disks that can't be used, or do not answer; all are looked at. A disk that is full can be used."""
+    """Try all disks; return those that fail or do not answer. A disk that is full can be used."""
     out: set[int] = set()
 
     async def look(number: int) -> None:

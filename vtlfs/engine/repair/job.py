@@ -1,7 +1,7 @@
-"""Repair as a mount does it by itself, in the background: a job of the mount's trio loop.
+"""Repair in a mount, in the background: a job of the mount's trio loop.
 
-It is due when a disk is retiring, when a disk has been away for longer than `[repair] after`, when stripes are known to
-lack something, and when a repair was interrupted. Which of the mounts does it the lease decides that a repair holds.
+A repair is due when a disk is retiring, when a disk has been away for longer than `[repair] after`, when stripes are
+known to lack something, and when a repair was interrupted. The lease `repair` decides which of the mounts does it.
 """
 
 import logging
@@ -20,8 +20,8 @@ from vtlfs.model import DiskRecord, DiskState, format_size, utc_now
 from vtlfs.sizes import SIZES
 
 LOOK_SECONDS = 5.0  # between two looks whether a repair is due
-AGAIN_SECONDS = 3600.0  # before what could not be mended is tried again on the same disks
-WAITING_SECONDS = 30.0  # before another look at sessions that had just ended, or were open
+AGAIN_SECONDS = 3600.0  # before stripes that could not be mended are tried again, if the disks stay as they are
+WAITING_SECONDS = 30.0  # before another repair, for sessions that had just ended or were open
 
 log = logging.getLogger(__name__)
 
@@ -35,26 +35,26 @@ class RepairJob:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._after = engine.library.config.repair_after
-        self._not_before = 0.0  # by trio's clock: that holds while the disks stay as they were
-        self._tried: tuple[object, ...] = ()  # what the disks were like when that was set
-        self._told: set[str] = set()  # what the log has about the disks as they are
+        self._not_before = 0.0  # trio's time before which no repair begins, while the disks are in the state `_tried`
+        self._tried: tuple[object, ...] = ()  # the state of the disks, see `_state`, at the end of the last repair
+        self._told: set[str] = set()  # lines that the log has since a repair last mended something
 
     def is_due(self, tracking: Tracking, at: str) -> bool:
-        """Tell whether there is something to repair that may come to something."""
+        """Tell whether there is something to repair, and a repair may succeed where the last one did not."""
         disks = tracking.disks.all()
         if self._state(disks, at) == self._tried and trio.current_time() < self._not_before:
             return False
         if _leaving(disks) or self._away(disks, at) or tracking.lacks.are_of_tape_files():
             return True
         last = tracking.jobs.get(NAME)
-        return last is not None and last.ended_at is None  # it was interrupted, and is to be ended
+        return last is not None and last.ended_at is None  # interrupted: its row has to be ended
 
     def claim(self, tracking: Tracking, at: str) -> list[DiskRecord]:
-        """Return the disks. It is the lease that claims a repair."""
+        """Return the disks. The claim itself is the lease, which `work` takes."""
         return tracking.disks.all()
 
     async def work(self, engine: Engine, claim: list[DiskRecord]) -> None:
-        """Repair, unless somebody else does."""
+        """Repair, unless another process is repairing."""
         with lease.work(engine.library.path, NAME) as mine:
             if mine:
                 await self._repair(engine, claim, utc_now())
@@ -62,7 +62,7 @@ class RepairJob:
     async def _repair(self, engine: Engine, disks: list[DiskRecord], at: str) -> None:
         leaving, away, limit = _leaving(disks), self._away(disks, at), engine.library.config.repair_limit
         self._tell_why(leaving, away, limit)
-        engine.memory.take(2 * SIZES.repair_batch)  # about what it has in memory
+        engine.memory.take(2 * SIZES.repair_batch)  # about as much as one batch has in memory
         try:
             result = await repair_all(
                 *(engine.library, engine.pool, engine.catalogue, engine.change),
@@ -86,19 +86,22 @@ class RepairJob:
     def _tell_why(self, leaving: list[int], away: list[int], limit: int | None) -> None:
         why = [f"disk {number} is retiring" for number in leaving]
         why += [f"disk {number} is away" for number in away if number not in leaving]
-        speed = "as fast as it goes" if limit is None else f"with {format_size(limit)}/s at most"
+        speed = "without a speed limit" if limit is None else f"with {format_size(limit)}/s at most"
         self._tell(logging.INFO, f"repair begins, {speed}: {'; '.join(why) or 'stripes are known to lack something'}")
 
-    def _tell(self, level: int, what: str) -> None:
-        """Log something once, until a repair comes to something: while it waits for a stream, it looks often."""
-        log.log(logging.DEBUG if what in self._told else level, "%s", what)
-        self._told.add(what)
+    def _tell(self, level: int, line: str) -> None:
+        """Log a line; on the level DEBUG if the log has it since a repair last mended something.
+
+        While a repair waits for a stream to end, it begins again every WAITING_SECONDS.
+        """
+        log.log(logging.DEBUG if line in self._told else level, "%s", line)
+        self._told.add(line)
 
     def _away(self, disks: list[DiskRecord], at: str) -> list[int]:
-        """Return the disks that can't be used, and could not for a while; those that are full can.
+        """Return the disks that have been unusable for longer than `[repair] after`. A full disk is usable.
 
-        The wall clock tells for how long, as it has to be told beyond the end of a mount. If it jumps, a repair begins
-        too early, which costs room and moves extents that a disk still has, or too late, by as much as the jump.
+        The wall clock measures how long, because the time goes on when no mount runs. If that clock jumps, a repair
+        begins too early or too late by as much; too early, it spends room on extents that a disk still has.
         """
         pool, after = self._engine.pool, self._after
         if after is None:
@@ -113,7 +116,7 @@ class RepairJob:
         ]
 
     def _state(self, disks: list[DiskRecord], at: str) -> tuple[object, ...]:
-        """Return what may make a difference to a repair."""
+        """Return the state of the disks: where it changes, another repair may succeed."""
         pool, away = self._engine.pool, self._away(disks, at)
         return tuple(
             (disk.number, disk.state, disk.number in away, disk.number in pool and pool[disk.number].usable)
@@ -126,7 +129,7 @@ def _leaving(disks: list[DiskRecord]) -> list[int]:
 
 
 def _is_left(tracking: Tracking, out: set[int]) -> bool:
-    """Tell whether something lies on disks that are out, as open streams have something there, or lacks something."""
+    """Tell whether disks that are out still have extents, such as those of open streams, or stripes lack something."""
     stored = tracking.disks.stored()
     return any(number in stored and stored[number].extents for number in out) or tracking.lacks.are_of_tape_files()
 
@@ -137,5 +140,5 @@ def _is_out(pooled: PooledDisk) -> bool:
 
 
 async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
-    """Repair whenever that is due, for as long as the mount lasts."""
+    """Repair whenever a repair is due, until cancelled."""
     await jobs.run(engine, RepairJob(engine), clock)

@@ -1,10 +1,12 @@
-"""What is to be done about a stripe that lacks something. Pure.
+"""The plan by which a stripe that lacks something is mended. Pure.
 
-In this order: extents that are damaged on a disk that stays are written again there; those that are lost or are to be
-moved, and parity that is lacking, go to other disks that have nothing of the stripe, with the same number and place, so
-that the rest of the stripe stays as it is; where there are too few such disks, the stripe's data is dealt anew, into
-narrower stripes, if they can lose more disks than what the stripe would be left with. A stripe that a rebuild has found
-torn is dealt anew in any case, for no parity fits it.
+1. A damaged extent whose disk stays is written again on that disk.
+2. A lost extent, an extent to be moved, and lacking parity go to disks that have nothing of the stripe. Stripe and
+   place stay the same, so that the rest of the stripe need not change.
+3. If there are too few such disks, the data of the stripe is dealt anew into narrower stripes, where data has to leave
+   a retiring disk, or where the new stripes can lose more disks than the old one without the extents that got no disk.
+
+A stripe that a rebuild has found torn is dealt anew in any case, because no parity fits it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,12 +17,12 @@ from vtlfs.engine.layout.dealer import Candidate, Dealer
 from vtlfs.engine.repair.stripes import Condition, Piece, Stripe, Written
 from vtlfs.model import NO_CODEC, NOWHERE, Extent
 
-FEWEST = 2  # disks on which stripes lie
+FEWEST = 2  # disks that a library has; with fewer candidates, no stripe is dealt anew
 NO_DISK = -1  # of an extent that has no place yet
 
 
 class Trouble(Enum):
-    """Why a stripe still lacks something afterwards."""
+    """Why a stripe still lacks something after the repair."""
 
     NEEDS_DISK = "it needs another disk"
     NO_ROOM = "the disks are full"
@@ -29,10 +31,11 @@ class Trouble(Enum):
 
 @dataclass(slots=True)
 class Plan:
-    """Rows to be written in the place of others. `trouble`: why the stripe lacks something afterwards; None: nothing.
+    """What becomes of one stripe: the rows `new` replace the rows `old`.
 
-    `unplaced`: bytes that found no place. `lacking`: by stripe how many parity extents it will lack, 0 included, and
-    the stored bytes of its data; a stripe that goes is not in it.
+    `trouble`: why the stripe still lacks something afterwards; None if it lacks nothing. `unplaced`: bytes for which no
+    disk was found, or with LOST, bytes that are lost. `lacking`: for each stripe there will be, how many parity extents
+    it will lack, 0 included, and the stored bytes of its data. `is_redealt`: the stripe itself will be gone.
     """
 
     old: list[Extent] = field(default_factory=list)
@@ -48,19 +51,19 @@ class Plan:
         return bool(self.old or self.new)
 
     def leaves_something_of(self, stripe: Stripe) -> bool:
-        """Tell whether an extent of the stripe that is lost or damaged stays where it is, as it finds no other disk."""
+        """Tell whether a lost or damaged extent of the stripe stays where it is, because no disk was found for it."""
         return any(piece.condition is not Condition.GOOD and piece.row not in self.old for piece in stripe.pieces)
 
 
 class Chooser:
-    """Chooses disks for extents in proportion to the free space of each, as the stripes come."""
+    """Chooses disks for extents so that each disk gets a share of them in proportion to its free space."""
 
     def __init__(self) -> None:
         self._credits: dict[int, float] = {}
         self.turn = 0  # stripes that were dealt anew
 
     def choose(self, candidates: Sequence[Candidate], devices: Collection[int], beside: Collection[int]) -> Candidate:
-        """Return one of the candidates, on none of these devices if possible, and not beside these disks."""
+        """Return a candidate: if possible on none of these `devices`, and next none of the disks `beside`."""
         total = sum(one.free for one in candidates) or 1
         for one in candidates:
             self._credits[one.number] = self._credits.get(one.number, 0.0) + one.free / total
@@ -82,11 +85,11 @@ def plan(
     are_full: bool,
     left: int,
 ) -> Plan:
-    """Say what is to be done about a stripe.
+    """Plan how to mend a stripe.
 
     `candidates`: disks that can take its extents; `devices`: the device of each disk; `leaving`: disks that are to be
-    emptied. `are_full`: there are more disks, which have no room. `left`: how many disks there are when those have
-    left, whether they can take extents now or not.
+    emptied. `are_full`: further disks can't take extents only because they have no room. `left`: how many disks there
+    will be without the `leaving` ones, whether they can take extents now or not.
     """
     can_be_dealt = stripe.can_compute and stripe.wanted and len(candidates) >= FEWEST
     if stripe.is_torn and can_be_dealt:
@@ -95,7 +98,7 @@ def plan(
     staying = len(stripe.pieces) - len(homeless) - is_hurt
     if stripe.can_compute and not stripe.is_torn:
         homeless += _lacking_parity(stripe)
-    unplaced = _elsewhere(
+    unplaced = _reassign(
         found,
         stripe,
         homeless,
@@ -111,7 +114,7 @@ def plan(
             return _dealt_anew(stripe, candidates, chooser, are_full=are_full)
         is_enough = staying - len(stripe.data) >= min(stripe.wanted, left - 1)
         found.old += [
-            piece.row  # it is gone, and so will be its disk; or with the disks that are left, there can't be more
+            piece.row  # parity that is lost with its disk, or for which the disks that are left are too few
             for piece in stripe.parity
             if piece.row in unplaced and piece.row.disk in leaving and (piece.data is None or is_enough)
         ]
@@ -126,10 +129,10 @@ def plan(
 
 
 def _in_place(stripe: Stripe, able: Collection[int]) -> tuple[Plan, set[int], list[Extent], int]:
-    """Begin a plan with what is written again where it is.
+    """Begin a plan with the damaged extents that are written again on their own disks.
 
-    Return it, the disks that have extents of the stripe then, the extents that need another disk, in the order in which
-    they get one, and how many are lost.
+    Return the plan, the disks that will have extents of the stripe, the extents that need another disk, in the order in
+    which they get one, and how many extents are lost.
     """
     found = Plan()
     occupied = {piece.row.disk for piece in stripe.pieces if piece.condition is Condition.GOOD}
@@ -152,7 +155,7 @@ def _in_place(stripe: Stripe, able: Collection[int]) -> tuple[Plan, set[int], li
     return found, occupied, homeless, lost
 
 
-def _elsewhere(
+def _reassign(
     found: Plan,
     stripe: Stripe,
     homeless: Sequence[Extent],
@@ -160,7 +163,7 @@ def _elsewhere(
     chooser: Chooser,
     devices: set[int],
 ) -> list[Extent]:
-    """Have extents go to disks that have nothing of the stripe; return those for which there are too few."""
+    """Plan extents on the `free` disks, which have nothing of the stripe; return the extents that got no disk."""
     for place, row in enumerate(homeless):
         if not free:
             return [*homeless[place:]]
@@ -176,7 +179,7 @@ def _can_be_had(piece: Piece, stripe: Stripe) -> bool:
 
 
 def _lacking_parity(stripe: Stripe) -> list[Extent]:
-    """Return rows for the parity that a stripe was to have and has no row of."""
+    """Return rows for the parity that a stripe was to have, but of which the tracking database has no row."""
     there = {piece.row.place for piece in stripe.parity}
     where = (NO_DISK, NOWHERE, stripe.longest, b"")
     return [
@@ -199,7 +202,7 @@ def _note_lacking(found: Plan, stripe: Stripe) -> None:
 
 
 def _dealt_anew(stripe: Stripe, candidates: Sequence[Candidate], chooser: Chooser, *, are_full: bool) -> Plan:
-    """Return the plan by which the data of a stripe becomes one or more new ones."""
+    """Return a plan that deals the data of a stripe into one or more new stripes."""
     found = Plan(old=[piece.row for piece in stripe.pieces], is_redealt=True)
     chooser.turn += 1
     dealer = Dealer(stripe.wanted, chooser.turn)

@@ -1,4 +1,4 @@
-"""The bytes of the extents that a repair writes: as they were read, or computed. Pure; called by threads."""
+"""Produces the bytes of the extents that a repair writes: as read, or computed. Pure; called by threads."""
 
 from blake3 import blake3
 
@@ -8,7 +8,7 @@ from vtlfs.engine.repair.stripes import Bytes, Piece, Stripe
 
 
 def unread(stripe: Stripe, plan: Plan) -> list[Piece]:
-    """Return the extents that have to be read before those of the plan can be produced."""
+    """Return the extents to be read before the bytes of a plan can be produced."""
     data, parity = _wanted(stripe, plan)
     if all(piece.data is not None for piece in data) and not parity:
         return []
@@ -22,7 +22,7 @@ def unread(stripe: Stripe, plan: Plan) -> list[Piece]:
 
 
 def _wanted(stripe: Stripe, plan: Plan) -> tuple[list[Piece], list[int]]:
-    """Return the data extents whose bytes a plan needs, and the rows of parity that are to be computed."""
+    """Return the data extents that a plan writes, and the numbers of the parity rows that have to be computed."""
     offsets = {one.row.offset for one in plan.new if not one.row.is_parity}
     had = set() if plan.is_redealt else {piece.row.place for piece in stripe.parity if piece.data is not None}
     rows = [one.row.place for one in plan.new if one.row.is_parity and one.row.place not in had]
@@ -30,7 +30,11 @@ def _wanted(stripe: Stripe, plan: Plan) -> tuple[list[Piece], list[int]]:
 
 
 def produce(stripe: Stripe, plan: Plan) -> bool:
-    """Give each extent that the plan writes its bytes; False where what is computed contradicts the rows."""
+    """Set the bytes of each extent that the plan writes.
+
+    Return False if that is not possible: too much of the stripe could not be read, or computed bytes do not have the
+    recorded BLAKE3.
+    """
     data, rows = _wanted(stripe, plan)
     needed = stripe.data if rows else data
     lost = {piece.row.place: piece.row.stored for piece in stripe.data if piece.data is None}

@@ -1,7 +1,7 @@
-"""Repair at work on the disks of a pool. In the trio loop of a mount, a command or a verification.
+"""One repair of the disks of a pool. Runs in the trio loop of a mount, a command or a verification.
 
-Stripes that lack something are found by `Survey`, and mended in batches by `Batch`, some at the same time. Whoever
-repairs holds `lease.work(library.path, "repair")`.
+`Survey` finds the stripes that lack something; batches of them (`Batch`) are mended, several at the same time. The
+caller holds `lease.work(library.path, "repair")`, so a library has one repair at a time.
 """
 
 import resource
@@ -33,28 +33,29 @@ from vtlfs.sizes import SIZES, Sizes
 NAME = "repair"  # of the lease, and of the job's row
 BATCH_STRIPES = 256
 MEMBER_DESCRIPTORS = 2
-IN_FLIGHT = 4  # batches: one is read while another one is written, and a third is synced; large ones are fewer
-BATCHES_A_SECOND = 4  # at least, where the speed is limited
-LABEL_SECONDS = 2.0  # for which a disk that has retired may take to show its label
-ATTEMPTS = 3  # at a stripe whose rows have changed meanwhile, or whose new disk has failed
+IN_FLIGHT = 4  # batches at the same time, so that one is read while others are written or synced
+BATCHES_A_SECOND = 4  # at least, where the speed is limited: batches are then so much smaller
+LABEL_SECONDS = 2.0  # to wait for the label of a disk that has retired, as the disk may hang
+ATTEMPTS = 3  # further attempts at a stripe whose rows have changed meanwhile, or whose new disk has failed
 
 Change = Callable[[Callable[[Tracking], Any]], Awaitable[Any]]  # GroupCommitter.call, or Engine.change
-Found = AsyncGenerator[Stripe | Ended, None]  # of a survey
-Progress = Callable[[int, int], object]  # is told the bytes that are done, and the bytes in total
+Found = AsyncGenerator[Stripe | Ended, None]  # what a survey yields
+Progress = Callable[[int, int], object]  # called with the bytes done and the bytes in total
 
 
 def _most_sessions(disks: int, wanted: int) -> int:
-    """Return of how many sessions a batch may be: those wanted, if all take half of the descriptors there may be.
+    """Return the most sessions of a batch: `wanted`, or fewer where their member files need too many descriptors.
 
-    One batch more than those in flight is waiting, and keeps the members of its sessions open.
+    All batches together take at most half of the descriptors that the process may have. Beside the batches in flight,
+    one batch is waiting, and it has member files open, too.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     each = (IN_FLIGHT + 1) * disks * MEMBER_DESCRIPTORS
     return wanted if limit == resource.RLIM_INFINITY else max(1, min(wanted, limit // 2 // each))
 
 
-def _nobody(done: int, total: int) -> None:
-    """Tell nobody of the progress."""
+def _no_progress(done: int, total: int) -> None:
+    """Show no progress."""
 
 
 async def repair_all(
@@ -67,14 +68,15 @@ async def repair_all(
     by: str,
     limit: int | None = None,
     at_once: int = IN_FLIGHT,
-    progress: Progress = _nobody,
+    progress: Progress = _no_progress,
     sizes: Sizes = SIZES,
 ) -> RepairResult:
-    """Mend all stripes of the library that lack something; what lies on the disks that are `out` counts as lacking.
+    """Mend all stripes of the library that lack something. Extents on the disks `out` count as lost.
 
-    Retiring disks are out, too, and retire when they are empty. `by`: who does it, for the job's row. `limit`: bytes a
-    second that are read and written. `at_once`: batches, of which each takes some memory. Cancelling stops it between
-    two transactions: what is mended stays so. Raises TrackingError, and DiskError for a limit of this process.
+    Retiring disks are out, too; each of them leaves the library when it is empty. `by`: who repairs, for the job's row.
+    `limit`: bytes a second, read and written together. `at_once`: the most batches at the same time; each takes
+    memory. Cancelling stops the repair between two transactions, and stripes that are mended stay mended. Raises
+    TrackingError, and DiskError for a limit of this process.
     """
     work = (library, pool, catalogue, change)
     repair = Repair(*work, out=out, limit=limit, at_once=at_once, progress=progress, sizes=sizes)
@@ -91,15 +93,18 @@ async def mend_sessions(
     out: Collection[int] = (),
     limit: int | None = None,
 ) -> RepairResult:
-    """Mend what these sessions have in `lack`, and nothing else. `out`: disks that can't be used. Raises as above."""
+    """Mend the stripes and headers of these sessions that the table `lack` has, and nothing else.
+
+    `out`: disks that can't be used. Raises the errors of `repair_all`.
+    """
     work = (library, pool, catalogue, change)
-    repair = Repair(*work, out=out, limit=limit, at_once=IN_FLIGHT, progress=_nobody, sizes=SIZES)
+    repair = Repair(*work, out=out, limit=limit, at_once=IN_FLIGHT, progress=_no_progress, sizes=SIZES)
     return await repair.some(sessions)
 
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """Raise the error of one of several tasks as if there were no tasks."""
+    """Raise the VtlfsError of one of several tasks by itself, not as a group."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -109,24 +114,25 @@ def _one_error() -> Iterator[None]:
         raise first_of(known) from None
 
 
-class AtWork:
-    """The batches that are at work: some, of so many bytes together; or one, however large it is."""
+class RunningBatches:
+    """Limits the batches that run at the same time, by their number and their bytes. One may always run."""
 
     def __init__(self, most_batches: int, most: int) -> None:
+        """`most`: bytes of all running batches together."""
         self._most_batches = most_batches
         self._most = most
         self._bytes = self._batches = 0
         self._fewer = trio.Event()  # set, and replaced by a new one, when a batch has ended
 
     async def begin(self, size: int) -> None:
-        """Wait until a batch of this size may begin, and count it."""
+        """Wait until a batch of this many bytes may begin, and count the batch as running."""
         while self._batches and (self._batches == self._most_batches or self._bytes + size > self._most):
             await self._fewer.wait()
         self._batches += 1
         self._bytes += size
 
     def end(self, size: int) -> None:
-        """Count a batch no longer."""
+        """Count a batch as ended."""
         self._batches -= 1
         self._bytes -= size
         self._fewer.set()
@@ -162,14 +168,14 @@ class Repair:
         self._done = self._total = 0
 
     async def all(self, by: str) -> RepairResult:
-        """Mend everything, retire what is empty, and record how far that is."""
+        """Mend everything, let empty disks retire, and record the progress in the job's row."""
         leaving = await self._begin()
         survey = Survey(self._catalogue, self._library.leases, self._out, self._sizes)
         last = await self._catalogue.read(lambda tracking: tracking.library.last_ordinal())
         self._total = await self._catalogue.read(self._count)
         if not (self._total or leaving or await self._catalogue.read(lambda tracking: tracking.lacks.count())):
             before = await self._catalogue.read(lambda tracking: tracking.jobs.get(NAME))
-            if before is not None and before.ended_at is None:  # interrupted, and what it had to do has come back
+            if before is not None and before.ended_at is None:  # interrupted, and the disks that it missed are back
                 await self._change(lambda tracking: tracking.jobs.end(NAME, self._result.in_words(), utc_now()))
             return self._result
         begun_at = utc_now()
@@ -185,7 +191,7 @@ class Repair:
         return self._result
 
     async def _leave(self, number: int) -> None:
-        """Take a disk that has retired out of library.toml. One that hangs keeps its label until `roster.tidy`."""
+        """Take a retired disk out of library.toml and remove its label. If the disk hangs, `roster.tidy` does so."""
         label = None
         with trio.move_on_after(LABEL_SECONDS):
             label = await trio.to_thread.run_sync(roster.label_of, self._library, number, abandon_on_cancel=True)
@@ -195,26 +201,26 @@ class Repair:
         return roster.finish_retiring(tracking, number, utc_now())
 
     async def some(self, sessions: Iterable[int]) -> RepairResult:
-        """Mend what some sessions are known to lack."""
+        """Mend the stripes of these sessions that are known to lack something."""
         leaving = await self._begin()
         survey = Survey(self._catalogue, self._library.leases, self._out, self._sizes)
         await self._mend(survey, survey.of(dict.fromkeys(sessions)), leaving)
         return self._result
 
     async def _begin(self) -> set[int]:
-        """Return the disks that are to be emptied, which are out."""
+        """Return the retiring disks, and add them to those that are out."""
         disks = await self._catalogue.read(lambda tracking: tracking.disks.all())
         leaving = {disk.number for disk in disks if disk.state is DiskState.RETIRING}
         self._out |= leaving
         return leaving
 
     def _count(self, tracking: Tracking) -> int:
-        """Return how many stored bytes there are to do."""
+        """Return how many stored bytes the repair has to mend or move."""
         stored = tracking.disks.stored()
         return tracking.lacks.total() + sum(stored[disk].bytes for disk in self._out if disk in stored)
 
     async def _mend(self, survey: Survey, found: Found, leaving: Collection[int]) -> None:
-        """Mend what a survey finds, and try those stripes again that could not be mended as they were found."""
+        """Mend the stripes that a survey finds; try again those whose rows or disks changed meanwhile."""
         shared = Shared(self._pool, self._catalogue, self._change, self._out, leaving, self._result, self._record_done)
         headers = await self._in_batches(found, shared)
         for _ in range(ATTEMPTS):
@@ -228,7 +234,7 @@ class Repair:
         self._result.postponed = len(survey.postponed)
 
     async def _in_batches(self, found: Found, shared: Shared) -> list[Ended]:
-        """Mend stripes, some batches at a time; return the sessions that have damaged headers."""
+        """Mend stripes, several batches at a time; return the sessions that have damaged headers."""
         try:
             with _one_error():
                 return await self._batches(found, shared)
@@ -244,14 +250,16 @@ class Repair:
             else max(1, min(self._sizes.repair_batch, rate // BATCHES_A_SECOND))
         )
         most_sessions = _most_sessions(len(self._pool), self._sizes.repair_sessions)
-        at_work = AtWork(self._at_once, self._at_once * self._sizes.repair_batch) if rate is None else AtWork(1, 0)
+        most_bytes = self._at_once * self._sizes.repair_batch
+        running = RunningBatches(self._at_once, most_bytes) if rate is None else RunningBatches(1, 0)
 
         async with aclosing(found), trio.open_nursery() as nursery:
 
             async def begin(stripes: list[Stripe], size: int) -> None:
                 await trio.sleep(self._rate.take(size))
-                batch = Batch(shared, stripes)  # first, so that the members of its sessions stay open meanwhile
-                await at_work.begin(size)
+                # Made before waiting, so that earlier batches leave its member files open.
+                batch = Batch(shared, stripes)
+                await running.begin(size)
                 nursery.start_soon(work, batch, size)
 
             async def work(batch: Batch, size: int) -> None:
@@ -259,7 +267,7 @@ class Repair:
                     await batch.mend()
                     self._progress(min(self._done, self._total), self._total)
                 finally:
-                    at_work.end(size)
+                    running.end(size)
 
             stripes: list[Stripe] = []
             sessions: set[int] = set()
@@ -281,13 +289,13 @@ class Repair:
         return headers
 
     def _record_done(self, tracking: Tracking, weight: int) -> None:
-        """Record that more of the total is done, in the transaction that records it. In the committer's thread."""
+        """Record progress, in the transaction that records the mended stripes. In the committer's thread."""
         if self._total:
             self._done += weight
             tracking.jobs.advance(NAME, min(self._done, self._total))
 
     async def _restore_headers(self, ended: Ended) -> None:
-        """Write those headers of a session's members anew that are wrong; what can't be reached stays noted."""
+        """Write the wrong headers of a session's member files anew. If a disk can't be reached, the lack stays."""
         session = await self._catalogue.read(lambda tracking: tracking.sessions.get(ended.number))
         part = Part(ended.number, session.stripe_unit, ended.opening, ended.ending, (), is_first=True)
         are_right = True
@@ -300,8 +308,8 @@ class Repair:
             try:
                 hangs = lambda pooled=pooled: pooled.reads_hang or pooled.hangs  # noqa: E731
                 if await disk_jobs.run(pooled.reading, hangs, disk_jobs.header_is_wrong, pooled.disk, part):
-                    what = (ended.number, ended.opening, ended.ending)
-                    await disk_jobs.run(pooled.writing, hangs, pooled.disk.restore_header, *what)
+                    header = (ended.number, ended.opening, ended.ending)
+                    await disk_jobs.run(pooled.writing, hangs, pooled.disk.restore_header, *header)
             except (DiskError, disk_jobs.NoAnswer):
                 are_right = False
         if are_right:

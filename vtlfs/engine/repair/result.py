@@ -1,4 +1,4 @@
-"""What a repair did, and what it could not do. Plain values."""
+"""The result of a repair: what it mended, and what it could not mend. Plain values."""
 
 import signal
 from dataclasses import dataclass, field
@@ -8,13 +8,14 @@ from vtlfs.model import format_size
 
 @dataclass(slots=True)
 class RepairResult:
-    """What came of a repair; sizes are stored bytes.
+    """The result of one repair, or of several in a row. Sizes are stored bytes.
 
-    `stripes` were mended, for which `bytes_written` were written. A stripe that still lacks something is counted once:
-    `needs_disk` more disks than are there would be needed; `no_room` those disks are full, and `bytes_missing` more
-    would be; `lost` bytes are nowhere, `bytes_lost` of the streams. `postponed`: sessions of live mounts that have just
-    ended, which the next repair looks at. `emptied`: retiring disks that have retired now. `followed`: what came of the
-    repair of somebody else that was waited for, in words. `interrupted`: the signal that stopped this one.
+    `stripes`: how many were mended; `bytes_written`: for all of them. A stripe that still lacks something is counted
+    in one of three ways: `needs_disk` if it needs more disks than the library has; `no_room` if the disks are full, and
+    `bytes_missing` is the room that all of these lack; `lost` if bytes of its data can't be computed, and `bytes_lost`
+    counts them. `postponed`: sessions of live mounts that have just ended; the next repair looks at them. `emptied`:
+    disks that have retired. `followed`: the outcome, in words, of another process's repair that was waited for.
+    `interrupted`: the signal that stopped this repair.
     """
 
     stripes: int = 0
@@ -30,7 +31,7 @@ class RepairResult:
     interrupted: signal.Signals | None = None
 
     def add(self, further: "RepairResult") -> None:
-        """Take in a further repair: what it did comes on top, and what lacks something is what it says."""
+        """Take in a later repair: add what it did, and replace what still lacks something."""
         self.stripes += further.stripes
         self.bytes_written += further.bytes_written
         self.emptied += further.emptied
@@ -39,16 +40,17 @@ class RepairResult:
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether nothing lacks anything any more, as far as this repair has looked."""
+        """Tell whether no stripe lacks anything any more, as far as this repair has looked."""
         return not (self.needs_disk or self.no_room or self.lost or self.postponed or self.interrupted)
 
     def in_words(self) -> str:
-        """Return it as one line, for the log and the row of the job."""
+        """Return the result as one line, for users, the log and the job's row."""
         said = [f"{self.stripes} stripes mended, {format_size(self.bytes_written)} written"]
         if self.needs_disk:
             said.append(f"{self.needs_disk} stripes need another disk: add one with `vtlfs disk add`")
         if self.no_room:
-            said.append(f"{self.no_room} stripes have no room: {format_size(self.bytes_missing)} are missing")
+            missing = format_size(self.bytes_missing)
+            said.append(f"{self.no_room} stripes found no room: the disks lack {missing}; `vtlfs disk add` adds one")
         if self.lost:
             said.append(f"{self.lost} stripes have lost {format_size(self.bytes_lost)}: `vtlfs verify` names them")
         if self.postponed:

@@ -1,4 +1,4 @@
-"""What the batches of one repair share. Used in the trio loop."""
+"""The state that the batches of one repair share. Used in the trio loop."""
 
 import logging
 from collections import defaultdict
@@ -22,14 +22,18 @@ log = logging.getLogger(__name__)
 
 
 def closed(result: "outcome.Outcome[None]") -> None:
-    """Log the error with which a member was closed."""
+    """Log the error of closing a member file, if there was one."""
     if isinstance(result, outcome.Error) and isinstance(result.error, VtlfsError):
         log.warning("closing a member file: %s", result.error)
 
 
 @dataclass(slots=True)
 class Shared:
-    """What the batches of one repair share. `again`: numbers of stripes that are to be tried again, by session."""
+    """The state that the batches of one repair share.
+
+    `out`: disks whose extents count as lost; `leaving`: those of them that are to be emptied. `record_done`: records
+    progress, in a transaction. `again`: the numbers of stripes that are to be tried again, by session.
+    """
 
     pool: DiskPool
     catalogue: Catalogue
@@ -39,7 +43,7 @@ class Shared:
     result: RepairResult
     record_done: Callable[[Tracking, int], None]
     again: dict[int, set[int]] = field(default_factory=dict)
-    open: dict[tuple[int, int], Appending] = field(default_factory=dict)  # by session and disk
+    open: dict[tuple[int, int], Appending] = field(default_factory=dict)  # member files, by session and disk
     abandoned: list[tuple[PooledDisk, Appending]] = field(default_factory=list)  # on disks that did not answer
     chooser: Chooser = field(default_factory=Chooser)
     targets: Targets = field(init=False)
@@ -55,7 +59,7 @@ class Shared:
         return {pooled.number: pooled for pooled in self.pool.disks}
 
     def close_abandoned(self) -> None:
-        """Have the members closed on disks that did not answer, when these do; no batch is at work any more."""
+        """Close the member files on disks that did not answer, once these answer. Called when no batch is running."""
         while self.abandoned:
             disk, appending = self.abandoned.pop()
             disk.writing.submit(closed, appending.close)

@@ -1,6 +1,6 @@
-"""A stripe that lacks something, and its pieces: what a repair knows of each.
+"""A stripe that lacks something, and its pieces: all that a repair knows about them.
 
-Used in the trio loop. A thread that computes has a stripe to itself for that while.
+Used in the trio loop. While a thread computes a stripe, nothing else touches that stripe.
 """
 
 import secrets
@@ -11,20 +11,20 @@ from vtlfs.disks.headers import Ending, Opening
 from vtlfs.model import Extent, Session
 
 Bytes = bytes | bytearray
-GAP = 1 << 32
+GAP = 1 << 32  # the largest gap between the stripe numbers of a session; see `Ended.new_stripe`
 
 
 class Condition(Enum):
-    """What is the matter with an extent."""
+    """The state in which a repair finds an extent."""
 
     GOOD = "good"  # as far as is known
-    AWAY = "away"  # it is on a disk that is out, or nobody knows where
+    AWAY = "away"  # on a disk that is out or does not answer, or at an unknown position
     DAMAGED = "damaged"  # its bytes or its record are wrong, on a disk that stays
 
 
 @dataclass(slots=True, eq=False)
 class Piece:
-    """An extent of a stripe. `data`: its stored bytes; `was_tried`: somebody has tried to read them."""
+    """An extent of a stripe. `data`: its stored bytes, once read or computed; `was_tried`: a read has been tried."""
 
     row: Extent
     condition: Condition
@@ -33,20 +33,20 @@ class Piece:
 
     @property
     def may_be_had(self) -> bool:
-        """Tell whether its bytes are here, or can be read as far as is known."""
+        """Tell whether the bytes of the extent are in memory, or can be read as far as is known."""
         return self.data is not None or (self.condition is Condition.GOOD and not self.was_tried)
 
 
 @dataclass(slots=True, eq=False)
 class Ended:
-    """A session that has left a tape file, and what its headers say."""
+    """A session that has left a tape file, and what the headers of its member files say."""
 
     session: Session
     opening: Opening
     ending: Ending
-    last_stripe: int | None = None  # None: nobody has looked
-    ends: dict[int, int] | None = None  # where the recorded extents on each disk end; None: nobody has looked
-    uses: int = 0  # batches at work that have to do with it
+    last_stripe: int | None = None  # the highest stripe number so far; None: not looked up yet
+    ends: dict[int, int] | None = None  # by disk, where the recorded extents end, in bytes; None: not looked up yet
+    uses: int = 0  # batches that have stripes of the session and have not ended
 
     @property
     def number(self) -> int:
@@ -54,10 +54,10 @@ class Ended:
         return self.session.id
 
     def new_stripe(self) -> int:
-        """Return a number for a new stripe, behind all of the session's.
+        """Return a number for a new stripe, greater than all stripe numbers of the session.
 
-        A repair that was interrupted may have left records of stripes on the disks that were never recorded. A rebuild
-        must not take them for parts of this one, so the numbers leave a gap of random length behind the last one.
+        An interrupted repair may have left unrecorded extents on the disks. So that a rebuild does not take them for
+        parts of the new stripe, a gap of random length separates its number from the last one.
         """
         assert self.last_stripe is not None
         self.last_stripe += 1 + secrets.randbelow(GAP)
@@ -68,9 +68,9 @@ class Ended:
 class Stripe:
     """A stripe that may lack something: its data by place, and its parity by row.
 
-    `is_noted`: it is in the table `lack`; `is_damaged`: as a verification has found it damaged, so that it is examined.
-    `beside`: disks of the extents before and behind it in the stream. `is_contradictory`: what was computed from it was
-    not what it should be.
+    `is_noted`: the table `lack` has the stripe; `is_damaged`: a verification has noted damage, so that the repair
+    examines the stripe. `beside`: the disks of the neighbouring stripes in the stream. `is_contradictory`: bytes that
+    were computed from the stripe did not have the recorded BLAKE3. `weight`: its share of the repair's total, in bytes.
     """
 
     ended: Ended
@@ -80,26 +80,26 @@ class Stripe:
     is_damaged: bool = False
     beside: frozenset[int] = frozenset()
     is_contradictory: bool = False
-    weight: int = 0  # bytes of the repair's total that it stands for
+    weight: int = 0
 
     @property
     def pieces(self) -> list[Piece]:
-        """All its extents."""
+        """All extents of the stripe, data first."""
         return [*self.data, *self.parity]
 
     @property
     def number(self) -> int:
-        """Its number in its session."""
+        """The number of the stripe in its session."""
         return self.data[0].row.stripe
 
     @property
     def wanted(self) -> int:
-        """How many parity extents it was to have."""
+        """How many parity extents the stripe is to have."""
         return self.ended.session.parity
 
     @property
     def lacks(self) -> bool:
-        """Tell whether it lacks something, as far as is known."""
+        """Tell whether the stripe lacks something, as far as is known."""
         return (
             self.is_noted
             or len(self.parity) < self.wanted
@@ -108,12 +108,15 @@ class Stripe:
 
     @property
     def is_torn(self) -> bool:
-        """Tell whether data extents of it are recorded with another stripe, after a rebuild: parity is no use to it."""
+        """Tell whether places of the stripe are empty, because a rebuild recorded their extents with another stripe.
+
+        Nothing can be computed from the parity of a torn stripe.
+        """
         return [piece.row.place for piece in self.data] != list(range(len(self.data)))
 
     @property
     def can_compute(self) -> bool:
-        """Tell whether all its data can be read, or computed from what can be read."""
+        """Tell whether all data of the stripe can be read, or computed from extents that can be read."""
         if self.is_torn:
             return all(piece.may_be_had for piece in self.data)
         had = sum(piece.may_be_had for piece in self.pieces)
@@ -121,18 +124,18 @@ class Stripe:
 
     @property
     def longest(self) -> int:
-        """Stored bytes of its longest data extent, which its parity has, too."""
+        """Stored bytes of the longest data extent; each parity extent is as long."""
         return max(piece.row.stored for piece in self.data)
 
 
 @dataclass(slots=True)
 class Written:
-    """A row of an extent that is to be written, or was; `members`: of parity, the data of its stripe by place."""
+    """An extent that a repair writes: its row and its bytes. `members`: for parity, the stripe's data by place."""
 
     row: Extent
     members: tuple[Extent, ...] = ()
     data: Bytes | None = field(default=None, repr=False)
 
     def on(self, disk: int) -> "Written":
-        """Return it on a disk."""
+        """Return the same extent on another disk."""
         return replace(self, row=replace(self.row, disk=disk))

@@ -1,6 +1,6 @@
-"""Finding the stripes that lack something, session by session, whatever the size of the library or of a session.
+"""Finds the stripes that lack something, session by session, in bounded memory.
 
-Used in the trio loop. Each look into the tracking database is short, as the loop of a mount serves streams meanwhile.
+Used in the trio loop. Each query of the tracking database is short, because a mount serves streams in the same loop.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
@@ -24,8 +24,8 @@ Chunk = tuple[list[Extent], list[Extent]]  # data extents by offset, and the par
 class Survey:
     """Goes through the sessions of a library that may lack something.
 
-    `out`: disks whose extents count as lost, or are to be moved. `postponed`: sessions that were passed over, as a live
-    mount may still be finishing their headers.
+    `out`: disks whose extents count as lost, or are to be moved. `postponed`: sessions that the survey passed over,
+    because a live mount may still be finishing their headers.
     """
 
     def __init__(self, catalogue: Catalogue, leases: Leases, out: Collection[int], sizes: Sizes) -> None:
@@ -36,7 +36,7 @@ class Survey:
         self.postponed: set[int] = set()
 
     async def all(self, last: int) -> AsyncGenerator[Stripe | Ended, None]:
-        """Yield all stripes that lack something, of tape files with ordinals up to `last`; see `of`."""
+        """Yield what `of` yields, for all sessions whose tape files have ordinals up to `last`."""
         end = await self._catalogue.read(lambda tracking: tracking.library.next_session())
         for first in range(0, end, self._sizes.survey_sessions):
             found = await self._catalogue.read(
@@ -44,15 +44,15 @@ class Survey:
                     first, first + self._sizes.survey_sessions, self._out, last
                 )
             )
-            async with aclosing(self._of(self._settled(found), {})) as stripes:
+            async with aclosing(self._of(self._unchanging(found), {})) as stripes:
                 async for one in stripes:
                     yield one
             await trio.lowlevel.checkpoint()
 
     async def of(self, sessions: Mapping[int, Collection[int] | None]) -> AsyncGenerator[Stripe | Ended, None]:
-        """Yield the stripes of some sessions that lack something, those with these numbers; None: all.
+        """Yield the stripes of these sessions that lack something. `sessions`: stripe numbers by session; None: all.
 
-        A session itself follows its stripes where headers of its members are known to be damaged.
+        A session itself is yielded after its stripes if headers of its member files are known to be damaged.
         """
         wanted = sorted(sessions)
         for start in range(0, len(wanted), self._sizes.survey_sessions):
@@ -60,27 +60,24 @@ class Survey:
             found = await self._catalogue.read(
                 lambda tracking, some=some: tracking.sessions.with_tape_files(some)  # type: ignore[misc]
             )
-            async with aclosing(self._of(self._settled(found), sessions)) as stripes:
+            async with aclosing(self._of(self._unchanging(found), sessions)) as stripes:
                 async for one in stripes:
                     yield one
 
-    def _settled(self, found: Iterable[tuple[Session, int, int]]) -> list[Ended]:
-        """Return the sessions whose members nobody else changes any more."""
+    def _unchanging(self, found: Iterable[tuple[Session, TapeFile, int]]) -> list[Ended]:
+        """Return the sessions whose member files no mount changes any more; the others are postponed."""
         finished: dict[int, float] = {}
-        settled = []
-        for session, start, ordinal in found:
+        unchanging = []
+        for session, file, ordinal in found:
             if session.mount not in finished:
                 is_alive = self._leases.is_alive(session.mount)
                 finished[session.mount] = self._leases.closed_up_to(session.mount) if is_alive else float("inf")
             if ordinal > finished[session.mount]:
                 self.postponed.add(session.id)
                 continue
-            at, number = session.released_at or "", session.tape_file or 0
-            layout = (session.stripe_unit, at, session.host)
-            file = TapeFile(session.medium, number, session.id, start, session.bytes, *layout)
             opening, ending = header_of(file, session)
-            settled.append(Ended(session, opening, replace(ending, requests=session.requests)))
-        return settled
+            unchanging.append(Ended(session, opening, replace(ending, requests=session.requests)))
+        return unchanging
 
     async def _of(
         self, sessions: Sequence[Ended], only: Mapping[int, Collection[int] | None]
@@ -107,18 +104,18 @@ class Survey:
                     yield ended
 
     async def _lacks_of_all(self, sessions: list[int]) -> dict[int, dict[int, Lack]]:
-        """Return what small sessions lack, by session and stripe."""
+        """Return the lacks of small sessions, by session and stripe."""
         noted = await self._catalogue.read(lambda tracking: tracking.lacks.of_all(sessions))
         return {session: {lack.stripe: lack for lack in noted if lack.session == session} for session in sessions}
 
     async def _lacks_of(self, ended: Ended, rows: Sequence[Extent]) -> dict[int, Lack]:
-        """Return what the stripes of some rows of a session lack, and its headers."""
+        """Return the lacks of the stripes that these rows of a session belong to, and that of its headers."""
         stripes = [HEADERS, *{row.stripe for row in rows}]
         noted = await self._catalogue.read(lambda tracking: tracking.lacks.of_stripes(ended.number, stripes))
         return {lack.stripe: lack for lack in noted}
 
     async def _rows_of(self, small: Sequence[Ended]) -> dict[int, Chunk]:
-        """Return the extents of small sessions, data and parity; of none if they are many."""
+        """Return the extents of small sessions, data and parity; nothing if there are too many for one query."""
         numbers = [ended.number for ended in small]
         rows = await self._catalogue.read(lambda tracking: tracking.extents.of_all(numbers, self._sizes.survey_rows))
         if len(rows) == self._sizes.survey_rows:
@@ -133,9 +130,10 @@ class Survey:
         return await self._catalogue.read(lambda tracking: tracking.extents.parity_of(rows))
 
     async def _chunks(self, ended: Ended, only: Mapping[int, Collection[int] | None]) -> AsyncGenerator[Chunk, None]:
-        """Yield the extents of a session in runs of whole stripes: all, or those that are known to lack something.
+        """Yield the extents of a session in runs of whole stripes.
 
-        Each comes with the extents beside it, so that none is cut in two.
+        If the session has extents on disks that are out, these are all of its stripes; otherwise those in `only`, or
+        if that names none, those that are known to lack something.
         """
         session = ended.session
         if not self._out.intersection(session.disks):
@@ -157,18 +155,18 @@ class Survey:
                 rows.pop()
             if not is_last:
                 rows.pop()
-            if not rows:  # one stripe that has no end: its rows contradict each other, and `vtlfs check` tells of it
+            if not rows:  # a stripe of too many rows: they contradict each other, and `vtlfs check` reports that
                 return
             yield rows, await self._parity_of(rows)
             offset = rows[-1].end
             await trio.lowlevel.checkpoint()
 
     async def _search(self, session: Session, stripes: list[int] | None) -> AsyncGenerator[list[Extent], None]:
-        """Yield the data extents of some stripes of a session; None: of those that are known to lack something."""
+        """Yield the data extents of these stripes of a session. `stripes` of None: those known to lack something."""
         window, reach = self._sizes.survey_window * session.stripe_unit, MAX_MEMBERS * session.stripe_unit
         seen: set[int] = set()
         for begin in range(0, session.bytes, window):
-            end = begin + window + reach  # a stripe that begins in the window ends there
+            end = begin + window + reach  # every stripe that begins in the window ends before this
             rows = await self._catalogue.read(
                 lambda tracking, begin=begin, end=end: tracking.extents.of_stripes(session.id, stripes, begin, end)  # type: ignore[misc]
             )
@@ -184,7 +182,7 @@ class Survey:
     def _stripes(
         self, ended: Ended, rows: Sequence[Extent], parity_rows: Sequence[Extent], lacks: Mapping[int, Lack]
     ) -> list[Stripe]:
-        """Return the stripes of some data extents, with what is known of them."""
+        """Return the stripes of these data extents, with what is known about each."""
         parity: dict[int, list[Piece]] = {}
         for row in parity_rows:
             parity.setdefault(row.stripe, []).append(self._piece(row))

@@ -1,4 +1,4 @@
-"""Which disks can take extents of a repair, and how much room each has left. Used in the trio loop."""
+"""The disks that can take extents of a repair, and how much room each has left. Used in the trio loop."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -12,21 +12,21 @@ from vtlfs.errors import DiskError
 from vtlfs.model import MIB
 
 RESERVE = 32 * MIB  # that a repair leaves free on each disk, for streams that end, headers and copies
-SMALL_PART = 64  # of a disk: a small one keeps less
-HEADER = 2 * BLOCK  # a member's header, and its entry in a directory
+SMALL_PART = 64  # on a small disk, this part of the disk (1/64) is kept free instead
+HEADER = 2 * BLOCK  # a member file's header, and its entry in a directory
 
 
 class Targets:
-    """The disks of a pool, but those that are `out`."""
+    """The disks of a pool, except those that are `out`."""
 
     def __init__(self, pool: DiskPool, out: Collection[int]) -> None:
         self._pool = pool
         self._out = frozenset(out)
         self._planned: Counter[int] = Counter()  # bytes by device
-        self.barred: set[tuple[int, int]] = set()  # sessions and disks whose member takes nothing
+        self.barred: set[tuple[int, int]] = set()  # (session, disk) whose member file can't be written
 
     def candidates(self, session: int, size: int) -> tuple[list[Candidate], bool]:
-        """Return the disks that can take an extent of this size of a session; and whether others are full."""
+        """Return the disks that can take an extent of `size` bytes of a session, and whether others are full."""
         staying = [one for one in self._pool.staying if one.number not in self._out and one.disk.total]
         usable = [one for one in staying if one.usable and (session, one.number) not in self.barred]
         found = [
@@ -42,7 +42,7 @@ class Targets:
         return free >= reserve + HEADER + BLOCK + padded(size)
 
     def take(self, extents: Iterable[Written]) -> Counter[int]:
-        """Set room aside for extents; return how much on which device, to be given back when they are written."""
+        """Set room aside for extents; return the bytes by device, which `give` takes back when they are written."""
         taken: Counter[int] = Counter()
         devices = self.devices()
         for one in extents:
@@ -51,7 +51,7 @@ class Targets:
         return taken
 
     def give(self, taken: Counter[int]) -> None:
-        """Count room no longer that was set aside: `free` of the disks has been brought up to date."""
+        """Give back room that was set aside. `free` of the disks has been measured again since."""
         self._planned -= taken
 
     def devices(self) -> dict[int, int]:

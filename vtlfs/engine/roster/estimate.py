@@ -1,4 +1,4 @@
-"""Whether the disks that stay have room for what lies on one that is to leave: an estimate, before it begins."""
+"""Estimates, before a disk begins to retire, whether the disks that stay have room for its extents."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from vtlfs.model import DiskRecord, DiskState, format_size
 
 
 class NoRoom(LibraryError):
-    """What lies on a disk that is to leave has no room on the others. `missing` bytes."""
+    """The extents of a disk that is to leave have no room on the other disks. `missing`: how many bytes too few."""
 
     def __init__(self, disk: int, wanted: int, missing: int) -> None:
         super().__init__(
-            f"disk {disk} can't leave: what lies on it takes {format_size(wanted)} on the other disks, which is"
-            f" {format_size(missing)} more than they have free; `vtlfs disk add` adds one"
+            f"disk {disk} can't leave: its extents take {format_size(wanted)} on the other disks, which have"
+            f" {format_size(missing)} too little room; `vtlfs disk add` adds one"
         )
         self.missing = missing
 
 
 def check(library: Library, tracking: Tracking, leaving: DiskRecord, new: Path | None = None) -> None:
-    """Raise NoRoom where a disk can't be emptied. `new`: a directory that is about to become one more disk.
+    """Raise NoRoom if a disk can't be emptied. `new`: a directory that is about to become one more disk.
 
-    For commands: it forks. A disk that is away has no room.
+    A disk that is away counts as full. For commands only: the probe of the disks forks.
     """
     left = [disk for disk in tracking.disks.all() if disk.state is DiskState.IN_USE and disk.number != leaving.number]
     wanted = needed(tracking, leaving.number, {disk.number for disk in left}, more=int(new is not None))
@@ -35,10 +35,10 @@ def check(library: Library, tracking: Tracking, leaving: DiskRecord, new: Path |
 
 
 def needed(tracking: Tracking, leaving: int, left: set[int], more: int = 0) -> int:
-    """Estimate how many bytes it takes to empty a disk. `left`: disks that stay; `more`: new ones besides.
+    """Estimate how many bytes the other disks gain when a disk is emptied.
 
-    Where all disks that stay have something of a session, its stripes have to be dealt anew, over fewer disks: what
-    they gain is what the data and its parity take then, without what is discarded for that.
+    `left`: the disks that stay; `more`: how many new disks come. A session that has extents on all disks that stay has
+    its stripes dealt anew, over fewer disks: these gain what data and parity take then, less what they took before.
     """
     stored = tracking.disks.stored().get(leaving)
     if stored is None:
@@ -58,7 +58,7 @@ def needed(tracking: Tracking, leaving: int, left: set[int], more: int = 0) -> i
 
 
 def _free(library: Library, left: list[DiskRecord], new: Path | None) -> int:
-    """Return the bytes that disks have free, each device counted once."""
+    """Return the free bytes of disks, each device counted once."""
     numbers = {disk.number for disk in left}
     probes = probe(library.config.uuid, [*library.config.disks, *(Path(disk.path) for disk in left)])
     free = {one.device: one.free or 0 for one in probes if one.number in numbers and one.problem is None}

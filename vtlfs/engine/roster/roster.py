@@ -1,10 +1,10 @@
-"""Which disks a library has: how disks are added, replaced and retired, and how one leaves.
+"""The roster of a library's disks: adding, replacing and retiring disks, up to the moment when one has left.
 
-The catalogue is the place of truth. A disk is labelled first, then recorded, then listed in library.toml. When a disk
-leaves, its row is changed first, then library.toml, and its label is removed last. What a crash leaves undone in
-between is done by `tidy`, with which every command on disks begins.
+The catalogue decides which disks a library has. A new disk is labelled first, then recorded, then listed in
+library.toml. When a disk leaves, its row is changed first, then library.toml, and its label is removed last. After a
+crash in between, `tidy` does the rest; every command on disks begins with `tidy`.
 
-Used by commands; mounts use `finish_retiring` and `leave` only.
+Used by commands; mounts use only `finish_retiring` and `leave`.
 """
 
 import logging
@@ -28,18 +28,18 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import DiskRecord, DiskState
 
-NOTED = timedelta(seconds=10)  # in which every mount has taken note that a disk is retiring
+NOTED = timedelta(seconds=10)  # after which every mount knows that a disk is retiring
 FEWEST_DISKS = 2
 
 log = logging.getLogger(__name__)
 
 
 class NoSuchDisk(LibraryError):
-    """The library has no disk of this number, or has it no longer."""
+    """The library has no disk of this number, or the disk has retired."""
 
     def __init__(self, number: int, retired_at: str | None = None) -> None:
         why = "no such disk in this library" if retired_at is None else f"has retired ({retired_at[:19]}Z)"
-        super().__init__(f"disk {number}: {why}; `vtlfs disk list` shows those there are")
+        super().__init__(f"disk {number}: {why}; `vtlfs disk list` shows the disks of a library")
 
 
 # --- coming -----------------------------------------------------------------------------------------------------------
@@ -57,9 +57,9 @@ def add(library: Library, path: Path, at: str) -> DiskRecord:
 
 
 def replace(library: Library, number: int, path: Path, at: str) -> DiskRecord:
-    """Have a new disk take the place of another, dead or alive, which begins to retire.
+    """Add a new disk in the place of another disk, dead or alive, which begins to retire. Return the new disk.
 
-    The path may be where the old disk lay, if another device is mounted there now. Raises LibraryError, UsageError.
+    The path may be that of the old disk, if another device is mounted there now. Raises LibraryError, UsageError.
     """
     with _alone(library), closing(library.tracking()) as tracking:
         old = _to_leave(tracking, number)
@@ -74,11 +74,11 @@ def replace(library: Library, number: int, path: Path, at: str) -> DiskRecord:
 
 
 def _check_new(library: Library, tracking: Tracking, path: Path, at: str, replaced: DiskRecord | None) -> DiskRecord:
-    """Return the disk that a directory is to become, without a label. Raises LibraryError, UsageError."""
+    """Check that a directory can become a disk; return the disk's row. Raises LibraryError, UsageError."""
     absolute, label = discovery.check_addition(path, library.config.uuid)
     own = Path(os.path.realpath(library.path))
     if own == absolute or own in absolute.parents:
-        raise UsageError(f"disk {path}: is the library's own directory, or lies in it; a disk wants one of its own")
+        raise UsageError(f"disk {path}: is the library's own directory, or lies in it; give a directory elsewhere")
     ever = tracking.disks.ever()
     for disk in _not_retired(ever):
         if label is not None and label.disk == disk.uuid:
@@ -90,12 +90,12 @@ def _check_new(library: Library, tracking: Tracking, path: Path, at: str, replac
     discovery.check_has_no_members(absolute)
     number = tracking.disks.next_number()
     if number >= MAX_DISKS:
-        raise LibraryError(f"{library.path}: has had {MAX_DISKS} disks, and there are no more numbers")
+        raise LibraryError(f"{library.path}: has had {MAX_DISKS} disks, the most for one library; start a new one")
     return DiskRecord(number, str(uuid4()), str(absolute), at)
 
 
 def _label(library: Library, disk: DiskRecord) -> None:
-    """Label a new disk. A label of this library that is there already is that of an interrupted command."""
+    """Label a new disk. If it has a label of this library already, an interrupted command has left it: replace it."""
     discovery.unlabel([Path(disk.path)], library.config.uuid)
     discovery.label_new(disk, library.config.uuid, {})
 
@@ -104,7 +104,10 @@ def _label(library: Library, disk: DiskRecord) -> None:
 
 
 def retire(library: Library, number: int, at: str) -> DiskRecord:
-    """Begin to empty a disk, which leaves the library then. Raises LibraryError where the rest is too small for it."""
+    """Begin to empty a disk, which leaves the library when it is empty.
+
+    Raises LibraryError if the other disks are too few or have no room.
+    """
     with _alone(library), closing(library.tracking()) as tracking:
         disk = _to_leave(tracking, number)
         parity = library.config.parity
@@ -153,11 +156,11 @@ def give_up(library: Library, number: int, at: str) -> int:
 
 
 def finish_retiring(tracking: Tracking, number: int, at: str) -> bool:
-    """Record that a retiring disk has left, if nothing needs it any more; tell whether it has. In a transaction.
+    """Record that a retiring disk has left, if nothing needs it any more; tell whether it has left. In a transaction.
 
-    A stream may have extents there that are not recorded yet, until its mount has taken note: no clock tells that, and
-    a jump of the clock between the two times has the disk leave a little too early or too late. Too early, the stream
-    fails honestly: see `Sessions.record_progress`.
+    Until every mount knows that the disk is retiring, a stream may have unrecorded extents there. So the disk stays for
+    the time NOTED. If the wall clock jumps meanwhile, the disk leaves too late or too early; too early, the stream
+    fails with an error: see `Sessions.record_progress`.
     """
     disk = next((one for one in tracking.disks.ever() if one.number == number), None)
     if disk is None or disk.state is DiskState.IN_USE:
@@ -177,16 +180,16 @@ def finish_retiring(tracking: Tracking, number: int, at: str) -> bool:
 
 
 def label_of(library: Library, number: int) -> Label | None:
-    """Return what label lies where a disk was last; None without one. May block."""
+    """Return the label in the directory where a disk was last; None if there is none. May block."""
     with suppress(NoDisk):
         return discovery.label_at(_place_of(_ever(library), number))
     return None
 
 
 def leave(library: Library, number: int, label: Label | None) -> None:
-    """Take a disk that has retired out of library.toml, and its label off. Raises LibraryError.
+    """Take a retired disk out of library.toml, and remove its label. Raises LibraryError.
 
-    `label`: what lies at its path; None: nothing, or it does not answer.
+    `label`: the label at the disk's path; None if there is none, or the disk does not answer.
     """
     ever = _ever(library)
     _keep_in_step(library, ever, {_place_of(ever, number): label})
@@ -207,22 +210,22 @@ def _has_extents(tracking: Tracking, number: int) -> bool:
 
 
 def _to_leave(tracking: Tracking, number: int) -> DiskRecord:
-    """Return a disk that can begin to retire."""
+    """Return the disk of this number, which can begin to retire. Raises LibraryError."""
     disk = next((one for one in tracking.disks.ever() if one.number == number), None)
     if disk is None or disk.state is DiskState.RETIRED:
         raise NoSuchDisk(number, disk.state_at if disk else None)
     if disk.state is DiskState.RETIRING:
-        raise LibraryError(f"disk {number}: is retiring already; `vtlfs disk repair` goes on with that")
+        raise LibraryError(f"disk {number}: is retiring already; `vtlfs disk repair` goes on emptying it")
     return disk
 
 
-# --- what a crash leaves ----------------------------------------------------------------------------------------------
+# --- after a crash ----------------------------------------------------------------------------------------------------
 
 
 def tidy(library: Library) -> None:
-    """Finish what a crash has left: have library.toml and the labels agree with the catalogue. Raises LibraryError.
+    """Make library.toml and the labels agree with the catalogue, as a crash may have come between. Raises LibraryError.
 
-    Does nothing while somebody else changes the disks. For commands: it forks.
+    Does nothing while another process changes the roster. For commands only: reading the labels forks.
     """
     with closing(library.tracking(read_only=True)) as tracking, lease.roster(library.path) as mine:
         if mine:
@@ -232,10 +235,10 @@ def tidy(library: Library) -> None:
 
 
 def _keep_in_step(library: Library, ever: Sequence[DiskRecord], labels: Mapping[Path, Label | None]) -> None:
-    """Have library.toml list the disks that have not retired, and take off the labels of those that have.
+    """Make library.toml list the disks that have not retired, and remove the labels of those that have.
 
-    `labels`: what lies at some paths. A path without a label may be that of a dead disk. It stays, unless a disk that
-    has retired lay there, and none that is left.
+    `labels`: the labels found, by path. A path without a label may be that of a dead disk, so library.toml keeps it,
+    unless it is the path of a retired disk and of no other.
     """
     left = {disk.uuid: Path(disk.path) for disk in _not_retired(ever)}
     retired = {disk.uuid: Path(disk.path) for disk in ever if disk.state is DiskState.RETIRED}
@@ -250,11 +253,13 @@ def _keep_in_step(library: Library, ever: Sequence[DiskRecord], labels: Mapping[
         try:
             discovery.unlabel([path], library.config.uuid)
         except (LibraryError, OSError) as error:
-            log.warning("%s: was a disk that has retired; its label can't be removed: %s", path, error)
+            log.warning(
+                "%s: was a disk that has retired; its label can't be removed: %s; remove it by hand", path, error
+            )
 
 
 def _list(library: Library, add: Sequence[Path], remove: Sequence[Path] = ()) -> None:
-    """Change which disks library.toml lists. Where it can't be changed, the disks are found by the catalogue."""
+    """Change which disks library.toml lists. If that fails, log it: the catalogue has the paths, too."""
     try:
         change_disks(library.path, add=add, remove=remove)
     except ConfigError as error:
@@ -267,8 +272,8 @@ def _not_retired(ever: Sequence[DiskRecord]) -> list[DiskRecord]:
 
 @contextmanager
 def _alone(library: Library) -> Iterator[None]:
-    """Be the only one who changes which disks the library has. Raises LibraryError."""
+    """Hold the lease on the roster. Raises LibraryError if another process holds it."""
     with lease.roster(library.path) as mine:
         if not mine:
-            raise LibraryError(f"{library.path}: somebody else is changing its disks just now; try again")
+            raise LibraryError(f"{library.path}: another process is changing its disks just now; try again")
         yield

@@ -1,1 +1,1 @@
-"""Looking through a library: `vtlfs check` compares records, `vtlfs verify` reads all bytes, a mount looks first."""
+"""Finding damage: `vtlfs check` compares what is recorded, `vtlfs verify` reads all bytes, a mount checks first."""

@@ -1,8 +1,8 @@
-"""Checking a library: its tracking database against itself, and against what lies on the disks.
+"""`vtlfs check`: compares the tracking database of a library with itself, and with the files on the disks.
 
-Nothing is written and no extent is read, so it takes seconds; it may run while the library is mounted. What is
-written meanwhile raises no false alarm: files are looked at after what was recorded of them, and are never shortened
-below that; whether the database knows a session is asked after its file was seen.
+A check takes seconds, because it writes nothing and reads no extent. Streams that are written meanwhile raise no false
+alarm: the check reads the recorded length of a member file before the file's size, and no file gets shorter than its
+recorded length; and it lists the member files before it asks the database which sessions there are.
 """
 
 from collections import Counter
@@ -26,14 +26,14 @@ from vtlfs.errors import DiskError, TrackingError
 from vtlfs.model import Watermark
 
 SHOWN = 20  # of findings of one kind; the others are counted
-CONNECTIONS = 2  # to the database, at the same time
+CONNECTIONS = 2  # to the tracking database, at the same time
 
-_REBUILD = "`vtlfs rebuild` makes a new one from the disks, and keeps this one"
+_REBUILD = "`vtlfs rebuild` makes a new one from the disks, and keeps the old one"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be: what, and what to do about it. All but damage is a note."""
+    """One problem, and the advice what to do about it. A finding that is no damage is a note."""
 
     damage: bool
     problem: str
@@ -45,7 +45,10 @@ class Finding:
 
 @dataclass
 class Report:
-    """What a check found. `files`: member files that were looked at, on `disks` disks; `more`: findings like others."""
+    """The result of a check. `files`: member files that were compared, on `disks` disks.
+
+    `more`: how many findings of a kind there are beyond the first SHOWN.
+    """
 
     sessions: int = 0
     tape_files: int = 0
@@ -61,7 +64,7 @@ class Report:
         return any(finding.damage for finding in self.findings)
 
     def add(self, kind: str, problem: str, advice: str, *, damage: bool = True) -> None:
-        """Note a finding; of those of one kind, only the first ones as such."""
+        """Add a finding; of each kind, those after the first SHOWN are only counted."""
         self._kinds[kind] += 1
         if self._kinds[kind] > SHOWN:
             self.more[kind] += 1
@@ -79,9 +82,9 @@ class Report:
 
 
 def check(library: Library, progress: Callable[[float], object] = lambda _: None) -> Report:
-    """Check the library. `progress` is told how much is done, from 0 to 1. Raises LibraryError where it can't be."""
+    """Check the library. `progress` is called with the part that is done, 0 to 1. Raises LibraryError."""
     report = Report()
-    seen = marks.read_all(library.config.disks, library.config.uuid)  # before the database is asked
+    seen = marks.read_all(library.config.disks, library.config.uuid)  # first: a mark is written after its commit
     with closing(library.tracking(read_only=True)) as tracking:
         _check_age(library, tracking, seen, report)
         if not _check_database(library, tracking, report, lambda part: progress(part / 2)):
@@ -89,6 +92,7 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
         counted = tracking.library.counters()
         report.sessions, report.tape_files = counted.sessions, counted.tape_files
         _check_mounts(library, tracking, report)
+        _check_leftovers(tracking, report)
         disks = _labelled(library, tracking, report)
         report.disks = len(disks)
         _check_files(tracking, disks, report, lambda part: progress(0.5 + part / 2))
@@ -99,7 +103,7 @@ def check(library: Library, progress: Callable[[float], object] = lambda _: None
 
 
 def _check_age(library: Library, tracking: Tracking, seen: list[Watermark], report: Report) -> None:
-    """Compare the database with the disks' high-water marks, and look at its file."""
+    """Compare the database with the disks' high-water marks, and check the size and journal mode of its file."""
     if (lacks := currency.lacking(tracking.library.watermark(), seen)) is not None:
         report.add("behind", f"{FILE_NAME} is older than the disks: it lacks {lacks}", _REBUILD)
     if (problem := soundness.cut_short(library.path)) is not None:
@@ -110,7 +114,7 @@ def _check_age(library: Library, tracking: Tracking, seen: list[Watermark], repo
 
 
 def _check_database(library: Library, tracking: Tracking, report: Report, progress: Callable[[float], object]) -> bool:
-    """Look whether the database contradicts itself; tell whether it can be relied on at all."""
+    """Check whether the database contradicts itself; return False if it is too damaged to check anything else."""
     advice = _REBUILD
     try:
         for problem in invariants.broken(tracking, invariants.SOUND):
@@ -148,29 +152,39 @@ def _asker(library: Library) -> Iterator[Callable[[Rule], list[str]]]:
 
 
 def _check_mounts(library: Library, tracking: Tracking, report: Report) -> None:
-    """Look for mounts that died, and for leases that nobody needs."""
+    """Report mounts that died, and leases of mounts after which recovery has something to finish."""
     dead = {mount.id for mount in recover.dead_mounts(tracking, library.leases)}
-    # One that has just ended in order had said so before it gave up its lease.
+    # A mount that ends in order records its end before it gives up its lease, so it is no longer among the live ones.
     for mount in (mount for mount in tracking.mounts.live() if mount.id in dead):
         left = len(tracking.sessions.open_of(mount.id))
         problem = f"mount {mount.id} (pid {mount.pid}) died and left {left} sessions open"
         report.add("died", problem, "`vtlfs recover` or the next mount ends them", damage=False)
     for number in recover.left_leases(tracking, library.leases):
-        problem = f"mount {number} has ended, and something was not done after it"
-        report.add("lock", problem, "`vtlfs recover` or the next mount does it", damage=False)
+        problem = f"mount {number} has ended, but its recovery is not finished"
+        report.add("lock", problem, "`vtlfs recover` or the next mount finishes it", damage=False)
+
+
+def _check_leftovers(tracking: Tracking, report: Report) -> None:
+    """Look for members of reclaimed sessions that may still be on a disk."""
+    for disk in tracking.disks.all():
+        if tracking.reclaiming.is_left_on(disk.number):
+            problem = f"disk {disk.number}: members of reclaimed sessions may be left there"
+            report.add("leftover", problem, "`vtlfs reclaim` or a mount removes them", damage=False)
 
 
 # --- the disks ------------------------------------------------------------------------------------------------------
 
 
 def _labelled(library: Library, tracking: Tracking, report: Report) -> list[Disk]:
-    """Return the disks that are where they should be."""
+    """Return the disks of the library that were found; report missing disks and wrong labels."""
     ever = tracking.disks.ever()
     known = {disk.number: disk for disk in tracking.disks.all()}
     retired = {disk.number: disk for disk in ever if disk.number not in known}
     found = library.discover(ever)
     for lost in found.lost:
-        report.add("label", str(lost), "have library.toml lead to the disk, and the right device mounted there, sound")
+        report.add(
+            "label", str(lost), "see that library.toml names the disk's path, and that its device is mounted there"
+        )
     labels = {number: place.label.disk for number, place in found.places.items()}
     right = {number for number, uuid in labels.items() if number in known and known[number].is_labelled(uuid)}
     left = {number for number, uuid in labels.items() if number in retired and retired[number].is_labelled(uuid)}
@@ -179,16 +193,16 @@ def _labelled(library: Library, tracking: Tracking, report: Report) -> list[Disk
         report.add("retired", problem, "take it out of library.toml", damage=False)
     for number in sorted(found.places.keys() - right - left):
         problem = (
-            f"disk {found.places[number].path}: is labelled as disk {number}, and the tracking database has another"
+            f"disk {found.places[number].path}: its label says disk {number}, but another label is recorded for that"
         )
-        report.add("label", problem, "is the right device mounted there?")
+        report.add("label", problem, "mount the right device there")
     for number in sorted(known.keys() - right):
-        report.add("missing", f"disk {number}: it is not there", "mount it, and have library.toml lead to it")
+        report.add("missing", f"disk {number}: it is missing", "mount it, and name its path in library.toml")
     return [disk for number, disk in found.disks().items() if number in right]
 
 
 def _check_files(tracking: Tracking, disks: list[Disk], report: Report, progress: Callable[[float], object]) -> None:
-    """Compare the member files with what is recorded of them, a directory of each disk at a time."""
+    """Compare the member files with their recorded lengths, one directory of each disk at a time."""
     groups = tracking.sessions.groups(SESSIONS_PER_GROUP)
     groups = groups.union(*(_groups(disk, report) for disk in disks))
     with ThreadPoolExecutor(max(1, len(disks))) as pool:
@@ -205,7 +219,7 @@ def _check_files(tracking: Tracking, disks: list[Disk], report: Report, progress
                     continue
                 report.files += len(listing.members)
                 _strange(listing.strange, report)
-                _compare(disk, lengths.get(disk.number, {}), listing.members, report)
+                _compare(tracking, disk, lengths.get(disk.number, {}), listing.members, report)
                 _strays(disk, listing.members.keys() - known, given, report)
             progress(done / len(groups))
 
@@ -227,10 +241,14 @@ def _members(disk: Disk, group: int) -> Listing | DiskError:
         return error
 
 
-def _compare(disk: Disk, lengths: dict[int, int], members: dict[int, Entry], report: Report) -> None:
-    """Compare the files of one directory with the lengths that they have at least."""
+def _compare(
+    tracking: Tracking, disk: Disk, lengths: dict[int, int], members: dict[int, Entry], report: Report
+) -> None:
+    """Compare the member files of one directory with their recorded lengths; a file may be longer."""
     for session, length in lengths.items():
         entry = members.get(session)
+        if entry is None and tracking.reclaiming.is_reclaimed(session):
+            continue  # meanwhile
         if entry is None:
             report.add("gone", f"{disk.where(session)}: gone, with extents of session {session}", _restore(disk))
         elif entry.is_file and entry.size < length:
@@ -243,7 +261,7 @@ def _compare(disk: Disk, lengths: dict[int, int], members: dict[int, Entry], rep
         if not entry.is_file:
             report.add("no file", f"{path}: not a regular file", _restore(disk))
         else:
-            problem = f"{path}: not only its owner may read it"
+            problem = f"{path}: others than its owner may read it"
             report.add("mode", problem, "`chmod 600` it", damage=False)
 
 
@@ -259,7 +277,7 @@ def _strays(disk: Disk, sessions: Iterable[int], given: int, report: Report) -> 
 
 
 def _is_whole(disk: Disk, session: int) -> bool:
-    """Tell whether a member file says how its session ended, and which tape file it left: that was acknowledged."""
+    """Tell whether the header of a member file names a tape file; then its session was acknowledged."""
     try:
         said = disk.header(session)
     except DiskError:
@@ -269,12 +287,15 @@ def _is_whole(disk: Disk, session: int) -> bool:
 
 def _strange(places: Iterable[str], report: Report) -> None:
     for place in places:
-        report.add("strange", f"{place}: not a member file", "vtlfs did not make it", damage=False)
+        report.add("strange", f"{place}: not a member file", "vtlfs did not make it, and leaves it alone", damage=False)
 
 
 def _unreadable(error: DiskError, report: Report) -> None:
-    report.add("disk", str(error), "see to it that the device is sound")
+    report.add("disk", str(error), "check the device and its cables, or replace the disk with `vtlfs disk replace`")
 
 
 def _restore(disk: Disk) -> str:
-    return f"restore it from a copy of disk {disk.number}; what lies on it can't be read, but where a stripe has parity"
+    return (
+        f"restore it from a copy of disk {disk.number}; until then, its extents can be read only where a stripe has"
+        " parity"
+    )

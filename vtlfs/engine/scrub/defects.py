@@ -1,4 +1,4 @@
-"""What a verification finds, told so that somebody can act on it: which bytes of which medium, and where they lie."""
+"""The defects that a verification reports: which bytes of which medium are wrong, and where on the disks they lie."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ from vtlfs.model import Extent, TapeFile
 class Severity(StrEnum):
     """What a defect means for the data. The names are those of columns of the table `verification`."""
 
-    DAMAGED = "damaged"  # bytes of a tape file are lost, unless the disk is mended
-    UNREADABLE = "unreadable"  # they can't be had now
-    METADATA = "metadata"  # they are right; rebuilding the tracking database from the disks would miss something
+    DAMAGED = "damaged"  # stored bytes are wrong or gone
+    UNREADABLE = "unreadable"  # stored bytes can't be read now
+    METADATA = "metadata"  # stored bytes are right, but a rebuild from the disks would miss or misplace them
 
 
 _SEVERITIES = {
@@ -25,20 +25,22 @@ _SEVERITIES = {
     Kind.HEADER: Severity.METADATA,
     Kind.RECORD: Severity.METADATA,
 }
-_SINGLE = frozenset({Kind.FLIPPED, Kind.RECORD})  # each of these is told for itself
-_WHOLE = frozenset({Kind.MISSING, Kind.REPLACED})  # these concern the whole member file
+_SINGLE = frozenset({Kind.FLIPPED, Kind.RECORD})  # never joined with neighbours
+_WHOLE = frozenset({Kind.MISSING, Kind.REPLACED})  # of a whole member file: joined even where there are gaps
 
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """Something that is not as it should be. Offsets are bytes, from 0.
+    """One thing that is wrong: extents of a member file, a header, a disk, or a map. Offsets are bytes, from 0.
 
-    `extents` extents are harmed, of which `parity` are parity; they lie one behind the other in the file `path`, from
-    `position` to before `end_position`. Where `parity` is 0, they are `bytes` bytes of the tape file, from `offset` to
-    `last_offset`. Of parity, these are the first and the last byte that its stripe covers. What is None does not apply:
-    to a header, or to a disk as a whole. `is_replaceable`: no byte of the tape file is lost, for all these extents can
-    be computed from the rest of their stripes; of a disk, all that lies on it can. `lost_bytes`: bytes of the tape file
-    that are lost, unless a disk is mended; with those of the same stripes on disks that are not there.
+    `extents`: how many extents are damaged, `parity` of them parity. They follow each other in the file `path`, from
+    `position` to before `end_position`. `bytes`: their bytes of the tape file, from `offset` to `last_offset`; for
+    parity, these are the first and the last byte that its stripe covers. A field that does not apply, as to a header or
+    a whole disk, is None.
+
+    `is_replaceable`: no byte of the tape file is lost, because all these extents can be computed from the rest of their
+    stripes; for a disk, all its extents can. `lost_bytes`: bytes of the tape file that are lost unless a disk comes
+    back, including the bytes that the same stripes have on missing disks.
     """
 
     kind: Kind
@@ -62,12 +64,12 @@ class Defect:
 
     @property
     def severity(self) -> Severity:
-        """How bad it is."""
+        """How bad the defect is for the data."""
         return _SEVERITIES.get(self.kind, Severity.DAMAGED)
 
     @property
     def count(self) -> int:
-        """As how many it counts: extents; a header or a disk is one."""
+        """How many defects this counts as: one for each extent, and one for a header or a disk."""
         return max(1, self.extents)
 
     def as_json(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class Defect:
         return f"{self.kind}: {f'{place} on {disk}' if place else disk}: {why}"
 
     def _extents(self) -> str:
-        """Return in words which extents are harmed."""
+        """Return in words which extents are damaged."""
         covered = f"offsets {self.offset} to {self.last_offset}"
         if self.extents > 1:
             parity = f" ({self.parity} parity)" if self.parity else ""
@@ -106,18 +108,18 @@ class Defect:
 
     def _remedy(self) -> str:
         if self.kind is Kind.ABSENT:
-            return "the others can replace what lies on it, as far as they are right"
+            return "its extents can be computed from the other disks, as far as these are undamaged"
         return "their stripes can replace them" if self.extents > 1 else "its stripe can replace it"
 
 
 def absent(disk: int, path: str, why: str, *, is_replaceable: bool) -> Defect:
-    """Return that a disk is not there. `is_replaceable`: what lies on it can be computed."""
-    why = f"{why}; nothing more of it is verified"
+    """Return the defect of a missing disk. `is_replaceable`: all its extents can be computed from other disks."""
+    why = f"{why}; nothing more of the disk is verified"
     return Defect(Kind.ABSENT, why, disk, path, is_replaceable=is_replaceable)
 
 
 def unmapped(file: TapeFile, missing: int) -> Defect:
-    """Return that the tracking database has lost some of a tape file's map."""
+    """Return the defect of a tape file of which the tracking database does not map all bytes. `missing`: bytes."""
     why = f"the tracking database does not say where {missing} of its {file.bytes} bytes lie"
     return Defect(
         *(Kind.UNMAPPED, why, None, None),
@@ -130,23 +132,20 @@ def unmapped(file: TapeFile, missing: int) -> Defect:
 
 
 def unlisted(medium: str, size: int, listed: int) -> Defect:
-    """Return that the tracking database does not have the tape files that a medium's length comes from."""
-    why = f"the tracking database has {listed} bytes in its tape files, but it is {size} bytes long"
+    """Return the defect of a medium whose tape files do not add up to its length. `size`, `listed`: bytes."""
+    why = f"the medium is recorded as {size} bytes long, but its tape files have {listed} bytes"
     return Defect(Kind.UNMAPPED, why, None, None, medium=medium, bytes=abs(size - listed))
 
 
 def unread(missing: int) -> Defect:
-    """Return that bytes were to be verified, and were not, though nothing was seen to be wrong with them."""
-    why = f"{missing} bytes were not read; `vtlfs check` tells what is wrong with the tracking database"
+    """Return the defect of bytes that no walk over a disk has read, though no other defect explains why."""
+    why = f"{missing} bytes were not read; `vtlfs check` says what is wrong with the tracking database"
     return Defect(Kind.UNMAPPED, why, None, None, bytes=abs(missing))
 
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """What an extent means for its tape file: the first and the last byte that it, or its stripe, covers.
-
-    `lost_bytes`: as of `Defect`.
-    """
+    """What a damaged extent means for its tape file; the fields are those of `Defect`."""
 
     offset: int
     last_offset: int
@@ -155,7 +154,7 @@ class Covered:
 
 
 def of_header(flaw: Flaw, file: TapeFile, disk: Disk) -> Defect:
-    """Say of a flaw in a header which member file it is in."""
+    """Return the defect for a flaw in a header, with the member file and the tape file that it belongs to."""
     where = disk.where(file.session)
     return Defect(
         *(flaw.kind, flaw.why, disk.number, where),
@@ -166,7 +165,7 @@ def of_header(flaw: Flaw, file: TapeFile, disk: Disk) -> Defect:
 
 
 def of_extent(flaw: Flaw, extent: Extent, covered: Covered, file: TapeFile, disk: Disk) -> Defect:
-    """Say of a flaw in an extent which bytes it concerns."""
+    """Return the defect for a flaw in an extent, with the bytes of the tape file that it concerns."""
     return replace(
         of_header(flaw, file, disk),
         position=flaw.position,
@@ -209,7 +208,7 @@ class DefectCoalescer:
 
 
 def _goes_on(last: Defect, defect: Defect) -> bool:
-    """Tell whether both say the same, of extents of which one lies behind the other."""
+    """Tell whether two defects are of the same kind, and the extents of the second follow those of the first."""
     if not defect.extents or defect.position is None:
         return False
     if defect.position - BLOCK != last.end_position and defect.kind not in _WHOLE:

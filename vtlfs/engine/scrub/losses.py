@@ -1,7 +1,7 @@
-"""What tape files lose without the disks that are not there: a verification says so of each of them, and in the end.
+"""Computes how many bytes tape files lose without the missing disks. Used by a verification.
 
-Only the tracking database is asked, by a thread with a connection of its own: what lies on a disk that is not there is
-not known to be right, and parity on the others that is damaged is told of by itself.
+Only the tracking database is read, in a thread with a connection of its own. Whether the rest of a stripe is damaged
+does not matter here: the verification reports such damage as defects of their own.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from vtlfs.sizes import Sizes
 
 
 class Losses:
-    """Finds the tape files of one verification that lose bytes without some disks."""
+    """Finds the tape files of one verification that lose bytes if some disks are missing."""
 
     def __init__(self, library: Library, verification: Verification, sizes: Sizes) -> None:
         self._library = library
@@ -25,11 +25,11 @@ class Losses:
         self._at_once = sizes.files_at_once
 
     async def are_none(self, disks: Collection[int]) -> bool:
-        """Tell whether the other disks can replace all that lies on these."""
+        """Tell whether all extents on these disks can be computed from the other disks."""
         return await trio.to_thread.run_sync(lambda: next(self._without(disks), None) is None, abandon_on_cancel=True)
 
     async def all(self, disks: Collection[int]) -> Counter[int]:
-        """Return how many bytes are lost without these disks, by session."""
+        """Return by session how many bytes are lost without these disks."""
         return await trio.to_thread.run_sync(lambda: Counter(dict(self._without(disks))), abandon_on_cancel=True)
 
     def _without(self, disks: Collection[int]) -> Iterator[tuple[int, int]]:

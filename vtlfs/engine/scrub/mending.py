@@ -1,7 +1,7 @@
-"""Mending what a verification finds, while it goes on: `vtlfs verify --repair`. In the trio loop of the verification.
+"""Mends the defects of a verification while the verification goes on: `vtlfs verify --repair`. In its trio loop.
 
-The stripes and headers are noted in the table `lack` first, and are mended from there as any repair does it. Where a
-mount or another command repairs the library just then, it is left to that.
+The verification first notes damaged stripes and headers in the table `lack`; they are mended from there, as by any
+repair. If a mount or another command is repairing the library, the mending is left to that repair.
 """
 
 from collections import Counter
@@ -16,12 +16,12 @@ from vtlfs.engine.tracking.database import Tracking
 
 
 class Mending:
-    """What a verification has found and had noted, as far as it is not whole again."""
+    """The defects that one verification has found and that are not mended yet."""
 
     def __init__(self, library: Library, tracking: Tracking, limit: int | None) -> None:
         """`limit`: bytes a second."""
         self.result = RepairResult()
-        self.was_busy = False  # somebody else was repairing, when this was to begin the last time
+        self.was_busy = False  # another process was repairing when `mend` was last called
         self._library = library
         self._tracking = tracking
         self._limit = limit
@@ -31,13 +31,13 @@ class Mending:
             isal.check()
 
     def add(self, session: int, stripe: int) -> None:
-        """Take note of a defect of a stripe, or of a session's header."""
+        """Add a defect of a stripe, or (`HEADERS`) of a session's headers; `lack` must get its row before `mend`."""
         self._found[session, stripe] += 1
 
     async def mend(self, *, again: bool = False) -> int:
-        """Mend what was noted; return how many defects are whole now. `again`: also what could not be mended before.
+        """Mend the defects added so far; return how many are mended now.
 
-        Raises TrackingError.
+        `again`: also try those that could not be mended before. Raises TrackingError.
         """
         if again:
             self._found, self._tried = self._found + self._tried, Counter()
@@ -48,15 +48,15 @@ class Mending:
             if not mine:
                 return 0
             tried, self._found = self._found, Counter()
-            self._tried += tried  # also where it is interrupted
+            self._tried += tried  # before the mending, which may be interrupted
             async with workshop(self._library) as at:
                 sessions = sorted({session for session, _ in tried})
                 work = (self._library, at.pool, at.catalogue, at.change, sessions)
                 self.result = await mend_sessions(*work, out=at.out, limit=self._limit)
-        return self._settled(tried)
+        return self._forget_mended(tried)
 
-    def _settled(self, tried: Counter[tuple[int, int]]) -> int:
-        """Forget what is whole; return how many defects that were."""
+    def _forget_mended(self, tried: Counter[tuple[int, int]]) -> int:
+        """Forget the defects that `lack` no longer has; return how many these were."""
         left = {
             (lack.session, lack.stripe)
             for session in {session for session, _ in tried}

@@ -1,9 +1,10 @@
-"""What the rest of a stripe is worth, once one of its extents is damaged: a verification says so of each defect.
+"""Finds out whether a damaged extent can be computed from the rest of its stripe. Used by a verification.
 
-A stripe can replace a data extent while no more data extents of it are lost than parity extents are left. So a tape
-file is hurt only by a damaged extent that its stripe can't replace. The rest of the stripe is examined when the defect
-is found, which a resumed verification need not know of. Used in the trio loop of a verification; the threads of the
-disk that has the defect examine.
+A stripe can replace its lost data extents while these are no more than its parity extents that are left. So a tape file
+is hurt only by a damaged extent that its stripe can't replace. The rest of the stripe is examined as soon as a defect
+is found, and not remembered from the walks over other disks, so that a resumed verification needs no memory of them.
+
+Used in the trio loop of a verification; the threads of the disk with the defect do the reading.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,8 @@ class Salvage:
         self._disks = disks
         self._rate_limit = rate_limit
         self._at_once = sizes.stripes_at_once
-        self._block: tuple[int, int] = (-1, -1)  # session, and number of the run of stripes in `_begins`
-        self._begins: dict[int, int] = {}
+        self._block: tuple[int, int] = (-1, -1)  # (session, run): the run of stripes that `_begins` holds
+        self._begins: dict[int, int] = {}  # by stripe, the offset at which it begins
 
     async def covered(self, flaw: Flaw, file: TapeFile, session: Session, executor: DiskExecutor) -> Covered:
         """Return which bytes of the tape file a damaged extent covers, and whether its stripe can replace it."""
@@ -60,10 +61,10 @@ class Salvage:
         return await executor.run(self._examine, rest, file, session)
 
     def _lost_bytes(self, lost: Extent, stripe: Sequence[Extent], right: Sequence[Extent]) -> int:
-        """Return how many bytes are lost with an extent of a stripe.
+        """Return how many bytes are lost with a damaged extent of a stripe.
 
-        Those on disks that are not there are among them, if the stripe could be computed but for the damage; they count
-        with the first damaged extent of the stripe.
+        If the stripe could be computed without the damage, its bytes on missing disks are lost through the damage, too;
+        they count with the first damaged extent of the stripe.
         """
         if _can_compute(stripe, right):
             return 0
@@ -88,7 +89,7 @@ class Salvage:
         return right
 
     def _stripe(self, extent: Extent, session: Session) -> list[Extent]:
-        """Return all extents of an extent's stripe; of parity only itself, where no data of its stripe is recorded."""
+        """Return all extents of an extent's stripe. For parity without recorded data: only the extent itself."""
         member = extent
         if extent.is_parity:
             offset = self._begin(extent)
@@ -98,7 +99,7 @@ class Salvage:
         return self._tracking.extents.stripe(member, MAX_MEMBERS * session.stripe_unit)
 
     def _begin(self, parity: Extent) -> int | None:
-        """Return where the stripe of a parity extent begins in the stream."""
+        """Return the offset at which the stripe of a parity extent begins; None if it has no recorded data."""
         run = parity.stripe // self._at_once
         if self._block != (parity.session, run):
             first = run * self._at_once
@@ -108,11 +109,11 @@ class Salvage:
 
 
 def _is_whole(data: Sequence[Extent]) -> bool:
-    """Tell whether these are all data extents of a stripe up to the last, as far as their places say."""
+    """Tell whether these data extents of a stripe have the places 0, 1, 2, … without a gap."""
     return [extent.place for extent in data] == list(range(len(data)))
 
 
 def _can_compute(stripe: Sequence[Extent], right: Sequence[Extent]) -> bool:
-    """Tell whether a stripe's data can be had, if these extents of it can be read."""
+    """Tell whether all data of a stripe can be read or computed, if the extents `right` of it can be read."""
     data = sum(not one.is_parity for one in stripe)
     return len(right) >= data

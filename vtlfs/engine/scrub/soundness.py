@@ -1,8 +1,8 @@
-"""What a mount wants of a tracking database before it serves from it: that it is whole, and as new as the disks.
+"""Checks, before a mount serves a library, that the tracking database is undamaged and as new as the disks.
 
-SQLite's own checksums of pages (its checksum VFS) are no part of Python's SQLite, so damage within a row that leaves
-the page in order is found by what rows say of each other: here for the whole database as far as that is quick, when a
-tape file is read (`TapeFiles.at`, `StreamReader`), and by `vtlfs check`.
+Python's SQLite lacks the extension that checksums pages (checksum VFS). So damage that leaves a page in order is found
+only where rows contradict each other. Such contradictions are looked for here as far as that is quick; when a tape file
+is read (`TapeFiles.at`, `StreamReader`); and by `vtlfs check`.
 """
 
 import logging
@@ -18,28 +18,30 @@ from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import CatalogueBehind, LibraryError
 from vtlfs.model import MIB
 
-QUICK_BYTES = 64 * MIB  # a larger database is looked through only after a mount that died
+QUICK_BYTES = 64 * MIB  # the rows of a larger database are checked only after a mount died
 
 log = logging.getLogger("vtlfs")
 
 
 def check_before_mount(library: Library, *, read_only: bool) -> None:
-    """Raise LibraryError where the database is damaged, CatalogueBehind where it is older than the disks.
+    """Raise LibraryError if the database is damaged, CatalogueBehind if it is older than the disks.
 
-    `read_only`: the latter is only a line in the log. Brings the tables of an older vtlfs up to date. May block.
+    `read_only`: an older database is only logged. Migrates the tables of an older vtlfs. May block.
     """
     with closing(library.tracking(behind=read_only)) as tracking:
         if tracking.frozen:
-            log.warning("%s: is older than the disks; what it lacks is not shown", library.path / FILE_NAME)
+            log.warning(
+                "%s: is older than the disks; the mount does not show later sessions; `vtlfs rebuild` brings them back",
+                library.path / FILE_NAME,
+            )
         strangers = currency.never_given(library.disks_to_read(), lambda: tracking.library.watermark().next_session)
         if strangers is not None and not read_only:
             raise CatalogueBehind(str(library.path / FILE_NAME), strangers)
         died = bool(recover.dead_mounts(tracking, library.leases))
         if died or (library.path / FILE_NAME).stat().st_size <= QUICK_BYTES:
             _check_rows(library.path, tracking)
-    if (
-        problem := cut_short(library.path)
-    ) is not None:  # now that SQLite has folded the log in, if nobody else is there
+    # Checked last: closing the last connection has written SQLite's log into the file.
+    if (problem := cut_short(library.path)) is not None:
         raise LibraryError(f"{library.path / FILE_NAME}: {problem}; {REMEDY}")
 
 
@@ -50,7 +52,10 @@ def _check_rows(library: Path, tracking: Tracking) -> None:
 
 
 def cut_short(library: Path) -> str | None:
-    """Return in words how much of its last page the database's file lacks; None if nothing, or its log may have it."""
+    """Return in words how much the database's file lacks of its last page.
+
+    None if the page is complete, or SQLite's write-ahead log is not empty and may have the rest.
+    """
     file = library / FILE_NAME
     try:
         if os.stat(f"{file}-wal").st_size:

@@ -1,9 +1,9 @@
-"""Headers that do not say yet how their session ended: a verification looks at them again before it tells of them.
+"""Unfinished headers, which do not say how their session ended: a verification examines each again before reporting it.
 
 A mount finishes a header after the release is recorded. If the mount dies first, recovery finishes the header, and
-removes the mount's lease after that. So an unfinished header of a live mount may be finished at any moment, and
-one of a dead mount whose lease is there is no defect: `vtlfs check` reports the lease. The wall clock can't tell the
-age of the release, for it may have jumped. Used in the trio loop of a verification.
+then removes the mount's lease. So a live mount may finish a header at any moment; and an unfinished header of a dead
+mount whose lease is still there is no defect, because `vtlfs check` reports the lease. The age of the release is no
+criterion, because the wall clock may have jumped. Used in the trio loop of a verification.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,9 +26,10 @@ Tell = Callable[[Iterable[Flaw], TapeFile], None]
 
 
 class Unfinished:
-    """The headers of one verification that are to be looked at again; its record keeps them, for --resume.
+    """The headers of one verification that are to be examined again; `Verification.unfinished` keeps them for --resume.
 
-    `timing.finished` after it began every header is to be finished: all that is verified had been released before.
+    The sessions that are verified were released before the verification began. So a header that is still unfinished
+    `timing.finished` seconds after that is a defect.
     """
 
     def __init__(
@@ -43,27 +44,27 @@ class Unfinished:
 
     @property
     def are_many(self) -> bool:
-        """Tell whether some are to be looked at before more are kept."""
+        """Tell whether so many headers are kept that they have to be examined before more are added."""
         return len(self._verification.unfinished) >= self._most
 
     def add(self, disk: int, session: Session) -> None:
-        """Keep a header that does not say how the session ended."""
+        """Keep a header to be examined again."""
         self._verification.unfinished.append((disk, session.id))
 
     async def look_again(self, disk: Disk, executor: DiskExecutor, tell: Tell) -> None:
-        """Look at a disk's headers until they are finished; tell what is wrong with one that is, or that stays so.
+        """Examine a disk's kept headers until each is finished, or its time is up; call `tell` with its flaws then.
 
-        Raises DiskError where the disk is gone.
+        Raises DiskError if the disk is gone.
         """
         while left := [session for number, session in self._verification.unfinished if number == disk.number]:
             for number in left:
                 file, session = next(
                     verifications.tape_files(self._tracking, self._verification, number, 1), (None, None)
                 )
-                if file is None or session is None or session.id != number:  # nobody but vtlfs is to write its rows
+                if file is None or session is None or session.id != number:  # a row that only tampering explains
                     self._verification.unfinished.remove((disk.number, number))
                     continue
-                lives = self._library.leases.is_alive(session.mount)  # asked before the header is, as the next
+                lives = self._library.leases.is_alive(session.mount)  # both before the header is read
                 is_dead = self._library.leases.needs_recovery(session.mount)
                 part = Part(session.id, session.stripe_unit, *header_of(file, session), (), is_first=True)
                 flaws = await executor.run(disk.examine, part)

@@ -1,7 +1,7 @@
-"""The record of a verification: what is to be verified, in which order, how far it came, and what it found.
+"""The record of a verification: what is to be verified, in which order, how far it has come, and what it has found.
 
-The catalogue keeps them (`tracking.verifications`), so that an interrupted verification can go on. Who verifies holds a
-lock on the library's directory, so that there is one at a time.
+The catalogue keeps these records (`tracking.verifications`), so that an interrupted verification can be resumed. A
+verification holds a lock on the library's directory, so that a library has one at a time.
 """
 
 import logging
@@ -16,7 +16,7 @@ from vtlfs.errors import TrackingError, UsageError
 from vtlfs.model import Extent, Session, TapeFile, utc_now
 from vtlfs.sizes import Sizes
 
-NAMED = 5  # sessions that were left out are named, the others counted
+NAMED = 5  # of the sessions that were left out, so many are named; all are counted
 
 _COUNTED = (Severity.DAMAGED, Severity.UNREADABLE, Severity.METADATA)  # as `VerificationRow` counts them
 
@@ -25,15 +25,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Verification:
-    """One run of `vtlfs verify`. `media` of None: all. `progress`: by disk, the last that was verified of it.
+    """One run of `vtlfs verify`.
 
-    What is verified are the tape files with ordinals up to `last`: a clock may jump between their release and now.
-    `unfinished` are headers, by disk and session, that are to be looked at again. `bytes` are those of tape files:
-    parity does not count. `defects` counts extents, headers and disks; `replaceable` those among them that cost nothing
-    yet, for stripes can replace what is harmed; `mended` those that are whole again. `moves`: how often extents had
-    moved when it began. `hurt`: bytes that are lost, by session, not yet recorded. `noted`: stripes that lack
-    something, likewise. `left_out`: at the end, how many streams were not verified, and the first of them. `id` of
-    None: the tracking database could not take it.
+    `id`: None if the tracking database could not take the record. `media`: barcodes; None: all. `last`: the ordinal of
+    the last tape file to be verified (no time, because a clock may jump). `moves`: the catalogue's count of moves of
+    extents, when the verification began. `progress`: by disk, the position of the last extent that was verified there.
+    `unfinished`: (disk, session) of headers that are to be examined again. `bytes`: verified bytes of tape files, so
+    without parity. `defects`: how many extents, headers and disks have a defect; `replaceable`: how many of these cost
+    no data, because their stripes can replace them; `mended`: how many are mended.
+
+    Not recorded yet: `hurt`, the lost bytes by session, and `noted`, the stripes with damage by session. Known at the
+    end: `left_out`, how many streams were not verified, and the first of them.
     """
 
     id: int | None
@@ -59,15 +61,15 @@ class Verification:
 
     @property
     def left(self) -> int:
-        """How many defects are not mended."""
+        """How many defects are not mended yet."""
         return sum(self.defects.values()) - self.mended
 
     def note(self, session: int, stripe: int) -> None:
-        """Have it noted that a stripe of a session, or its headers, lack something."""
+        """Note that a stripe of a session, or (`HEADERS`) its headers, are damaged; `save` records that."""
         self.noted.setdefault(session, set()).add(stripe)
 
     def as_json(self) -> dict[str, object]:
-        """Return what there is to say in the end as a JSON object."""
+        """Return the summary of the verification as a JSON object."""
         document: dict[str, object] = {
             "started_at": self.started_at,
             "ended_at": self.ended_at,
@@ -85,7 +87,7 @@ class Verification:
 
 
 def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
-    """Start a verification of some media, or of all if none is named. Raises NoSuchMedium."""
+    """Record a new verification of these media, or of all if none is named. Raises NoSuchMedium."""
     for barcode in media:
         tracking.media.get(barcode)
     scope = tracking.verifications.scope(media)
@@ -99,7 +101,7 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
 
 
 def resume(tracking: Tracking) -> Verification:
-    """Return the last verification, to go on with it. Raises UsageError where it has come to its end."""
+    """Return the last verification, which was interrupted. Raises UsageError if it has ended."""
     row = tracking.verifications.last()
     if row is None or row.ended_at is not None:
         raise UsageError("no verification was interrupted; leave --resume out to begin one")
@@ -107,13 +109,13 @@ def resume(tracking: Tracking) -> Verification:
 
 
 def last_of_all(tracking: Tracking) -> Verification | None:
-    """Return the last verification of all media that has come to its end."""
+    """Return the last verification of all media that has ended."""
     row = tracking.verifications.last_of_all()
     return None if row is None else _verification(row)
 
 
 def save(tracking: Tracking, verification: Verification) -> None:
-    """Record how far a verification has come, and what it has found meanwhile. Raises TrackingError."""
+    """Record the progress of a verification, and its findings since the last `save`. Raises TrackingError."""
     with tracking.transaction(durable=verification.ended_at is not None):
         for session, stripes in verification.noted.items():
             tracking.lacks.note_damaged(session, stripes, utc_now())
@@ -134,7 +136,7 @@ def _row(verification: Verification, number: int) -> VerificationRow:
 
 
 def hurt(tracking: Tracking, verification: Verification) -> Iterator[Hurt]:
-    """Return the tape files that have lost bytes, by medium and number; by session, where the database took none."""
+    """Return the tape files that have lost bytes, by medium and number; by session, if the record has no `id`."""
     if verification.id is not None:
         return tracking.verifications.hurt(verification.id)
     found = ((tracking.sessions.get(session), size) for session, size in sorted(verification.hurt.items()))
@@ -147,28 +149,29 @@ def extent(tracking: Tracking, verification: Verification) -> tuple[int, int, in
 
 
 def unlisted(tracking: Tracking, verification: Verification) -> list[tuple[str, int, int]]:
-    """Return the media whose length is not that of their tape files, the length, and that of the tape files."""
+    """Return (barcode, length, length of its tape files) of each medium where the two lengths differ, in bytes."""
     return tracking.verifications.unlisted(verification.scope)
 
 
 def left_out(tracking: Tracking, verification: Verification) -> tuple[int, list[LeftOut]]:
-    """Return how many streams are not verified, and the first of them: those that are open, or came too late."""
+    """Return how many streams are not verified, because they are open or were released later, and the first NAMED."""
     return tracking.verifications.left_out(verification.scope, NAMED)
 
 
 def tape_files(
     tracking: Tracking, verification: Verification, session: int, at_once: int
 ) -> Iterator[tuple[TapeFile, Session]]:
-    """Return what is to be verified in the order of the sessions, from this one on, looked up `at_once` at a time."""
+    """Yield the tape files to be verified, by session, from `session` on. One query looks up `at_once` of them."""
     return tracking.verifications.tape_files(verification.scope, session, at_once)
 
 
 def extents(
     tracking: Tracking, disk: int, session: int, after: int, most: int, sizes: Sizes
 ) -> Iterator[tuple[int, tuple[Extent, ...]]]:
-    """Yield a session's extents on a disk after a turn, data and parity, in groups, each with the turn of its last.
+    """Yield a session's extents on a disk, data and parity, in groups: (turn of the group's last extent, extents).
 
-    A group has at most `most` stored bytes, or is of one turn.
+    The turn of a data extent is its offset, that of parity the offset at which its stripe begins: the order of writing.
+    The first group follows the turn `after`. A group has at most `most` stored bytes, unless a single turn has more.
     """
     group: list[Extent] = []
     size = 0

@@ -1,7 +1,7 @@
-"""Verifying: everything, or some media, is read back and compared with what the tracking database says of it.
+"""`vtlfs verify`: reads all media, or some, and compares all bytes with what the tracking database has recorded.
 
-Each disk has a task that walks over it in the order of its member files and their extents, and threads of its own that
-read and compare; all disks work at the same time. What is in flight and in memory is bounded, whatever the library.
+Each disk has a task that walks over its member files and their extents in order, and threads of its own that read and
+compare; all disks work at the same time. The jobs in flight are limited, and so is the memory that they take.
 """
 
 import logging
@@ -45,12 +45,12 @@ from vtlfs.model import Session, TapeFile, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
-THREADS = 4  # a disk: some compare while others read
+THREADS = 4  # per disk: some compare while others read
 STEPS_A_SECOND = 4  # at least, where the speed is limited
 
 log = logging.getLogger(__name__)
 
-MAP = -1  # in the place of a disk's number in `progress`: how far the map itself was looked through
+MAP = -1  # the key in `Verification.progress`, beside the disks' numbers, for the walk over the map of tape files
 
 Report = Callable[[Defect], None]
 Progress = Callable[[int], None]
@@ -58,7 +58,7 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class _Piece:
-    """A part of a session's extents, what they belong to, and the turn of the last one."""
+    """A part of a session's extents on a disk, with their tape file and session, and the turn of the last extent."""
 
     part: Part
     file: TapeFile
@@ -68,7 +68,7 @@ class _Piece:
 
 @dataclass(slots=True)
 class _Job:
-    """Pieces that a thread examines one after the other, and what comes of it."""
+    """Pieces that a thread examines one after the other, and the flaws that it finds in each."""
 
     pieces: list[_Piece]
     done: trio.Event = field(default_factory=trio.Event)
@@ -92,7 +92,7 @@ _Locate = Callable[[Iterable[tuple[_Piece, list[Flaw]]]], Awaitable[list[Defect]
 
 
 class Verifier:
-    """One verification at work. Runs in the trio loop, which may cancel it at any time."""
+    """One verification that runs in the trio loop; it may be cancelled at any time."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Verifier:
         sizes: Sizes = SIZES,
         mending: Mending | None = None,
     ) -> None:
-        """`mending`: mends what is found."""
+        """`mending`: mends the defects; None: they are only reported."""
         self._mending = mending
         self._losses = Losses(library, verification, sizes)
         self._absent: set[int] = set()  # disks that are not there, or have gone away
@@ -120,9 +120,9 @@ class Verifier:
         self._coalescers: list[DefectCoalescer] = []
 
     async def run(self, limit: int | None) -> None:
-        """Verify what has not been verified yet, reading at most `limit` bytes a second; None: as fast as it goes.
+        """Verify all that is left to verify, reading at most `limit` bytes a second; None: as fast as the disks can.
 
-        Its end is recorded when everything was gone through; otherwise how far it came.
+        Records the end of the verification, or its progress if it is cancelled or fails.
         """
         rate_limit = RateLimit(limit, trio.current_time)
         self._unfinished = Unfinished(self._library, self._tracking, self._verification, self._timing, self._sizes)
@@ -151,7 +151,7 @@ class Verifier:
             self._save()
 
     def _disks(self) -> tuple[dict[int, Disk], list[tuple[int, str, str]]]:
-        """Return the disks that are there, by number; of those that are not the numbers, where they were, and why."""
+        """Return the disks that were found, by number; and (number, path, reason) of each disk that is missing."""
         ever = self._tracking.disks.ever()
         discovery = self._library.discover(ever)
         why = {str(error.path): error.why for error in discovery.lost}
@@ -164,7 +164,7 @@ class Verifier:
         return {number: disk for number, disk in discovery.disks().items() if number in known}, lost
 
     async def _note_absent(self, number: int, path: str, why: str) -> None:
-        """Report a disk that is not there, unless it has just left the library."""
+        """Report a missing disk, unless it has just left the library."""
         if number not in {disk.number for disk in self._tracking.disks.all()}:
             return
         self._absent.add(number)
@@ -172,7 +172,7 @@ class Verifier:
         self._note(absent(number, path, why, is_replaceable=is_replaceable))
 
     async def _walk_map(self) -> None:
-        """See whether the database knows where every byte lies. That needs no disk."""
+        """Check that the database maps every byte of the tape files to an extent. No disk is read."""
         begin, _ = self._verification.progress.get(MAP, (0, 0))
         if not begin:
             for medium, size, listed in verifications.unlisted(self._tracking, self._verification):
@@ -181,25 +181,31 @@ class Verifier:
             self._tracking, self._verification, begin, self._sizes.files_at_once
         ):
             known = self._tracking.extents.mapped_bytes(session.id)
-            if known != file.bytes:
+            if known != file.bytes and not self._tracking.reclaiming.is_reclaimed(session.id):
                 self._note(unmapped(file, file.bytes - known))
             self._verification.progress[MAP] = (session.id + 1, 0)
             await trio.lowlevel.checkpoint()
 
     def _see_whether_all_was_read(self) -> None:
-        """Report a lack of bytes without any defect: a verification succeeds only if it has read all bytes."""
+        """Report bytes that were not read though there is no defect: a verification succeeds only if it read all.
+
+        But for those that a repair has moved, or that were reclaimed, since it began.
+        """
         missing = self._total - self._verification.bytes
         if missing and not self._absent and self._has_moved():
-            self._count(missing)  # what has moved was read, by whoever moved it, but by no walk, or by two
+            self._count(missing)  # the repair has read what it moved, perhaps out of the way of every walk
         elif missing and not any(self._verification.defects.values()):
             self._note(unread(missing))
 
     def _has_moved(self) -> bool:
-        """Tell whether a repair has moved extents since this verification began."""
+        """Tell whether extents were moved by a repair, or reclaimed, since this verification began."""
         return self._tracking.library.watermark().moves != self._verification.moves
 
     def _count(self, size: int) -> None:
-        """Count bytes of tape files that were gone through: where extents move meanwhile, no more than there are."""
+        """Count verified bytes of tape files.
+
+        If a repair moves extents meanwhile, two walks may read the same bytes; so no more are counted than there are.
+        """
         if self._verification.bytes + size > self._total and self._has_moved():
             size = self._total - self._verification.bytes
         self._verification.bytes += size
@@ -208,7 +214,7 @@ class Verifier:
     # --- one disk ---------------------------------------------------------------------------------------------------
 
     async def _walk(self, disk: Disk, rate_limit: RateLimit, salvage: Salvage) -> None:
-        """Examine one disk from where an earlier run left off."""
+        """Examine one disk, from its recorded progress on."""
         executor = DiskExecutor(f"disk{disk.number}.verify", THREADS)
         coalescer = DefectCoalescer()
         self._coalescers.append(coalescer)
@@ -238,13 +244,13 @@ class Verifier:
             executor.close()
 
     async def _take(self, waiting: deque[_Job], disk: Disk, coalescer: DefectCoalescer, located: _Locate) -> None:
-        """Wait for the oldest job and take in what came of it. Raises DiskError where the disk is gone."""
+        """Wait for the oldest job, report its defects, advance the progress. Raises DiskError if the disk is gone."""
         job = waiting[0]
         await job.done.wait()
         assert job.result is not None
         flaws = job.result.unwrap()
         defects = await located(zip(job.pieces, flaws, strict=True))
-        waiting.popleft()  # from here on nothing awaits, so that an interruption forgets no defect and tells none twice
+        waiting.popleft()  # nothing awaits from here on, so that an interruption neither loses nor repeats a defect
         for piece, found in zip(job.pieces, flaws, strict=True):
             if any(flaw.is_unfinished for flaw in found):
                 self._unfinished.add(disk.number, piece.session)
@@ -254,7 +260,7 @@ class Verifier:
         self._count(job.bytes)
 
     def _jobs(self, disk: Disk, rate: int | None) -> Iterator[_Job]:
-        """Yield all that is left to do on a disk, in the order in which it lies there."""
+        """Yield the jobs that are left to do on a disk, in the order in which their extents lie there."""
         sizes = self._sizes
         most = sizes.job if rate is None else max(1, min(sizes.job, rate // STEPS_A_SECOND))
         pieces: list[_Piece] = []
@@ -269,7 +275,7 @@ class Verifier:
             yield _Job(pieces)
 
     def _pieces(self, disk: int, most: int) -> Iterator[_Piece]:
-        """Yield the extents of a disk in parts of at most so many stored bytes, or one extent."""
+        """Yield the extents of a disk in pieces of at most `most` stored bytes, or of one extent."""
         begin, after = self._verification.progress.get(disk, (0, BEGIN))
         for file, session in verifications.tape_files(
             self._tracking, self._verification, begin, self._sizes.files_at_once
@@ -285,14 +291,14 @@ class Verifier:
                 yield _Piece(part, file, session, turn)
                 after = turn
 
-    # --- what comes of it -------------------------------------------------------------------------------------------
+    # --- defects ----------------------------------------------------------------------------------------------------
 
     async def _located(
         self, disk: Disk, salvage: Salvage, executor: DiskExecutor, examined: Iterable[tuple[_Piece, list[Flaw]]]
     ) -> list[Defect]:
-        """Say of the flaws that were found on a disk which bytes of which tape files they concern.
+        """Turn the flaws that were found on a disk into defects, which name the bytes of tape files that are concerned.
 
-        What a repair has moved elsewhere since it was looked up has no flaw: nothing is to be there any more.
+        A flaw of an extent that a repair has moved meanwhile is no defect: its old place is free again.
         """
         defects = []
         for piece, flaws in examined:
@@ -308,7 +314,7 @@ class Verifier:
         return defects
 
     def _tell(self, coalescer: DefectCoalescer, defects: Iterable[Defect]) -> None:
-        """Count defects, have them noted, and report those that the coalescer has completed."""
+        """Count and note defects, and report those that the coalescer has completed."""
         for defect in defects:
             self._add(defect)
             if defect.session is not None:
@@ -365,10 +371,11 @@ def verify(
     sizes: Sizes = SIZES,
     mending: Mending | None = None,
 ) -> signal.Signals | None:
-    """Run a verification until it has ended or a signal stops it; return that signal. `mending` mends what it finds.
+    """Run a verification until it has ended, or a signal stops it; return that signal.
 
-    `report` is told each defect, `progress` the bytes that were verified; what is left out is in the verification in
-    the end. `limit`: bytes a second. Raises TrackingError, and whatever `report` and `progress` raise.
+    `report` is called with each defect, `progress` with further bytes that were verified. `limit`: bytes a second.
+    `mending` mends the defects. Sets `verification.left_out` at the end. Raises TrackingError, and whatever `report`
+    and `progress` raise.
     """
     try:
         verifier = Verifier(library, tracking, verification, report, progress, timing, sizes, mending)

@@ -2,42 +2,60 @@
 
 All changes that wait at the same moment go into one transaction, so that a hundred sessions that close together share
 one sync of the database. Each change is a savepoint of its own: one that fails does not undo the others.
+
+Where there is no room for a transaction, essential changes of it are made again, in room that is given up for them.
 """
 
+import errno
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import outcome
 import trio
 
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.errors import TrackingError
 
 T = TypeVar("T")
 MAX_BATCH = 256
 
 log = logging.getLogger(__name__)
 
-_Job = tuple[Callable[[Tracking], Any], bool, Callable[["outcome.Outcome[Any]"], None]]
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A change, and what to call with its outcome."""
+
+    change: Callable[[Tracking], Any]
+    durable: bool
+    done: Callable[["outcome.Outcome[Any]"], None]
+    is_essential: bool = False
 
 
 class GroupCommitter:
     """Owns a connection and the thread that uses it. Its methods are called in the trio loop."""
 
-    def __init__(self, open_tracking: Callable[[], Tracking]) -> None:
-        """`open_tracking` opens the connection. It is called here, so that its error ends a mount that begins."""
+    def __init__(self, open_tracking: Callable[[], Tracking], make_room: Callable[[], bool] = lambda: False) -> None:
+        """`open_tracking` opens the connection. It is called here, so that its error ends a mount that begins.
+
+        `make_room` makes room where the file system of the database is full, and tells whether it could.
+        """
         self._tracking = open_tracking()
+        self._make_room = make_room
         self._token = trio.lowlevel.current_trio_token()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
         self._thread.start()
 
-    async def call(self, change: Callable[[Tracking], T], *, durable: bool = True) -> T:
+    async def call(self, change: Callable[[Tracking], T], *, durable: bool = True, is_essential: bool = False) -> T:
         """Run the change in a transaction, wait for the commit, and return the change's result.
 
-        `durable`: wait until the commit survives a power cut, too. A cancelled task waits for the commit all the same.
+        `durable`: wait until the commit survives a power cut, too. `is_essential`: it must be possible on a full file
+        system. A cancelled task waits for the commit all the same.
         Raises what the change raises, and TrackingError.
         """
         task = trio.lowlevel.current_task()
@@ -45,13 +63,15 @@ class GroupCommitter:
         def abort(_: Any) -> trio.lowlevel.Abort:
             return trio.lowlevel.Abort.FAILED
 
-        self._jobs.put((change, durable, lambda result: trio.lowlevel.reschedule(task, result)))
+        self._jobs.put(
+            _Job(change, durable, lambda result: trio.lowlevel.reschedule(task, result), is_essential=is_essential)
+        )
         value: T = await trio.lowlevel.wait_task_rescheduled(abort)
         return value
 
     def post(self, change: Callable[[Tracking], object]) -> None:
         """Run the change soon, without waiting for it and without a sync. A failure is logged."""
-        self._jobs.put((change, False, _log_failure))
+        self._jobs.put(_Job(change, False, _log_failure))
 
     async def close(self) -> None:
         """Commit the changes that wait, end the thread, and close the connection."""
@@ -79,21 +99,24 @@ class GroupCommitter:
                 break
             batch.append(following)
         results = self._commit(batch)
+        for place, one in enumerate(batch):
+            while one.is_essential and _lacks_room(results[place]) and self._make_room():
+                results[place] = self._commit([one])[0]
         try:
-            for (_, _, done), result in zip(batch, results, strict=True):
-                self._token.run_sync_soon(done, result)
+            for one, result in zip(batch, results, strict=True):
+                self._token.run_sync_soon(one.done, result)
         except trio.RunFinishedError:
             return False
         return True
 
-    def _commit(self, batch: list[_Job]) -> list["outcome.Outcome[Any]"]:
+    def _commit(self, batch: Sequence[_Job]) -> list["outcome.Outcome[Any]"]:
         results: list[outcome.Outcome[Any]] = []
         try:
-            with self._tracking.transaction(durable=any(durable for _, durable, _ in batch)):
+            with self._tracking.transaction(durable=any(one.durable for one in batch)):
                 if len(batch) == 1:  # no savepoint is needed where there is no other change
-                    return [outcome.Value(batch[0][0](self._tracking))]
-                for change, _, _ in batch:
-                    results.append(outcome.capture(self._savepoint, change))
+                    return [outcome.Value(batch[0].change(self._tracking))]
+                for one in batch:
+                    results.append(outcome.capture(self._savepoint, one.change))
                     if not self._tracking.in_transaction:  # SQLite rolls the whole transaction back after some errors
                         results[-1].unwrap()
         except Exception as error:
@@ -103,6 +126,11 @@ class GroupCommitter:
     def _savepoint(self, change: Callable[[Tracking], T]) -> T:
         with self._tracking.transaction():
             return change(self._tracking)
+
+
+def _lacks_room(result: "outcome.Outcome[Any]") -> bool:
+    error = result.error if isinstance(result, outcome.Error) else None
+    return isinstance(error, TrackingError) and error.errno == errno.ENOSPC
 
 
 def _log_failure(result: "outcome.Outcome[Any]") -> None:

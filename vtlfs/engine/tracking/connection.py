@@ -140,6 +140,8 @@ def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
         return LibraryError(
             f"{path}: {error}; only the library's owner can use it, on a file system that can be written"
         )
+    if errno_of(error, path) == errno.ENOSPC:
+        return LibraryError(f"{path}: {os.strerror(errno.ENOSPC)}; make room on the file system of the library")
     return LibraryError(f"{path}: {error}")
 
 
@@ -176,4 +178,15 @@ def errno_of(error: sqlite3.Error, path: Path | None = None) -> int:
             os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as short:  # this process has no descriptor left, so SQLite had none
             return short.errno or errno.EIO
-    return errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO
+    is_full = code == sqlite3.SQLITE_FULL or (
+        getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE and path is not None and _is_full(path)
+    )
+    return errno.ENOSPC if is_full else errno.EIO
+
+
+def _is_full(path: Path) -> bool:
+    """Tell whether the file system of a file has no byte left."""
+    try:
+        return os.statvfs(path).f_bavail == 0
+    except OSError:
+        return False

@@ -25,17 +25,22 @@ from vtlfs.engine.tracking.connection import (
     translated,
     unusable,
 )
+from vtlfs.engine.tracking.repositories.cartridges import Cartridges
 from vtlfs.engine.tracking.repositories.copies import Copies
 from vtlfs.engine.tracking.repositories.disks import Disks
 from vtlfs.engine.tracking.repositories.drives import Drives
+from vtlfs.engine.tracking.repositories.events import Events
 from vtlfs.engine.tracking.repositories.extents import Extents
 from vtlfs.engine.tracking.repositories.jobs import Jobs
 from vtlfs.engine.tracking.repositories.lacks import Lacks
 from vtlfs.engine.tracking.repositories.library_row import LibraryRow
 from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.repositories.mounts import Mounts
+from vtlfs.engine.tracking.repositories.pools import Pools
+from vtlfs.engine.tracking.repositories.reclaiming import Reclaiming
 from vtlfs.engine.tracking.repositories.sessions import Sessions
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
+from vtlfs.engine.tracking.repositories.volumes import Volumes
 from vtlfs.engine.tracking.schema.migrations import has_table
 from vtlfs.engine.tracking.schema.steps import FIRST_OF_FORMAT_1, migrations
 from vtlfs.engine.tracking.sqlite_tools import sqlite_utils
@@ -46,6 +51,7 @@ from vtlfs.model import DiskRecord, Watermark
 
 if TYPE_CHECKING:
     from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
+    from vtlfs.engine.tracking.repositories.relived import Relived
     from vtlfs.engine.tracking.repositories.scanned import Scanned
     from vtlfs.engine.tracking.repositories.verifications import Verifications
 
@@ -99,8 +105,13 @@ class Tracking:
         self.lacks = Lacks(self.sql)
         self.sessions = Sessions(self.sql, self.extents, self.lacks)
         self.tape_files = TapeFiles(self.sql, self.media)
+        self.volumes = Volumes(self.sql, self.media)
+        self.events = Events(self.sql)
+        self.cartridges = Cartridges(self.sql)
+        self.pools = Pools(self.sql, self.media)
         self.copies = Copies(self.sql)
         self.jobs = Jobs(self.sql)
+        self.reclaiming = Reclaiming(self.sql, self.extents)
         self._durable = True
         self._log: int | None = None  # descriptor of the write-ahead log
         self.on_commit: Callable[[Watermark], object] | None = None
@@ -121,6 +132,13 @@ class Tracking:
         from vtlfs.engine.tracking.repositories.scanned import Scanned
 
         return Scanned(self.sql)
+
+    @cached_property
+    def relived(self) -> "Relived":
+        """The repository of the lives of media in a rebuild."""
+        from vtlfs.engine.tracking.repositories.relived import Relived
+
+        return Relived(self.sql)
 
     @cached_property
     def rebuilding(self) -> "Rebuilding":

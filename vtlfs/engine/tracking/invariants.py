@@ -34,7 +34,8 @@ SOUND = Rule(
 
 _COUNTED = Rule(
     "the library's counters are {0} media, {1} sessions, {2} tape files, {3} bytes; there are {4}, {5}, {6}, {7}",
-    "SELECT * FROM (SELECT media, sessions, tape_files, bytes, (SELECT count(*) FROM medium) AS a,"
+    "SELECT * FROM (SELECT media, sessions, tape_files, bytes,"
+    " (SELECT count(*) FROM medium WHERE state <> 'removed') AS a,"
     " (SELECT count(*) FROM session) AS b, (SELECT count(*) FROM tape_file) AS c,"
     " (SELECT coalesce(sum(bytes), 0) FROM tape_file) AS d FROM library)"
     " WHERE media <> a OR sessions <> b OR tape_files <> c OR bytes <> d",
@@ -72,6 +73,12 @@ _LIBRARY = (
         "SELECT id, state, unmounted_at FROM mount WHERE (state = 'mounted') <> (unmounted_at IS NULL)",
     ),
     Rule(
+        "stream {0} of pool {1}: part {2} is session {3}, and does not follow the part before",
+        "SELECT stream, pool, place, session FROM part WHERE place < 0 OR (place = 0) <> (session = stream)"
+        " OR (place > 0 AND NOT EXISTS (SELECT 1 FROM part AS before WHERE before.stream = part.stream"
+        " AND before.place = part.place - 1 AND before.pool = part.pool AND before.session < part.session))",
+    ),
+    Rule(
         "job {0}: {1} of {2} bytes are done; its end is {3}, its result {4}",
         "SELECT name, done, total, ended_at, result FROM job"
         " WHERE done < 0 OR total < 0 OR (ended_at IS NULL) <> (result IS NULL)",
@@ -80,20 +87,25 @@ _LIBRARY = (
 
 _MEDIA = (
     Rule(
-        "medium {0}: it has {1} bytes in {2} tape files, but its tape files are {3} bytes in {4}",
-        "SELECT barcode, medium.bytes, tape_files, coalesce(b, 0), coalesce(n, 0) FROM medium LEFT JOIN"
-        " (SELECT medium, sum(bytes) AS b, count(*) AS n FROM tape_file GROUP BY medium) ON medium = barcode"
-        " WHERE medium.bytes <> coalesce(b, 0) OR tape_files <> coalesce(n, 0)",
+        "medium {0}: volume {1} has {2} bytes in {3} tape files, but its tape files are {4} bytes in {5}",
+        "SELECT * FROM (SELECT volume.medium, volume.number,"
+        " iif(ended IS NULL, medium.bytes, volume.bytes) AS size,"
+        " iif(ended IS NULL, medium.tape_files, volume.tape_files) AS files, coalesce(b, 0) AS b, coalesce(n, 0) AS n"
+        " FROM volume JOIN medium ON barcode = volume.medium LEFT JOIN (SELECT medium, volume, sum(bytes) AS b,"
+        " count(*) AS n FROM tape_file GROUP BY medium, volume) AS there"
+        " ON there.medium = volume.medium AND there.volume = volume.number) WHERE size <> b OR files <> n",
     ),
     Rule(
         "medium {0}: tape file {1} begins at {2}, but {3} tape files with {4} bytes are before it",
         "SELECT * FROM (SELECT medium, number, start, row_number() OVER files - 1 AS n, sum(bytes) OVER files - bytes"
-        " AS b FROM tape_file WINDOW files AS (PARTITION BY medium ORDER BY number)) WHERE number <> n OR start <> b",
+        " AS b FROM tape_file WINDOW files AS (PARTITION BY medium, volume ORDER BY number))"
+        " WHERE number <> n OR start <> b",
     ),
     Rule(
         "medium {0}: it was last written {1}, its last tape file {2}",
         "SELECT barcode, written_at, tape_file.released_at FROM medium LEFT JOIN tape_file"
-        " ON tape_file.medium = barcode AND number = tape_files - 1 WHERE written_at IS NOT tape_file.released_at",
+        " ON tape_file.medium = barcode AND tape_file.volume = medium.volume AND number = tape_files - 1"
+        " WHERE written_at IS NOT tape_file.released_at",
     ),
     Rule(
         "medium {0}: {1} bytes are promised, but {2} to open sessions",
@@ -111,8 +123,8 @@ _ORDER = (
     ),
     Rule(
         "tape file {1} of {0}: its ordinal is {2}, after {3} of the one before it on the medium",
-        "SELECT * FROM (SELECT medium, number, ordinal, lag(ordinal) OVER (PARTITION BY medium ORDER BY number) AS"
-        " before FROM tape_file) WHERE before > ordinal",
+        "SELECT * FROM (SELECT medium, number, ordinal, lag(ordinal) OVER (PARTITION BY medium ORDER BY volume, number)"
+        " AS before FROM tape_file) WHERE before > ordinal",
     ),
     Rule(
         "tape file {1} of {0}: it came in epoch {2}, after one in epoch {3} by their ordinals",
@@ -149,7 +161,8 @@ _SESSIONS = (
         "tape file {1} of {0}: {2} bytes, of session {3}, which wrote {4} bytes to {5} and is {6}",
         "SELECT tape_file.medium, number, tape_file.bytes, id, session.bytes, session.medium, state"
         " FROM tape_file JOIN session ON id = session WHERE state = 'open' OR access <> 'write'"
-        " OR session.medium <> tape_file.medium OR session.bytes <> tape_file.bytes"
+        " OR session.medium <> tape_file.medium OR session.volume <> tape_file.volume"
+        " OR session.bytes <> tape_file.bytes"
         " OR session.tape_file IS NOT number"
         " OR session.released_at <> tape_file.released_at",
     ),
@@ -226,7 +239,7 @@ _EXTENTS = (
     ),
     Rule(
         "session {0}: {1} bytes are recorded, but no extent",
-        "SELECT id, bytes FROM session WHERE access = 'write' AND bytes > 0"
+        "SELECT id, bytes FROM session WHERE access = 'write' AND bytes > 0 AND NOT reclaimed"
         " AND NOT EXISTS (SELECT 1 FROM extent WHERE session = id)",
     ),
     Rule(
@@ -261,7 +274,7 @@ def _spread(disks: Iterable[int]) -> Rule:
         "session {0}: {1} bytes on disks {2}; its extents have {3} bytes on disks {4}",
         "SELECT id, session.bytes, disks, data, there FROM (SELECT session, sum(bytes) AS data,"
         f" '[' || ltrim({used}, ',') || ']' AS there FROM {_EVERYWHERE} GROUP BY session) JOIN session ON id = session"
-        " WHERE session.bytes <> data OR disks <> there OR access <> 'write'",
+        " WHERE NOT reclaimed AND (session.bytes <> data OR disks <> there OR access <> 'write')",
     )
 
 
@@ -277,6 +290,49 @@ _VOLUMES = (
         "SELECT session.id, session.volume, barcode, medium.volume FROM session JOIN medium ON barcode = medium"
         " WHERE session.volume NOT BETWEEN 1 AND medium.volume",
     ),
+    Rule(
+        "session {0}: it writes to volume {1} of {2}, whose current volume is {3}",
+        "SELECT session.id, session.volume, barcode, medium.volume FROM session JOIN medium ON barcode = medium"
+        " WHERE session.state = 'open' AND access = 'write' AND session.volume <> medium.volume",
+    ),
+    Rule(
+        "medium {0}: its volume {1} began in epoch {2} and ended in epoch {3}, at {4}; the current one is {5}",
+        "SELECT volume.medium, number, begun, ended, ended_at, medium.volume FROM volume JOIN medium"
+        " ON barcode = volume.medium JOIN library WHERE (ended IS NULL) <> (number = medium.volume)"
+        " OR (ended IS NULL) <> (ended_at IS NULL) OR begun > coalesce(ended, epoch) OR ended > epoch",
+    ),
+    Rule(
+        "medium {0}: its volume {1} is said to be reclaimed, and the bytes of session {2} are there",
+        "SELECT volume.medium, volume.number, session.id FROM volume JOIN session ON session.medium = volume.medium"
+        " AND session.volume = volume.number WHERE reclaimed_at IS NOT NULL AND tape_file IS NOT NULL"
+        " AND NOT reclaimed",
+    ),
+    Rule(
+        "medium {0}: {2} stored bytes are counted in its volume {1}, and {3} are recorded",
+        "SELECT medium, number, sum(counted) AS c, sum(size) AS there FROM (SELECT medium, number, stored AS counted,"
+        " 0 AS size FROM volume UNION ALL SELECT medium, volume, 0, stored FROM"
+        " (SELECT session, sum(stored) AS stored FROM (SELECT session, stored FROM extent UNION ALL"
+        " SELECT session, stored FROM parity) GROUP BY session) JOIN session ON id = session)"
+        " GROUP BY medium, number HAVING c <> there",
+    ),
+    Rule(
+        "session {0}: members of it are said to be left, and it is not reclaimed",
+        "SELECT DISTINCT id FROM leftover JOIN session ON id = session WHERE NOT reclaimed AND (tape_file IS NOT NULL"
+        " OR access <> 'write' OR state = 'open')",
+    ),
+    Rule(
+        "medium {0}: its volume {1} is retained until {2}, and tape file {3} until {4}",
+        "SELECT volume.medium, volume.number, volume.retain_until, tape_file.number, tape_file.retain_until"
+        " FROM volume JOIN tape_file ON tape_file.medium = volume.medium AND tape_file.volume = volume.number"
+        " WHERE volume.retain_mode IS NOT 'worm' AND tape_file.retain_until > coalesce(volume.retain_until, '')",
+    ),
+    Rule(
+        "session {0}: it is said to be reclaimed, with extents or disks, or without a tape file of an ended volume",
+        "SELECT id FROM session WHERE reclaimed AND (disks <> '[]' OR tape_file IS NULL"
+        " OR volume = (SELECT volume FROM medium WHERE barcode = session.medium)"
+        " OR (EXISTS (SELECT 1 FROM extent WHERE session = id UNION ALL SELECT 1 FROM parity WHERE session = id)"
+        " AND NOT EXISTS (SELECT 1 FROM leftover WHERE session = id)))",
+    ),
 )
 
 _PAST = (
@@ -286,9 +342,9 @@ _PAST = (
     ),
     Rule(
         "snapshot {0}: it counts less than the one before it, or more than there is",
-        "SELECT id FROM (SELECT *, lag(media) OVER past AS m, lag(sessions) OVER past AS s FROM snapshot"
-        " WINDOW past AS (ORDER BY id)) AS then_, library WHERE m > then_.media OR s > then_.sessions"
-        " OR open_sessions > then_.sessions OR then_.media > library.media OR then_.sessions > library.sessions",
+        "SELECT id FROM (SELECT *, lag(sessions) OVER past AS s FROM snapshot"
+        " WINDOW past AS (ORDER BY id)) AS then_, library WHERE s > then_.sessions"
+        " OR open_sessions > then_.sessions OR then_.sessions > library.sessions",
     ),
     Rule(
         "snapshot {0}: it counts {1} tape files with {2} bytes; of its time are {3} with {4}",

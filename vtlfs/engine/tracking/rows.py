@@ -21,34 +21,63 @@ from vtlfs.model import (
     Access,
     Extent,
     Medium,
+    MediumState,
+    RetainMode,
+    Retention,
     Session,
     State,
     TapeFile,
+    Volume,
 )
 
 DIGEST_BYTES = 32
 UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of an extent for which a rebuild has found neither bytes nor record
 
-MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at, volume"
+MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at, volume, begun_at, state, protected"
+VOLUME = (
+    "volume.medium, number, volume.begun_at, begun, ended_at, ended, iif(ended IS NULL, medium.bytes, volume.bytes),"
+    " iif(ended IS NULL, medium.tape_files, volume.tape_files), retain_mode, retain_seconds, retain_until, reclaimed_at"
+    " FROM volume JOIN medium ON barcode = volume.medium"
+)
 SESSION = (
     "id, mount, host, pid, uid, gid, program, access, drive, medium, state, error, opened_at, released_at, "
-    "bytes, requests, reserved, stripe_unit, disks, tape_file, parity, volume"
+    "bytes, requests, reserved, stripe_unit, disks, tape_file, parity, volume, reclaimed, origin"
 )
 TAPE_FILE = (
     "tape_file.medium, number, session, start, tape_file.bytes, stripe_unit, tape_file.released_at, host,"
-    " (session.medium, session.tape_file, session.bytes) IS (tape_file.medium, number, tape_file.bytes) "
+    " tape_file.volume, retain_mode, retain_until, (session.medium, session.volume, session.tape_file, session.bytes)"
+    " IS (tape_file.medium, tape_file.volume, number, tape_file.bytes) "
     "FROM tape_file JOIN main.session AS session ON session.id = tape_file.session"  # these columns never change
 )
 EXTENT = "session, stripe, place, offset, bytes, codec, disk, position, stored, blake3"
 PARITY = f"session, stripe, place, NULL, 0, '{NO_CODEC}', disk, position, stored, blake3"
 
 _NUMBER, _TEXT, _BYTES, _NONE = int, str, bytes, type(None)
-_MEDIUM = ((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE), (_NUMBER,))
-_TAPE_FILE = ((_TEXT,), *[(_NUMBER,)] * 5, (_TEXT,), (_TEXT,), (_NUMBER,))
+_MEDIUM = (
+    *((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE), (_NUMBER,), (_TEXT,)),
+    *((_TEXT,), (_NUMBER,)),
+)
+_VOLUME = (
+    *((_TEXT,), (_NUMBER,), (_TEXT,), (_NUMBER,), (_TEXT, _NONE), (_NUMBER, _NONE), (_NUMBER,), (_NUMBER,)),
+    *((_TEXT, _NONE), (_NUMBER, _NONE), (_TEXT, _NONE), (_TEXT, _NONE)),
+)
+_TAPE_FILE = (
+    *((_TEXT,), *[(_NUMBER,)] * 5, (_TEXT,), (_TEXT,), (_NUMBER,), (_TEXT, _NONE), (_TEXT, _NONE)),
+    (_NUMBER,),
+)
 _EXTENT = (*[(_NUMBER,)] * 3, (_NUMBER, _NONE), (_NUMBER,), (_TEXT,), *[(_NUMBER,)] * 3, (_BYTES,))
 _SESSION = (
     *((_NUMBER,), (_NUMBER,), (_TEXT,), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT,), (_NUMBER,), (_TEXT,), (_TEXT,)),
-    *((_TEXT, _NONE), (_TEXT,), (_TEXT, _NONE), *[(_NUMBER,)] * 4, (_TEXT,), (_NUMBER, _NONE), (_NUMBER,), (_NUMBER,)),
+    *(
+        (_TEXT, _NONE),
+        (_TEXT,),
+        (_TEXT, _NONE),
+        *[(_NUMBER,)] * 4,
+        (_TEXT,),
+        (_NUMBER, _NONE),
+        *[(_NUMBER,)] * 3,
+        (_TEXT, _NONE),
+    ),
 )
 
 Row = tuple[Any, ...]
@@ -56,10 +85,26 @@ Row = tuple[Any, ...]
 
 def medium_of(row: Row) -> Medium:
     """Return the medium of a row of the columns MEDIUM. Raises TrackingError."""
-    medium = Medium(*row)
-    if not _has(row, _MEDIUM) or not BARCODE.fullmatch(medium.barcode) or not 0 <= medium.bytes <= MAX_SIZE:
+    if not _has(row, _MEDIUM) or not BARCODE.fullmatch(row[1]) or not 0 <= row[3] <= MAX_SIZE:
         raise _damaged("medium", row[1])
-    return medium
+    values = list(row)
+    try:
+        values[10], values[11] = MediumState(row[10]), bool(row[11])
+        return Medium(*values)
+    except ValueError:
+        raise _damaged("medium", row[1]) from None
+
+
+def volume_of(row: Row) -> Volume:
+    """Return the volume of a row of the columns VOLUME. Raises TrackingError."""
+    if not _has(row, _VOLUME) or not BARCODE.fullmatch(row[0]) or not 0 <= row[6] <= MAX_SIZE:
+        raise _damaged("volume", f"{row[1]} of {row[0]}")
+    values = list(row)
+    try:
+        values[8] = None if row[8] is None else RetainMode(row[8])
+        return Volume(*values)
+    except ValueError:
+        raise _damaged("volume", f"{row[1]} of {row[0]}") from None
 
 
 def session_of(row: Row) -> Session:
@@ -69,6 +114,7 @@ def session_of(row: Row) -> Session:
             raise ValueError
         values = list(row)
         values[7], values[10], values[18] = Access(row[7]), State(row[10]), _numbers(row[18])
+        values[22] = bool(row[22])
     except (ValueError, RecursionError):
         raise _damaged("session", row[0]) from None
     return Session(*values)
@@ -79,14 +125,33 @@ def tape_file_of(row: Row) -> TapeFile:
 
     Raises TrackingError.
     """
-    *columns, is_agreed = row
-    file = TapeFile(*columns)
+    *values, mode, until, is_agreed = row
+    try:
+        values.append(None if mode is None else Retention(RetainMode(mode), until))
+        file = TapeFile(*values)
+    except ValueError:
+        raise _damaged("tape file", row[1]) from None
     sizes = _has(row, _TAPE_FILE) and 0 < file.bytes <= MAX_SIZE and 0 <= file.start <= MAX_SIZE and file.number >= 0
     if not sizes or not 0 < file.stripe_unit <= MAX_STRIPE_UNIT or not 0 < file.session < MAX_SESSION:
         raise _damaged("tape file", row[1])
     if not is_agreed:
         raise contradiction(f"tape file {file.number} of {file.medium}")
     return file
+
+
+def left_by(session: Session, start: int, mode: str | None, until: str | None) -> TapeFile:
+    """Return the tape file that a session has left, of the columns `start`, `retain_mode` and `retain_until` of it.
+
+    Raises TrackingError.
+    """
+    if session.tape_file is None or session.released_at is None:
+        raise contradiction(f"session {session.id}")
+    try:
+        retention = None if mode is None else Retention(RetainMode(mode), until)
+    except ValueError:
+        raise _damaged("tape file", session.tape_file) from None
+    place = (session.medium, session.tape_file, session.id, start, session.bytes, session.stripe_unit)
+    return TapeFile(*place, session.released_at, session.host, session.volume, retention)
 
 
 def check_follows(before: TapeFile | None, file: TapeFile) -> None:

@@ -32,6 +32,11 @@ class Intake:
         self._reservation = reservation
         self._allocating = LazyLock()
 
+    def begin_volume(self) -> None:
+        """Note that the stream goes on in another volume of the medium."""
+        if self._reservation is not None:
+            self._reservation.begin_volume()
+
     async def prepare(self, offset: int, size: int) -> None:
         """Wait until `size` bytes at the offset can be taken. Raises MediumFull, or DiskError with ENOSPC."""
         if self._reservation is not None:

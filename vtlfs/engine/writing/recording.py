@@ -13,7 +13,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.striping.stripes import Stripes
 from vtlfs.errors import TrackingError
-from vtlfs.model import State, TapeFile, utc_now
+from vtlfs.model import ImportedEnd, State, TapeFile, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,9 @@ class Recording:
         """Sync the database's write-ahead log, for commits that were not synced."""
         await self._committer.call(lambda tracking: tracking.sync_log())
 
-    async def release(self, state: State, error: str | None, at: str, requests: int) -> TapeFile | None:
+    async def release(
+        self, state: State, error: str | None, at: str, requests: int, imported: ImportedEnd | None = None
+    ) -> TapeFile | None:
         """Record that the session has ended; return its tape file. Raises SessionEnded, TrackingError.
 
         The release is synced after an error, or where another open stream of the medium has recorded bytes. Otherwise a
@@ -113,11 +115,11 @@ class Recording:
         def release(tracking: Tracking) -> TapeFile | None:
             if not durable and tracking.sessions.has_concurrent_writers(self._session):
                 raise _HasConcurrentWriters
-            return tracking.sessions.release(self._session, state, error, at, requests)
+            return tracking.sessions.release(self._session, state, error, at, requests, imported=imported)
 
-        durable = error is not None or state is not State.RELEASED
+        durable = imported is not None or error is not None or state is not State.RELEASED
         try:
-            return await self._committer.call(release, durable=durable)
+            return await self._committer.call(release, durable=durable, is_essential=True)
         except _HasConcurrentWriters:
             durable = True
-            return await self._committer.call(release)
+            return await self._committer.call(release, is_essential=True)

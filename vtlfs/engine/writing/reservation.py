@@ -23,6 +23,10 @@ class Reservation:
         self._reserved = 0
         self._reserving = LazyLock()
 
+    def begin_volume(self) -> None:
+        """Note that the stream goes on in another volume, where nothing is reserved for it."""
+        self._reserved = 0
+
     async def reserve(self, end: int) -> None:
         """Reserve the medium's room for the stream up to `end`. Raises MediumFull.
 

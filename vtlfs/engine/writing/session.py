@@ -10,12 +10,14 @@ change when a byte is put into its extent, and when an extent is sealed, dealt a
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.layout.dealer import Dealer
 from vtlfs.engine.layout.intervals import cut
 from vtlfs.engine.memory import WRITER_BYTES
+from vtlfs.engine.truncation import Current
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.eviction import Eviction
 from vtlfs.engine.writing.intake import Intake
@@ -29,12 +31,13 @@ from vtlfs.engine.writing.striping.placement import FEWEST_DISKS
 from vtlfs.engine.writing.striping.stripes import Stripes
 from vtlfs.engine.writing.verdict import Verdict, ending_of
 from vtlfs.errors import (
+    NotPermitted,
     NotSequential,
     SessionEnded,
     TrackingError,
     VtlfsError,
 )
-from vtlfs.model import State, TapeFile, utc_now
+from vtlfs.model import ImportedEnd, Medium, State, TapeFile, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +47,19 @@ class WriteSession:
 
     __slots__ = (
         *("_closed", "_context", "_durability", "_flushing", "_intake", "_own", "_pipeline", "_recording"),
-        *("_stripe_unit", "_stripes", "_verdict", "account", "barcode", "drive", "eviction", "is_ending", "length"),
-        *("number", "requests"),
+        *("_stripe_unit", "_stripes", "_verdict", "account", "barcode", "drive", "eviction", "imported", "is_ending"),
+        *("length", "medium", "number", "requests"),
     )
 
-    def __init__(self, number: int, opening: Opening, context: WriteContext, *, turn: int, limited: bool) -> None:
-        """`opening` goes into the headers; `limited`: the medium has a capacity.
+    def __init__(self, number: int, opening: Opening, context: WriteContext, *, turn: int, medium: Medium) -> None:
+        """`opening` goes into the headers; `medium`: as it was when the session began.
 
         `turn` differs from stream to stream, so that streams begin on different disks.
         """
         self.number = number
         self.barcode = opening.medium
         self.drive = opening.drive
+        self.medium = medium
         self.length = 0  # offset after the last byte that has come
         self.requests = 0
         self._stripe_unit = opening.stripe_unit
@@ -73,11 +77,18 @@ class WriteSession:
         context.memory.register(self.account, self.eviction)
         self._recording = Recording(number, stripes, context)
         self._own = OwnBytes(number, opening.stripe_unit, stripes, pipeline, context, verdict)
+        limited = medium.capacity is not None
         reservation = Reservation(number, opening.medium, context.catalogue, context.committer) if limited else None
         self._intake = Intake(context, opening.stripe_unit, stripes, pipeline, reservation)
         context.dirty.register(self)
         self._closed = False  # a close() was answered, and no write has come since
         self.is_ending = False  # its release has begun
+        self.imported: ImportedEnd | None = None  # of an imported stream that is whole and right: how it ends
+
+    @property
+    def opening(self) -> Opening:
+        """What its headers say of its beginning."""
+        return self._pipeline.opening
 
     @property
     def is_recorded(self) -> bool:
@@ -92,8 +103,9 @@ class WriteSession:
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, or twice.
 
-        Waits while the disks' queues are full. Raises MediumFull, or DiskError with ENOSPC, before it takes a byte; the
-        first error of the stream; NotSequential where `data` differs from bytes that are sealed.
+        Bytes in hand are replaced. Waits while the disks' queues are full. Raises, before it takes a byte: MediumFull,
+        or DiskError with ENOSPC; the first error of the stream; NotSequential if `data` differs from bytes that are
+        sealed.
         """
         self._verdict.raise_error()
         self.requests += 1
@@ -102,8 +114,8 @@ class WriteSession:
         except VtlfsError as error:
             self._verdict.refused = error
             raise
-        known = min(max(0, self._stripes.sealed - offset), len(data))  # bytes that come a second time
         view = memoryview(data)
+        known = await self._compare(offset, view)
         for piece in cut(offset + known, len(data) - known, self._stripe_unit):
             source = known + piece.source
             self._stripes.put(offset + source, view[source : source + piece.size])
@@ -113,12 +125,46 @@ class WriteSession:
         self.account.note_use()
         await self._pipeline.send(flush=False)
         await self._throttle()
-        if known and await self.read(offset, known) != view[:known]:
-            raise NotSequential(offset, self.length)
+
+    async def _compare(self, offset: int, data: memoryview) -> int:
+        """Return how many of the bytes are sealed already. Raises NotSequential if another byte is in one's place.
+
+        More bytes may be sealed during the comparison. Those that are not, nobody else has seen: they can be replaced.
+        """
+        known = 0
+        while (sealed := min(self._stripes.sealed - offset, len(data))) > known:
+            if await self.read(offset + known, sealed - known) != data[known:sealed]:
+                raise NotSequential(offset, self.length)
+            known = sealed
+        return known
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes of the stream, from memory or from the disks; fewer than `size` at its end."""
         return await self._own.read(offset, max(0, min(size, self.length - offset)))
+
+    async def begin_volume(self, begin: Callable[[], Awaitable[Current]]) -> Current:
+        """Drop the bytes in hand, and go on in the current volume of the medium; return what `begin` returned.
+
+        `begin` ends the volume that there is, if need be. Raises what it raises, and NotPermitted if bytes have left
+        hand, for they may be durable; the stream is as it was then.
+        """
+        self._verdict.raise_error()
+        async with self._flushing:  # else the bytes in hand could be sealed meanwhile
+            if self._stripes.sealed or self._pipeline.members:
+                raise NotPermitted("truncating a stream after its first bytes were stored")
+            now = await begin()
+            self._stripes.clear()
+            self.length = 0
+            if now.volume.number != self.opening.volume:
+                self._intake.begin_volume()
+            self.medium = now.medium
+            self._pipeline.opening = replace(
+                self.opening,
+                volume=now.volume.number,
+                retain_mode=now.volume.retain_mode,
+                retain_seconds=now.volume.retain_seconds,
+            )
+            return now
 
     async def flush(self, *, closing: bool = False) -> None:
         """Send all bytes of the stream to the disks; return when they are recorded. Raises the stream's first error.
@@ -210,16 +256,19 @@ class WriteSession:
             return await self._end(*self._verdict.end(error, abort=abort and not self._closed), recorded)
 
     async def _end(self, state: State, error: str | None, recorded: Callable[[], object]) -> TapeFile | None:
-        at = utc_now()
+        at, requests = utc_now(), self.requests
+        imported = self.imported if state is State.RELEASED else None
+        if imported is not None:
+            state, error, at, requests = imported.state, imported.error, imported.released_at, imported.requests
         tape_file = None
         try:
-            tape_file = await self._recording.release(state, error, at, self.requests)
+            tape_file = await self._recording.release(state, error, at, requests, imported)
         except SessionEnded as ended:  # the process that ended the session finishes the headers, too
             log.error("%s", ended)
             ending = None
         else:
-            self._verdict.log_end(state, error, self.requests, tape_file)
-            ending = ending_of(state, error, at, self.requests, tape_file)
+            self._verdict.log_end(state, error, requests, tape_file)
+            ending = ending_of(state, error, at, requests, tape_file)
         recorded()
         await self._finish(ending)
         return tape_file
@@ -255,6 +304,10 @@ class WriteSession:
         self.account.close()
 
     # --- errors -----------------------------------------------------------------------------------------------------
+
+    def excuse(self) -> None:
+        """Forget that the last write was refused: the program never hears of it, for its stream goes on elsewhere."""
+        self._verdict.refused = None
 
     def refuse(self, error: VtlfsError) -> None:
         """Fail the stream with an error that no write() can return: the program's write() has returned already."""

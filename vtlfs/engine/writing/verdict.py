@@ -65,7 +65,7 @@ class Verdict:
 
 def ending_of(state: State, error: str | None, at: str, requests: int, tape_file: TapeFile | None) -> Ending:
     """Return the ending for the headers of the session's member files."""
-    number = start = size = None
-    if tape_file is not None:
-        number, start, size = tape_file.number, tape_file.start, tape_file.bytes
-    return Ending(state, error, at, number, start, size, requests)
+    if tape_file is None:
+        return Ending(state, error, at, None, None, None, requests)
+    place = (tape_file.number, tape_file.start, tape_file.bytes)
+    return Ending(state, error, at, *place, requests, tape_file.retention)

@@ -3,18 +3,20 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
+from textual.widgets import Static
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.disks import Stored
-from vtlfs.model import DiskRecord, DiskState, Drive, Medium
+from vtlfs.model import DiskRecord, DiskState, Drive, Medium, Volume, utc_now
 from vtlfs.tui import format as fmt
+from vtlfs.tui.medium_details import short_condition
 from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.source import NOW, Source
 from vtlfs.tui.widgets.table import Column, Table
@@ -30,6 +32,33 @@ class DriveRow:
 
     drive: Drive
     open_sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediumRow:
+    """A medium, its current volume, and whether it is under a legal hold. `now`: by which its retention is told."""
+
+    medium: Medium
+    volume: Volume
+    is_held: bool
+    now: str
+
+    @property
+    def condition(self) -> str:
+        """What keeps it from being written, or else from being erased."""
+        return short_condition(self.medium, self.is_held)
+
+    @property
+    def retained(self) -> str:
+        """The day on which its retention ends."""
+        retention = self.volume.retention
+        return "-" if retention is None else "for ever" if retention.until is None else retention.until[:10]
+
+    @property
+    def is_expired(self) -> bool:
+        """Tell whether its retention has ended."""
+        retention = self.volume.retention
+        return retention is not None and retention.until is not None and retention.until <= self.now
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +108,29 @@ class Media(Pane):
 
     NAME = "media"
     LABEL = "Media"
-    COLUMNS: ClassVar[list[Column[Medium]]] = [
-        Column("MEDIUM", 0, lambda m: m.barcode),
-        Column("FILES", 7, lambda m: f"{m.tape_files:,}", right=True),
-        Column("BYTES", 9, lambda m: fmt.size(m.bytes), right=True),
-        Column("CAPACITY", 9, lambda m: fmt.size(m.capacity), right=True),
-        Column("FILL", 15, lambda m: fmt.bar(m.bytes, m.capacity)),
-        Column("WRITTEN", 20, lambda m: fmt.time(m.written_at)),
+    COLUMNS: ClassVar[list[Column[MediumRow]]] = [
+        Column("MEDIUM", 0, lambda r: r.medium.barcode),
+        Column("VOLUME", 6, lambda r: str(r.medium.volume), right=True, wide=True),
+        Column("FILES", 6, lambda r: f"{r.medium.tape_files:,}", right=True),
+        Column("BYTES", 9, lambda r: fmt.size(r.medium.bytes), right=True),
+        Column("CAPACITY", 9, lambda r: fmt.size(r.medium.capacity), right=True, wide=True),
+        Column("FILL", 15, lambda r: fmt.bar(r.medium.bytes, r.medium.capacity)),
+        Column("STATE", 9, lambda r: r.condition, style=lambda r: "" if r.condition == "in use" else "warn"),
+        Column("RETAINED", 10, lambda r: r.retained, style=lambda r: "dim" if r.is_expired else ""),
+        Column("WRITTEN", 10, lambda r: (r.medium.written_at or "-")[:10]),
     ]
 
     def compose(self) -> ComposeResult:
         """Yield the table."""
-        yield Table(self.COLUMNS, key=lambda medium: medium.barcode)
+        yield Table(self.COLUMNS, key=lambda row: row.medium.barcode)
 
     def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Load all media."""
-        rows = tracking.media.all()
+        volumes, now = tracking.volumes.current(), tracking.volumes.now(utc_now())
+        held = {hold.medium for hold in tracking.volumes.holds()}
+        rows = [
+            MediumRow(medium, volumes[medium.barcode], medium.barcode in held, now) for medium in tracking.media.all()
+        ]
         return lambda: self.query_one(Table).show(rows)
 
 
@@ -107,7 +143,11 @@ class Probe(NamedTuple):
 
 
 class Disks(Pane):
-    """The disks. Now, they are probed; in a snapshot, they are shown as recorded."""
+    """The disks, and for what their room is used. Now, they are probed; in a snapshot, they are shown as recorded."""
+
+    DEFAULT_CSS = """
+    Disks #space { height: auto; padding: 0 1; display: none; }
+    """
 
     NAME = "disks"
     LABEL = "Disks"
@@ -123,18 +163,20 @@ class Disks(Pane):
     def __init__(self) -> None:
         super().__init__()
         self._probes: dict[int, Probe] = {}
+        self._space = ""
         self._last_probe = float("-inf")  # monotonic
 
     def compose(self) -> ComposeResult:
-        """Yield the table."""
+        """Yield the table, and a line on the room."""
         yield Table(self.COLUMNS, key=lambda row: row.disk.number)
+        yield Static("", id="space", markup=False)
 
     def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Load the disks. Now, probe them too, if the last probe is old enough."""
         is_now = state is NOW and not source.is_export
-        probes, last_probe = self._probes, self._last_probe
+        probes, space, last_probe = self._probes, self._space, self._last_probe
         if is_now and monotonic() - last_probe > PROBE_SECONDS:
-            probes = probe_disks(source.path)
+            probes, space = probe_disks(source.path)
             last_probe = monotonic()
         stored = tracking.disks.stored() if is_now else {}
         rows = []
@@ -144,14 +186,18 @@ class Disks(Pane):
             rows.append(DiskRow(replace(disk, total=total, free=free), health, lies))
 
         def show() -> None:
-            self._probes, self._last_probe = probes, last_probe
+            self._probes, self._space, self._last_probe = probes, space, last_probe
             self.query_one(Table).show(rows)
+            line = self.query_one("#space", Static)
+            line.display = bool(space)
+            line.update(space)
 
         return show
 
 
-def probe_disks(library: Path) -> dict[int, Probe]:
-    """Return size, free space and health of each disk by its number; nothing if that takes too long.
+def probe_disks(library: Path) -> tuple[dict[int, Probe], str]:
+    """Return size, free space and health of each disk by its number, and a line on the room; nothing if that takes too
+    long.
 
     `vtlfs status` probes in a process of its own, which can be killed: a thread that waits for a hung disk can't.
     """
@@ -160,12 +206,23 @@ def probe_disks(library: Path) -> dict[int, Probe]:
         done = subprocess.run(
             command, capture_output=True, timeout=PROBE_TIMEOUT, check=False, stdin=subprocess.DEVNULL
         )
-        disks = json.loads(done.stdout)["disks"]
+        found = json.loads(done.stdout)
+        probes = {
+            disk["number"]: Probe(disk["total"], disk["free"], disk["problem"] or disk["fault"] or "ok")
+            for disk in found["disks"]
+        }
+        return probes, space_line(found["use"], found["space"])
     except (subprocess.SubprocessError, ValueError, KeyError):
-        return {}
-    return {
-        disk["number"]: Probe(disk["total"], disk["free"], disk["problem"] or disk["fault"] or "ok") for disk in disks
-    }
+        return {}, ""
+
+
+def space_line(use: Mapping[str, Any], space: Mapping[str, Any]) -> str:
+    """Return for what the room is used, and when the disks will be full. `use`, `space`: of `vtlfs status --json`."""
+    said = (
+        f"used: {fmt.size(use['current'])} by what the media have now, {fmt.size(use['held'])} by erased volumes that"
+        f" are held; {fmt.size(use['reclaimable'])} can be reclaimed; {fmt.size(space['free'])} free"
+    )
+    return said if use["full_at"] is None else f"{said}; full about {use['full_at'][:10]}"
 
 
 def _health_style(health: str) -> str:

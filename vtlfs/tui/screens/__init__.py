@@ -1,1 +1,1 @@
-"""The screens of the terminal UI, and its dialogs. No screen knows another: the application opens them."""
+"""The screens and dialogs of the terminal UI. No screen imports another: the application opens each."""

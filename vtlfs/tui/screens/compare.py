@@ -20,7 +20,10 @@ SIGN_STYLES = {"+": "good", "-": "bad", "~": "warn"}
 
 
 class CompareScreen(DataPage):
-    """A table with the earlier state on the left and the later state on the right. Data is that of the later state."""
+    """A table with the earlier state on the left and the later state on the right.
+
+    Extract, verify and the other operations on stored data work on the later state.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back"),
@@ -40,7 +43,7 @@ class CompareScreen(DataPage):
         return f"snapshot {self._earlier} and {self.state_name}: {self.source.path}"
 
     def body(self) -> Iterable[Widget]:
-        """Return summary and table."""
+        """Return the summary and the table."""
         later = "NOW" if self.state is NOW else f"SNAPSHOT {self.state}"
         columns: list[Column[Row]] = [
             Column("", 1, lambda row: row.sign, style=lambda row: SIGN_STYLES.get(row.sign, "")),
@@ -59,7 +62,7 @@ class CompareScreen(DataPage):
         return self.query_one(Table)
 
     def on_mount(self) -> None:
-        """Compare in a thread, and show for how long it has been going on."""
+        """Compare in a thread, and show how long the comparison has been running."""
         self.table.focus()
         began = monotonic()
         self._timer = self.set_interval(1.0, lambda: self._show_status(f"comparing, {monotonic() - began:.0f} s"))
@@ -81,7 +84,7 @@ class CompareScreen(DataPage):
             self.query_one("#summary", Static).update(message)
 
     def target(self) -> Target | None:
-        """Return the stored data of the row, in the later state."""
+        """Return the stored data of the row under the cursor, in the later state."""
         row = self.table.selected_row
         return None if row is None else row.target
 

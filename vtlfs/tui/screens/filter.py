@@ -24,7 +24,7 @@ EXAMPLES = {  # of each field, shown while the field is empty
 
 
 class FilterDialog(ModalScreen[SessionQuery | None]):
-    """Asks for one line for each field; an empty field does not restrict. The result is None if the person cancels."""
+    """Asks for a value for each field; an empty field filters nothing. The result is None if the person cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Cancel"),
@@ -56,7 +56,7 @@ class FilterDialog(ModalScreen[SessionQuery | None]):
         yield KeyBar()
 
     def action_apply(self) -> None:
-        """Return the query, or say which field is wrong."""
+        """Close the dialog with the query, or say which field is wrong."""
         values: dict[str, Any] = {name: self.query_one(f"#{name}", Input).value.strip() or None for name in EXAMPLES}
         drive, state = values.pop("drive"), values["state"]
         if drive is not None and not (drive.isascii() and drive.isdigit() and len(drive) < 10):

@@ -77,7 +77,7 @@ class Page(WorkerScreen):
 
 
 class DataPage(Page):
-    """A page of one state, with a row under the cursor that may have stored data: a session, a tape file, a medium."""
+    """A page that shows one state. The row under its cursor may have stored data: a session, a tape file, a medium."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "extract", "Extract"),
@@ -110,14 +110,14 @@ class DataPage(Page):
 
     @dataclass
     class ShowDetails(Message):
-        """Details that the person has asked for are loaded."""
+        """The details that the person has asked for are loaded, and are to be shown."""
 
         page: "DataPage"
         details: Details
 
     @dataclass
     class CopyPath(Message):
-        """A path that the person wants in the clipboard is known."""
+        """The person wants this path in the clipboard."""
 
         path: str
 
@@ -131,7 +131,7 @@ class DataPage(Page):
         return None
 
     def _target_for(self, operation: str) -> Target | None:
-        """Return the target of an operation; None, and a message to the person, if there is none."""
+        """Return the target of an operation; if there is none, tell the person why, and return None."""
         try:
             self.source.require_library(operation)
         except VtlfsError as error:
@@ -167,7 +167,7 @@ class DataPage(Page):
             )
 
     def load_details(self, query: Callable[[Tracking], Details]) -> None:
-        """Query details of this page's state in a thread, then have them shown."""
+        """Query details of this page's state in a thread, then post `ShowDetails`."""
         source, state = self.source, self.state
 
         def load() -> Details:

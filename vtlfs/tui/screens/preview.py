@@ -16,7 +16,7 @@ from vtlfs.tui.widgets.table import Column, Table
 
 
 class PreviewScreen(DataPage):
-    """Two tabs with a table each: bytes in hexadecimal, and members."""
+    """Two tabs with a table each: the first bytes in hexadecimal, and the members of the tar archive."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back"),
@@ -39,7 +39,7 @@ class PreviewScreen(DataPage):
         return f"{self._shown_target}{'' if self.state is NOW else f' of {self.state_name}'}: first bytes"
 
     def body(self) -> Iterable[Widget]:
-        """Return the tabs, and a line below them."""
+        """Return the tabs, and a status line below them."""
         column: Column[str] = Column("", 0, lambda line: line)
         with TabbedContent(initial="hex"):
             yield TabPane("1 Hex and text", Table([column]), id="hex")
@@ -56,7 +56,7 @@ class PreviewScreen(DataPage):
         self.run_query(query, self._show, "preview", lambda: self._show_status("reading failed"))
 
     def target(self) -> Target | None:
-        """Return the data that is shown."""
+        """Return the tape file or medium that the preview shows."""
         return self._shown_target
 
     def action_other_tab(self) -> None:

@@ -1,4 +1,4 @@
-"""A dialog that asks for one line."""
+"""A dialog that asks for one line of text."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from vtlfs.tui.widgets.key_bar import KeyBar
 
 
 class PromptDialog(ModalScreen[str | None]):
-    """Asks for a line. The result is None if the person cancels."""
+    """Asks for a line of text. The result is None if the person cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
     DEFAULT_CSS = """
@@ -28,12 +28,12 @@ class PromptDialog(ModalScreen[str | None]):
         self._value = value
 
     def compose(self) -> ComposeResult:
-        """Yield heading, line and keys."""
+        """Yield the heading, the input and the keys."""
         with Vertical():
             yield Label(self._heading, markup=False)
             yield Input(self._value, placeholder=self._placeholder)
         yield KeyBar()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Return the line."""
+        """Close the dialog with the text."""
         self.dismiss(event.value.strip())

@@ -26,7 +26,7 @@ PROGRESS_SECONDS = 0.1  # between two updates of the progress bar
 
 
 class ReadCancelled(Exception):
-    """The person has cancelled."""
+    """The person has cancelled the reading."""
 
 
 class ReadDialog(WorkerScreen, ModalScreen[None]):
@@ -50,7 +50,7 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
         super().__init__(source, threads)
         self.target = target
         self.state = state
-        self.bytes_done = 0  # written by the thread, like _total; each is one int, so the event loop may read it
+        self.bytes_done = 0  # the thread sets this and _total; the event loop may read them, as each is one int
         self._total = 0
         self._began = 0.0
         self._cancel = Event()
@@ -75,7 +75,7 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
         yield KeyBar()
 
     def compose_input(self) -> ComposeResult:
-        """Yield what the person has to enter before the dialog reads."""
+        """Yield the inputs that the person has to fill in before the dialog reads."""
         yield from ()
 
     def on_mount(self) -> None:
@@ -83,7 +83,7 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
         self.refresh_every(PROGRESS_SECONDS, self._show_progress)
 
     def on_unmount(self) -> None:
-        """Have the thread end when the dialog does."""
+        """Stop the thread when the dialog is closed."""
         self._cancel.set()
 
     def show_status(self, message: str) -> None:
@@ -100,7 +100,7 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
             self.dismiss()
 
     def start(self, path: Path | None) -> None:
-        """Start to read: to a new file, or only to verify."""
+        """Start to read the target: into a new file at `path`; with None, only to verify it."""
         self.is_reading = True
         self._cancel.clear()
         self.query_one(ProgressBar).display = True
@@ -127,11 +127,11 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
     def _read(self, path: Path | None) -> int:
         """Read the target; return its size. Runs in a thread."""
         library, opener = self.source.require_library("reading"), self.source.tracking_opener(self.state)
-        barcode, number = self.target.barcode, self.target.number
-        self._total = extract.size_of(library, barcode, number, opener)
+        barcode, number, volume = self.target.barcode, self.target.number, self.target.volume
+        self._total = extract.size_of(library, barcode, number, opener, volume=volume)
 
         def read_to(write: Callable[[memoryview], object]) -> int:
-            return extract.extract(library, barcode, number, write, self._advance, opener)
+            return extract.extract(library, barcode, number, write, self._advance, opener, volume=volume)
 
         if path is None:
             return read_to(lambda _: None)
@@ -153,7 +153,7 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
 
 
 class VerifyDialog(ReadDialog):
-    """Verifies all bytes of the target. It starts when the dialog opens."""
+    """Verifies all bytes of the target, as soon as the dialog opens."""
 
     def heading(self) -> str:
         """Return the title."""
@@ -172,10 +172,11 @@ class ExtractDialog(ReadDialog):
         return f"Extract {self.target_name} to a new file"
 
     def compose_input(self) -> ComposeResult:
-        """Yield the line for the file, with a name that tells what the file holds."""
+        """Yield the input for the file's path, filled in with a name made of barcode, tape file and snapshot."""
         number = "" if self.target.number is None else f"-{self.target.number:04d}"
         state = "" if self.state is NOW else f"-snapshot{self.state}"
-        yield Input(str(Path.cwd() / f"{self.target.barcode}{number}{state}"), placeholder="file")
+        volume = "" if self.target.volume in (None, 1) else f"-volume{self.target.volume}"
+        yield Input(str(Path.cwd() / f"{self.target.barcode}{volume}{number}{state}"), placeholder="file")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Start to extract, if the file can be created."""

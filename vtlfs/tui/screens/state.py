@@ -1,4 +1,4 @@
-"""One state of the library, a snapshot or now: its drives, media, sessions and disks, and the live view of now."""
+"""The screen of one state, a snapshot or now: its drives, media, sessions and disks, and for now the live figures."""
 
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -9,27 +9,28 @@ from textual.widget import Widget
 from textual.widgets import TabbedContent, TabPane
 
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import Medium, Session
+from vtlfs.model import Session
 from vtlfs.tui import details
 from vtlfs.tui import format as fmt
 from vtlfs.tui.details import Details
+from vtlfs.tui.medium_details import of_medium
 from vtlfs.tui.panes.live import Live
 from vtlfs.tui.panes.pane import Pane
 from vtlfs.tui.panes.sessions import Sessions
-from vtlfs.tui.panes.tables import DiskRow, Disks, DriveRow, Drives, Media
+from vtlfs.tui.panes.tables import DiskRow, Disks, DriveRow, Drives, Media, MediumRow
 from vtlfs.tui.screens.page import DataPage
 from vtlfs.tui.source import NOW, Source, Target
 from vtlfs.tui.threads import DaemonThreads
 from vtlfs.tui.widgets.table import Table
 
 REFRESH_SECONDS = 1.0
-IDLE_FACTOR = 10  # a load is followed by so many times its duration without one: a large library is not kept busy
-RETRY_SECONDS = 10.0  # after a load that failed
-LOAD_SECONDS = 60.0  # for which a load is awaited before the next begins
+IDLE_FACTOR = 10  # the pause after a load is so many times as long as the load, to spare a large library
+RETRY_SECONDS = 10.0  # the pause after a failed load
+LOAD_SECONDS = 60.0  # if a load has not ended after this time, the next load begins
 
 
 class StateScreen(DataPage):
-    """Tabs with a pane each. The visible pane of now is loaded again every second."""
+    """Tabs with a pane each. For the state now, the visible pane is loaded again every second."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back"),
@@ -53,7 +54,7 @@ class StateScreen(DataPage):
         super().__init__(source, threads)
         self.state = state
         self._taken_at = taken_at
-        self._next_load = 0.0  # monotonic
+        self._next_load = 0.0  # the monotonic time before which no load begins by itself
 
     @property
     def state_name(self) -> str:
@@ -96,7 +97,7 @@ class StateScreen(DataPage):
             self.load_pane(self.pane)
 
     def load_pane(self, pane: Pane) -> None:
-        """Load a pane in a thread, then have it show the result."""
+        """Load a pane in a thread, then let the pane show the result."""
         source, state = self.source, self.state
         began = monotonic()
 
@@ -123,12 +124,12 @@ class StateScreen(DataPage):
         self.refresh_bindings()
 
     def on_pane_load_requested(self, event: Pane.LoadRequested) -> None:
-        """Load a pane that needs other rows."""
+        """Load the pane that asks for other rows."""
         event.stop()
         self.load_pane(event.pane)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer searching, filtering and sorting only for sessions, and the live tab only if there is one."""
+        """Offer search, filter and sort only on the sessions pane, and the live tab only for the state now."""
         if not self.is_ready:  # Textual asks while the screen is being mounted or removed, too
             return True
         if action in ("search", "filter", "sort", "reverse"):
@@ -142,7 +143,7 @@ class StateScreen(DataPage):
         row = self.pane.query_one(Table).selected_row
         if isinstance(row, Session):
             return details.target_of(row)
-        return Target(row.barcode, None) if isinstance(row, Medium) else None
+        return Target(row.medium.barcode, None) if isinstance(row, MediumRow) else None
 
     def on_table_row_selected(self, event: Table.RowSelected) -> None:
         """Show the details of the row."""
@@ -157,11 +158,11 @@ class StateScreen(DataPage):
             self.query_one(TabbedContent).active = name
 
     def action_search(self) -> None:
-        """Ask for a text, then search for it."""
+        """Ask for a text, then search the sessions for it."""
         self.query_one(Sessions).request_search()
 
     def action_filter(self) -> None:
-        """Ask for a query, then show its sessions."""
+        """Ask for a query, then show the sessions that match it."""
         self.query_one(Sessions).request_filter()
 
     def action_sort(self) -> None:
@@ -176,8 +177,8 @@ class StateScreen(DataPage):
 def _details_of(row: object, tracking: Tracking) -> Details:
     if isinstance(row, Session):
         return details.of_session(tracking, row.id)
-    if isinstance(row, Medium):
-        return details.of_medium(tracking, row.barcode)
+    if isinstance(row, MediumRow):
+        return of_medium(tracking, row.medium.barcode)
     if isinstance(row, DriveRow):
         return details.of_drive(tracking, row.drive.number)
     assert isinstance(row, DiskRow)

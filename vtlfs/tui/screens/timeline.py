@@ -1,4 +1,4 @@
-"""The timeline, the first screen: now, and below it every snapshot, the newest first."""
+"""The timeline, which is the first screen: the state now, and below it every snapshot, the newest first."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from vtlfs.tui.widgets.banner import Banner
 from vtlfs.tui.widgets.plot import Plot, Series
 from vtlfs.tui.widgets.table import Column, Table
 
-SPANS = 120  # into which the plot's time is divided; each bar shows the largest of its spans
+SPANS = 120  # the plot's time is divided into so many spans; each bar shows the largest of its spans
 REFRESH_SECONDS = 5.0
-UNMARKED = -1  # no state's number: `NOW` is None, and snapshots count from 1
+UNMARKED = -1  # stands for no state: `NOW` is None, and snapshots count from 1
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """A state, and what was added since the state before. `state` is NOW for an exported snapshot, too."""
+    """A state, and what was added since the state before. `state` is NOW also for an exported snapshot."""
 
     state: int | None
     label: str
@@ -86,7 +86,7 @@ class TimelineScreen(Page):
         return f"timeline: {self.source.path}"
 
     def body(self) -> Iterable[Widget]:
-        """Return what is wrong, table and plot."""
+        """Return the banner, the table and the plot."""
         mark: Column[TimelineRow] = Column(
             "", 1, lambda r: "*" if r.state == self._marked else "", style=lambda _: "warn"
         )
@@ -100,7 +100,7 @@ class TimelineScreen(Page):
         return self.query_one(Table)
 
     def on_mount(self) -> None:
-        """Load table and plot, and load the table periodically."""
+        """Load the table and the plot; from then on, load the table periodically."""
         self.table.focus()
         self.action_reload()
         self.refresh_every(REFRESH_SECONDS, self._load_table)
@@ -114,7 +114,7 @@ class TimelineScreen(Page):
         self._load_table()
 
     def action_reload(self) -> None:
-        """Load table and plot again."""
+        """Load the table and the plot again."""
         self._load_table()
         self._load_plot()
 
@@ -163,13 +163,13 @@ class TimelineScreen(Page):
             self.post_message(self.OpenState(row.state, row.taken_at))
 
     def action_mark(self) -> None:
-        """Mark the row for a comparison; if it is marked already, remove the mark."""
+        """Mark the row under the cursor for a comparison, or remove its mark."""
         if (row := self.table.selected_row) is not None:
             self._marked = UNMARKED if self._marked == row.state else row.state
             self.table.refresh()
 
     def action_compare(self) -> None:
-        """Compare the row with the marked row; if there is none, with the snapshot before it."""
+        """Compare the row under the cursor with the marked row; if there is none, with the snapshot before."""
         row = self.table.selected_row
         if row is None:
             return
@@ -197,7 +197,7 @@ def _in_order(a: int | None, b: int | None) -> tuple[int, int | None]:
 
 
 def condition_of(source: Source) -> ConditionLines:
-    """Return what there is to say of the library as it is now; nothing of an exported snapshot. May block."""
+    """Return the condition of the library now, in lines; for an exported snapshot, no lines. May block."""
     if source.library is None:
         return condition.FINE
     with source.tracking() as tracking:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerScreen(Screen[Any]):
-    """A screen that runs queries in threads. An error is shown, and leaves the screen as it was."""
+    """A screen that runs queries in threads. If a query fails, its error is shown, and the screen stays as it was."""
 
     def __init__(self, source: Source, threads: DaemonThreads) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class WorkerScreen(Screen[Any]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the screen has its widgets. Timers and results still come while the screen is being removed."""
+        """Whether the screen has its widgets. Timers and results still arrive while the screen is being removed."""
         return self.is_mounted and self.is_attached and self.display
 
     def run_query(
@@ -47,13 +47,13 @@ class WorkerScreen(Screen[Any]):
                 result = await self.threads.run(query)
                 if self.is_ready:
                     on_result(result)
-            except Exception as error:  # whatever it is, the program goes on
+            except Exception as error:  # no error of a query may end the program
                 if self.is_ready:
                     self.show_error(error)
                     if on_error is not None:
                         on_error()
 
-        # the function, not its coroutine: a worker that is cancelled before it starts never awaits its coroutine
+        # Not `run()`: a worker that is cancelled before it starts would never await the coroutine.
         work: WorkType[None] = run
         self.run_worker(work, group=group, exclusive=True, exit_on_error=False)
 
@@ -62,7 +62,7 @@ class WorkerScreen(Screen[Any]):
         self.set_interval(seconds, lambda: refresh() if self.is_ready and self.is_current else None)
 
     def show_error(self, error: Exception) -> None:
-        """Show an error; log its traceback if it is not one that can be expected."""
+        """Show an error; if it is unexpected, log its traceback."""
         is_expected = isinstance(error, (VtlfsError, OSError))
         message = str(error) if is_expected else f"unexpected {type(error).__name__}: {error}"
         if not is_expected:

@@ -1,4 +1,4 @@
-"""Lines above a table that say what is wrong; hidden while nothing is."""
+"""Lines above a table that report problems; hidden while there are none."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from textual.widgets import Static
 
 
 class Banner(Static):
-    """The lines. `degraded` and `failed` are their styles."""
+    """A few lines of text, in the style `degraded` or `failed`."""
 
     DEFAULT_CSS = """
     Banner { display: none; height: auto; padding: 0 1; }
@@ -19,6 +19,6 @@ class Banner(Static):
         super().__init__(markup=False)
 
     def show(self, lines: Sequence[str], style: str) -> None:
-        """Show the lines, which have been made printable; hide where there are none."""
+        """Show the lines, which must be printable; hide the banner if there are none."""
         self.update("\n".join(lines))
         self.set_classes(["shown", style] if lines else [])

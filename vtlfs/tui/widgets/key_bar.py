@@ -1,4 +1,4 @@
-"""The keys, in the last lines of a screen. Textual's Footer has one line, too little for all keys in 80 columns."""
+"""The bar of keys at the bottom of a screen. Textual's Footer has one line, too short for all keys in 80 columns."""
 
 from rich.text import Text
 from textual import events

@@ -1,7 +1,7 @@
 """A plot in a few lines of text: for each name a row of bars over time, all rows in the same scale.
 
-Two libraries are no alternatives: Textual's Sparkline scales each line by itself, so two rows can't be compared, and
-textual-plotext has had no release since 2024 and holds plotext at version 5.
+Rejected alternatives: Textual's Sparkline scales each row by itself, so rows can't be compared; textual-plotext has had
+no release since 2024 and requires plotext 5.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ Series = tuple[str, Sequence[float], tuple[str, ...]]  # a name, its values over
 
 
 class Plot(Widget):
-    """A title, a row of bars for each name, as many rows as fit, and the two ends of the time axis.
+    """A title, a row of bars for each name, and the two ends of the time axis. Rows that do not fit are counted.
 
-    Behind the bars of a row are its notes, one for each of the headings.
+    After its bars, a row has a note for each heading.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--bars", "plot--axis"}
@@ -48,7 +48,7 @@ class Plot(Widget):
         return max(8, self.content_size.width - NAME_WIDTH - 1 - notes)
 
     def show(self, title: str, series: Sequence[Series], axis_ends: tuple[str, str]) -> None:
-        """Show these series, and what stands at the two ends of the time axis."""
+        """Show these series; `axis_ends` are the labels at the two ends of the time axis."""
         self.border_title = title
         is_same_height = len(series) == len(self._series)
         self._series = [(name, list(values), notes) for name, values, notes in series]

@@ -1,7 +1,7 @@
 """A table that formats only the visible rows, so that a million rows cost as much as a screenful.
 
-Textual's DataTable is no alternative: it takes all rows at once, and more than a second for 10,000. This table is told
-how many rows there are, posts `RowMissing` for a visible row that it does not have, and formats a cell only to draw it.
+The table is given the number of rows, posts `RowMissing` for a visible row that it does not have, and formats a cell
+only to draw it. Rejected alternative: Textual's DataTable takes all rows at once, and more than a second for 10,000.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -21,16 +21,17 @@ from textual.strip import Strip
 
 T = TypeVar("T")
 GAP = 1
-PLACEHOLDER = "…"  # drawn for a row that is on its way
+WIDE = 96  # terminal columns
+PLACEHOLDER = "…"  # drawn for a row that the table does not have yet
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
     """A column of rows of type `T`.
 
-    `width` is in terminal columns; 0 takes the space that is left. `right` aligns the cells. `name` is what
-    `HeadingPressed` tells; a column without one does not react. `style` returns the name of a cell's style:
-    `good`, `bad`, `warn`, `dim` or nothing.
+    `width` is in terminal columns; 0 takes the space that is left. `right` aligns the cells right. `HeadingPressed`
+    carries `name`; a column without a name posts no such message. `style` returns the name of a cell's style: `good`,
+    `bad`, `warn`, `dim`, or an empty string. `wide`: the column is left out if the table is narrower than `WIDE`.
     """
 
     heading: str
@@ -39,10 +40,11 @@ class Column(Generic[T]):
     right: bool = False
     name: str = ""
     style: Callable[[T], str] | None = None
+    wide: bool = False
 
 
 class Table(ScrollView, Generic[T], can_focus=True):
-    """Rows under headings. The cursor is a whole row. All its methods run in the event loop."""
+    """Rows under headings, with a cursor that covers a whole row. All methods run in the event loop."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -110,10 +112,15 @@ class Table(ScrollView, Generic[T], can_focus=True):
     def __init__(self, columns: Sequence[Column[T]], *, key: Callable[[T], Hashable] | None = None) -> None:
         """With `key`, the cursor stays on the row of the same key when other rows are inserted before it."""
         super().__init__()
-        self.columns = list(columns)
+        self._columns = list(columns)
         self._key = key
         self._rows: Mapping[int, T] = {}
         self.count = 0
+
+    @property
+    def columns(self) -> list[Column[T]]:
+        """The columns for which there is room."""
+        return [column for column in self._columns if not column.wide or self.size.width >= WIDE]
 
     def show(self, rows: Sequence[T]) -> None:
         """Show these rows, and keep the cursor on its row. Each row is fetched from the sequence when it is drawn."""
@@ -132,7 +139,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.refresh()
 
     def clear(self) -> None:
-        """Remove all rows, and put the cursor on the first of those that come next."""
+        """Remove all rows; the cursor goes to the first row that is shown next."""
         self._rows = {}
         self.count = self.cursor = 0
         self.refresh()
@@ -142,7 +149,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         if self._key is None or before is None:
             return self.cursor
         key, current = self._key(before), self._rows.get(self.cursor)
-        if current is not None and self._key(current) == key:  # as a rule: no need to look through all rows
+        if current is not None and self._key(current) == key:  # the usual case, found without a search through all rows
             return self.cursor
         return next((index for index, row in self._rows.items() if self._key(row) == key), self.cursor)
 
@@ -183,7 +190,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.cursor = index if index >= 0 else max(0, self.count - 1)
 
     def action_select(self) -> None:
-        """Tell that the person has selected the row under the cursor."""
+        """Post `RowSelected` for the row under the cursor."""
         if self.selected_row is not None:
             self.post_message(self.RowSelected(self, self.selected_row))  # type: ignore[arg-type]
 
@@ -269,7 +276,7 @@ class _ByIndex(Mapping[int, T]):
 
 
 def _fit(text: str, width: int, right: bool) -> str:
-    """Return the text in exactly `width` terminal columns, and the gap; wide characters take two."""
+    """Return the text in exactly `width` terminal columns, and the gap after it. A wide character takes two columns."""
     if cell_len(text) > width:
         text = set_cell_size(text, width - 1) + "…" if width > 1 else "…"
     elif right:

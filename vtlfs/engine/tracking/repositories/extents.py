@@ -79,23 +79,33 @@ class Extents(Repository):
         return True
 
     def _count_stored(self, rows: list[tuple[Any, ...]], sign: int = 1) -> None:
-        """Add rows to the sums of the table `stored`; `sign` -1 subtracts. Their last four values are the place."""
+        """Add rows to the sums of the table `stored`, and to those of their volumes; `sign` -1 subtracts.
+
+        The first value of a row is the session, the last four are the place.
+        """
         sums: dict[int, list[int]] = {}
-        for *_, disk, _, stored, _ in rows:
+        sizes: dict[int, int] = {}
+        for session, *_, disk, _, stored, _ in rows:
             known = sums.setdefault(disk, [0, 0])
             known[0] += sign
             known[1] += sign * stored
+            sizes[session] = sizes.get(session, 0) + sign * stored
         self._sql.execute_many(
             "INSERT INTO stored (disk, extents, bytes) VALUES (?, ?, ?) ON CONFLICT (disk) DO UPDATE SET"
             " extents = extents + excluded.extents, bytes = bytes + excluded.bytes",
             [(disk, *both) for disk, both in sums.items()],
+        )
+        self._sql.execute_many(
+            "UPDATE volume SET stored = volume.stored + ?1 FROM session WHERE session.id = ?2"
+            " AND volume.medium = session.medium AND number = session.volume",
+            [(size, session) for session, size in sizes.items()],
         )
 
     def forget(self, session: int) -> None:
         """Forget all extents of a session, which left nothing on its medium."""
         for table in ("extent", "parity"):
             rows = self._sql.execute(
-                f"DELETE FROM {table} WHERE session = ? RETURNING disk, position, stored, blake3", session
+                f"DELETE FROM {table} WHERE session = ? RETURNING session, disk, position, stored, blake3", session
             )
             self._count_stored(rows.fetchall(), -1)
 
@@ -114,13 +124,32 @@ class Extents(Repository):
             "UPDATE extent SET disk = ?, position = ? WHERE session = ? AND offset = ?",
             [(other, NOWHERE, session, offset) for session, _, offset, *_ in data],
         )
-        self._count_stored([(disk, *row[-3:]) for row in data] + parity, -1)
-        self._count_stored([(other, *row[-3:]) for row in data])
+        self._count_stored([(row[0], disk, *row[-3:]) for row in data] + parity, -1)
+        self._count_stored([(row[0], other, *row[-3:]) for row in data])
         stripes: dict[int, set[int]] = {}
         for session, stripe, *_ in (*data, *parity):
             stripes.setdefault(session, set()).add(stripe)
         reached("tracking.extents_given_up")
         return stripes, sum(row[3] for row in data)
+
+    def forget_last(self, session: int, most: int) -> tuple[int, int]:
+        """Forget up to `most` extents of a reclaimed session, its parity first, and the last of each first.
+
+        Return how many there were, and their stored bytes. So what is left is never a stripe with less data
+        than its parity says.
+        """
+        for table, key in (("parity", "stripe, place"), ("extent", "offset")):
+            rows = self._sql.execute(
+                f"DELETE FROM {table} WHERE session = ?1 AND ({key}) IN (SELECT {key} FROM {table} WHERE session = ?1"
+                f" ORDER BY {', '.join(f'{one} DESC' for one in key.split(', '))} LIMIT ?2)"
+                " RETURNING session, disk, position, stored, blake3",
+                *(session, most),
+            ).fetchall()
+            if rows:
+                self._count_stored(rows, -1)
+                reached("tracking.extents_reclaimed")
+                return len(rows), sum(row[3] for row in rows)
+        return 0, 0
 
     def of(self, session: int, offset: int, count: int) -> list[Extent]:
         """Return up to `count` data extents of a session, from the one that has the byte at the offset.

@@ -59,6 +59,10 @@ class Lacks(Repository):
             self._sql.execute_many("INSERT INTO lack VALUES (?, ?, ?, ?, ?, 0)", found)
             reached("tracking.lack_noted")
 
+    def forget(self, session: int) -> None:
+        """Forget what a session lacks, for its extents are forgotten."""
+        self._sql.execute("DELETE FROM lack WHERE session = ?", session)
+
     def note_damaged(self, session: int, stripes: Iterable[int], at: str) -> None:
         """Note that extents of stripes, their records, or headers (HEADERS) were found damaged.
 
@@ -72,7 +76,9 @@ class Lacks(Repository):
         )
         if HEADERS in wanted:
             self._sql.execute(
-                "INSERT INTO lack VALUES (?, ?, ?, 0, 0, 1) ON CONFLICT DO UPDATE SET damaged = 1", session, HEADERS, at
+                "INSERT INTO lack SELECT id, ?2, ?3, 0, 0, 1 FROM session WHERE id = ?1 AND NOT reclaimed"
+                " ON CONFLICT DO UPDATE SET damaged = 1",
+                *(session, HEADERS, at),
             )
         reached("tracking.damage_noted")
 

@@ -8,7 +8,7 @@ from vtlfs.model import Watermark
 
 _WATERMARK = (
     "commits, next_session, epoch, media, sessions, tape_files, bytes,"
-    " (SELECT coalesce(max(id), 0) FROM snapshot) AS snapshot, disks, moves"
+    " (SELECT coalesce(max(id), 0) FROM snapshot) AS snapshot, disks, moves, latest"
 )  # the fields of `Watermark`
 
 

@@ -4,19 +4,23 @@ from collections.abc import Sequence
 
 from vtlfs.engine.tracking.rows import MEDIUM, contradiction, medium_of, number_of
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.errors import MediumFull, NoSuchMedium, SessionEnded, UsageError
+from vtlfs.errors import MediumFull, NoSuchMedium, ReadOnlyMedium, SessionEnded, UsageError
 from vtlfs.failpoints import reached
-from vtlfs.model import Medium
+from vtlfs.model import Medium, MediumState, format_size
 
 
 class Media(Repository):
     """The rows of the table `medium`."""
 
     def add(self, barcodes: Sequence[str], capacity: int | None, at: str) -> None:
-        """Add empty media. Raises UsageError if one exists already; the caller must not commit then."""
+        """Add empty media, also ones that were removed. Raises UsageError if one exists already; the caller must not
+        commit then.
+        """
         for barcode in barcodes:
             cursor = self._sql.execute(
-                "INSERT INTO medium (barcode, capacity, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO medium (barcode, capacity, added_at, begun_at) VALUES (?1, ?2, ?3, ?3)"
+                " ON CONFLICT (barcode) DO UPDATE SET capacity = excluded.capacity, added_at = excluded.added_at,"
+                " begun_at = excluded.begun_at, state = 'in use', protected = 0 WHERE state = 'removed'",
                 *(barcode, capacity, at),
             )
             if not cursor.rowcount:
@@ -24,8 +28,8 @@ class Media(Repository):
         reached("tracking.media_added")
 
     def get(self, barcode: str) -> Medium:
-        """Return one medium. Raises NoSuchMedium."""
-        row = self._sql.first(f"SELECT {MEDIUM} FROM medium WHERE barcode = ?", barcode)
+        """Return one medium that was not removed. Raises NoSuchMedium."""
+        row = self._sql.first(f"SELECT {MEDIUM} FROM medium WHERE barcode = ? AND state <> 'removed'", barcode)
         if row is None:
             raise NoSuchMedium(barcode)
         return medium_of(row)
@@ -38,8 +42,8 @@ class Media(Repository):
         """
         row = self._sql.first(
             f"SELECT {MEDIUM}, (SELECT announced FROM library), (SELECT min(announced) FROM session"
-            " WHERE state = 'open' AND session.medium = medium.barcode AND mount <> ? AND announced > ?)"
-            " FROM medium WHERE barcode = ?",
+            " WHERE session.state = 'open' AND session.medium = medium.barcode AND mount <> ? AND announced > ?)"
+            " FROM medium WHERE barcode = ? AND medium.state <> 'removed'",
             *(mount, after, barcode),
         )
         if row is None:
@@ -48,24 +52,68 @@ class Media(Repository):
         return medium_of(row[:-2]), number_of(row[-2], "announcement"), closing
 
     def all(self) -> list[Medium]:
-        """Return the media in the order of their barcodes."""
-        return [medium_of(row) for row in self._sql.execute(f"SELECT {MEDIUM} FROM medium ORDER BY barcode")]
+        """Return the media that were not removed, in the order of their barcodes."""
+        rows = self._sql.execute(f"SELECT {MEDIUM} FROM medium WHERE state <> 'removed' ORDER BY barcode")
+        return [medium_of(row) for row in rows]
+
+    def totals(self) -> tuple[int, int]:
+        """Return how many bytes there are on all media, in how many tape files: of their current volumes."""
+        row = self._sql.one(
+            "SELECT coalesce(sum(bytes), 0), coalesce(sum(tape_files), 0) FROM medium WHERE state <> 'removed'"
+        )
+        return int(row[0]), int(row[1])
 
     def barcodes(self) -> list[str]:
-        """Return the barcodes of all media, unchecked."""
+        """Return the barcodes of all media, also those that were removed, unchecked."""
         return [row[0] for row in self._sql.execute("SELECT barcode FROM medium")]
+
+    def set_state(self, barcode: str, state: MediumState) -> None:
+        """Take a medium out of use, or into use again, or remove it."""
+        self._sql.execute("UPDATE medium SET state = ? WHERE barcode = ?", str(state), barcode)
+        reached("tracking.medium_state_set")
+
+    def set_protected(self, barcode: str, protected: bool) -> None:
+        """Set the write-protect tab of a medium, or take it off."""
+        self._sql.execute("UPDATE medium SET protected = ? WHERE barcode = ?", int(protected), barcode)
+        reached("tracking.medium_protected")
+
+    def set_capacity(self, barcode: str, capacity: int | None) -> None:
+        """Set the capacity of a medium. Raises UsageError where there is more on it, or promised to open sessions.
+
+        A session that began while the medium had none has no room promised: nobody may write when it gets its first.
+        """
+        medium = self.get(barcode)
+        if capacity is not None and capacity < medium.bytes + medium.reserved:
+            there = format_size(medium.bytes + medium.reserved)
+            raise UsageError(f"medium {barcode} has {there} already; choose a larger capacity")
+        self._sql.execute("UPDATE medium SET capacity = ? WHERE barcode = ?", capacity, barcode)
+        reached("tracking.capacity_set")
+
+    def check_writable(self, barcode: str) -> Medium:
+        """Return a medium to which streams may be written. Raises NoSuchMedium, ReadOnlyMedium."""
+        medium = self.get(barcode)
+        if medium.protected:
+            raise ReadOnlyMedium(
+                barcode, "it is write-protected; `vtlfs media protect --off` takes the protection away"
+            )
+        if medium.state is MediumState.RETIRED:
+            raise ReadOnlyMedium(barcode, "it is out of use; choose another medium")
+        return medium
 
     def after(self, number: int, limit: int) -> list[Medium]:
         """Return the media that were added after the one with the id `number`, in that order: the first `limit`."""
-        rows = self._sql.execute(f"SELECT {MEDIUM} FROM medium WHERE id > ? ORDER BY id LIMIT ?", number, limit)
+        rows = self._sql.execute(
+            f"SELECT {MEDIUM} FROM medium WHERE id > ? AND state <> 'removed' ORDER BY id LIMIT ?", number, limit
+        )
         return [medium_of(row) for row in rows]
 
     def check_length(self, barcode: str) -> None:
-        """Raise TrackingError unless a medium's length is the end of its last tape file."""
+        """Raise TrackingError unless a medium's length is the end of its current volume's last tape file."""
         row = self._sql.first(
             "SELECT (bytes, tape_files) IS (SELECT start + bytes, number + 1 FROM tape_file WHERE medium = barcode"
-            " ORDER BY number DESC LIMIT 1) OR (bytes = 0 AND tape_files = 0 AND NOT EXISTS"
-            " (SELECT 1 FROM tape_file WHERE medium = barcode)) FROM medium WHERE barcode = ?",
+            " AND tape_file.volume = medium.volume ORDER BY number DESC LIMIT 1) OR (bytes = 0 AND tape_files = 0"
+            " AND NOT EXISTS (SELECT 1 FROM tape_file WHERE medium = barcode AND tape_file.volume = medium.volume))"
+            " FROM medium WHERE barcode = ?",
             barcode,
         )
         if row is not None and not row[0]:

@@ -1,16 +1,15 @@
 """The changes that only a rebuild makes. The database does not have its final name yet, so a power cut loses nothing.
 
-A rebuild skips numbers, adds media and disks that it has found, and replaces placeholders, which are sessions that keep
-the place of a tape file until its real session is found.
+A rebuild skips numbers, adds disks that it has found, and records anew where extents are. `Relived` has what it makes
+of media and their volumes.
 """
 
 from collections.abc import Sequence
 
-from vtlfs.disks.headers import Ending
 from vtlfs.engine.tracking.repositories.lacks import HEADERS
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import NOWHERE, UNKNOWN_DISK, DiskRecord, Extent, Opener, Watermark
+from vtlfs.model import NOWHERE, UNKNOWN_DISK, DiskRecord, Extent, Watermark
 
 
 class Rebuilding(Repository):
@@ -37,7 +36,7 @@ class Rebuilding(Repository):
             *(snapshots, sessions),
         )
 
-    # --- disks and media --------------------------------------------------------------------------------------------
+    # --- disks --------------------------------------------------------------------------------------------
 
     def add_disks(self, records: Sequence[DiskRecord]) -> None:
         """Add the disks that the database does not know, or knows only by number."""
@@ -47,31 +46,6 @@ class Rebuilding(Repository):
                 f" SET uuid = excluded.uuid, added_at = excluded.added_at WHERE uuid LIKE '{UNKNOWN_DISK}%'",
                 *(disk.number, disk.uuid, disk.path, disk.added_at),
             )
-
-    def add_media(self) -> None:
-        """Add the media of sessions that were found, in the order of their first sessions.
-
-        Identifiers tell which session was first: `opened_at` may come from a clock that was wrong.
-        """
-        self._sql.execute(
-            "INSERT INTO medium (barcode, added_at) SELECT medium, opened_at FROM found WHERE session IN"
-            " (SELECT min(session) FROM found WHERE medium NOT IN (SELECT barcode FROM main.medium) GROUP BY medium)"
-            " ORDER BY session"
-        )
-
-    def add_volumes(self) -> None:
-        """Set each medium's volume to the last that a found session has written to, and add all volumes up to it."""
-        self._sql.execute(
-            "WITH known (medium, number) AS (SELECT medium, max(volume) FROM found GROUP BY medium"
-            " UNION ALL SELECT medium, number - 1 FROM known WHERE number > 1)"
-            " INSERT OR IGNORE INTO volume (medium, number, begun_at) SELECT medium, number, (SELECT opened_at"
-            " FROM found WHERE found.medium = known.medium AND volume >= number ORDER BY volume, session LIMIT 1)"
-            " FROM known"
-        )
-        self._sql.execute(
-            "UPDATE medium SET volume = last FROM (SELECT medium AS known, max(number) AS last FROM volume"
-            " GROUP BY medium) WHERE known = barcode AND volume < last"
-        )
 
     def cancel_reservations(self) -> None:
         """Cancel all room that is reserved for sessions."""
@@ -142,36 +116,16 @@ class Rebuilding(Repository):
             self._sql.execute(sql, extent.session, extent.stripe, extent.place)
 
     def recount_stored(self) -> None:
-        """Count anew what lies on each disk."""
+        """Count anew what lies on each disk, and of each volume."""
         self._sql.execute("DELETE FROM stored")
         self._sql.execute(
             "INSERT INTO stored SELECT disk, count(*), sum(stored) FROM (SELECT disk, stored FROM main.extent"
             " UNION ALL SELECT disk, stored FROM main.parity) GROUP BY disk"
         )
-
-    def placeholder(self, barcode: str, ending: Ending, opener: Opener) -> int | None:
-        """Return the session of that opener that is the placeholder of a tape file; None without a placeholder."""
-        row = self._sql.first(
-            "SELECT id FROM tape_file JOIN main.session AS session ON id = session WHERE tape_file.medium = ?"
-            " AND number = ? AND start = ? AND tape_file.bytes = ? AND host = ? AND pid = 0 AND program = ?",
-            *(barcode, ending.tape_file, ending.start, ending.bytes, opener.host, opener.program),
-        )
-        return None if row is None else int(row[0])
-
-    def replace_placeholder(self, placeholder: int, session: int, barcode: str, ending: Ending) -> None:
-        """End an open session as the tape file of a placeholder, and delete the placeholder."""
-        change, at = self._sql.execute, ending.released_at
-        change("UPDATE tape_file SET session = ?, released_at = ? WHERE session = ?", session, at, placeholder)
-        for table in ("extent", "lack", "hurt"):
-            change(f"DELETE FROM main.{table} WHERE session = ?", placeholder)
-        change("DELETE FROM main.session WHERE id = ?", placeholder)
-        change("UPDATE library SET sessions = sessions - 1")
-        change(
-            "UPDATE main.session SET state = ?, error = ?, released_at = ?, requests = coalesce(?, requests),"
-            " tape_file = ? WHERE id = ?",
-            *(str(ending.state), ending.error, at, ending.requests, ending.tape_file, session),
-        )
-        change(
-            "UPDATE medium SET written_at = ? WHERE barcode = ? AND tape_files = ?",
-            *(at, barcode, (ending.tape_file or 0) + 1),
+        self._sql.execute("UPDATE volume SET stored = 0")
+        self._sql.execute(
+            "UPDATE volume SET stored = size FROM (SELECT session.medium AS barcode, session.volume AS life,"
+            " sum(stored) AS size FROM (SELECT session, stored FROM main.extent UNION ALL SELECT session, stored"
+            " FROM main.parity) AS one JOIN main.session AS session ON session.id = one.session GROUP BY 1, 2)"
+            " WHERE volume.medium = barcode AND number = life"
         )

@@ -7,16 +7,18 @@ The tables of the database that is being rebuilt stand beside them; `session` is
 - `record`: every record of a data extent, also of stripes that were dealt anew; `trusted`: the database had it;
 - `parity_record`: every record of a parity extent;
 - `described`: the data extents of the stripes that have parity, as the parity's records describe them;
-- `found`: the sessions whose headers can be believed.
+- `found`: the sessions whose headers can be believed;
+- `memory`: the newest that a disk remembers of each medium.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vtlfs.disks.records import Found
+from vtlfs.engine.tracking.repositories.relived import UNSHOWN
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import NO_CODEC, NOWHERE, Extent
+from vtlfs.model import NO_CODEC, NOWHERE, Extent, RetainMode, Retention
 
 NO_DISK = -1  # the disk of a data extent that only the parity of its stripe describes
 
@@ -39,9 +41,11 @@ _TABLES = """
     ) WITHOUT ROWID;
     CREATE TEMP TABLE found (
         session INTEGER PRIMARY KEY, medium TEXT, volume INTEGER, opened_at TEXT, drive INTEGER, opening TEXT,
-        ending TEXT, tape_file INTEGER
+        ending TEXT, tape_file INTEGER, released_at TEXT,
+        rule_mode TEXT, rule_seconds INTEGER, retain_mode TEXT, retain_until TEXT
     );
-    CREATE INDEX temp.found_medium ON found (medium, tape_file, session);
+    CREATE INDEX temp.found_medium ON found (medium, volume, tape_file, session);
+    CREATE TEMP TABLE memory (barcode TEXT PRIMARY KEY, commits INTEGER, volume INTEGER, event INTEGER, document TEXT);
 """
 _RECORD = "session, stripe, place, offset, bytes, codec, disk, position, stored, blake3"
 _DESCRIBED = f"session, stripe, place, offset, bytes, codec, {NO_DISK}, {NOWHERE}, stored, blake3"
@@ -61,7 +65,8 @@ class Header:
 class FoundSession:
     """A session whose headers can be believed. `opening` and `ending` are documents; None: no header has an ending.
 
-    `volume`: of the medium.
+    `volume`: of the medium. `rule_mode` and `rule_seconds`: how the volume was retained when the session began;
+    `retention`: of the tape file.
     """
 
     session: int
@@ -72,6 +77,10 @@ class FoundSession:
     opening: str
     ending: str | None
     tape_file: int | None
+    released_at: str | None
+    rule_mode: RetainMode | None
+    rule_seconds: int | None
+    retention: Retention | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +157,13 @@ class Scanned(Repository):
     def add_sessions(self, sessions: Iterable[FoundSession]) -> None:
         """Record sessions whose headers can be believed."""
         self._sql.execute_many(
-            "INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (one.session, one.medium, one.volume, one.opened_at, one.drive, one.opening, one.ending, one.tape_file)
+                (
+                    *(one.session, one.medium, one.volume, one.opened_at, one.drive, one.opening, one.ending),
+                    *(one.tape_file, one.released_at, one.rule_mode and str(one.rule_mode), one.rule_seconds),
+                    *((None, None) if one.retention is None else (str(one.retention.mode), one.retention.until)),
+                )
                 for one in sessions
             ),
         )
@@ -163,6 +176,10 @@ class Scanned(Repository):
     def leave_out(self, session: int) -> None:
         """Forget a session, since its headers can't be believed."""
         self._sql.execute("DELETE FROM found WHERE session = ?", session)
+
+    def leave_out_reclaimed(self) -> None:
+        """Forget the sessions whose stored bytes the database has as deleted: what is left of them means nothing."""
+        self._sql.execute("DELETE FROM found WHERE session IN (SELECT id FROM main.session WHERE reclaimed)")
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
@@ -199,29 +216,34 @@ class Scanned(Repository):
         )
         return drives, sessions, first
 
-    def media(self) -> list[str]:
-        """Return the media of the sessions by their barcodes."""
-        return [row[0] for row in self._sql.execute("SELECT DISTINCT medium FROM found ORDER BY medium")]
-
-    def ended_on(self, barcode: str) -> Iterator[tuple[int, str]]:
-        """Return session and ending of the sessions on a medium that have ended, and are still open in the database.
+    def ended_on(self, barcode: str, volume: int) -> Iterator[tuple[int, str]]:
+        """Return session and ending of the sessions of a volume that have ended, and are still open in the database.
 
         In the order of their tape files; sessions without a tape file come first. Each row is fetched when the iterator
         comes to it.
         """
         return self._sql.execute(
-            "SELECT session, ending FROM found WHERE medium = ? AND ending IS NOT NULL AND session NOT IN"
-            " (SELECT id FROM main.session WHERE state <> 'open') ORDER BY tape_file, session",
-            barcode,
+            "SELECT session, ending FROM found JOIN main.session ON id = session WHERE found.medium = ?"
+            " AND session.volume = ? AND ending IS NOT NULL AND state = 'open' ORDER BY found.tape_file, session",
+            *(barcode, volume),
         )
 
-    def endless_on(self, barcode: str) -> list[tuple[int, int]]:
-        """Return session and length of the open streams on a medium for which no header has an ending."""
+    def endless_on(self, barcode: str, volume: int) -> list[tuple[int, int]]:
+        """Return session and length of the open streams of a volume for which no header has an ending."""
         return self._sql.execute(
-            "SELECT id, bytes FROM main.session WHERE medium = ? AND state = 'open' AND access = 'write' AND bytes > 0"
-            " AND id NOT IN (SELECT session FROM found WHERE ending IS NOT NULL) ORDER BY id",
-            barcode,
+            "SELECT id, bytes FROM main.session WHERE medium = ? AND volume = ? AND state = 'open' AND access = 'write'"
+            " AND bytes > 0 AND id NOT IN (SELECT session FROM found WHERE ending IS NOT NULL) ORDER BY id",
+            *(barcode, volume),
         ).fetchall()
+
+    def open_on(self, barcode: str, volume: int) -> list[int]:
+        """Return the sessions that write to a volume, and are still open in the database."""
+        rows = self._sql.execute(
+            "SELECT id FROM main.session WHERE medium = ? AND volume = ? AND state = 'open' AND access = 'write'"
+            " ORDER BY id",
+            *(barcode, volume),
+        )
+        return [row[0] for row in rows]
 
     def least_parity(self) -> int:
         """Return the least parity of the sessions with a tape file in the database; 0 without such sessions."""
@@ -363,10 +385,12 @@ class Scanned(Repository):
     def is_missed(self, disks: int) -> bool:
         """Tell whether a stripe lacks more data extents than can have been on so many disks that are not there.
 
-        Asked are the sessions whose end a header tells of: what a power cut has taken does not count.
+        Asked are the sessions whose end a header tells of: what a power cut has taken does not count. Nor do volumes
+        that nobody can read any more: they may be reclaimed in part.
         """
         query = (
             "SELECT 1 FROM main.extent JOIN found USING (session) WHERE position = ? AND ending IS NOT NULL"
+            f" AND session NOT IN ({UNSHOWN})"
             " GROUP BY session, stripe HAVING count(*) > ? LIMIT 1"
         )
         return self._sql.first(query, NOWHERE, disks) is not None

@@ -7,12 +7,25 @@ from dataclasses import dataclass
 
 from vtlfs.engine.tracking.repositories.extents import Extents
 from vtlfs.engine.tracking.repositories.lacks import Lacks
-from vtlfs.engine.tracking.rows import SESSION, number_of, session_of, text_of
+from vtlfs.engine.tracking.rows import SESSION, Row, left_by, number_of, session_of, text_of
 from vtlfs.engine.tracking.statements import Repository, Statements
 from vtlfs.errors import DiskError, NoSuchSession, SessionEnded
 from vtlfs.failpoints import reached
-from vtlfs.model import Access, Extent, Opener, Session, State, TapeFile, utc_now
+from vtlfs.model import (
+    Access,
+    Extent,
+    ImportedEnd,
+    Opener,
+    RetainMode,
+    Retention,
+    Session,
+    State,
+    TapeFile,
+    later,
+    utc_now,
+)
 
+_LEFT = "tape_file.start, tape_file.retain_mode, tape_file.retain_until"
 _SESSION = ", ".join(f"session.{column.strip()}" for column in SESSION.split(","))  # beside another table's columns
 
 
@@ -50,17 +63,23 @@ class Sessions(Repository):
         *,
         parity: int = 0,
         volume: int | None = None,
-    ) -> None:
-        """Record the session that an open() has started. `volume`: of the medium; None: the current one."""
-        self._sql.execute(
+        origin: str | None = None,
+    ) -> int:
+        """Record the session that an open() has started; return the number of its volume.
+
+        `volume`: of the medium; None: the current one. Whether it may be written to is for `Media.check_writable`.
+        `origin`: of an imported session, see `Session.origin`.
+        """
+        row = self._sql.one(
             "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
-            " stripe_unit, parity, volume)"
-            " SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, coalesce(?, volume) FROM medium"
-            " WHERE barcode = ?10",
+            " stripe_unit, parity, volume, origin)"
+            " SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, coalesce(?, volume), ? FROM medium"
+            " WHERE barcode = ?10 RETURNING volume",
             *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, text_of(opener.program)),
-            *(str(access), drive, barcode, at, stripe_unit, parity, volume),
+            *(str(access), drive, barcode, at, stripe_unit, parity, volume, origin),
         )
         reached("tracking.session_opened")
+        return int(row[0])
 
     def record_progress(
         self, session: int, extents: Iterable[Extent], size: int, requests: int, flushed_at: str | None = None
@@ -112,27 +131,47 @@ class Sessions(Repository):
         reached("tracking.close_withdrawn")
 
     def release(
-        self, session: int, state: State, error: str | None, at: str, requests: int | None = None
+        self,
+        session: int,
+        state: State,
+        error: str | None,
+        at: str,
+        requests: int | None = None,
+        *,
+        retention: Retention | None = None,
+        by_rule: bool = True,
+        imported: ImportedEnd | None = None,
     ) -> TapeFile | None:
-        """End a write session; its recorded bytes become the next tape file of the medium.
+        """End a write session; its recorded bytes become the next tape file of its volume, which is the current one.
 
-        Return the tape file; None if no bytes were recorded. Raises SessionEnded.
+        An imported session, one with an origin, leaves a tape file only where it is told how it ends: `imported`.
+        Otherwise its bytes are not known to be right; they are forgotten, also where the number of its tape file is
+        taken. Return the tape file, retained as the volume says; not `by_rule`: as `retention` says, for a rebuild,
+        which has retained the volume already. None if there is none. Raises SessionEnded.
         """
         row = self._sql.first(
-            "SELECT medium, bytes, reserved, stripe_unit, host FROM session WHERE id = ? AND state = 'open'",
+            "SELECT medium, bytes, reserved, stripe_unit, host, volume, origin FROM session"
+            " WHERE id = ? AND state = 'open'",
             session,
         )
         if row is None:
             raise SessionEnded(session)
-        barcode, size, reserved, stripe_unit, host = row
+        barcode, size, reserved, stripe_unit, host, volume, origin = row
         tape_file = None
+        start, number = self._sql.one("SELECT bytes, tape_files FROM medium WHERE barcode = ?", barcode)
+        if origin is not None and (imported is None or imported.number not in (None, number)):
+            self._forget_stream(session)
+            size = 0
         if size:
-            start, number = self._sql.one("SELECT bytes, tape_files FROM medium WHERE barcode = ?", barcode)
-            tape_file = TapeFile(barcode, number, session, start, size, stripe_unit, at, host)
+            if by_rule:
+                now = at if imported is None else imported.now
+                retention = self._retain(barcode, volume, now, None if imported is None else imported.retention)
+            kept = (None, None) if retention is None else (str(retention.mode), retention.until)
+            tape_file = TapeFile(barcode, number, session, start, size, stripe_unit, at, host, volume, retention)
             self._sql.execute(
-                "INSERT INTO tape_file (medium, number, session, start, bytes, released_at, epoch, ordinal)"
-                " SELECT ?, ?, ?, ?, ?, ?, epoch, tape_files + 1 FROM library",
-                *(barcode, number, session, start, size, at),
+                "INSERT INTO tape_file (medium, volume, number, session, start, bytes, released_at, epoch, ordinal,"
+                " retain_mode, retain_until) SELECT ?, ?, ?, ?, ?, ?, ?, epoch, tape_files + 1, ?, ? FROM library",
+                *(barcode, volume, number, session, start, size, at, *kept),
             )
         if size or reserved:
             self._sql.execute(
@@ -147,6 +186,54 @@ class Sessions(Repository):
         )
         reached("tracking.session_released")
         return tape_file
+
+    def _forget_stream(self, session: int) -> None:
+        """Forget what is recorded of the stream of an imported session, which leaves nothing on its medium."""
+        self._extents.forget(session)
+        self._lacks.forget(session)
+        self._sql.execute("UPDATE session SET bytes = 0, disks = '[]' WHERE id = ?", session)
+        reached("tracking.import_forgotten")
+
+    def _retain(self, barcode: str, volume: int, at: str, least: Retention | None = None) -> Retention | None:
+        """Retain a volume for the tape file that it gets at the time `at`; return the retention of that.
+
+        It is counted from the highest time that was ever recorded, as a clock may have been set back. `least`: at least
+        so strictly and for so long.
+        """
+        if least is not None:
+            self._retain_as(barcode, volume, least)
+        mode, seconds, known = self._sql.one(
+            "SELECT retain_mode, retain_seconds, retain_until FROM volume WHERE medium = ? AND number = ?",
+            *(barcode, volume),
+        )
+        self._sql.execute("UPDATE library SET latest = ?1 WHERE latest < ?1", at)
+        if mode is None:
+            return None
+        if seconds is None:  # for ever; or until a time that `vtlfs media set` has named, for the whole volume
+            return Retention(RetainMode(mode), None if mode == RetainMode.WORM else known)
+        latest = self._sql.one("SELECT latest FROM library")[0]
+        until = later(latest, seconds)
+        if least is not None and least.until is not None:
+            until = max(until, least.until)
+        self._sql.execute(
+            "UPDATE volume SET retain_until = ?1 WHERE medium = ?2 AND number = ?3 AND coalesce(retain_until, '') < ?1",
+            *(until, barcode, volume),
+        )
+        reached("tracking.retained")
+        return Retention(RetainMode(mode), until)
+
+    def _retain_as(self, barcode: str, volume: int, least: Retention) -> None:
+        """Retain a volume at least as strictly and as long as another one. It never makes retention less."""
+        mode, seconds = self._sql.one(
+            "SELECT retain_mode, retain_seconds FROM volume WHERE medium = ? AND number = ?", barcode, volume
+        )
+        known = least.mode if mode is None else RetainMode(mode)
+        strictest = max(known, least.mode, key=lambda one: one.strictness)
+        period = None if strictest is RetainMode.WORM else seconds or 0
+        self._sql.execute(
+            "UPDATE volume SET retain_mode = ?, retain_seconds = ? WHERE medium = ? AND number = ?",
+            *(str(strictest), period, barcode, volume),
+        )
 
     def release_reader(self, session: int, state: State, error: str | None, at: str, size: int, requests: int) -> None:
         """End a read session that handed out `size` bytes."""
@@ -223,32 +310,32 @@ class Sessions(Repository):
             *(mount, ordinal),
         )
 
-    def to_repair(self, first: int, end: int, out: Iterable[int], last: int) -> list[tuple[Session, int, int]]:
+    def to_repair(self, first: int, end: int, out: Iterable[int], last: int) -> list[tuple[Session, TapeFile, int]]:
         """Return those sessions from `first` to before `end` that left a tape file, and may lack something.
 
         They have extents on a disk that is `out`, or something is known that they lack; ordinals are up to `last`. With
-        each: where its tape file begins, and the ordinal.
+        each: its tape file, and the ordinal.
         """
         rows = self._sql.execute(
-            f"SELECT tape_file.start, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
+            f"SELECT {_LEFT}, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
             " ON tape_file.session = session.id WHERE session.id >= ?1 AND session.id < ?4"
-            " AND session.tape_file IS NOT NULL AND tape_file.ordinal <= ?2"
+            " AND session.tape_file IS NOT NULL AND NOT session.reclaimed AND tape_file.ordinal <= ?2"
             " AND (session.id IN (SELECT session FROM lack)"
             " OR EXISTS (SELECT 1 FROM json_each(session.disks) WHERE value IN (SELECT value FROM json_each(?3))))"
             " ORDER BY session.id",
             *(first, last, json.dumps(sorted(out)), end),
         )
-        return [(session_of(tuple(columns)), start, ordinal) for start, ordinal, *columns in rows]
+        return [_with_tape_file(row) for row in rows]
 
-    def with_tape_files(self, sessions: Iterable[int]) -> list[tuple[Session, int, int]]:
+    def with_tape_files(self, sessions: Iterable[int]) -> list[tuple[Session, TapeFile, int]]:
         """Return those of some sessions that left a tape file, as `to_repair` does."""
         rows = self._sql.execute(
-            f"SELECT tape_file.start, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
+            f"SELECT {_LEFT}, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
             " ON tape_file.session = session.id WHERE session.id IN (SELECT value FROM json_each(?))"
-            " AND session.tape_file IS NOT NULL ORDER BY session.id",
+            " AND session.tape_file IS NOT NULL AND NOT session.reclaimed ORDER BY session.id",
             json.dumps(sorted(sessions)),
         )
-        return [(session_of(tuple(columns)), start, ordinal) for start, ordinal, *columns in rows]
+        return [_with_tape_file(row) for row in rows]
 
     def known(self, first: int, last: int) -> set[int]:
         """Return which of the sessions `first` to `last` are recorded."""
@@ -315,6 +402,13 @@ class Sessions(Repository):
 
     def _select(self, rest: str, *values: object) -> list[Session]:
         return [session_of(row) for row in self._sql.execute(f"SELECT {SESSION} FROM session {rest}", *values)]
+
+
+def _with_tape_file(row: Row) -> tuple[Session, TapeFile, int]:
+    """Return a session, its tape file and the ordinal, of the columns _LEFT, ordinal and _SESSION."""
+    start, mode, until, ordinal, *columns = row
+    session = session_of(tuple(columns))
+    return session, left_by(session, start, mode, until), ordinal
 
 
 def _where(wanted: SessionFilter) -> tuple[str, list[object]]:

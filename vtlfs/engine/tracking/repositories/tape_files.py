@@ -17,11 +17,19 @@ class TapeFiles(Repository):
         super().__init__(sql)
         self._media = media
 
-    def of(self, barcode: str, first: int = 0, limit: int | None = None) -> list[TapeFile]:
-        """Return the tape files of a medium from number `first` on, in order; at most `limit`. Raises NoSuchMedium."""
-        self._media.get(barcode)
-        condition, most = "tape_file.medium = ? AND number >= ?", -1 if limit is None else limit
-        rows = self._sql.execute(f"SELECT {TAPE_FILE} WHERE {condition} ORDER BY number LIMIT ?", barcode, first, most)
+    def of(
+        self, barcode: str, first: int = 0, limit: int | None = None, *, volume: int | None = None
+    ) -> list[TapeFile]:
+        """Return the tape files of a volume from number `first` on, in order; at most `limit`.
+
+        `volume` is a number, None: the medium's current one. Raises NoSuchMedium.
+        """
+        number = self._media.get(barcode).volume if volume is None else volume
+        rows = self._sql.execute(
+            f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND tape_file.volume = ? AND number >= ?"
+            " ORDER BY number LIMIT ?",
+            *(barcode, number, first, -1 if limit is None else limit),
+        )
         found = [tape_file_of(row) for row in rows]
         if found and found[0].number != first:
             raise contradiction(f"tape file {first} of {barcode}")
@@ -29,22 +37,26 @@ class TapeFiles(Repository):
             check_follows(file, following)
         return found
 
-    def get(self, barcode: str, number: int) -> TapeFile:
-        """Return one tape file. Raises NoSuchTapeFile or NoSuchMedium."""
-        row = self._sql.first(f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND number = ?", barcode, number)
+    def get(self, barcode: str, number: int, *, volume: int | None = None) -> TapeFile:
+        """Return one tape file. `volume`: as for `of`. Raises NoSuchTapeFile or NoSuchMedium."""
+        life = self._media.get(barcode).volume if volume is None else volume
+        row = self._sql.first(
+            f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND tape_file.volume = ? AND number = ?",
+            *(barcode, life, number),
+        )
         if row is None:
-            self._media.get(barcode)
             raise NoSuchTapeFile(barcode, number)
         return tape_file_of(row)
 
-    def at(self, barcode: str, offset: int) -> TapeFile | None:
-        """Return the tape file that holds the medium's byte at the offset; None past the end.
+    def at(self, barcode: str, volume: int, offset: int) -> TapeFile | None:
+        """Return the tape file that holds a volume's byte at the offset; None past the end.
 
         Raises TrackingError if the tape file does not begin at the end of the tape file before it.
         """
         rows = self._sql.execute(
-            f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND start <= ? ORDER BY start DESC LIMIT 2",
-            *(barcode, offset),
+            f"SELECT {TAPE_FILE} WHERE tape_file.medium = ? AND tape_file.volume = ? AND start <= ?"
+            " ORDER BY start DESC LIMIT 2",
+            *(barcode, volume, offset),
         )
         found = [tape_file_of(row) for row in rows]
         if not found or offset >= found[0].end:
@@ -53,11 +65,12 @@ class TapeFiles(Repository):
         return found[0]
 
     def between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:
-        """Yield the tape files of the epochs after `after` up to `epoch`, by medium and number; the first `limit`.
+        """Yield the tape files of the epochs after `after` up to `epoch`, by medium, volume and number; the first
+        `limit`.
 
         Each row is fetched when the iterator comes to it.
         """
-        order = "ORDER BY tape_file.medium, number LIMIT ?"
+        order = "ORDER BY tape_file.medium, tape_file.volume, number LIMIT ?"
         most = -1 if limit is None else limit
         rows = self._sql.execute(f"SELECT {TAPE_FILE} WHERE epoch > ? AND epoch <= ? {order}", after, epoch, most)
         return (tape_file_of(row) for row in rows)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vtlfs.engine.tracking.rows import SESSION, number_of, session_of
+from vtlfs.engine.tracking.rows import SESSION, left_by, number_of, session_of
 from vtlfs.engine.tracking.statements import Repository
 from vtlfs.errors import TrackingError, UsageError
 from vtlfs.failpoints import reached
@@ -116,7 +116,8 @@ class Verifications(Repository):
     def add_hurt(self, verification: int, hurt: Mapping[int, int]) -> None:
         """Record that tape files have lost more bytes, by their sessions."""
         self._sql.execute_many(
-            "INSERT INTO hurt VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
+            "INSERT INTO hurt SELECT ?1, id, ?3 FROM session WHERE id = ?2 AND NOT reclaimed"
+            " ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
             [(verification, session, size) for session, size in hurt.items()],
         )
 
@@ -156,15 +157,14 @@ class Verifications(Repository):
         where, values = _wanted(scope)
         while True:
             rows = self._sql.execute(
-                f"SELECT tape_file.medium, number, start, tape_file.bytes, {_SESSION}"
+                f"SELECT start, retain_mode, retain_until, {_SESSION}"
                 " FROM tape_file CROSS JOIN session ON session.id = tape_file.session"
                 f" WHERE tape_file.session >= ? AND {where} ORDER BY tape_file.session LIMIT ?",
                 *(session, *values, at_once),
             ).fetchall()
-            for barcode, number, start, size, *columns in rows:
+            for start, mode, until, *columns in rows:
                 found = session_of(tuple(columns))
-                at = found.released_at or ""
-                yield TapeFile(barcode, number, found.id, start, size, found.stripe_unit, at, found.host), found
+                yield left_by(found, start, mode, until), found
                 session = found.id + 1
             if len(rows) < at_once:
                 return
@@ -173,8 +173,9 @@ class Verifications(Repository):
         """Return each medium whose length is not that of its tape files: barcode, length, length of the tape files."""
         among, values = _among(scope, "barcode")
         return self._sql.execute(
-            "SELECT barcode, medium.bytes, coalesce(listed, 0) FROM medium LEFT JOIN"
-            " (SELECT medium, sum(bytes) AS listed FROM tape_file GROUP BY medium) AS files ON files.medium = barcode"
+            "SELECT barcode, medium.bytes, coalesce(listed, 0) FROM medium LEFT JOIN (SELECT medium, volume AS number,"
+            " sum(bytes) AS listed FROM tape_file GROUP BY medium, volume) AS files"
+            " ON files.medium = barcode AND number = medium.volume"
             f" WHERE medium.bytes <> coalesce(listed, 0) AND {among} ORDER BY barcode",
             *values,
         ).fetchall()
@@ -195,7 +196,8 @@ class Verifications(Repository):
 def _wanted(scope: Scope) -> tuple[str, list[object]]:
     """Return the condition on `tape_file`, and its values. The `+` makes SQLite read in the order of the sessions."""
     among, values = _among(scope, "tape_file.medium")
-    return f"+tape_file.ordinal <= ? AND {among}", [scope.last, *values]
+    there = "NOT EXISTS (SELECT 1 FROM session AS one WHERE one.id = tape_file.session AND one.reclaimed)"
+    return f"+tape_file.ordinal <= ? AND {there} AND {among}", [scope.last, *values]
 
 
 def _among(scope: Scope, column: str) -> tuple[str, list[object]]:

@@ -12,14 +12,15 @@ CREATE TABLE library (
     created_at TEXT NOT NULL,
     epoch INTEGER NOT NULL,          -- the number that the next snapshot gets; see vtlfs/engine/tracking/history.py
     next_session INTEGER NOT NULL,   -- the lowest session identifier that no mount has been given
-    media INTEGER NOT NULL DEFAULT 0,       -- counters, kept by triggers, so that nothing has to count a large table
+    media INTEGER NOT NULL DEFAULT 0,       -- not removed. Counters, kept by triggers: nothing counts a large table
     sessions INTEGER NOT NULL DEFAULT 0,
     tape_files INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0,       -- in all tape files
+    bytes INTEGER NOT NULL DEFAULT 0,       -- in all tape files that there ever were
     commits INTEGER NOT NULL DEFAULT 0,     -- transactions that changed something: tells a database that went back
     announced INTEGER NOT NULL DEFAULT 0,   -- announcements of a close(), of all sessions: the number of the last one
     disks INTEGER NOT NULL DEFAULT 0,       -- the number that the next disk gets: none is ever used again
-    moves INTEGER NOT NULL DEFAULT 0        -- how often a repair has recorded that extents lie elsewhere
+    moves INTEGER NOT NULL DEFAULT 0,       -- how often a repair has recorded that extents lie elsewhere
+    latest TEXT NOT NULL DEFAULT ''         -- the highest time that was ever recorded: no retention ends by an earlier
 ) STRICT;
 
 -- A random-access device that holds extents. Two or more that have not retired.
@@ -52,12 +53,15 @@ CREATE TABLE medium (
     id INTEGER PRIMARY KEY,          -- in the order of adding; inode numbers come from it
     barcode TEXT NOT NULL UNIQUE,
     capacity INTEGER,                -- NULL: no limit
-    bytes INTEGER NOT NULL DEFAULT 0,        -- length of the medium: the sum of its tape files
+    bytes INTEGER NOT NULL DEFAULT 0,        -- length of the medium: the sum of its current volume's tape files
     tape_files INTEGER NOT NULL DEFAULT 0,   -- how many: the number of the next one
     reserved INTEGER NOT NULL DEFAULT 0,     -- promised to open sessions; only where there is a capacity
     added_at TEXT NOT NULL,
-    written_at TEXT,                 -- release of the last tape file; NULL: empty
+    written_at TEXT,                 -- release of the current volume's last tape file; NULL: empty
     volume INTEGER NOT NULL DEFAULT 1,       -- number of the current volume
+    begun_at TEXT NOT NULL,          -- when that began
+    state TEXT NOT NULL DEFAULT 'in use' CHECK (state IN ('in use', 'retired', 'removed')),
+    protected INTEGER NOT NULL DEFAULT 0 CHECK (protected IN (0, 1)),  -- 1: its write-protect tab is set
     since INTEGER,
     CHECK (bytes >= 0 AND reserved >= 0 AND (capacity IS NULL OR bytes + reserved <= capacity))
 ) STRICT;
@@ -67,8 +71,66 @@ CREATE TABLE volume (
     medium TEXT NOT NULL REFERENCES medium (barcode),
     number INTEGER NOT NULL,         -- from 1
     begun_at TEXT NOT NULL,
+    begun INTEGER NOT NULL,          -- epoch in which it began: snapshot S shows it if begun <= S < ended
+    ended_at TEXT,                   -- when the medium was erased; NULL: it is the current volume
+    ended INTEGER,                   -- epoch in which that was
+    bytes INTEGER NOT NULL DEFAULT 0,       -- in its tape files, when it ended; of the current one: medium.bytes
+    tape_files INTEGER NOT NULL DEFAULT 0,  -- how many, when it ended
+    retain_mode TEXT CHECK (retain_mode IN ('governance', 'compliance', 'worm')),  -- NULL: no retention
+    retain_seconds INTEGER,          -- for which each tape file is retained from its release; NULL: worm, or none
+    retain_until TEXT,               -- before that the volume does not end; NULL: worm, none, or nothing written yet
+    stored INTEGER NOT NULL DEFAULT 0,      -- stored bytes of its extents, parity included: kept with their rows
+    deleted INTEGER NOT NULL DEFAULT 0,     -- stored bytes of it that are reclaimed so far
+    reclaimed_at TEXT,               -- when the last of them was; NULL: some are there
     PRIMARY KEY (medium, number)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX volume_ended ON volume (ended) WHERE ended IS NOT NULL AND reclaimed_at IS NULL;
+
+-- Legal holds: while a medium has one, its volume does not end. Not versioned: the events tell of the past.
+CREATE TABLE hold (
+    medium TEXT NOT NULL REFERENCES medium (barcode),
+    name TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    placed_at TEXT NOT NULL,
+    uid INTEGER NOT NULL,            -- of who placed it
+    host TEXT NOT NULL,              -- on which that was
+    PRIMARY KEY (medium, name)
+) STRICT, WITHOUT ROWID;
+
+-- What was done to media, volumes, snapshots and pools, by whom and why. Rows never change and are never deleted.
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,                -- for people: the order is that of the identifiers
+    epoch INTEGER NOT NULL,          -- in which it happened: snapshot S shows those with epoch <= S
+    what TEXT NOT NULL,              -- erased, retired, removed, protected, held, released, reclaimed, ...
+    medium TEXT,                     -- barcode; NULL: it is about no medium
+    volume INTEGER,                  -- of the medium, to which it happened
+    uid INTEGER NOT NULL,            -- of who did it
+    host TEXT NOT NULL,              -- on which that was
+    program TEXT NOT NULL,           -- with which: vtlfs, or what opened the medium
+    reason TEXT,                     -- as given; NULL: none
+    details TEXT NOT NULL DEFAULT '{}'  -- what else there is to know, a JSON object
+) STRICT;
+CREATE INDEX event_medium ON event (medium, id);
+CREATE INDEX event_reclaimed ON event (at) WHERE what = 'reclaimed';
+
+-- On which medium each pool of library.toml is. Not versioned.
+CREATE TABLE pool (
+    name TEXT PRIMARY KEY,
+    medium TEXT REFERENCES medium (barcode),  -- NULL: on none yet
+    is_full INTEGER NOT NULL DEFAULT 0 CHECK (is_full IN (0, 1)),  -- 1: a stream did not fit: the next takes another
+    changed_at TEXT NOT NULL         -- when it came to that medium
+) STRICT, WITHOUT ROWID;
+
+-- The write sessions that were opened through a pool. A stream that goes on on a further medium has one for each.
+CREATE TABLE part (
+    session INTEGER PRIMARY KEY REFERENCES session (id) DEFERRABLE INITIALLY DEFERRED,
+    pool TEXT NOT NULL,              -- name of the pool; library.toml may have it no longer
+    stream INTEGER NOT NULL,         -- identifier of the stream's first session
+    place INTEGER NOT NULL,          -- in the stream, from 0
+    UNIQUE (stream, place)
+) STRICT;
+CREATE INDEX part_pool ON part (pool, stream);
 
 -- One mounted process.
 CREATE TABLE mount (
@@ -112,7 +174,9 @@ CREATE TABLE session (
     disks TEXT NOT NULL DEFAULT '[]',     -- numbers of the disks that hold its extents, a JSON array
     tape_file INTEGER,               -- what it left on the medium; NULL: nothing, or still open
     volume INTEGER NOT NULL DEFAULT 1,    -- of the medium, in which it writes or reads
+    reclaimed INTEGER NOT NULL DEFAULT 0 CHECK (reclaimed IN (0, 1)),  -- 1: its stored bytes are deleted
     announced INTEGER,               -- number of its last announcement that it may be about to be released; NULL: none
+    origin TEXT,                     -- imported: LIBRARY/SESSION, its UUID and identifier of then; NULL: not imported
     since INTEGER
 ) STRICT;
 CREATE INDEX session_medium ON session (medium, id);
@@ -124,6 +188,7 @@ CREATE INDEX session_written ON session (released_at, host, medium, bytes, tape_
 -- What a write session left on a medium. Rows never change.
 CREATE TABLE tape_file (
     medium TEXT NOT NULL REFERENCES medium (barcode),
+    volume INTEGER NOT NULL,         -- of the medium
     number INTEGER NOT NULL,         -- from 0, in the order of release
     session INTEGER NOT NULL UNIQUE REFERENCES session (id),
     start INTEGER NOT NULL,          -- offset on the medium of its first byte
@@ -131,8 +196,10 @@ CREATE TABLE tape_file (
     released_at TEXT NOT NULL,       -- for people: the order is that of the ordinals
     epoch INTEGER NOT NULL,          -- in which it came: snapshot S shows those with epoch <= S
     ordinal INTEGER NOT NULL UNIQUE, -- over all media, in the order of release: 1 to library.tape_files
-    PRIMARY KEY (medium, number),
-    UNIQUE (medium, start)
+    retain_mode TEXT,                -- retention as its member headers say it; NULL: none
+    retain_until TEXT,               -- NULL: none, or for ever
+    PRIMARY KEY (medium, volume, number),
+    UNIQUE (medium, volume, start)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tape_file_epoch ON tape_file (epoch);
 
@@ -172,6 +239,14 @@ CREATE TABLE stored (
     bytes INTEGER NOT NULL           -- their stored bytes
 ) STRICT;
 
+-- Members of reclaimed sessions that may still be on a disk, until they are removed there. Not versioned.
+CREATE TABLE leftover (
+    disk INTEGER NOT NULL REFERENCES disk (number),
+    session INTEGER NOT NULL REFERENCES session (id),
+    PRIMARY KEY (disk, session)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leftover_session ON leftover (session);
+
 -- Stripes that are known to lack something, until a repair has mended them. Not versioned.
 CREATE TABLE lack (
     session INTEGER NOT NULL REFERENCES session (id),
@@ -185,7 +260,7 @@ CREATE TABLE lack (
 
 -- Long work that mounts or commands do, one at a time of each kind: how far it is. Not versioned.
 CREATE TABLE job (
-    name TEXT PRIMARY KEY,           -- repair
+    name TEXT PRIMARY KEY,           -- repair, or reclaim
     by TEXT NOT NULL,                -- who does it, or did it last: a mount, or a command
     begun_at TEXT NOT NULL,
     ended_at TEXT,                   -- NULL: it is under way, or was interrupted
@@ -207,6 +282,7 @@ CREATE TABLE snapshot (
     tape_files INTEGER NOT NULL,
     bytes INTEGER NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX snapshot_name ON snapshot (name) WHERE name IS NOT NULL;
 
 -- The copies of this database on the disks, see vtlfs/engine/backup/copies.py. One row. Not versioned.
 CREATE TABLE copy (
@@ -246,8 +322,18 @@ CREATE TABLE hurt (
 CREATE TRIGGER medium_counted AFTER INSERT ON medium BEGIN
     UPDATE library SET media = media + 1;
 END;
+CREATE TRIGGER medium_removed AFTER UPDATE OF state ON medium BEGIN
+    UPDATE library SET media = media + (OLD.state = 'removed') - (NEW.state = 'removed');
+END;
 CREATE TRIGGER medium_begun AFTER INSERT ON medium BEGIN
-    INSERT INTO volume (medium, number, begun_at) VALUES (NEW.barcode, NEW.volume, NEW.added_at);
+    INSERT INTO volume (medium, number, begun_at, begun)
+    VALUES (NEW.barcode, NEW.volume, NEW.begun_at, (SELECT epoch FROM library));
+END;
+CREATE TRIGGER event_stays BEFORE DELETE ON event BEGIN
+    SELECT raise(ABORT, 'events are never deleted');
+END;
+CREATE TRIGGER event_unchanged BEFORE UPDATE ON event BEGIN
+    SELECT raise(ABORT, 'events never change');
 END;
 CREATE TRIGGER disk_counted AFTER INSERT ON disk BEGIN
     UPDATE library SET disks = max(disks, NEW.number + 1);
@@ -289,7 +375,20 @@ VERSIONED = {
     "drive": ("number", ["number", "loaded", "loaded_at"]),
     "medium": (
         "barcode",
-        ["id", "barcode", "capacity", "bytes", "tape_files", "reserved", "added_at", "written_at", "volume"],
+        [
+            "id",
+            "barcode",
+            "capacity",
+            "bytes",
+            "tape_files",
+            "reserved",
+            "added_at",
+            "written_at",
+            "volume",
+            "begun_at",
+            "state",
+            "protected",
+        ],
     ),
     "mount": (
         "id",
@@ -332,7 +431,9 @@ VERSIONED = {
             "disks",
             "tape_file",
             "volume",
+            "reclaimed",
             "announced",
+            "origin",
         ],
     ),
 }

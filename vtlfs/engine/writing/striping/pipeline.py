@@ -37,8 +37,8 @@ class WritePipeline:
     """See the module. One write session has one."""
 
     __slots__ = (
-        *("_allocated", "_arrived", "_dealer", "_ends", "_failed", "_opening", "_pool", "_session", "_stripe_unit"),
-        *("_stripes", "_timing", "members", "placement"),
+        *("_allocated", "_arrived", "_dealer", "_ends", "_failed", "_pool", "_session", "_stripe_unit"),
+        *("_stripes", "_timing", "members", "opening", "placement"),
     )
 
     def __init__(
@@ -53,7 +53,7 @@ class WritePipeline:
         """`opening` goes into the headers; `failed` is called with an error that has cost the stream bytes."""
         self._session = session
         self._stripe_unit = opening.stripe_unit
-        self._opening = opening
+        self.opening = opening
         self._pool = context.pool
         self._timing = context.timing
         self._stripes = stripes
@@ -338,5 +338,5 @@ class WritePipeline:
     def member(self, disk: int) -> Member:
         """Return the stream's member file on a disk. The disk's thread makes the file before its first extent."""
         if disk not in self.members:
-            self.members[disk] = self._pool[disk].disk.member(self._session, self._stripe_unit, self._opening)
+            self.members[disk] = self._pool[disk].disk.member(self._session, self._stripe_unit, self.opening)
         return self.members[disk]

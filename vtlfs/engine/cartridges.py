@@ -1,0 +1,109 @@
+"""Keeping the cartridge memory: what each disk remembers of media, for the day when the tracking database is lost.
+
+It is written after the commit of each act on a medium that no header of a member file tells of: erase, retire, remove,
+protect, hold, release, and what is said of its retention. A crash in between, or a disk that is away, leaves an older
+memory there, which the next mount brings up to date.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import outcome
+import trio
+
+from vtlfs.disks import aside
+from vtlfs.disks.base import Disk
+from vtlfs.disks.cartridges import Cartridge
+from vtlfs.disks.executor import DiskExecutor
+from vtlfs.disks.missing import MissingDisk
+from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.engine.library import Library
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.errors import DiskError, VtlfsError
+
+PATIENCE_SECONDS = 2.0  # for which a mount waits for the disks to take it
+SECONDS_A_MEDIUM = 0.1  # which a command allows for each medium
+
+log = logging.getLogger(__name__)
+
+
+def keep(library: Library, tracking: Tracking, barcodes: Sequence[str]) -> None:
+    """Have the disks that answer remember what the tracking database has of some media. For commands: it forks.
+
+    The act is committed, so nothing is raised: what fails is logged as a warning.
+    """
+    try:
+        found = tracking.cartridges.of(barcodes)
+        disks = {Path(disk.path): disk for disk in library.disks_that_answer() if not isinstance(disk, MissingDisk)}
+
+        def remember(path: Path) -> str | None:
+            try:
+                disks[path].put_cartridges(found)
+            except DiskError as error:
+                return error.reason
+            return None
+
+        answers = aside.each([*disks], remember, aside.SECONDS + SECONDS_A_MEDIUM * len(found))
+        for disk, answer in zip(disks.values(), answers, strict=True):
+            if (why := answer.problem or answer.value) is not None:
+                _warn(disk, why)
+    except (VtlfsError, OSError) as error:
+        log.warning("the disks can't be told what was done to media: %s; the next mount tells them", error)
+
+
+def bring_up_to_date(disk: Disk, wanted: Sequence[Cartridge]) -> None:
+    """Have a disk remember what it does not know yet. May block. What fails is logged as a warning."""
+    try:
+        known = dict(disk.cartridges())
+        lacking = [one for one in wanted if not _is_known(one, known.get(f"{one.barcode}.cartridge"))]
+        if lacking:
+            disk.put_cartridges(lacking)
+    except DiskError as error:
+        _warn(disk, error.reason)
+
+
+def _is_known(wanted: Cartridge, known: Cartridge | None) -> bool:
+    return known is not None and replace(known, commits=wanted.commits) == wanted
+
+
+async def keep_in_pool(pool: DiskPool, found: Sequence[Cartridge]) -> None:
+    """Have the disks of a mount remember media, after the commit. `found`: what `tracking.cartridges.of` returns.
+
+    Waits for the disks that work, and not for long: what comes late comes all the same. Nothing is raised.
+    """
+    await _each(pool, lambda disk: disk.put_cartridges(found))
+
+
+async def bring_pool_up_to_date(pool: DiskPool, wanted: Sequence[Cartridge]) -> None:
+    """Have the disks of a mount remember what they do not know yet, as after they were away."""
+    await _each(pool, lambda disk: bring_up_to_date(disk, wanted))
+
+
+async def _each(pool: DiskPool, work: Callable[[Disk], None]) -> None:
+    left = {pooled.number for pooled in pool.disks if pooled.works}
+    ended = trio.Event()
+
+    def done(pooled: PooledDisk, result: "outcome.Outcome[None]") -> None:
+        if isinstance(result, outcome.Error):
+            _warn(pooled.disk, str(getattr(result.error, "reason", result.error)))
+        left.discard(pooled.number)
+        if not left:
+            ended.set()
+
+    for pooled in [one for one in pool.disks if one.number in left]:
+        thread = DiskExecutor(f"disk{pooled.number}.cartridges")  # of its own: no stream waits for many files
+        thread.submit(partial(done, pooled), work, pooled.disk)
+        thread.close()
+    if left:
+        with trio.move_on_after(PATIENCE_SECONDS):
+            await ended.wait()
+
+
+def _warn(disk: Disk, why: str) -> None:
+    log.warning(
+        "disk %d (%s): %s; it does not remember what was done to media, until a mount tells it",
+        *(disk.number, disk.path, why),
+    )

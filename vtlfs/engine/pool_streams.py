@@ -1,0 +1,229 @@
+"""Streams that are written through a pool: each on the medium on which the pool is, and in a session of it.
+
+A stream of a pool that spans goes on on the next medium when its own is full: the write that does not fit goes there as
+a whole, in a further session. What came before is durable first, so that what is kept of a stream is always its
+beginning. Each part is a tape file of its own. Used in the trio loop of a mount.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from vtlfs.engine import pools
+from vtlfs.engine.engine import Engine
+from vtlfs.engine.memory import Account
+from vtlfs.engine.pools import Choice, Turn, Why
+from vtlfs.engine.recover import file_of
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.pools import Part
+from vtlfs.engine.writing.lazy_lock import LazyLock
+from vtlfs.engine.writing.session import WriteSession
+from vtlfs.errors import MediumFull, NoSuchPool, NotSequential, TrackingError, VtlfsError
+from vtlfs.model import Actor, Medium, Opener, TapeFile, utc_now
+from vtlfs.rules import PoolRule
+
+Gate = Callable[[str], Awaitable[int]]
+"""Checks that the opener may write to a medium, by its barcode; returns the drive to take. Raises what forbids it."""
+
+log = logging.getLogger(__name__)
+
+
+class _Moved(Exception):
+    """The pool is elsewhere by now; nothing was changed."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__()
+        self.turn = turn
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A session of a stream. `start`: offset in the stream of its first byte."""
+
+    session: WriteSession
+    start: int
+
+    @property
+    def medium(self) -> Medium:
+        """Its medium, as it was at the opening."""
+        return self.session.medium
+
+
+class PoolStream:
+    """One stream that is written through a pool: what a WriteSession is to a medium. Make one with `open_stream`."""
+
+    def __init__(self, engine: Engine, name: str, rule: PoolRule, opener: Opener, gate: Gate) -> None:
+        self._engine = engine
+        self._name = name
+        self._rule = rule
+        self._opener = opener
+        self._gate = gate
+        self._parts: list[_Part] = []
+        self._moving = LazyLock()
+        self._refused: VtlfsError | None = None
+        self.account: Account = engine.memory.open(0)
+
+    @property
+    def number(self) -> int:
+        """The identifier of its first session, which is the stream's."""
+        return self._parts[0].session.number
+
+    @property
+    def medium(self) -> Medium:
+        """The medium on which it is, as it was when the stream came there."""
+        return self._parts[-1].medium
+
+    @property
+    def length(self) -> int:
+        """Offset after the last byte that has come."""
+        return self._parts[-1].start + self._parts[-1].session.length
+
+    async def begin(self) -> None:
+        """Open the next session, on the medium to which the pool's next stream goes. Raises PoolEnded.
+
+        The transaction that records the session decides which one that is; it is tried again where the pool has moved
+        since the look.
+        """
+        catalogue, start = self._engine.catalogue, self.length if self._parts else 0
+        turn = await catalogue.read(lambda tracking: pools.look(tracking, self._name, self._rule, utc_now()))
+        while True:
+            choice = turn.choice
+            if choice is None:
+                raise await catalogue.read(lambda tracking: pools.ended(tracking, self._name, self._rule, utc_now()))
+            drive, take = await self._gate(choice.barcode), partial(self._take, choice)
+            try:
+                session = await self._engine.open_writer(choice.barcode, drive, self._opener, take=take)
+            except _Moved as moved:
+                turn = moved.turn
+                continue
+            self._parts.append(_Part(session, start))
+            if choice.why is not Why.CURRENT:
+                log.info("pool %s: takes medium %s: %s", self._name, choice.barcode, choice.why)
+            if choice.why in (Why.EXPIRED, Why.GROWN):
+                await self._engine.health.keep(choice.barcode)
+            return
+
+    def _take(self, choice: Choice, tracking: Tracking, session: int, at: str) -> None:
+        """Take the medium, and record the part, in the transaction that records the session. Raises _Moved."""
+        turn = pools.look(tracking, self._name, self._rule, at)
+        if turn.choice != choice:
+            raise _Moved(turn)
+        actor = Actor(self._opener.uid, self._opener.host, self._opener.program)
+        pools.take(tracking, self._name, self._rule, choice, actor, at)
+        stream = self._parts[0].session.number if self._parts else session
+        tracking.pools.add_part(Part(session, self._name, stream, len(self._parts)))
+
+    # --- what a WriteSession does -----------------------------------------------------------------------------------
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Take in `data` at `offset`. In a pool that spans, `offset` is the stream's end, or bytes come once more.
+
+        Raises NotSequential where these differ; MediumFull where the stream can't go on, since the pool does not span
+        or no medium is as large as the write; PoolEnded; and what `WriteSession.write` raises.
+        """
+        if self._refused is not None:
+            raise self._refused
+        while True:
+            part = self._parts[-1]
+            if (known := min(part.start - offset, len(data))) > 0:  # bytes of parts that have been released
+                if await self.read(offset, known) != data[:known]:
+                    raise NotSequential(offset, self.length)
+                offset, data = offset + known, data[known:]
+            try:
+                await part.session.write(offset - part.start, data)
+            except MediumFull:
+                await self._note_full(part)
+                is_too_large = part.medium.capacity is not None and len(data) > part.medium.capacity
+                if not self._rule.span or is_too_large:
+                    raise
+                async with self._moving:
+                    if self._parts[-1] is part:
+                        await self._go_on(part)
+            else:
+                return
+
+    async def _note_full(self, part: _Part) -> None:
+        """Have the next open() take another medium. If that can't be recorded, its stream comes back here."""
+        barcode = part.medium.barcode
+        try:
+            await self._engine.change(lambda tracking: tracking.pools.note_full(self._name, barcode), durable=False)
+        except TrackingError as error:
+            log.warning("pool %s: medium %s is full, which could not be recorded: %s", self._name, barcode, error)
+
+    async def _go_on(self, part: _Part) -> None:
+        """Go on on the next medium, once all that has come is durable; release the part before."""
+        await part.session.fsync()
+        await self.begin()
+        log.info(
+            "session %d: medium %s is full; its stream goes on as session %d on %s",
+            *(part.session.number, part.medium.barcode, self._parts[-1].session.number, self.medium.barcode),
+        )
+        part.session.excuse()
+        await self._engine.release_writer(part.session)
+        if part.session.has_failed:
+            self.refuse(VtlfsError(f"session {part.session.number}, a part of the stream, has failed"))
+
+    async def flush(self, *, closing: bool = False) -> None:
+        """Return when all bytes are recorded, as `WriteSession.flush`: those of the parts before are."""
+        self._check()
+        await self._parts[-1].session.flush(closing=closing)
+
+    async def fsync(self) -> None:
+        """Return when all bytes are durable and recorded: those of the parts before are."""
+        self._check()
+        await self._parts[-1].session.fsync()
+
+    async def release(self) -> None:
+        """End the stream: its last session. The release begins before the first `await`."""
+        self.account.close()
+        await self._engine.release_writer(self._parts[-1].session)
+
+    def refuse(self, error: VtlfsError) -> None:
+        """Fail the stream with an error that no write() can return."""
+        self._refused = self._refused or error
+        self._parts[-1].session.refuse(error)
+
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise self._refused
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the stream, also of the parts that have been released; fewer than `size` at its end."""
+        pieces, end = [], min(offset + size, self.length)
+        for part, behind in zip(self._parts, [*self._parts[1:], None], strict=True):
+            stop = end if behind is None else min(end, behind.start)
+            if offset < stop:
+                pieces.append(await self._read(part, offset - part.start, stop - offset))
+                offset = stop
+        return b"".join(pieces)
+
+    async def _read(self, part: _Part, offset: int, size: int) -> bytes:
+        if part is self._parts[-1]:
+            return await part.session.read(offset, size)
+        file = await self._engine.catalogue.read(partial(_file_of, part.session.number))
+        if file is None:
+            raise TrackingError(f"the release of session {part.session.number} is not recorded yet")
+        reader = self._engine.medium_reader(file.medium, file.volume, file.end)
+        try:
+            return bytes(await reader.read(file.start + offset, size))
+        finally:
+            reader.close()
+
+
+def _file_of(session: int, tracking: Tracking) -> TapeFile | None:
+    return file_of(tracking, tracking.sessions.get(session))
+
+
+async def open_stream(engine: Engine, name: str, opener: Opener, gate: Gate) -> PoolStream:
+    """Begin a stream on the medium on which the pool is, or comes to. Raises NoSuchPool, PoolEnded, TooManyStreams."""
+    rule = engine.library.config.pools.get(name)
+    if rule is None:
+        raise NoSuchPool(name)
+    stream = PoolStream(engine, name, rule, opener, gate)
+    try:
+        await stream.begin()
+    except BaseException:
+        stream.account.close()
+        raise
+    return stream
