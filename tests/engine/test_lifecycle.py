@@ -41,10 +41,12 @@ from vtlfs.model import (
     Actor,
     DiskRecord,
     Extent,
+    ImportedEnd,
     MediumState,
     Mount,
     Opener,
     RetainMode,
+    Retention,
     State,
     later,
 )
@@ -278,6 +280,24 @@ def test_a_stream_that_leaves_nothing_retains_nothing(shelf: Shelf, rule: MediaR
     shelf.write("T1", rule=rule)
     with pytest.raises(Retained, match="until 2026-03-02"):
         shelf.erase("T1")
+
+
+def test_what_is_written_after_an_import_is_retained_as_the_volume_was_by_hand(shelf: Shelf) -> None:
+    """`media set` has named a date, and no rule a period: the headers of later tape files name that date."""
+    far, near = later(START, 900 * DAY), later(START, 3 * DAY)
+    with shelf.tracking.transaction():
+        shelf.tracking.volumes.extend("T1", RetainMode.GOVERNANCE, far)
+        session = shelf.tracking.library.take_sessions(1)[0]
+        opener = Opener("gamma", 7, 1000, 100, "tar")
+        place = (session, 1, opener, Access.WRITE, 0, "T1", 4096, START)
+        shelf.tracking.sessions.open(*place, origin="11111111-2222-3333-4444-555555555555/17")
+        extent = Extent(session, 0, 0, 0, 10, NO_CODEC, 0, 4096, 10, bytes(32))
+        shelf.tracking.sessions.record_progress(session, [extent], 10, 1)
+        end = ImportedEnd(State.RELEASED, None, START, 1, START, retention=Retention(RetainMode.GOVERNANCE, near))
+        shelf.tracking.sessions.release(session, State.RELEASED, None, START, imported=end)
+    shelf.write("T1")
+    kept = Retention(RetainMode.GOVERNANCE, far)
+    assert [file.retention for file in shelf.tracking.tape_files.of("T1")] == [kept, kept]
 
 
 def test_a_clock_that_is_set_back_ends_no_retention_sooner_and_makes_none_shorter(shelf: Shelf) -> None:

@@ -209,12 +209,15 @@ class Sessions(Repository):
         self._sql.execute("UPDATE library SET latest = ?1 WHERE latest < ?1", at)
         if mode is None:
             return None
-        if seconds is None:  # for ever; or until a time that `vtlfs media set` has named, for the whole volume
-            return Retention(RetainMode(mode), None if mode == RetainMode.WORM else known)
-        latest = self._sql.one("SELECT latest FROM library")[0]
-        until = later(latest, seconds)
+        if mode == RetainMode.WORM:
+            return Retention(RetainMode.WORM, None)
+        until = known or ""  # a time that `vtlfs media set`, or an import, has named for the whole volume
+        if seconds:
+            until = later(self._sql.one("SELECT latest FROM library")[0], seconds)
         if least is not None and least.until is not None:
             until = max(until, least.until)
+        if not until:
+            return None
         self._sql.execute(
             "UPDATE volume SET retain_until = ?1 WHERE medium = ?2 AND number = ?3 AND coalesce(retain_until, '') < ?1",
             *(until, barcode, volume),
