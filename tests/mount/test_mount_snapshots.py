@@ -31,6 +31,25 @@ def take(library: OnDisks, *words: str) -> int:
     return int(json.loads(library.vtlfs("snapshot", "take", library.path, "--json", *words))["id"])
 
 
+def test_snapshots_are_found_by_name_too(library: OnDisks) -> None:
+    with library.mounted() as mounted:
+        mounted.medium("T1").write_bytes(b"first")
+        first = take(library, "--name", "before the move")
+        mounted.medium("T1").write_bytes(b"second")
+        second = take(library)
+        snapshots = mounted.path / "snapshots"
+        assert (snapshots / "before the move/media/T1").read_bytes() == b"first"
+        assert os.readlink(snapshots / "latest") == str(second)
+        assert (snapshots / "latest/media/T1").read_bytes() == b"firstsecond"
+        third = take(library)
+        assert os.readlink(snapshots / "latest") == str(third)
+        assert os.lstat(snapshots / "latest").st_size == len(str(third))
+        assert sorted(os.listdir(snapshots)) == sorted(map(str, (first, second, third))), "links are not listed"
+        library.vtlfs("snapshot", "delete", library.path, "before the move", "--yes")
+        for gone in ("before the move", "another", "01", "\u0661"):
+            assert not os.path.lexists(snapshots / gone)
+
+
 def configure(library: OnDisks, *lines: str) -> None:
     """Add a section [snapshots] to library.toml."""
     with open(library.path / "library.toml", "a") as file:

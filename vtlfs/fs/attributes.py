@@ -19,6 +19,7 @@ from vtlfs.fs.nodes import (
     PoolNode,
     SessionNode,
     SnapshotDirectory,
+    SnapshotLink,
     TapeFileNode,
     mtime_ns,
 )
@@ -43,7 +44,7 @@ class Attributes:
         entry.entry_timeout, entry.attr_timeout = _timeouts(node, is_open=is_open)
         rights = self._permissions.of(node)
         entry.st_uid, entry.st_gid = rights.owner, rights.group
-        entry.st_mode = ModeT(_type(node) | (0o777 if isinstance(node, LoadedLink) else rights.mode))
+        entry.st_mode = ModeT(_type(node) | (0o777 if isinstance(node, LoadedLink | SnapshotLink) else rights.mode))
         entry.st_nlink = 2 if stat.S_ISDIR(entry.st_mode) else 1
         entry.st_size = inode.size if inode.writers else size_of(node)
         entry.st_blksize = BLOCK if stat.S_ISDIR(entry.st_mode) else 1 << 20
@@ -77,7 +78,7 @@ def _type(node: Node) -> int:
     match node:
         case MediumNode() | TapeFileNode() | SessionNode() | PastMediumNode() | PoolNode() | PoolFileNode():
             return stat.S_IFREG
-        case LoadedLink():
+        case LoadedLink() | SnapshotLink():
             return stat.S_IFLNK
         case _:
             return stat.S_IFDIR
@@ -92,7 +93,7 @@ def _timeouts(node: Node, *, is_open: bool) -> tuple[float, float]:
             return LONG, LONG
         case SnapshotDirectory(_, "") | PoolFileNode():  # may be pruned, or a medium of it erased
             return 0, LONG
-        case SessionNode() | LoadedLink() | FilesDirectory():
+        case SessionNode() | LoadedLink() | SnapshotLink() | FilesDirectory():
             return 0, 0
         case _:
             return LONG, 1
@@ -111,7 +112,7 @@ def size_of(node: Node) -> int:
             return 0 if medium is None else medium.bytes
         case PoolFileNode(file):
             return file.bytes
-        case LoadedLink(_, target):
-            return len(target)
+        case LoadedLink() | SnapshotLink():
+            return len(node.target)
         case _:
             return 0

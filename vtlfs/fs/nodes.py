@@ -77,6 +77,19 @@ class SnapshotDirectory:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotLink:
+    """/snapshots/NAME, and /snapshots/latest where `is_latest`: a symbolic link to the directory of the snapshot."""
+
+    snapshot: Snapshot
+    is_latest: bool
+
+    @property
+    def target(self) -> str:
+        """Where it points to."""
+        return str(self.snapshot.id)
+
+
+@dataclass(frozen=True, slots=True)
 class PastFilesDirectory:
     """/snapshots/ID/files/BARCODE"""
 
@@ -120,7 +133,7 @@ class PoolFileNode:
     file: PoolFile
 
 
-PastNode = SnapshotDirectory | PastFilesDirectory | PastMediumNode
+PastNode = SnapshotDirectory | SnapshotLink | PastFilesDirectory | PastMediumNode
 OfPools = PoolNode | PoolFilesDirectory | PoolFileNode
 OfMedia = FilesDirectory | MediumNode | TapeFileNode | LoadedLink
 Node = Directory | DriveDirectory | OfMedia | SessionNode | PastNode | OfPools
@@ -163,14 +176,22 @@ def stable_number(node: Node) -> int:
             return 10 << _SHIFT | session
         case LoadedLink(drive):
             return 11 << _SHIFT | drive
+        case PoolNode() | PoolFilesDirectory() | PoolFileNode():
+            return _number_in_pools(node)
+        case _:
+            return _number_in_snapshots(node)
+
+
+def _number_in_snapshots(node: PastNode) -> int:
+    match node:
         case SnapshotDirectory(snapshot, part):  # above the number of /snapshots, since snapshots count from 1
             return 12 << _SHIFT | snapshot.id << 2 | ("", *PARTS).index(part)
         case PastFilesDirectory(snapshot, medium):
             return 13 << _SHIFT | snapshot.id << _HALF | medium.id
         case PastMediumNode(snapshot, medium):
             return 14 << _SHIFT | snapshot.id << _HALF | medium.id
-        case PoolNode() | PoolFilesDirectory() | PoolFileNode():
-            return _number_in_pools(node)
+        case SnapshotLink(snapshot, is_latest):
+            return 19 << _SHIFT | (0 if is_latest else snapshot.id)
 
 
 def _number_in_pools(node: OfPools) -> int:
@@ -191,7 +212,7 @@ def mtime_ns(node: Node, otherwise: int) -> int:
     never change.
     """
     match node:
-        case SnapshotDirectory(snapshot):
+        case SnapshotDirectory(snapshot) | SnapshotLink(snapshot):
             return epoch_ns(snapshot.taken_at)
         case MediumNode(medium) | FilesDirectory(medium) | PastMediumNode(_, medium) | PastFilesDirectory(_, medium):
             return epoch_ns(medium.written_at or medium.begun_at)

@@ -31,7 +31,7 @@ from vtlfs.fs.files import OpenFiles
 from vtlfs.fs.handles import WriteHandle
 from vtlfs.fs.inodes import Inodes
 from vtlfs.fs.listings import Listings
-from vtlfs.fs.nodes import MEDIA, POOLS, DriveDirectory, LoadedLink, Node, stable_number
+from vtlfs.fs.nodes import MEDIA, POOLS, DriveDirectory, LoadedLink, Node, SnapshotLink, stable_number
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
 from vtlfs.fs.tree import NoSuchEntry, Tree
@@ -99,9 +99,9 @@ class Operations(pyfuse3.Operations):
 
     @to_errno
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        """Return the barcode of the loaded medium, the target of `loaded`."""
+        """Return the target of a symbolic link: the barcode of a loaded medium, or the number of a snapshot."""
         node = self._inodes[inode].node
-        if not isinstance(node, LoadedLink):
+        if not isinstance(node, LoadedLink | SnapshotLink):
             raise FUSEError(errno.EINVAL)
         return FileNameT(node.target.encode())
 

@@ -29,6 +29,7 @@ from vtlfs.fs.nodes import (
     PoolFilesDirectory,
     SessionNode,
     SnapshotDirectory,
+    SnapshotLink,
     TapeFileNode,
 )
 from vtlfs.fs.pool_tree import PoolTree
@@ -78,7 +79,7 @@ class Tree:
                 case FilesDirectory(medium):
                     return await self._tape_file(medium, name)
                 case Directory("snapshots"):
-                    return await self._snapshot(_parse(name, _NUMBER))
+                    return await self._snapshot_of(name)
                 case SnapshotDirectory() | PastFilesDirectory():
                     return await self._past(parent, name)
                 case Directory("pools") | PoolFilesDirectory():
@@ -149,6 +150,15 @@ class Tree:
                         lambda tracking: past.tape_files(tracking, snapshot.id, medium.barcode, after, self._page)
                     ),
                 )
+
+    async def _snapshot_of(self, name: str) -> SnapshotDirectory | SnapshotLink:
+        """Return the directory of a snapshot by its number; by its name, or `latest`, a link to that directory."""
+        if _NUMBER.fullmatch(name):
+            return await self._snapshot(int(name))
+        if name.isdigit():
+            raise KeyError(name)
+        found = await self._catalogue.read(lambda tracking: store.resolve(tracking, name))
+        return SnapshotLink(found, name == store.LATEST)
 
     async def _snapshot(self, number: int, part: str = "") -> SnapshotDirectory:
         return SnapshotDirectory(await self._catalogue.read(lambda tracking: store.snapshot(tracking, number)), part)
