@@ -357,11 +357,12 @@ def test_many_streams_of_two_mounts_pass_over_no_medium_and_lose_nothing(library
 
 
 def test_program_that_tries_again_comes_to_the_next_medium(library: OnDisks) -> None:
-    pools(library, '[pools.P]\nmedia = "N*"', "N001..N060", 100_000)
+    pools(library, '[pools.P]\nmedia = "N*"', "N001..N020", 500_000)
     with library.mounted() as mounted:
-        words = f"until head -c 30000 /dev/urandom | dd of={pool(mounted)} bs=3000 2>/dev/null; do :; done"
+        write_it = f"head -c 30000 /dev/urandom | dd of={pool(mounted)} bs=3000 2>/dev/null && continue 2"
+        words = f"for number in 1 2 3; do for attempt in $(seq 20); do {write_it}; done; exit 1; done"
         running = [subprocess.Popen(["bash", "-o", "pipefail", "-c", words]) for _ in range(12)]
         assert {process.wait(SECONDS) for process in running} == {0}
         found = streams(mounted).values()
-        assert [len(data) for data in found].count(30_000) == 12
+        assert [len(data) for data in found].count(30_000) == 36
         assert all(len(data) <= 30_000 and len(data) % 3000 == 0 for data in found)
