@@ -74,7 +74,7 @@ def test_damage_is_an_error_around_which_everything_is_read(library: OnDisks, io
 
 
 def test_without_checking_damage_is_handed_out_and_verify_finds_it(library: OnDisks) -> None:
-    with library.mounted("check=off") as mounted:
+    with library.mounted("check=off", allows=["repair has ended"]) as mounted:  # what verify finds, a mount repairs
         write(mounted, DATA)
         member, offset, _ = damaged_at(library, 1)
         flip_at(member, offset)

@@ -60,8 +60,8 @@ def test_snapshot_holds_until_it_is_deleted(library: OnDisks) -> None:
         library.vtlfs("snapshot", "delete", library.path, "monday", "--yes")
         wait_until(lambda: stored(library) == 0, "what only the snapshot showed to be reclaimed")
         assert not (mounted.path / "snapshots" / "1").exists()
-        events = [event.what for event in _events(library)]
-        assert events == ["snapshot deleted", "reclaimed"]
+        wait_until(lambda: _events(library)[-1].what == "reclaimed", "the event")
+        assert [event.what for event in _events(library)] == ["snapshot deleted", "reclaimed"]
 
 
 def _events(library: OnDisks) -> list[Event]:
