@@ -308,6 +308,7 @@ WITHOUT = {
     "vtlfs/engine/tracking/repositories/library_row.py:count_move": "is in the transaction of a repair, which has one",
     "vtlfs/engine/tracking/repositories/verifications.py:add_hurt": "is in the transaction of `save`, which has one",
     "vtlfs/engine/tracking/repositories/reclaiming.py:forget_extents": "`Extents.forget_last`, which it calls, has one",
+    "vtlfs/disks/local/opening.py:kept": "its callers have one for each of its uses",
     "vtlfs/disks/local/cartridges.py:_write": "its caller has one for all files that it writes",
     "vtlfs/engine/tracking/repositories/relived.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/rebuilding.py": "changes a database that is not in its place yet",

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faked_clock import as_words, faked, require_faketime, set_offset
 from mounting import PROGRAM, PROJECT, Mounted, OnDisks, clean_up, require_fuse
 
 from vtlfs import failpoints
 from vtlfs.model import KIB
 
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 SEED = int(os.environ.get("VTLFS_YEAR", "1"))  # of what is random
 DAYS = int(os.environ.get("VTLFS_YEAR_DAYS", "98"))
 STEP = int(os.environ.get("VTLFS_YEAR_STEP", "7"))  # days from one night with streams to the next; 1: each night
@@ -98,14 +98,8 @@ class Site(OnDisks):
         self.seed = 0
         self.crashes = 0
         self.set_day(1)
-        faked = {
-            "LD_PRELOAD": str(FAKETIME[0]),
-            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-            "FAKETIME_CACHE_DURATION": "1",
-        }
-        faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
-        self.faked = [f"{name}={value}" for name, value in faked.items()]
-        words = ["env", *self.faked, sys.executable, str(Path(__file__).with_name("clerk.py"))]
+        self.faked = as_words(faked(FAKETIME_TIMESTAMP_FILE=str(self.clock), FAKETIME_CACHE_DURATION="1"))
+        words = [*self.faked, sys.executable, str(Path(__file__).with_name("clerk.py"))]
         environment = os.environ | {"PYTHONPATH": str(PROJECT)}
         self.clerk = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=PROJECT
@@ -114,9 +108,7 @@ class Site(OnDisks):
     def set_day(self, day: int) -> None:
         """Have it be another day."""
         self.day = day
-        new = self.clock.with_name("clock.new")
-        new.write_text(f"+{day}d\n")
-        new.rename(self.clock)
+        set_offset(self.clock, f"+{day}d")
         time.sleep(2.1)  # for two whole seconds at most, libfaketime tells what it has read last
 
     def run(self, *words: object, status: int = 0, failpoint: str | None = None) -> str:
@@ -155,7 +147,7 @@ class Site(OnDisks):
         """Mount the library. `failpoint`: where that mount will die, if it gets there."""
         (self.root / "mnt").mkdir(exist_ok=True)
         own = [] if failpoint is None else [f"{failpoints.ENVIRONMENT}={failpoint}"]
-        self.serving = ["env", *self.faked, *own, *PROGRAM]
+        self.serving = [*self.faked, *own, *PROGRAM]
         try:
             self.mount_now = self._start(self.root / "mnt", "", background=False)
         except AssertionError:
@@ -353,11 +345,7 @@ class Site(OnDisks):
 def site(tmp_path: Path, _no_descriptor_left: None) -> Iterator[Site]:
     """The library and its clock, in memory where there is enough: no power is cut here."""
     require_fuse()
-    if not FAKETIME:
-        why = "libfaketime is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(f"{why}, and CI refuses to skip")
-        pytest.skip(why)
+    require_faketime()
     roomy = Path("/dev/shm")
     is_roomy = roomy.is_dir() and shutil.disk_usage(roomy).free > 1 << 30
     with tempfile.TemporaryDirectory(prefix="vtlfs-year-", dir=roomy if is_roomy else tmp_path) as root:

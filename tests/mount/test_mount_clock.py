@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from faked_clock import as_words, faked, require_faketime, set_offset
 from filling import flip_at
 from mounting import PROGRAM, OnDisks, random_bytes, require_fuse, wait_until
 
@@ -19,7 +20,6 @@ from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import BLOCK
 from vtlfs.model import MIB
 
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 DATA = [random_bytes(seed, 2 * MIB + 5) for seed in range(4)]
 
 
@@ -30,16 +30,12 @@ class WithAClock(OnDisks):
         super().__init__(root)
         self.clock = root / "clock"
         self.set_clock("+0")
-        self.serving = [
-            *("env", f"LD_PRELOAD={FAKETIME[0]}", f"FAKETIME_TIMESTAMP_FILE={self.clock}", "FAKETIME_NO_CACHE=1"),
-            *("FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1", *PROGRAM),
-        ]
+        clock = faked(FAKETIME_TIMESTAMP_FILE=str(self.clock), FAKETIME_NO_CACHE="1")
+        self.serving = [*as_words(clock), *PROGRAM]
 
     def set_clock(self, ahead: str) -> None:
         """Shift the clock of the mounts from the right time, by an offset such as +1d or -30y."""
-        new = self.clock.with_name("clock.new")
-        new.write_text(f"{ahead}\n")
-        new.rename(self.clock)
+        set_offset(self.clock, ahead)
 
     def snapshots(self) -> list[dict[str, object]]:
         """Return the snapshots, the newest first."""
@@ -57,11 +53,7 @@ class WithAClock(OnDisks):
 @pytest.fixture
 def clocked(tmp_path: Path, _no_descriptor_left: None) -> WithAClock:
     require_fuse()
-    if not FAKETIME:
-        why = "libfaketime is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(f"{why}, and CI refuses to skip")
-        pytest.skip(why)
+    require_faketime()
     return WithAClock(tmp_path)
 
 

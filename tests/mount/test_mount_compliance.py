@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faked_clock import as_words, faked, require_faketime
 from mounting import PROGRAM, PROJECT, SECONDS, OnDisks, random_bytes, require_fuse
 
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 DATA = random_bytes(7, 3 << 20)
 RULE = """
 [media."T*"]
@@ -32,13 +32,8 @@ class Kept(OnDisks):
 
     def set_clock(self, ahead: str) -> None:
         """Have mounts and commands see so much more or less than the right time, such as +1d or -30y."""
-        self.clock = {
-            "LD_PRELOAD": str(FAKETIME[0]),
-            "FAKETIME": ahead,
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-        self.serving = ["env", *(f"{key}={value}" for key, value in self.clock.items()), *PROGRAM]
+        self.clock = faked(FAKETIME=ahead)
+        self.serving = [*as_words(self.clock), *PROGRAM]
 
     def configure(self, rules: str) -> None:
         """Have library.toml end with these rules for media, and no others."""
@@ -96,11 +91,7 @@ class Kept(OnDisks):
 @pytest.fixture
 def kept(tmp_path: Path, _no_descriptor_left: None) -> Kept:
     require_fuse()
-    if not FAKETIME:
-        why = "libfaketime is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(f"{why}, and CI refuses to skip")
-        pytest.skip(why)
+    require_faketime()
     library = Kept(tmp_path)
     with library.mounted() as mounted:
         mounted.medium("T1").write_bytes(DATA)

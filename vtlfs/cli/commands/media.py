@@ -42,12 +42,13 @@ def add(
     """Add empty media. If one can't be added, none is. A00001L9..A00020L9 is a range."""
     from vtlfs.engine import cartridges, lifecycle
     from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking.repositories.events import this_command
 
     def act(tracking: "Tracking", some: Sequence[str], order: lifecycle.Order) -> list[lifecycle.Change]:
         return lifecycle.add(tracking, some, capacity, order)
 
     new, opened = expand_barcodes(barcodes), Library.open(library)
-    order = lifecycle.Order(media_acts.actor(), utc_now(), reason)
+    order = lifecycle.Order(this_command(), utc_now(), reason)
     with closing(opened.tracking()) as tracking:
         if dry_run:
             media_acts.print_dry_run(tracking, new, act, order, as_json)

@@ -1,7 +1,5 @@
 """`vtlfs media erase`, `retire`, `remove`, `protect`, `hold`, `release` and `set`: what changes media, all or none."""
 
-import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -13,7 +11,7 @@ import click
 
 from vtlfs.cli import params, show
 from vtlfs.errors import UsageError, VtlfsError
-from vtlfs.model import Actor, RetainMode, choose_barcodes, format_size, utc_now
+from vtlfs.model import RetainMode, choose_barcodes, format_size, utc_now
 
 if TYPE_CHECKING:
     from vtlfs.engine.lifecycle import Change, Order
@@ -50,11 +48,6 @@ def _options(command: C) -> C:
 
 def _yes_option(command: C) -> C:
     return click.option("-y", "--yes", is_flag=True, help="Don't ask first: for scripts.")(command)
-
-
-def actor() -> Actor:
-    """Return who runs this command."""
-    return Actor(os.getuid(), socket.gethostname(), "vtlfs")
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -250,6 +243,7 @@ def _run(
     from vtlfs.engine import cartridges, reserve
     from vtlfs.engine.library import Library
     from vtlfs.engine.lifecycle import Order
+    from vtlfs.engine.tracking.repositories.events import this_command
     from vtlfs.snap import store
 
     if how.asks is not None and not how.dry_run:
@@ -261,7 +255,7 @@ def _run(
         else:
             barcodes = choose_barcodes(words, [medium.barcode for medium in tracking.media.all()])
         store.wait_visible(tracking)
-        who = actor()
+        who = this_command()
         if how.dry_run:
             print_dry_run(tracking, barcodes, act, Order(who, utc_now(), how.reason), how.as_json)
             return

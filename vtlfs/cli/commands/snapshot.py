@@ -1,7 +1,6 @@
 """`vtlfs snapshot`: taking, listing, showing, comparing, exporting and pruning snapshots."""
 
 import os
-import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from vtlfs.cli import params, show
 from vtlfs.cli.commands.events import print_events
 from vtlfs.cli.show import Column
 from vtlfs.errors import LibraryError, UsageError, VtlfsError
-from vtlfs.model import Actor, DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, format_size, utc_now
+from vtlfs.model import DiskRecord, Drive, Medium, Session, Snapshot, TapeFile, format_size, utc_now
 
 if TYPE_CHECKING:
     from vtlfs.engine.tracking.database import Tracking
@@ -283,9 +282,10 @@ def _wanted(tracking: "Tracking", words: Sequence[str]) -> tuple[list[Snapshot],
 
 
 def _delete(tracking: "Tracking", words: Sequence[str]) -> list[Snapshot]:
+    from vtlfs.engine.tracking.repositories.events import this_command
     from vtlfs.snap import store
 
-    return store.delete(tracking, words, Actor(os.getuid(), socket.gethostname(), "vtlfs"), utc_now())
+    return store.delete(tracking, words, this_command(), utc_now())
 
 
 def _ask(wanted: Sequence[Snapshot], freed: int) -> None:

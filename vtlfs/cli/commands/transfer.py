@@ -1,12 +1,10 @@
 """`vtlfs media export`, `import` and `copy`: media that leave a library, and come into another one."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from signal import Signals
@@ -17,7 +15,7 @@ import click
 from vtlfs.cli import params, show
 from vtlfs.cli.progress import follow
 from vtlfs.errors import NoSuchMedium, UsageError, VtlfsError
-from vtlfs.model import Actor, expand_barcodes
+from vtlfs.model import choose_barcodes
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from vtlfs.engine.transfer.tar import TarReader
 
 STANDARD_INPUT = "standard input"
-PATTERN = frozenset("*?[")
 
 
 class Interrupted(VtlfsError):
@@ -70,6 +67,7 @@ def export_media(library: Path, barcodes: tuple[str, ...], output: str, snapshot
     """
     from vtlfs.cli.output import open_output
     from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking.repositories.events import this_command
     from vtlfs.engine.transfer import exporting
 
     opened = Library.open(library)
@@ -77,7 +75,7 @@ def export_media(library: Path, barcodes: tuple[str, ...], output: str, snapshot
     opening = None if number is None else partial(_open_view, opened, number)
     chosen = _chosen(opened, barcodes, opening)
     with _shown("exporting") as progress:
-        export = exporting.Export(opened, chosen, _actor(), progress, opening, number)
+        export = exporting.Export(opened, chosen, this_command(), progress, opening, number)
         if not _is_tar(output):
             _check_not_mounted(Path(output))
             stopped = exporting.to_directory(export, Path(os.path.abspath(output)))
@@ -110,13 +108,14 @@ def import_media(library: Path, sources: tuple[str, ...], under: str | None, as_
     that was interrupted goes on where it was. The library may be mounted.
     """
     from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking.repositories.events import this_command
     from vtlfs.engine.transfer import importing
 
     if under is not None and len(sources) > 1:
         raise UsageError("only one medium can have the barcode of --as; import them one by one")
     opened = Library.open(library)
     with _shown("importing") as progress:
-        wanted = importing.Import(opened, _actor(), progress, under)
+        wanted = importing.Import(opened, this_command(), progress, under)
         directories = [Path(source) for source in sources if source != "-" and Path(source).is_dir()]
         stopped = importing.from_directories(wanted, directories) if directories else None
         for source in sources:
@@ -142,12 +141,13 @@ def copy_media(library: Path, barcodes: tuple[str, ...], other: Path, under: str
     A medium there that has something else is left as it is: that is an error. Both libraries may be mounted.
     """
     from vtlfs.engine.library import Library
+    from vtlfs.engine.tracking.repositories.events import this_command
     from vtlfs.engine.transfer import copying, importing
 
     opened, target = Library.open(library), Library.open(other)
     chosen = _chosen(opened, barcodes, None)
     with _shown("copying") as progress:
-        wanted = importing.Import(target, _actor(), progress, under)
+        wanted = importing.Import(target, this_command(), progress, under)
         stopped = copying.copy(opened, chosen, wanted)
     _conclude(wanted.moved, stopped, "copied", as_json)
 
@@ -165,18 +165,10 @@ def _chosen(library: "Library", words: Sequence[str], opening: "Opening | None")
     """Return the barcodes that words name: barcodes, ranges and patterns. Raises UsageError, NoSuchMedium."""
     with closing(library.tracking(read_only=True) if opening is None else opening()) as tracking:
         known = [medium.barcode for medium in tracking.media.all()]
-    chosen: dict[str, None] = {}
-    for word in words:
-        if PATTERN.isdisjoint(word):
-            found = expand_barcodes([word])
-            if missing := [barcode for barcode in found if barcode not in known]:
-                raise NoSuchMedium(missing[0])
-        else:
-            found = [barcode for barcode in known if fnmatchcase(barcode, word)]
-            if not found:
-                raise UsageError(f"no medium matches {word!r}; `vtlfs media list` shows the media")
-        chosen |= dict.fromkeys(found)
-    return list(chosen)
+    chosen = choose_barcodes(words, known)
+    if missing := [barcode for barcode in chosen if barcode not in known]:
+        raise NoSuchMedium(missing[0])
+    return chosen
 
 
 def _number_of(library: "Library", snapshot: str) -> int:
@@ -216,10 +208,6 @@ def _stream(source: str) -> Iterator["TarReader"]:
         return
     with open(source, "rb", buffering=PIECE) as file:
         yield TarReader(file, source)
-
-
-def _actor() -> Actor:
-    return Actor(os.getuid(), socket.gethostname(), "vtlfs")
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

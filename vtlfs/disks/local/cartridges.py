@@ -10,12 +10,13 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from vtlfs.disks import cartridges, records
 from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.local import whole
+from vtlfs.disks.local.opening import kept
 from vtlfs.durable import sync_directory
 from vtlfs.failpoints import reached
 from vtlfs.model import BARCODE, MIB
@@ -35,7 +36,7 @@ def put(disk: Path, library: str, found: Sequence[Cartridge]) -> None:
     Several processes may do so at the same time: they wait for each other.
     """
     too_large: ValueError | None = None
-    with _opened(disk, create=True) as directory:
+    with kept(disk, DIRECTORY, _made) as directory:
         fcntl.flock(directory, fcntl.LOCK_EX)
         written = []
         is_synced = len(found) >= WORTH_ALL and whole.can_be_synced(directory)
@@ -65,7 +66,7 @@ def put(disk: Path, library: str, found: Sequence[Cartridge]) -> None:
 def read_all(disk: Path, library: str) -> Iterator[tuple[str, Cartridge | None]]:
     """Yield what the disk remembers, by the names of the files; None for one that does not tell. Raises OSError."""
     try:
-        with _opened(disk) as directory:
+        with kept(disk, DIRECTORY) as directory:
             for name in sorted(os.listdir(directory)):
                 if not name.startswith("."):  # what was not finished
                     yield name, _read(directory, name, library)
@@ -112,19 +113,5 @@ def _read(directory: int, name: str, library: str) -> Cartridge | None:
     return None if said is None else cartridges.read(said, library, barcode)
 
 
-@contextmanager
-def _opened(disk: Path, *, create: bool = False) -> Iterator[int]:
-    """Open a disk's directory of the cartridge memory, which must not be a symbolic link."""
-    root = os.open(disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if create:
-            with suppress(FileExistsError):
-                os.mkdir(DIRECTORY, 0o700, dir_fd=root)
-                reached("cartridge.directory_made")
-        directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    finally:
-        os.close(root)
-    try:
-        yield directory
-    finally:
-        os.close(directory)
+def _made() -> None:
+    reached("cartridge.directory_made")

@@ -10,10 +10,11 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from vtlfs.disks.base import Fill
+from vtlfs.disks.local.opening import kept
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB
 
@@ -36,7 +37,7 @@ def put(disk: Path, number: int, fill: Fill) -> None:
     `fill(name, check_room)` writes the copy into the empty file `name`. First it calls `check_room` with the copy's
     size, which raises OSError where the remaining room is for streams.
     """
-    with _opened(disk, create=True) as directory:
+    with kept(disk, DIRECTORY, _made) as directory:
         _remove(directory, [name for name in os.listdir(directory) if _TEMPORARY.fullmatch(name)])
         name = path_of(disk, number).name
         temporary = f".{name}.tmp"
@@ -64,7 +65,7 @@ def put(disk: Path, number: int, fill: Fill) -> None:
 def numbers(disk: Path) -> list[int]:
     """Return the numbers of the copies on a disk, the newest first. Raises OSError."""
     try:
-        with _opened(disk) as directory:
+        with kept(disk, DIRECTORY) as directory:
             return [int(name.removesuffix(".db")) for name in _names(directory)]
     except FileNotFoundError:
         return []
@@ -72,7 +73,7 @@ def numbers(disk: Path) -> list[int]:
 
 def read(disk: Path, number: int) -> Iterator[bytes]:
     """Yield a copy's bytes, piece by piece. Raises OSError."""
-    with _opened(disk) as directory:
+    with kept(disk, DIRECTORY) as directory:
         name = path_of(disk, number).name
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         try:
@@ -99,24 +100,6 @@ def _sync(name: str, directory: int) -> None:
     reached("copy.synced")
 
 
-@contextmanager
-def _opened(disk: Path, *, create: bool = False) -> Iterator[int]:
-    """Open a disk's directory of copies, which must not be a symbolic link."""
-    root = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if create:
-            with suppress(FileExistsError):
-                os.mkdir(DIRECTORY, 0o700, dir_fd=root)
-                reached("copy.directory_made")
-        directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
-    finally:
-        os.close(root)
-    try:
-        yield directory
-    finally:
-        os.close(directory)
-
-
 def _names(directory: int) -> list[str]:
     """Return the names of the copies in a directory, the newest first."""
     found = [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
@@ -128,3 +111,7 @@ def _remove(directory: int, names: list[str]) -> None:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
             reached("copy.removed")
+
+
+def _made() -> None:
+    reached("copy.directory_made")

@@ -7,8 +7,8 @@ a device is not waited for.
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vtlfs.disks.contents import SESSIONS_PER_GROUP
@@ -72,6 +72,27 @@ def opened(disk: Path, session: int, flags: int = 0) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def kept(disk: Path, name: str, made: Callable[[], object] | None = None) -> Iterator[int]:
+    """Open a directory of the disk for what is kept there; it must not be a symbolic link. Raises OSError.
+
+    `made`: the directory is made where there is none, and then this is called.
+    """
+    root = os.open(disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if made is not None:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=root)
+                made()
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 @contextmanager

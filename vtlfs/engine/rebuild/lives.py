@@ -8,8 +8,6 @@ Volumes are replayed as they were lived: the sessions of a volume come to the me
 one. Then the volume is ended, and the next begins, up to the highest volume that is known.
 """
 
-import os
-import socket
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -17,8 +15,9 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.cartridges import Cartridge
 from vtlfs.engine.rebuild.found import ReplayReport
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.events import this_command
 from vtlfs.errors import DiskError
-from vtlfs.model import LAST_TIME, Actor, Medium, MediumState, RetainMode, format_time
+from vtlfs.model import LAST_TIME, Medium, MediumState, RetainMode, format_time
 
 MAX_EMPTY_VOLUMES = 1_000_000  # of all media, of which nothing was found; each gets a row
 MAX_LATE = 1000  # sessions of volumes that the base has ended; each is put between tape files that came later
@@ -176,7 +175,7 @@ class Lives:
     def finish(self) -> None:
         """Give the media their states, capacities and holds, when all tape files are on them; and tell of it."""
         number = self._relived.last_event() + 1 + SPARE_EVENTS
-        actor = Actor(os.getuid(), socket.gethostname(), "vtlfs")
+        actor = this_command()
         self._tracking.events.add("rebuilt", actor, self._at, number=number)
         for barcode, base in self._base.items():
             memory = self._relived.memory(barcode)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from vtlfs.engine.reserve import Reserve
 from vtlfs.engine.stopping import until_stopped
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.port import Catalogue
+from vtlfs.engine.tracking.repositories.events import this_command
 from vtlfs.errors import first_of
-from vtlfs.model import Actor
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
 
@@ -80,7 +79,7 @@ async def _work(
                     found = await catalogue.read(lambda tracking: look(library, tracking).reclaimable)
                     run = Reclaim(
                         *(library, disks, catalogue, change),
-                        actor=Actor(os.getuid(), socket.gethostname(), "vtlfs"),
+                        actor=this_command(),
                         by=f"a command (pid {os.getpid()})",
                         limit=limit,
                         progress=progress,

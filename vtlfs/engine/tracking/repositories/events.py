@@ -1,6 +1,8 @@
 """Events: what was done to media, volumes, snapshots and pools, by whom and why. Rows are only ever added."""
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 
 from vtlfs.engine.tracking.rows import Row, text_of
@@ -9,6 +11,11 @@ from vtlfs.failpoints import reached
 from vtlfs.model import Actor, Event
 
 _EVENT = "id, at, epoch, what, medium, volume, uid, host, program, reason, details"
+
+
+def this_command() -> Actor:
+    """Return who runs this process, which is a command."""
+    return Actor(os.getuid(), socket.gethostname(), "vtlfs")
 
 
 class Events(Repository):
