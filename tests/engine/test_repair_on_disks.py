@@ -573,9 +573,9 @@ async def test_stripes_that_an_open_stream_lacks_are_left_to_it(
         assert await rig.engine.catalogue.read(lambda tracking: tracking.lacks.count())
         for _ in range(5):
             await trio.sleep(0.02)
+        assert "repair begins" not in caplog.text
         await session.flush(closing=True)
         await rig.engine.release_writer(session)
-    assert "repair begins" not in caplog.text
 
 
 @pytest.mark.usefixtures("_impatient")
