@@ -82,9 +82,17 @@ _SESSION = (
 
 Row = tuple[Any, ...]
 
+MEDIA_SHARED = 1024  # media, as they were at one moment, whose objects are given out again
+
 
 def medium_of(row: Row) -> Medium:
     """Return the medium of a row of the columns MEDIUM. Raises TrackingError."""
+    return _medium_of(*row)
+
+
+@lru_cache(MEDIA_SHARED, typed=True)
+def _medium_of(*row: Any) -> Medium:
+    """Return the medium of a row: the same object for the same row, because thousands of open files may hold one."""
     if not _has(row, _MEDIUM) or not BARCODE.fullmatch(row[1]) or not 0 <= row[3] <= MAX_SIZE:
         raise _damaged("medium", row[1])
     values = list(row)
