@@ -7,7 +7,7 @@
 PYTHON ?= /usr/bin/python3
 VENV   ?= .venv
 JOBS   ?= 4# processes that run tests at once, for many tests wait; 0: one, without helpers
-PYTEST ?= pytest -q -n $(JOBS)
+PYTEST ?= pytest -q -n $(JOBS) --dist worksteal
 TESTS  ?=
 MINUTES ?= 5# of the load test in `make soak`
 CUTS   ?= 4# ways in which `make soak` has a power cut tear what was written, at every step
@@ -15,11 +15,12 @@ FUZZ    ?= 20# rounds of hostile input in `make soak`
 TORTURE ?= 500# libraries that `make soak` damages at random
 BENCH   ?=# arguments of `make bench` and `make bench-scale`, such as --rounds 3
 
-RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev libisal2 pkg-config gcc libc6-dev python3-venv python3-dev
+RUNTIME_PACKAGES = ca-certificates fuse3 libfuse3-dev libisal2 libarchive13 pkg-config gcc libc6-dev python3-venv python3-dev
 TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs strace psmisc lsof tmux systemd \
                    openssh-server openssh-client sshfs samba smbclient tar iproute2 util-linux faketime \
-                   bacula-director bacula-director-sqlite3 bacula-sd bacula-fd bacula-console sqlite3 \
-                   dar dump pax afio
+                   bacula-director bacula-director-sqlite3 bacula-sd bacula-fd bacula-console bacula-bscan sqlite3 \
+                   amanda-server amanda-client libencode-locale-perl dar dump pax afio vsftpd curl zstd lz4 bzip2 xz-utils \
+                   zip acl gddrescue tcpdump rclone postgresql
 BENCH_PACKAGES   = mergerfs bindfs btrfs-progs e2fsprogs
 
 BIN := $(abspath $(VENV))/bin

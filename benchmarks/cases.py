@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import short_streams
 from benchmarks.measuring import Sample, drop_caches, measured, together, write_out
-from benchmarks.peers import NOTHING, PROMISING, THE_DISKS, Mounted, Peer, Place, run, vtlfs
+from benchmarks.peers import NOTHING, PASSTHROUGH, PROMISING, THE_DISKS, Mounted, Peer, Place, run, vtlfs
 from benchmarks.programs import read_whole, side_by_side, writing
 from benchmarks.slow_disks import ALL_QUICK, one_of_four, two_slow, why_not
 
@@ -141,18 +141,25 @@ def read_stream(place: Place, peer: Peer, sizes: Sizes, block: int) -> Sample:
         return measured(partial(work, mounted), mounted.pid)
 
 
-def write_tree(place: Place, peer: Peer, sizes: Sizes) -> Sample:
-    """Let tar archive a tree of small files. The archive is made durable: by close() with vtlfs, else by sync."""
+def write_tree(place: Place, peer: Peer, sizes: Sizes, *, piped: bool = False) -> Sample:
+    """Let tar archive a tree of small files, in blocks of 10 KiB. `piped`: into a file that the shell has opened."""
     tree = make_tree(place.root.parent / "tree", sizes.files)
-
-    def work(mounted: Mounted) -> tuple[int, tuple[float, ...]]:
-        path = mounted.write(0)
-        command = f'tar cf "{path}" -C "{tree}" .' + ("" if peer.name.startswith("vtlfs") else f' && sync "{path}"')
-        together([["sh", "-c", command]])
-        return mounted.read(0).stat().st_size, ()
-
     run("sh", "-c", f'tar cf - -C "{tree}" . | cat >/dev/null')  # so that the page cache has the tree, for every peer
-    return _once(place, peer, work, sizes)
+    archive = f'tar cf - -C "{tree}" . > ' if piped else f'tar -C "{tree}" . -cf '
+    return _once(place, peer, partial(_made_durable, peer, archive), sizes)
+
+
+def write_piped(place: Place, peer: Peer, sizes: Sizes) -> Sample:
+    """Let a program write small blocks into a file that the shell has opened."""
+    zeros = f"dd if=/dev/zero bs={SMALL} count={sizes.stream // SMALL} status=none > "
+    return _once(place, peer, partial(_made_durable, peer, zeros), sizes)
+
+
+def _made_durable(peer: Peer, command: str, mounted: Mounted) -> tuple[int, tuple[float, ...]]:
+    """Let a shell run a command, which ends before the path to write to. With vtlfs close() makes it durable."""
+    path = mounted.write(0)
+    together([["sh", "-c", f'{command}"{path}"' + ("" if peer.name.startswith("vtlfs") else f' && sync "{path}"')]])
+    return mounted.read(0).stat().st_size, ()
 
 
 def write_sessions(place: Place, peer: Peer, sizes: Sizes) -> Sample:
@@ -207,6 +214,8 @@ CASES = (
     Case("read 10 KiB", partial(read_stream, block=SMALL)),
     Case("read 1 MiB", partial(read_stream, block=LARGE)),
     Case("tar of a tree", write_tree, unit="s", only=FEW_PEERS),
+    Case("tar > TAPE", partial(write_tree, piped=True), unit="s", only=(*FEW_PEERS, PASSTHROUGH)),
+    Case("dd 10 KiB > TAPE", write_piped, only=(*FEW_PEERS, PASSTHROUGH)),
     Case("short sessions", write_sessions, unit="s", only=("plain", "mergerfs", PROMISING, NOTHING, "vtlfs")),
     Case("two slow disks, writing", partial(_two_slow, reading=False), only=("plain", "vtlfs"), why_not=why_not),
     Case("two slow disks, reading", partial(_two_slow, reading=True), only=("plain", "vtlfs"), why_not=why_not),

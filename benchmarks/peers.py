@@ -30,6 +30,8 @@ MERGERFS_MODES = {
     "direct": "cache.files=off,direct_io=true",
     "writeback": "cache.files=auto-full,cache.writeback=true",
 }
+PASSTHROUGH = "passthrough_hp"
+PASSTHROUGH_MODES: dict[str, tuple[str, ...]] = {"cached": (), "direct": ("--direct-io",)}
 
 
 def run(*words: str | os.PathLike[str]) -> str:
@@ -116,6 +118,21 @@ def bindfs() -> Peer:
     return Peer("bindfs", lambda place: None, mount)
 
 
+def passthrough(mode: str) -> Peer:
+    """Return libfuse's C++ passthrough over the first directory, in one of its modes.
+
+    It is an example in libfuse's source, which Debian does not build: see docs/measurements.md.
+    """
+
+    @contextmanager
+    def mount(place: Place) -> Iterator[Mounted]:
+        run(PASSTHROUGH, *PASSTHROUGH_MODES[mode], place.disks[0], place.mountpoint)
+        with _unmounting(place.mountpoint):
+            yield _files(place.mountpoint, _pid(PASSTHROUGH))
+
+    return Peer(f"{PASSTHROUGH} {mode}", lambda place: None, mount)
+
+
 def btrfs() -> Peer:
     """Return the kernel's btrfs with RAID 0 over a loop device in each directory."""
 
@@ -199,6 +216,7 @@ def available(directory: Path) -> list[Peer]:
     """Return the peers and bounds that this machine and directory allow, vtlfs last; print which are left out."""
     peers = [plain()]
     peers += [mergerfs(mode) for mode in MERGERFS_MODES] if _has("mergerfs") else []
+    peers += [passthrough(mode) for mode in PASSTHROUGH_MODES] if _has(PASSTHROUGH) else []
     peers += [bindfs()] if _has("bindfs") else []
     knows_btrfs = "btrfs" in Path("/proc/filesystems").read_text().split()
     peers += [btrfs()] if knows_btrfs and _has("mkfs.btrfs") else []

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import trio
 
 from vtlfs.disks.headers import Opening
+from vtlfs.disks.local import marks
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import BLOCK, after
@@ -15,10 +16,30 @@ from vtlfs.engine.assembly import running
 from vtlfs.engine.layout import erasure
 from vtlfs.engine.layout.isal import Bytes
 from vtlfs.engine.library import Library, create
-from vtlfs.model import NO_CODEC, Extent, Mount, Opener, utc_now
+from vtlfs.engine.reserve import Reserve
+from vtlfs.engine.tracking.database import Tracking
+from vtlfs.model import NO_CODEC, Extent, Mount, Opener, Watermark, utc_now
 
 UNIT = 4096
 OPENER = Opener("alpha", 4711, 0, 0, "tar")
+
+
+def tracked(library: Library) -> Tracking:
+    """Open the tracking database as a command does, but with the disks' marks in this process.
+
+    A command reads and raises them in child processes, since a disk may hang. A process that runs tests is large, and
+    forking it takes ten times as long as the rest.
+    """
+    Reserve(library.path).open_with_room()
+    opened = Tracking(library.path)
+
+    def advance(mark: Watermark) -> None:
+        for disk in library.config.disks:
+            with suppress(OSError):  # a disk that is away
+                marks.write(disk, library.config.uuid, mark)
+
+    opened.on_commit = advance
+    return opened
 
 
 def make(root: Path, disks: int = 2, unit: int = UNIT, parity: int = 0) -> Library:
@@ -28,7 +49,7 @@ def make(root: Path, disks: int = 2, unit: int = UNIT, parity: int = 0) -> Libra
     for path in paths:
         path.mkdir()
     library = create(root / "library", paths, drives=1, stripe_unit=unit, parity=parity, at=utc_now())
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.media.add(["T1", "T2", "T3"], None, utc_now())
     return library
 

@@ -31,6 +31,7 @@ from vtlfs.disks.contents import (
 )
 from vtlfs.disks.headers import Ending, Header, Opening
 from vtlfs.disks.records import BLOCK, Described, Found, Owner, padded
+from vtlfs.disks.snapshots import Runs, union
 from vtlfs.errors import DamagedExtent, DiskError
 from vtlfs.model import Extent, Watermark
 
@@ -45,6 +46,7 @@ class MemoryDisk:
         self.path = path
         self.free = 1 << 40
         self.total = 1 << 41
+        self.reserved = 0
         self.device = 0
         self.checks = True
         self.finished: dict[int, Ending | None] = {}
@@ -56,6 +58,7 @@ class MemoryDisk:
         self._copies: dict[int, bytes] = {}
         self._mark: Watermark | None = None
         self._cartridges: dict[str, Cartridge] = {}
+        self._snapshots: Runs = ()
 
     def damage(self, extent: Extent) -> None:
         """Flip a bit of a stored extent."""
@@ -237,6 +240,14 @@ class MemoryDisk:
     def cartridges(self) -> Iterator[tuple[str, Cartridge | None]]:
         """Yield what is remembered."""
         yield from ((f"{barcode}.cartridge", one) for barcode, one in sorted(self._cartridges.items()))
+
+    def put_snapshots(self, deleted: Runs) -> None:
+        """Remember snapshots."""
+        self._snapshots = union([*self._snapshots, *deleted])
+
+    def snapshots(self) -> Runs:
+        """Return which snapshots are remembered."""
+        return self._snapshots
 
     def measure(self) -> None:
         """Do nothing: the test sets `free`."""

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import loaded
 import pytest
+from filling import tracked
+from loaded import PROGRAM as PROGRAM
+from loaded import PROJECT as PROJECT
+from loaded import Forked
 
 from vtlfs.engine.library import Library, create
 from vtlfs.engine.reading.extract import extract
@@ -22,9 +27,7 @@ from vtlfs.engine.scrub.check import check
 from vtlfs.logs import FILE as LOG
 from vtlfs.model import MIB, Extent, Session, TapeFile, expand_barcodes, utc_now
 
-PROGRAM = [sys.executable, "-m", "vtlfs"]
-PROJECT = Path(__file__).resolve().parents[1]
-SECONDS = 60.0  # the longest wait for anything that has to happen
+SECONDS = 120.0  # the longest wait for anything that has to happen
 ALARMING = re.compile(r"WARNING|ERROR|CRITICAL|Traceback")
 
 
@@ -70,7 +73,7 @@ class Mounted:
         self.path = path
         self.pid = pid
         self.log = log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self.has_ended = False
 
     def medium(self, barcode: str) -> Path:
@@ -122,7 +125,7 @@ class Mounted:
 class OnDisks:
     """A library on disks that are directories."""
 
-    serving = PROGRAM  # the command that serves a mount in the foreground
+    serving = PROGRAM  # the command that serves a mount in the foreground; PROGRAM itself: without its start (`loaded`)
 
     def __init__(
         self,
@@ -143,15 +146,21 @@ class OnDisks:
 
     def vtlfs(self, *words: object, status: int | None = 0) -> str:
         """Run the program, which must end with the status (None: any). Return its output, unless 0 with its errors."""
-        arguments = [*PROGRAM, *(os.fspath(word) if isinstance(word, Path) else str(word) for word in words)]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, cwd=PROJECT, check=False)
+        done = loaded.run([os.fspath(word) if isinstance(word, Path) else str(word) for word in words], timeout=SECONDS)
         assert status in (None, done.returncode), f"{words}: status {done.returncode}: {done.stderr}"
-        return done.stdout if status == 0 else done.stdout + done.stderr
+        return str(done.stdout if status == 0 else done.stdout + done.stderr)
 
     def add(self, *barcodes: str, capacity: int | None = None) -> None:
         """Add media, by the program's own function: quicker than the program."""
-        with closing(Library.open(self.path).tracking()) as tracking, tracking.transaction():
+        with closing(tracked(Library.open(self.path))) as tracking, tracking.transaction():
             tracking.media.add(expand_barcodes(barcodes), capacity, utc_now())
+
+    def checkpoint_every(self, time: str) -> None:
+        """Change how often a mount that begins from now on makes the progress of its streams durable."""
+        config = self.path / "library.toml"
+        text = config.read_text()
+        assert 'checkpoint = "5s"' in text
+        config.write_text(text.replace('checkpoint = "5s"', f'checkpoint = "{time}"'))
 
     def listed(self, *options: object) -> list[dict[str, Any]]:
         """Return the sessions that `vtlfs sessions --json` lists."""
@@ -238,10 +247,12 @@ class OnDisks:
                 pid = next(mount.pid for mount in tracking.mounts.live() if mount.mountpoint == os.path.realpath(path))
             return Mounted(path, pid, log)
         log = self.root / f"mount-{time.monotonic_ns()}.log"
+        words.append("--foreground")
         with open(log, "wb") as output:
-            process = subprocess.Popen(
-                [*self.serving, *words, "--foreground"], stdout=output, stderr=output, cwd=PROJECT
-            )
+            if self.serving is PROGRAM:
+                process = loaded.start_mount(words, output.fileno())
+            else:
+                process = subprocess.Popen([*self.serving, *words], stdout=output, stderr=output, cwd=PROJECT)
         mounted = Mounted(path, process.pid, log)
         mounted.process = process
         try:

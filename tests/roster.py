@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from blake3 import blake3
+from filling import tracked
 from mounting import random_bytes
 
 from vtlfs.disks import discovery
@@ -56,7 +57,7 @@ class Roster:
 
     def tracking(self, *, read_only: bool = False) -> Tracking:
         """Open the tracking database."""
-        return self.library.tracking(read_only=read_only)
+        return self.library.tracking(read_only=True) if read_only else tracked(self.library)
 
     def in_use(self) -> list[int]:
         """Return the numbers of the disks that are not away and have not retired."""

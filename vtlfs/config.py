@@ -12,7 +12,7 @@ from typing import Any
 
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import GIB, KIB, MAX_PARITY, MIB, parse_size
-from vtlfs.permissions import Rule, RuleError, read_drive_rules, read_media_rules
+from vtlfs.permissions import Rule, RuleError, read_drive_rules, read_media_rules, read_rule
 from vtlfs.rules import MediaRule, PoolRule, read_media, read_pools
 
 FILE_NAME = "library.toml"
@@ -48,7 +48,10 @@ class Config:
     - `repair_after`: for how long a disk is away before a mount computes its extents anew; None: a mount never does.
       `repair_limit`: the most bytes a second that a mount's repair reads and writes; None: no limit.
     - `reclaim_limit`: the most stored bytes a second that a mount reclaims; None: no limit.
+    - `index_background`: mounts index new tape files. `index_limit`: the most bytes a second that a mount reads for
+      that; None: no limit.
     - `drive_rules`: who may use which drive. `media_rules`: who may use the media whose barcodes match a pattern.
+      `changer_rule`: who may use the changer through a mount.
       `media`: how these media are retained, and what truncating them means. Of both, the first match counts.
     - `pools`: the pools by name.
     """
@@ -64,11 +67,14 @@ class Config:
     snapshot_keep: dict[str, int] = field(default_factory=dict)
     drive_rules: dict[int, Rule] = field(default_factory=dict)
     media_rules: dict[str, Rule] = field(default_factory=dict)
+    changer_rule: Rule = field(default_factory=Rule)
     copy_every: float | None = 3600.0
     memory_limit: int = 256 * MIB
     repair_after: float | None = 3600.0
     repair_limit: int | None = 100 * MIB
     reclaim_limit: int | None = None
+    index_background: bool = True
+    index_limit: int | None = 100 * MIB
     media: dict[str, MediaRule] = field(default_factory=dict)
     pools: dict[str, PoolRule] = field(default_factory=dict)
 
@@ -155,6 +161,12 @@ def _after(value: Any) -> float | None:
     return None if value == "never" else _duration(value)
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("the value must be true or false")
+    return value
+
+
 def _rate(value: Any) -> int | None:
     if value == "none":
         return None
@@ -199,8 +211,13 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "tracking": {"checkpoint": ("checkpoint", _duration), "copy": ("copy_every", _copy)},
     "repair": {"after": ("repair_after", _after), "limit": ("repair_limit", _rate)},
     "reclaim": {"limit": ("reclaim_limit", _rate)},
+    "index": {"background": ("index_background", _flag), "limit": ("index_limit", _rate)},
     "snapshots": {"every": ("snapshot_every", _interval), "keep": ("snapshot_keep", _keep)},
-    "permissions": {"drives": ("drive_rules", read_drive_rules), "media": ("media_rules", read_media_rules)},
+    "permissions": {
+        "drives": ("drive_rules", read_drive_rules),
+        "media": ("media_rules", read_media_rules),
+        "changer": ("changer_rule", read_rule),
+    },
 }
 _BY_NAME: dict[str, Callable[[Any], Any]] = {
     "media": lambda tables: read_media(tables, _duration),
@@ -367,6 +384,7 @@ def _snapshots(config: Config) -> str:
 def _permissions(config: Config) -> str:
     names = {f"drives.{number}": rule for number, rule in config.drive_rules.items()}
     names |= {f"media.{_quote(pattern)}": rule for pattern, rule in config.media_rules.items()}
+    names |= {} if config.changer_rule == Rule() else {"changer": config.changer_rule}
     return "".join(f"\n[permissions.{name}]\n{_rule(rule)}" for name, rule in names.items())
 
 

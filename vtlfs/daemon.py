@@ -28,6 +28,7 @@ from vtlfs.engine.repair import job as repairing
 from vtlfs.errors import MountError, VtlfsError, first_of
 from vtlfs.fs.operations import Operations
 from vtlfs.fs.options import MountOptions, parse
+from vtlfs.members import job as indexing
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
 from vtlfs.snap import schedule
 
@@ -169,6 +170,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
                     nursery.start_soon(copying.run, engine)
                     nursery.start_soon(repairing.run, engine)
                     nursery.start_soon(reclaiming.run, engine)
+                    nursery.start_soon(indexing.run, engine)
                 nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()

@@ -104,6 +104,26 @@ class NoSuchSnapshot(VtlfsError):
         self.snapshot = snapshot
 
 
+class NoIndex(VtlfsError):
+    """The library has no member index yet."""
+
+    errno = errno.ENOENT
+
+    def __init__(self, library: str) -> None:
+        super().__init__(f"{library}: nothing is indexed yet; `vtlfs index` reads what is on the tapes")
+
+
+class IndexUnusable(VtlfsError):
+    """The member index can't be read, written or made just now."""
+
+
+class IndexDamaged(IndexUnusable):
+    """The member index is damaged, or of another version. It holds nothing of its own: it can be made anew."""
+
+    def __init__(self, database: str, why: str) -> None:
+        super().__init__(f"{database}: {why}; `vtlfs index --anew` makes a new index")
+
+
 class NotSequential(VtlfsError):
     """A write is neither at the end of its stream nor a repetition of bytes that the stream has there."""
 
@@ -173,6 +193,12 @@ class OverrideRefused(VtlfsError):
 
     def __init__(self) -> None:
         super().__init__("only root may override retention; run the command as root")
+
+
+class ChangerRefused(VtlfsError):
+    """The changer can't make a move. The message is in the words of mtx, which programs read."""
+
+    errno = errno.EBUSY
 
 
 class NotRemovable(VtlfsError):
@@ -251,14 +277,15 @@ class NotPermitted(VtlfsError):
 
 
 class CannotReopen(VtlfsError):
-    """An open file whose bytes go through the kernel's page cache is opened again for writing, by the same inode."""
+    """An open file whose bytes go through the kernel's page cache is opened again for writing, by the same inode.
 
-    errno = errno.ENOTSUP
+    The kernel calls no handler between the refusal and the end of the open(), so nothing of the file changes.
+    """
 
-    def __init__(self) -> None:
-        super().__init__(
-            "an open file that uses the page cache can't be opened again for writing; mount with io=direct to allow it"
-        )
+    errno = errno.EBUSY
+
+    def __init__(self, why: str, way_out: str) -> None:
+        super().__init__(f"{why}; {way_out}")
 
 
 class DiskError(VtlfsError):

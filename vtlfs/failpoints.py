@@ -70,6 +70,7 @@ _LIBRARY = {
     "init.locks_made": "the directory of the leases is made",
     "create.made": "the tracking database is an empty file",
     "create.tables": "its tables are being made, in a transaction",
+    "create.slots": "... and the media have their slots, in the same transaction",
     "create.noted": "... and the database knows of which version it is, in the same transaction",
     "create.steps_taken": "... which is committed",
     "create.described": "... and are all made",
@@ -146,6 +147,7 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.loaded": "a medium is loaded",
     "tracking.unloaded": "a drive is unloaded",
     "tracking.media_added": "media are added",
+    "tracking.slot_set": "a medium gets another slot",
     "tracking.space_reserved": "room on a medium is reserved for a session",
     "tracking.session_opened": "a session is recorded",
     "tracking.progress_recorded": "stripes of a session are recorded",
@@ -160,12 +162,17 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.verification_begun": "a verification is recorded",
     "tracking.verification_saved": "how far a verification is is recorded",
 }
+_INDEX = {
+    "members.removed": "a member index that is damaged, or is to be made anew, is removed",
+    "members.made": "... and a new one is there, and empty",
+    "members.committed": "the member index has taken in, or forgotten, some members or streams; not synced",
+}
 _COMMITS = {
     "transaction.commit": "a transaction is about to be committed",
     "transaction.committed": "... and is",
     "log.synced": "the write-ahead log is synced",
 }
-NAMES = _FILES | _REPAIR | _TRANSFER | _LIBRARY | _TRACKING | _COMMITS
+NAMES = _FILES | _REPAIR | _TRANSFER | _LIBRARY | _TRACKING | _INDEX | _COMMITS
 """Every failpoint: its name, and what has just happened there."""
 
 _observer: Callable[[str], None] | None = None

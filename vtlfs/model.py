@@ -137,6 +137,7 @@ class Medium:
     begun_at: str = ""  # when that began
     state: MediumState = MediumState.IN_USE
     protected: bool = False  # its write-protect tab is set
+    slot: int | None = None  # of the changer, from 1, where it is unless a drive has it; None: it was removed
 
     @property
     def is_writable(self) -> bool:
@@ -442,7 +443,10 @@ class Opener:
     small_writes: bool = False  # a program that writes its output itself, in small blocks; see vtlfs.fs.openers
     block: int | None = None  # bytes that it reads or writes at a time, where that can be told beforehand
     sends_offsets: bool = False  # a file server, which gives every write an offset; see vtlfs.fs.openers
+    streams_only: bool = False  # a program that writes a right stream only where it can't seek; see vtlfs.fs.openers
+    changes_media: bool = False  # a program that goes on with the next medium where a write finds no room
     begins_anew: bool = False  # a program whose O_TRUNC means that its archive begins anew; see vtlfs.fs.openers
+    overwrites: bool = False  # a program that never finds what it appends to a medium; see vtlfs.fs.openers
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import which
 
@@ -28,6 +28,7 @@ from vtlfs.fs.options import MountOptions
 from vtlfs.model import Mount
 
 FUSE_DEVICE = "/dev/fuse"
+IN_CONTAINER = "start a container with `--device /dev/fuse --cap-add SYS_ADMIN`"
 FILE_SYSTEM_TYPE = "fuse.vtlfs"
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 UNMOUNT_SECONDS = 60.0  # the longest that an unmount waits for the end of the serving process
@@ -59,8 +60,10 @@ def check_fuse(mountpoint: Path, options: MountOptions) -> None:
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR))
     except FileNotFoundError:
-        raise MountError(f"no {FUSE_DEVICE}; load the kernel's module with `modprobe fuse`") from None
+        raise MountError(f"no {FUSE_DEVICE}; load the kernel's module with `modprobe fuse`; {IN_CONTAINER}") from None
     except OSError as error:
+        if error.errno == errno.EPERM:  # of a device that a control group keeps from a container
+            raise MountError(f"{FUSE_DEVICE}: {error.strerror}; {IN_CONTAINER}") from None
         raise MountError(f"{FUSE_DEVICE}: {error.strerror}; allow this user to read and write it") from None
     if os.geteuid() == 0:
         return
@@ -111,12 +114,16 @@ def check_mountpoint(mountpoint: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the kernel's table of mounts. `device`: MAJOR:MINOR, as the kernel writes it."""
+    """A line of the kernel's table of mounts. `device`: MAJOR:MINOR, as the kernel writes it.
+
+    `user`: of a FUSE file system, who mounted it; None of any other.
+    """
 
     device: str
     path: str
     kind: str
     source: str
+    user: int | None = field(default=None, compare=False)
 
 
 def table() -> list[Entry]:
@@ -131,7 +138,9 @@ def read_table(text: bytes) -> list[Entry]:
         fields, _, rest = line.partition(" - ")
         if rest:
             mount, super_block = fields.split(" "), rest.split(" ")
-            found.append(Entry(mount[2], _unescape(mount[4]), super_block[0], _unescape(super_block[1])))
+            user = re.search(r"(?:^|,)user_id=([0-9]+)", super_block[-1])
+            by = None if user is None else int(user[1])
+            found.append(Entry(mount[2], _unescape(mount[4]), super_block[0], _unescape(super_block[1]), by))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Permissions: the rules of `library.toml` for drives and media, and the rights that follow from both. Pure.
+"""Permissions: the rules of `library.toml` for drives, media and changer, and the rights that follow from both. Pure.
 
 The kernel checks one owner, one group and one mode of a file, and those of the directories above it. An open() of a
 medium through a drive must satisfy two rules. The directory /drives/N has the drive's rights, which shut out users who
@@ -141,6 +141,11 @@ def read_media_rules(value: Any) -> dict[str, Rule]:
     return rules
 
 
+def read_rule(value: Any) -> Rule:
+    """Read [permissions.changer]. Raises RuleError."""
+    return _rule(value)
+
+
 def check_pattern(pattern: Any) -> str:
     """Return the pattern if barcodes can match it, else raise UsageError."""
     if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern) or re.search(r"\\[\[\]]", translate(pattern)):
@@ -148,15 +153,15 @@ def check_pattern(pattern: Any) -> str:
     return pattern
 
 
-def _rule(value: Any, name: str) -> Rule:
+def _rule(value: Any, *names: str) -> Rule:
     fields: dict[str, Any] = {}
-    for key, said in _table(value, name).items():
+    for key, said in _table(value, *names).items():
         if key not in _READ:
-            raise RuleError(f"unknown key; a rule has {', '.join(_READ)}", name, key)
+            raise RuleError(f"unknown key; a rule has {', '.join(_READ)}", *names, key)
         try:
             fields[key] = _READ[key](said)
         except UsageError as error:
-            raise RuleError(str(error), name, key) from None
+            raise RuleError(str(error), *names, key) from None
     return Rule(**fields)
 
 

@@ -18,6 +18,7 @@ from benchmarks.targets import TARGETS, Memory, Rate, Slowest, Time, Verdict, ju
 MIB = 1 << 20
 PEERS = (
     *("plain directory", "mergerfs off", "mergerfs direct", "mergerfs writeback", "bindfs", "btrfs RAID 0"),
+    *("passthrough_hp cached", "passthrough_hp direct"),
     *(THE_DISKS, PROMISING, NOTHING, "vtlfs"),
 )
 MORE = (ALL_QUICK, ALONE, *PARITY)  # vtlfs itself, in some cases

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import loaded
 import pytest
 from unmounted import PROGRAM, PROJECT, WITHOUT_RIGHTS, Done, Refused, Run, Shelf
 
@@ -32,13 +33,20 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @pytest.fixture
 def run() -> Run:
-    """Return a function that runs vtlfs. `rights=False`: file modes bind the program, even if root runs the tests."""
+    """Return a function that runs vtlfs, as a rule without its start (`loaded`).
 
-    def call(*arguments: object, rights: bool = True, **more: Any) -> subprocess.CompletedProcess[Any]:
+    `rights=False`: file modes bind the program, even if root runs the tests. `started`: the program itself is started.
+    """
+
+    def call(
+        *arguments: object, rights: bool = True, started: bool = False, **more: Any
+    ) -> subprocess.CompletedProcess[Any]:
+        words = [word if isinstance(word, bytes) else str(word) for word in arguments]
+        if rights and not started:
+            return loaded.run(words, **more)
         prefix = [] if rights or os.geteuid() else WITHOUT_RIGHTS
-        words = [*prefix, *PROGRAM, *(word if isinstance(word, bytes) else str(word) for word in arguments)]
         options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60, "cwd": PROJECT}
-        return subprocess.run(words, check=False, **options | more)
+        return subprocess.run([*prefix, *PROGRAM, *words], check=False, **options | more)
 
     return call
 

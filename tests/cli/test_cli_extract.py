@@ -222,7 +222,7 @@ def test_killed_extract_leaves_nothing(shelf: Shelf, tmp_path: Path, number: int
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert errors == ("vtlfs: interrupted\n" if number == signal.SIGINT else "")
     assert list(out.iterdir()) == []

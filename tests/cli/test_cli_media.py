@@ -37,6 +37,7 @@ def test_list_as_json(done: Done, shelf: Shelf) -> None:
         "barcode": "B1",
         "state": "in use",
         "protected": False,
+        "slot": 3,
         "capacity": 65536,
         "bytes": 10_000,
         "tape_files": 1,
@@ -56,9 +57,20 @@ def test_list_as_table(done: Done, shelf: Shelf) -> None:
     done("media", "add", shelf.path, "B1", "--capacity", "64KiB")
     shelf.write("B1", bytes(10_000))
     lines = done("media", "list", shelf.path).splitlines()
-    assert lines[0].split() == ["BARCODE", "CAPACITY", "BYTES", "FILES", "FILL", "WRITTEN", "VOL", "STATE", "RETAINED"]
-    assert lines[1].split()[:5] == ["A00001L9", "-", "0", "B", "0"]
-    assert lines[3].split()[:7] == ["B1", "64", "KiB", "9.77", "KiB", "1", "15%"]
+    assert lines[0].split() == [
+        "BARCODE",
+        "SLOT",
+        "CAPACITY",
+        "BYTES",
+        "FILES",
+        "FILL",
+        "WRITTEN",
+        "VOL",
+        "STATE",
+        "RETAINED",
+    ]
+    assert lines[1].split()[:6] == ["A00001L9", "1", "-", "0", "B", "0"]
+    assert lines[3].split()[:8] == ["B1", "3", "64", "KiB", "9.77", "KiB", "1", "15%"]
     assert max(map(len, lines)) <= 80
 
 

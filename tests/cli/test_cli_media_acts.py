@@ -188,7 +188,7 @@ def test_removed_media_are_in_no_list_and_can_be_added_anew(done: Done, refused:
     assert "no medium 'A00001L9'" in refused(1, "load", shelf.path, 0, "A00001L9")
     assert "no medium 'A00001L9'" in refused(1, "media", "show", shelf.path, "A00001L9")
     done("media", "add", shelf.path, "A00001L9", "--capacity", "1GiB")
-    assert [event["what"] for event in events(done, shelf, "A00001L9")] == ["removed", "added"]
+    assert [event["what"] for event in events(done, shelf, "A00001L9")] == ["loaded", "unloaded", "removed", "added"]
 
 
 def test_capacity(done: Done, refused: Refused, shelf: Shelf) -> None:

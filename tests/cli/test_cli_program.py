@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from mounting import SECONDS, wait_until
 from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs import __version__
@@ -150,10 +150,15 @@ def test_interrupt_ends_with_130(shelf: Shelf, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     words = [sys.executable, "-m", "vtlfs", "extract", shelf.path, "A00001L9", "-o", str(tmp_path / "pipe")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    time.sleep(1)
+    wait_until(lambda: waits_in_open(process.pid), "the program waits for a reader")
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, output, errors) == (130, "", "vtlfs: interrupted\n")
+
+
+def waits_in_open(pid: int) -> bool:
+    """Tell whether a process waits in open() for the other end of a FIFO."""
+    return Path(f"/proc/{pid}/wchan").read_text() == "wait_for_partner"
 
 
 def test_nobody_reads_the_output(shelf: Shelf) -> None:
@@ -171,7 +176,7 @@ def test_output_on_a_full_device_is_an_error(run: Run, shelf: Shelf) -> None:
     with open("/dev/full", "w") as full:
         result = run("status", shelf.path, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert result.returncode == 1
-    assert result.stderr == "vtlfs: No space left on device\n"
+    assert result.stderr == "vtlfs: standard output: No space left on device\n"
 
 
 def test_closed_standard_output_is_survived(shelf: Shelf) -> None:

@@ -2,15 +2,21 @@
 
 import json
 import random
+import subprocess
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import trio
+from mounting import PROGRAM
 from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs.engine import lease
+from vtlfs.engine.reclaim import foreground
 from vtlfs.engine.reclaim.forecast import forecast
+from vtlfs.engine.reclaim.outlook import look
+from vtlfs.engine.reclaim.reclaim import Reclaim
 from vtlfs.model import Actor, format_time, utc_now, wall_clock
 from vtlfs.snap import store
 
@@ -73,6 +79,31 @@ def test_reclaim_with_a_disk_that_is_missing(done: Done, run: Run, erased: Shelf
     (erased.root / "away").rename(erased.disks[1])
     assert "members that an earlier run has left are to be removed from disk 1" in done("reclaim", erased.path)
     assert as_json(done, "reclaim", erased.path)["left_on_disks"] == []
+
+
+def test_reclaim_says_that_somebody_else_has_done_it_meanwhile(erased: Shelf) -> None:
+    """The command waits for a mount that is at it, and finds nothing left to do."""
+    words = [*PROGRAM, "reclaim", str(erased.path)]
+    with lease.work(erased.library.path, "repair") as mine:
+        assert mine
+        waiting = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr
+        assert "is under way; waiting for its end" in waiting.stderr.readline()
+        trio.run(reclaim_as_a_mount, erased)
+    said, errors = waiting.communicate(timeout=60)
+    assert (waiting.returncode, errors) == (0, "")
+    assert said.endswith("\n8 KiB of 1 erased volume were reclaimed meanwhile by a mount or another command\n")
+    assert "reclaimed 0 B" not in said
+
+
+async def reclaim_as_a_mount(shelf: Shelf) -> None:
+    """Reclaim what there is, by somebody who holds the lease already."""
+    library = shelf.library
+    async with foreground.connected(library) as (disks, catalogue, change):
+        found = await catalogue.read(lambda tracking: look(library, tracking).reclaimable)
+        at_work = Reclaim(library, disks, catalogue, change, actor=Actor(0, "alpha", "vtlfs"), by="a mount")
+        await at_work.run(found)
+        at_work.close()
 
 
 def test_reclaim_says_who_reads(done: Done, erased: Shelf) -> None:

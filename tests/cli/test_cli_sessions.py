@@ -1,11 +1,12 @@
 """`vtlfs sessions` and `vtlfs files`."""
 
 import json
+from contextlib import closing
 
 import pytest
 from unmounted import Done, Refused, Shelf
 
-from vtlfs.model import Access
+from vtlfs.model import Access, State, utc_now
 
 PROMISED = (
     "id host pid uid program access drive medium state error opened_at released_at bytes requests tape_file disks"
@@ -66,10 +67,10 @@ def test_sessions_as_table(done: Done, filled: Shelf) -> None:
 
 def test_table_says_how_many_are_left_out(done: Done, filled: Shelf) -> None:
     lines = done("sessions", filled.path, "--limit", 1).splitlines()
-    assert lines[0] == "3 older sessions left out; --limit N shows more"
+    assert lines[0] == "3 older or empty sessions left out; --limit N and --all show more"
     assert [line.split()[0] for line in lines[2:]] == ["4"]
     lines = done("sessions", filled.path, "--limit", 1, "--host", "beta").splitlines()
-    assert lines[0].startswith("1 older session left out")
+    assert lines[0].startswith("1 older or empty session left out")
     assert [line.split()[0] for line in lines[2:]] == ["3"]
 
 
@@ -78,9 +79,28 @@ def test_table_has_the_last_fifty(done: Done, shelf: Shelf) -> None:
     for _ in range(53):
         shelf.open("A00001L9", mount=mount)
     lines = done("sessions", shelf.path).splitlines()
-    assert lines[0].startswith("3 older sessions left out")
+    assert lines[0].startswith("3 older or empty sessions left out")
     assert [int(line.split()[0]) for line in lines[2:]] == list(range(4, 54))
     assert listed(done, shelf) == list(range(1, 54))
+
+
+def test_sessions_that_wrote_nothing_are_left_out_unless_all_are_wanted(done: Done, filled: Shelf) -> None:
+    empty = filled.write("A00001L9", b"").id
+    failed = filled.open("A00001L9")
+    with closing(filled.library.tracking()) as tracking, tracking.transaction():
+        tracking.sessions.release(failed, State.FAILED, "ENOSPC", utc_now())
+    not_ended = filled.open("A00001L9")
+    reader = filled.open("A00001L9", access=Access.READ)
+    assert listed(done, filled) == [1, 2, 3, 4, failed, not_ended, reader]
+    assert listed(done, filled, "--all") == [1, 2, 3, 4, empty, failed, not_ended, reader]
+    assert listed(done, filled, "--medium", "A00001L9", "--limit", 4) == [3, failed, not_ended, reader]
+    lines = done("sessions", filled.path).splitlines()
+    assert lines[0] == "1 older or empty session left out; --limit N and --all show more"
+    assert len(lines) == 2 + 7
+    lines = done("sessions", filled.path, "--all").splitlines()
+    assert [int(line.split()[0]) for line in lines[1:]] == [1, 2, 3, 4, empty, failed, not_ended, reader]
+    lines = done("sessions", filled.path, "--all", "--limit", 7).splitlines()
+    assert lines[0] == "1 older session left out; --limit N shows more"
 
 
 def test_odd_bytes_do_not_reach_the_terminal(done: Done, shelf: Shelf) -> None:

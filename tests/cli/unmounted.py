@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filling import deal
+from filling import deal, tracked
 
 from vtlfs.disks.headers import Opening
 from vtlfs.engine.library import create
@@ -37,13 +37,13 @@ class Shelf:
             disk.mkdir()
         self.library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, parity=parity, at=utc_now())
         self.path = str(self.library.path)
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             tracking.media.add(["A00001L9", "A00002L9"], None, utc_now())
 
     def mount(self, host: str | None = None, mountpoint: str = "/mnt/vtl", options: str = "") -> int:
         """Record a mount that nobody serves."""
         mount = Mount(0, host, MACHINE, 4711, os.getuid(), mountpoint, options, "mounted", utc_now(), None)
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             return tracking.mounts.add(mount)
 
     def open(
@@ -59,7 +59,7 @@ class Shelf:
     ) -> int:
         """Open a session that has made `data` durable; return its identifier."""
         mount = self.mount() if mount is None else mount
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             session = tracking.library.take_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
             tracking.sessions.open(
@@ -75,7 +75,7 @@ class Shelf:
 
     def release(self, session: int) -> Session:
         """Release a session."""
-        with closing(self.library.tracking()) as tracking:
+        with closing(tracked(self.library)) as tracking:
             with tracking.transaction():
                 tracking.sessions.release(session, State.RELEASED, None, utc_now())
             return tracking.sessions.get(session)

@@ -30,6 +30,7 @@ EVENTS = {
     ("release",): "released",
     ("set", "--capacity"): "capacity set",
     ("set", "--retain"): "retention set",
+    ("move",): "moved",
     ("retire",): "retired",
     ("remove",): "removed",
     ("add",): "added",
@@ -119,6 +120,7 @@ class AftermathOfMedia(Aftermath):
         assert medium.state is (MediumState.RETIRED if is_retired else MediumState.IN_USE)
         assert bool(tracking.volumes.holds(barcode)) == (last(events, "held", "released") == "held")
         assert (medium.capacity == 1 << 20) == ("capacity set" in events)
+        assert (medium.slot == 9) == ("moved" in events)
         if barcode.startswith("GOV") and medium.tape_files:
             assert volumes[-1].retain_mode is RetainMode.GOVERNANCE
             assert volumes[-1].retain_until is not None

@@ -191,21 +191,20 @@ def test_stream_that_was_never_made_durable_leaves_no_tape_file(library: OnDisks
 
 def test_running_stream_is_made_durable_now_and_then(library: OnDisks) -> None:
     """No fsync() is needed: `tracking.checkpoint` does it."""
-    configuration = library.path / "library.toml"
-    configuration.write_text(configuration.read_text().replace('checkpoint = "5s"', 'checkpoint = "0.1s"'))
+    library.checkpoint_every("0.1s")
     with library.mounted() as mounted:
         descriptor = os.open(mounted.medium("T1"), os.O_WRONLY)
         number = os.fstat(descriptor).st_ino
-        data = random.Random(1).randbytes((5 << 20) + 5)
+        data = random.Random(1).randbytes((5 << 20) + 5)  # of which the kernel makes a write for each mebibyte
         os.write(descriptor, data)
-        wait_until(lambda: library.session(number).bytes == 5 << 20, "a checkpoint")
+        wait_until(lambda: library.session(number).bytes >= 5 << 20, "a checkpoint")
         mounted.kill()
         with pytest.raises(OSError, match="not connected"):
             os.close(descriptor)
         library.vtlfs("umount", mounted.path)
     library.vtlfs("recover", library.path)
     assert library.session(number).state == "recovered"
-    assert library.extract("T1", 0) == data[: 5 << 20]
+    assert library.extract("T1", 0) in (data[: 5 << 20], data)  # the last 5 bytes may have come too late for it
 
 
 def test_reservation_of_a_dead_mount_comes_back(library: OnDisks) -> None:

@@ -68,13 +68,16 @@ NAMES_OF_DISKS = [
 NAMES_OF_MEDIA = [
     *(name for name in failpoints.NAMES if name.startswith(("cartridge.", "tracking.retention_", "tracking.medium_"))),
     *("tracking.volume_ended", "tracking.retained", "tracking.held", "tracking.hold_released", "tracking.capacity_set"),
+    "tracking.slot_set",
     *("tracking.event_added", "tracking.session_reclaimed", "tracking.extents_reclaimed", "tracking.volume_reclaimed"),
     *("member.removed", "tracking.leftovers_removed"),
 ]
 # Failpoints that no run can reach, and why they exist.
 OF_TRANSFER = [*(name for name in failpoints.NAMES if name.startswith("transfer.")), "tracking.import_forgotten"]
+OF_INDEX = [name for name in failpoints.NAMES if name.startswith("members.")]
 OF_POOLS = ["tracking.pool_moved", "tracking.pool_full", "tracking.part_added"]
 UNREACHED = {
+    **dict.fromkeys(OF_INDEX, "tests/members/test_indexing.py has a command die there"),
     **dict.fromkeys(OF_POOLS, "tests/mount/test_mount_pools.py has mounts die there"),
     "tracking.extents_forgotten": "no session ends so today: one that has extents has a tape file",
     "tracking.extents_given_up": "tests/cli/test_cli_disk.py has a command die there",
@@ -282,12 +285,14 @@ CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE (?!TEMP)|DROP|ALTER|COMM
 WITHOUT = {
     "vtlfs/cli/commands/install.py": "changes the system, not a library",
     "vtlfs/cli/output.py": "writes files of the user's, not of a library",
+    "vtlfs/cli/robot.py:_ask": "writes a request to a mount",
     "vtlfs/daemon.py:_serve_in_background": "writes to a pipe",
     "vtlfs/daemon.py:_tune": "sets the kernel's limits",
     "vtlfs/disks/aside.py:answer": "writes to a pipe",
     "vtlfs/disks/discovery.py:reopen": "undoes what a library that was not finished has changed",
     "vtlfs/disks/local/member.py:_write_all": "its callers have one for each of its uses",
     "vtlfs/engine/tracking/repositories/volumes.py:note_time": "is in transactions of acts on media, which have one",
+    "vtlfs/engine/tracking/repositories/media.py:give_slots": "is in transactions of its callers, which have one",
     "vtlfs/fs/operations.py:setattr": "calls `WriteHandle.truncate`, which changes the catalogue only",
     "vtlfs/engine/rebuild/seed.py": "changes a database that is not in its place yet",
     "vtlfs/engine/lease.py:_locked": "makes a file of which only the lock counts, and that dies with the process",
@@ -310,13 +315,23 @@ WITHOUT = {
     "vtlfs/engine/tracking/repositories/reclaiming.py:forget_extents": "`Extents.forget_last`, which it calls, has one",
     "vtlfs/disks/local/opening.py:kept": "its callers have one for each of its uses",
     "vtlfs/disks/local/cartridges.py:_write": "its caller has one for all files that it writes",
+    "vtlfs/engine/tracking/repositories/rejoined.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/relived.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/rebuilding.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/scanned.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/library_row.py:count_commit": "is in a transaction, whose commit has one",
     "vtlfs/engine/tracking/files.py:count_copies_on": "changes a database that is not in its place yet",
     "vtlfs/logs.py": "a log is not promised",
+    "vtlfs/cli/commands/find.py": "changes nothing: a member has a `link`",
+    "vtlfs/members/filling.py": "is in transactions of the member index, whose commit has one",
+    "vtlfs/members/database.py:note_event": "what is forgotten twice is forgotten",
+    "vtlfs/members/frames.py": "changes nothing: a member has a `link`",
+    "vtlfs/members/worker.py": "writes to a pipe",
+    "vtlfs/restore/destination.py": "writes files of the user's, not of a library",
+    "vtlfs/restore/restoring.py": "writes files of the user's, not of a library",
+    "vtlfs/restore/wanted.py": "changes nothing: a member has a `link`",
     "vtlfs/snap/export.py:_copy": "is in the transaction of `export`",
+    "vtlfs/tui/contents.py": "changes nothing: a member has a `link`",
     "vtlfs/tui/output_file.py": "writes files of the user's, not of a library",
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from scripted import OPENER, make_library, rigged, until
+from scripted import OPENER, SECONDS, make_library, rigged, until
 
 from vtlfs import model
 from vtlfs.engine import engine as engine_module
@@ -17,8 +17,8 @@ from vtlfs.model import State, utc_now
 from vtlfs.snap import store
 from vtlfs.timing import Timing
 
-PATIENT = Timing(elsewhere=30.0)
-PATIENT_ROUND = Timing(elsewhere=30.0, closing_round=30.0)
+PATIENT = Timing(elsewhere=3600.0)
+PATIENT_ROUND = Timing(elsewhere=3600.0, closing_round=3600.0)
 BRIEF = Timing(elsewhere=0.1)
 
 
@@ -100,7 +100,7 @@ async def test_look_up_does_not_wait_for_what_is_announced_while_it_waits(
 ) -> None:
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with (
             rigged(library, timing=PATIENT) as rig,
             rigged(library, host="beta", timing=PATIENT) as other,
@@ -140,7 +140,7 @@ async def test_a_release_is_waited_for_however_long_it_takes(tmp_path: Path, mon
     """As on a busy machine, where a commit of another mount's can take a second."""
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with (
             rigged(library, timing=PATIENT) as rig,
             rigged(library, host="beta", timing=PATIENT) as other,
@@ -168,7 +168,7 @@ async def see(engine: engine_module.Engine, size: int) -> None:
 
 async def test_an_announcement_is_withdrawn_where_no_release_follows(tmp_path: Path) -> None:
     library = make_library(tmp_path)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with (
             rigged(library, timing=PATIENT) as rig,
             rigged(library, host="beta", timing=PATIENT) as other,
@@ -189,7 +189,7 @@ async def test_an_announcement_is_withdrawn_with_the_next_write(
 ) -> None:
     looks = count_looks(monkeypatch)
     library = make_library(tmp_path)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with (
             rigged(library, timing=PATIENT_ROUND) as rig,
             rigged(library, host="beta", timing=PATIENT_ROUND) as other,

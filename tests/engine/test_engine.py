@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, held, make_library, rigged, until
+from scripted import OPENER, SECONDS, UNIT, Rig, ScriptedDisk, a_mount, held, make_library, rigged, until
 
 from vtlfs.disks.local.opening import member_path
 from vtlfs.disks.records import BLOCK, after
@@ -179,7 +179,7 @@ async def test_look_up_does_not_wait_for_a_stream_that_was_never_closed(rig: Rig
     session = await rig.engine.open_writer("T1", 0, OPENER)
     await session.write(0, stream(1, 4 * UNIT))
     async with trio.open_nursery() as nursery:
-        with rig.disks[0].held(), rig.disks[1].held(), trio.fail_after(20):
+        with rig.disks[0].held(), rig.disks[1].held(), trio.fail_after(SECONDS):
             nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
             await rig.engine.wait_visible("T1")
@@ -213,7 +213,7 @@ async def test_look_up_loses_patience_with_a_failed_stream_on_a_disk_that_hangs(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.engine.release_writer, session)
             await trio.testing.wait_all_tasks_blocked()
-            with trio.fail_after(20):
+            with trio.fail_after(SECONDS):
                 await rig.engine.wait_visible("T1")
             rig.disks[0].let_go()
 

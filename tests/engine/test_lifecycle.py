@@ -71,6 +71,7 @@ class Shelf:
         database.create(place, "library-uuid", disks, 2, START)
         self.tracking = Tracking(place)
         self.clock = START
+        self.rules: dict[int, tuple[str, MediaRule]] = {}  # of the streams that are open
         with self.tracking.transaction():
             self.tracking.mounts.add(Mount(0, "alpha", "machine", 1, 0, "/mnt", "", "mounted", START, None))
             self.tracking.media.add(["T1", "T2", "T3"], None, START)
@@ -85,9 +86,9 @@ class Shelf:
         """Open a stream as the engine does; return its session."""
         with self.tracking.transaction():
             self.tracking.media.check_writable(barcode)
-            if rule is not None:
-                self.tracking.volumes.begin_retention(barcode, rule)
             number = self.tracking.library.take_sessions(1)[0]
+            if rule is not None:
+                self.rules[number] = (barcode, rule)
             opener = Opener("gamma", 7, 1000, 100, "tar")
             self.tracking.sessions.open(number, 1, opener, Access.WRITE, 0, barcode, 4096, self.clock)
         return number
@@ -98,6 +99,8 @@ class Shelf:
             if size:
                 extent = Extent(number, 0, 0, 0, size, NO_CODEC, number % 2, 4096, size, bytes(32))
                 self.tracking.sessions.record_progress(number, [extent], size, 1)
+                if number in self.rules:
+                    self.tracking.volumes.begin_retention(*self.rules[number])
             self.tracking.sessions.release(number, State.RELEASED, None, self.clock)
 
     def write(self, barcode: str, size: int = 10, rule: MediaRule | None = None) -> None:
@@ -262,12 +265,12 @@ def test_retention_counts_from_the_release_of_the_last_tape_file(shelf: Shelf) -
 
 
 def test_a_volume_under_a_rule_that_has_nothing_written_can_be_erased(shelf: Shelf) -> None:
-    shelf.write("T1", 0, rule=WORM)
+    shelf.retain("T1", mode=RetainMode.WORM)
     shelf.erase("T1")
     assert shelf.tracking.volumes.get("T1", 2).retain_mode is None
 
 
-@pytest.mark.parametrize("rule", [GOVERNANCE, COMPLIANCE])
+@pytest.mark.parametrize("rule", [GOVERNANCE, COMPLIANCE, WORM])
 def test_a_stream_that_leaves_nothing_retains_nothing(shelf: Shelf, rule: MediaRule) -> None:
     """What a medium has from before its rule is not retained by an open() that writes nothing, least of all forever."""
     shelf.write("T1")
@@ -278,7 +281,7 @@ def test_a_stream_that_leaves_nothing_retains_nothing(shelf: Shelf, rule: MediaR
     shelf.write("T1")
     shelf.write("T1", 0, rule=rule)
     shelf.write("T1", rule=rule)
-    with pytest.raises(Retained, match="until 2026-03-02"):
+    with pytest.raises(Retained, match="for ever" if rule is WORM else "until 2026-03-02"):
         shelf.erase("T1")
 
 
@@ -487,7 +490,7 @@ class Cartridge:
     mode: RetainMode | None = None
     seconds: int | None = None
     until: str | None = None
-    streams: dict[int, int] = field(default_factory=dict)  # open: session to size
+    streams: dict[int, tuple[int, MediaRule | None]] = field(default_factory=dict)  # open: session to size and rule
 
     def is_kept(self, now: str, *, override: bool = False) -> bool:
         if self.streams or self.protected or self.holds:
@@ -539,13 +542,9 @@ class Lives(RuleBasedStateMachine):
         one = self.model[barcode]
         if not self.act(
             one.state is MediumState.IN_USE and not one.protected,
-            lambda: one.streams.update({self.shelf.open(barcode, retained): size}),
+            lambda: one.streams.update({self.shelf.open(barcode, retained): (size, retained)}),
         ):
             return
-        if retained is not None and retained.mode is not None:
-            one.mode = max(filter(None, (one.mode, retained.mode)), key=lambda mode: mode.strictness)
-            longer = max(one.seconds or 0, retained.retain_seconds or 0)
-            one.seconds = None if one.mode is RetainMode.WORM else longer
 
     @precondition(lambda self: any(one.streams for one in self.model.values()))
     @rule(data=st.data())
@@ -553,10 +552,14 @@ class Lives(RuleBasedStateMachine):
         barcode = data.draw(st.sampled_from([name for name, one in self.model.items() if one.streams]))
         one = self.model[barcode]
         number = data.draw(st.sampled_from(sorted(one.streams)))
-        size = one.streams.pop(number)
+        size, retained = one.streams.pop(number)
         self.shelf.close(number, size)
         if size:
             self.note()
+            if retained is not None and retained.mode is not None:
+                one.mode = max(filter(None, (one.mode, retained.mode)), key=lambda mode: mode.strictness)
+                longer = max(one.seconds or 0, retained.retain_seconds or 0)
+                one.seconds = None if one.mode is RetainMode.WORM else longer
             one.volumes[-1].append(size)
             if one.seconds is not None:
                 one.until = max(one.until or "", later(self.now, one.seconds))

@@ -8,6 +8,7 @@ import pytest
 from sqlite_utils import Database
 from sqlite_utils import Migrations as MigrationsOfSqliteUtils
 
+from vtlfs.engine.tracking.schema import steps
 from vtlfs.engine.tracking.schema.migrations import Migrations, has_table
 
 
@@ -81,6 +82,30 @@ def test_records_are_those_of_sqlite_utils(connection: sqlite3.Connection, two_s
         theirs.apply(Database(other))
         assert tables(other) == tables(connection)
         assert two_steps.pending(other) == []
+
+
+def test_media_of_an_older_database_get_slots_in_the_order_of_adding(connection: sqlite3.Connection) -> None:
+    older = Migrations("vtlfs")
+    older.steps = {name: step for name, step in steps.migrations.steps.items() if name == "format_2"}
+    older.apply(connection)
+    connection.execute("INSERT INTO library (uuid, created_at, epoch, next_session) VALUES ('u', 't', 1, 1)")
+    for barcode, state in (("B", "in use"), ("A", "removed"), ("C", "retired")):
+        connection.execute(
+            "INSERT INTO medium (barcode, added_at, begun_at, state) VALUES (?, 't', 't', ?)", (barcode, state)
+        )
+    connection.execute("UPDATE library SET epoch = 2")  # a snapshot was taken
+    connection.commit()
+    assert steps.migrations.pending(connection)[0] == "slots"
+    steps.migrations.apply(connection)
+    rows = connection.execute("SELECT barcode, slot, since FROM medium ORDER BY id").fetchall()
+    assert rows == [("B", 1, 2), ("A", None, 1), ("C", 2, 2)]
+    assert connection.execute("SELECT barcode, slot, until FROM medium_history ORDER BY id").fetchall() == [
+        ("B", None, 2),
+        ("C", None, 2),
+    ]
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        steps.migrations.make(fresh)
+        assert tables(fresh) == tables(connection)
 
 
 def test_steps_of_others_are_no_business_of_ours(connection: sqlite3.Connection, two_steps: Migrations) -> None:

@@ -3,13 +3,13 @@
 import errno
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
-from scripted import OPENER, Rig, ScriptedDisk, make_library, rigged
+from scripted import OPENER, Rig, ScriptedDisk, make_library, rigged, until
 
 from vtlfs.engine.library import Library
 from vtlfs.engine.pool_streams import PoolStream, open_stream
@@ -175,6 +175,25 @@ async def test_part_that_can_not_be_made_durable_fails_the_stream(tmp_path: Path
         await stream.release()
         assert len(stream._parts) == 1, "no part was opened behind one that failed"
         assert rig.known(stream._parts[0].session).state == "failed"
+
+
+async def test_move_that_is_cut_short_leaves_no_part_open(tmp_path: Path) -> None:
+    """The part before is released with the stream, not at the unmount only."""
+    disks = [ScriptedDisk(number) for number in range(2)]
+    async with rigged(pooled(tmp_path), disks) as rig:
+        stream = await open_stream(rig.engine, "P", OPENER, anything)
+        await stream.write(0, b"x" * CAPACITY)
+        async with trio.open_nursery() as nursery:
+            with ExitStack() as held:
+                for disk in disks:
+                    held.enter_context(disk.held("finish"))
+                nursery.start_soon(stream.write, CAPACITY, b"y")
+                await until(lambda: any(disk.waiting for disk in disks), "the release of the first part")
+                nursery.cancel_scope.cancel()
+        await stream.release()
+        states = [rig.known(part.session).state for part in stream._parts]
+        assert states == ["released", "released"]
+        assert rig.engine.figures().sessions == {}
 
 
 async def test_two_mounts_at_once_pass_over_no_medium_and_lose_no_stream(tmp_path: Path) -> None:

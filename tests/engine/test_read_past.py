@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from scripted import OPENER, UNIT, make_library, rigged
+from scripted import OPENER, SECONDS, UNIT, make_library, rigged
 
 from vtlfs.errors import VtlfsError
 from vtlfs.timing import Timing
@@ -19,7 +19,7 @@ async def test_readers_do_not_run_out_of_memory_for_what_a_disk_that_hangs_never
     async with rigged(make_library(tmp_path, disks=3, parity=1, memory=1), timing=SOON) as rig:
         await rig.write("T1", data, block=UNIT)
         rig.engine.cache.drop_idle(-1)
-        with rig.disks[1].held("read"), trio.fail_after(20):
+        with rig.disks[1].held("read"), trio.fail_after(SECONDS):
             assert await rig.read("T1") == data
             for start in range(0, 90 * UNIT, UNIT):  # readers that come and go
                 assert await rig.read("T1", start, UNIT) == data[start : start + UNIT]
@@ -67,6 +67,6 @@ async def test_rows_that_contradict_each_other_are_an_error_wherever_they_are(tm
         reader = rig.engine.medium_reader("T1", 1, len(data))
         with suppress(VtlfsError):
             assert bytes(await reader.read(0, 300)) == data[:300]
-        with trio.fail_after(20), pytest.raises(VtlfsError):
+        with trio.fail_after(SECONDS), pytest.raises(VtlfsError):
             await reader.read(800, 600)
         reader.close()

@@ -10,7 +10,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import OPENER, UNIT, Rig, make_library, rigged, until
+from scripted import OPENER, SECONDS, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.engine.library import Library
 from vtlfs.errors import DamagedExtent, DiskError, VtlfsError
@@ -100,7 +100,7 @@ async def test_hung_disk_holds_up_only_what_lies_on_it(rig: Rig) -> None:
     on = {rig.extents(session)[0].disk: number for number, session in enumerate(sessions)}
     assert set(on) == {0, 1}
     async with trio.open_nursery() as nursery:
-        with rig.disks[0].held("read"), trio.fail_after(20):
+        with rig.disks[0].held("read"), trio.fail_after(SECONDS):
             nursery.start_soon(rig.read, "T1", 50 * on[0], 50)
             await until(lambda: rig.disks[0].waiting == 1, "the disk to hang")
             assert await rig.read("T1", 50 * on[1], 50) == stream(on[1], 50)

@@ -31,7 +31,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.reclaiming import EndedVolume
 from vtlfs.errors import NoSuchMedium, NoSuchSnapshot, UsageError
 from vtlfs.errors import Reclaimed as Gone
-from vtlfs.model import Access, Actor, utc_now
+from vtlfs.model import Access, Actor, MediumState, utc_now
 from vtlfs.sizes import Sizes
 from vtlfs.snap import store
 from vtlfs.snap.view import open_view
@@ -586,7 +586,7 @@ def test_medium_that_was_removed_is_reclaimed(library: Library) -> None:
     write(library, ("T1", data(1, 3 * UNIT)))
     erase(library, "T1")
     with changing(library) as tracking:
-        tracking.sql.execute("UPDATE medium SET state = 'removed' WHERE barcode = 'T1'")
+        tracking.media.set_state("T1", MediumState.REMOVED)
     with pytest.raises(NoSuchMedium):
         read(library, "T1")
     assert run(library).volumes == [("T1", 1)]

@@ -305,12 +305,19 @@ async def test_what_was_taken_in_is_kept_when_a_write_is_cancelled(tmp_path: Pat
             pooled.queue.value = 1
         session = await rig.engine.open_writer("T1", 0, OPENER)
         with rig.disks[0].held("write"), rig.disks[1].held("write"):
-            taken_in, has_waited = 0, False
-            while not has_waited:
-                with trio.move_on_after(0.2) as scope:
+            taken_in = 0
+
+            async def write() -> None:
+                nonlocal taken_in
+                while True:
                     await session.write(taken_in, b"x" * 3000)
-                has_waited = scope.cancelled_caught
-                taken_in += 0 if has_waited else 3000
+                    taken_in += 3000
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write)
+                await until(lambda: taken_in > 2 * UNIT and all(disk.waiting for disk in rig.disks), "full queues")
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                nursery.cancel_scope.cancel()
     known = ended(library, session)
     assert (known.state, known.error) == ("failed", "ESHUTDOWN")
     assert known.bytes >= taken_in > 2 * UNIT

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from mounting import require_fuse
+from devices import KINDS, devices_of
+from mounting import PROGRAM, require_fuse
 from scripted import OPENER, UNIT, a_mount, make_library
 from test_reclaim import ACTOR, data, erase, is_sound, members, read, run, stream, take, write
 from test_reclaim import DIES as RECLAIMS
@@ -191,3 +192,69 @@ def test_streams_go_on_beside_a_reclaim(tmp_path: Path) -> None:
     trio.run(scenario)
     assert read(library, "T1") == b"".join(data(100 + number, 3 * UNIT) for number in range(8))
     is_sound(library)
+
+
+def fill_up(path: Path) -> None:
+    """Leave no block free on a real file system, also none of those that are kept for root."""
+    descriptor = os.open(path / "filling", os.O_WRONLY | os.O_CREAT)
+    try:
+        size = 0
+        for block in (MIB, 64 * KIB, 4 * KIB):
+            while takes(descriptor, size, block):
+                size += block
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def takes(descriptor: int, size: int, block: int) -> bool:
+    """Tell whether there was room for one block more."""
+    try:
+        os.posix_fallocate(descriptor, size, block)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
+
+
+def vtlfs(*words: object) -> str:
+    """Run the real program, which must succeed."""
+    done = subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_must_work_works_on_real_file_systems_that_are_full(tmp_path: Path, kind: str) -> None:
+    """Library and disks, to the last block: what needs room there makes room first, or goes without."""
+    with devices_of(kind, tmp_path, ["books", "disk0", "disk1"]) as (books, *disks):
+        paths = [disk.path for disk in disks]
+        library = create(books.path / "library", paths, drives=2, stripe_unit=UNIT, at=utc_now())
+        with closing(library.tracking()) as tracking, tracking.transaction():
+            tracking.media.add(["T1", "T2"], None, utc_now())
+        write(library, ("T1", data(1, 4 * MIB)), ("T2", data(2, 3 * UNIT)))
+        take(library, "monday")
+        with closing(library.tracking()) as tracking, tracking.transaction():
+            number = tracking.library.take_sessions(1)[0]
+            tracking.sessions.open(
+                number, tracking.mounts.add(a_mount()), OPENER, Access.WRITE, 0, "T2", UNIT, utc_now()
+            )
+        Reserve(library.path).make()
+        for path in (books.path, *paths):
+            fill_up(path)
+        free = [os.statvfs(path).f_bfree for path in paths]
+        vtlfs("recover", library.path)
+        vtlfs("media", "erase", library.path, "T1", "--yes")
+        vtlfs("snapshot", "delete", library.path, "monday", "--yes")
+        vtlfs("media", "add", library.path, "T3..T9")
+        assert "of 1 erased volume" in vtlfs("reclaim", library.path)
+        assert members(library) == {2}
+        for path, before in zip(paths, free, strict=True):
+            found = os.statvfs(path)
+            assert (found.f_bfree - before) * found.f_frsize >= MIB
+        assert read(library, "T2") == data(2, 3 * UNIT)
+        for path in (books.path, *paths):
+            (path / "filling").unlink()
+        vtlfs("check", library.path)
+        is_sound(library)

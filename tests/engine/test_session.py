@@ -11,7 +11,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import OPENER, UNIT, Rig, make_library, rigged, until
+from scripted import OPENER, SECONDS, UNIT, Rig, make_library, rigged, until
 
 from vtlfs.disks.records import BLOCK
 from vtlfs.engine.library import Library
@@ -119,6 +119,7 @@ def test_pages_in_any_order_and_repeated_make_the_stream(
     async def run() -> None:
         async with rigged(many_pages) as rig:
             session = await rig.engine.open_writer("T1", 0, OPENER)
+            session.note_page_cache()
             cache = PageCache(rig, session, data)
             for step in [*steps, ("flush", last)]:
                 await cache.step(*step)
@@ -239,9 +240,10 @@ async def test_each_flush_records_a_further_extent(rig: Rig) -> None:
     assert await rig.read("T1") == data
 
 
-async def test_checkpoint_records_the_full_units(rig: Rig) -> None:
+async def test_checkpoint_records_the_full_units_of_the_page_cache(rig: Rig) -> None:
     data = stream(1, 5 * UNIT + 10)
     session = await rig.engine.open_writer("T1", 0, OPENER)
+    session.note_page_cache()
     await session.write(0, data)
     await until(lambda: rig.disks[0].count("write") + rig.disks[1].count("write") == 5, "the writes")
     await session.checkpoint()
@@ -251,6 +253,46 @@ async def test_checkpoint_records_the_full_units(rig: Rig) -> None:
     await session.flush()
     await rig.engine.release_writer(session)
     assert await rig.read("T1") == data
+
+
+@pytest.mark.parametrize("size", [UNIT // 3, UNIT - 1, UNIT, UNIT + 1, 5 * UNIT // 2])
+async def test_checkpoint_records_whole_writes(rig: Rig, size: int) -> None:
+    """Also while writes go on: what comes during a checkpoint is recorded up to the end of a write, or not at all."""
+    data = stream(1, 40 * size)
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    lengths = []
+
+    async def write(first: int, end: int) -> None:
+        for number in range(first, end):
+            await session.write(number * size, data[number * size : (number + 1) * size])
+            await trio.lowlevel.checkpoint()
+
+    await write(0, 20)
+    await session.checkpoint()
+    assert (rig.known(session).bytes, session.length) == (20 * size, 20 * size)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, 20, 40)
+        for _ in range(5):
+            await session.checkpoint()
+            lengths.append(rig.known(session).bytes)
+    assert [length % size for length in lengths] == [0] * 5
+    assert lengths == sorted(lengths)
+    assert rig.durable(session) == data[: rig.known(session).bytes]
+    await session.flush()
+    await rig.engine.release_writer(session)
+    assert await rig.read("T1") == data
+
+
+async def test_checkpoint_leaves_a_short_stream_in_hand(rig: Rig) -> None:
+    """So that a program may still replace its own bytes, such as a label."""
+    session = await rig.engine.open_writer("T1", 0, OPENER)
+    await session.write(0, b"label 1")
+    await session.checkpoint()
+    assert rig.known(session).bytes == 0
+    await session.write(0, b"label 2")
+    await session.flush()
+    await rig.engine.release_writer(session)
+    assert await rig.read("T1") == b"label 2"
 
 
 async def test_checkpoint_records_what_a_writeback_has_synced(tmp_path: Path) -> None:
@@ -288,7 +330,7 @@ async def test_engine_checkpoints_running_streams(tmp_path: Path) -> None:
     async with rigged(library) as rig:
         session = await rig.engine.open_writer("T1", 0, OPENER)
         await session.write(0, stream(1, 3 * UNIT + 1))
-        await until(lambda: rig.known(session).bytes == 3 * UNIT, "a checkpoint")
+        await until(lambda: rig.known(session).bytes == 3 * UNIT + 1, "a checkpoint")
         await session.flush()
         await rig.engine.release_writer(session)
 
@@ -475,7 +517,7 @@ async def test_release_is_seen_although_a_disk_holds_up_the_tidying(rig: Rig) ->
     await session.write(0, data)
     await session.flush()
     async with trio.open_nursery() as nursery:
-        with rig.disks[0].held("finish", "write"), trio.fail_after(20):
+        with rig.disks[0].held("finish", "write"), trio.fail_after(SECONDS):
             nursery.start_soon(rig.engine.release_writer, session)
             await until(lambda: rig.disks[0].waiting == 1, "the tidying up")
             await rig.engine.wait_visible("T1")

@@ -23,7 +23,7 @@ def test_other_end_of_the_connection(address: str) -> None:
             assert process.stdout is not None
             process.stdout.readline()
             assert remote_address(process.pid) == address
-            process.communicate(b"\n", timeout=20)
+            process.communicate(b"\n", timeout=60)
 
 
 def test_process_that_listens_has_no_other_end() -> None:
@@ -33,7 +33,7 @@ def test_process_that_listens_has_no_other_end() -> None:
     assert process.stdout is not None
     process.stdout.readline()
     assert remote_address(process.pid) is None
-    process.communicate(b"\n", timeout=20)
+    process.communicate(b"\n", timeout=60)
 
 
 def test_process_that_is_gone() -> None:

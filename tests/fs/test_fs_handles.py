@@ -14,33 +14,43 @@ from vtlfs.engine.library import create
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import CannotReopen, MediumFull, NotPermitted, NotSequential
-from vtlfs.fs.handles import WriteHandle, check_reopening, goes_through_cache, read_through_cache
+from vtlfs.fs.caching import check_reopening, first_offset, goes_through_cache, read_through_cache
+from vtlfs.fs.handles import WriteHandle
 from vtlfs.fs.inodes import Inode, Inodes
 from vtlfs.fs.nodes import MediumNode
 from vtlfs.model import IoMode, Medium, Mount, Opener, utc_now
 
 TAR = Opener("alpha", 1, 0, 0, "tar", small_writes=True)
-BASH = replace(TAR, program="bash", small_writes=False)
+BASH = replace(TAR, program="bash", small_writes=False, streams_only=True)
+OTHER = replace(BASH, program="other", streams_only=False)  # may seek
 TRUNCATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 MEDIUM = Medium(1, "T1", None, 0, 0, 0, utc_now(), None)
 
 
-def inode() -> Inode:
-    return Inodes(MemoryBudget(NO_LIMIT)).looked_up(MediumNode(MEDIUM, None))
+def inode(size: int = 5000) -> Inode:
+    return Inodes(MemoryBudget(NO_LIMIT)).looked_up(MediumNode(replace(MEDIUM, bytes=size), None))
 
 
 @pytest.mark.parametrize(
     ("io", "flags", "opener", "risky", "cached"),
     [
         (IoMode.AUTO, TRUNCATE, TAR, False, True),
-        (IoMode.AUTO, TRUNCATE, BASH, False, False),
+        (IoMode.AUTO, TRUNCATE, BASH, False, True),
+        (IoMode.AUTO, TRUNCATE, BASH, True, False),
+        (IoMode.AUTO, TRUNCATE, OTHER, False, False),
+        (IoMode.CACHED, TRUNCATE, OTHER, False, True),
+        (IoMode.AUTO, TRUNCATE, replace(BASH, sends_offsets=True), False, False),
+        (IoMode.AUTO, TRUNCATE | os.O_DIRECT, TAR, False, False),
+        (IoMode.CACHED, TRUNCATE, replace(BASH, sends_offsets=True), False, True),
         (IoMode.AUTO, TRUNCATE, TAR, True, False),
         (IoMode.AUTO, TRUNCATE, replace(TAR, block=10_240), False, True),
         (IoMode.AUTO, TRUNCATE, replace(TAR, block=1 << 20), False, False),
         (IoMode.CACHED, TRUNCATE, replace(TAR, block=1 << 20), False, True),
         (IoMode.AUTO, os.O_WRONLY, TAR, False, False),
         (IoMode.AUTO, os.O_RDWR | os.O_TRUNC, TAR, False, False),
-        (IoMode.AUTO, TRUNCATE | os.O_APPEND, TAR, False, False),
+        (IoMode.AUTO, os.O_RDWR | os.O_APPEND, TAR, False, False),
+        (IoMode.AUTO, TRUNCATE | os.O_APPEND, TAR, False, True),
+        (IoMode.AUTO, os.O_WRONLY | os.O_APPEND, BASH, False, True),
         (IoMode.CACHED, TRUNCATE, BASH, True, True),
         (IoMode.CACHED, os.O_WRONLY, TAR, False, False),
         (IoMode.CACHED, os.O_RDWR, TAR, False, False),
@@ -48,13 +58,38 @@ def inode() -> Inode:
     ],
 )
 def test_only_simple_streams_are_cached(io: IoMode, flags: int, opener: Opener, risky: bool, cached: bool) -> None:
-    assert goes_through_cache(io, flags, inode(), opener, risky=risky) is cached
+    assert goes_through_cache(io, flags, inode(), opener, risky=risky, reopen=False) is cached
+
+
+@pytest.mark.parametrize(("opener", "cached"), [(TAR, True), (BASH, False)])
+def test_where_outputs_may_be_opened_again_only_known_programs_are_cached(opener: Opener, cached: bool) -> None:
+    for flags in (TRUNCATE, os.O_WRONLY | os.O_APPEND):
+        assert goes_through_cache(IoMode.AUTO, flags, inode(), opener, risky=False, reopen=True) is cached
+
+
+@pytest.mark.parametrize(
+    ("flags", "size", "written", "first"),
+    [
+        (TRUNCATE, 5000, False, 0),
+        (TRUNCATE | os.O_APPEND, 5000, True, 0),
+        (os.O_WRONLY | os.O_APPEND, 5000, False, 5000),
+        (os.O_WRONLY | os.O_APPEND, 5000, True, None),
+        (os.O_WRONLY, 5000, False, None),
+        (os.O_WRONLY, 0, False, None),
+    ],
+)
+def test_kernel_knows_the_first_offset_only_of_some_streams(
+    flags: int, size: int, written: bool, first: int | None
+) -> None:
+    known = inode(size)
+    known.written = written
+    assert first_offset(flags, known) == first
 
 
 def test_inode_that_is_open_already_is_not_cached() -> None:
     reading = inode()
     reading.readers = 1
-    assert not goes_through_cache(IoMode.CACHED, TRUNCATE, reading, TAR, risky=False)
+    assert not goes_through_cache(IoMode.CACHED, TRUNCATE, reading, TAR, risky=False, reopen=False)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +287,24 @@ async def _written(engine: Engine, data: bytes) -> WriteHandle:
     return handle
 
 
+async def test_cached_stream_that_appends_begins_within_a_page(engine: Engine) -> None:
+    """The kernel reads the page in which the stream begins, and writes it back, with the medium's bytes."""
+    before = await close(engine, await _written(engine, b"before"))
+    handle = await a_handle(engine, cached=True)
+    handle.base = len(before)
+    assert await handle.read(0, 4096) == bytes(len(before))
+    await handle.write(0, bytes(len(before)) + b"own")
+    await handle.write(0, bytes(len(before)) + b"own bytes")
+    assert await handle.read(0, 4096) == bytes(len(before)) + b"own bytes"
+    assert await handle.read(len(before) + 4, 3) == b"byt"
+    for size in (0, len(before), len(before) + 3):
+        with pytest.raises(NotPermitted):
+            await handle.truncate(size)
+    await handle.truncate(len(before) + len("own bytes"))
+    await handle.flush()
+    assert await close(engine, handle) == before + b"own bytes"
+
+
 async def test_refused_pages_of_a_cached_stream_fail_it(engine: Engine) -> None:
     handle = await a_handle(engine, "FULL", cached=True)
     await handle.write(0, b"a" * 8192)
@@ -275,11 +328,16 @@ async def test_refused_write_of_a_direct_stream_does_not_fail_it(engine: Engine)
 
 async def test_cached_stream_can_not_be_opened_once_more(engine: Engine) -> None:
     handle = await a_handle(engine, cached=True)
-    with pytest.raises(CannotReopen):
-        check_reopening(handle.inode)
+    for writing in (True, False):
+        with pytest.raises(CannotReopen, match="reopen=allow"):
+            check_reopening(handle.inode, writing=writing)
     handle.inode.writing = 0
-    check_reopening(handle.inode)
+    check_reopening(handle.inode, writing=True)
     direct = await a_handle(engine)
-    check_reopening(direct.inode)
+    check_reopening(direct.inode, writing=True)
+    direct.inode.cached_readers = 1
+    check_reopening(direct.inode, writing=False)
+    with pytest.raises(CannotReopen, match="io=direct"):
+        check_reopening(direct.inode, writing=True)
     for one in (handle, direct):
         await engine.release_writer(session_of(one))

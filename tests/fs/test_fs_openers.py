@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from vtlfs.fs import openers
-from vtlfs.fs.openers import MAX_KNOWN, Caller, Openers, dd_block, identify, ssh_client
+from vtlfs.fs.openers import MAX_KNOWN, Caller, Openers, dd_block, identify, is_multi_volume, means_anew, ssh_client
 from vtlfs.model import Opener
 
 SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}
@@ -30,7 +30,7 @@ def child(request: pytest.FixtureRequest) -> Start:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        request.addfinalizer(lambda: process.communicate(timeout=20))
+        request.addfinalizer(lambda: process.communicate(timeout=60))
         return process
 
     return start
@@ -44,6 +44,25 @@ def test_process_is_identified(child: Start) -> None:
     assert not opener.small_writes
 
 
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("tar -M -cf T .", True),
+        ("tar -cMf T .", True),
+        ("tar cMf T .", True),
+        ("tar -c --multi-volume -f T .", True),
+        ("tar --create --multi -fT .", True),
+        ("tar -cf T M", False),
+        ("tar cf M M", False),
+        ("tar -cfM .", False),
+        ("tar -cf T -- -M", False),
+        ("tar", False),
+    ],
+)
+def test_tar_that_goes_on_with_the_next_medium(words: str, changes: bool) -> None:
+    assert is_multi_volume(words.split()) is changes
+
+
 def test_shell_may_hand_on_what_it_opens(child: Start) -> None:
     process = child(["/bin/sh", "-c", "echo; read -r line; true"], {})
     assert not identify(process.pid, 0, 0, "alpha", "machine").small_writes
@@ -54,7 +73,7 @@ def test_writer_is_known_by_its_executable() -> None:
     while psutil.Process(process.pid).name() != "dd":
         pass
     assert identify(process.pid, 0, 0, "alpha", "machine").small_writes
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 def test_ssh_connection_of_the_process(child: Start) -> None:
@@ -72,7 +91,7 @@ def test_ssh_connection_of_an_ancestor(child: Start) -> None:
         assert "SSH_CONNECTION" not in psutil.Process(inner).environ()
         assert identify(inner, 0, 0, None, "machine").host == "192.0.2.7"
     finally:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("value", ["", "nonsense 1 2 3", "300.1.1.1 1 2 3", "192.0.2.7; rm -rf 1 2"])
@@ -89,6 +108,44 @@ def test_file_server_is_known_by_its_executable(child: Start, tmp_path: Path) ->
         process = child([str(program), "-c", "echo; read -r line; true"], {})
         opener = identify(process.pid, 0, 0, "alpha", "machine")
         assert (opener.program, opener.sends_offsets) == (name, positions)
+
+
+@pytest.mark.parametrize(
+    ("name", "interpreter", "expected"),
+    [
+        ("taper", "/usr/bin/perl", True),
+        ("amlabel", "/usr/bin/perl", True),
+        ("tapir", "/usr/bin/perl", False),
+        ("taper", "/bin/sh", False),
+    ],
+)
+def test_amanda_is_known_by_the_names_of_its_programs_in_perl(
+    child: Start, tmp_path: Path, name: str, interpreter: str, expected: bool
+) -> None:
+    program = tmp_path / name
+    body = "$| = 1; print qq(\\n); <STDIN>;" if "perl" in interpreter else "echo; read -r line; true"
+    program.write_text(f"#!{interpreter}\n{body}\n")
+    program.chmod(0o755)
+    opener = identify(child([str(program)], {}).pid, 0, 0, "alpha", "machine")
+    assert (opener.program, opener.overwrites, opener.begins_anew) == (name, expected, expected)
+
+
+def test_open_that_means_that_a_file_begins_anew() -> None:
+    archiver = Opener("alpha", 1, 0, 0, "tar", begins_anew=True)
+    overwriter = Opener("alpha", 1, 0, 0, "taper", begins_anew=True, overwrites=True)
+    other = Opener("alpha", 1, 0, 0, "sh")
+    for opener, expected in ((archiver, [True, True, False, False, False]), (other, [False] * 5)):
+        assert [means_anew(opener, flags) for flags in OPENS] == expected
+    assert [means_anew(overwriter, flags) for flags in OPENS] == [True, True, True, False, False]
+
+
+OPENS = [
+    os.O_WRONLY | os.O_TRUNC,
+    os.O_RDWR | os.O_TRUNC,
+    os.O_WRONLY,
+    os.O_WRONLY | os.O_APPEND,
+    os.O_RDWR,
+]
 
 
 @pytest.fixture
@@ -110,7 +167,7 @@ def test_client_of_sshd_itself_is_the_other_end_of_its_connection(child: Start, 
             assert process.stdout is not None
             inner = int(process.stdout.readline())
             assert identify(inner, 0, 0, None, "machine").host == "127.0.0.1"
-            process.communicate(b"\n", timeout=20)
+            process.communicate(b"\n", timeout=60)
 
 
 def test_environment_of_sshd_is_not_that_of_its_client(sshd: Path) -> None:
@@ -120,7 +177,7 @@ def test_environment_of_sshd_is_not_that_of_its_client(sshd: Path) -> None:
     assert process.stdout is not None
     inner = int(process.stdout.readline())
     assert identify(inner, 0, 0, None, "machine").host == "machine"
-    process.communicate(b"\n", timeout=20)
+    process.communicate(b"\n", timeout=60)
 
 
 @pytest.mark.parametrize("address", ["2001:db8::7", "192.0.2.7", "::1"])

@@ -148,9 +148,9 @@ async def test_listing_of_sessions_waits_for_the_database_once(engine: Engine) -
     tree = Tree(engine)
     assert await listed(tree, SESSIONS) == [str(reader.number)]
     gate = threading.Event()
-    engine._committer.post(lambda _: gate.wait(30))
+    engine._committer.post(lambda _: gate.wait(120))
     await engine.open_reader("T1", 1, 0, 0, TAR)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert await tree.entries(SESSIONS, reader.number) == []
     gate.set()
     assert len(await listed(tree, SESSIONS)) == 2

@@ -22,7 +22,7 @@ from vtlfs.cli.show import line
 from vtlfs.errors import VtlfsError
 
 MEMORY = 2 << 30
-SECONDS = 40
+SECONDS = 120
 
 
 def commands(place: Path) -> Iterator[list[str]]:

@@ -70,7 +70,11 @@ def test_hostile_names_are_not_there_and_cannot_be_made(mounted: tuple[OnDisks, 
             assert outcome(look, path) == errno.ENOENT, (what, name)
         for what, make in CREATING.items():
             assert outcome(make, path, old) in (errno.EPERM, errno.ENOENT, errno.EXDEV), (what, name)
-    assert outcome(os.lstat, where + b"/" + b"A" * 256) in (errno.ENOENT, errno.ENAMETOOLONG)
+    assert outcome(os.lstat, where + b"/" + b"A" * 255) == errno.ENOENT
+    for length in (256, 300, 1024, 2000):
+        path = where + b"/" + b"A" * length
+        assert {outcome(look, path) for look in LOOKING.values()} == {errno.ENAMETOOLONG}
+        assert {outcome(make, path, old) for make in CREATING.values()} == {errno.ENAMETOOLONG}
     assert os.listdir(where) == before
     assert mounted[1].medium("T1").read_bytes() == b"x" * 10
 

@@ -81,7 +81,10 @@ def beta(_no_descriptor_left: None) -> Iterator[Beta]:
 def test_mount_of_a_host_is_for_its_user_alone(beta: Beta) -> None:
     drive, medium = beta.mounted.drive(0, "T1"), beta.mounted.medium("T1")
     shell(f"{AS.format(USER)} sh -c 'echo mine > {drive}; cat {medium}'")
-    before = beta.library.listed()
+    before = wait_until(
+        lambda: len(rows := beta.library.listed()) == 2 and {row["state"] for row in rows} == {"released"} and rows,
+        "the row of the reader, which does not wait for it",
+    )
     assert [(one["host"], one["uid"], one["access"]) for one in before] == [
         ("beta", USER, "write"),
         ("beta", USER, "read"),
@@ -159,4 +162,7 @@ def test_guest_with_a_read_only_drive_reads(beta: Beta) -> None:
     said = beta.run("container", "cat /tape/T1; echo x > /tape/T1", how="bind,ro")
     assert said.startswith("data")
     assert "Read-only file system" in said
-    assert [one["access"] for one in beta.library.listed()] == ["write", "read"]
+    wait_until(
+        lambda: [one["access"] for one in beta.library.listed()] == ["write", "read"],
+        "the row of the reader, which does not wait for it",
+    )

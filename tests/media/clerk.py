@@ -8,12 +8,14 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 
 from vtlfs import failpoints
 from vtlfs.cli.main import main
 from vtlfs.engine import lifecycle, recover  # noqa: F401, so that every command finds them loaded
 from vtlfs.engine.reclaim import foreground  # noqa: F401
 from vtlfs.engine.scrub import check, verify  # noqa: F401
+from vtlfs.engine.transfer import exporting, importing  # noqa: F401
 from vtlfs.snap import store  # noqa: F401
 
 
@@ -31,11 +33,13 @@ def run(words: list[str], failpoint: str | None) -> tuple[int, str]:
                 status = main(words)
                 sys.stdout.flush()
                 sys.stderr.flush()
+            except BaseException:
+                os.write(2, traceback.format_exc().encode())
             finally:
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        output.seek(0)
-        return status, output.read().decode()
+        size = os.fstat(output.fileno()).st_size  # the position is also that of what the child has started
+        return status, os.pread(output.fileno(), size, 0).decode()
 
 
 if __name__ == "__main__":

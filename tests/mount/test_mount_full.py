@@ -239,6 +239,32 @@ def test_df_shows_what_can_be_written(small_disks: OnDisks) -> None:
 
 
 @pytest.mark.usefixtures("_no_descriptor_left")
+def test_df_counts_what_is_reserved_for_root_as_free(tmp_path: Path) -> None:
+    """As ext4 itself does: nothing is used in an empty library, and less than all is available."""
+    require_fuse()
+    disks = [tmp_path / "disk0", tmp_path / "disk1"]
+    try:
+        for disk in disks:
+            disk.mkdir()
+            image = disk.with_suffix(".img")
+            shell(f"truncate -s 64M {image} && mkfs.ext4 -q -m 20 {image} && mount -o loop {image} {disk}")
+        library = OnDisks(tmp_path, disks)
+        with library.mounted() as mounted:
+            ours, *theirs = (os.statvfs(path) for path in (mounted.path, *disks))
+            assert ours.f_bfree * ours.f_frsize == pytest.approx(
+                2 * min(one.f_bfree * one.f_frsize for one in theirs), rel=0.01
+            )
+            assert ours.f_bavail * ours.f_frsize == pytest.approx(
+                2 * min(one.f_bavail * one.f_frsize for one in theirs), rel=0.01
+            )
+            used = (ours.f_blocks - ours.f_bfree) * ours.f_frsize
+            assert used < 2 * MIB < (ours.f_bfree - ours.f_bavail) * ours.f_frsize
+    finally:
+        for disk in filter(os.path.ismount, disks):
+            subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.usefixtures("_no_descriptor_left")
 @pytest.mark.parametrize(("disks", "parity"), [(2, 1), (3, 1), (3, 2)])
 def test_df_leaves_the_room_of_parity_out(tmp_path: Path, disks: int, parity: int) -> None:
     """All disks are directories on one device, whose room counts once."""

@@ -1,6 +1,7 @@
 """The lives of media on a real mount: what ls, dd and cat see of media that are erased, protected, retired, removed."""
 
 import errno
+import json
 import os
 import stat
 import subprocess
@@ -222,3 +223,20 @@ def test_ordinary_users_are_refused_too(open_library: OnDisks) -> None:
         done = subprocess.run([*command, f"of={mounted.medium('T1')}"], capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "Permission denied" in done.stderr  # the kernel looks at the mode before the mount is asked
+
+
+def test_an_open_that_writes_nothing_under_a_new_rule_retains_nothing(library: OnDisks) -> None:
+    """Retention begins with the first bytes that are recorded under the rule: `> medium` makes nothing WORM."""
+    with library.mounted() as mounted:
+        for barcode in ("T1", "T2"):
+            write(mounted.medium(barcode), OLD)
+    with open(library.path / "library.toml", "a") as file:
+        file.write('\n[media."T*"]\nworm = true\n')
+    with library.mounted() as mounted:
+        write(mounted.medium("T1"), b"")
+        write(mounted.medium("T2"), NEW)
+        for barcode, kept in (("T1", None), ("T2", "worm")):
+            listed = json.loads(library.vtlfs("media", "list", library.path, "--json"))
+            assert [one["retain_mode"] for one in listed if one["barcode"] == barcode] == [kept]
+    library.vtlfs("media", "erase", library.path, "T1", "--yes")
+    assert "is retained for ever" in library.vtlfs("media", "erase", library.path, "T2", "--yes", status=1)

@@ -167,9 +167,9 @@ def test_refused_writer_leaves_no_session(library: OnDisks) -> None:
             refused = as_user(GAMMA, (), partial(all_opened, paths[:2], flags))
             refused += as_user(BETA, (BACKUP,), partial(all_opened, paths[2:], flags))
             assert refused == [-errno.EACCES] * 4
-        assert library.listed() == []
+        assert library.listed("--all") == []
         number = as_user(BETA, (), lambda: opening(paths[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
-        (session,) = library.listed()
+        (session,) = library.listed("--all")
         assert (session["id"], session["uid"], session["drive"]) == (number, BETA, 1)
 
 

@@ -120,7 +120,9 @@ def test_streams_run_on_and_are_read_while_disks_are_dead_and_after_they_were_re
             running.end()
             wanted = [*running.data, before]
             check_whole(library, lambda barcode: mounted.medium(barcode).read_bytes(), wanted)
-        assert [session["state"] for session in library.listed()] == ["released"] * len(library.listed())
+        wait_until(
+            lambda: {session["state"] for session in library.listed()} == {"released"}, "the rows of readers, too"
+        )
         for device in dying:
             device.umount()
         with library.mounted(expects=names, checked=False) as mounted:

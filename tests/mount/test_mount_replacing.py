@@ -59,8 +59,10 @@ def some_write(rng: random.Random, model: Model) -> tuple[int, bytes]:
 
 @pytest.fixture(scope="module")
 def replacing(tmp_path_factory: pytest.TempPathFactory) -> OnDisks:
-    """A library with small stripe units."""
-    return OnDisks(tmp_path_factory.mktemp("replacing"), media="T1..T9", unit=UNIT)
+    """A library with small stripe units, and without checkpoints, which make bytes durable at any moment."""
+    library = OnDisks(tmp_path_factory.mktemp("replacing"), media="T1..T9", unit=UNIT)
+    library.checkpoint_every("1d")
+    return library
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -93,6 +95,7 @@ def test_random_writes_and_reads_are_those_of_a_model(library: OnDisks, replacin
         os.close(descriptor)
         assert taken > STEPS // 4
         assert refused > STEPS // 10
+        assert medium.stat().st_size == len(base) + len(model.own)  # waits for the release, which comes after close()
         assert replacing.extract(f"T{seed + 1}") == base + bytes(model.own)
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from mounting import Mounted, OnDisks, random_bytes, shell
+from mounting import Mounted, OnDisks, random_bytes, shell, wait_until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -243,8 +243,8 @@ def test_readers_are_tracked(library: OnDisks) -> None:
             now = mounted.session(int(number))
             assert (now["state"], now["access"], now["drive"], now["host"]) == ("open", "read", 2, "alpha")
         shell(f"cat {mounted.file('T1', 0)} > /dev/null")
-        assert os.listdir(mounted.path / "sessions") == []
-        assert mounted.session(int(number))["state"] == "released"
+        wait_until(lambda: os.listdir(mounted.path / "sessions") == [], "the end of the readers")
+        wait_until(lambda: mounted.session(int(number))["state"] == "released", "the row of the first reader")
     write_session, first, second = library.listed()
     assert [first["access"], second["access"]] == ["read", "read"]
     assert [first["state"], second["state"]] == ["released", "released"]

@@ -1,12 +1,14 @@
 """The real Bacula for tests: its director with a catalogue in SQLite, its file and storage daemons, its console."""
 
 import os
+import pwd
 import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,16 +30,34 @@ def require_bacula() -> None:
         pytest.skip(f"missing: {', '.join(missing)}; `make packages` installs Bacula")
 
 
-class Bacula:
-    """Bacula that backs up the directory `source` to files in `archive`, two volumes VOL0001 and VOL0002 at most."""
+@dataclass(frozen=True)
+class Autochanger:
+    """A changer for Bacula: its command, the library, and the device of each drive. `user`: of the storage daemon."""
 
-    def __init__(self, root: Path, archive: Path, *, volume_bytes: int) -> None:
+    command: Path
+    library: Path
+    devices: list[Path]
+    user: str
+
+
+class Bacula:
+    """Bacula that backs up the directory `source` to files in `archive`, two volumes VOL0001 and VOL0002 at most.
+
+    With a changer, to the media in its drives, as many as there are.
+    """
+
+    def __init__(self, root: Path, archive: Path, *, volume_bytes: int, autochanger: Autochanger | None = None) -> None:
         """`volume_bytes`: when a volume is full."""
         self.root = root
+        self._autochanger = autochanger
         self.source = root / "source"
         self.restored = root / "restored"
         for folder in (root, self.source, self.restored, root / "work"):
             folder.mkdir(exist_ok=True)
+        if autochanger is not None:
+            user = pwd.getpwnam(autochanger.user)
+            (root / "sd").mkdir(exist_ok=True)
+            os.chown(root / "sd", user.pw_uid, user.pw_gid)
         self._ports = _free_ports(3)
         self._write_configurations(archive, volume_bytes)
         script = TABLES.read_text().partition("<<END-OF-DATA")[2].partition("END-OF-DATA")[0]
@@ -49,29 +69,33 @@ class Bacula:
         here = f"WorkingDirectory = {work}\n PidDirectory = {work}\n Plugin Directory = /usr/lib/bacula"
         asked = "Director {\n Name = dir\n Password = secret\n}"
         job = "Client = fd\n FileSet = Source\n Storage = sd\n Pool = Vols\n Messages = Log"
+        labels, device, many = "Label Format = VOL\n Maximum Volumes = 2\n", "Tape", ""
+        if self._autochanger is not None:
+            labels, device, many = "", "Changer\n Autochanger = yes", "\n Maximum Concurrent Jobs = 2"
+            job += "\n Prefer Mounted Volumes = no"
         self._configure(
             "bacula-dir",
             f"Director {{\n Name = dir\n DirPort = {director}\n DirAddress = {LOOPBACK}\n QueryFile = /dev/null\n"
-            f" {here}\n Password = secret\n Messages = Log\n}}",
+            f" {here}\n Password = secret\n Messages = Log{many}\n}}",
             'Catalog {\n Name = Catalogue\n dbname = bacula\n dbuser = ""\n dbpassword = ""\n}',
             f"Messages {{\n Name = Log\n append = {self.root}/log = all\n}}",
             f"Client {{\n Name = fd\n Address = {LOOPBACK}\n FDPort = {client}\n Catalog = Catalogue\n"
-            " Password = secret\n AutoPrune = no\n}",
-            f"Storage {{\n Name = sd\n Address = {LOOPBACK}\n SDPort = {storage}\n Password = secret\n Device = Tape\n"
-            " Media Type = File\n}",
-            "Pool {\n Name = Vols\n Pool Type = Backup\n Label Format = VOL\n Maximum Volumes = 2\n"
+            f" Password = secret\n AutoPrune = no{many}\n}}",
+            f"Storage {{\n Name = sd\n Address = {LOOPBACK}\n SDPort = {storage}\n Password = secret\n"
+            f" Device = {device}\n Media Type = File{many}\n}}",
+            f"Pool {{\n Name = Vols\n Pool Type = Backup\n {labels}"
             f" Maximum Volume Bytes = {volume_bytes}\n Recycle = yes\n Purge Oldest Volume = yes\n}}",
             "FileSet {\n Name = Source\n Include {\n  Options {\n   signature = SHA1\n  }\n"
             f"  File = {self.source}\n }}\n}}",
-            f"Job {{\n Name = Backup\n Type = Backup\n Level = Full\n {job}\n}}",
+            f"Job {{\n Name = Backup\n Type = Backup\n Level = Full\n {job}{many}\n}}",
             f"Job {{\n Name = Restore\n Type = Restore\n Where = {self.restored}\n {job}\n}}",
         )
+        own = here if self._autochanger is None else here.replace(str(work), f"{self.root}/sd")
         self._configure(
             "bacula-sd",
-            f"Storage {{\n Name = sd\n SDPort = {storage}\n SDAddress = {LOOPBACK}\n {here}\n}}",
+            f"Storage {{\n Name = sd\n SDPort = {storage}\n SDAddress = {LOOPBACK}\n {own}\n}}",
             asked,
-            f"Device {{\n Name = Tape\n Media Type = File\n Archive Device = {archive}\n LabelMedia = yes\n"
-            " Random Access = yes\n AutomaticMount = yes\n RemovableMedia = no\n AlwaysOpen = no\n}",
+            *self._devices(archive),
             "Messages {\n Name = Log\n director = dir = all\n}",
         )
         self._configure(
@@ -85,6 +109,24 @@ class Bacula:
             f"Director {{\n Name = dir\n DirPort = {director}\n Address = {LOOPBACK}\n Password = secret\n}}",
         )
 
+    def _devices(self, archive: Path) -> list[str]:
+        """Return the resources of the storage daemon for its devices."""
+        kind = "Media Type = File\n LabelMedia = yes\n Random Access = yes\n AutomaticMount = yes\n AlwaysOpen = no\n"
+        changer = self._autochanger
+        if changer is None:
+            return [f"Device {{\n Name = Tape\n {kind} Archive Device = {archive}\n RemovableMedia = no\n}}"]
+        drives = [
+            f"Device {{\n Name = Drive-{number}\n {kind} Archive Device = {device}\n Device Type = File\n"
+            f" Autochanger = yes\n Drive Index = {number}\n RemovableMedia = yes\n}}"
+            for number, device in enumerate(changer.devices)
+        ]
+        names = ", ".join(f"Drive-{number}" for number in range(len(drives)))
+        return [
+            f"Autochanger {{\n Name = Changer\n Device = {names}\n Changer Device = {changer.library}\n"
+            f' Changer Command = "{changer.command} %c %o %S %a %d"\n}}',
+            *drives,
+        ]
+
     def _configure(self, program: str, *resources: str) -> None:
         (self.root / f"{program}.conf").write_text("\n".join(resources) + "\n")
 
@@ -96,6 +138,9 @@ class Bacula:
             for port, name in zip(self._ports, ("bacula-dir", "bacula-fd", "bacula-sd"), strict=True):
                 with open(self.root / f"{name}.out", "wb") as said:
                     words = [name, "-f", "-c", str(self.root / f"{name}.conf")]
+                    if self._autochanger is not None and name == "bacula-sd":
+                        user = self._autochanger.user
+                        words = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", *words]
                     started.append(subprocess.Popen(words, stdout=said, stderr=said))
                 wait_until(lambda port=port: _listens(port), f"{name} that listens")  # type: ignore[misc]
             yield
@@ -112,7 +157,8 @@ class Bacula:
         """Return what the console says to some commands."""
         words = ["bconsole", "-n", "-c", str(self.root / "bconsole.conf")]
         text = "\n".join([*commands, "quit"]) + "\n"
-        return subprocess.run(words, input=text, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+        patience = SECONDS if self._autochanger is None else 10 * SECONDS  # it runs many a process, one after the other
+        return subprocess.run(words, input=text, capture_output=True, text=True, timeout=patience, check=True).stdout
 
     def back_up(self) -> str:
         """Run the backup job; return its report."""

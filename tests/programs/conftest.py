@@ -12,7 +12,7 @@ def truncating(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """Return a function that returns a fresh medium of a rule."""
     require_fuse()
     library = OnDisks(tmp_path_factory.mktemp(request.param), media=f"A001..A{MEDIA}", unit=65536)
-    library.add(f"E001..E{MEDIA}", f"R001..R{MEDIA}", "E.1.dar", "A.1.dar")
+    library.add(f"E001..E{MEDIA}", f"R001..R{MEDIA}", "E.1.dar", "A.1.dar", "A2.1.dar")
     with open(library.path / "library.toml", "a") as file:
         file.write(RULES)
     numbers = iter(range(1, MEDIA + 1))

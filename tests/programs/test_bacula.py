@@ -138,3 +138,45 @@ def extracted(bacula: Bacula, report: str, folder: Path) -> Path:
     done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert "files restored" in done.stdout, done
     return folder / bacula.source.relative_to("/")
+
+
+def tool(bacula: Bacula, *words: object) -> str:
+    """Run a program that reads volumes; return what it says."""
+    first, *rest = map(str, words)
+    done = subprocess.run(
+        [first, "-c", f"{bacula.root}/bacula-sd.conf", *rest],
+        capture_output=True, text=True, timeout=SECONDS, check=False, cwd=bacula.root,
+    )  # fmt: skip
+    assert done.returncode == 0, done
+    return done.stdout + done.stderr
+
+
+def test_bacula_reads_its_volumes_without_its_catalogue_and_makes_that_anew(tmp_path: Path) -> None:
+    with backing_up(tmp_path, 'on_truncate = "erase"') as (bacula, _, _):
+        for number in (1, 2):  # the second one goes on on the second volume
+            change(bacula, number)
+            assert termination(bacula.back_up()) == "Backup OK"
+        listed = tool(bacula, "bls", "-V", "VOL0001|VOL0002", "Tape")
+        for number, times in ((1, 2), (2, 1)):
+            assert listed.count(f"{bacula.source}/small file {number}\n") == times
+        for volume in ("VOL0001", "VOL0002"):
+            bacula.console(f"delete volume={volume} yes")
+        assert "VOL000" not in bacula.console("list volumes")
+        words = ("-v", "-s", "-m", "-n", "bacula", "-w", bacula.root / "work", "-V", "VOL0001|VOL0002", "Tape")
+        assert "2 Media" in tool(bacula, "bscan", *words)
+        report = bacula.restore()
+        assert termination(report) == "Restore OK", report
+        want_same(bacula.source, bacula.what_was_restored())
+
+
+def test_bacula_relabels_a_purged_volume(tmp_path: Path) -> None:
+    """The new name stands on the old medium: Bacula renames no file, on a plain directory either."""
+    with backing_up(tmp_path, 'on_truncate = "erase"') as (bacula, mounted, library):
+        back_up_and_restore(bacula, 1)
+        bacula.console("purge volume=VOL0001")
+        said = bacula.console("relabel storage=sd oldvolume=VOL0001 volume=VOL0002 pool=Vols slot=0 drive=0")
+        assert '3000 OK label. VolBytes=203 VolABytes=0 VolType=1 Volume="VOL0002"' in said
+        assert b"VOL0002\0" in mounted.medium("VOL0001").read_bytes()
+        assert mounted.medium("VOL0001").stat().st_size == 203
+        assert mounted.medium("VOL0002").stat().st_size == 0
+        assert erasures(library) == [("VOL0001", 1, "bacula-sd", "ftruncate")]

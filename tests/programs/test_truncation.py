@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,15 +105,45 @@ def test_truncation_that_a_shell_or_another_program_sends_appends(
 
 
 def test_dar_overwrites_where_the_rule_is_erase_and_reads_back_the_newer(truncating: Media, tmp_path: Path) -> None:
-    library, mounted = (one := truncating(ERASE)).library, one.mounted
-    for rule, basename in ((ERASE, "E"), (APPEND, "A")):
-        tape = Truncated(library, mounted, f"{basename}.1.dar")
-        for number in (1, 2):
-            (tmp_path / "name").write_bytes(b"%d" % number)
-            shell(f"cd {mounted.path}/media && dar -Q -w -c {basename} -R {tmp_path} -g name")
-        assert (tape.volume(), len(tape.streams())) == ((2, 1) if rule == ERASE else (1, 2))
-    shell(f"cd {mounted.path}/media && mkdir {tmp_path}/new && dar -Q -x E -R {tmp_path}/new")
-    assert (tmp_path / "new" / "name").read_bytes() == b"2"
+    tape = replace(truncating(ERASE), barcode="E.1.dar")
+    run_dar(tape, tmp_path, 1)
+    run_dar(tape, tmp_path, 2)
+    assert (tape.volume(), len(tape.streams())) == (2, 1)
+    assert restored_by_dar(tape, tmp_path) == b"2"
+
+
+def test_dar_is_refused_where_the_rule_is_append_and_what_is_there_stays_whole(
+    truncating: Media, tmp_path: Path
+) -> None:
+    """It reads slices by their names only, so that it would find the older archive and never the one behind that."""
+    tape = replace(truncating(APPEND), barcode="A.1.dar")
+    run_dar(tape, tmp_path, 1)
+    assert "Operation not permitted" in run_dar(tape, tmp_path, 2, status=5)
+    assert (tape.volume(), len(tape.streams())) == (1, 1)
+    assert restored_by_dar(tape, tmp_path) == b"1"
+    assert "refusing dar to overwrite medium A.1.dar; to let programs begin it anew, set" in tape.mounted.said()
+
+
+def test_dar_is_refused_while_another_session_writes_to_the_medium(truncating: Media, tmp_path: Path) -> None:
+    tape = replace(truncating(APPEND), barcode="A2.1.dar")
+    with open(tape.path, "wb", buffering=0) as other:
+        assert "Device or resource busy" in run_dar(tape, tmp_path, 1, status=5)
+        other.write(OLD)
+    assert tape.streams() == [OLD]
+
+
+def run_dar(tape: Truncated, folder: Path, number: int, *, status: int = 0) -> str:
+    """Have dar write an archive of a file that contains a number to a medium; return its errors."""
+    (folder / "name").write_bytes(b"%d" % number)
+    basename = tape.path.parent / tape.barcode.removesuffix(".1.dar")
+    return shell(f"dar -Q -w -c {basename} -R {folder} -g name", status=status).stderr
+
+
+def restored_by_dar(tape: Truncated, folder: Path) -> bytes:
+    """Return what the file contains in the archive that dar finds on the medium."""
+    (folder / "new").mkdir()
+    shell(f"dar -Q -x {tape.path.parent / tape.barcode.removesuffix('.1.dar')} -R {folder}/new")
+    return (folder / "new" / "name").read_bytes()
 
 
 # --- calls ----------------------------------------------------------------------------------------------------------
@@ -192,7 +223,8 @@ def test_ftruncate_to_the_length_that_there_is_succeeds_and_no_other(truncating:
         size = os.fstat(descriptor).st_size
         assert error_of(os.ftruncate, descriptor, size) is None
         assert os.fstat(descriptor).st_size == size
-        assert error_of(os.ftruncate, descriptor, size + 1) == "EPERM"
+        if flags != os.O_WRONLY | os.O_TRUNC:  # else a hole at the end becomes zeros
+            assert error_of(os.ftruncate, descriptor, size + 1) == "EPERM"
         assert error_of(os.ftruncate, descriptor, size - 1) == "EPERM"
         assert os.fstat(descriptor).st_size == size
     os.close(descriptor)
@@ -371,3 +403,20 @@ def test_capacity_is_that_of_the_new_volume_and_headers_name_it(tmp_path: Path) 
     [left] = library.tape_files("E2")
     assert (left.number, left.volume, left.bytes) == (0, 3, 300_000)
     assert library.extract("E2") == random_bytes(2, 300_000)
+
+
+def test_after_a_refused_write_at_the_end_a_write_at_the_beginning_erases_nothing(tmp_path: Path) -> None:
+    """A handle that only writes erases by ftruncate() alone; its stream may still begin."""
+    require_fuse()
+    library = OnDisks(tmp_path, media="E1", unit=65536)
+    library.add("E2", capacity=100_000)
+    with open(library.path / "library.toml", "a") as file:
+        file.write(TEXT)
+    with library.mounted() as mounted:
+        mounted.medium("E2").write_bytes(OLD)
+        descriptor = os.open(mounted.medium("E2"), os.O_WRONLY)
+        os.lseek(descriptor, 0, os.SEEK_END)
+        assert error_of(os.write, descriptor, bytes(100_000)) == "ENOSPC"
+        assert os.pwrite(descriptor, NEW, 0) == len(NEW)
+        os.close(descriptor)
+        assert mounted.medium("E2").read_bytes() == OLD + NEW

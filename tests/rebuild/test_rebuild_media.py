@@ -12,6 +12,7 @@ import trio
 from filling import OPENER, UNIT, make
 from mounting import random_bytes, wait_until
 
+from vtlfs.cli.main import main
 from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.headers import MAX_VOLUMES, Ending, Opening
 from vtlfs.disks.local import cartridges as files
@@ -104,11 +105,11 @@ class Life:
         return rebuild(self.library.path, there if without else [], without, utc_now())
 
     def state(self) -> dict[str, object]:
-        """Return what there is to know of media, beside what is on them."""
+        """Return what there is to know of media, beside what is on them, and their slots."""
         with closing(self.tracking(read_only=True)) as tracking:
             found = {one.barcode: one for one in tracking.cartridges.of(MEDIA)}
         return {
-            barcode: replace(one, commits=0, event=0, added_at="", begun_at="", retain_until=None)
+            barcode: replace(one, commits=0, event=0, added_at="", begun_at="", retain_until=None, events=(), slot=None)
             for barcode, one in found.items()
         }
 
@@ -209,9 +210,72 @@ def test_erased_medium_that_was_not_written_since_stays_erased(tmp_path: Path, c
     life.check()
     assert history(life) == [(1, 8, 2), (2, 3, 1)]
     with closing(life.tracking(read_only=True)) as tracking:
-        assert {event.what for event in tracking.events.find()} == {"rebuilt"}
+        assert {event.what for event in tracking.events.find()} == {"erased", "rebuilt"}
         files = tracking.tape_files.of("T1", volume=1)
     assert [file.bytes for file in files] == [3, 5]
+
+
+def slots(life: Life) -> dict[str, int | None]:
+    with closing(life.tracking(read_only=True)) as tracking:
+        return {medium.barcode: medium.slot for medium in tracking.media.all()}
+
+
+def test_slots_that_the_disks_remember_come_back_and_the_others_are_given_anew(tmp_path: Path) -> None:
+    life = begin(tmp_path)
+    life.write("T3", b"three")
+    life.copy()
+    life.write("T2", b"two")
+    life.act("T1", "moved", lambda tracking: tracking.media.set_slot("T1", 7))
+    life.act("T3", "moved", lambda tracking: tracking.media.set_slot("T3", 30))
+    life.act("T3", "moved", lambda tracking: tracking.media.set_slot("T3", 8))
+    assert slots(life) == {"T1": 7, "T2": 2, "T3": 8}
+    life.lose(copies_too=False)
+    life.rebuild()
+    assert slots(life) == {"T1": 7, "T2": 2, "T3": 8}  # the copy knows of T2, and the disks of later moves
+    life.lose(copies_too=True)
+    rebuilt = life.rebuild()
+    life.check()
+    assert slots(life) == {"T1": 7, "T2": 1, "T3": 8}
+    told = "slots that are not known: 1; these media have the lowest that were free, in the order"
+    assert [one for one in rebuilt.report.ignored if told in one]
+
+
+def test_media_that_have_changed_places_come_back_in_their_new_slots(tmp_path: Path) -> None:
+    life = begin(tmp_path)
+    life.copy()
+    life.act("T1", "moved", lambda tracking: tracking.media.set_slot("T1", 9))
+    life.act("T2", "moved", lambda tracking: tracking.media.set_slot("T2", 1))
+    life.act("T1", "moved", lambda tracking: tracking.media.set_slot("T1", 2))
+    life.lose(copies_too=False)
+    life.rebuild()
+    life.check()
+    assert slots(life) == {"T1": 2, "T2": 1, "T3": 3}
+
+
+@pytest.mark.parametrize("copies_too", [True, False])
+def test_the_last_events_of_a_medium_come_back(tmp_path: Path, copies_too: bool) -> None:
+    """With number, time, reason and all; those of the copy are not added again."""
+    life = begin(tmp_path)
+    life.write("T1", b"old")
+    life.act("T2", "protected", lambda tracking: tracking.media.set_protected("T2", True))
+    life.copy()
+    life.erase("T1")
+    hold = Hold("T1", "case 7", "auditors", utc_now(), 0, "alpha")
+    with closing(life.tracking()) as tracking:
+        with tracking.transaction():
+            tracking.volumes.hold(hold)
+            tracking.events.add("held", ACTOR, utc_now(), medium="T1", volume=2, reason="letter", hold="case 7")
+        cartridges.keep(life.library, tracking, ["T1"])
+        before = tracking.events.find()
+    assert [event.what for event in before] == ["protected", "erased", "held"]
+    life.lose(copies_too=copies_too)
+    life.rebuild()
+    life.check()
+    with closing(life.tracking(read_only=True)) as tracking:
+        after = tracking.events.find()
+    assert [replace(event, epoch=0) for event in after[:3]] == [replace(event, epoch=0) for event in before]
+    assert {event.what for event in after[3:]} == {"rebuilt"}
+    assert after[3].id > after[2].id + 100
 
 
 def test_newest_memory_counts_whichever_disk_has_it(tmp_path: Path) -> None:
@@ -349,6 +413,53 @@ def test_stored_bytes_that_were_reclaimed_are_no_loss(tmp_path: Path) -> None:
     with closing(life.tracking(read_only=True)) as tracking:
         assert [tracking.sessions.get(number).reclaimed for number in (1, 2, 3)] == [True, True, False]
         assert tracking.volumes.get("T1", 1).reclaimed_at is not None
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_snapshot_that_was_deleted_since_the_copy_does_not_come_back(tmp_path: Path, by_hand: bool) -> None:
+    """The copy is older than the deletion, and than the reclaim after it: nothing is lost, for nothing shows it."""
+    life = begin(tmp_path)
+    life.write("T1", b"a" * 10, b"b" * UNIT * 3)
+    life.write("T2", b"stays")
+    for _ in range(3):
+        life.snapshot()
+    life.copy()
+    life.erase("T1")
+    life.erase("T2")
+    life.contents["T2"] = []
+    if by_hand:
+        assert main(["snapshot", "delete", str(life.library.path), "1", "2", "--yes"]) == 0
+    else:  # as a mount's schedule does it: the disks hear of it when bytes are reclaimed
+        with closing(life.tracking()) as tracking, tracking.transaction():
+            store.remove(tracking, (1, 2, 3))
+    reclaim(life.library, limit=None, progress=lambda done, total: None)
+    life.lose(copies_too=False)
+    rebuilt = life.rebuild()
+    assert rebuilt.base is not None
+    assert (rebuilt.report.lost, rebuilt.report.damaged) == ([], [])
+    assert any("snapshots that were deleted since" in text for text in rebuilt.report.ignored)
+    with closing(life.tracking(read_only=True)) as tracking:
+        assert [one.id for one in store.snapshots(tracking)] == ([3] if by_hand else [])
+        reclaimed = [tracking.sessions.get(number).reclaimed for number in (1, 2, 3)]
+    assert reclaimed == [not by_hand] * 3
+    assert verified(life.library) == []
+    life.check()
+
+
+def test_a_new_snapshot_never_gets_the_number_of_a_deleted_one(tmp_path: Path) -> None:
+    """The disks know of many that were deleted, but their marks are lost. The next rebuild would delete the new one."""
+    life = begin(tmp_path)
+    life.write("T1", b"old")
+    life.copy()
+    cartridges.keep_deleted(life.library, range(1, 500))
+    life.lose(copies_too=False)
+    for mark in tmp_path.rglob("vtlfs-disk.mark"):
+        mark.unlink()
+    life.rebuild()
+    life.snapshot()
+    with closing(life.tracking(read_only=True)) as tracking:
+        (snapshot,) = store.snapshots(tracking)
+    assert snapshot.id > 499
 
 
 # --- retention --------------------------------------------------------------------------------------------------------

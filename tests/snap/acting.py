@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from filling import tracked
 from hypothesis import strategies as st
 
 from vtlfs.disks.records import BLOCK
@@ -47,7 +48,7 @@ class Actor:
         for disk in disks:
             disk.mkdir()
         self.library: Library = create(root / "library", disks, drives=3, stripe_unit=UNIT, parity=1, at=time(0))
-        self.tracking: Tracking = self.library.tracking()
+        self.tracking: Tracking = tracked(self.library)
         self.seconds = 0
         self.tracking.sql.execute("PRAGMA synchronous = OFF")  # it need not survive a power cut
         with self.tracking.transaction():

@@ -16,7 +16,7 @@ from vtlfs.tui.screens.state import StateScreen
 from vtlfs.tui.source import Source
 from vtlfs.tui.widgets.table import Table
 
-SECONDS = 30.0
+SECONDS = 60.0
 TABS = {"1": "drives", "2": "media", "3": "sessions", "4": "disks", "5": "live"}
 PICTURES = Path(__file__).with_name("pictures")
 WRITE = "VTLFS_PICTURES"  # in the environment: write the pictures anew instead of comparing

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from filling import deal
+from filling import deal, tracked
 
 from vtlfs.disks.headers import Opening
 from vtlfs.engine.library import Library, create
@@ -35,7 +35,7 @@ class ExampleLibrary:
             disk.mkdir()
         self.library: Library = create(root / "library", self.disks, drives=4, stripe_unit=UNIT, at=at(0, 0))
         self.path = self.library.path
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             tracking.media.add(MEDIA[:2], None, at(0, 0))
             tracking.media.add(MEDIA[2:], 1 << 20, at(0, 0))
             tracking.drives.load(1, MEDIA[0], at(0, 1))
@@ -48,7 +48,7 @@ class ExampleLibrary:
         self, opened: str, barcode: str, data: bytes, host: str = "alpha", *, drive: int = 0, program: str = "tar"
     ) -> int:
         """Open a session, and make `data` durable in it. Return its identifier."""
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             session = tracking.library.take_sessions(1)[0]
             opener = Opener(host, 123, 0, 0, program)
             tracking.sessions.open(session, self.mount, opener, Access.WRITE, drive, barcode, UNIT, opened)
@@ -62,13 +62,13 @@ class ExampleLibrary:
     def write(self, opened: str, released: str, barcode: str, data: bytes, host: str = "alpha", **options: Any) -> int:
         """Write `data` in a session, and release it. Return its identifier."""
         session = self.open(opened, barcode, data, host, **options)
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             tracking.sessions.release(session, State.RELEASED, None, released)
         return session
 
     def take_snapshot(self, at: str, name: str | None = None, *, scheduled: bool = False) -> Snapshot:
         """Take a snapshot."""
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             return store.take(tracking, at, name=name, scheduled=scheduled)
 
 

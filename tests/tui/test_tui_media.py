@@ -222,3 +222,31 @@ def test_the_line_on_the_room_tells_when_the_disks_will_be_full() -> None:
         "used: 5 MiB by what the media have now, 1 MiB by erased volumes that are held; 2 KiB can be reclaimed;"
         " 1 GiB free; full about 2027-03-01"
     )
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_the_page_of_media_shows_where_the_pools_are(lived: ExampleLibrary, size: tuple[int, int]) -> None:
+    with open(lived.path / "library.toml", "a") as file:
+        file.write('\n[pools.NIGHT]\nmedia = "N*"\n[pools.OTHER]\nmedia = "A*"\n')
+    with closing(lived.library.tracking()) as tracking, tracking.transaction():
+        tracking.media.add(["N1", "N2"], 1000, at(5, 9))
+        tracking.pools.move("NIGHT", "N1", at(5, 9))
+
+    async def story(d: Driver) -> None:
+        await d.go("enter", screen="StateScreen")
+        await d.tab("2")
+        await d.sees(
+            "pool NIGHT: on N1, 0.977 KiB left; then N2: it was never written", "pool OTHER: on no medium yet; "
+        )
+        assert "it reuses none" in " ".join(d.label("#pools").split())
+        with closing(lived.library.tracking()) as tracking, tracking.transaction():
+            tracking.pools.note_full("NIGHT", "N1")
+        await d.sees("pool NIGHT: on N1, full; then N2: it was never written")
+        await d.back("TimelineScreen")
+        await d.press("down")
+        await d.go("enter", screen="StateScreen")
+        await d.tab("2")
+        await d.until(lambda: len(d.rows) == len(MEDIA), "the media of a snapshot")
+        assert "pool" not in d.text()
+
+    drive(lived.path, story, size)

@@ -68,6 +68,31 @@ def test_it_keeps_to_sixteen_colours_where_there_are_no_more(example: ExampleLib
     assert not any(re.search(r"\b[34]8;[25];", code) for code in codes)
 
 
+def test_a_file_is_restored_in_a_terminal(example: ExampleLibrary, start: Start, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "vtlfs", "index", example.path], cwd=PROJECT, check=True, capture_output=True)
+    (tmp_path / "out").mkdir()
+    terminal = start(example.path)
+    terminal.until(lambda text: "before the upgrade" in text, "the timeline")
+    terminal.keys("/")
+    terminal.until(lambda text: "enter what to search for" in text, "the search")
+    terminal.keys("n", "o", "t", "e", "s", "Enter")
+    terminal.until(lambda text: "1 archive member" in text and "A00001L9/0000" in text, "what was found")
+    terminal.keys("Enter")
+    terminal.until(lambda text: "A00001L9/0000, now: home" in text and "1 entry" in text, "the directory")
+    terminal.keys("Left")
+    terminal.until(lambda text: "home/" in text, "the directory above")
+    terminal.keys("r")
+    terminal.until(lambda text: "Restore home of A00001L9/0000" in text, "the dialog")
+    terminal.keys("C-u")
+    terminal.keys(*str(tmp_path / "out"), "Enter")
+    terminal.until(lambda text: "restored 1 file" in text, "the restored file")
+    terminal.keys("Escape")
+    terminal.until(lambda text: "1 entry" in text, "the directory again")
+    terminal.keys("q")
+    terminal.until(lambda text: "status 0" in text, "the end")
+    assert (tmp_path / "out" / "home" / "notes").read_bytes() == b"remember the milk\n" * 500
+
+
 def has_rates(text: str) -> bool:
     """Tell whether the live view shows rates of sessions and of disks."""
     return text.count("iB/s") >= 4 and "2 writing" in text and "1 reading" in text

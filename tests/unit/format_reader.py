@@ -270,3 +270,24 @@ def retention(disks: Sequence[Path], barcode: str) -> tuple[str, str] | None:
         return None
     mode = max((mode for mode, _ in found), key=MODES.index)
     return mode, "" if mode == "worm" else max(until or "" for _, until in found)
+
+
+def pool_streams(disks: Sequence[Path], pool: str) -> dict[int, bytes]:
+    """Return the streams of a pool by identifier: those of which no part is missing."""
+    heads = {head["session"]: head for disk in disks for path in members(disk) if (head := header(path)) is not None}
+    parts = [head for head in heads.values() if head.get("part", {}).get("pool") == pool]
+    found: dict[int, bytes | None] = {}
+    for head in sorted(parts, key=lambda one: (one["part"]["stream"], one["part"]["place"])):
+        before = found.setdefault(head["part"]["stream"], b"")
+        is_whole = before is not None and len(before) == head["part"]["start"]
+        own = stream(disks, head["session"])
+        found[head["part"]["stream"]] = before + own if is_whole and before is not None else None
+    return {number: data for number, data in found.items() if data is not None}
+
+
+def place_of_pool(disks: Sequence[Path], pool: str) -> str | None:
+    """Return the barcode of the medium on which a pool is; None: no stream tells of it."""
+    heads = [head for disk in disks for path in members(disk) if (head := header(path)) is not None]
+    found = [head for head in heads if head.get("part", {}).get("pool") == pool]
+    newest = max(found, key=lambda one: int(one["part"].get("commits", 0)), default=None)
+    return None if newest is None else str(newest["medium"])

@@ -18,14 +18,16 @@ from vtlfs.disks.local import label
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.local.label import Label
 from vtlfs.errors import DiskError
-from vtlfs.model import Hold, MediumState, RetainMode
+from vtlfs.model import Event, Hold, MediumState, RetainMode
 
 LIBRARY = "a library"
 AT = "2026-01-31T09:30:00.000000Z"
 HOLD = Hold("T1", "case 7", "", AT, 0, "alpha")
+EVENT = Event(3, AT, 0, "held", "T1", 3, 0, "alpha", "vtlfs", "letter", {"hold": "case 7"})
 GOOD = Cartridge(
     *("T1", 5, 4, 3, AT, AT, MediumState.RETIRED, True, 1 << 40, RetainMode.COMPLIANCE, 86400, AT),
     (HOLD, replace(HOLD, name="case 8", reason="r" * 999)),
+    (EVENT, replace(EVENT, id=4, what="protected", volume=None, reason=None, details={})),
 )
 SAID = cartridges.document(LIBRARY, GOOD)
 
@@ -40,6 +42,10 @@ def test_what_is_written_is_read() -> None:
     assert cartridges.read(SAID, LIBRARY, "T1") == GOOD
     assert cartridges.read(SAID, "another", "T1") is None
     assert cartridges.read(SAID, LIBRARY, "T2") is None
+    moved = replace(GOOD, slot=7)
+    assert cartridges.read(cartridges.document(LIBRARY, moved), LIBRARY, "T1") == moved
+    without = {key: value for key, value in SAID.items() if key != "slot"}  # as an older vtlfs wrote it
+    assert cartridges.read(without, LIBRARY, "T1") == GOOD
 
 
 @pytest.mark.parametrize(
@@ -54,6 +60,9 @@ def test_what_is_written_is_read() -> None:
         {"retain_mode": "for ever"},
         {"retain_until": "3000-01-01T00:00:00.000000Z"},
         {"retain_seconds": 1 << 60},
+        {"slot": 0},
+        {"slot": True},
+        {"slot": "7"},
         {"holds": [{"name": ""}]},
         {"holds": [7]},
         {"holds": {}},
@@ -63,6 +72,25 @@ def test_what_is_written_is_read() -> None:
 )
 def test_what_nobody_writes_is_not_believed(change: dict[str, Any]) -> None:
     assert cartridges.read(SAID | change, LIBRARY, "T1") is None
+
+
+@pytest.mark.parametrize(
+    "events",
+    [7, {}, [7], [{}], SAID["events"] * 100, [SAID["events"][0] | {"event": 0}], [SAID["events"][0] | {"details": 7}]],
+)
+def test_events_that_cannot_be_are_none_and_the_rest_counts(events: Any) -> None:
+    assert cartridges.read(SAID | {"events": events}, LIBRARY, "T1") == replace(GOOD, events=())
+
+
+def test_an_older_memory_has_no_events() -> None:
+    older = {key: value for key, value in SAID.items() if key != "events"}
+    assert cartridges.read(older, LIBRARY, "T1") == replace(GOOD, events=())
+
+
+def test_many_holds_leave_the_events_no_room(disk: LocalDisk) -> None:
+    holds = tuple(replace(HOLD, name=f"{number}", reason="r" * 999) for number in range(950))
+    disk.put_cartridges([replace(GOOD, holds=holds, events=(replace(EVENT, reason="x" * 999),) * 50)])
+    assert list(disk.cartridges()) == [("T1.cartridge", replace(GOOD, holds=holds, events=()))]
 
 
 anything = st.recursive(
@@ -122,7 +150,7 @@ def test_damaged_file_is_none_and_is_written_anew(disk: LocalDisk, tmp_path: Pat
 def test_memory_that_does_not_fit_is_refused_and_the_old_one_stays(disk: LocalDisk) -> None:
     """What there is to remember of other media at the same time is remembered."""
     disk.put_cartridges([GOOD])
-    other = replace(GOOD, barcode="T2", commits=9, holds=())
+    other = replace(GOOD, barcode="T2", commits=9, holds=(), events=())
     holds = tuple(replace(HOLD, name=f"case {number}", reason="r" * 999) for number in range(2000))
     with pytest.raises(DiskError, match="does not fit"):
         disk.put_cartridges([replace(GOOD, commits=9, holds=holds), other])

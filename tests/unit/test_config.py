@@ -134,6 +134,15 @@ def test_what_is_rendered_is_loaded(
     assert list(load(tmp_path).media_rules) == list(media_rules)
 
 
+def test_indexing_in_the_background_is_on_and_can_be_set(tmp_path: Path) -> None:
+    known = load(put(tmp_path, GOOD))
+    assert (known.index_background, known.index_limit) == (True, 100 * MIB)
+    off = load(put(tmp_path, GOOD + '[index]\nbackground = false\nlimit = "none"\n'))
+    assert (off.index_background, off.index_limit) == (False, None)
+    with pytest.raises(ConfigError, match=r"line 15: index\.background: .* true or false"):
+        load(put(tmp_path, GOOD + "[index]\nbackground = 1\n"))
+
+
 def test_the_memory_limit_has_bounds(tmp_path: Path) -> None:
     assert load(put(tmp_path, GOOD + '[memory]\nlimit = "64MiB"\n')).memory_limit == 64 * MIB
     for wrong in ('"63MiB"', "1", '"2TiB"', '"much"', "true"):

@@ -539,12 +539,21 @@ def test_disk_remembers_the_newest_of_each_medium(disk: Disk) -> None:
     assert list(known.values()) == [replace(CARTRIDGE, commits=7, event=7), other]
 
 
+def test_disk_remembers_all_snapshots_that_were_ever_deleted(disk: Disk) -> None:
+    assert disk.snapshots() == ()
+    disk.put_cartridges([CARTRIDGE])
+    for deleted in (((3, 5),), ((9, 9),), (), ((4, 7), (20, 30))):
+        disk.put_snapshots(deleted)
+    assert disk.snapshots() == ((3, 7), (9, 9), (20, 30))
+    assert list(dict(disk.cartridges()).values()) == [CARTRIDGE]
+
+
 # --- health -----------------------------------------------------------------------------------------------------------
 
 
 def test_disk_measures_itself_and_can_be_tried_out(disk: Disk) -> None:
     disk.measure()
-    assert 0 < disk.free <= disk.total
+    assert 0 < disk.free <= disk.free + disk.reserved <= disk.total
     disk.try_out()
     assert disk.groups() == (set(), [])
 
@@ -573,6 +582,8 @@ REFUSED: dict[str, Callable[[Disk], object]] = {
     "raise_mark": lambda disk: disk.raise_mark(MARK),
     "put_cartridges": lambda disk: disk.put_cartridges([CARTRIDGE]),
     "cartridges": lambda disk: list(disk.cartridges()),
+    "put_snapshots": lambda disk: disk.put_snapshots(((1, 1),)),
+    "snapshots": lambda disk: disk.snapshots(),
     "measure": lambda disk: disk.measure(),
     "try_out": lambda disk: disk.try_out(),
 }

@@ -17,8 +17,9 @@ from roster import Roster
 from vtlfs.engine import cartridges
 from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library
+from vtlfs.engine.pool_streams import open_stream
 from vtlfs.model import Actor, Hold, Mount, RetainMode, utc_now
-from vtlfs.rules import MediaRule
+from vtlfs.rules import MediaRule, PoolRule
 
 PIECES = [1, 5 * UNIT, 100, UNIT - 101, 3 * UNIT + 7, 2, 11 * UNIT]  # a flush behind each ends extents and stripes
 
@@ -104,6 +105,40 @@ def test_volumes_and_retention_are_read(tmp_path: Path) -> None:
     assert (head["retain_mode"], head["retain_seconds"]) == ("compliance", 86400)
     filling.fill(library, ("T2", b"new"))
     assert (format_reader.volume(disks, "T2"), format_reader.medium(disks, "T2")) == (2, b"new")
+
+
+async def write_to_pool(library: Library, *streams: bytes) -> list[int]:
+    """Write streams through the pool P, which spans; return their identifiers."""
+
+    async def anything(barcode: str) -> int:
+        return 0
+
+    mount = Mount(0, None, "machine", os.getpid(), 0, "/mnt", "", "mounted", utc_now(), None)
+    numbers = []
+    async with running(library, mount) as engine:
+        for data in streams:
+            stream = await open_stream(engine, "P", OPENER, anything)
+            for start in range(0, len(data), 1000):
+                await stream.write(start, data[start : start + 1000])
+            await stream.flush(closing=True)
+            await stream.release()
+            numbers.append(stream.number)
+    return numbers
+
+
+def test_streams_of_a_pool_are_read_in_one_piece(tmp_path: Path) -> None:
+    library = filling.make(tmp_path, 3, parity=1)
+    with closing(library.tracking()) as tracking, tracking.transaction():
+        tracking.media.add([f"N{number}" for number in range(1, 7)], 20_000, utc_now())
+    library = replace(library, config=replace(library.config, pools={"P": PoolRule("N*", span=True)}))
+    data = (os.urandom(50_500), b"small", os.urandom(20_000))
+    wanted = dict(zip(trio.run(write_to_pool, library, *data), data, strict=True))
+    filling.fill(library, ("T1", b"of no pool"))
+    disks = library.config.disks
+    for left in (disks, disks[1:]):
+        assert format_reader.pool_streams(left, "P") == wanted
+    assert format_reader.place_of_pool(disks, "P") == "N4"
+    assert format_reader.place_of_pool(disks, "Q") is None
 
 
 def test_library_is_read_whose_disks_have_come_and_gone(tmp_path: Path) -> None:

@@ -146,6 +146,30 @@ def test_rule_that_cannot_be_is_none_and_the_rest_of_the_header_counts(change: d
     assert opening.retain_mode is None
 
 
+PART = {"pool": "NIGHTLY", "stream": 17, "place": 1, "start": 4096, "commits": 99}
+
+
+def test_part_of_a_stream_is_read_and_headers_without_it_agree() -> None:
+    opening = headers.opening(ENDED | {"part": PART})
+    assert opening is not None
+    assert opening.part == headers.PartOf("NIGHTLY", 17, 1, 4096, 99)
+    again = headers.opening(headers.document(opening))
+    assert again is not None
+    assert again.part == opening.part
+    mended = replace(opening, part=replace(opening.part, commits=None))
+    assert "commits" not in headers.document(mended)["part"]
+    assert headers.agreed([(0, ENDED), (1, ENDED | {"part": PART}), (2, headers.document(mended))])[2] == []
+
+
+@pytest.mark.parametrize(
+    "part", [None, 7, [], {}, PART | {"pool": 7}, PART | {"start": -1}, PART | {"place": True}, PART | {"commits": "x"}]
+)
+def test_part_that_cannot_be_is_none_and_the_rest_of_the_header_counts(part: Any) -> None:
+    opening = headers.opening(GOOD | {"part": part})
+    assert opening is not None
+    assert opening.part is None
+
+
 @given(key=st.sampled_from(sorted(ENDED)), value=anything)
 def test_any_value_is_taken_as_what_it_is_or_refused(key: str, value: Any) -> None:
     document = ENDED | {key: value}

@@ -34,6 +34,7 @@ class Stream(RuleBasedStateMachine):
         self.account = MemoryBudget(64 * MIB, UNIT).open(0)
         self.stripes = Stripes(UNIT, self.account, self.budget)
         self.length = self.recorded = 0
+        self.write_ends: set[int] = set()
         self.position = 0
         self.turn = 0
         self.on_disk: set[Place] = set()
@@ -52,6 +53,8 @@ class Stream(RuleBasedStateMachine):
             self.stripes.put(self.length, memoryview(bytes(now)))
             self.length += now
             size -= now
+        self.stripes.ends.note_write(self.length)
+        self.write_ends.add(self.length)
         self.take(list(self.stripes.seal(unfinished=False)))
 
     @rule()
@@ -175,6 +178,7 @@ class Stream(RuleBasedStateMachine):
                 assert row.offset == end
                 assert row.end // UNIT in (end // UNIT, end // UNIT + 1)
                 end = row.end
+        assert not self.committing or self.lost or end in self.write_ends, "recorded up to the middle of a write"
 
     @precondition(lambda self: self.committing)
     @rule()

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from traceback import walk_tb
 
 import click
 
@@ -15,6 +16,7 @@ from vtlfs.errors import VtlfsError, with_advice
 
 TRACEBACK = "VTLFS_TRACEBACK"  # in the environment: an unexpected error is shown with its traceback
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+PRINTERS = ("click", "rich")  # packages that print what commands have to say
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
@@ -25,11 +27,16 @@ COMMANDS = {
     "umount": "mount",
     "load": "media",
     "unload": "media",
+    "mtx": "mtx",
+    "changer": "changer",
     "status": "status",
     "sessions": "sessions",
     "files": "sessions",
     "events": "events",
     "extract": "extract",
+    "index": "index",
+    "find": "find",
+    "restore": "restore",
     "snapshot": "snapshot",
     "reclaim": "reclaim",
     "tui": "tui",
@@ -109,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(with_advice(error))
         return error.exit_status
     except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-        _complain(f"{where}{error.strerror or error}")
+        where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else _where(error)
+        _complain(f"{where and f'{where}: '}{error.strerror or error}")
         _discard_output()
         return 1
     except Exception as error:
@@ -121,6 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def mtx() -> int:
+    """Run `vtlfs mtx` as a program of its own, for programs that want the path of mtx."""
+    return main(["mtx", *sys.argv[1:]])
+
+
 def _usage(error: click.ClickException) -> str:
     """Return click's message in the form of vtlfs's messages: one clause, and the command that tells more."""
     message = " ".join(error.format_message().split()).rstrip(".")
@@ -128,6 +140,13 @@ def _usage(error: click.ClickException) -> str:
         message = message[0].lower() + message[1:]
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} (see `{context.command_path} --help`)" if context else message
+
+
+def _where(error: OSError) -> str:
+    """Return the name of standard output if the error came from printing; Python's errors of streams have no name."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    module = frame.f_globals.get("__name__", "")
+    return "standard output" if module == __name__ or module.partition(".")[0] in PRINTERS else ""
 
 
 def _complain(message: str) -> None:

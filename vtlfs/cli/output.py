@@ -13,6 +13,7 @@ from types import FrameType
 
 from vtlfs.durable import sync_directory
 from vtlfs.errors import UsageError, VtlfsError
+from vtlfs.mounts import FILE_SYSTEM_TYPE, table
 
 STANDARD_OUTPUT = "standard output"
 
@@ -50,8 +51,8 @@ def open_output(target: str | None) -> Iterator[Output]:
     """Open the target: standard output for None and `-`, else the file of this name.
 
     A regular file is written under a temporary name, and renamed to `target` when the block ends without an exception.
-    After an exception the temporary file is removed, and an older file `target` stays as it is. Raises UsageError or
-    OutputError.
+    After an exception the temporary file is removed, and an older file `target` stays as it is. A medium of a mounted
+    library gets a further tape file. Raises UsageError or OutputError.
     """
     if target is None or target == "-":
         yield _standard_output(asked_for=target is not None)
@@ -65,12 +66,19 @@ def open_output(target: str | None) -> Iterator[Output]:
         mode = None
     except OSError as error:
         raise OutputError(target, error) from None
-    if mode is None or stat.S_ISREG(mode):
+    if mode is None or (stat.S_ISREG(mode) and not _is_on_tape(path)):
         with _whole(path, target, mode) as output:
             yield output
     else:
         with _as_it_is(Path(target), target) as output:
             yield output
+
+
+def _is_on_tape(path: Path) -> bool:
+    """Tell whether a file is of a mounted library, where nothing can be made or renamed."""
+    device = os.stat(path).st_dev
+    of_libraries = {entry.device for entry in table() if entry.kind == FILE_SYSTEM_TYPE}
+    return f"{os.major(device)}:{os.minor(device)}" in of_libraries
 
 
 def _standard_output(asked_for: bool) -> Output:
@@ -83,7 +91,7 @@ def _standard_output(asked_for: bool) -> Output:
 
 @contextmanager
 def _as_it_is(path: Path, name: str) -> Iterator[Output]:
-    """Open a pipe or a device."""
+    """Open a pipe, a device or a medium."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
@@ -91,7 +99,10 @@ def _as_it_is(path: Path, name: str) -> Iterator[Output]:
     try:
         yield Output(descriptor, name)
     finally:
-        os.close(descriptor)
+        try:
+            os.close(descriptor)  # of a medium, this makes the stream durable
+        except OSError as error:
+            raise OutputError(name, error) from None
 
 
 @contextmanager

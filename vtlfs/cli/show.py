@@ -103,6 +103,11 @@ def seconds(time: str | None) -> str | None:
     return None if time is None else f"{time[:19]}Z"
 
 
+def minutes(time: str | None) -> str | None:
+    """Return a time of the tracking database, to the minute."""
+    return None if time is None else f"{time[:16]}Z"
+
+
 def human(size: int | None) -> str | None:
     """Return a size for people; None stays None."""
     return None if size is None else format_size(size)

@@ -11,6 +11,7 @@ from typing import Protocol
 from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.contents import Batch, Flaw, Listing, Part
 from vtlfs.disks.headers import Ending, Header, Opening
+from vtlfs.disks.snapshots import Runs
 from vtlfs.model import Extent, Watermark
 
 CheckRoom = Callable[[int], None]
@@ -58,6 +59,7 @@ class Disk(Protocol):
     path: str  # where it is: for messages, and for people; nobody outside this package makes a path of it
     free: int  # bytes, as last measured
     total: int  # bytes, as last measured
+    reserved: int  # bytes that are free for others only, such as ext4's reserve for root, as last measured
     checks: bool  # `read` compares BLAKE3s; else it returns whatever lies there
     device: int  # number of the device that the disk is on, which it may share with others
 
@@ -147,10 +149,16 @@ class Disk(Protocol):
     def cartridges(self) -> Iterator[tuple[str, Cartridge | None]]:
         """Yield what is remembered, with its name; None where that can't be read, or is another library's."""
 
+    def put_snapshots(self, deleted: Runs) -> None:
+        """Remember durably that snapshots are deleted, beside those that are known to be so."""
+
+    def snapshots(self) -> Runs:
+        """Return which snapshots are remembered as deleted; what can't be read is forgotten."""
+
     # --- health -----------------------------------------------------------------------------------------------------
 
     def measure(self) -> None:
-        """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk is gone."""
+        """Bring `free`, `total`, `reserved` and `device` up to date. Raises DiskError, also where the disk is gone."""
 
     def try_out(self) -> None:
         """Write, sync and remove something, to see whether the disk works again."""

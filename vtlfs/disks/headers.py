@@ -5,7 +5,7 @@ Reading checks: nothing that lies on a disk is believed unseen.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vtlfs.config import MAX_DRIVES, MAX_SECONDS, check_stripe_unit
@@ -13,6 +13,7 @@ from vtlfs.disks import values
 from vtlfs.errors import VtlfsError
 from vtlfs.model import MAX_PARITY, MAX_SIZE, NO_CODEC, Opener, RetainMode, Retention, State, check_barcode
 
+MAX_COMMITS = 1 << 61  # of a tracking database; it goes on counting from there
 MAX_DISKS = 1000
 MAX_TAPE_FILES = 1 << 40
 MAX_VOLUMES = 100_000  # of a medium: each gets a row in a rebuild
@@ -23,6 +24,22 @@ _ENDED = (State.RELEASED, State.FAILED, State.RECOVERED)
 
 
 @dataclass(frozen=True, slots=True)
+class PartOf:
+    """Of which stream of a pool a session is a part. `stream`: identifier of the stream's first session.
+
+    `place`: of the part in the stream, from 0; `start`: offset in the stream of its first byte. `commits`: of the
+    tracking database when the session was recorded; of the parts of a pool, the one with the most is the newest. None:
+    the header was mended.
+    """
+
+    pool: str
+    stream: int
+    place: int
+    start: int
+    commits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Opening:
     """What a header says from the beginning: who opened what.
 
@@ -30,6 +47,7 @@ class Opening:
     `retain_mode` and `retain_seconds`: the rule of retention of the volume when the session began, None: none; for a
     session of which no header has the end. They are not compared: the tracking database has the rule of now.
     `origin`: of an imported session, see `Session.origin`; without an end such a session has left no tape file.
+    `part`: None where it was not opened through a pool, or by a vtlfs that did not write it; not compared therefore.
     """
 
     medium: str
@@ -43,6 +61,7 @@ class Opening:
     retain_mode: RetainMode | None = field(default=None, compare=False)
     retain_seconds: int | None = field(default=None, compare=False)
     origin: str | None = None
+    part: PartOf | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,8 @@ def document(opening: Opening, ending: Ending | None = None) -> dict[str, Any]:
         said |= {"retain_mode": str(opening.retain_mode), "retain_seconds": opening.retain_seconds}
     if opening.origin is not None:
         said["origin"] = opening.origin
+    if opening.part is not None:
+        said["part"] = {key: value for key, value in asdict(opening.part).items() if value is not None}
     return said if ending is None else said | document_of_end(ending)
 
 
@@ -138,6 +159,7 @@ def opening(header: dict[str, Any]) -> Opening | None:
             _codec(header["codec"]),
             *_rule(header),
             check_origin(header["origin"]) if "origin" in header else None,
+            _part(header),
         )
     except (KeyError, TypeError, VtlfsError):
         return None
@@ -186,6 +208,18 @@ def _rule(header: dict[str, Any]) -> tuple[RetainMode | None, int | None]:
         return values.mode(header["retain_mode"]), None if seconds is None else values.number(seconds, MAX_SECONDS)
     except (KeyError, TypeError):
         return None, None
+
+
+def _part(header: dict[str, Any]) -> PartOf | None:
+    """Return of which stream a header says that the session is a part. What can't be is no part: the rest counts."""
+    try:
+        said = header["part"]
+        pool = values.text(said["pool"])
+        stream, place, start = (values.number(said[key], MAX_SIZE) for key in ("stream", "place", "start"))
+        commits = values.number(said["commits"], MAX_COMMITS) if "commits" in said else None
+        return PartOf(pool, stream, place, start, commits)
+    except (KeyError, TypeError):
+        return None
 
 
 def _retention(header: dict[str, Any]) -> Retention | None:

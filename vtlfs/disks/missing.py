@@ -7,6 +7,7 @@ from vtlfs.disks.base import Fill, Member
 from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.contents import Part
 from vtlfs.disks.headers import Ending, Opening
+from vtlfs.disks.snapshots import Runs
 from vtlfs.errors import DiskMissing
 from vtlfs.model import Extent, Watermark
 
@@ -18,7 +19,7 @@ class MissingDisk:
         """`path` is where it should be."""
         self.number = number
         self.path = path
-        self.free = self.total = self.device = 0
+        self.free = self.total = self.reserved = self.device = 0
         self.checks = True
 
     def refuse(self) -> NoReturn:
@@ -112,6 +113,14 @@ class MissingDisk:
         self.refuse()
 
     def cartridges(self) -> NoReturn:
+        """Raise DiskMissing."""
+        self.refuse()
+
+    def put_snapshots(self, deleted: Runs) -> NoReturn:
+        """Raise DiskMissing."""
+        self.refuse()
+
+    def snapshots(self) -> NoReturn:
         """Raise DiskMissing."""
         self.refuse()
 

@@ -6,7 +6,7 @@ memory there, which the next mount brings up to date.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.missing import MissingDisk
 from vtlfs.disks.pool import DiskPool, PooledDisk
+from vtlfs.disks.snapshots import Runs, union
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError, VtlfsError
@@ -35,18 +36,37 @@ def keep(library: Library, tracking: Tracking, barcodes: Sequence[str]) -> None:
 
     The act is committed, so nothing is raised: what fails is logged as a warning.
     """
+    _keep(library, len(barcodes), lambda: partial(_put_cartridges, tracking.cartridges.of(barcodes)))
+
+
+def keep_deleted(library: Library, snapshots: Iterable[int]) -> None:
+    """Have the disks that answer remember that snapshots with these numbers were deleted, as `keep` does."""
+    deleted = union((number, number) for number in snapshots)
+    _keep(library, 1, lambda: partial(_put_snapshots, deleted))
+
+
+def _put_cartridges(found: Sequence[Cartridge], disk: Disk) -> None:
+    disk.put_cartridges(found)
+
+
+def _put_snapshots(deleted: Runs, disk: Disk) -> None:
+    disk.put_snapshots(deleted)
+
+
+def _keep(library: Library, count: int, look: Callable[[], Callable[[Disk], None]]) -> None:
+    """Have each disk that answers do what `look` returns."""
     try:
-        found = tracking.cartridges.of(barcodes)
+        put = look()
         disks = {Path(disk.path): disk for disk in library.disks_that_answer() if not isinstance(disk, MissingDisk)}
 
         def remember(path: Path) -> str | None:
             try:
-                disks[path].put_cartridges(found)
+                put(disks[path])
             except DiskError as error:
                 return error.reason
             return None
 
-        answers = aside.each([*disks], remember, aside.SECONDS + SECONDS_A_MEDIUM * len(found))
+        answers = aside.each([*disks], remember, aside.SECONDS + SECONDS_A_MEDIUM * count)
         for disk, answer in zip(disks.values(), answers, strict=True):
             if (why := answer.problem or answer.value) is not None:
                 _warn(disk, why)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import trio
 
-from vtlfs.disks.headers import Opening
+from vtlfs.disks.headers import Opening, PartOf
 from vtlfs.engine.health import Health
 from vtlfs.engine.identifiers import SessionIdentifiers
 from vtlfs.engine.lease import Lease
@@ -24,7 +24,7 @@ from vtlfs.engine.reading.loads import LoadCache
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.truncation import Current, begin_anew, current
+from vtlfs.engine.truncation import Anew, Current, begin_anew, current
 from vtlfs.engine.writing.admission import Admission
 from vtlfs.engine.writing.announcements import SeenAnnouncements
 from vtlfs.engine.writing.context import WriteContext
@@ -94,41 +94,40 @@ class Engine:
         drive: int,
         opener: Opener,
         *,
-        anew: bool = False,
-        take: Callable[[Tracking, int, str], object] | None = None,
+        anew: Anew | None = None,
+        take: Callable[[Tracking, int, str], PartOf] | None = None,
         origin: str | None = None,
         opened_at: str | None = None,
     ) -> WriteSession:
         """Start a write session; it is in the tracking database when this returns.
 
-        `anew`: it erases the medium, see `begin_anew`. `take` is called first in the transaction that records the
-        session, with the session's identifier and the time: it makes the medium one that may be written to. Both are
-        synced.
+        `anew`: the medium begins anew, see `begin_anew`. `take` is called first in the transaction that records the
+        session, with the session's identifier and the time: it makes the medium one that may be written to, and returns
+        of which stream the session is a part. Both are synced.
         `origin`, `opened_at`: of an imported session, which leaves a tape file only if its `imported` is set at the
-        release. Raises NoSuchMedium, ReadOnlyMedium, TooManyStreams; for `anew` also MediumBusy and Retained; and what
+        release. Raises NoSuchMedium, ReadOnlyMedium, TooManyStreams; for `anew` also what `begin_anew` raises; and what
         `take` raises.
         """
         at = opened_at or utc_now()
         stripe_unit = self.library.config.stripe_unit
         rule = rule_for(self.library.config.media, barcode)
 
-        def begin(tracking: Tracking) -> Current:
-            if take is not None:
-                take(tracking, number, at)
+        def begin(tracking: Tracking) -> tuple[Current, PartOf | None]:
+            part = None if take is None else take(tracking, number, at)
             tracking.media.check_writable(barcode)
             tracking.sessions.open(
                 *(number, self.mount.id, opener, Access.WRITE, drive, barcode, stripe_unit, at),
                 parity=self._context.parity,
                 origin=origin,
             )
-            erased = anew and begin_anew(tracking, barcode, number, opener, "O_TRUNC", at)
-            return current(tracking, barcode, rule, erased=erased)
+            erased = anew is not None and begin_anew(tracking, barcode, number, opener, anew, at)
+            return current(tracking, barcode, rule, erased=erased), part
 
         self._admission.admit()
         self._by_drive[drive] += 1
         try:
             number = await self.identifiers.take()
-            now = await self._committer.call(begin, durable=anew or take is not None)
+            now, part = await self._committer.call(begin, durable=anew is not None or take is not None)
         except BaseException:
             self._by_drive[drive] -= 1
             self._admission.leave()
@@ -138,6 +137,7 @@ class Engine:
             retain_mode=now.volume.retain_mode,
             retain_seconds=now.volume.retain_seconds,
             origin=origin,
+            part=part,
         )
         session = WriteSession(number, opening, self._context, turn=self._first_disk(), medium=now.medium)
         self._writers[number] = session
@@ -158,7 +158,7 @@ class Engine:
         rule = rule_for(self.library.config.media, barcode)
 
         def begin(tracking: Tracking) -> Current:
-            erased = begin_anew(tracking, barcode, session.number, opener, by, at)
+            erased = begin_anew(tracking, barcode, session.number, opener, Anew(by), at)
             return current(tracking, barcode, rule, erased=erased)
 
         await self._remember(await session.begin_volume(lambda: self._committer.call(begin)))

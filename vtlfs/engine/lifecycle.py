@@ -48,7 +48,7 @@ def add(tracking: Tracking, barcodes: Sequence[str], capacity: int | None, order
     done = []
     for barcode in barcodes:
         done.append(Change(tracking.media.get(barcode), "added", f"added, {limit}", {"capacity": capacity}))
-        _record(tracking, order, done[-1])
+        record(tracking, order, done[-1])
     return done
 
 
@@ -225,14 +225,15 @@ def _each(tracking: Tracking, barcodes: Sequence[str], order: Order, act: Act) -
             refused.append(error)
             continue
         if change.event is not None:
-            _record(tracking, order, change)
+            record(tracking, order, change)
         done.append(change)
     if refused:
         raise refused[0] if len(barcodes) == 1 else Refused(refused, len(barcodes))
     return done
 
 
-def _record(tracking: Tracking, order: Order, change: Change) -> None:
+def record(tracking: Tracking, order: Order, change: Change) -> None:
+    """Record what was done to a medium as an event, in the transaction that does it."""
     assert change.event is not None
     tracking.volumes.note_time(order.at)
     medium = change.medium

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from vtlfs.disks.headers import PartOf
 from vtlfs.engine import pools
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.memory import Account
@@ -60,6 +61,7 @@ class PoolStream:
         self._opener = opener
         self._gate = gate
         self._parts: list[_Part] = []
+        self._left: WriteSession | None = None  # the part that is being left, until it is released
         self._moving = LazyLock()
         self._refused: VtlfsError | None = None
         self.account: Account = engine.memory.open(0)
@@ -79,6 +81,11 @@ class PoolStream:
         """Offset after the last byte that has come."""
         return self._parts[-1].start + self._parts[-1].session.length
 
+    @property
+    def recorded(self) -> int:
+        """The stream's bytes that are recorded, from its first one to a gap or its end."""
+        return self._parts[-1].start + self._parts[-1].session.recorded
+
     async def begin(self) -> None:
         """Open the next session, on the medium to which the pool's next stream goes. Raises PoolEnded.
 
@@ -91,7 +98,7 @@ class PoolStream:
             choice = turn.choice
             if choice is None:
                 raise await catalogue.read(lambda tracking: pools.ended(tracking, self._name, self._rule, utc_now()))
-            drive, take = await self._gate(choice.barcode), partial(self._take, choice)
+            drive, take = await self._gate(choice.barcode), partial(self._take, choice, start)
             try:
                 session = await self._engine.open_writer(choice.barcode, drive, self._opener, take=take)
             except _Moved as moved:
@@ -104,17 +111,25 @@ class PoolStream:
                 await self._engine.health.keep(choice.barcode)
             return
 
-    def _take(self, choice: Choice, tracking: Tracking, session: int, at: str) -> None:
-        """Take the medium, and record the part, in the transaction that records the session. Raises _Moved."""
+    def _take(self, choice: Choice, start: int, tracking: Tracking, session: int, at: str) -> PartOf:
+        """Take the medium, and record the part, in the transaction that records the session. Raises _Moved.
+
+        `start`: offset in the stream. Return what the session's headers say of it.
+        """
         turn = pools.look(tracking, self._name, self._rule, at)
         if turn.choice != choice:
             raise _Moved(turn)
         actor = Actor(self._opener.uid, self._opener.host, self._opener.program)
         pools.take(tracking, self._name, self._rule, choice, actor, at)
-        stream = self._parts[0].session.number if self._parts else session
-        tracking.pools.add_part(Part(session, self._name, stream, len(self._parts)))
+        stream, place = self._parts[0].session.number if self._parts else session, len(self._parts)
+        tracking.pools.add_part(Part(session, self._name, stream, place))
+        return PartOf(self._name, stream, place, start, tracking.library.watermark().commits)
 
     # --- what a WriteSession does -----------------------------------------------------------------------------------
+
+    def note_page_cache(self) -> None:
+        """Note that the stream comes through the kernel's page cache; then it can't go on on another medium."""
+        self._parts[-1].session.note_page_cache()
 
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`. In a pool that spans, `offset` is the stream's end, or bytes come once more.
@@ -153,6 +168,7 @@ class PoolStream:
 
     async def _go_on(self, part: _Part) -> None:
         """Go on on the next medium, once all that has come is durable; release the part before."""
+        self._left = part.session
         await part.session.fsync()
         await self.begin()
         log.info(
@@ -161,6 +177,7 @@ class PoolStream:
         )
         part.session.excuse()
         await self._engine.release_writer(part.session)
+        self._left = None
         if part.session.has_failed:
             self.refuse(VtlfsError(f"session {part.session.number}, a part of the stream, has failed"))
 
@@ -175,9 +192,17 @@ class PoolStream:
         await self._parts[-1].session.fsync()
 
     async def release(self) -> None:
-        """End the stream: its last session. The release begins before the first `await`."""
+        """End the stream: its last session, and what `_go_on` has left open if it was cut short.
+
+        The release begins before the first `await`.
+        """
         self.account.close()
-        await self._engine.release_writer(self._parts[-1].session)
+        last, left = self._parts[-1].session, self._left
+        try:
+            await self._engine.release_writer(last)
+        finally:
+            if left is not None and left is not last:
+                await self._engine.release_writer(left)
 
     def refuse(self, error: VtlfsError) -> None:
         """Fail the stream with an error that no write() can return."""

@@ -1,7 +1,8 @@
 """Room that is kept beside the tracking database for what must always work, in a file `reserve` that has no content.
 
-When the library's file system is full, streams hear of it. Erasing, reclaiming, deleting a snapshot, ending sessions
-and recovery give up some of the reserve, and go on in the room that it had. Mounts make it again when there is room.
+When the library's file system is full, streams hear of it. Adding and erasing media, reclaiming, deleting a snapshot,
+ending sessions and recovery give up some of the reserve, and go on in the room that it had. Mounts make it again when
+there is room.
 """
 
 import errno

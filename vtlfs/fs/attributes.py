@@ -3,13 +3,14 @@
 import stat
 import time
 
-from pyfuse3 import EntryAttributes, InodeT, ModeT, StatvfsData
+from pyfuse3 import EntryAttributes, InodeT, ModeT, SetattrFields, StatvfsData
 
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.layout.dealer import Candidate
 from vtlfs.engine.layout.room import room
 from vtlfs.fs.inodes import Inode
 from vtlfs.fs.nodes import (
+    ChangerNode,
     FilesDirectory,
     LoadedLink,
     MediumNode,
@@ -27,6 +28,7 @@ from vtlfs.fs.rights import Permissions
 
 LONG = 1e6  # seconds for which the kernel may cache names and attributes that will not change
 BLOCK = 4096
+LONGEST_NAME = 255  # bytes; the kernel sends longer names, too
 
 
 class Attributes:
@@ -49,13 +51,34 @@ class Attributes:
         entry.st_size = inode.size if inode.writers else size_of(node)
         entry.st_blksize = BLOCK if stat.S_ISDIR(entry.st_mode) else 1 << 20
         entry.st_blocks = -(-entry.st_size // 512)
-        mtime = time.time_ns() if inode.writers else mtime_ns(node, self._mounted_at)
+        mtime = time.time_ns() if inode.writers else self.mtime_of(node)
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = mtime
         return entry
+
+    def mtime_of(self, node: Node) -> int:
+        """Return when a node last changed, in nanoseconds since 1970, as far as it is not open for writing."""
+        return mtime_ns(node, self._mounted_at)
+
+
+def changes(now: EntryAttributes, wanted: EntryAttributes, fields: SetattrFields, times: set[int] | None) -> bool:
+    """Tell whether attributes that a program sets differ from those that there are.
+
+    `times`: those that the file has, in nanoseconds; None: times don't count.
+    """
+    return (
+        (fields.update_size and wanted.st_size != now.st_size)
+        or (fields.update_mode and stat.S_IMODE(wanted.st_mode) != stat.S_IMODE(now.st_mode))
+        or (fields.update_uid and wanted.st_uid != now.st_uid)
+        or (fields.update_gid and wanted.st_gid != now.st_gid)
+        or (times is not None and fields.update_atime and wanted.st_atime_ns not in times)
+        or (times is not None and fields.update_mtime and wanted.st_mtime_ns not in times)
+    )
 
 
 def of_disks(pool: DiskPool, parity: int) -> StatvfsData:
     """Return what statfs() shows: the data that the disks take with this parity, and what still fits of it.
+
+    What file systems of the disks reserve for root is free and not available, as in their own statfs().
 
     Sizes are those that the disks had when they last answered. A disk that can't be used takes nothing new; one that
     has not answered since the mount began has no size.
@@ -64,19 +87,24 @@ def of_disks(pool: DiskPool, parity: int) -> StatvfsData:
     total = room([Candidate(disk.number, disk.device, disk.total) for _, disk in known], parity)
     if not total:  # too few disks for a stripe: it is full, and has a size all the same, or df leaves it out
         total = sum({disk.device: disk.total for _, disk in known}.values())
-    free = room([Candidate(disk.number, disk.device, disk.free) for pooled, disk in known if pooled.usable], parity)
+    usable = [disk for pooled, disk in known if pooled.usable]
+    available = room([Candidate(disk.number, disk.device, disk.free) for disk in usable], parity)
+    free = room([Candidate(disk.number, disk.device, disk.free + disk.reserved) for disk in usable], parity)
     data = StatvfsData()
     data.f_bsize = data.f_frsize = BLOCK
     data.f_blocks = total // BLOCK
-    data.f_bfree = data.f_bavail = min(free, total) // BLOCK
+    data.f_bfree = min(free, total) // BLOCK
+    data.f_bavail = min(available, free, total) // BLOCK
     data.f_files = data.f_ffree = data.f_favail = 0
-    data.f_namemax = 255
+    data.f_namemax = LONGEST_NAME
     return data
 
 
 def _type(node: Node) -> int:
     match node:
         case MediumNode() | TapeFileNode() | SessionNode() | PastMediumNode() | PoolNode() | PoolFileNode():
+            return stat.S_IFREG
+        case ChangerNode():
             return stat.S_IFREG
         case LoadedLink() | SnapshotLink():
             return stat.S_IFLNK

@@ -1,6 +1,7 @@
 """Open files of a mount: opens sessions, keeps their handles, ends them. Used in the trio loop of a mount."""
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterable
@@ -12,29 +13,32 @@ import pyfuse3
 import trio
 from pyfuse3 import FileHandleT, FileInfo, FUSEError, RequestContext
 
+from vtlfs.engine.changer import ELEMENTS
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.pool_streams import PoolStream, open_stream
+from vtlfs.engine.truncation import Anew
 from vtlfs.engine.writing.session import WriteSession
-from vtlfs.errors import NotPermitted
+from vtlfs.errors import CannotReopen, NotPermitted
 from vtlfs.fs.attributes import size_of
+from vtlfs.fs.caching import check_reopening, first_offset, goes_through_cache, read_through_cache
+from vtlfs.fs.changer import ChangerHandle
 from vtlfs.fs.handles import (
     Handle,
     PoolFileHandle,
     ReadHandle,
     TextHandle,
     WriteHandle,
-    check_reopening,
-    goes_through_cache,
-    read_through_cache,
 )
 from vtlfs.fs.inodes import Inode
-from vtlfs.fs.nodes import MediumNode, PastMediumNode, PoolFileNode, PoolNode, SessionNode, TapeFileNode
-from vtlfs.fs.openers import Caller, Openers
+from vtlfs.fs.nodes import ChangerNode, MediumNode, PastMediumNode, PoolFileNode, PoolNode, SessionNode, TapeFileNode
+from vtlfs.fs.openers import Caller, Openers, means_anew
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
 from vtlfs.model import Medium, Opener
 from vtlfs.permissions import READ, WRITE, Rights
 from vtlfs.rules import OnTruncate, rule_for
+
+log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 0.05
 
@@ -47,7 +51,7 @@ class OpenFiles:
         self._options = options
         self._permissions = permissions
         self._openers = Openers(options.host, socket.gethostname())
-        self._handles: dict[int, Handle] = {}
+        self._handles: dict[int, Handle | ChangerHandle] = {}
         self._numbers = count(1)
         self._writes = 0  # requests to write, since the mount began
         self._writing = 0  # requests to write that are not answered yet
@@ -55,10 +59,10 @@ class OpenFiles:
     def __len__(self) -> int:
         return len(self._handles)
 
-    def __getitem__(self, number: FileHandleT) -> Handle:
+    def __getitem__(self, number: FileHandleT) -> Handle | ChangerHandle:
         return self._handles[number]
 
-    def get(self, number: FileHandleT) -> Handle | None:
+    def get(self, number: FileHandleT) -> Handle | ChangerHandle | None:
         """Return an open file; None where it is closed."""
         return self._handles.get(number)
 
@@ -83,12 +87,16 @@ class OpenFiles:
                 start, size = tape_file.start, tape_file.bytes
                 return await self._open_reader(known, medium, start, size, None, ctx)
             case PoolNode(_, _, None):
+                check_reopening(known, writing=False)
+                known.readers += 1  # for good: should this inode be opened for writing, too, that stream goes direct
                 return FileInfo(fh=self._add(TextHandle(b"")), direct_io=True)
             case PoolNode(_, _, Medium() as medium):
                 _check_rights(self._permissions.by_any_drive(medium.barcode), READ, ctx)
                 return await self._open_reader(known, medium, 0, medium.bytes, None, ctx)
             case PoolFileNode() if not writing:
                 return await self._open_pool_file(known, known.node, ctx)
+            case ChangerNode():
+                return await self._open_changer(ctx)
             case SessionNode(_, text) if not writing:
                 return FileInfo(fh=self._add(TextHandle(text)), direct_io=True)
         raise NotPermitted("writing to a file that is no medium")
@@ -97,12 +105,17 @@ class OpenFiles:
         self, inode: Inode, medium: Medium, start: int, size: int, drive: int | None, ctx: RequestContext
     ) -> FileInfo:
         opener = await self._identify(ctx, writing=False)
-        number = await self._drive_for(medium.barcode) if drive is None else drive
-        session = await self._engine.open_reader(medium.barcode, medium.volume, start + size, number, opener)
+        self._check_reopening(inode, opener, writing=False)
+        inode.readers += 1  # from now on, a writer of this inode goes direct
+        try:
+            number = await self._drive_for(medium.barcode) if drive is None else drive
+            session = await self._engine.open_reader(medium.barcode, medium.volume, start + size, number, opener)
+        except BaseException:
+            inode.readers -= 1
+            raise
         # The kernel caches no bytes beyond the inode's length, which is that of the look-up; and an open() without a
         # look-up, by a descriptor of a file that is open, shares the pages of that file, which are of its volume.
         cached = self._is_as_looked_up(inode, medium, size) and read_through_cache(self._options.io, inode, opener)
-        inode.readers += 1
         inode.cached_readers += cached
         handle = self._add(ReadHandle(inode, session, start, size, cached))
         # These nodes never change and keep their inode number, so pages that the kernel has cached stay right.
@@ -134,33 +147,45 @@ class OpenFiles:
             raise
         return FileInfo(fh=self._add(handle), direct_io=not cached, keep_cache=cached)
 
+    async def _open_changer(self, ctx: RequestContext) -> FileInfo:
+        """Open the changer; what is where can be read at once, before a request."""
+        handle = ChangerHandle(self._engine, await self._identify(ctx, writing=False))
+        await handle.ask(bytes(ELEMENTS))
+        return FileInfo(fh=self._add(handle), direct_io=True)
+
     async def _open_writer(
         self, inode: Inode, node: MediumNode | PoolNode, flags: int, ctx: RequestContext
     ) -> FileInfo:
-        check_reopening(inode)
         opener = await self._identify(ctx, writing=True)
-        check_reopening(inode)
+        self._check_reopening(inode, opener, writing=True)
         inode.writing += 1
-        cached = not self._spans(node) and goes_through_cache(
-            self._options.io, flags, inode, opener, risky=self._is_risky(node)
-        )
+        io, reopen, risky = self._options.io, self._options.reopen, self._is_risky(node)
+        cached = not self._spans(node) and goes_through_cache(io, flags, inode, opener, risky=risky, reopen=reopen)
+        begins_at = first_offset(flags, inode) if cached else None
         inode.written, inode.cached = True, inode.cached or cached
         truncated = bool(flags & os.O_TRUNC)
+        length = 0 if truncated else max(inode.size, size_of(node))  # that the kernel has for the file
         erases = isinstance(node, MediumNode) and self._erases(node.medium.barcode)
         session: WriteSession | PoolStream
         try:
             if isinstance(node, MediumNode):
                 barcode = node.medium.barcode
                 drive = await self._drive_for(barcode) if node.drive is None else node.drive
-                anew = truncated and erases and opener.begins_anew
-                session = await self._engine.open_writer(barcode, drive, opener, anew=anew)
+                session = await self._engine.open_writer(
+                    barcode, drive, opener, anew=self._anew(barcode, opener, flags)
+                )
             else:
+                if opener.overwrites:
+                    log.info("refusing %s to overwrite pool %s, which appends", opener.program, node.name)
+                    raise NotPermitted("overwriting a pool, of which programs read one medium")
                 wanted = READ | WRITE if flags & os.O_ACCMODE == os.O_RDWR else WRITE
                 gate = partial(self._drive_of_pool, node, wanted, ctx)
                 session = await open_stream(self._engine, node.name, opener, gate)
         except BaseException:
             self._end_writing(inode)
             raise
+        if cached:
+            session.note_page_cache()
         inode.writers.append(session)
         medium = node.medium
         if medium is None or (medium.barcode, medium.volume) != (session.medium.barcode, session.medium.volume):
@@ -169,18 +194,24 @@ class OpenFiles:
         inode.size = 0 if truncated else max(inode.size, medium.bytes)
         handle = WriteHandle(inode, session, cached, append=bool(flags & os.O_APPEND))
         write_only = flags & os.O_ACCMODE == os.O_WRONLY
+        handle.base = begins_at or 0
         if not write_only and not truncated:
             handle.base = medium.bytes
             handle.before = self._engine.medium_reader(medium.barcode, medium.volume, medium.bytes)
         handle.sends_offsets = opener.sends_offsets
+        if write_only and not opener.sends_offsets and not opener.streams_only:
+            handle.other_start, handle.fills_holes = length, not length
         if erases and isinstance(session, WriteSession):
             handle.begin_volume = partial(self._engine.begin_volume, session)
         handle.program = opener.program
-        return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and not opener.sends_offsets)
+        return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and opener.streams_only)
 
     async def write(self, number: FileHandleT, offset: int, data: bytes) -> None:
         """Take in all bytes; if that fails, take none and raise."""
         handle = self._handles[number]
+        if isinstance(handle, ChangerHandle):
+            await handle.ask(data)
+            return
         if not isinstance(handle, WriteHandle):
             raise FUSEError(errno.EBADF)
         self._writes += 1
@@ -218,6 +249,18 @@ class OpenFiles:
         return await self._openers.identify(Caller(ctx.pid, ctx.uid, ctx.gid, writing))
 
     @staticmethod
+    def _check_reopening(inode: Inode, opener: Opener, *, writing: bool) -> None:
+        """Raise CannotReopen, and log that once for each inode, if one more open would harm a stream."""
+        try:
+            check_reopening(inode, writing=writing)
+        except CannotReopen as refusal:
+            if not inode.told:
+                inode.told = True
+                of = ", ".join(f"session {session.number}" for session in inode.writers) or "an open file"
+                log.info("refusing to open %s again for %s, process %d: %s", of, opener.program, opener.pid, refusal)
+            raise
+
+    @staticmethod
     def _end_writing(inode: Inode) -> None:
         inode.writing -= 1
         inode.cached = inode.cached and inode.writing > 0
@@ -238,6 +281,13 @@ class OpenFiles:
     def _erases(self, barcode: str) -> bool:
         """Tell whether a program that truncates the medium begins a new volume."""
         return rule_for(self._engine.library.config.media, barcode).on_truncate is OnTruncate.ERASE
+
+    def _anew(self, barcode: str, opener: Opener, flags: int) -> Anew | None:
+        """Return what an open() that begins a medium anew means for it; None where its stream is appended."""
+        rule = rule_for(self._engine.library.config.media, barcode).on_truncate
+        if not means_anew(opener, flags) or (rule is OnTruncate.APPEND and not opener.overwrites):
+            return None
+        return Anew("O_TRUNC" if flags & os.O_TRUNC else "open", rule)
 
     def _is_risky(self, node: MediumNode | PoolNode) -> bool:
         """Tell whether a stream should bypass the page cache: medium or disks have little room, or a disk hangs.
@@ -264,7 +314,7 @@ class OpenFiles:
             _check_rights(rights, wanted, ctx)
         return await self._drive_for(barcode)
 
-    def _add(self, handle: Handle) -> FileHandleT:
+    def _add(self, handle: Handle | ChangerHandle) -> FileHandleT:
         number = FileHandleT(next(self._numbers))
         self._handles[number] = handle
         return number

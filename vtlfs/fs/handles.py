@@ -1,6 +1,7 @@
 """Handles of open files, which map the kernel's offsets to those of a session. Used in the trio loop of a mount.
 
-For a write-only handle, the kernel's offsets are those of the stream. For a read-write handle, the medium as it stood
+For a write-only handle, the kernel's offsets are those of the stream; or the medium comes first, where the program went
+to its end before it wrote. For a read-write handle, the medium as it stood
 at the open() comes first, `base` bytes of it, and the handle's own stream follows.
 
 A file server may send several writes of its client at once, so they arrive in any order. Writes that arrive too early
@@ -8,7 +9,6 @@ wait in the reorder buffer until the bytes before them have come.
 """
 
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,12 +17,14 @@ from vtlfs.engine.pool_streams import PoolStream
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.writing.session import WriteSession
-from vtlfs.errors import CannotReopen, NotPermitted, NotSequential, VtlfsError
+from vtlfs.errors import MediumFull, NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
-from vtlfs.model import KIB, MIB, IoMode, Opener
+from vtlfs.model import MIB
 
 log = logging.getLogger(__name__)
 
+MAX_HOLE = 1 << 40  # bytes: a program that seeks farther ahead is taken to be wrong
+ZEROS = bytes(MIB)
 MAX_REORDER_BUFFER = 64 * MIB  # of one handle; the memory budget limits the sum of all handles
 
 
@@ -86,6 +88,8 @@ class WriteHandle:
     reorder_buffer: dict[int, bytes] = field(default_factory=dict)  # writes that came too early, by the kernel's offset
     begin_volume: Callable[[str], Awaitable[None]] | None = None  # erases a medium whose rule lets programs do so
     program: str = ""  # of the opener
+    other_start: int = 0  # for a write-only handle: the medium's end, where its first write may be instead of at 0
+    fills_holes: bool = False  # bytes over which the program seeks forward become zeros
     told: bool = False  # a refusal to begin the medium anew was logged
     refused: VtlfsError | None = None  # of the last write at the end; early writes sent along with it fail likewise
 
@@ -118,16 +122,33 @@ class WriteHandle:
         if self.append or not data:
             await self.session.write(self.session.length, data)
             return
+        if self.other_start and not self.session.length:  # a write before this one may have been refused
+            self.base = offset if offset == self.other_start else 0
+            self.fills_holes = bool(self.base)
         if offset == 0 and self.base and not self.session.length and self.begin_volume is not None:
             await self._begin_anew("a write at the medium's beginning")
-        if offset > self.end:
-            raise NotSequential(offset, self.end)
+        await self._fill_hole(offset, len(data))
         seen = min(max(0, self.base - offset), len(data))  # bytes on the medium, which never change
-        if seen and await self.read(offset, seen) != data[:seen]:
+        if seen and (self.before is None or await self.read(offset, seen) != data[:seen]):  # None: it can't read them
             self._tell_how("overwrite")
             raise NotSequential(offset, self.end)
         if seen < len(data):
             await self.session.write(offset + seen - self.base, data[seen:])
+
+    async def _fill_hole(self, offset: int, size: int) -> None:
+        """Write zeros up to an offset at which `size` bytes follow. A file that the stream is read as has zeros there.
+
+        Raises NotSequential where the program can mean something else, such as the end of what another handle of the
+        inode has written, and MediumFull.
+        """
+        hole = offset - self.end
+        if hole > (MAX_HOLE if self.fills_holes and self.inode.size <= self.end else 0):
+            raise NotSequential(offset, self.end)
+        left = self.session.medium.left if isinstance(self.session, WriteSession) else None
+        if hole > 0 and left is not None and offset + size - self.base > left:
+            raise MediumFull(self.session.medium.barcode)
+        while (size := min(offset - self.end, MIB)) > 0:
+            await self.session.write(self.session.length, ZEROS[:size])
 
     def _keep(self, offset: int, data: bytes) -> None:
         if self.refused:
@@ -155,26 +176,30 @@ class WriteHandle:
     async def _write_cached(self, offset: int, data: bytes) -> None:
         """Take in pages of the page cache. An error fails the stream, since the program's write() has returned.
 
-        The kernel reports only EIO and ENOSPC of pages. So the errno of a limit is not raised here; the flush raises
-        it.
+        The kernel reports only EIO and ENOSPC of pages. So the errnos of limits, and ESPIPE, are not raised here; the
+        flush raises them.
         """
+        known = min(max(0, self.base - offset), len(data))  # where a stream appends within a page
         try:
-            await self.session.write(offset, data)
+            await self.session.write(max(0, offset - self.base), data[known:])
         except VtlfsError as error:
             self.session.refuse(error)
-            if not blame.is_limit(error.errno):
+            if not blame.is_limit(error.errno) and not isinstance(error, NotSequential):
                 raise
 
     async def truncate(self, size: int) -> None:
         """Answer an ftruncate() as docs/programs.md tells; afterwards the inode has this size.
 
-        With `on_truncate = "erase"`, ftruncate(0) erases the medium. The length that there is can always be set. Raises
-        NotPermitted for all else, and what `begin_volume` raises.
+        With `on_truncate = "erase"`, ftruncate(0) erases the medium. The length that there is can always be set, and a
+        stream of a write-only handle can be extended by zeros. Raises NotPermitted for all else, and what
+        `begin_volume` and a write raise.
         """
         if size == 0 and self.begin_volume is not None:
             await self._begin_anew("ftruncate")
         elif size == 0 and self.sends_offsets and not self.session.length and not self.reorder_buffer:
             self._begin_empty()  # this is how a file server sends an O_TRUNC, which erases nothing
+        elif self.fills_holes and not self.cached and self.session.length > 0 and size > self.end:
+            await self._fill_hole(size, 0)  # this is how cp ends a sparse file
         elif not self._has_size(size):
             if size == 0:
                 self._tell_how("truncate")
@@ -196,7 +221,7 @@ class WriteHandle:
 
         The kernel has the size of a file that is written through the page cache; after an fsync() it is the stream's.
         """
-        return 0 < size == self.session.length if self.cached else size == self.inode.size
+        return 0 < self.session.length == size - self.base if self.cached else size == self.inode.size
 
     async def _begin_anew(self, by: str) -> None:
         assert self.begin_volume is not None
@@ -207,7 +232,7 @@ class WriteHandle:
 
     def _begin_empty(self) -> None:
         self.close()
-        self.base, self.inode.size = 0, 0
+        self.base, self.other_start, self.inode.size = 0, 0, 0
 
     def close(self) -> None:
         """Let go of the extents that were loaded to read the medium as it stood."""
@@ -219,13 +244,22 @@ class WriteHandle:
         """Make a close() durable. Raises what the session raises, and NotSequential if the stream has a gap."""
         if self.reorder_buffer:
             self.session.refuse(self.refused or NotSequential(min(self.reorder_buffer), self.end))
+        length = self.session.length
         await self.session.flush(closing=True)
+        self._check_whole(length)
 
     async def fsync(self) -> None:
         """Make durable all bytes up to the first gap. Raises NotSequential if there is one; it may still be filled."""
+        length = self.session.length
         await self.session.fsync()
+        self._check_whole(length)
         if self.reorder_buffer:
             raise NotSequential(min(self.reorder_buffer), self.end)
+
+    def _check_whole(self, length: int) -> None:
+        """Raise NotSequential if a program has left a hole in the page cache: only the bytes before it are durable."""
+        if self.cached and (self.fills_holes or self.sends_offsets) and self.session.recorded < length:
+            raise NotSequential(length, self.session.recorded)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes at the kernel's offset: first those of the medium as it stood, then those of the stream."""
@@ -233,54 +267,13 @@ class WriteHandle:
         if size <= 0:
             return b""
         first = b""
-        if self.before is not None and offset < self.base:
-            first = bytes(await self.before.read(offset, min(size, self.base - offset)))
+        if offset < self.base:
+            there = min(size, self.base - offset)
+            # A write-only handle that appends can't be read; the kernel fills up the page in which the stream begins.
+            first = bytes(there) if self.before is None else bytes(await self.before.read(offset, there))
         rest = size - len(first)
         own = await self.session.read(max(0, offset - self.base), rest) if rest else b""
         return first + own
 
 
-LARGE_BLOCK = 256 * KIB
-
 Handle = TextHandle | ReadHandle | PoolFileHandle | WriteHandle
-
-
-def check_reopening(inode: Inode) -> None:
-    """Raise CannotReopen if one more open for writing would harm a stream that uses the page cache of the inode.
-
-    On an open with O_TRUNC, the kernel discards the inode's unwritten pages; without O_TRUNC, it may send pages of one
-    stream with the handle of another. With io=auto, only programs that never do this use the page cache. A reader would
-    get the inode's new length: its file would seem shortened, or extended by zeros.
-    """
-    if (inode.cached and inode.writing) or inode.cached_readers:
-        raise CannotReopen
-
-
-def goes_through_cache(io: IoMode, flags: int, inode: Inode, opener: Opener, *, risky: bool) -> bool:
-    """Tell whether a file opened for writing uses the kernel's page cache.
-
-    Only a write-only stream that begins with O_TRUNC can. With io=auto it does if the program is known to write small
-    blocks, and to write them itself: a program that hands the file to a child would break the stream if the child
-    opened the file again. Not if it is `risky`: if the medium or a disk has little room, a program that changes tapes
-    needs ENOSPC from the write() itself; and a disk that hangs would hold up the page cache.
-    """
-    if io is IoMode.DIRECT or inode.writing > 1 or inode.readers:
-        return False
-    if flags & os.O_ACCMODE != os.O_WRONLY or flags & os.O_APPEND or not flags & os.O_TRUNC:
-        return False
-    return io is IoMode.CACHED or (opener.small_writes and not (risky or _is_large(opener)))
-
-
-def read_through_cache(io: IoMode, inode: Inode, opener: Opener) -> bool:
-    """Tell whether a file opened for reading uses the kernel's page cache.
-
-    Not after a stream was written by the same inode, whose length the kernel takes from that stream. With io=auto, not
-    for a program that reads large blocks: it needs no read-ahead, and is spared a copy of each byte.
-    """
-    if io is IoMode.DIRECT or inode.written:
-        return False
-    return io is IoMode.CACHED or not _is_large(opener)
-
-
-def _is_large(opener: Opener) -> bool:
-    return opener.block is not None and opener.block >= LARGE_BLOCK

@@ -33,6 +33,7 @@ class Inode:
     writing: int = 0  # opens for writing, also those that are not answered yet
     written: bool = False  # has been open for writing
     cached: bool = False  # is written through the page cache
+    told: bool = False  # a refusal of one more open for writing was logged
 
 
 class Inodes:

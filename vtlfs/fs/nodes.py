@@ -133,10 +133,15 @@ class PoolFileNode:
     file: PoolFile
 
 
+@dataclass(frozen=True, slots=True)
+class ChangerNode:
+    """/changer"""
+
+
 PastNode = SnapshotDirectory | SnapshotLink | PastFilesDirectory | PastMediumNode
 OfPools = PoolNode | PoolFilesDirectory | PoolFileNode
 OfMedia = FilesDirectory | MediumNode | TapeFileNode | LoadedLink
-Node = Directory | DriveDirectory | OfMedia | SessionNode | PastNode | OfPools
+Node = Directory | DriveDirectory | OfMedia | SessionNode | PastNode | OfPools | ChangerNode
 
 
 class Entry(NamedTuple):
@@ -178,6 +183,8 @@ def stable_number(node: Node) -> int:
             return 11 << _SHIFT | drive
         case PoolNode() | PoolFilesDirectory() | PoolFileNode():
             return _number_in_pools(node)
+        case ChangerNode():
+            return 20 << _SHIFT
         case _:
             return _number_in_snapshots(node)
 

@@ -14,15 +14,29 @@ from vtlfs.fs.connections import remote_address
 from vtlfs.model import Opener, check_host, parse_size
 
 # Programs that themselves write to the file that they open, mostly in small blocks. Any other program may hand the open
-# file to a child, as shells do, and the child may open the file again as /dev/stdout.
+# file to a child, as shells do, and the child may open the file again as /dev/stdout: see the mount option `reopen`.
 WRITERS = frozenset(
-    "tar bsdtar star cpio bsdcpio pax dd dump mbuffer pv cat tee cp rsync gzip pigz bzip2 xz zstd lz4 age gpg "
+    "tar bsdtar star cpio bsdcpio pax dd dump mbuffer pv cat tee gzip pigz bzip2 xz age gpg "
     "btrfs zfs xfsdump pg_dump pg_basebackup mysqldump mariadb-dump mariabackup".split()
 )
 
 # Programs that open their archive themselves, with O_TRUNC only where it begins anew: to append, they open it without.
 # Of any other program nobody can tell whether whoever started it means to lose what is there.
 ARCHIVERS = frozenset("tar bsdtar cpio bsdcpio pax afio dar dump".split())
+
+# Programs that read back from the beginning of the path to which they wrote, as their catalogue or the names of their
+# files have it. They never find what they append, so on a medium that has something they begin anew or are refused.
+OVERWRITERS = frozenset({"dar"})
+# Amanda's programs that write to a volume; all are Perl. For `diskflat:`, each opens it write-only, without O_TRUNC,
+# and writes a label at its beginning.
+AMANDA = frozenset("taper amlabel amvault amtapetype amcheck-device".split())
+# Programs that open a file and hand it to others, as their output.
+SHELLS = frozenset("sh dash bash zsh ksh ksh93 mksh ash fish csh tcsh busybox".split())
+# Programs that come back to write a header, or leave holes, where lseek() works, and do without where it fails: they
+# get ESPIPE from lseek(). So do programs to which a shell hands a file, for `pg_dump -Fc > TAPE` comes back. All others
+# may ask where they are. cp, rsync, zstd and lz4 seek over holes, and write large blocks, so they are not in WRITERS.
+STREAMERS = WRITERS | SHELLS | frozenset("ffmpeg zip".split())
+TAR_WITH_ARGUMENT = frozenset("bfCTXFgHIKLNV")  # options of GNU tar, of one letter, behind which an argument follows
 
 # sshd. With `internal-sftp` in sshd_config, the sftp server runs under this name, too.
 SSHD = frozenset("sshd sshd-session".split())
@@ -136,6 +150,8 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, wr
     except (psutil.Error, OSError):
         process, program = None, "?"
     executable = _executable(process) if process else ""
+    is_perl = not executable or executable.startswith("perl")  # empty: it belongs to another user
+    overwrites = (executable or program) in OVERWRITERS or (is_perl and program in AMANDA)
     if host is None:
         host = (ssh_client(process) if process else None) or machine
     block = dd_block(_words(process), "obs" if writing else "ibs") if process and program == "dd" else None
@@ -148,8 +164,38 @@ def identify(pid: int, uid: int, gid: int, host: str | None, machine: str, *, wr
         small_writes=executable in WRITERS,
         block=block,
         sends_offsets=(executable or program) in FILE_SERVERS,
-        begins_anew=executable in ARCHIVERS,
+        streams_only=(executable or program) in STREAMERS,
+        begins_anew=executable in ARCHIVERS or overwrites,
+        overwrites=overwrites,
+        changes_media=process is not None and program == "tar" and is_multi_volume(_words(process)),
     )
+
+
+def means_anew(opener: Opener, flags: int) -> bool:
+    """Tell whether an open() for writing means that the file begins anew, as far as its program is known."""
+    if flags & os.O_TRUNC:
+        return opener.begins_anew
+    return opener.overwrites and flags & (os.O_ACCMODE | os.O_APPEND) == os.O_WRONLY
+
+
+def is_multi_volume(words: list[str]) -> bool:
+    """Tell whether the command line of a tar says --multi-volume or -M, also as `tar cMf`. An abbreviation counts."""
+    for number, word in enumerate(words[1:]):
+        if word == "--":
+            return False
+        if word.startswith("--mu"):
+            return True
+        if word.startswith("--"):
+            continue
+        bundled = not word.startswith("-")
+        if bundled and number:
+            continue
+        letters = (
+            word if bundled else next((word[:at] for at in range(len(word)) if word[at] in TAR_WITH_ARGUMENT), word)
+        )
+        if "M" in letters:
+            return True
+    return False
 
 
 def dd_block(words: list[str], operand: str) -> int | None:

@@ -25,7 +25,7 @@ from pyfuse3 import (
 
 from vtlfs.engine.engine import Engine
 from vtlfs.errors import NotPermitted
-from vtlfs.fs.attributes import Attributes, of_disks
+from vtlfs.fs.attributes import LONGEST_NAME, Attributes, changes, of_disks
 from vtlfs.fs.errors import to_errno
 from vtlfs.fs.files import OpenFiles
 from vtlfs.fs.handles import WriteHandle
@@ -82,20 +82,21 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Refuse all changes but these: what `WriteHandle.truncate` takes, and the times of a file that was written.
+        """Accept what is so already, and what `WriteHandle.truncate` takes; refuse every other change.
 
-        The kernel keeps the times of a file that is written through the page cache, and sends them at the close().
-        truncate() by a path can set the length that there is, and nothing else.
+        The kernel keeps the times of a file that is written through the page cache, and sends them at the close(), with
+        a handle. A program's own utimens() and chown() come without one, even if made by a descriptor.
         """
         handle = None if fh is None else self._files.get(fh)
         if fields.update_size and isinstance(handle, WriteHandle):
             await handle.truncate(attr.st_size)
             return await self.getattr(inode, ctx)
-        resizes = fields.update_size and attr.st_size != (await self.getattr(inode, ctx)).st_size
-        changes = resizes or fields.update_mode or fields.update_uid or fields.update_gid
-        if changes or fields.update_atime or not (fields.update_size or self._inodes[inode].written):
+        now = await self.getattr(inode, ctx)
+        times = {now.st_mtime_ns, self._attributes.mtime_of(self._inodes[inode].node)}
+        resizes_gathered = fields.update_size and self._inodes[inode].cached  # only the kernel knows the length
+        if resizes_gathered or changes(now, attr, fields, None if fh is not None or fields.update_size else times):
             raise NotPermitted("changing a file's attributes")
-        return await self.getattr(inode, ctx)
+        return now
 
     @to_errno
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -238,6 +239,8 @@ class Operations(pyfuse3.Operations):
     # --- plumbing -----------------------------------------------------------------------------------------------------
 
     async def _find(self, parent: InodeT, name: FileNameT) -> Node:
+        if len(name) > LONGEST_NAME:
+            raise FUSEError(errno.ENAMETOOLONG)
         try:
             return await self._tree.look_up(self._inodes[parent].node, name.decode("utf-8"))
         except (NoSuchEntry, UnicodeDecodeError):

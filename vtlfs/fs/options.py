@@ -49,6 +49,7 @@ class MountOptions:
 
     host: str | None = None
     io: IoMode = IoMode.AUTO
+    reopen: bool = False  # a program may open its own output once more
     sync: SyncMode = SyncMode.CLOSE
     allow_other: bool = False
     uid: int | None = None
@@ -86,6 +87,8 @@ def parse(text: str) -> MountOptions:
             fields[name] = _value(name, value)
         else:
             raise UsageError(_unknown(name, equals))
+    if fields.get("reopen") and fields.get("io") is IoMode.CACHED:
+        raise UsageError("mount option reopen=allow: with io=cached no output can be opened again; use io=auto")
     return MountOptions(passed_on=tuple(dict.fromkeys(passed_on)), **fields)
 
 
@@ -148,6 +151,10 @@ def _log(value: str) -> str:
     return value
 
 
+def _reopen(value: str) -> bool:
+    return {"allow": True, "refuse": False}[value]
+
+
 def _on_off(value: str) -> bool:
     return {"on": True, "off": False}[value]
 
@@ -155,6 +162,7 @@ def _on_off(value: str) -> bool:
 _VALUES: dict[str, Callable[[str], Any]] = {
     "host": check_host,
     "io": IoMode,
+    "reopen": _reopen,
     "sync": SyncMode,
     "uid": _uid,
     "gid": _gid,
@@ -164,6 +172,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
 }
 _WANTED = {
     "io": "auto, cached or direct",
+    "reopen": "allow or refuse",
     "sync": "close or none",
     "uid": "a user's number or name",
     "gid": "a group's number or name",

@@ -20,6 +20,7 @@ from vtlfs.config import FILE_NAME, Config, ConfigError
 from vtlfs.fs.nodes import (
     MEDIA,
     POOLS,
+    ChangerNode,
     DriveDirectory,
     FilesDirectory,
     LoadedLink,
@@ -71,6 +72,7 @@ class Permissions:
             _MediaRule(pattern, re.compile(translate(pattern)), self._resolve(rule, f'permissions.media."{pattern}"'))
             for pattern, rule in config.media_rules.items()
         ]
+        self._changer = self._resolve(config.changer_rule, "permissions.changer")
         self._count = config.drives
         self._known: dict[str, Rights] = {}  # by barcode
         self._open_to: dict[Rights, list[int]] = {}  # drives, by the rights of a medium
@@ -112,6 +114,8 @@ class Permissions:
                 return _only(self.medium(file.parts[0].medium), READ_ALL)
             case SessionNode():
                 return self._session(node)
+            case ChangerNode():
+                return self._changer
             case DriveDirectory(drive) if drive in self._drives:
                 return as_directory(self._drives[drive])
             case DriveDirectory() | LoadedLink():

@@ -1,7 +1,7 @@
 """The mounted tree: looks up a name in a directory, and lists the names of a directory. No FUSE here.
 
     /drives/N/BARCODE   /drives/N/loaded   /media/BARCODE   /files/BARCODE/NNNN   /sessions/ID
-    /snapshots/ID/media/BARCODE   /snapshots/ID/files/BARCODE/NNNN   /pools/NAME   /pools/NAME.files/ID
+    /snapshots/ID/media/BARCODE   /snapshots/ID/files/BARCODE/NNNN   /pools/NAME   /pools/NAME.files/ID   /changer
 
 What a name stands for is a node, see `fs/nodes.py`. Used in the trio loop of a mount.
 """
@@ -10,6 +10,7 @@ import json
 import re
 from contextlib import suppress
 
+from vtlfs.engine import changer
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.recover import file_of
 from vtlfs.engine.tracking.database import Tracking
@@ -17,6 +18,7 @@ from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapsho
 from vtlfs.fs.nodes import (
     PARTS,
     TOP,
+    ChangerNode,
     Directory,
     DriveDirectory,
     Entry,
@@ -65,7 +67,7 @@ class Tree:
         try:
             match parent:
                 case Directory(""):
-                    return TOP[name]
+                    return ChangerNode() if name == changer.FILE else TOP[name]
                 case Directory("drives"):
                     return self._drive(name)
                 case Directory("media"):

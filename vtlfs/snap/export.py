@@ -96,6 +96,9 @@ def _copy(view: Tracking) -> None:
 
 
 def _without_since(table: str) -> str:
-    """Return the SQL that makes a table without its column `since`, and with all its comments."""
-    rest = re.sub(r"\n *since INTEGER\b[^\n]*", "", table)
+    """Return the SQL that makes a table without its column `since`, and with all its comments.
+
+    SQLite has put columns that were added later behind `since`, on the same line.
+    """
+    rest = re.sub(r"\n( *)since INTEGER(?:, (\w[^\n]*)|[^\n]*)", lambda m: f"\n{m[1]}{m[2]}" if m[2] else "", table)
     return re.sub(r",( *--[^\n]*)?\n(?=[),])", r"\1\n", rest)

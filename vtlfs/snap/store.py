@@ -6,7 +6,6 @@ from time import monotonic, sleep
 
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.schema.tables import VERSIONED
 from vtlfs.errors import NoSuchSnapshot, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Actor, Snapshot
@@ -120,28 +119,8 @@ def last_scheduled(tracking: Tracking) -> Snapshot | None:
 
 
 def remove(tracking: Tracking, numbers: Iterable[int]) -> None:
-    """Remove snapshots, and the history that no other snapshot shows. Data on the disks is never touched.
-
-    The cost depends on the changes between the removed snapshots and their neighbours, not on the size of the history.
-    """
-    gone = list(numbers)
-    for number in gone:
-        tracking.sql.execute("DELETE FROM snapshot WHERE id = ?", number)
-    # No snapshot shows a row of the history that began after a remaining snapshot and ended before the next one.
-    gaps = {
-        tracking.sql.one(
-            "SELECT (SELECT max(id) FROM snapshot WHERE id < ?1),"
-            " (SELECT coalesce(min(id), (SELECT epoch FROM library)) FROM snapshot WHERE id > ?1)",
-            number,
-        )
-        for number in gone
-    }
-    for before, after in gaps:
-        for table in VERSIONED:
-            tracking.sql.execute(
-                f"DELETE FROM {table}_history WHERE until > ?1 AND until <= ?2 AND since > ?1", before or 0, after
-            )
-    reached("tracking.snapshots_removed")
+    """Remove snapshots, and the history that no other snapshot shows. Data on the disks is never touched."""
+    tracking.snapshots.remove(list(numbers))
 
 
 def delete(tracking: Tracking, words: Sequence[str], actor: Actor, at: str) -> list[Snapshot]:

@@ -89,6 +89,27 @@ class Browser(App[None]):
 
         self.push_screen(PreviewScreen(self.source, self.threads, event.target, event.state))
 
+    @on(DataPage.ShowContents)
+    def show_contents(self, event: DataPage.ShowContents) -> None:
+        """Open the directories of a tape file."""
+        from vtlfs.tui.screens.contents import ContentsScreen
+
+        self.push_screen(ContentsScreen(self.source, self.threads, event.target, event.state, event.path))
+
+    @on(TimelineScreen.FindFiles)
+    def find_files(self) -> None:
+        """Open the search for files."""
+        from vtlfs.tui.screens.search import SearchScreen
+
+        self.push_screen(SearchScreen(self.source, self.threads))
+
+    @on(DataPage.Restore)
+    def restore(self, event: DataPage.Restore) -> None:
+        """Ask for a directory, then restore an archive member to it."""
+        from vtlfs.tui.screens.read_dialogs import RestoreDialog
+
+        self.push_screen(RestoreDialog(self.source, self.threads, event.member, event.state))
+
     @on(DataPage.Extract)
     def extract(self, event: DataPage.Extract) -> None:
         """Ask for a file, then extract stored data to it."""

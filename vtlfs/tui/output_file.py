@@ -22,10 +22,25 @@ def resolve(library: Library, name: str) -> Path:
         raise _exists(path)
     if not path.parent.is_dir():
         raise VtlfsError(f"{path.parent}: no such directory")
+    _check_outside(library, path)
+    return path
+
+
+def resolve_directory(library: Library, name: str) -> Path:
+    """Return the path of a directory. Raises VtlfsError if there is none, or if it is inside the library."""
+    if not name:
+        raise VtlfsError("enter the name of a directory")
+    path = Path(os.path.realpath(os.path.expanduser(name)))
+    if not path.is_dir():
+        raise VtlfsError(f"{path}: no such directory")
+    _check_outside(library, path)
+    return path
+
+
+def _check_outside(library: Library, path: Path) -> None:
     for forbidden in (library.path, *library.config.disks):
         if path.is_relative_to(os.path.realpath(forbidden)):
-            raise VtlfsError(f"{path}: is inside the library ({forbidden}); extract to a file outside")
-    return path
+            raise VtlfsError(f"{path}: is inside the library ({forbidden}); choose a place outside")
 
 
 @contextmanager

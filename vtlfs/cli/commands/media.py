@@ -40,7 +40,7 @@ def add(
     library: Path, barcodes: tuple[str, ...], capacity: int | None, reason: str | None, dry_run: bool, as_json: bool
 ) -> None:
     """Add empty media. If one can't be added, none is. A00001L9..A00020L9 is a range."""
-    from vtlfs.engine import cartridges, lifecycle
+    from vtlfs.engine import cartridges, lifecycle, reserve
     from vtlfs.engine.library import Library
     from vtlfs.engine.tracking.repositories.events import this_command
 
@@ -53,8 +53,7 @@ def add(
         if dry_run:
             media_acts.print_dry_run(tracking, new, act, order, as_json)
             return
-        with tracking.transaction():
-            changes = act(tracking, new, order)
+        changes = reserve.essential(opened.path, tracking, lambda tracking: act(tracking, new, order))
         cartridges.keep(opened, tracking, new)
     if as_json:
         show.as_json([media_acts.document(change) for change in changes])
@@ -69,6 +68,7 @@ media.add_command(media_list.show_media)
 media.add_command(media_acts.erase)
 media.add_command(media_acts.retire)
 media.add_command(media_acts.remove)
+media.add_command(media_acts.move)
 media.add_command(media_acts.protect)
 media.add_command(media_acts.hold)
 media.add_command(media_acts.release)
@@ -87,12 +87,15 @@ def load(library: Path, drive: int, barcode: str) -> None:
 
     Programs that want a fixed device path can use this link. All other paths to the drive and the medium stay usable.
     """
+    from vtlfs.engine import changer
     from vtlfs.engine.library import Library
+    from vtlfs.engine.lifecycle import Order
+    from vtlfs.engine.tracking.repositories.events import this_command
 
     opened = Library.open(library)
     with closing(opened.tracking()) as tracking, tracking.transaction():
         tracking.drives.ensure(opened.config.drives)
-        tracking.drives.load(drive, barcode, utc_now())
+        changer.load(tracking, drive, barcode, Order(this_command(), utc_now()))
     show.line(f"drive {drive}: {barcode} loaded")
 
 
@@ -101,10 +104,13 @@ def load(library: Path, drive: int, barcode: str) -> None:
 @click.argument("drive", metavar="N", type=params.number)
 def unload(library: Path, drive: int) -> None:
     """Remove the link /drives/N/loaded. Open sessions go on."""
+    from vtlfs.engine import changer
     from vtlfs.engine.library import Library
+    from vtlfs.engine.lifecycle import Order
+    from vtlfs.engine.tracking.repositories.events import this_command
 
     opened = Library.open(library)
     with closing(opened.tracking()) as tracking, tracking.transaction():
         tracking.drives.ensure(opened.config.drives)
-        unloaded = tracking.drives.unload(drive)
-    show.line(f"drive {drive}: " + ("was empty" if unloaded is None else f"{unloaded} unloaded"))
+        change = changer.unload(tracking, drive, Order(this_command(), utc_now()))
+    show.line(f"drive {drive}: " + ("was empty" if change is None else change.says))

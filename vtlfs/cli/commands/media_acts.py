@@ -228,6 +228,26 @@ def set_media(
     _run(library, words, act, How(reason, dry_run, as_json, asks))
 
 
+@click.command(short_help="Give a medium another slot.", epilog=params.example("vtlfs media move /srv/vtl A00001L9 21"))
+@params.library_argument
+@click.argument("barcode", metavar="BARCODE", type=params.barcode)
+@click.argument("slot", metavar="SLOT", type=params.number)
+@params.reason_option
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done, or why not.")
+@params.json_option
+def move(library: Path, barcode: str, slot: int, reason: str | None, dry_run: bool, as_json: bool) -> None:
+    """Give a medium another slot of the changer, which no other medium has. It need not be one that there is already.
+
+    A medium gets the lowest empty slot when it is added, and keeps it until it is moved or removed.
+    """
+    from vtlfs.engine import changer
+
+    def act(tracking: "Tracking", barcodes: Sequence[str], order: "Order") -> "list[Change]":
+        return [changer.move(tracking, one, slot, order) for one in barcodes]
+
+    _run(library, [barcode], act, How(reason, dry_run, as_json))
+
+
 # --- how an act is done -----------------------------------------------------------------------------------------------
 
 

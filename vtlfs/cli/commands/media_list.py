@@ -51,7 +51,7 @@ def list_media(library: Path, words: tuple[str, ...], pool: str | None, as_json:
         columns = [*figures, Column("WRITTEN", folds=False), Column("VOL", figures=True)]
         columns += [Column("STATE", folds=False), Column("RETAINED", folds=False)]
         rows = [_row(one, volumes[one.barcode], bool(holds[one.barcode]), now) for one in found]
-        show.table([Column("BARCODE"), *columns], rows)
+        show.table([Column("BARCODE"), Column("SLOT", figures=True), *columns], rows)
 
 
 @click.command("show", epilog=params.example("vtlfs media show /srv/vtl A00001L9"))
@@ -91,6 +91,7 @@ def document(medium: Medium, volume: Volume, holds: list[Hold], now: str) -> dic
         "barcode": medium.barcode,
         "state": str(medium.state),
         "protected": medium.protected,
+        "slot": medium.slot,
         "capacity": medium.capacity,
         "bytes": medium.bytes,
         "tape_files": medium.tape_files,
@@ -121,11 +122,12 @@ def _row(medium: Medium, volume: Volume, is_held: bool, now: str) -> list[object
     until = None if retention is None else retention.until[:10] if retention.until else "for ever"
     return [
         medium.barcode,
+        medium.slot,
         show.human(medium.capacity),
         show.human(medium.bytes),
         medium.tape_files,
         fill,
-        show.seconds(medium.written_at),
+        show.minutes(medium.written_at),
         medium.volume,
         state(medium, is_held),
         until,
@@ -143,7 +145,7 @@ def _print(tracking: "Tracking", medium: Medium, volumes: list[Volume], holds: l
     barcode = medium.barcode
     tab = "; write-protected" if medium.protected else ""
     limit = "no capacity limit" if medium.capacity is None else f"capacity {show.human(medium.capacity)}"
-    show.line(f"{barcode}: {medium.state}{tab}; {limit}; added {show.seconds(medium.added_at)}")
+    show.line(f"{barcode}: {medium.state}{tab}; slot {medium.slot}; {limit}; added {show.seconds(medium.added_at)}")
     retention = _in_force(volumes[-1], now)
     show.line(f"retained: {'no' if retention is None else retention}")
     for hold in holds:

@@ -17,7 +17,8 @@ from vtlfs.model import Session, format_size
     metavar="OPTIONS",
     multiple=True,
     type=params.text,
-    help="Mount options, separated by commas: host=NAME, io=auto|cached|direct, sync=close|none, allow_other,"
+    help="Mount options, separated by commas: host=NAME, io=auto|cached|direct, reopen=refuse|allow,"
+    " sync=close|none, allow_other,"
     " uid=, gid=, mode=, log=LEVEL, ro, and those of mount(8).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Serve until unmounted instead of returning.")

@@ -76,16 +76,32 @@ def _reclaim(library: "Library", outlook: "Outlook", limit: int | None, as_json:
             done = run(library, limit=limit, progress=progress, waits=waits)
     except KeyboardInterrupt:
         raise Unfinished(f"interrupted; {again}", 130) from None
-    result = done.reclaimed
+    result, elsewhere = done.reclaimed, _elsewhere(library, outlook, done.reclaimed)
     if as_json:
-        show.as_json(_document(outlook) | {"result": _result(result), "interrupted": done.interrupted is not None})
+        said = {"result": _result(result), "elsewhere": [asdict(one) for one in elsewhere]}
+        show.as_json(_document(outlook) | said | {"interrupted": done.interrupted is not None})
     if done.interrupted is not None:
         raise Unfinished(f"interrupted; {again}", 128 + done.interrupted)
     if not as_json:
-        show.line(f"reclaimed {result.in_words()}")
+        if result.volumes or result.postponed or result.left or not elsewhere:
+            show.line(f"reclaimed {result.in_words()}")
+        if elsewhere:
+            size = format_size(sum(volume.stored for volume in elsewhere))
+            which = show.count(len(elsewhere), "erased volume")
+            show.line(f"{size} of {which} were reclaimed meanwhile by a mount or another command")
     if result.left:
         disks = "; ".join(f"disk {number}: {why}" for number, why in sorted(result.left.items()))
         raise Unfinished(f"not everything could be deleted: {disks}; {again}", EXIT_LEFT)
+
+
+def _elsewhere(library: "Library", outlook: "Outlook", result: "Reclaimed") -> "list[EndedVolume]":
+    """Return the volumes of the outlook that somebody else has reclaimed meanwhile."""
+    with closing(library.tracking(read_only=True)) as tracking:
+        return [
+            volume
+            for volume in outlook.reclaimable
+            if volume.key not in result.volumes and tracking.volumes.get(*volume.key).reclaimed_at is not None
+        ]
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ DEFAULT_ROWS = 50  # of the table: people look at the end of the list
 @params.library_argument
 @params.json_option
 @click.option("--open", "open_only", is_flag=True, help="Only open sessions.")
+@click.option("--all", "all_sessions", is_flag=True, help="Also sessions that were to write, and wrote nothing.")
 @click.option("--medium", metavar="BARCODE", type=params.barcode, help="Only sessions on this medium.")
 @click.option("--drive", metavar="N", type=params.number, help="Only sessions through this drive.")
 @click.option("--host", metavar="HOST", type=params.text, help="Only sessions of this host.")
@@ -36,6 +37,7 @@ def sessions(
     library: Path,
     as_json: bool,
     open_only: bool,
+    all_sessions: bool,
     medium: str | None,
     drive: int | None,
     host: str | None,
@@ -44,11 +46,12 @@ def sessions(
     """List the sessions, the newest last.
 
     One open() of a medium starts a session, and its last close() ends it. The list shows by whom, and how it ended.
+    Left out are sessions that were opened for writing and ended well without a byte, unless --all is given.
     """
     from vtlfs.engine.library import Library
     from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 
-    wanted = SessionFilter(medium, drive, host, open_only, limit)
+    wanted = SessionFilter(medium, drive, host, open_only, limit, no_idle=not all_sessions)
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
         _check(tracking, wanted)
         if as_json:
@@ -56,7 +59,9 @@ def sessions(
             return
         found, left_out = _newest(tracking, wanted)
     if left_out:
-        show.line(f"{show.count(left_out, 'older session')} left out; --limit N shows more")
+        empty = "" if all_sessions else " or empty"
+        more = "--limit N shows more" if all_sessions else "--limit N and --all show more"
+        show.line(f"{show.count(left_out, f'older{empty} session')} left out; {more}")
     if found:
         _table(found)
     elif not left_out:
@@ -93,10 +98,13 @@ def _check(tracking: "Tracking", wanted: "SessionFilter") -> None:
 
 
 def _newest(tracking: "Tracking", wanted: "SessionFilter") -> tuple[list[Session], int]:
-    """Return the sessions for the table, and how many are left out."""
+    """Return the sessions for the table, and how many are left out: older ones, or those that wrote nothing.
+
+    Both are counted together, since the library's row and its indexes have the number of all.
+    """
     limit = DEFAULT_ROWS if wanted.limit is None else wanted.limit
     found = tracking.sessions.find(replace(wanted, limit=limit))
-    return found, tracking.sessions.count(wanted) - len(found)
+    return found, tracking.sessions.count(replace(wanted, no_idle=False)) - len(found)
 
 
 def _table(found: list[Session]) -> None:

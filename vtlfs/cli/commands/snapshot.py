@@ -201,6 +201,7 @@ def prune(library: Path, dry_run: bool, as_json: bool) -> None:
     Snapshots with a name stay. What only the removed ones showed of erased media is reclaimed from then on, see
     `vtlfs reclaim`.
     """
+    from vtlfs.engine import cartridges
     from vtlfs.engine.library import Library
     from vtlfs.engine.reserve import essential
 
@@ -213,6 +214,8 @@ def prune(library: Path, dry_run: bool, as_json: bool) -> None:
         before, going = essential(
             opened.path, tracking, partial(_pruned, keep=opened.config.snapshot_keep, dry=dry_run)
         )
+    if going and not dry_run:
+        cartridges.keep_deleted(opened, going)
     removed = [one for one in before if one.id in going]
     if as_json:
         show.as_json([asdict(one) for one in removed])
@@ -246,6 +249,7 @@ def delete(library: Path, words: tuple[str, ...], dry_run: bool, yes: bool, as_j
     No medium is erased by it, and no retention is shortened. Stored bytes of erased media that only these snapshots
     show are reclaimed from then on, by mounts or by `vtlfs reclaim`.
     """
+    from vtlfs.engine import cartridges
     from vtlfs.engine.library import Library
     from vtlfs.engine.reserve import essential
 
@@ -258,6 +262,7 @@ def delete(library: Path, words: tuple[str, ...], dry_run: bool, yes: bool, as_j
         numbers = tuple(str(one.id) for one in wanted)  # as they were when the question was asked
         with closing(opened.tracking()) as tracking:
             wanted = essential(opened.path, tracking, partial(_delete, words=numbers))
+        cartridges.keep_deleted(opened, [one.id for one in wanted])
     if as_json:
         show.as_json({"deleted": not dry_run, "snapshots": [asdict(one) for one in wanted], "bytes": freed})
         return

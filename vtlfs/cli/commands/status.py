@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vtlfs.engine.scrub.verification import Verification
     from vtlfs.engine.tracking.database import Tracking
     from vtlfs.engine.tracking.repositories.library_row import Counters
+    from vtlfs.members.finding import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Status:
     computed: Counter[int]
     pools: "list[PoolState]"
     use: "Use"
+    index: "Summary"
 
     @property
     def open_total(self) -> int:
@@ -148,6 +150,7 @@ class Status:
             "bytes": self.on_media[0],
             "tape_files": self.on_media[1],
             "sessions": {"total": self.counters.sessions, "open": self.open_total},
+            "index": asdict(self.index),
             "lacks": facts.lacks,
             "verified": None if self.verified is None else self.verified.as_json(),
         }
@@ -189,6 +192,7 @@ class Status:
             show.line(text)
         show.line(f"media     {self.counters.media:,} with {size} in {files}")
         show.line(f"sessions  {self.counters.sessions:,}, of which {self.open_total:,} open")
+        show.line(f"indexed   {self.index.in_words()}")
         show.line(f"verified  {'never' if self.verified is None else _verified(self.verified)}")
         if (line := facts.repair_line) is not None:
             show.line(f"repair    {line}")
@@ -257,6 +261,7 @@ def _status(library: "Library") -> Status:
     from vtlfs.engine import condition, pools
     from vtlfs.engine.scrub.verification import last_of_all
     from vtlfs.engine.tracking.currency import lacking
+    from vtlfs.members.finding import summary
 
     with closing(library.tracking(read_only=True)) as tracking:
         paths = dict.fromkeys([*library.config.disks, *(Path(disk.path) for disk in tracking.disks.all())])
@@ -286,6 +291,7 @@ def _status(library: "Library") -> Status:
             _computed(library, mounts),
             [pools.state_of(tracking, name, rule, utc_now()) for name, rule in library.config.pools.items()],
             _use(library, tracking, _space(library, facts, by_number)["available"]),
+            summary(library, tracking),
         )
 
 

@@ -1,8 +1,9 @@
 """The files of the cartridge memory on a disk; `disks/cartridges.py` says what it is for.
 
     DISK/cartridges/A00001L9.cartridge
+    DISK/cartridges/snapshots.memory
 
-docs/format.md specifies them.
+The second is the snapshot memory, of `disks/snapshots.py`. docs/format.md specifies them.
 A file has its name only when it is whole and durable. No symbolic link is followed. May block; any thread may call.
 """
 
@@ -11,12 +12,15 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from vtlfs.disks import cartridges, records
+from vtlfs.disks import cartridges, records, snapshots
 from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.local import whole
 from vtlfs.disks.local.opening import kept
+from vtlfs.disks.snapshots import Runs, union
 from vtlfs.durable import sync_directory
 from vtlfs.failpoints import reached
 from vtlfs.model import BARCODE, MIB
@@ -25,6 +29,7 @@ DIRECTORY = "cartridges"
 MAX_BYTES = MIB  # of a file
 WORTH_ALL = 8  # files that are synced sooner with their whole file system than one after the other
 
+SNAPSHOTS = "snapshots.memory"
 _SUFFIX = ".cartridge"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -44,20 +49,15 @@ def put(disk: Path, library: str, found: Sequence[Cartridge]) -> None:
             known = _read(directory, f"{one.barcode}{_SUFFIX}", library)
             if known is None or known.commits < one.commits:
                 try:
-                    content = records.encode_file(cartridges.document(library, one), MAX_BYTES)
+                    content = _encoded(library, one)
                 except ValueError as error:
                     too_large = error
                     continue
-                _write(directory, _temporary(one), content, synced=not is_synced)
+                _write(directory, _temporary(f"{one.barcode}{_SUFFIX}"), content, synced=not is_synced)
                 written.append(one)
         if is_synced:
             whole.sync(directory)
-        reached("cartridge.written")
-        for one in written:
-            os.rename(_temporary(one), f"{one.barcode}{_SUFFIX}", src_dir_fd=directory, dst_dir_fd=directory)
-        reached("cartridge.named")
-        os.fsync(directory)
-        reached("cartridge.kept")
+        _name(directory, [f"{one.barcode}{_SUFFIX}" for one in written])
     sync_directory(disk)
     if too_large is not None:
         raise too_large
@@ -68,14 +68,56 @@ def read_all(disk: Path, library: str) -> Iterator[tuple[str, Cartridge | None]]
     try:
         with kept(disk, DIRECTORY) as directory:
             for name in sorted(os.listdir(directory)):
-                if not name.startswith("."):  # what was not finished
+                if not name.startswith(".") and name != SNAPSHOTS:  # the first: what was not finished
                     yield name, _read(directory, name, library)
     except FileNotFoundError:
         return
 
 
-def _temporary(cartridge: Cartridge) -> str:
-    return f".{cartridge.barcode}{_SUFFIX}.tmp"
+def _encoded(library: str, one: Cartridge) -> bytes:
+    """Return the content of a medium's file, without events where holds leave no room for them. Raises ValueError."""
+    with suppress(ValueError):
+        return records.encode_file(cartridges.document(library, one), MAX_BYTES)
+    return records.encode_file(cartridges.document(library, replace(one, events=())), MAX_BYTES)
+
+
+def put_snapshots(disk: Path, library: str, deleted: Runs) -> None:
+    """Have the disk remember durably that snapshots are deleted, beside those of which it knows. Raises OSError.
+
+    Raises ValueError where there are more runs of snapshots than the file has room for.
+    """
+    with kept(disk, DIRECTORY, _made) as directory:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        known = _read_snapshots(directory, library)
+        if (wanted := union([*known, *deleted])) == known:
+            return
+        content = records.encode_file(snapshots.document(library, wanted), MAX_BYTES)
+        _write(directory, _temporary(SNAPSHOTS), content, synced=True)
+        _name(directory, [SNAPSHOTS])
+    sync_directory(disk)
+
+
+def read_snapshots(disk: Path, library: str) -> Runs:
+    """Return which snapshots the disk knows to be deleted. Raises OSError."""
+    try:
+        with kept(disk, DIRECTORY) as directory:
+            return _read_snapshots(directory, library)
+    except FileNotFoundError:
+        return ()
+
+
+def _name(directory: int, names: Sequence[str]) -> None:
+    """Give files that are written under temporary names their own names, durably."""
+    reached("cartridge.written")
+    for name in names:
+        os.rename(_temporary(name), name, src_dir_fd=directory, dst_dir_fd=directory)
+    reached("cartridge.named")
+    os.fsync(directory)
+    reached("cartridge.kept")
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.tmp"
 
 
 def _write(directory: int, name: str, content: bytes, *, synced: bool) -> None:
@@ -100,6 +142,17 @@ def _read(directory: int, name: str, library: str) -> Cartridge | None:
     barcode = name.removesuffix(_SUFFIX)
     if barcode == name or not BARCODE.fullmatch(barcode):
         return None
+    said = _content(directory, name)
+    return None if said is None else cartridges.read(said, library, barcode)
+
+
+def _read_snapshots(directory: int, library: str) -> Runs:
+    said = _content(directory, SNAPSHOTS)
+    return (None if said is None else snapshots.read(said, library)) or ()
+
+
+def _content(directory: int, name: str) -> dict[str, Any] | None:
+    """Return the JSON object of a file; None where there is none that can be read."""
     try:
         descriptor = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=directory)
     except OSError:
@@ -109,8 +162,7 @@ def _read(directory: int, name: str, library: str) -> Cartridge | None:
             content = file.read(MAX_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     except OSError:
         return None
-    said = records.decode_file(content) if len(content) <= MAX_BYTES else None
-    return None if said is None else cartridges.read(said, library, barcode)
+    return records.decode_file(content) if len(content) <= MAX_BYTES else None
 
 
 def _made() -> None:

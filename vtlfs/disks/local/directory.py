@@ -24,7 +24,7 @@ class Directory:
     def __init__(self, number: int, path: Path, library: str) -> None:
         self.number = number
         self.path = str(path)
-        self.free = self.total = self.device = 0
+        self.free = self.total = self.reserved = self.device = 0
         self.root = path
         self.library = library
         self.write_behind = WriteBehind()
@@ -69,3 +69,4 @@ class Directory:
         """Remember how much is free."""
         self.free = status.f_bavail * status.f_frsize
         self.total = status.f_blocks * status.f_frsize
+        self.reserved = (status.f_bfree - status.f_bavail) * status.f_frsize

@@ -3,6 +3,7 @@
     DISK/vtlfs-disk.json                         the label
     DISK/sessions/000000/000000000017.member     session 17's member file
     DISK/cartridges/A00001L9.cartridge           what the disk remembers of the medium A00001L9
+    DISK/cartridges/snapshots.memory             which snapshots it knows to be deleted
 
 A member file is a header block, then extents: each a record block and the stored bytes of an extent.
 """
@@ -28,6 +29,7 @@ from vtlfs.disks.local.member import LocalMember
 from vtlfs.disks.local.opening import GONE, SESSIONS, NotAFile, entered, member_path, opened
 from vtlfs.disks.local.scan import Scan
 from vtlfs.disks.records import BLOCK
+from vtlfs.disks.snapshots import Runs
 from vtlfs.errors import DamagedExtent, DiskError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB, NOWHERE, Extent, Watermark
@@ -47,7 +49,7 @@ class LocalDisk(Directory):
         self._examiner = Examiner(self)
 
     def measure(self) -> None:
-        """Bring `free`, `total` and `device` up to date. Raises DiskError, also where the disk's label is gone."""
+        """Bring `free`, `total`, `reserved` and `device` up to date. Raises DiskError, also where the label is gone."""
         with self.errors():
             self.check_label()
             self.device = os.stat(self.root).st_dev
@@ -273,6 +275,20 @@ class LocalDisk(Directory):
         """Yield what is remembered. Raises DiskError."""
         with self.errors():
             yield from cartridges.read_all(self.root, self.library)
+
+    def put_snapshots(self, deleted: Runs) -> None:
+        """Remember durably that snapshots are deleted. Raises DiskError."""
+        with self.errors():
+            self.check_label()
+            try:
+                cartridges.put_snapshots(self.root, self.library, deleted)
+            except ValueError as error:  # more runs of snapshots than a file has room for
+                raise OSError(errno.EFBIG, str(error)) from error
+
+    def snapshots(self) -> Runs:
+        """Return which snapshots are remembered as deleted. Raises DiskError."""
+        with self.errors():
+            return cartridges.read_snapshots(self.root, self.library)
 
 
 def _most(size: int) -> int:

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from vtlfs.disks import headers
 from vtlfs.disks.contents import Batch
-from vtlfs.disks.headers import Ending, Opening
+from vtlfs.disks.headers import Ending, Opening, PartOf
 from vtlfs.engine.tracking.repositories.scanned import FoundSession, Header, Scanned
 from vtlfs.model import RetainMode, Retention, Session
 
@@ -98,6 +98,8 @@ class Found:
             if ending is not None and not self._is_likely(session, opening, ending):
                 self._report.tell([f"session {session}: its header tells of far more than there is"])
                 ending = None
+            if (part := part_of(map(headers.opening, map(json.loads, good.values())))) is not None:
+                self._scanned.add_part(session, part)
             said = None if ending is None else next(good[disk] for disk, end in endings.items() if end == ending)
             if ending is not None and None in endings.values():
                 self._report.unfinished.append(session)
@@ -135,6 +137,15 @@ def strictest_rule(found: Iterable[Opening | None]) -> tuple[RetainMode | None, 
     """Return the strictest rule of retention that the headers of a session tell of. One that was mended has none."""
     rules = [(one.retain_mode, one.retain_seconds) for one in found if one is not None and one.retain_mode is not None]
     return max(rules, key=lambda rule: (rule[0].strictness, rule[1] or 0), default=(None, None))
+
+
+def part_of(found: Iterable[Opening | None]) -> PartOf | None:
+    """Return of which stream the headers of a session say that it is a part: one that was not mended, if there is one.
+
+    A vtlfs that did not know of it has mended some without a word of it.
+    """
+    parts = [one.part for one in found if one is not None and one.part is not None]
+    return min(parts, key=lambda part: part.commits is None, default=None)
 
 
 def longest_retention(found: Iterable[Ending | None]) -> Retention | None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.cartridges import Cartridge
-from vtlfs.engine.rebuild.found import ReplayReport
+from vtlfs.engine.rebuild.found import MAX_TOLD, ReplayReport
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.events import this_command
 from vtlfs.errors import DiskError
@@ -36,6 +36,7 @@ def remember(tracking: Tracking, report: ReplayReport, disks: Mapping[int, Disk]
                     )
                 else:
                     tracking.relived.remember(cartridge)
+            tracking.relived.remember_deleted(disk.snapshots())
         except DiskError as error:
             report.tell([f"{error}; what it remembers of media is not used"])
 
@@ -57,6 +58,10 @@ class Lives:
     def begin(self) -> None:
         """Add the media, and have all to which something is to come be writable. Comes before the sessions."""
         self._relived.forget_older_memory(self._commits)
+        if deleted := self._relived.deleted_snapshots():
+            self._tracking.snapshots.remove(deleted)
+            numbers = ", ".join(map(str, deleted[:MAX_TOLD]))
+            self._report.tell(ignored=[f"snapshots that were deleted since that database was made: {numbers}"])
         self._relived.add_media(self._at)
         self._leave_out_what_is_not_believed()
         self._note_time()
@@ -175,6 +180,9 @@ class Lives:
     def finish(self) -> None:
         """Give the media their states, capacities and holds, when all tape files are on them; and tell of it."""
         number = self._relived.last_event() + 1 + SPARE_EVENTS
+        for barcode in self._base:
+            remembered = self._relived.memory(barcode)
+            self._tracking.rebuilding.add_events(() if remembered is None else remembered.events)
         actor = this_command()
         self._tracking.events.add("rebuilt", actor, self._at, number=number)
         for barcode, base in self._base.items():
@@ -193,6 +201,27 @@ class Lives:
                 self._tracking.media.set_state(barcode, state)
             if memory is not None:
                 self._tracking.events.add("rebuilt", actor, self._at, medium=barcode, volume=medium.volume)
+        self._give_slots()
+
+    def _give_slots(self) -> None:
+        """Give the media the slots that the disks remember, and the others the lowest that are free; and tell of it."""
+        media = self._tracking.media
+        remembered: list[tuple[int, str, int]] = []
+        for barcode in self._base:
+            memory = self._relived.memory(barcode)
+            if memory is not None and memory.slot is not None and media.find(barcode) is not None:
+                media.set_slot(barcode, None)  # media may have changed places
+                remembered.append((memory.commits, barcode, memory.slot))
+        taken = set(media.by_slot())
+        for _, barcode, slot in sorted(remembered, reverse=True):
+            if slot not in taken:
+                taken.add(slot)
+                media.set_slot(barcode, slot)
+        if given := self._tracking.media.give_slots():
+            which = "these media have the lowest that were free, in the order in which they were found"
+            self._report.tell(
+                ignored=[f"slots that are not known: {given:,}; {which}; `vtlfs media move` changes them"]
+            )
 
     def _state(self, base: Medium, memory: Cartridge | None, medium: Medium) -> MediumState:
         """Return the state of a medium. One that was written to since it was removed has been added anew."""

@@ -11,6 +11,7 @@ from vtlfs.config import MAX_STRIPE_UNIT
 from vtlfs.disks.base import Disk
 from vtlfs.disks.headers import Ending
 from vtlfs.engine import recover
+from vtlfs.engine.rebuild import pool_parts
 from vtlfs.engine.rebuild.candidates import Streams
 from vtlfs.engine.rebuild.found import Lost, ReplayReport, ending_of, opening_of
 from vtlfs.engine.rebuild.lives import Lives
@@ -69,6 +70,7 @@ class Replay:
         for mount in self._tracking.mounts.live():
             ended = recover.recover_mount(self._tracking, mount, self._at)
             self._report.recovered += [session for session in ended if session.access is Access.WRITE]
+        pool_parts.rejoin(self._tracking, self._report)
         self._lives.finish()
         self._note_losses()
 

@@ -66,7 +66,7 @@ async def _work(
     sizes: Sizes,
     outcome: Outcome,
 ) -> None:
-    async with _connected(library) as (disks, catalogue, change):
+    async with connected(library) as (disks, catalogue, change):
         seen = await catalogue.read(lambda tracking: look(library, tracking).reclaimable)
         mounts = await catalogue.read(lambda tracking: tracking.mounts.live())
         if seen and any(library.leases.is_alive(mount.id) for mount in mounts):
@@ -99,7 +99,7 @@ async def _work(
 
 
 @asynccontextmanager
-async def _connected(library: Library) -> AsyncIterator[tuple[dict[int, Disk], Catalogue, Change]]:
+async def connected(library: Library) -> AsyncIterator[tuple[dict[int, Disk], Catalogue, Change]]:
     """Have the disks that answer now, and connections to the tracking database."""
     disks: list[Disk] = [*library.disks_that_answer()]
     reading = library.tracking(read_only=True)

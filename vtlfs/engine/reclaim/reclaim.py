@@ -14,6 +14,7 @@ import trio
 
 from vtlfs.disks.base import Disk
 from vtlfs.disks.executor import DiskExecutor
+from vtlfs.disks.snapshots import Runs
 from vtlfs.engine.library import Library
 from vtlfs.engine.rate_limit import RateLimit
 from vtlfs.engine.reclaim.outlook import is_free
@@ -95,6 +96,8 @@ class Reclaim:
         self._failures: Counter[int] = Counter()  # by disk
         self._away: set[int] = set()  # disks that are left for later
         self._total = 0
+        self._deleted: Runs = ()  # snapshots, of which a disk is told before a member goes
+        self._told: set[int] = set()  # disks that were
 
     def close(self) -> None:
         """Let the threads end."""
@@ -111,6 +114,8 @@ class Reclaim:
         await self._change(lambda tracking: tracking.jobs.begin(NAME, self._by, self._total, at))
         await self._change(lambda tracking: tracking.reclaiming.forget_retired())
         self._progress(0, self._total)
+        # No snapshot that is deleted later holds one of the volumes.
+        self._deleted = await self._catalogue.read(lambda tracking: tracking.snapshots.deleted())
         await self._settle(0, MAX_SIZE)
         for volume in volumes:
             await self._volume(volume)
@@ -226,12 +231,14 @@ class Reclaim:
             lambda tracking, first=first: tracking.reclaiming.left_on(number, first, last, MEMBERS_A_JOB)  # type: ignore[misc]
         ):
             try:
-                removed, error = await disk_jobs.run(executor, hangs, _remove, disk, some)
+                deleted = () if number in self._told else self._deleted
+                removed, error = await disk_jobs.run(executor, hangs, _remove, disk, some, deleted)
             except disk_jobs.NoAnswer:
                 self._away.add(number)
                 self.result.left[number] = "it does not answer"
                 return
             if removed:
+                self._told.add(number)
                 await self._change(lambda tracking, gone=removed: tracking.reclaiming.note_removed(number, gone))  # type: ignore[misc]
             if error is not None:
                 self.result.left[number] = error.reason
@@ -242,13 +249,30 @@ class Reclaim:
                     return
 
 
-def _remove(disk: Disk, sessions: Sequence[int]) -> tuple[list[int], DiskError | None]:
-    """Remove the members of sessions; return those whose members are gone, and the error of the first that is not."""
+def _remove(disk: Disk, sessions: Sequence[int], deleted: Runs) -> tuple[list[int], DiskError | None]:
+    """Remove the members of sessions; return those whose members are gone, and the error of the first that is not.
+
+    The disk remembers before which snapshots are `deleted`: a rebuild from an older copy of the database would bring
+    them back, and miss what is removed here. A disk that is full remembers it afterwards.
+    """
     removed: list[int] = []
+    is_told = _tell(disk, deleted)
     for session in sessions:
         try:
             disk.remove(session)
         except DiskError as error:
             return removed, error
         removed.append(session)
+    if not is_told:
+        _tell(disk, deleted)
     return removed, None
+
+
+def _tell(disk: Disk, deleted: Runs) -> bool:
+    """Have a disk remember deleted snapshots; tell whether it does. One disk of the library is enough."""
+    if deleted:
+        try:
+            disk.put_snapshots(deleted)
+        except DiskError:
+            return False
+    return True

@@ -3,7 +3,7 @@
 Used in the trio loop. Each query of the tracking database is short, because a mount serves streams in the same loop.
 """
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import groupby
@@ -44,7 +44,7 @@ class Survey:
                     first, first + self._sizes.survey_sessions, self._out, last
                 )
             )
-            async with aclosing(self._of(self._unchanging(found), {})) as stripes:
+            async with aclosing(self._of(await self._unchanging(found), {})) as stripes:
                 async for one in stripes:
                     yield one
             await trio.lowlevel.checkpoint()
@@ -60,12 +60,14 @@ class Survey:
             found = await self._catalogue.read(
                 lambda tracking, some=some: tracking.sessions.with_tape_files(some)  # type: ignore[misc]
             )
-            async with aclosing(self._of(self._unchanging(found), sessions)) as stripes:
+            async with aclosing(self._of(await self._unchanging(found), sessions)) as stripes:
                 async for one in stripes:
                     yield one
 
-    def _unchanging(self, found: Iterable[tuple[Session, TapeFile, int]]) -> list[Ended]:
+    async def _unchanging(self, found: Sequence[tuple[Session, TapeFile, int]]) -> list[Ended]:
         """Return the sessions whose member files no mount changes any more; the others are postponed."""
+        numbers = [session.id for session, _, _ in found]
+        parts = await self._catalogue.read(lambda tracking: tracking.pools.parts_of(numbers))
         finished: dict[int, float] = {}
         unchanging = []
         for session, file, ordinal in found:
@@ -75,7 +77,7 @@ class Survey:
             if ordinal > finished[session.mount]:
                 self.postponed.add(session.id)
                 continue
-            opening, ending = header_of(file, session)
+            opening, ending = header_of(file, session, parts.get(session.id))
             unchanging.append(Ended(session, opening, replace(ending, requests=session.requests)))
         return unchanging
 

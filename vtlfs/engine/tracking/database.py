@@ -39,6 +39,7 @@ from vtlfs.engine.tracking.repositories.mounts import Mounts
 from vtlfs.engine.tracking.repositories.pools import Pools
 from vtlfs.engine.tracking.repositories.reclaiming import Reclaiming
 from vtlfs.engine.tracking.repositories.sessions import Sessions
+from vtlfs.engine.tracking.repositories.snapshots import Snapshots
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
 from vtlfs.engine.tracking.repositories.volumes import Volumes
 from vtlfs.engine.tracking.schema.migrations import has_table
@@ -51,6 +52,7 @@ from vtlfs.model import DiskRecord, Watermark
 
 if TYPE_CHECKING:
     from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
+    from vtlfs.engine.tracking.repositories.rejoined import Rejoined
     from vtlfs.engine.tracking.repositories.relived import Relived
     from vtlfs.engine.tracking.repositories.scanned import Scanned
     from vtlfs.engine.tracking.repositories.verifications import Verifications
@@ -110,6 +112,7 @@ class Tracking:
         self.cartridges = Cartridges(self.sql)
         self.pools = Pools(self.sql, self.media)
         self.copies = Copies(self.sql)
+        self.snapshots = Snapshots(self.sql)
         self.jobs = Jobs(self.sql)
         self.reclaiming = Reclaiming(self.sql, self.extents)
         self._durable = True
@@ -132,6 +135,13 @@ class Tracking:
         from vtlfs.engine.tracking.repositories.scanned import Scanned
 
         return Scanned(self.sql)
+
+    @cached_property
+    def rejoined(self) -> "Rejoined":
+        """The repository of the streams of pools in a rebuild."""
+        from vtlfs.engine.tracking.repositories.rejoined import Rejoined
+
+        return Rejoined(self.sql)
 
     @cached_property
     def relived(self) -> "Relived":

@@ -74,7 +74,9 @@ _LIBRARY = (
     ),
     Rule(
         "stream {0} of pool {1}: part {2} is session {3}, and does not follow the part before",
-        "SELECT stream, pool, place, session FROM part WHERE place < 0 OR (place = 0) <> (session = stream)"
+        "SELECT stream, pool, place, session FROM part WHERE place < 0 OR (session = stream AND place <> 0)"
+        # A first session that wrote nothing is on no disk: after a rebuild, the stream begins with a later one.
+        " OR (place = 0 AND session <> stream AND (session < stream OR stream IN (SELECT id FROM session)))"
         " OR (place > 0 AND NOT EXISTS (SELECT 1 FROM part AS before WHERE before.stream = part.stream"
         " AND before.place = part.place - 1 AND before.pool = part.pool AND before.session < part.session))",
     ),
@@ -112,6 +114,15 @@ _MEDIA = (
         "SELECT barcode, medium.reserved, coalesce(r, 0) FROM medium LEFT JOIN (SELECT medium, sum(reserved) AS r"
         " FROM session WHERE state = 'open' GROUP BY medium) ON medium = barcode"
         " WHERE medium.reserved <> coalesce(r, 0)",
+    ),
+    Rule(
+        "medium {0}: it is {1}, and its slot is {2}",
+        "SELECT barcode, state, slot FROM medium WHERE (state = 'removed') <> (slot IS NULL) OR slot < 1",
+    ),
+    Rule(
+        "slot {0}: it is that of {1} media: {2}",
+        "SELECT slot, count(*) AS media, group_concat(barcode, ', ') FROM medium WHERE slot IS NOT NULL GROUP BY slot"
+        " HAVING media > 1",
     ),
 )
 

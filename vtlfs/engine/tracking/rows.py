@@ -33,7 +33,9 @@ from vtlfs.model import (
 DIGEST_BYTES = 32
 UNKNOWN_BLAKE3 = bytes(DIGEST_BYTES)  # of an extent for which a rebuild has found neither bytes nor record
 
-MEDIUM = "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at, volume, begun_at, state, protected"
+MEDIUM = (
+    "id, barcode, capacity, bytes, tape_files, reserved, added_at, written_at, volume, begun_at, state, protected, slot"
+)
 VOLUME = (
     "volume.medium, number, volume.begun_at, begun, ended_at, ended, iif(ended IS NULL, medium.bytes, volume.bytes),"
     " iif(ended IS NULL, medium.tape_files, volume.tape_files), retain_mode, retain_seconds, retain_until, reclaimed_at"
@@ -55,7 +57,7 @@ PARITY = f"session, stripe, place, NULL, 0, '{NO_CODEC}', disk, position, stored
 _NUMBER, _TEXT, _BYTES, _NONE = int, str, bytes, type(None)
 _MEDIUM = (
     *((_NUMBER,), (_TEXT,), (_NUMBER, _NONE), *[(_NUMBER,)] * 3, (_TEXT,), (_TEXT, _NONE), (_NUMBER,), (_TEXT,)),
-    *((_TEXT,), (_NUMBER,)),
+    *((_TEXT,), (_NUMBER,), (_NUMBER, _NONE)),
 )
 _VOLUME = (
     *((_TEXT,), (_NUMBER,), (_TEXT,), (_NUMBER,), (_TEXT, _NONE), (_NUMBER, _NONE), (_NUMBER,), (_NUMBER,)),

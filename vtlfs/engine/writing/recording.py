@@ -9,11 +9,13 @@ import math
 
 import trio
 
+from vtlfs.disks.headers import Opening
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.striping.stripes import Stripes
 from vtlfs.errors import TrackingError
 from vtlfs.model import ImportedEnd, State, TapeFile, utc_now
+from vtlfs.rules import MediaRule
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +46,11 @@ class Recording:
         """Tell whether the stream was ever announced."""
         return self._announced_at > -math.inf
 
-    async def progress(self, requests: int, *, durable: bool, announce: bool) -> None:
+    async def progress(self, opening: Opening, requests: int, *, durable: bool, announce: bool) -> None:
         """Record the written stripes up to the first unwritten one. A TrackingError leaves all as it was.
 
-        `durable`: only durable stripes, and sync the commit. `announce`: the same transaction announces a close().
+        `durable`: only durable stripes, and sync the commit. `announce`: the same transaction announces a close(). With
+        the first bytes the retention begins that `opening` tells of: they will be a tape file, however the stream ends.
         """
         stripes = self._stripes.recordable(durable=durable)
         if not stripes:
@@ -55,10 +58,13 @@ class Recording:
         rows = [row for stripe in stripes for row in stripe.rows]
         length = max(row.end for row in rows)
         at, now = utc_now() if announce else None, trio.current_time()
-        await self._committer.call(
-            lambda tracking: tracking.sessions.record_progress(self._session, rows, length, requests, at),
-            durable=durable,
-        )
+
+        def record(tracking: Tracking) -> None:
+            tracking.sessions.record_progress(self._session, rows, length, requests, at)
+            if not self.length and opening.origin is None:
+                _retain(tracking, opening)
+
+        await self._committer.call(record, durable=durable)
         if announce:
             self._announced_at = now  # the time before the commit: a slow commit leaves the announcement old
             self._announcements.begin(self)
@@ -103,9 +109,17 @@ class Recording:
         await self._committer.call(lambda tracking: tracking.sync_log())
 
     async def release(
-        self, state: State, error: str | None, at: str, requests: int, imported: ImportedEnd | None = None
+        self,
+        opening: Opening,
+        state: State,
+        error: str | None,
+        at: str,
+        requests: int,
+        imported: ImportedEnd | None = None,
     ) -> TapeFile | None:
         """Record that the session has ended; return its tape file. Raises SessionEnded, TrackingError.
+
+        The retention that `opening` tells of begins here for an imported stream, of which only this makes a tape file.
 
         The release is synced after an error, or where another open stream of the medium has recorded bytes. Otherwise a
         power cut may lose the release: recovery then releases the stream again, and gives it the same place on the
@@ -115,6 +129,8 @@ class Recording:
         def release(tracking: Tracking) -> TapeFile | None:
             if not durable and tracking.sessions.has_concurrent_writers(self._session):
                 raise _HasConcurrentWriters
+            if imported is not None:
+                _retain(tracking, opening)
             return tracking.sessions.release(self._session, state, error, at, requests, imported=imported)
 
         durable = imported is not None or error is not None or state is not State.RELEASED
@@ -123,3 +139,7 @@ class Recording:
         except _HasConcurrentWriters:
             durable = True
             return await self._committer.call(release, is_essential=True)
+
+
+def _retain(tracking: Tracking, opening: Opening) -> None:
+    tracking.volumes.begin_retention(opening.medium, MediaRule(opening.retain_mode, opening.retain_seconds))

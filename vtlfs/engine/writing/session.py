@@ -96,9 +96,18 @@ class WriteSession:
         return self._verdict.error is None and self._recording.length == self.length
 
     @property
+    def recorded(self) -> int:
+        """The stream's bytes that are recorded, from its first one to a gap or its end."""
+        return self._recording.length
+
+    @property
     def has_failed(self) -> bool:
         """Tell whether bytes that the writer had handed over were lost."""
         return self._verdict.error is not None
+
+    def note_page_cache(self) -> None:
+        """Note that the stream comes through the kernel's page cache. To be called before the first write."""
+        self._stripes.ends.disregard()
 
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, or twice.
@@ -120,6 +129,7 @@ class WriteSession:
             source = known + piece.source
             self._stripes.put(offset + source, view[source : source + piece.size])
         self.length = max(self.length, offset + len(data))
+        self._stripes.ends.note_write(self.length)
         self._closed = False
         self._recording.go_on()
         self.account.note_use()
@@ -199,10 +209,15 @@ class WriteSession:
         self._verdict.raise_error()
 
     async def checkpoint(self) -> None:
-        """Close the stripe; sync and record the written stripes. The writer gets errors of disks from its next call."""
+        """Close the stripe; sync and record the written stripes. The writer gets errors of disks from its next call.
+
+        What is recorded ends where a write ends, as far as that is known, so bytes in hand may be sent to the disks.
+        """
         if self._stripes.has_unrecorded and not self._flushing.locked():
             async with self._flushing:
                 try:
+                    if not self._stripes.ends.has(self._stripes.sealed):
+                        await self._pipeline.send(flush=True)
                     self._pipeline.close_stripe()
                     await self._record(durable=True)
                 except VtlfsError as error:
@@ -262,7 +277,7 @@ class WriteSession:
             state, error, at, requests = imported.state, imported.error, imported.released_at, imported.requests
         tape_file = None
         try:
-            tape_file = await self._recording.release(state, error, at, requests, imported)
+            tape_file = await self._recording.release(self.opening, state, error, at, requests, imported)
         except SessionEnded as ended:  # the process that ended the session finishes the headers, too
             log.error("%s", ended)
             ending = None
@@ -284,7 +299,7 @@ class WriteSession:
         await self._pipeline.drain()
         if durable:
             await self._durability.sync(recorded=not self._context.durable_close)
-        await self._recording.progress(self.requests, durable=durable, announce=announce)
+        await self._recording.progress(self.opening, self.requests, durable=durable, announce=announce)
 
     async def _sync_recorded(self) -> None:
         """Sync the disks and the database's log, for stripes that sync=none has recorded unsynced."""

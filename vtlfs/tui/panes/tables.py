@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from textual.app import ComposeResult
 from textual.widgets import Static
 
+from vtlfs.engine.pools import PoolState, state_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.disks import Stored
 from vtlfs.model import DiskRecord, DiskState, Drive, Medium, Volume, utc_now
@@ -104,7 +105,11 @@ class Drives(Pane):
 
 
 class Media(Pane):
-    """The media."""
+    """The media, and now, not in a snapshot, a line for each pool of `library.toml`."""
+
+    DEFAULT_CSS = """
+    Media #pools { height: auto; max-height: 8; padding: 0 1; display: none; overflow-y: auto; }
+    """
 
     NAME = "media"
     LABEL = "Media"
@@ -121,8 +126,9 @@ class Media(Pane):
     ]
 
     def compose(self) -> ComposeResult:
-        """Yield the table."""
+        """Yield the table, and the lines of the pools."""
         yield Table(self.COLUMNS, key=lambda row: row.medium.barcode)
+        yield Static("", id="pools", markup=False)
 
     def load(self, tracking: Tracking, source: Source, state: int | None) -> Callable[[], None]:
         """Load all media."""
@@ -131,7 +137,26 @@ class Media(Pane):
         rows = [
             MediumRow(medium, volumes[medium.barcode], medium.barcode in held, now) for medium in tracking.media.all()
         ]
-        return lambda: self.query_one(Table).show(rows)
+        rules = source.library.config.pools if source.library is not None and state is NOW else {}
+        pools = "\n".join(pool_line(state_of(tracking, name, rule, utc_now())) for name, rule in rules.items())
+
+        def show() -> None:
+            self.query_one(Table).show(rows)
+            lines = self.query_one("#pools", Static)
+            lines.display = bool(pools)
+            lines.update(pools)
+
+        return show
+
+
+def pool_line(pool: PoolState) -> str:
+    """Return where a pool is, and which medium comes next."""
+    where = "on no medium yet"
+    if pool.medium is not None:
+        left = "full" if pool.is_full else f"{fmt.size(pool.medium.left)} left" if pool.medium.capacity else "no limit"
+        where = f"on {pool.medium.barcode}, {left}"
+    coming = "at its end" if pool.coming is None else f"then {pool.coming.barcode}: {pool.coming.why}"
+    return f"pool {pool.name}: {where}; {coming}" if pool.end is None else f"pool {pool.name}: {where}; {pool.end}"
 
 
 class Probe(NamedTuple):

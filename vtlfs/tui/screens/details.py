@@ -25,6 +25,7 @@ class DetailsScreen(DataPage):
     ]
     DEFAULT_CSS = """
     DetailsScreen #fields { height: auto; max-height: 50%; padding: 0 1; }
+    DetailsScreen #fields.alone { height: 1fr; max-height: 100%; }
     DetailsScreen TabbedContent { height: 1fr; }
     DetailsScreen TabPane { padding: 0; }
     DetailsScreen Table { height: 1fr; border-top: solid $primary; }
@@ -46,8 +47,8 @@ class DetailsScreen(DataPage):
     def body(self) -> Iterable[Widget]:
         """Return the fields and the table."""
         fields = "\n".join(f"{name:<10} {value}" for name, value in self._details.fields)
-        yield VerticalScroll(Static(fields, markup=False), id="fields")
         tables = self._details.tables
+        yield VerticalScroll(Static(fields, markup=False), id="fields", classes="" if tables else "alone")
         if len(tables) == 1:
             yield _table(tables[0])
         elif tables:

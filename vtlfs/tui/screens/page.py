@@ -16,6 +16,7 @@ from textual.widgets import Static
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
 from vtlfs.model import Snapshot
+from vtlfs.tui.contents import MemberTarget
 from vtlfs.tui.details import Details
 from vtlfs.tui.format import printable
 from vtlfs.tui.screens.worker_screen import WorkerScreen
@@ -82,6 +83,7 @@ class DataPage(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "extract", "Extract"),
         Binding("b", "show_preview", "Bytes"),
+        Binding("c", "show_contents", "Contents"),
         Binding("v", "verify", "Verify"),
         Binding("y", "copy_path", "Copy path"),
     ]
@@ -106,6 +108,21 @@ class DataPage(Page):
         """The person wants to see the first bytes of the target."""
 
         target: Target
+        state: int | None
+
+    @dataclass
+    class ShowContents(Message):
+        """The person wants to see what lies in the archive of the target, a tape file; `path`: in which directory."""
+
+        target: Target
+        state: int | None
+        path: str = ""
+
+    @dataclass
+    class Restore(Message):
+        """The person wants to restore an archive member to a directory."""
+
+        member: MemberTarget
         state: int | None
 
     @dataclass
@@ -156,6 +173,14 @@ class DataPage(Page):
         """Show the first bytes of the target."""
         if (target := self._target_for("looking at bytes")) is not None:
             self.post_message(self.ShowPreview(target, self.state))
+
+    def action_show_contents(self) -> None:
+        """Show what lies in the archive of the target."""
+        if (target := self._target_for("looking into archives")) is not None:
+            if target.number is None:
+                self.notify("a medium has several tape files; open it, and choose one of them")
+            else:
+                self.post_message(self.ShowContents(target, self.state))
 
     def action_copy_path(self) -> None:
         """Copy the path under which a mount shows the target."""

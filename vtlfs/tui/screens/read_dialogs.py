@@ -1,4 +1,4 @@
-"""Dialogs that read a tape file or a medium from end to end: one extracts it to a file, one verifies it."""
+"""Dialogs that read stored data: one extracts it to a file, one verifies it, one restores an archive member of it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +15,11 @@ from textual.widgets import Input, Label, ProgressBar
 from textual.worker import WorkType
 
 from vtlfs.engine.reading import extract
+from vtlfs.restore import restoring
+from vtlfs.restore.restoring import Report, Request, Restored
 from vtlfs.tui import format as fmt
 from vtlfs.tui import output_file
+from vtlfs.tui.contents import MemberTarget
 from vtlfs.tui.screens.worker_screen import WorkerScreen
 from vtlfs.tui.source import NOW, Source, Target
 from vtlfs.tui.threads import DaemonThreads
@@ -112,17 +115,24 @@ class ReadDialog(WorkerScreen, ModalScreen[None]):
         try:
             size = await self.threads.run(lambda: self._read(path), join=True)
         except ReadCancelled:
-            self.show_status("cancelled; nothing was written" if path else "cancelled")
+            self.show_status(self.cancelled(path))
         except Exception as error:
             self.show_error(error)
             self.show_status(f"failed: {error}")
         else:
             if self.is_ready:
                 self.query_one(ProgressBar).update(total=max(1, size), progress=max(1, size))
-            written = f", written to {path}" if path else ""
-            self.show_status(f"{fmt.size(size)}: all bytes match their checksums{written}")
+            self.show_status(self.finished(size, path))
         finally:
             self.is_reading = False
+
+    def cancelled(self, path: Path | None) -> str:
+        """Return what to say once the person has cancelled."""
+        return "cancelled; nothing was written" if path else "cancelled"
+
+    def finished(self, size: int, path: Path | None) -> str:
+        """Return what to say at the end. `size`: of what was read."""
+        return f"{fmt.size(size)}: all bytes match their checksums{f', written to {path}' if path else ''}"
 
     def _read(self, path: Path | None) -> int:
         """Read the target; return its size. Runs in a thread."""
@@ -188,3 +198,56 @@ class ExtractDialog(ReadDialog):
             self.show_status(str(error))
         else:
             self.start(path)
+
+
+class RestoreDialog(ReadDialog):
+    """Asks for a directory, then restores an archive member to it, with all that lies in the member."""
+
+    def __init__(self, source: Source, threads: DaemonThreads, member: MemberTarget, state: int | None) -> None:
+        super().__init__(source, threads, member.file, state)
+        self._member = member
+        self._failures: list[str] = []
+        self._restored = Restored()
+
+    def heading(self) -> str:
+        """Return the title."""
+        return fmt.printable(f"Restore {self._member.path} of {self.target_name} beneath a directory")
+
+    def compose_input(self) -> ComposeResult:
+        """Yield the input for the directory, filled in with the current one."""
+        yield Input(str(Path.cwd()), placeholder="directory")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Start to restore, if there is such a directory."""
+        if self.is_reading:
+            return
+        try:
+            directory = output_file.resolve_directory(self.source.require_library("restoring"), event.value.strip())
+        except Exception as error:
+            self.show_status(str(error))
+        else:
+            self._failures = []
+            self.start(directory)
+
+    def _read(self, path: Path | None) -> int:
+        """Restore; return how many bytes were read. Runs in a thread."""
+        assert path is not None
+        library, opener = self.source.require_library("restoring"), self.source.tracking_opener(self.state)
+        report = Report(failed=self._note_failure, progress=self._advance)
+        self._restored = restoring.restore(library, Request(self._member.choose, path), opener, report)
+        return self.bytes_done
+
+    def _note_failure(self, path: str, why: str) -> None:
+        if not self._failures:
+            self._failures.append(f"{path}: {why}")
+
+    def cancelled(self, path: Path | None) -> str:
+        """Return what to say once the person has cancelled."""
+        return "cancelled; the files that were whole by then are there"
+
+    def finished(self, size: int, path: Path | None) -> str:
+        """Return what was restored, and the first failure."""
+        done = self._restored
+        directories = f"{done.directories:,} director{'y' if done.directories == 1 else 'ies'}"
+        said = f"restored {fmt.count(done.files, 'file')}, {directories} beneath {path}"
+        return f"{said}; {fmt.count(done.failed, 'failure')}: {self._failures[0]}" if self._failures else said

@@ -60,6 +60,7 @@ class TimelineScreen(Page):
         Binding("c", "compare", "Compare"),
         Binding("h", "other_plot", "Hosts/media"),
         Binding("r", "reload", "Reload"),
+        Binding("slash", "find_files", "Find files"),
     ]
 
     @dataclass
@@ -75,6 +76,10 @@ class TimelineScreen(Page):
 
         earlier: int
         later: int | None
+
+    @dataclass
+    class FindFiles(Message):
+        """The person wants to search for files in all archives."""
 
     def __init__(self, source: Source, threads: DaemonThreads) -> None:
         super().__init__(source, threads)
@@ -181,6 +186,15 @@ class TimelineScreen(Page):
                 return
             other = before.state
         self.post_message(self.CompareStates(*_in_order(other, row.state)))
+
+    def action_find_files(self) -> None:
+        """Search for files in the archives of all tape files, of all times."""
+        try:
+            self.source.require_library("searching for files")
+        except VtlfsError as error:
+            self.show_error(error)
+        else:
+            self.post_message(self.FindFiles())
 
     def action_other_plot(self) -> None:
         """Change the plot between hosts and media."""

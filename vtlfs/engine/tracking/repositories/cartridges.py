@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
-from vtlfs.disks.cartridges import Cartridge
+from vtlfs.disks.cartridges import MAX_EVENTS, Cartridge
 from vtlfs.engine.tracking.rows import Row, contradiction
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import Hold, MediumState, RetainMode
+from vtlfs.model import Event, Hold, MediumState, RetainMode
 
 _CARTRIDGE = (
     "SELECT barcode, (SELECT commits FROM library),"
     " coalesce((SELECT max(id) FROM event WHERE event.medium = barcode), 0), medium.volume, added_at, medium.begun_at,"
     " state, protected, capacity, retain_mode, retain_seconds, retain_until,"
     " (SELECT json_group_array(json_array(name, reason, placed_at, uid, host)) FROM"
-    " (SELECT * FROM hold WHERE hold.medium = barcode ORDER BY name))"
+    " (SELECT * FROM hold WHERE hold.medium = barcode ORDER BY name)),"
+    " (SELECT json_group_array(json_array(id, at, what, volume, uid, host, program, reason, details)) FROM"
+    f" (SELECT * FROM event WHERE event.medium = barcode ORDER BY id DESC LIMIT {MAX_EVENTS})), slot"
     " FROM medium JOIN volume ON volume.medium = barcode AND volume.number = medium.volume"
 )
 
@@ -39,12 +42,20 @@ class Cartridges(Repository):
 
 
 def _cartridge(row: Row) -> Cartridge:
-    barcode, commits, event, volume, added_at, begun_at, state, protected, capacity, mode, seconds, until, holds = row
+    barcode, commits, event, volume, added_at, begun_at, state, protected, capacity, mode, seconds, until, *more = row
+    holds, events = map(json.loads, more[:2])
     try:
         return Cartridge(
             *(barcode, commits, event, volume, added_at, begun_at, MediumState(state), bool(protected), capacity),
             *(None if mode is None else RetainMode(mode), seconds, until),
-            tuple(Hold(barcode, *hold) for hold in json.loads(holds)),
+            tuple(Hold(barcode, *hold) for hold in holds),
+            tuple(_event(barcode, *event) for event in reversed(events)),
+            more[2],
         )
     except (ValueError, TypeError):
         raise contradiction(f"medium {barcode}") from None
+
+
+def _event(barcode: str, number: int, at: str, what: str, volume: int | None, *rest: Any) -> Event:
+    uid, host, program, reason, details = rest
+    return Event(number, at, 0, what, barcode, volume, uid, host, program, reason, json.loads(details))

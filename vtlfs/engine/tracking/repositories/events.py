@@ -64,6 +64,17 @@ class Events(Repository):
         )
         return [_event(row) for row in rows.fetchall()][::-1]
 
+    def last(self) -> int:
+        """Return the identifier of the newest event; 0 before the first."""
+        return int(self._sql.one("SELECT coalesce(max(id), 0) FROM event")[0])
+
+    def reclaimed_after(self, number: int) -> list[tuple[str, int]]:
+        """Return the media and volumes that were reclaimed after the event with this identifier."""
+        rows = self._sql.execute(
+            "SELECT medium, volume FROM event WHERE +what = 'reclaimed' AND id > ? ORDER BY id", number
+        )
+        return [(row[0], row[1]) for row in rows]
+
     def count(self, *, media: Sequence[str] | None = None, since: str | None = None) -> int:
         """Return how many events there are, as for `find`."""
         where, values = _where(media, since)

@@ -1,6 +1,7 @@
-"""Media: their lengths and capacities, and the room on them that is reserved for open sessions."""
+"""Media: their lengths and capacities, their slots, and the room on them that is reserved for open sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 from vtlfs.engine.tracking.rows import MEDIUM, contradiction, medium_of, number_of
 from vtlfs.engine.tracking.statements import Repository
@@ -13,8 +14,9 @@ class Media(Repository):
     """The rows of the table `medium`."""
 
     def add(self, barcodes: Sequence[str], capacity: int | None, at: str) -> None:
-        """Add empty media, also ones that were removed. Raises UsageError if one exists already; the caller must not
-        commit then.
+        """Add empty media, also ones that were removed; each gets the lowest slot that no other medium has.
+
+        Raises UsageError if one exists already; the caller must not commit then.
         """
         for barcode in barcodes:
             cursor = self._sql.execute(
@@ -25,7 +27,33 @@ class Media(Repository):
             )
             if not cursor.rowcount:
                 raise UsageError(f"medium {barcode} exists already; nothing was added, choose other barcodes")
+        self.give_slots()
         reached("tracking.media_added")
+
+    def give_slots(self) -> int:
+        """Give each medium without a slot the lowest one that no other has, in the order of adding; return how many."""
+        lacking = self._sql.execute("SELECT id FROM medium WHERE slot IS NULL AND state <> 'removed' ORDER BY id")
+        given = list(zip(self._free_slots(), [number for (number,) in lacking], strict=False))
+        self._sql.execute_many("UPDATE medium SET slot = ? WHERE id = ?", given)
+        return len(given)
+
+    def _free_slots(self) -> Iterator[int]:
+        """Yield the slots that no medium has, from the lowest on, without an end."""
+        slot = 1
+        for (taken,) in self._sql.execute("SELECT slot FROM medium WHERE slot IS NOT NULL ORDER BY slot").fetchall():
+            yield from range(slot, taken)
+            slot = taken + 1
+        yield from count(slot)
+
+    def by_slot(self) -> dict[int, str]:
+        """Return the barcodes of the media that were not removed by their slots, in the order of the slots."""
+        rows = self._sql.execute("SELECT slot, barcode FROM medium WHERE slot IS NOT NULL ORDER BY slot")
+        return {number_of(slot, "slot"): str(barcode) for slot, barcode in rows}
+
+    def set_slot(self, barcode: str, slot: int | None) -> None:
+        """Give a medium a slot that no other medium has, or none until it is given one in the same transaction."""
+        self._sql.execute("UPDATE medium SET slot = ? WHERE barcode = ?", slot, barcode)
+        reached("tracking.slot_set")
 
     def get(self, barcode: str) -> Medium:
         """Return one medium that was not removed. Raises NoSuchMedium."""
@@ -33,6 +61,13 @@ class Media(Repository):
         if row is None:
             raise NoSuchMedium(barcode)
         return medium_of(row)
+
+    def find(self, barcode: str) -> Medium | None:
+        """Return one medium; None where there is none, or it was removed."""
+        try:
+            return self.get(barcode)
+        except NoSuchMedium:
+            return None
 
     def get_announced(self, barcode: str, mount: int, after: int) -> tuple[Medium, int, int | None]:
         """Return one medium, and the numbers of two announcements of a close(): the last one in the library, and
@@ -68,8 +103,11 @@ class Media(Repository):
         return [row[0] for row in self._sql.execute("SELECT barcode FROM medium")]
 
     def set_state(self, barcode: str, state: MediumState) -> None:
-        """Take a medium out of use, or into use again, or remove it."""
-        self._sql.execute("UPDATE medium SET state = ? WHERE barcode = ?", str(state), barcode)
+        """Take a medium out of use, or into use again, or remove it; one that is removed leaves its slot empty."""
+        self._sql.execute(
+            "UPDATE medium SET state = ?1, slot = iif(?1 = 'removed', NULL, slot) WHERE barcode = ?2",
+            *(str(state), barcode),
+        )
         reached("tracking.medium_state_set")
 
     def set_protected(self, barcode: str, protected: bool) -> None:

@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from vtlfs.disks.headers import PartOf
 from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.rows import MEDIUM, TAPE_FILE, Row, contradiction, medium_of, number_of, tape_file_of
 from vtlfs.engine.tracking.statements import Repository, Statements
@@ -157,6 +158,16 @@ class Pools(Repository):
             "SELECT session, pool, stream, place FROM part WHERE stream = ? ORDER BY place", stream
         )
         return [Part(*row) for row in rows]
+
+    def parts_of(self, sessions: Collection[int]) -> dict[int, PartOf]:
+        """Return what mended headers of some sessions are to say of the streams whose parts they are, by session."""
+        rows = self._sql.execute(
+            "SELECT part.session, pool, stream, place, (SELECT coalesce(sum(bytes), 0) FROM part AS other JOIN"
+            " tape_file ON tape_file.session = other.session WHERE other.stream = part.stream AND other.place <"
+            " part.place) FROM part WHERE part.session IN (SELECT value FROM json_each(?))",
+            json.dumps(sorted(sessions)),
+        )
+        return {session: PartOf(*said) for session, *said in rows}
 
     def media_being_written(self, name: str, stream: int | None = None) -> list[str]:
         """Return the barcodes of the media to which streams of a pool are being written, or one stream is."""

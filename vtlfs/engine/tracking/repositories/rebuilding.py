@@ -4,12 +4,13 @@ A rebuild skips numbers, adds disks that it has found, and records anew where ex
 of media and their volumes.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 
 from vtlfs.engine.tracking.repositories.lacks import HEADERS
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.engine.tracking.statements import Repository
-from vtlfs.model import NOWHERE, UNKNOWN_DISK, DiskRecord, Extent, Watermark
+from vtlfs.model import NOWHERE, UNKNOWN_DISK, DiskRecord, Event, Extent, Watermark
 
 
 class Rebuilding(Repository):
@@ -128,4 +129,15 @@ class Rebuilding(Repository):
             " sum(stored) AS size FROM (SELECT session, stored FROM main.extent UNION ALL SELECT session, stored"
             " FROM main.parity) AS one JOIN main.session AS session ON session.id = one.session GROUP BY 1, 2)"
             " WHERE volume.medium = barcode AND number = life"
+        )
+
+    def add_events(self, events: Iterable[Event]) -> None:
+        """Add what a disk remembers of events that the database does not have; they come after its last snapshot."""
+        self._sql.execute_many(
+            "INSERT OR IGNORE INTO event (id, at, epoch, what, medium, volume, uid, host, program, reason, details)"
+            " SELECT ?, ?, epoch, ?, ?, ?, ?, ?, ?, ?, ? FROM library",
+            (
+                (one.id, one.at, one.what, one.medium, one.volume, one.uid, one.host, one.program, one.reason, said)
+                for one, said in ((one, json.dumps(one.details)) for one in events)
+            ),
         )

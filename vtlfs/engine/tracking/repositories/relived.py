@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from vtlfs.disks import cartridges
 from vtlfs.disks.cartridges import Cartridge
 from vtlfs.disks.headers import Ending
+from vtlfs.disks.snapshots import Runs
 from vtlfs.engine.tracking.rows import MEDIUM, medium_of
 from vtlfs.engine.tracking.statements import Repository
 from vtlfs.model import Hold, Medium, Opener, RetainMode
@@ -35,6 +36,18 @@ class Relived(Repository):
             *(cartridge.barcode, cartridge.commits, cartridge.volume, cartridge.event),
             json.dumps(cartridges.document("", cartridge)),
         )
+
+    def remember_deleted(self, deleted: Runs) -> None:
+        """Keep which snapshots a disk knows to be deleted; no new one gets the number of one of them."""
+        self._sql.execute_many("INSERT INTO deleted VALUES (?, ?)", deleted)
+        self._sql.execute("UPDATE library SET epoch = max(epoch, (SELECT coalesce(max(last), 0) + 1 FROM deleted))")
+
+    def deleted_snapshots(self) -> list[int]:
+        """Return the snapshots that the database has, and a disk knows to be deleted."""
+        rows = self._sql.execute(
+            "SELECT id FROM snapshot WHERE EXISTS (SELECT 1 FROM deleted WHERE id BETWEEN first AND last) ORDER BY id"
+        )
+        return [int(row[0]) for row in rows]
 
     def forget_older_memory(self, commits: int) -> None:
         """Forget what is not newer than a database with so many commits; the new one has more than all memories."""
@@ -121,10 +134,13 @@ class Relived(Repository):
         return None if row is None else str(row[0])
 
     def retentions(self, barcode: str, volume: int) -> list[tuple[RetainMode, int | None, str | None]]:
-        """Return how the headers of a volume's sessions say that it is retained: mode, seconds, and until when."""
+        """Return how the headers of a volume's sessions say that it is retained: mode, seconds, and until when.
+
+        A session that left no tape file has no say.
+        """
         rows = self._sql.execute(
             "SELECT rule_mode, max(rule_seconds), NULL FROM found WHERE medium = ?1 AND volume = ?2"
-            " AND rule_mode IS NOT NULL GROUP BY rule_mode UNION ALL"
+            " AND rule_mode IS NOT NULL AND (ending IS NULL OR tape_file IS NOT NULL) GROUP BY rule_mode UNION ALL"
             " SELECT retain_mode, NULL, max(retain_until) FROM found WHERE medium = ?1 AND volume = ?2"
             " AND retain_mode IS NOT NULL GROUP BY retain_mode",
             *(barcode, volume),

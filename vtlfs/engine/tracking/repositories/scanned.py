@@ -8,12 +8,15 @@ The tables of the database that is being rebuilt stand beside them; `session` is
 - `parity_record`: every record of a parity extent;
 - `described`: the data extents of the stripes that have parity, as the parity's records describe them;
 - `found`: the sessions whose headers can be believed;
-- `memory`: the newest that a disk remembers of each medium.
+- `part_of`: of which streams of pools these are parts;
+- `memory`: the newest that a disk remembers of each medium;
+- `deleted`: runs of snapshots that a disk knows to be deleted.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
+from vtlfs.disks.headers import PartOf
 from vtlfs.disks.records import Found
 from vtlfs.engine.tracking.repositories.relived import UNSHOWN
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
@@ -45,6 +48,10 @@ _TABLES = """
         rule_mode TEXT, rule_seconds INTEGER, retain_mode TEXT, retain_until TEXT
     );
     CREATE INDEX temp.found_medium ON found (medium, volume, tape_file, session);
+    CREATE TEMP TABLE part_of (
+        session INTEGER PRIMARY KEY, pool TEXT, stream INTEGER, place INTEGER, start INTEGER, commits INTEGER
+    );
+    CREATE TEMP TABLE deleted (first INTEGER, last INTEGER);
     CREATE TEMP TABLE memory (barcode TEXT PRIMARY KEY, commits INTEGER, volume INTEGER, event INTEGER, document TEXT);
 """
 _RECORD = "session, stripe, place, offset, bytes, codec, disk, position, stored, blake3"
@@ -168,6 +175,10 @@ class Scanned(Repository):
             ),
         )
 
+    def add_part(self, session: int, part: PartOf) -> None:
+        """Record of which stream the headers of a session say that it is a part."""
+        self._sql.execute("INSERT INTO part_of VALUES (?, ?, ?, ?, ?, ?)", session, *astuple(part))
+
     def leave_out_member(self, session: int, disk: int) -> None:
         """Forget a session's member file on a disk, all but its header."""
         for table in ("record", "parity_record", "present"):
@@ -175,7 +186,8 @@ class Scanned(Repository):
 
     def leave_out(self, session: int) -> None:
         """Forget a session, since its headers can't be believed."""
-        self._sql.execute("DELETE FROM found WHERE session = ?", session)
+        for table in ("found", "part_of"):
+            self._sql.execute(f"DELETE FROM {table} WHERE session = ?", session)
 
     def leave_out_reclaimed(self) -> None:
         """Forget the sessions whose stored bytes the database has as deleted: what is left of them means nothing."""

@@ -31,13 +31,17 @@ _SESSION = ", ".join(f"session.{column.strip()}" for column in SESSION.split(","
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """The sessions to list; None and False do not restrict. At most `limit` sessions, the newest."""
+    """The sessions to list; None and False do not restrict. At most `limit` sessions, the newest.
+
+    `no_idle`: without sessions that were opened for writing and ended without an error or a byte.
+    """
 
     medium: str | None = None
     drive: int | None = None
     host: str | None = None
     open_only: bool = False
     limit: int | None = None
+    no_idle: bool = False
 
 
 class Sessions(Repository):
@@ -414,6 +418,9 @@ def _with_tape_file(row: Row) -> tuple[Session, TapeFile, int]:
     return session, left_by(session, start, mode, until), ordinal
 
 
+_NO_IDLE = "NOT (access = 'write' AND bytes = 0 AND state = 'released' AND error IS NULL)"
+
+
 def _where(wanted: SessionFilter) -> tuple[str, list[object]]:
     """Return the condition of a filter, with a WHERE before it if there is one, and its values."""
     conditions = {
@@ -422,5 +429,5 @@ def _where(wanted: SessionFilter) -> tuple[str, list[object]]:
         "host = ?": wanted.host,
     }
     chosen = {condition: value for condition, value in conditions.items() if value is not None}
-    terms = [*chosen, *(["state = 'open'"] if wanted.open_only else [])]
+    terms = [*chosen, *(["state = 'open'"] if wanted.open_only else []), *([_NO_IDLE] if wanted.no_idle else [])]
     return f"WHERE {' AND '.join(terms)}" if terms else "", list(chosen.values())

@@ -1,6 +1,7 @@
 """Tape files: the streams of ended sessions, in their order on the media. A row never changes."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from vtlfs.engine.tracking.repositories.media import Media
@@ -63,6 +64,30 @@ class TapeFiles(Repository):
             return None
         check_follows(found[1] if len(found) > 1 else None, found[0])
         return found[0]
+
+    def of_sessions(self, sessions: Sequence[int]) -> list[TapeFile]:
+        """Return what some sessions left, in the order of the sessions given; fewer where one left nothing."""
+        rows = self._sql.execute(
+            f"SELECT {TAPE_FILE} WHERE tape_file.session IN (SELECT value FROM json_each(?))",
+            json.dumps(list(sessions)),
+        )
+        found = {file.session: file for file in map(tape_file_of, rows)}
+        return [found[session] for session in sessions if session in found]
+
+    def newest_first(self, sessions: Sequence[int]) -> list[int]:
+        """Return those of some sessions that left tape files, the one that was released last first."""
+        rows = self._sql.execute(
+            "SELECT session FROM tape_file WHERE session IN (SELECT value FROM json_each(?)) ORDER BY ordinal DESC",
+            json.dumps(list(sessions)),
+        )
+        return [row[0] for row in rows]
+
+    def since_ordinal(self, ordinal: int, limit: int) -> list[tuple[int, int]]:
+        """Return the ordinals and sessions of tape files in the order of release: the first ones from an ordinal on."""
+        rows = self._sql.execute(
+            "SELECT ordinal, session FROM tape_file WHERE ordinal >= ? ORDER BY ordinal LIMIT ?", ordinal, limit
+        )
+        return [(row[0], row[1]) for row in rows]
 
     def between(self, after: int, epoch: int, limit: int | None = None) -> Iterator[TapeFile]:
         """Yield the tape files of the epochs after `after` up to `epoch`, by medium, volume and number; the first

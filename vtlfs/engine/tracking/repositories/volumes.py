@@ -1,6 +1,7 @@
 """Volumes: the lives of media. Here a volume is ended, after a look at all that can forbid it; holds are here too."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.rows import VOLUME, volume_of
@@ -52,16 +53,18 @@ class Volumes(Repository):
     # --- retention --------------------------------------------------------------------------------------------------
 
     def begin_retention(self, barcode: str, rule: MediaRule) -> None:
-        """Have a rule hold for what is written to the current volume from now on. It never makes retention less."""
+        """Have a rule hold for what is written to the current volume from now on. It never makes retention less.
+
+        To be called when a session records its first bytes, of which a tape file will come.
+        """
         if rule.mode is None:
             return
         known = self.get(barcode, self._media.get(barcode).volume)
-        mode = max((one for one in (known.retain_mode, rule.mode) if one), key=lambda one: one.strictness)
-        seconds = None if mode is RetainMode.WORM else max(known.retain_seconds or 0, rule.retain_seconds or 0)
-        if (mode, seconds) != (known.retain_mode, known.retain_seconds):
+        under = under_rule(known, rule)
+        if under != known:
             self._sql.execute(
                 "UPDATE volume SET retain_mode = ?, retain_seconds = ? WHERE medium = ? AND number = ?",
-                *(str(mode), seconds, barcode, known.number),
+                *(str(under.retain_mode), under.retain_seconds, barcode, known.number),
             )
             reached("tracking.retention_begun")
 
@@ -177,3 +180,12 @@ class Volumes(Repository):
             raise NoSuchHold(barcode, name)
         reached("tracking.hold_released")
         return Hold(*row)
+
+
+def under_rule(volume: Volume, rule: MediaRule) -> Volume:
+    """Return a volume as it is retained once bytes are written to it under a rule. Pure."""
+    if rule.mode is None:
+        return volume
+    mode = max((one for one in (volume.retain_mode, rule.mode) if one), key=lambda one: one.strictness)
+    seconds = None if mode is RetainMode.WORM else max(volume.retain_seconds or 0, rule.retain_seconds or 0)
+    return replace(volume, retain_mode=mode, retain_seconds=seconds)

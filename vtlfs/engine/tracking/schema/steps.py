@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from vtlfs.engine.tracking.history import versioning_sql
+from vtlfs.engine.tracking.history import versioning_sql, widening_sql
 from vtlfs.engine.tracking.schema.migrations import Migrations
 from vtlfs.engine.tracking.schema.tables import TABLES, VERSIONED, WRITE_COMMAND
 from vtlfs.failpoints import reached
@@ -36,3 +36,16 @@ def format_2(connection: sqlite3.Connection) -> None:
     for table, (key, _) in VERSIONED.items():
         _script(connection, versioning_sql(table, key, _columns(connection, table)))
     reached("create.tables")
+
+
+@migrations
+def slots(connection: sqlite3.Connection) -> None:
+    """Give each medium that was not removed a slot of the changer, in the order in which media were added."""
+    columns = _columns(connection, "medium")
+    _script(connection, widening_sql("medium", "barcode", columns, "slot", "INTEGER CHECK (slot > 0)"))
+    connection.execute("CREATE UNIQUE INDEX medium_slot ON medium (slot) WHERE slot IS NOT NULL")
+    connection.execute(
+        "UPDATE medium SET slot = place FROM (SELECT id AS number, row_number() OVER (ORDER BY id) AS place FROM medium"
+        " WHERE state <> 'removed') WHERE id = number"
+    )
+    reached("create.slots")

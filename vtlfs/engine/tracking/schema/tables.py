@@ -388,6 +388,7 @@ VERSIONED = {
             "begun_at",
             "state",
             "protected",
+            "slot",
         ],
     ),
     "mount": (

@@ -58,6 +58,14 @@ class Stripe:
         return self.data[0].buffer.offset
 
     @property
+    def end(self) -> int:
+        """Where the stripe ends in the stream."""
+        last = self.data[-1].buffer
+        assert last is not None
+        assert last.size is not None
+        return last.offset + last.size
+
+    @property
     def is_lost(self) -> bool:
         """Tell whether bytes of the stripe were lost."""
         return any(fragment.state is State.LOST for fragment in self.fragments)

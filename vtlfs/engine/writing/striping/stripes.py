@@ -14,6 +14,7 @@ from vtlfs.engine.memory import Account
 from vtlfs.engine.writing.dirty import DirtyBudget
 from vtlfs.engine.writing.striping.extents import ExtentBuffer
 from vtlfs.engine.writing.striping.stripe import Fragment, State, Stripe
+from vtlfs.engine.writing.striping.write_ends import WriteEnds
 from vtlfs.model import Extent
 
 
@@ -41,7 +42,7 @@ class Stripes:
 
     __slots__ = (
         *("_account", "_budget", "_in_hand", "_sending", "_stripe_unit", "_stripes", "_undurable", "_unwritten"),
-        *("next_number", "open", "sealed", "unsynced"),
+        *("ends", "next_number", "open", "sealed", "unsynced"),
     )
 
     def __init__(self, stripe_unit: int, account: Account, budget: DirtyBudget | None) -> None:
@@ -55,6 +56,7 @@ class Stripes:
         self._undurable: dict[Stripe, None] = {}  # the stripes of `_stripes` that are neither durable nor lost
         self._sending: dict[Fragment, None] = {}  # handed to a disk's thread and not answered yet; replaced ones, too
         self.open: Stripe | None = None  # the stripe that takes extents
+        self.ends = WriteEnds()
         self.next_number = 0
         self.sealed = 0  # offset in the stream
         self.unsynced: frozenset[int] = NO_NUMBERS  # disks that have taken bytes since their last sync
@@ -94,6 +96,7 @@ class Stripes:
             rest = extent.seal()
             assert extent.size is not None
             self.sealed += extent.size
+            self.ends.note_sealed(self.sealed)
             del self._in_hand[unit]
             if rest is not None:
                 self._in_hand[unit] = rest
@@ -179,12 +182,17 @@ class Stripes:
         return not fragment.stripe.is_replaced
 
     def recordable(self, *, durable: bool) -> list[Stripe]:
-        """Return the stripes that can be recorded, up to the first that can't; `durable`: only durable ones."""
+        """Return the stripes that can be recorded, up to the first that can't; `durable`: only durable ones.
+
+        They end where a write ends, as far as that is known.
+        """
         found: list[Stripe] = []
         for stripe in self._stripes:
             if stripe.is_lost or not (stripe.is_durable if durable else stripe.is_written):
                 break
             found.append(stripe)
+        while found and not self.ends.has(found[-1].end):
+            found.pop()
         return found
 
     # --- transitions ------------------------------------------------------------------------------------------------
@@ -275,6 +283,7 @@ class Stripes:
         """Note that the first stripes, which `recordable` has returned, are in the tracking database; forget them."""
         assert self._stripes[: len(stripes)] == stripes
         del self._stripes[: len(stripes)]
+        self.ends.forget(stripes[-1].end)
         for stripe in stripes:
             self._forget(stripe)
             self._recycle(stripe)
@@ -283,6 +292,7 @@ class Stripes:
     def lose(self, stripe: Stripe) -> None:
         """Note that bytes of a stripe are lost. Later parts of it may still arrive; they are never recorded."""
         self._forget(stripe)
+        self.ends.disregard()
         for fragment in stripe.fragments:
             fragment.state = State.LOST
         self._recycle(stripe)
@@ -290,7 +300,8 @@ class Stripes:
         self._undurable.pop(stripe, None)
 
     def clear(self) -> None:
-        """Forget all: the stream has ended."""
+        """Forget all: the stream has ended, or begins again."""
+        self.ends.clear()
         for stripe in self._stripes:
             self._forget(stripe)
             self._recycle(stripe)
