@@ -169,6 +169,30 @@ def test_hole_that_does_not_fit_is_refused_as_a_whole(tape: Tape) -> None:
     assert tape.mounted.medium(f"C{tape.barcode}").read_bytes() == b"one" + bytes(99_994) + b"two"
 
 
+def test_hole_leaves_no_zeros_where_others_have_taken_the_room_or_a_pool_does_not_span(tmp_path: Path) -> None:
+    """The medium's room at the open() says nothing of its room at the seek."""
+    require_fuse()
+    library = OnDisks(tmp_path)
+    library.add("C1", "P1", capacity=10_000_000)
+    with open(library.path / "library.toml", "a") as file:
+        file.write('[pools.p]\nmedia = "P*"\n')
+    with library.mounted("io=direct") as mounted:
+        one, other = (os.open(mounted.medium("C1"), WRITE) for _ in range(2))
+        os.write(one, b"one")
+        os.write(other, bytes(8_000_000))
+        assert error_of(os.pwrite, one, b"two", 5_000_000) == errno.ENOSPC
+        os.close(one)
+        os.close(other)
+        wait_until(lambda: len(library.tape_files("C1")) == 2, "the releases")
+        assert sorted(file.bytes for file in library.tape_files("C1")) == [3, 8_000_000]
+        pooled = os.open(mounted.path / "pools" / "p", WRITE)
+        os.write(pooled, b"one")
+        assert error_of(os.pwrite, pooled, b"two", 50_000_000) == errno.ENOSPC
+        os.close(pooled)
+        wait_until(lambda: len(library.tape_files("P1")) == 1, "the release")
+        assert mounted.medium("P1").read_bytes() == b"one"
+
+
 @pytest.mark.parametrize("synced", [True, False])
 def test_of_a_gathered_stream_fsync_and_close_tell_of_a_write_elsewhere(tmp_path: Path, synced: bool) -> None:
     """The page cache takes each write; and it does not tell a seek forward from a page that has not come yet."""

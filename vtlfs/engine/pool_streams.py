@@ -131,6 +131,16 @@ class PoolStream:
         """Note that the stream comes through the kernel's page cache; then it can't go on on another medium."""
         self._parts[-1].session.note_page_cache()
 
+    async def reserve(self, end: int) -> None:
+        """Reserve room for the stream up to `end`, in a pool that does not span. Raises MediumFull."""
+        part = self._parts[-1]
+        if not self._rule.span:
+            try:
+                await part.session.reserve(end - part.start)
+            except MediumFull:
+                await self._note_full(part)
+                raise
+
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`. In a pool that spans, `offset` is the stream's end, or bytes come once more.
 

@@ -1,8 +1,8 @@
 """Handles of open files, which map the kernel's offsets to those of a session. Used in the trio loop of a mount.
 
 For a write-only handle, the kernel's offsets are those of the stream; or the medium comes first, where the program went
-to its end before it wrote. For a read-write handle, the medium as it stood
-at the open() comes first, `base` bytes of it, and the handle's own stream follows.
+to its end before it wrote. For a read-write handle, the medium as it stood at the open() comes first, `base` bytes of
+it, and the handle's own stream follows.
 
 A file server may send several writes of its client at once, so they arrive in any order. Writes that arrive too early
 wait in the reorder buffer until the bytes before them have come.
@@ -17,7 +17,7 @@ from vtlfs.engine.pool_streams import PoolStream
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.writing.session import WriteSession
-from vtlfs.errors import MediumFull, NotPermitted, NotSequential, VtlfsError
+from vtlfs.errors import NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
 from vtlfs.model import MIB
 
@@ -127,7 +127,8 @@ class WriteHandle:
             self.fills_holes = bool(self.base)
         if offset == 0 and self.base and not self.session.length and self.begin_volume is not None:
             await self._begin_anew("a write at the medium's beginning")
-        await self._fill_hole(offset, len(data))
+        if offset > self.end:
+            await self._fill_hole(offset, len(data))
         seen = min(max(0, self.base - offset), len(data))  # bytes on the medium, which never change
         if seen and (self.before is None or await self.read(offset, seen) != data[:seen]):  # None: it can't read them
             self._tell_how("overwrite")
@@ -136,17 +137,14 @@ class WriteHandle:
             await self.session.write(offset + seen - self.base, data[seen:])
 
     async def _fill_hole(self, offset: int, size: int) -> None:
-        """Write zeros up to an offset at which `size` bytes follow. A file that the stream is read as has zeros there.
+        """Write zeros up to an offset beyond the end, at which `size` bytes follow.
 
-        Raises NotSequential where the program can mean something else, such as the end of what another handle of the
-        inode has written, and MediumFull.
+        A file that the stream is read as has zeros there. Raises NotSequential where the program can mean something
+        else, such as the end of what another handle of the inode has written; and MediumFull, before a zero is written.
         """
-        hole = offset - self.end
-        if hole > (MAX_HOLE if self.fills_holes and self.inode.size <= self.end else 0):
+        if not self.fills_holes or self.inode.size > self.end or offset - self.end > MAX_HOLE:
             raise NotSequential(offset, self.end)
-        left = self.session.medium.left if isinstance(self.session, WriteSession) else None
-        if hole > 0 and left is not None and offset + size - self.base > left:
-            raise MediumFull(self.session.medium.barcode)
+        await self.session.reserve(offset + size - self.base)
         while (size := min(offset - self.end, MIB)) > 0:
             await self.session.write(self.session.length, ZEROS[:size])
 

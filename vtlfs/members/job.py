@@ -24,6 +24,7 @@ from vtlfs.model import MIB, utc_now
 
 LOOK_SECONDS = 10.0  # between two looks whether there is something to index
 AGAIN_SECONDS = 600.0  # before a stream is tried again that could not be read, or an index that could not be written
+OTHERS_SECONDS = 60.0  # before the next look, where another mount or a command is indexing
 BUSY_SECONDS = 5.0  # after its last write, for which the mount counts as writing
 SHARE = 10  # of its speed, that is left to it meanwhile
 SLOW = 10 * MIB  # ... where it has no limit
@@ -94,6 +95,8 @@ class IndexJob:
             with lease.work(engine.library.path, LEASE) as mine:
                 if mine:
                     await self._work(engine)
+                else:
+                    self._not_before = trio.current_time() + OTHERS_SECONDS
         except IndexDamaged:
             self._is_damaged = True
             raise

@@ -37,10 +37,14 @@ class Intake:
         if self._reservation is not None:
             self._reservation.begin_volume()
 
+    async def reserve(self, end: int) -> None:
+        """Reserve the medium's room for the stream up to `end`. Raises MediumFull."""
+        if self._reservation is not None:
+            await self._reservation.reserve(end)
+
     async def prepare(self, offset: int, size: int) -> None:
         """Wait until `size` bytes at the offset can be taken. Raises MediumFull, or DiskError with ENOSPC."""
-        if self._reservation is not None:
-            await self._reservation.reserve(offset + size)
+        await self.reserve(offset + size)
         memory = self._context.memory
         # A write that may close a gap never waits: the bytes behind the gap can't leave memory before it.
         if memory.is_short and not any(extent.has_gap for extent in self._stripes.all_in_hand):

@@ -109,6 +109,10 @@ class WriteSession:
         """Note that the stream comes through the kernel's page cache. To be called before the first write."""
         self._stripes.ends.disregard()
 
+    async def reserve(self, end: int) -> None:
+        """Reserve the medium's room for the stream up to `end`, which writes then find. Raises MediumFull."""
+        await self._intake.reserve(end)
+
     async def write(self, offset: int, data: bytes) -> None:
         """Take in `data` at `offset`, which need not be the end: the kernel may send pages out of order, or twice.
 
