@@ -308,6 +308,9 @@ def clean_up(mounted: Mounted) -> None:
     """End the process and the mount, whatever has gone wrong."""
     if mounted.process is not None:
         mounted.process.kill()
+        # A thread of the mount that waits for an answer of the mount itself keeps a dead process until that is aborted.
+        while str(mounted.path) in mountpoints():
+            subprocess.run(["umount", "-f", "-l", mounted.path], check=True)
         mounted.process.wait()
     elif not mounted.has_ended:
         with suppress(ProcessLookupError, FileNotFoundError):
