@@ -18,7 +18,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from vtlfs import logs, mounts, process
+from vtlfs import logs, mounts, own_mount, process
 from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine
@@ -54,9 +54,20 @@ def mount(library: Path, mountpoint: Path, options: str, foreground: bool) -> No
     logs.to_standard_error(wanted.log)
     opened, mountpoint = mounts.prepare(library, mountpoint, wanted)
     if foreground:
-        _serve(opened, mountpoint, wanted, lambda: None)
+        _serve_in_foreground(opened, mountpoint, wanted)
     else:
         _serve_in_background(opened, mountpoint, wanted)
+
+
+def _serve_in_foreground(library: Library, mountpoint: Path, options: MountOptions) -> None:
+    """Serve; log an unexpected error with its traceback, since the journal of a service is all that is left of it."""
+    try:
+        _serve(library, mountpoint, options, lambda: None)
+    except VtlfsError:
+        raise
+    except Exception:
+        log.exception("%s: serving the mount failed unexpectedly", mountpoint)
+        raise
 
 
 def _serve_in_background(library: Library, mountpoint: Path, options: MountOptions) -> None:
@@ -171,7 +182,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
                     nursery.start_soon(repairing.run, engine)
                     nursery.start_soon(reclaiming.run, engine)
                     nursery.start_soon(indexing.run, engine)
-                nursery.start_soon(_announce, library, mountpoint, engine.mount, usable)
+                nursery.start_soon(_announce, library, mounted, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()
         finally:
@@ -187,10 +198,13 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         log.info("%s: unmounted (mount %d)", mountpoint, engine.mount.id)
 
 
-async def _announce(library: Library, mountpoint: Path, mount: Mount, usable: Callable[[], None]) -> None:
+async def _announce(
+    library: Library, mounted: mounts.Entry | None, mountpoint: Path, mount: Mount, usable: Callable[[], None]
+) -> None:
     """Call `usable` and log the mount, when it has answered its first request."""
-    status = await trio.to_thread.run_sync(os.stat, mountpoint, abandon_on_cancel=True)
-    await trio.to_thread.run_sync(_tune, status.st_dev)
+    await own_mount.ask(mountpoint)
+    if mounted is not None:
+        await trio.to_thread.run_sync(_tune, mounted.device)
     host = mount.host or mount.machine
     log.info("%s: %s is mounted (mount %d, host %s)", mountpoint, library.path, mount.id, host)
     usable()
@@ -229,7 +243,7 @@ class _Stop:
         ended all the same.
         """
         with trio.move_on_after(DRAIN_SECONDS):
-            await trio.to_thread.run_sync(self._sync_file_system, abandon_on_cancel=True)
+            await self._sync_file_system()
             await self._operations.drain()
         pyfuse3.terminate()
         await trio.sleep(DRAIN_SECONDS)
@@ -239,22 +253,13 @@ class _Stop:
         """Return the current mount point; None if the file system is mounted nowhere any more."""
         return None if self._mounted is None else mounts.path_of(self._mounted)
 
-    def _sync_file_system(self) -> None:
-        """Make the kernel send its unwritten pages, if the file system is still mounted.
-
-        syncfs() starts that, and does not wait for the answers of a FUSE mount.
-        """
+    async def _sync_file_system(self) -> None:
+        """Make the kernel send its unwritten pages, if the file system is still mounted."""
         try:
-            if (mountpoint := self.path()) is None:
-                return
-            descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+            if (mountpoint := self.path()) is not None:
+                await own_mount.sync(mountpoint)
         except OSError as error:
             log.warning("mount %d: bytes in the kernel's page cache may be lost: %s", self._engine.mount.id, error)
-            return
-        try:
-            ctypes.CDLL(None).syncfs(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class _FileSystemText(str):
@@ -287,22 +292,22 @@ def _errors_of_libfuse(mountpoint: Path) -> Iterator[None]:
         os.close(captured)
 
 
-def _tune(device: int) -> None:
+def _tune(device: str) -> None:
     """Set the kernel's limits for this mount: read-ahead, requests that it sends without waiting, and dirty pages.
 
-    Needs root, and works without: a slow disk then holds back more, reading is slower, and many streams take more
-    memory. Whatever is not there is left as it is; `max_bytes` is there from Linux 6.2 on.
+    `device`: MAJOR:MINOR. Needs root, and works without: a slow disk then holds back more, reading is slower, and many
+    streams take more memory. Whatever is not there is left as it is; `max_bytes` is there from Linux 6.2 on.
     """
-    major, minor = os.major(device), os.minor(device)
-    bdi = Path(f"/sys/class/bdi/{major}:{minor}")
+    minor = device.partition(":")[2]
+    bdi = Path("/sys/class/bdi") / device
     connections = Path("/sys/fs/fuse/connections")
     if os.geteuid() == 0 and connections.is_dir() and not any(connections.iterdir()):
         subprocess.run(["mount", "-t", "fusectl", "fusectl", connections], check=False, capture_output=True)
     for path, value in (
         (bdi / "read_ahead_kb", READ_AHEAD_BYTES // KIB),
         (bdi / "max_bytes", DIRTY_BYTES),
-        (connections / str(minor) / "max_background", BACKGROUND_REQUESTS),
-        (connections / str(minor) / "congestion_threshold", BACKGROUND_REQUESTS * 3 // 4),
+        (connections / minor / "max_background", BACKGROUND_REQUESTS),
+        (connections / minor / "congestion_threshold", BACKGROUND_REQUESTS * 3 // 4),
     ):
         try:
             path.write_text(f"{value}\n")
