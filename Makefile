@@ -20,14 +20,17 @@ TEST_PACKAGES    = mergerfs libarchive-tools mbuffer cpio pv rsync xfsprogs stra
                    openssh-server openssh-client sshfs samba smbclient tar iproute2 util-linux faketime \
                    bacula-director bacula-director-sqlite3 bacula-sd bacula-fd bacula-console bacula-bscan sqlite3 \
                    amanda-server amanda-client libencode-locale-perl dar dump pax afio vsftpd curl zstd lz4 bzip2 xz-utils \
-                   zip acl gddrescue tcpdump rclone postgresql
+                   zip acl gddrescue tcpdump rclone postgresql help2man man-db zsh fish \
+                   prometheus
+DEB_PACKAGES     = debhelper dh-virtualenv dpkg-dev
 BENCH_PACKAGES   = mergerfs bindfs btrfs-progs e2fsprogs
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE :=# empty: tests start the program some hundred times, which needs no compiling again
 
-.PHONY: help setup setup-runtime setup-bench packages packages-runtime packages-bench check test soak \
-        bench bench-scale demo format clean
+.PHONY: help setup setup-runtime setup-bench packages packages-runtime packages-bench packages-deb check test soak \
+        bench bench-scale demo man deb format clean
 
 help:
 	@echo 'make demo     set up what is missing, then show the library at work in a temporary directory'
@@ -38,6 +41,8 @@ help:
 	@echo 'make bench-scale  how things grow with the library: scale.json and scale.svg'
 	@echo 'make setup    only set up: packages, and a virtual environment in $(VENV) with everything for development'
 	@echo 'make check    formatter, linter, types and import contracts'
+	@echo 'make deb      build a Debian package in dist/'
+	@echo 'make man      write the manual pages in vtlfs/man again, from the help texts'
 	@echo 'make format   have the formatter and the linter change what they can'
 	@echo 'make clean    remove what the other targets have made'
 	@echo
@@ -47,7 +52,10 @@ packages-runtime:
 	@scripts/install-packages $(RUNTIME_PACKAGES)
 
 packages:
-	@scripts/install-packages $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
+	@scripts/install-packages $(RUNTIME_PACKAGES) $(TEST_PACKAGES) $(DEB_PACKAGES)
+
+packages-deb:
+	@scripts/install-packages $(RUNTIME_PACKAGES) $(DEB_PACKAGES)
 
 packages-bench:
 	@scripts/install-packages $(RUNTIME_PACKAGES) $(BENCH_PACKAGES)
@@ -96,6 +104,12 @@ bench-scale: setup-bench
 
 demo: setup-runtime
 	@scripts/demo
+
+man: setup
+	scripts/man-pages
+
+deb: packages-deb
+	scripts/deb
 
 format: setup
 	ruff check --fix-only .

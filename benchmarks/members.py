@@ -151,7 +151,7 @@ def path_of(number: int) -> str:
 
 def rows(library: Library, count: int) -> None:
     """Fill the index anew, as if one tape file had all the members, and find among them."""
-    write(library, "printf tape")
+    write(library, f"head -c {A_STREAM + 1} /dev/zero")
     with closing(library.tracking(read_only=True)) as tracking:
         ordinal = tracking.library.last_ordinal()
         ((_, session),) = tracking.tape_files.since_ordinal(ordinal, 1)
@@ -163,7 +163,7 @@ def rows(library: Library, count: int) -> None:
         for stream in range(count // A_STREAM):
             for members in members_of(stream):
                 filler.add(members)
-        filler.end(StreamState.INDEXED, 4, None)
+        filler.end(StreamState.INDEXED, A_STREAM + 1, None)
         seconds, processor = time.monotonic() - started, time.process_time() - used
     print(f"{count:,} rows: {seconds:.0f} s, of a processor {processor:.0f} s; index {index_size(library)}", flush=True)
     for pattern in PATTERNS:

@@ -19,6 +19,9 @@ def pytest_configure() -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # A command that names no library finds none: neither one that another test has mounted, nor the machine's own.
+    os.environ["VTLFS_LIBRARY"] = "/nonexistent"
+    os.environ["VTLFS_LIBRARIES"] = os.devnull
 
 
 @pytest.fixture

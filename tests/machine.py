@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mounting import PROJECT, SECONDS, wait_until
 
-from vtlfs.mounts import Entry, read_table
+from vtlfs.mount_table import Entry, read_table
 
 SET_UP = """
 set -e

@@ -158,7 +158,7 @@ class Roster:
         if extent.disk in self.away:
             return None
         try:
-            return self.disk(extent.disk).read(extent)
+            return self.disk(extent.disk).read_stored(extent)
         except (DamagedExtent, DiskError):
             return None
 
@@ -241,7 +241,7 @@ class Roster:
             gone = stripe
         with tracking.transaction(durable=False):
             assert tracking.extents.replace(gone, new)
-            tracking.sessions.note_moved(session, {row.disk for row in new}, {row.disk for row in gone})
+            tracking.session_disks.note_moved(session, {row.disk for row in new}, {row.disk for row in gone})
             left = [
                 (session, row.stripe, row.stored, short, False, True)
                 for row in new

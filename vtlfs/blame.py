@@ -14,6 +14,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
+HANGS = "it does not answer"  # what is recorded as the fault of a disk that hangs
 NEARLY = 1 << 16  # bytes; a database file this close to RLIMIT_FSIZE may be too large after SQLite's next write
 
 

@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from vtlfs.care_rules import CareRule, NotifyRule, read_care, read_notify
 from vtlfs.errors import LibraryError, UsageError
 from vtlfs.model import GIB, KIB, MAX_PARITY, MIB, parse_size
 from vtlfs.permissions import Rule, RuleError, read_drive_rules, read_media_rules, read_rule
@@ -54,6 +55,7 @@ class Config:
       `changer_rule`: who may use the changer through a mount.
       `media`: how these media are retained, and what truncating them means. Of both, the first match counts.
     - `pools`: the pools by name.
+    - `notify`: who is told what goes wrong; None: nobody. `care`: what mounts verify and rehearse by themselves.
     """
 
     uuid: str
@@ -77,6 +79,8 @@ class Config:
     index_limit: int | None = 100 * MIB
     media: dict[str, MediaRule] = field(default_factory=dict)
     pools: dict[str, PoolRule] = field(default_factory=dict)
+    notify: NotifyRule | None = None
+    care: CareRule = field(default_factory=CareRule)
 
 
 class ConfigError(LibraryError):
@@ -87,7 +91,7 @@ def parse_duration(text: str) -> float:
     """Read a duration in seconds: `5s`, `15min`, `1h`, `2d`. Raises UsageError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d)", text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is no duration; write it like 5s, 15min, 1h or 2d")
+        raise UsageError(f"{text!r} is not a duration; write it like 5s, 15min, 1h or 2d")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > MAX_SECONDS:
         raise UsageError(f"{text[:40]!r} is too long; give {MAX_SECONDS // _SECONDS['d']}d at most")
@@ -222,6 +226,8 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
 _BY_NAME: dict[str, Callable[[Any], Any]] = {
     "media": lambda tables: read_media(tables, _duration),
     "pools": lambda tables: read_pools(tables, _size),
+    "notify": lambda table: read_notify(table, _duration, _size),
+    "care": lambda table: read_care(table, _duration, _rate),
 }
 _REQUIRED = {"uuid": "library.uuid", "disks": "library.disks"}
 
@@ -297,7 +303,7 @@ def _interpret(document: dict[str, Any], path: Path, text: str) -> Config:
 
 
 def _read_by_name(section: str, tables: Any, path: Path, text: str) -> Any:
-    """Read a section whose tables have names that the administrator has chosen."""
+    """Read a section whose tables have names that the administrator has chosen, or whose keys go together."""
     try:
         return _BY_NAME[section](tables)
     except RuleError as error:

@@ -14,11 +14,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyfuse3
 import trio
 
-from vtlfs import logs, mounts, own_mount, process
+from vtlfs import logs, mount_table, mounts, own_mount, process
+from vtlfs.care import care_job, notify_job
 from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copying
 from vtlfs.engine.engine import Engine
@@ -31,6 +33,9 @@ from vtlfs.fs.options import MountOptions, parse
 from vtlfs.members import job as indexing
 from vtlfs.model import KIB, MIB, Mount, SyncMode, utc_now
 from vtlfs.snap import schedule
+
+if TYPE_CHECKING:
+    from vtlfs.metrics.server import Endpoint
 
 MAX_HANDLERS = 600  # requests that are handled at once; more than the kernel's background requests, see `_tune`
 BACKGROUND_REQUESTS = 512
@@ -122,7 +127,8 @@ def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Ca
     _keep_freed_memory()
     process.raise_limits()
     try:
-        trio.run(_run, library, mountpoint, options, usable)
+        with _metrics(options) as endpoint:
+            trio.run(_run, library, mountpoint, options, usable, endpoint)
     except BaseExceptionGroup as group:
         known = group.subgroup(VtlfsError)
         if known is None:
@@ -130,12 +136,24 @@ def _serve(library: Library, mountpoint: Path, options: MountOptions, usable: Ca
         raise first_of(known) from None
 
 
+@contextmanager
+def _metrics(options: MountOptions) -> "Iterator[Endpoint | None]":
+    """Listen for Prometheus, if that is wanted: before the mount begins, for the port may be taken."""
+    if options.metrics is None:
+        yield None
+        return
+    from vtlfs.metrics.server import listening  # here: loading prometheus_client takes time and memory
+
+    with listening(options.metrics) as endpoint:
+        yield endpoint
+
+
 def _keep_freed_memory() -> None:
     """Make malloc keep freed memory. Otherwise the buffer of each request is mapped, faulted in and unmapped again.
 
-    That would take a third of the time of a large write. At rest, `engine/heap.py` gives the memory back. For that, all
-    threads share one arena: malloc_trim() does not trim the ends of other arenas, and the interpreter's lock lets only
-    one thread at a time allocate in any case. With another C library than glibc, nothing is done.
+    That would take a third of the time of a large write. At rest, `engine/tasks/heap.py` gives the memory back. For
+    that, all threads share one arena: malloc_trim() does not trim the ends of other arenas, and the interpreter's lock
+    lets only one thread at a time allocate in any case. With another C library than glibc, nothing is done.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -144,7 +162,13 @@ def _keep_freed_memory() -> None:
         mallopt(M_ARENA_MAX, 1)
 
 
-async def _run(library: Library, mountpoint: Path, options: MountOptions, usable: Callable[[], None]) -> None:
+async def _run(
+    library: Library,
+    mountpoint: Path,
+    options: MountOptions,
+    usable: Callable[[], None],
+    endpoint: "Endpoint | None",
+) -> None:
     record = Mount(
         id=0,
         host=options.host,
@@ -169,9 +193,12 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
         behind=options.read_only,
     ) as engine:
         operations = Operations(engine, options)
+        if endpoint is not None:
+            endpoint.attach(engine, operations.requests)
+            log.info("mount %d: metrics are served at %s", engine.mount.id, endpoint.url)
         with _errors_of_libfuse(mountpoint):
             pyfuse3.init(operations, str(mountpoint), _fuse_options(library, options))
-        mounted = mounts.entry_at(mountpoint)
+        mounted = mount_table.entry_at(mountpoint)
         stop = _Stop(engine, operations, mounted)
         try:
             async with trio.open_nursery() as nursery:
@@ -182,12 +209,14 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
                     nursery.start_soon(repairing.run, engine)
                     nursery.start_soon(reclaiming.run, engine)
                     nursery.start_soon(indexing.run, engine)
+                    nursery.start_soon(notify_job.run, engine)
+                    nursery.start_soon(care_job.run, engine)
                 nursery.start_soon(_announce, library, mounted, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()
         finally:
             # Another vtlfs may be mounted there by now, if this one was unmounted lazily.
-            is_there = mounts.entry_at(mountpoint) == mounted
+            is_there = mount_table.entry_at(mountpoint) == mounted
             if stop.told and not is_there and (elsewhere := stop.path()) is not None:
                 try:
                     mounts.unmount(elsewhere, lazy=True)
@@ -199,7 +228,7 @@ async def _run(library: Library, mountpoint: Path, options: MountOptions, usable
 
 
 async def _announce(
-    library: Library, mounted: mounts.Entry | None, mountpoint: Path, mount: Mount, usable: Callable[[], None]
+    library: Library, mounted: mount_table.Entry | None, mountpoint: Path, mount: Mount, usable: Callable[[], None]
 ) -> None:
     """Call `usable` and log the mount, when it has answered its first request."""
     await own_mount.ask(mountpoint)
@@ -213,7 +242,7 @@ async def _announce(
 class _Stop:
     """The end of a mount that a signal stops. `told`: a signal has come."""
 
-    def __init__(self, engine: Engine, operations: Operations, mounted: mounts.Entry | None) -> None:
+    def __init__(self, engine: Engine, operations: Operations, mounted: mount_table.Entry | None) -> None:
         self.told = False
         self._engine = engine
         self._operations = operations
@@ -251,7 +280,7 @@ class _Stop:
 
     def path(self) -> Path | None:
         """Return the current mount point; None if the file system is mounted nowhere any more."""
-        return None if self._mounted is None else mounts.path_of(self._mounted)
+        return None if self._mounted is None else mount_table.path_of(self._mounted)
 
     async def _sync_file_system(self) -> None:
         """Make the kernel send its unwritten pages, if the file system is still mounted."""

@@ -30,6 +30,17 @@ def sync_directory(path: Path) -> None:
     reached("directory.synced")
 
 
+def follow_owner(descriptor: int, directory: Path) -> None:
+    """Give a new file or directory to the owner of the directory that it is in, where root has made it for another.
+
+    A library belongs to one user. What a command of root's makes there must not shut that user out.
+    """
+    if os.geteuid() == 0:
+        owner, mine = os.stat(directory), os.fstat(descriptor)
+        if (owner.st_uid, owner.st_gid) != (mine.st_uid, mine.st_gid):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 def write_file(
     path: Path, content: bytes, *, exclusive: bool = False, mode: int = 0o600, owner: tuple[int, int] | None = None
 ) -> None:

@@ -238,6 +238,15 @@ class Reclaimed(VtlfsError):
         )
 
 
+class NothingToResume(VtlfsError):
+    """No verification was interrupted, so none can go on."""
+
+    errno = errno.ENOENT
+
+    def __init__(self) -> None:
+        super().__init__("no verification was interrupted; leave --resume out to begin one")
+
+
 class NoSuchHold(VtlfsError):
     """The medium has no legal hold of this name."""
 

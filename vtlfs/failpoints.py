@@ -71,6 +71,8 @@ _LIBRARY = {
     "create.made": "the tracking database is an empty file",
     "create.tables": "its tables are being made, in a transaction",
     "create.slots": "... and the media have their slots, in the same transaction",
+    "create.openings": "... and sessions are numbered in the order of opening, in the same transaction",
+    "create.incidents": "... and the failures of sessions are incidents, in the same transaction",
     "create.noted": "... and the database knows of which version it is, in the same transaction",
     "create.steps_taken": "... which is committed",
     "create.described": "... and are all made",
@@ -140,6 +142,11 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.lack_mended": "stripes that a repair has mended are recorded as whole, and what others still lack",
     "tracking.extents_replaced": "rows of extents that lie elsewhere are in the place of others",
     "tracking.lack_removed": "... and as whole again",
+    "tracking.incident_added": "something that went wrong by itself, or is well again, is recorded",
+    "tracking.incident_ended": "... and that it has ended",
+    "tracking.telling_begun": "people are to be told of incidents from now on",
+    "tracking.incident_told": "that people were told of an incident is recorded",
+    "tracking.telling_failed": "... and that they could not be",
     "tracking.job_begun": "the beginning of long work is recorded",
     "tracking.job_advanced": "how far it is is recorded",
     "tracking.job_ended": "... and its end",
@@ -150,6 +157,7 @@ _TRACKING = {  # inside a transaction, which is not committed yet
     "tracking.slot_set": "a medium gets another slot",
     "tracking.space_reserved": "room on a medium is reserved for a session",
     "tracking.session_opened": "a session is recorded",
+    "tracking.program_noted": "which program writes, where another one has opened the file, is recorded",
     "tracking.progress_recorded": "stripes of a session are recorded",
     "tracking.close_announced": "an announcement of a close() is recorded",
     "tracking.close_withdrawn": "... and withdrawn, for the stream has gone on",
@@ -167,12 +175,15 @@ _INDEX = {
     "members.made": "... and a new one is there, and empty",
     "members.committed": "the member index has taken in, or forgotten, some members or streams; not synced",
 }
+_CARE = {
+    "care.told": "people were told of an incident, and nothing tells of that yet",
+}
 _COMMITS = {
     "transaction.commit": "a transaction is about to be committed",
     "transaction.committed": "... and is",
     "log.synced": "the write-ahead log is synced",
 }
-NAMES = _FILES | _REPAIR | _TRANSFER | _LIBRARY | _TRACKING | _INDEX | _COMMITS
+NAMES = _FILES | _REPAIR | _TRANSFER | _LIBRARY | _TRACKING | _INDEX | _CARE | _COMMITS
 """Every failpoint: its name, and what has just happened there."""
 
 _observer: Callable[[str], None] | None = None

@@ -4,11 +4,13 @@ Nothing here does I/O, and only `wall_clock` reads a clock. Field names are the 
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from itertools import accumulate
 
 from vtlfs.errors import UsageError, VtlfsError
 
@@ -262,6 +264,9 @@ class DiskRecord:
         return uuid == self.uuid or self.uuid.startswith(UNKNOWN_DISK)
 
 
+UNKNOWN_MACHINE = "?"  # of the mount that stands for those that a lost database knew
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One mounted process. `state` is mounted, unmounted or dead. `mountpoint`: NO_MOUNTPOINT of a command."""
@@ -360,6 +365,38 @@ class TapeFile:
     def end(self) -> int:
         """Offset on the medium of the byte after the last."""
         return self.start + self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What one program wrote: the tape files, one after the other. More than one only through a pool that spans."""
+
+    session: int  # identifier of the first one
+    parts: tuple[TapeFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Its length."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def released_at(self) -> str:
+        """When its last tape file was released."""
+        return self.parts[-1].released_at
+
+    def part_at(self, offset: int) -> TapeFile:
+        """Return the tape file that has the byte at an offset of the stream, or the last one."""
+        return self.parts[min(self._place(offset), len(self.parts) - 1)]
+
+    def start_of(self, part: TapeFile) -> int:
+        """Return the offset in the stream of the first byte of one of its tape files."""
+        return self._starts()[self.parts.index(part)]
+
+    def _place(self, offset: int) -> int:
+        return bisect_right(self._starts(), offset) - 1
+
+    def _starts(self) -> list[int]:
+        return list(accumulate((part.bytes for part in self.parts[:-1]), initial=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,7 +534,18 @@ def later(time: str, seconds: float) -> str:
     except OverflowError:
         return LAST_TIME
     except ValueError:
-        raise VtlfsError(f"{time!r} is no time; `vtlfs check` finds what is damaged") from None
+        raise VtlfsError(f"{time!r} is not a time; `vtlfs check` finds what is damaged") from None
+
+
+def local_time(time: str) -> str:
+    """Return a time in the product's form as people read it: local, to the second, 2026-01-31 10:30:00.
+
+    One that no calendar has is returned as it is.
+    """
+    try:
+        return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):
+        return time
 
 
 def epoch_ns(time: str) -> int:
@@ -505,7 +553,7 @@ def epoch_ns(time: str) -> int:
     try:
         moment = datetime.fromisoformat(time)
     except ValueError:
-        raise VtlfsError(f"{time!r} is no time; `vtlfs check` finds what is damaged") from None
+        raise VtlfsError(f"{time!r} is not a time; `vtlfs check` finds what is damaged") from None
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
 
 
@@ -517,7 +565,7 @@ def parse_size(text: str) -> int:
     """
     match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2].upper() not in _SUFFIX:
-        raise UsageError(f"{text!r} is no size; write it like 4096, 64K, 1MiB or 12TB")
+        raise UsageError(f"{text!r} is not a size; write it like 4096, 64K, 1MiB or 12TB")
     number = float(match[1]) if "." in match[1] else int(match[1])
     size = int(number * _SUFFIX[match[2].upper()])
     if size > MAX_SIZE:
@@ -539,7 +587,7 @@ def check_barcode(barcode: str) -> str:
     """Return the barcode if it is one, else raise UsageError."""
     if not BARCODE.fullmatch(barcode):
         raise UsageError(
-            f"{barcode!r} is no barcode: 1 to 32 characters of A-Z a-z 0-9 _ - . that begin with a letter or digit"
+            f"{barcode!r} is not a barcode: 1 to 32 characters of A-Z a-z 0-9 _ - . that begin with a letter or digit"
         )
     if barcode in RESERVED_BARCODES:
         raise UsageError(f"{barcode!r} can't be a barcode: /drives/N/{barcode} is the link to the loaded medium")

@@ -1,4 +1,4 @@
-"""The kernel's side of a mount: its table of mounts, the checks before a mount, and unmounting.
+"""The kernel's side of a mount: the checks before a mount, and unmounting.
 
 Used by the commands `mount`, `umount` and `tui`, by the programs behind mount(8) and umount(8), and by the daemon.
 Everything here may block.
@@ -7,13 +7,11 @@ Everything here may block.
 import errno
 import logging
 import os
-import re
 import select
 import stat
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import which
 
@@ -26,10 +24,10 @@ from vtlfs.engine.scrub import soundness
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.options import MountOptions
 from vtlfs.model import Mount
+from vtlfs.mount_table import FILE_SYSTEM_TYPE, Entry, entry_at, mounted_at, table
 
 FUSE_DEVICE = "/dev/fuse"
 IN_CONTAINER = "start a container with `--device /dev/fuse --cap-add SYS_ADMIN`"
-FILE_SYSTEM_TYPE = "fuse.vtlfs"
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 UNMOUNT_SECONDS = 60.0  # the longest that an unmount waits for the end of the serving process
 UNUSUAL_SECONDS = 2.0  # a serving process that takes longer to end may hang, or be mounted elsewhere too
@@ -109,70 +107,7 @@ def check_mountpoint(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint}: {error.strerror}; mount on an empty directory that you may read") from None
 
 
-# --- the kernel's table ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of the kernel's table of mounts. `device`: MAJOR:MINOR, as the kernel writes it.
-
-    `user`: of a FUSE file system, who mounted it; None of any other.
-    """
-
-    device: str
-    path: str
-    kind: str
-    source: str
-    user: int | None = field(default=None, compare=False)
-
-
-def table() -> list[Entry]:
-    """Return what is mounted, in the order of mounting. No mount is asked, since a dead mount does not answer."""
-    return read_table(Path("/proc/self/mountinfo").read_bytes())
-
-
-def read_table(text: bytes) -> list[Entry]:
-    """Read /proc/PID/mountinfo."""
-    found = []
-    for line in os.fsdecode(text).split("\n"):
-        fields, _, rest = line.partition(" - ")
-        if rest:
-            mount, super_block = fields.split(" "), rest.split(" ")
-            user = re.search(r"(?:^|,)user_id=([0-9]+)", super_block[-1])
-            by = None if user is None else int(user[1])
-            found.append(Entry(mount[2], _unescape(mount[4]), super_block[0], _unescape(super_block[1]), by))
-    return found
-
-
-def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), field)
-
-
-def entry_at(mountpoint: Path) -> Entry | None:
-    """Return the vtlfs mount at a mount point; where several are stacked, the topmost."""
-    found = [entry for entry in table() if entry.kind == FILE_SYSTEM_TYPE and entry.path == str(mountpoint)]
-    return found[-1] if found else None
-
-
-def mounted_at(mountpoint: Path) -> str | None:
-    """Return the source of the vtlfs mount at a mount point: the library's path. None without such a mount."""
-    entry = entry_at(mountpoint)
-    return None if entry is None else entry.source
-
-
-def path_of(mounted: Entry) -> Path | None:
-    """Return where a file system is mounted now: the mount point or a directory above it may have been renamed.
-
-    All other fields are compared, since the kernel gives the device number of an ended mount to the next mount.
-    """
-    return next((Path(entry.path) for entry in table() if replace(entry, path=mounted.path) == mounted), None)
-
-
-def mount_point_of(path: Path) -> Path:
-    """Return the mount point of the file system on which a path lies."""
-    points = {entry.path for entry in table()}
-    real = Path(os.path.realpath(path))
-    return next((place for place in (real, *real.parents) if str(place) in points), Path("/"))
+# --- telling mount(8) ------------------------------------------------------------------------------------------------
 
 
 def tell_system(mountpoint: Path, options: str) -> None:

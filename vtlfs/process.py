@@ -45,7 +45,7 @@ def use_system_allocator() -> None:
 
     Python's own allocator gives memory back by the mebibyte, and only a mebibyte without any object: after ten thousand
     open files, scattered small objects keep 60 MiB. glibc's malloc_trim() gives back every free page (see
-    `engine/heap.py`). If the environment names an allocator, or without glibc, nothing is done.
+    `engine/tasks/heap.py`). If the environment names an allocator, or without glibc, nothing is done.
     """
     if ALLOCATOR in os.environ or not sys.executable or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         return

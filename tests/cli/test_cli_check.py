@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filling import tracked
 from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs.disks.local.opening import member_path
@@ -35,6 +36,8 @@ DAMAGE = {
     "INSERT INTO lack VALUES (1, 99, 'x', 1, 0, 1)": "session 1: its stripe 99 is said to lack something",
     "INSERT INTO part VALUES (1, 'P', 1, 1)": "stream 1 of pool P: part 1 is session 1, and does not follow",
     "INSERT INTO job VALUES ('repair', 'x', 'x', 'x', 1, 2, NULL)": "job repair: 1 of 2 bytes are done; its end is x,",
+    "INSERT INTO incident VALUES (0, 'x', 'disk full', 'disk 1', NULL, 'x', NULL, 1)": "incident 0: it is about disk 1",
+    "INSERT INTO telling VALUES ('url', '', 7, NULL, NULL, 0, NULL)": "by url, people were told of  up to incident 7,",
     "UPDATE drive SET loaded = 'A00001L9'": "drive 0: loaded is A00001L9, since None",
     "UPDATE mount SET unmounted_at = 'x' WHERE id = 1": "mount 1: it is mounted, and its end x",
     "UPDATE medium SET bytes = 1 WHERE bytes > 0": "medium A00001L9: volume 1 has 1 bytes in 2 tape files",
@@ -291,7 +294,7 @@ def test_strange_names(filled: Shelf) -> None:
 
 
 def test_file_of_a_session_that_the_database_does_not_know(filled: Shelf, shelf: Shelf) -> None:
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         tracking.library.take_sessions(100)
     path = member_path(filled.disks[0], 50)
     path.touch(mode=0o600)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill
+from filling import fill, tracked
 from unmounted import PROGRAM, PROJECT, Done, Refused, Run, Shelf
 
 from vtlfs import failpoints
@@ -39,7 +39,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def unmount(shelf: Shelf) -> None:
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         tracking.mounts.end(1, "unmounted", utc_now())
 
 
@@ -239,11 +239,11 @@ def test_retire_is_refused_where_too_few_disks_would_be_left(refused: Refused, t
 
 def test_retire_is_refused_for_numbers_that_are_none(refused: Refused, run: Run, shelf: Shelf) -> None:
     assert "disk 7: no such disk in this library" in refused(1, "disk", "retire", shelf.path, 7)
-    assert "no number from 0" in refused(2, "disk", "retire", shelf.path, "one")
+    assert "is not a number from 0" in refused(2, "disk", "retire", shelf.path, "one")
 
 
 def test_retire_is_refused_where_the_rest_has_no_room(refused: Refused, shelf: Shelf) -> None:
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         tracking.sql.execute("UPDATE stored SET bytes = ? WHERE disk = 1", 1 << 60)
     stale = made(shelf.root / "stale")
     labels.write(stale, Label(shelf.library.config.uuid, "of a crash", 3, utc_now()))
@@ -382,7 +382,7 @@ def test_a_disk_that_has_retired_is_taken_out_by_the_next_command(
     done: Done, shelf: Shelf, new: Path, dead: bool
 ) -> None:
     done("disk", "add", shelf.path, new)
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         tracking.disks.retire(3, utc_now())
     if dead:
         shutil.rmtree(new)
@@ -395,7 +395,7 @@ def test_a_retired_disk_that_is_still_listed_is_passed_over(shelf: Shelf, caplog
     number = 3
     path = made(shelf.root / "third")
     roster.add(shelf.library, path, utc_now())
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         tracking.disks.retire(number, utc_now())
     library = Library.open(shelf.library.path)
     assert [disk.number for disk in library.disks()] == [0, 1, 2]

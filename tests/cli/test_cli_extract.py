@@ -26,8 +26,10 @@ HANGING = """
 import sys, time
 from vtlfs.cli.main import main
 from vtlfs.disks.local.disk import LocalDisk
-read = LocalDisk.read
-LocalDisk.read = lambda disk, extent: time.sleep(1000) if extent.offset == 5 * 4096 else read(disk, extent)
+read = LocalDisk.read_stored
+def hang(disk, extent, **more):
+    return time.sleep(1000) if extent.offset == 5 * 4096 else read(disk, extent, **more)
+LocalDisk.read_stored = hang
 sys.exit(main())
 """
 
@@ -123,8 +125,8 @@ def test_undamaged_tape_file_beside_a_damaged_one(run: Run, damaged: Shelf) -> N
         (1, ["B1"], "no medium 'B1' in this library"),
         (1, ["A00001L9", "2"], "medium A00001L9 has no tape file 2"),
         (1, ["A00001L9", str(2**63 - 1)], "has no tape file"),
-        (2, ["A00001L9", str(2**64)], "is no number"),
-        (2, ["A00001L9", "-o", "x", "first"], "'first' is no number"),
+        (2, ["A00001L9", str(2**64)], "is not a number"),
+        (2, ["A00001L9", "-o", "x", "first"], "'first' is not a number"),
         (1, ["A00001L9", "-o", "{}/no/out"], "no/out: No such file or directory"),
         (1, ["A00001L9", "-o", "{}"], "Is a directory"),
         (2, ["A00001L9", "-o", ""], "the name of the output is empty"),

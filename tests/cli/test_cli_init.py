@@ -141,16 +141,16 @@ def test_disk_whose_name_is_not_utf8(refused: Refused, words: Words, tmp_path: P
 @pytest.mark.parametrize(
     ("option", "value", "wanted"),
     [
-        ("--stripe-unit", "much", "'much' is no size"),
+        ("--stripe-unit", "much", "'much' is not a size"),
         ("--stripe-unit", "5000", "stripe unit of 5000 bytes"),
         ("--stripe-unit", "0", "stripe unit of 0 bytes"),
         ("--stripe-unit", "1GiB", "stripe unit of 1073741824 bytes"),
         ("--stripe-unit", "9" * 5000, "invalid value for '--stripe-unit'"),
         ("--drives", "0", "0 drives"),
         ("--drives", "100000", "100000 drives"),
-        ("--drives", "-1", "'-1' is no number"),
-        ("--drives", "four", "'four' is no number"),
-        ("--drives", "9" * 5000, "is no number"),
+        ("--drives", "-1", "'-1' is not a number"),
+        ("--drives", "four", "'four' is not a number"),
+        ("--drives", "9" * 5000, "is not a number"),
         ("--disk", "", "the name of the directory is empty"),
     ],
 )

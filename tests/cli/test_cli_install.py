@@ -16,20 +16,26 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "it's a root"
 
 
+def files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
 def names(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "sbin").iterdir())
 
 
 def test_scripts_are_written_and_removed(done: Done, root: Path) -> None:
-    assert done("install", "--root", root).count("\nwrote ") == 2
+    said = done("install", "--root", root)
+    assert said.count("wrote ") == 3
+    assert said.endswith(f"below {root}/usr/local: {len(files(root))} of {len(files(root))} files written\n")
     assert names(root) == SCRIPTS
     for name in SCRIPTS:
         script = root / "sbin" / name
         assert script.stat().st_mode & 0o7777 == 0o755
         assert f"python={sys.executable}\n" in script.read_text()
         subprocess.run(["sh", "-n", script], check=True)
-    assert done("uninstall", "--root", root).count("removed ") == 3
-    assert names(root) == []
+    assert done("uninstall", "--root", root).count("removed ") == 4
+    assert files(root) == []
     assert done("uninstall", "--root", root).startswith("nothing to remove")
 
 
@@ -43,7 +49,9 @@ def test_installing_again_changes_nothing_but_what_is_old(done: Done, root: Path
     done("install", "--root", root, umask=0o077)
     script = root / "sbin/mount.vtlfs"
     before = all_but_access(script)
-    assert done("install", "--root", root).count("already there: ") == 3
+    said = done("install", "--root", root)
+    assert said.count("already there: ") == 3
+    assert said.endswith("all files were there already\n")
     assert all_but_access(script) == before
     text = script.read_text()
     script.write_text(text.replace(sys.executable, "/gone/python"))
@@ -51,6 +59,23 @@ def test_installing_again_changes_nothing_but_what_is_old(done: Done, root: Path
     assert done("install", "--root", root).count("wrote ") == 2
     assert script.read_text() == text
     assert script.with_name("mount.fuse.vtlfs").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_page_of_an_older_version_is_removed_too(done: Done, root: Path) -> None:
+    done("install", "--root", root)
+    pages = root / "usr/local/share/man/man1"
+    (pages / "vtlfs-old.1").write_text((pages / "vtlfs.1").read_text())
+    (pages / "vtlfs-mine.1").write_text(".TH MINE\n")
+    done("uninstall", "--root", root)
+    assert files(root) == ["usr/local/share/man/man1/vtlfs-mine.1"]
+
+
+def test_package_has_its_own_places_and_python(done: Done, root: Path) -> None:
+    done("install", "--root", root, "--prefix", "/usr", "--python", "/usr/lib/vtlfs/bin/python")
+    unit = (root / "usr/lib/systemd/system/vtlfs@.service").read_text()
+    assert 'ExecStart="/usr/lib/vtlfs/bin/python" -I -X utf8 -m vtlfs mount -o ${OPTIONS} ' in unit
+    assert "python=/usr/lib/vtlfs/bin/python\n" in (root / "sbin/mount.vtlfs").read_text()
+    assert not (root / "usr/local").exists()
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall"])

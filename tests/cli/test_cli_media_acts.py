@@ -72,7 +72,7 @@ def test_patterns_ranges_and_barcodes_name_each_medium_once(done: Done, refused:
     assert "no medium 'B4' in this library" in refused(1, "media", "protect", shelf.path, "B4")
 
 
-def test_all_or_nothing_and_each_reason_is_told(done: Done, refused: Refused, shelf: Shelf) -> None:
+def test_all_or_nothing_and_each_reason_is_told(run: Run, done: Done, refused: Refused, shelf: Shelf) -> None:
     done("media", "add", shelf.path, "B1..B5")
     for number in (1, 2, 3):
         shelf.write(f"B{number}", b"data")
@@ -80,7 +80,14 @@ def test_all_or_nothing_and_each_reason_is_told(done: Done, refused: Refused, sh
     done("media", "hold", shelf.path, "B2", "--name", "case-17", "--reason", "letter")
     done("media", "set", shelf.path, "B3", "--until", "2999-01-01")
     shelf.open("B4", b"more", host="beta")
-    line = refused(1, "media", "erase", shelf.path, "B1..B5", "--yes")
+    before = [medium(shelf, f"B{number}") for number in range(1, 6)]
+    result = run("media", "erase", shelf.path, "B1..B5", "--yes")
+    assert (result.returncode, result.stdout) == (1, "")
+    line = result.stderr.removeprefix("vtlfs: ").removesuffix("\n")
+    assert [medium(shelf, f"B{number}") for number in range(1, 6)] == before
+    assert [one["what"] for one in events(done, shelf)][-3:] == ["refused"] * 3, (
+        "of what is retained; nothing else has changed"
+    )
     assert line.startswith("nothing was changed, as 4 of 5 media are refused: ")
     assert "medium B1 can't be erased: it is write-protected" in line
     assert "medium B2 can't be erased: it is under legal hold: case-17 (letter)" in line
@@ -150,11 +157,12 @@ def test_override_is_for_root_with_a_reason(done: Done, refused: Refused, run: R
     assert event["details"]["overridden"].endswith("(governance)")
 
 
-def test_compliance_is_overridden_by_nobody(done: Done, refused: Refused, shelf: Shelf) -> None:
+def test_compliance_is_overridden_by_nobody(run: Run, done: Done, refused: Refused, shelf: Shelf) -> None:
     shelf.write("A00001L9", b"data")
     done("media", "set", shelf.path, "A00001L9", "--until", "2990-05-06T07:08:09Z", "--mode", "compliance", "--yes")
-    line = refused(1, "media", "erase", shelf.path, "A00001L9", "-y", "--override", "--reason", "please")
-    assert line.endswith("can't be erased: it is retained until 2990-05-06T07:08:09.000000Z (compliance)")
+    result = run("media", "erase", shelf.path, "A00001L9", "-y", "--override", "--reason", "please")
+    why = "can't be erased: it is retained until 2990-05-06T07:08:09.000000Z (compliance)\n"
+    assert (result.returncode, result.stderr) == (1, f"vtlfs: medium A00001L9 {why}")
     for less in (["--until", "2980-01-01"], ["--retain", "1d"]):
         assert "never shortened" in refused(2, "media", "set", shelf.path, "A00001L9", *less)
     weaker = ["--until", "2991-01-01", "--mode", "governance"]
@@ -205,10 +213,10 @@ def test_capacity(done: Done, refused: Refused, shelf: Shelf) -> None:
         (["--retain", "1d", "--until", "2999-01-01"], "exclude each other"),
         (["--mode", "worm", "--until", "2999-01-01", "-y"], "retains for ever"),
         (["--mode", "compliance", "-y"], "is not retained yet"),
-        (["--retain", "soon"], "is no duration"),
-        (["--until", "soon"], "is no time"),
+        (["--retain", "soon"], "is not a duration"),
+        (["--until", "soon"], "is not a time"),
         (["--until", "2001-01-01"], "is over"),
-        (["--capacity", "plenty"], "is no size"),
+        (["--capacity", "plenty"], "is not a size"),
         (["--retain", "1d", "--reason", "a\nb"], "printable"),
     ],
 )
@@ -244,7 +252,7 @@ def test_events_of_some_media_and_of_a_time(done: Done, refused: Refused, shelf:
     assert events(done, shelf, "--since", "2999-01-01") == []
     lines = done("events", shelf.path, "--limit", 2).splitlines()
     assert lines[0] == "1 older event left out; --limit N shows more"
-    assert lines[-1].split()[2:4] == ["unprotected", "A00002L9"]
+    assert lines[-1].split()[3:5] == ["unprotected", "A00002L9"]
     assert "new week" in lines[-1]
     assert "no medium 'B1'" in refused(1, "events", shelf.path, "B1")
 

@@ -14,7 +14,7 @@ from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs import __version__
 from vtlfs.cli.main import COMMANDS as NAMES
-from vtlfs.cli.main import program
+from vtlfs.cli.main import SYNONYMS, program
 
 OF_MEDIA = ("add", "list", "show", "erase", "retire", "remove", "protect", "hold", "release", "set")
 COMMANDS = [[name] for name in NAMES] + [["media", name] for name in OF_MEDIA]
@@ -37,18 +37,27 @@ def test_first_help_names_every_command(done: Done) -> None:
     assert all(f"\n  {name} " in text for name in NAMES)
 
 
+NO_LIBRARY = "which library? VTLFS_LIBRARY is /nonexistent, where there is none; name LIBRARY, or set VTLFS_LIBRARY"
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
         ([], "missing command (see `vtlfs --help`)"),
         (["medai"], "no such command 'medai'"),
+        (["medai"], "did you mean `media`?"),
+        (["sesions"], "did you mean `sessions`?"),
+        (["unmount", "/mnt"], "no such command 'unmount'; the command is `vtlfs umount`"),
+        (["df"], "no such command 'df'; the command is `vtlfs status`"),
+        (["help"], "the command is `vtlfs --help`"),
         (["media"], "missing command (see `vtlfs media --help`)"),
-        (["media", "add"], "missing argument 'LIBRARY' (see `vtlfs media add --help`)"),
-        (["media", "add", "somewhere"], "missing argument 'BARCODE...' (see `vtlfs media add --help`)"),
+        (["media", "add"], NO_LIBRARY),
+        (["media", "add", "somewhere"], NO_LIBRARY),
+        (["media", "add", "./somewhere"], "missing argument 'BARCODE...' (see `vtlfs media add --help`)"),
         (["status", "--jsno", "somewhere"], "(see `vtlfs status --help`)"),
         (["status", "one", "two"], "(see `vtlfs status --help`)"),
         (["umount"], "missing argument 'MOUNTPOINT' (see `vtlfs umount --help`)"),
-        (["mount", "only-one"], "missing argument 'MOUNTPOINT' (see `vtlfs mount --help`)"),
+        (["mount", "only-one"], NO_LIBRARY),
         (["status", ""], "the name of the directory is empty"),
     ],
 )
@@ -202,3 +211,10 @@ def test_help_texts_are_sentences() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert (parameter.help or "").endswith(".") or parameter.show_default
+
+
+def test_commands_that_are_suggested_are_there(done: Done) -> None:
+    for meant in set(SYNONYMS.values()):
+        words = [word for word in meant.split() if not word.startswith("--")]
+        assert "Usage: vtlfs" in done(*words, "--help")
+    assert not set(SYNONYMS) & set(NAMES)

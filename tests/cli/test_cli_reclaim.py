@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import trio
+from filling import tracked
 from mounting import PROGRAM
 from unmounted import Done, Refused, Run, Shelf
 
 from vtlfs.engine import lease
-from vtlfs.engine.reclaim import foreground
+from vtlfs.engine.connections import connected
 from vtlfs.engine.reclaim.forecast import forecast
 from vtlfs.engine.reclaim.outlook import look
 from vtlfs.engine.reclaim.reclaim import Reclaim
@@ -24,7 +25,7 @@ ONE, TWO = random.Random(7).randbytes(50_001), random.Random(8).randbytes(8192)
 
 
 def erase(shelf: Shelf, barcode: str = "A00001L9") -> None:
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         for mount in tracking.mounts.live():
             tracking.mounts.end(mount.id, "unmounted", utc_now())
         tracking.volumes.end_current(barcode, utc_now())
@@ -99,9 +100,11 @@ def test_reclaim_says_that_somebody_else_has_done_it_meanwhile(erased: Shelf) ->
 async def reclaim_as_a_mount(shelf: Shelf) -> None:
     """Reclaim what there is, by somebody who holds the lease already."""
     library = shelf.library
-    async with foreground.connected(library) as (disks, catalogue, change):
-        found = await catalogue.read(lambda tracking: look(library, tracking).reclaimable)
-        at_work = Reclaim(library, disks, catalogue, change, actor=Actor(0, "alpha", "vtlfs"), by="a mount")
+    disks = {disk.number: disk for disk in library.disks_that_answer()}
+    async with connected(library, list(disks.values())) as at:
+        found = await at.catalogue.read(lambda tracking: look(library, tracking).reclaimable)
+        work = (library, disks, at.catalogue, at.committer.call)
+        at_work = Reclaim(*work, actor=Actor(0, "alpha", "vtlfs"), by="a mount")
         await at_work.run(found)
         at_work.close()
 
@@ -127,7 +130,7 @@ def test_delete_names_what_goes_and_asks_first(done: Done, refused: Refused, era
 
 
 def test_scheduled_snapshot_is_deleted_by_its_number(done: Done, shelf: Shelf) -> None:
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         store.take(tracking, utc_now(), scheduled=True)
     found = as_json(done, "snapshot", "delete", shelf.path, "1", "--yes")
     assert [one["id"] for one in found["snapshots"]] == [1]

@@ -592,3 +592,102 @@ def test_a_file_that_must_not_change_comes_back_without_that_flag(tape: Tape, tm
         assert flag in shell(f"lsattr -d {tape.out / 'd'}", tree).decode().split()[0]
     finally:
         subprocess.run(["chattr", "-R", f"-{flag}", tree, tape.out], check=True, capture_output=True)
+
+
+# --- where nothing is restored to -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["library", "library/mounts", "disk0", "link"])
+def test_nothing_is_restored_into_the_library_or_its_disks(tape: Tape, refused: Refused, where: str) -> None:
+    tape.write(archive(file("a")))
+    (tape.shelf.root / "link").symlink_to(tape.shelf.disks[1])
+    directory = tape.shelf.root / where
+    before = set(directory.iterdir())
+    assert "is inside the library" in refused(2, "restore", tape.path, "a", "-C", directory)
+    assert set(directory.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["library/tracking.db", "library/mounts/x", "disk0/x", "library/"])
+def test_no_archive_leads_into_the_library_from_a_directory_above_it(tape: Tape, name: str) -> None:
+    member = file(name, b"", type=tarfile.DIRTYPE, mode=0o777) if name.endswith("/") else file(name, b"not SQLite")
+    tape.write(archive(member, file("harmless")))
+    tape.out = tape.shelf.root
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tape.shelf.library.path, *tape.shelf.disks)]
+    (failure,) = tape.restore(*EVERYTHING, "--overwrite", status=3)
+    assert "would lie inside the library or one of its disks" in failure
+    assert modes == [stat.S_IMODE(path.stat().st_mode) for path in (tape.shelf.library.path, *tape.shelf.disks)]
+    assert (tape.shelf.root / "harmless").read_bytes() == b"data"
+    tape.out = tape.shelf.root / "out"
+    tape.restore("harmless")  # the catalogue is as it was
+
+
+def test_nothing_is_extracted_into_the_library(tape: Tape, refused: Refused) -> None:
+    tape.write(b"not SQLite")
+    target = f"{tape.path}/tracking.db"
+    assert "is inside the library" in refused(2, "extract", tape.path, "A00001L9", "-o", target)
+
+
+# --- a crash --------------------------------------------------------------------------------------------------------
+
+
+def test_a_crash_of_what_reads_archives_ends_nobody_else(tape: Tape) -> None:
+    """The process that runs libarchive dies, as by a fault in it: a member is told, and the others come back."""
+    tape.write(archive(*(file(f"f{number:04d}", os.urandom(5000)) for number in range(2000))))
+    command = [*PROGRAM, "restore", tape.path, *EVERYTHING, "-C", str(tape.out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=PROJECT) as program:
+        while not any(tape.out.iterdir()):
+            assert program.poll() is None
+        (worker,) = workers(program)
+        os.kill(int(worker), signal.SIGSEGV)
+        _, said = program.communicate()
+    failures = [line for line in said.splitlines() if "died by signal 11: the archive is damaged" in line]
+    assert (len(failures), program.returncode) == (1, 3)
+    assert len(list(tape.out.iterdir())) == 1999
+
+
+def workers(program: "subprocess.Popen[str]") -> list[str]:
+    """Return the children of all threads of a process."""
+    return [
+        child
+        for task in Path(f"/proc/{program.pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+# --- what tar itself has split, and what holds for all members -------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["gnu", "posix"])
+def test_a_file_that_tar_has_split_is_refused_and_tar_puts_it_together(
+    tape: Tape, tmp_path: Path, done: Done, form: str
+) -> None:
+    """The parts are two tape files of one medium. What lies whole in one of them comes back."""
+    noise = os.urandom(200_000)
+    (tmp_path / "big").write_bytes(noise)
+    (tmp_path / "small").write_bytes(b"small")
+    shell(f"tar --format={form} -cM -L 150 -f v0 -f v1 big small", tmp_path)
+    for part in ("v0", "v1"):
+        tape.write((tmp_path / part).read_bytes())
+    (failure,) = tape.restore("big", status=3)
+    assert ("`tar -xM` puts it together" if form == "gnu" else "can't be read to its end") in failure
+    assert list(tape.out.iterdir()) == []
+    assert tape.restore("small") == []
+    assert (tape.out / "small").read_bytes() == b"small"
+    for number in (0, 1):
+        done("extract", tape.path, "A00001L9", number, "-o", tmp_path / f"t{number}")
+    (tmp_path / "together").mkdir()
+    shell("tar -xM -f ../t0 -f ../t1", tmp_path / "together")
+    assert (tmp_path / "together" / "big").read_bytes() == noise
+
+
+@pytest.mark.parametrize("compress", ["cat", "gzip"])
+def test_a_pax_global_header_is_told_and_not_applied(tape: Tape, tmp_path: Path, compress: str) -> None:
+    """`git archive` writes a comment, which nobody needs."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "file").write_text("data")
+    tape.write(shell(f"tar --format=posix --pax-option=mtime=@5 -cf - d | {compress}", tmp_path))
+    (failure,) = tape.restore("d", status=3)
+    assert "not applied is what a pax global header at byte 0 says of all members: mtime" in failure
+    assert (tape.out / "d" / "file").read_text() == "data"
+    tape.write(shell(f"tar --format=posix --pax-option=comment=abc -cf - d | {compress}", tmp_path))
+    assert tape.restore("d", "--overwrite") == []

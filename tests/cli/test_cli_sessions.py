@@ -1,10 +1,15 @@
 """`vtlfs sessions` and `vtlfs files`."""
 
 import json
+import os
+import pwd
+import shlex
+import subprocess
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 
 import pytest
-from unmounted import Done, Refused, Shelf
+from unmounted import PROGRAM, PROJECT, Done, Refused, Shelf
 
 from vtlfs.model import Access, State, utc_now
 
@@ -57,12 +62,98 @@ def test_sessions_that_are_wanted(done: Done, filled: Shelf, words: list[str], w
 
 def test_sessions_as_table(done: Done, filled: Shelf) -> None:
     lines = done("sessions", filled.path).splitlines()
-    headings = "ID HOST PROGRAM DOES DRIVE/MEDIUM STATE OPENED BYTES FILE"
+    headings = "ID OPENED HOST PROGRAM DOES DRIVE MEDIUM FILE STATE BYTES"
     assert lines[0].split() == headings.split()
     assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3", "4"]
-    assert lines[1].split()[-3:] == ["9.77", "KiB", "0000"]
-    assert lines[4].split()[3:6] == ["write", "1/A00002L9", "open"]
+    assert lines[1].split()[-4:] == ["0000", "released", "9.77", "KiB"]
+    assert lines[4].split()[5:] == ["write", "1", "A00002L9", "-", "open", "4.88", "KiB"]
     assert max(map(len, lines)) <= 80
+
+
+def test_sessions_are_found_by_time_state_program_and_user(done: Done, shelf: Shelf) -> None:
+    mount = shelf.mount()
+    old = shelf.open("A00001L9", b"x", mount=mount, program="dd")
+    shelf.write("A00001L9", b"x", mount=mount)
+    failed = shelf.open("A00001L9", mount=mount)
+    left = shelf.open("A00002L9", mount=mount, access=Access.READ)
+    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+        tracking.sessions.release(failed, State.FAILED, "EIO", utc_now())
+        tracking.sessions.release(old, State.RELEASED, None, "2026-01-02T00:00:00.000000Z")
+        for session, at in ((old, "2026-01-01T12:00:00.000000Z"), (left, "2026-01-01T06:00:00.000000Z")):
+            tracking.sql.execute("UPDATE session SET opened_at = ? WHERE id = ?", at, session)
+    ids = [session["id"] for session in json.loads(done("sessions", shelf.path, "--json", "--all"))]
+    wrote = ids[1]
+    assert ids == [old, wrote, failed, left]  # the order of opening, whatever the clock said
+    assert listed(done, shelf, "--since", "yesterday") == [wrote, failed, left]
+    assert listed(done, shelf, "--since", "-12h") == [wrote, failed, left]
+    assert listed(done, shelf, "--until", "2026-01-01T12:00:01Z") == [old, left]
+    assert listed(done, shelf, "--since", "2026-01-02T00:00:01Z", "--until", "3 days ago") == [left]
+    assert listed(done, shelf, "--failed") == [failed]
+    assert listed(done, shelf, "--state", "failed") == [failed]
+    assert listed(done, shelf, "--state", "open") == [left]
+    assert listed(done, shelf, "--writers") == [old, wrote, failed]
+    assert listed(done, shelf, "--program", "dd") == [old]
+    assert listed(done, shelf, "--user", "4000000") == []
+    uid = json.loads(done("sessions", shelf.path, "--json"))[0]["uid"]
+    assert listed(done, shelf, "--user", pwd.getpwuid(uid).pw_name) == [old, wrote, failed, left]
+
+
+def on_terminal(words: list[str], columns: int, **environment: str) -> list[str]:
+    """Run vtlfs on a terminal of a width; return the lines."""
+    command = f"stty cols {columns}; {shlex.join([*PROGRAM, *words])}"
+    variables = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}} | environment
+    result = subprocess.run(
+        ["script", "-qec", command, "/dev/null"], capture_output=True, timeout=60, check=True, cwd=PROJECT,
+        env=variables | {"TERM": "dumb"}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return [line.rstrip() for line in result.stdout.decode().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("columns", "left_out"),
+    [(200, []), (80, []), (60, ["DOES", "DRIVE", "FILE"])],
+)
+def test_table_has_a_line_a_row_and_leaves_out_whole_columns(filled: Shelf, columns: int, left_out: list[str]) -> None:
+    lines = on_terminal(["sessions", filled.path], columns)
+    assert max(map(len, lines[:5])) <= columns
+    headings = "ID OPENED HOST PROGRAM DOES DRIVE MEDIUM FILE STATE BYTES".split()
+    shown = lines[0].split()
+    if "PROGRAM" in set(headings) - set(shown) - set(left_out):  # the names of programs may be long
+        left_out = [*left_out, "PROGRAM"]
+    assert shown == [heading for heading in headings if heading not in left_out]
+    assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"]
+    said = " ".join(lines[5:])
+    if left_out:
+        assert said.startswith("left out: ")
+        assert sorted(said.removeprefix("left out: ").partition(";")[0].split(", ")) == sorted(left_out)
+    else:
+        assert not said
+
+
+def test_times_are_local_for_people_and_utc_for_programs(filled: Shelf) -> None:
+    document = subprocess.run(
+        [*PROGRAM, "sessions", filled.path, "--json"], capture_output=True, check=True, cwd=PROJECT,
+        env=os.environ | {"TZ": "Asia/Kolkata"},
+    )  # fmt: skip
+    opened = json.loads(document.stdout)[0]["opened_at"]
+    assert opened.endswith("Z")
+    there = datetime.fromisoformat(opened).astimezone(timezone(timedelta(hours=5, minutes=30)))
+    line = on_terminal(["sessions", filled.path], 120, TZ="Asia/Kolkata")[1]
+    assert f" {there:%Y-%m-%d %H:%M} " in line
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--since", "12"], "'12': no such time; write it like yesterday, -12h"),
+        (["--until", "the day of days"], "no such time"),
+        (["--user", "nobody-of-this-name"], "no user 'nobody-of-this-name' on this machine"),
+        (["--state", "broken"], "'broken' is not one of"),
+        (["--open", "--state", "failed"], "--open and --state failed exclude each other"),
+    ],
+)
+def test_options_that_make_no_sense(refused: Refused, shelf: Shelf, words: list[str], wanted: str) -> None:
+    assert wanted in refused(2, "sessions", shelf.path, *words)
 
 
 def test_table_says_how_many_are_left_out(done: Done, filled: Shelf) -> None:
@@ -122,9 +213,9 @@ def test_no_sessions(done: Done, shelf: Shelf) -> None:
         (1, ["--medium", "B1"], "no medium 'B1' in this library"),
         (1, ["--drive", "4"], "no drive 4; this library has drives 0 to 3"),
         (1, ["--drive", "4", "--json"], "no drive 4; this library has drives 0 to 3"),
-        (2, ["--drive", "x"], "'x' is no number"),
-        (2, ["--limit", "-1"], "'-1' is no number"),
-        (2, ["--medium", "?"], "is no barcode"),
+        (2, ["--drive", "x"], "'x' is not a number"),
+        (2, ["--limit", "-1"], "'-1' is not a number"),
+        (2, ["--medium", "?"], "is not a barcode"),
         (2, ["--host", b"\xff"], "is not UTF-8"),
     ],
 )

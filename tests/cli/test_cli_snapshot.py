@@ -83,7 +83,7 @@ def test_list_as_table(done: Done, shelf: Shelf) -> None:
     lines = done("snapshot", "list", shelf.path).splitlines()
     assert lines[0].split() == ["ID", "TAKEN", "BY", "MEDIA", "SESSIONS", "OPEN", "FILES", "BYTES", "NAME"]
     assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
-    assert lines[2].split()[2:] == ["hand", "2", "1", "0", "1", "48.8", "KiB", "second"]
+    assert lines[2].split()[3:] == ["hand", "2", "1", "0", "1", "48.8", "KiB", "second"]
 
 
 def test_show_is_what_was_then(done: Done, taken: Shelf) -> None:
@@ -141,7 +141,7 @@ def test_export_is_a_plain_database(done: Done, refused: Refused, taken: Shelf, 
         assert database.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
     assert "exists already" in refused(1, "snapshot", "export", taken.path, 1, file)
     assert "No such file" in refused(1, "snapshot", "export", taken.path, 1, tmp_path / "none" / "x.db")
-    assert "is no name of a file" in refused(2, "snapshot", "export", taken.path, 1, f"{tmp_path}/")
+    assert "is not a name of a file" in refused(2, "snapshot", "export", taken.path, 1, f"{tmp_path}/")
 
 
 def test_prune_removes_what_no_rule_keeps(done: Done, refused: Refused, shelf: Shelf) -> None:
@@ -169,7 +169,7 @@ def test_prune_removes_what_no_rule_keeps(done: Done, refused: Refused, shelf: S
         (2, ["show", "{}"], "missing argument 'ID|NAME|latest'"),
         (1, ["show", "{}", "x"], "no snapshot 'x'"),
         (1, ["diff", "{}", "now", "1"], "no snapshot 'now'"),
-        (2, ["take"], "missing argument 'LIBRARY'"),
+        (2, ["take"], "which library?"),
         (2, [], "missing command"),
     ],
 )

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
+from filling import tracked
 from unmounted import PROGRAM, PROJECT, Done, Refused, Run, Shelf
 
 from vtlfs import failpoints
@@ -261,7 +262,7 @@ def test_export_of_another_volume_or_library_is_refused(
     done("media", "export", filled.path, B, "-o", out)
     done("media", "add", other.path, B)
     assert f"is an export of {B}, volume 1 of library" in refused(2, "media", "export", other.path, B, "-o", out)
-    with closing(filled.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(filled.library)) as tracking, tracking.transaction():
         tracking.volumes.end_current(B, utc_now())
     assert "is an export of" in refused(2, "media", "export", filled.path, B, "-o", out)
 
@@ -392,7 +393,7 @@ def test_session_that_failed_stays_failed(run: Run, done: Done, shelf: Shelf, ot
 
     for state, error in ((State.FAILED, "EIO"), (State.RECOVERED, None), (State.RELEASED, "ENOSPC")):
         number = shelf.open(B, random.Random(1).randbytes(5000))
-        with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(shelf.library)) as tracking, tracking.transaction():
             tracking.sessions.release(number, state, error, utc_now(), 7)
     done("media", "export", shelf.path, B, "-o", tmp_path / "out")
     done("media", "import", other.path, tmp_path / "out")
@@ -454,7 +455,7 @@ def test_capacity_is_kept_and_looked_at_before(run: Run, done: Done, filled: She
 
 def test_protected_medium_takes_nothing(run: Run, done: Done, other: Library, out: Path) -> None:
     done("media", "add", other.path, B)
-    with closing(other.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(other)) as tracking, tracking.transaction():
         tracking.media.set_protected(B, True)
     result = run("media", "import", other.path, out)
     assert result.returncode == 1
@@ -584,7 +585,7 @@ def test_retention_is_kept(run: Run, done: Done, shelf: Shelf, other: Library, t
     config = Path(shelf.path) / "library.toml"
     config.write_text(config.read_text() + rules)
     opened = Library.open(Path(shelf.path))
-    with closing(opened.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(opened)) as tracking, tracking.transaction():
         tracking.volumes.begin_retention(B, opened.config.media["A*"])
     shelf.write(B, LATER)
     there = retention_of(shelf.library)

@@ -203,10 +203,11 @@ def test_json_of_what_is_right(done: Done, library: Library) -> None:
 def test_no_library_and_wrong_words(refused: Refused, library: Library, tmp_path: Path) -> None:
     assert "no vtlfs library here" in refused(1, "verify", tmp_path / "nothing")
     assert "no medium 'T9' in this library" in refused(1, "verify", library.path, "T9")
-    assert "is no speed; write it like 100MB/s" in refused(2, "verify", library.path, "--limit", "fast")
-    assert "is no speed" in refused(2, "verify", library.path, "--limit", "0")
+    assert "is not a speed; write it like 100MB/s" in refused(2, "verify", library.path, "--limit", "fast")
+    assert "is not a speed" in refused(2, "verify", library.path, "--limit", "0")
+    assert "'100' has no unit; write it like 100MB/s" in refused(2, "verify", library.path, "--limit", "100")
     assert "leave the barcodes out" in refused(2, "verify", library.path, "T1", "--resume")
-    assert "no verification was interrupted" in refused(2, "verify", library.path, "--resume")
+    assert "no verification was interrupted" in refused(1, "verify", library.path, "--resume")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -265,8 +266,8 @@ def test_status_tells_when_all_media_were_last_verified(run: Run, done: Done, li
     done("verify", library.path, "T1")
     assert line() == "verified  never"
     done("verify", library.path)
-    assert line().endswith("Z: all was as it should be")
+    assert line().endswith(": all was as it should be")
     flipped_data(library)
     run("verify", library.path)
-    assert line().endswith("Z: 1 damaged")
+    assert line().endswith(": 1 damaged")
     assert json.loads(run("status", "--json", library.path).stdout)["verified"]["damaged"] == 1

@@ -1,8 +1,6 @@
 """Everything that can be done with a library, in one short run that may die at any failpoint.
 
-    python scenario.py DIRECTORY [FAILPOINT]     one run, as `vtlfs.failpoints` reads FAILPOINT
-    python scenario.py                           runs for each line of JSON on standard input, each in a process of its
-                                                 own, and writes each one's exit status
+    python scenario.py DIRECTORY [FAILPOINT]     one run, as `vtlfs.failpoints` reads FAILPOINT; tests use `serving.py`
 
 After the library has acknowledged something, the run writes that to DIRECTORY/acknowledged, as a JSON list on a line.
 The test relies on this file and on nothing else.
@@ -343,11 +341,12 @@ class Stream:
 
 
 def one(
-    kind: type[Run], root: Path, failpoint: str | None, counted: Path | None = None, *, marked: bool = False
+    kind: type[Run], root: Path, failpoint: str | None = None, counted: str | None = None, *, marked: bool = False
 ) -> int:
     """Run in a process of its own, and return its exit status; its output goes to a file.
 
-    `marked`: the file `acknowledged` also gets a line for each failpoint that is reached.
+    `counted`: a file for how often each failpoint was reached. `marked`: the file `acknowledged` also gets a line for
+    each failpoint that is reached.
     """
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -366,7 +365,7 @@ def one(
             failpoints.observe(lambda name: run.acknowledge("reached", name))
         run.run()
         if counted:
-            counted.write_text(json.dumps(reached))
+            Path(counted).write_text(json.dumps(reached))
         status = 0
     except BaseException:
         import traceback
@@ -378,22 +377,11 @@ def one(
         os._exit(status)
 
 
-def serve(kind: type[Run]) -> None:
-    """Run for each line on standard input."""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        root, counted, marked = Path(asked["root"]), asked.get("counted"), bool(asked.get("marked"))
-        print(one(kind, root, asked.get("failpoint"), counted and Path(counted), marked=marked), flush=True)
-
-
 def main(kind: type[Run], words: Sequence[str]) -> int:
-    """Run once, or for each line on standard input."""
-    if not words:
-        serve(kind)
-        return 0
+    """Run once."""
     root = Path(words[0])
     root.mkdir(parents=True)
-    return one(kind, root, words[1] if words[1:] else None, root / "counted")
+    return one(kind, root, words[1] if words[1:] else None, str(root / "counted"))
 
 
 if __name__ == "__main__":

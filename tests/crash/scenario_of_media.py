@@ -11,7 +11,7 @@ import trio
 from scenario import Run, main, sync
 
 from vtlfs.disks.local import cartridges
-from vtlfs.engine import lifecycle  # noqa: F401, so that every run finds them loaded
+from vtlfs.engine.media import lifecycle  # noqa: F401, so that every run finds them loaded
 from vtlfs.engine.reclaim import foreground  # noqa: F401
 
 RULES = """

@@ -12,21 +12,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aftermath import Aftermath
 from aftermath_of_disks import AftermathOfDisks
 from aftermath_of_media import AftermathOfMedia
+from serving import OF_DISKS, OF_MEDIA, SCENARIO, Server
 
 import vtlfs
 from vtlfs import failpoints
 
-SCENARIO, OF_DISKS, OF_MEDIA = (
-    Path(__file__).with_name(f"{name}.py") for name in ("scenario", "scenario_of_disks", "scenario_of_media")
-)
 COMMITTED = ">transaction.committed"
 # Failpoints that are reached often: at which further occurrences the process dies, too.
 LATER = {
@@ -76,7 +73,12 @@ NAMES_OF_MEDIA = [
 OF_TRANSFER = [*(name for name in failpoints.NAMES if name.startswith("transfer.")), "tracking.import_forgotten"]
 OF_INDEX = [name for name in failpoints.NAMES if name.startswith("members.")]
 OF_POOLS = ["tracking.pool_moved", "tracking.pool_full", "tracking.part_added"]
+OF_CARE = [
+    *("tracking.telling_begun", "tracking.incident_told", "tracking.telling_failed", "care.told"),
+]
 UNREACHED = {
+    "tracking.program_noted": "the runs open no file by a shell; a program that is not noted is that of the shell",
+    **dict.fromkeys(OF_CARE, "tests/care/test_notify.py has mounts die there"),
     **dict.fromkeys(OF_INDEX, "tests/members/test_indexing.py has a command die there"),
     **dict.fromkeys(OF_POOLS, "tests/mount/test_mount_pools.py has mounts die there"),
     "tracking.extents_forgotten": "no session ends so today: one that has extents has a tape file",
@@ -85,6 +87,8 @@ UNREACHED = {
 }
 # Other failpoints of reclaiming: tests/engine/test_reclaim.py has the process die at each.
 ELSEWHERE = {"tracking.leftovers_forgotten", "reserve.made", "reserve.given_up"}
+# tests/care/test_notify.py has mounts die there: incidents come with faults of disks, and with refusals.
+ELSEWHERE |= {"tracking.incident_added", "tracking.incident_ended"}
 NAMES = [
     name
     for name in failpoints.NAMES
@@ -143,47 +147,6 @@ WHERE_OF_MEDIA = [
 ]
 
 
-@pytest.fixture(scope="session")
-def run() -> Iterator[Callable[..., int]]:
-    """Return a function that runs `scenario.py` in a directory and returns its exit status."""
-    with running(SCENARIO) as ask:
-        yield ask
-
-
-@pytest.fixture(scope="session")
-def run_of_disks() -> Iterator[Callable[..., int]]:
-    """Return a function that runs `scenario_of_disks.py` in the same way."""
-    with running(OF_DISKS) as ask:
-        yield ask
-
-
-@pytest.fixture(scope="session")
-def run_of_media() -> Iterator[Callable[..., int]]:
-    """Return the same for `scenario_of_media.py`."""
-    with running(OF_MEDIA) as ask:
-        yield ask
-
-
-@contextmanager
-def running(scenario: Path) -> Iterator[Callable[..., int]]:
-    """Start the process that runs a scenario."""
-    environment = os.environ | {"PYTHONPATH": str(Path(vtlfs.__file__).parents[1])}
-    with subprocess.Popen(
-        [sys.executable, scenario], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as server:
-        assert server.stdin
-        assert server.stdout
-
-        def ask(**words: str) -> int:
-            assert server.stdin
-            assert server.stdout
-            print(json.dumps(words), file=server.stdin, flush=True)
-            return int(server.stdout.readline())
-
-        yield ask
-        server.stdin.close()
-
-
 @pytest.fixture
 def place() -> Iterator[Path]:
     """An empty directory, in memory if there is enough: only processes die here, not the machine."""
@@ -195,64 +158,53 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_nothing_is_lost_when_the_process_dies(run: Callable[..., int], place: Path, where: str) -> None:
-    status = run(root=str(place), failpoint=where)
+def test_nothing_is_lost_when_the_process_dies(server: Server, place: Path, where: str) -> None:
+    status = server.run(SCENARIO, place, failpoint=where)
     said = (place / "output").read_text()
     assert status == failpoints.STATUS, f"status {status}; a run does not get to {where}, or fails before:\n{said}"
-    Aftermath(place).check(by_mount=bool(WHERE.index(where) % 2))
+    server.examine(SCENARIO, place, by_mount=bool(WHERE.index(where) % 2))
 
 
 @pytest.mark.parametrize("where", WHERE_OF_DISKS)
-def test_disks_come_and_go_although_the_process_dies(run_of_disks: Callable[..., int], place: Path, where: str) -> None:
-    status = run_of_disks(root=str(place), failpoint=where)
+def test_disks_come_and_go_although_the_process_dies(server: Server, place: Path, where: str) -> None:
+    status = server.run(OF_DISKS, place, failpoint=where)
     said = (place / "output").read_text()
     assert status == failpoints.STATUS, f"status {status}; a run does not get to {where}, or fails before:\n{said}"
-    AftermathOfDisks(place).check(by_mount=bool(WHERE_OF_DISKS.index(where) % 2))
+    server.examine(OF_DISKS, place, by_mount=bool(WHERE_OF_DISKS.index(where) % 2))
 
 
-def test_run_that_is_not_disturbed_gets_to_every_failpoint(run: Callable[..., int], place: Path) -> None:
-    assert run(root=str(place), counted=str(place / "counted")) == 0, (place / "output").read_text()
+def test_run_that_is_not_disturbed_gets_to_every_failpoint(server: Server, place: Path) -> None:
+    assert server.run(SCENARIO, place, counted=str(place / "counted")) == 0, (place / "output").read_text()
     reached = json.loads((place / "counted").read_text())
     assert set(reached) >= set(NAMES)
-    after = Aftermath(place)
-    assert after.of("end")
-    after.check()
+    assert Aftermath(place).of("end")
+    server.examine(SCENARIO, place)
 
 
-def test_run_of_disks_that_is_not_disturbed_gets_to_every_failpoint_of_theirs(
-    run_of_disks: Callable[..., int], place: Path
-) -> None:
-    assert run_of_disks(root=str(place), counted=str(place / "counted")) == 0, (place / "output").read_text()
+def test_run_of_disks_that_is_not_disturbed_gets_to_every_failpoint_of_theirs(server: Server, place: Path) -> None:
+    assert server.run(OF_DISKS, place, counted=str(place / "counted")) == 0, (place / "output").read_text()
     reached = json.loads((place / "counted").read_text())
     assert set(reached) >= set(NAMES_OF_DISKS)
     assert not set(reached) & set(UNREACHED)
-    after = AftermathOfDisks(place)
-    assert after.of("end")
-    after.check_rebuilt()
-    after.check()
+    assert AftermathOfDisks(place).of("end")
+    server.examine(OF_DISKS, place, "check_rebuilt", "check")
 
 
 @pytest.mark.parametrize("where", WHERE_OF_MEDIA)
-def test_acts_on_media_are_done_or_not_although_the_process_dies(
-    run_of_media: Callable[..., int], place: Path, where: str
-) -> None:
-    status = run_of_media(root=str(place), failpoint=where)
+def test_acts_on_media_are_done_or_not_although_the_process_dies(server: Server, place: Path, where: str) -> None:
+    status = server.run(OF_MEDIA, place, failpoint=where)
     said = (place / "output").read_text()
     assert status == failpoints.STATUS, f"status {status}; a run does not get to {where}, or fails before:\n{said}"
-    AftermathOfMedia(place).check(by_mount=bool(WHERE_OF_MEDIA.index(where) % 2))
+    server.examine(OF_MEDIA, place, by_mount=bool(WHERE_OF_MEDIA.index(where) % 2))
 
 
-def test_run_of_media_that_is_not_disturbed_gets_to_every_failpoint_of_theirs(
-    run_of_media: Callable[..., int], place: Path
-) -> None:
-    assert run_of_media(root=str(place), counted=str(place / "counted")) == 0, (place / "output").read_text()
+def test_run_of_media_that_is_not_disturbed_gets_to_every_failpoint_of_theirs(server: Server, place: Path) -> None:
+    assert server.run(OF_MEDIA, place, counted=str(place / "counted")) == 0, (place / "output").read_text()
     reached = json.loads((place / "counted").read_text())
     assert set(reached) >= set(NAMES_OF_MEDIA)
     assert not set(reached) & set(UNREACHED)
-    after = AftermathOfMedia(place)
-    assert after.of("end")
-    after.check()
-    after.check_rebuilt()
+    assert AftermathOfMedia(place).of("end")
+    server.examine(OF_MEDIA, place, "check", "check_rebuilt")
 
 
 def test_failpoint_that_does_not_exist_is_an_error() -> None:
@@ -283,6 +235,7 @@ OF_OS = {"fsync", "fdatasync", "write", "replace", "remove"}  # which other thin
 CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE (?!TEMP)|DROP|ALTER|COMMIT\b)")
 # Functions that need no failpoint, and why.
 WITHOUT = {
+    "vtlfs/cli/default_library.py": "a list of libraries for convenience: a library is found without it",
     "vtlfs/cli/commands/install.py": "changes the system, not a library",
     "vtlfs/cli/output.py": "writes files of the user's, not of a library",
     "vtlfs/cli/robot.py:_ask": "writes a request to a mount",
@@ -295,17 +248,17 @@ WITHOUT = {
     "vtlfs/engine/tracking/repositories/media.py:give_slots": "is in transactions of its callers, which have one",
     "vtlfs/fs/operations.py:setattr": "calls `WriteHandle.truncate`, which changes the catalogue only",
     "vtlfs/engine/rebuild/seed.py": "changes a database that is not in its place yet",
-    "vtlfs/engine/lease.py:_locked": "makes a file of which only the lock counts, and that dies with the process",
     "vtlfs/engine/lease.py:reading": "removes it",
     "vtlfs/engine/lease.py:readers": "removes it, after a process that was killed",
     "vtlfs/engine/tracking/repositories/lacks.py:forget": "its caller has one",
-    "vtlfs/engine/tracking/repositories/sessions.py:_retain_as": "is in the transaction of `release`, which has one",
+    "vtlfs/engine/tracking/repositories/sessions.py:_add_tape_file": "is in the transaction of `release`",
+    "vtlfs/engine/tracking/repositories/retentions.py:_retain_as": "is in the transaction of `release`, which has one",
     "vtlfs/engine/transfer/directory.py:root_directory": "makes an empty directory, which the next export takes",
     "vtlfs/engine/transfer/directory.py:write": "its caller has one for the whole file",
-    "vtlfs/engine/lease.py:roster": "makes the directory of the locks, which nobody misses after a crash",
-    "vtlfs/engine/lease.py:work": "makes a file of which only the lock counts, and that dies with the process",
+    "vtlfs/engine/lease.py:_make": "makes the directory of the locks, which nobody misses after a crash",
+    "vtlfs/engine/lease.py:_opened": "makes a file of which only the lock counts, and that dies with the process",
     "vtlfs/engine/live.py": "live figures mean nothing after a crash",
-    "vtlfs/engine/publishing.py": "live figures mean nothing after a crash",
+    "vtlfs/engine/tasks/publishing.py": "live figures mean nothing after a crash",
     "vtlfs/engine/tracking/history.py": "returns SQL, which schema/steps.py runs",
     "vtlfs/engine/tracking/repositories/extents.py:add": "is in `record_progress`, which has one, or in a rebuild",
     "vtlfs/engine/tracking/repositories/extents.py:_count_stored": "its callers have one",
@@ -315,10 +268,12 @@ WITHOUT = {
     "vtlfs/engine/tracking/repositories/reclaiming.py:forget_extents": "`Extents.forget_last`, which it calls, has one",
     "vtlfs/disks/local/opening.py:kept": "its callers have one for each of its uses",
     "vtlfs/disks/local/cartridges.py:_write": "its caller has one for all files that it writes",
-    "vtlfs/engine/tracking/repositories/rejoined.py": "changes a database that is not in its place yet",
-    "vtlfs/engine/tracking/repositories/relived.py": "changes a database that is not in its place yet",
-    "vtlfs/engine/tracking/repositories/rebuilding.py": "changes a database that is not in its place yet",
-    "vtlfs/engine/tracking/repositories/scanned.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/tracking/repositories/rebuild/rejoined.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/tracking/repositories/rebuild/relived.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/tracking/repositories/rebuild/rebuilding.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/tracking/repositories/rebuild/found_extents.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/tracking/repositories/rebuild/late_files.py": "changes a database that is not in its place yet",
+    "vtlfs/engine/tracking/repositories/rebuild/scanned.py": "changes a database that is not in its place yet",
     "vtlfs/engine/tracking/repositories/library_row.py:count_commit": "is in a transaction, whose commit has one",
     "vtlfs/engine/tracking/files.py:count_copies_on": "changes a database that is not in its place yet",
     "vtlfs/logs.py": "a log is not promised",

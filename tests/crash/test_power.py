@@ -13,8 +13,6 @@ import os
 import random
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,16 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aftermath import Aftermath
-from aftermath_of_disks import AftermathOfDisks
 from blackout import ROOT, Disk, Make, Mark, Step, Sync
-from mounting import SECONDS, require_fuse
+from mounting import require_fuse
 from powerless import forgetful
+from serving import OF_DISKS, SCENARIO, Server
 from test_failpoints import NAMES, NAMES_OF_DISKS
 
-from vtlfs.errors import LibraryError
-
-HERE = Path(__file__).parent
 CUTS = int(os.environ.get("VTLFS_CUTS", "0"))
 
 
@@ -43,7 +37,8 @@ class Moments:
 
     place: Path
     log: list[Step]
-    kind: type[Aftermath]
+    server: Server
+    scenario: str
     reached: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     promised: list[tuple[int, tuple[Any, ...]]] = field(default_factory=list)
 
@@ -62,31 +57,31 @@ class Moments:
         disk.play(self.log[: step + 1])
         return disk
 
-    def after(self, disk: Disk, step: int, seed: str | None) -> Aftermath:
-        """Cut the power after a step; return the aftermath. `seed` chooses which unsynced changes survive."""
+    def examine(self, disk: Disk, step: int, seed: str | None, *checks: str, **options: object) -> None:
+        """Cut the power after a step, and check the aftermath. `seed` chooses which unsynced changes survive."""
         for path in self.place.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         disk.without_power(None if seed is None else random.Random(seed)).write_out(self.place)
         promised = [promise for number, promise in self.promised if number <= step]
-        return self.kind(self.place, promised, power_cut=True)
+        self.server.examine(self.scenario, self.place, *checks, of={"promised": promised, "power_cut": True}, **options)
 
 
 @pytest.fixture(scope="session")
-def moments() -> Iterator[Moments]:
+def moments(server: Server) -> Iterator[Moments]:
     """One run of `scenario.py`."""
-    with lived("scenario.py", Aftermath) as found:
+    with lived(server, SCENARIO) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def moments_of_disks() -> Iterator[Moments]:
+def moments_of_disks(server: Server) -> Iterator[Moments]:
     """One run of `scenario_of_disks.py`."""
-    with lived("scenario_of_disks.py", AftermathOfDisks) as found:
+    with lived(server, OF_DISKS) as found:
         yield found
 
 
 @contextmanager
-def lived(scenario: str, kind: type[Aftermath]) -> Iterator[Moments]:
+def lived(server: Server, scenario: str) -> Iterator[Moments]:
     """Run a scenario, with its remains in an ordinary directory, in memory if possible."""
     require_fuse()
     base = Path(tempfile.mkdtemp(prefix="vtlfs-power-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
@@ -94,11 +89,8 @@ def lived(scenario: str, kind: type[Aftermath]) -> Iterator[Moments]:
     place.mkdir()
     try:
         with forgetful(place, base / "log") as log:
-            asked = json.dumps({"root": str(place), "marked": True})
-            words = [sys.executable, str(HERE / scenario)]
-            done = subprocess.run(words, input=asked, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=True)
-            assert int(done.stdout) == 0, (place / "output").read_text()
-        yield Moments(place, log, kind)
+            assert server.run(scenario, place, marked=True) == 0, (place / "output").read_text()
+        yield Moments(place, log, server, scenario)
     finally:
         shutil.rmtree(base)
 
@@ -107,19 +99,19 @@ def lived(scenario: str, kind: type[Aftermath]) -> Iterator[Moments]:
 def test_nothing_is_lost_when_all_that_was_not_synced_is(moments: Moments, name: str) -> None:
     steps = moments.reached[name]
     for step in steps if CUTS else sorted({steps[0], steps[-1]}):
-        moments.after(moments.disk(step), step, None).check()
+        moments.examine(moments.disk(step), step, None)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_when_anything_that_was_not_synced_may_be(moments: Moments, name: str) -> None:
     for step, seed in torn(name, moments.reached[name], 2):
-        moments.after(moments.disk(step), step, seed).check(by_mount=bool(step % 2))
+        moments.examine(moments.disk(step), step, seed, by_mount=bool(step % 2))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_lost_database_is_rebuilt_after_a_power_cut(moments: Moments, name: str) -> None:
     for step, seed in torn(name, moments.reached[name], 1):
-        moments.after(moments.disk(step), step, seed).check_rebuilt()
+        moments.examine(moments.disk(step), step, seed, "check_rebuilt")
 
 
 @pytest.mark.parametrize("name", NAMES_OF_DISKS)
@@ -127,7 +119,7 @@ def test_disks_come_and_go_although_the_power_fails(moments_of_disks: Moments, n
     loses_all = not CUTS and NAMES_OF_DISKS.index(name) % 2  # every other failpoint, to save time
     for step, seed in torn(name, moments_of_disks.reached[name], 1):
         way = None if loses_all else seed
-        moments_of_disks.after(moments_of_disks.disk(step), step, way).check(by_mount=bool(step % 2))
+        moments_of_disks.examine(moments_of_disks.disk(step), step, way, by_mount=bool(step % 2))
 
 
 def torn(name: str, steps: list[int], count: int) -> list[tuple[int, str]]:
@@ -146,5 +138,5 @@ def test_program_that_does_not_sync_would_be_found_out(moments: Moments, kind: s
         for one in moments.log[: step + 1]
         if not isinstance(one, Sync) or one.inode == ROOT or (one.inode in directories) != (kind == "directories")
     )
-    with pytest.raises((AssertionError, LibraryError)):
-        moments.after(disk, step, None).check()
+    with pytest.raises(AssertionError, match=r"AssertionError|vtlfs\.errors"):
+        moments.examine(disk, step, None)

@@ -20,7 +20,7 @@ from vtlfs.disks.base import Disk
 from vtlfs.engine.assembly import running
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.library import Library, create
-from vtlfs.engine.membership import Find
+from vtlfs.engine.tasks.membership import Find
 from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.writing.session import WriteSession

@@ -8,7 +8,7 @@ import pytest
 from scripted import Rig, make_library, rigged, until
 
 from vtlfs.disks.pool import PooledDisk
-from vtlfs.engine.degraded import reasons
+from vtlfs.engine.tasks.degraded import reasons
 from vtlfs.errors import DiskError
 from vtlfs.timing import Timing
 
@@ -19,7 +19,9 @@ AT = "2026-11-20T03:00:00.000000Z"
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     """Return the level and text of each line that says whether the library is degraded or whole."""
     return [
-        (record.levelno, record.getMessage()) for record in caplog.records if record.name == "vtlfs.engine.degraded"
+        (record.levelno, record.getMessage())
+        for record in caplog.records
+        if record.name == "vtlfs.engine.tasks.degraded"
     ]
 
 

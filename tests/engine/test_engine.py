@@ -20,9 +20,10 @@ from vtlfs.engine import recover
 from vtlfs.engine.assembly import running
 from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
+from vtlfs.engine.media.truncation import Anew
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.tracking.repositories.sessions import SessionFilter
-from vtlfs.errors import DiskError, NoSuchMedium, NoSuchSession
+from vtlfs.errors import DiskError, MediumBusy, NoSuchMedium, NoSuchSession
 from vtlfs.model import Access, Session, State, utc_now
 from vtlfs.timing import Timing
 
@@ -48,6 +49,30 @@ def sessions(library: Library) -> list[Session]:
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
+
+
+async def test_stream_that_ends_before_one_that_begins_the_medium_anew_loses_no_bytes(
+    library: Library, rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program such as dar looks for other writers when it opens; it shuts nobody out who comes later."""
+    async with rigged(library, rig.disks, host="beta") as other:
+        first = await rig.engine.open_writer("T1", 0, OPENER, anew=Anew("O_TRUNC"))
+        with pytest.raises(MediumBusy):
+            await other.engine.open_writer("T1", 0, OPENER, anew=Anew("open"))
+        later = await other.engine.open_writer("T1", 0, OPENER)
+        with pytest.raises(MediumBusy):
+            await other.engine.begin_volume(later, "ftruncate")
+        await first.write(0, stream(1, 50_000))
+        await later.write(0, stream(2, 20_000))
+        for engine, session in ((other.engine, later), (rig.engine, first)):
+            await session.flush(closing=True)
+            await engine.release_writer(session)
+        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+            f"session {first.number}: is not at the beginning of T1, where its program looks for it: other streams"
+            " ended before; read it from /files/T1/0001"
+        ]
+        reader = rig.engine.medium_reader("T1", 1, 70_000)
+        assert bytes(await reader.read(0, 70_000)) == stream(2, 20_000) + stream(1, 50_000)
 
 
 async def test_unknown_medium_is_refused_and_leaves_no_session(rig: Rig, library: Library) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scripted import make_library, rigged
 
-from vtlfs.engine import jobs
+from vtlfs.engine.jobs import background
 from vtlfs.members.database import FILE_NAME, MemberIndex
 from vtlfs.members.job import IndexJob
 from vtlfs.model import utc_now
@@ -31,13 +31,13 @@ async def test_a_stream_that_can_not_be_read_is_left_alone_for_a_while(tmp_path:
         rig.disks[bad.disk].damage(bad)
         job, tracking = IndexJob(rig.engine), rig.engine.catalogue.tracking
         assert job.is_due(tracking, utc_now())
-        await jobs.run_once(rig.engine, job)
+        await background.run_once(rig.engine, job)
         with closing(MemberIndex.open(library.path, library.config.uuid)) as index:
             assert index.pending() == [session.number]
         assert not job.is_due(tracking, utc_now())
         await rig.write("T2", an_archive("b"))
         assert job.is_due(tracking, utc_now())
-        await jobs.run_once(rig.engine, job)
+        await background.run_once(rig.engine, job)
         assert not job.is_due(tracking, utc_now())
 
 

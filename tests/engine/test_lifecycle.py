@@ -17,8 +17,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from vtlfs.engine import lifecycle
-from vtlfs.engine.lifecycle import Change, LongerRetention, Order
+from vtlfs.engine.media import lifecycle
+from vtlfs.engine.media.lifecycle import Change, LongerRetention, Order
 from vtlfs.engine.tracking import database
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.invariants import broken, rules

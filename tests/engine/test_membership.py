@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from filling import tracked
 from scripted import OPENER, UNIT, Rig, ScriptedDisk, a_mount, make_library, rigged, until
 
 from vtlfs.disks.base import Disk
@@ -39,7 +40,7 @@ class Shelf:
 
 def change(library: Library, what: Callable[[Tracking], object]) -> None:
     """Change the catalogue, as a command does."""
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         what(tracking)
 
 
@@ -96,7 +97,7 @@ async def test_nothing_new_goes_to_a_disk_that_is_retiring_and_its_stripes_are_r
         await until(lambda: rig.engine.pool[1].leaving, "that the mount takes note")
         await until(lambda: rig.known(stream).bytes == 6 * UNIT, "the record of what is in flight")
         with closing(library.tracking(read_only=True)) as tracking:
-            assert tracking.sessions.is_written_to(1)
+            assert tracking.session_disks.is_written_to(1)
             before = tracking.disks.stored()[1]
         await stream.write(6 * UNIT, b"b" * 9 * UNIT)
         other = await rig.write("T2", b"c" * 6 * UNIT)
@@ -212,7 +213,7 @@ LATER = "2026-01-31T09:31:00.000000Z"
 
 
 def finished(library: Library, number: int, at: str) -> bool:
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         return roster.finish_retiring(tracking, number, at)
 
 

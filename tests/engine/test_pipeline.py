@@ -105,7 +105,7 @@ async def test_disk_that_takes_its_unsynced_extents_along(tmp_path: Path, monkey
             await session.write(start, data[start : start + 1000])
         await session._pipeline.drain()
         disks[2].fail("sync", errno.EIO)
-        monkeypatch.setattr(disks[2], "read", lambda *_: pytest.fail("it must not be asked"))
+        monkeypatch.setattr(disks[2], "read_stored", lambda *_: pytest.fail("it must not be asked"))
         await session.flush()
         await rig.engine.release_writer(session)
         assert all(one.disk != 2 for one in rig.extents(session))

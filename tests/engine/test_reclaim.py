@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import trio
-from filling import member
+from filling import member, tracked
 from scripted import OPENER, UNIT, a_mount, make_library, until
 
 from vtlfs import failpoints
 from vtlfs.engine import lease
 from vtlfs.engine.assembly import running
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.jobs import background
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.reclaim import job
@@ -76,7 +77,7 @@ def write(library: Library, *streams: tuple[str, bytes]) -> list[int]:
 
 @contextmanager
 def changing(library: Library) -> Iterator[Tracking]:
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         yield tracking
 
 
@@ -263,7 +264,7 @@ def test_reader_in_a_mount_holds_a_volume_and_reads_it_to_its_end(library: Libra
             await until(lambda: not reading.reclaiming.readers("T1", 1), "the end of the reader's row")
             await until(lambda: _all_closed(library, engine), "members that are closed")
             assert work.is_due(reading, utc_now())
-            await work.work(engine, await due(engine, work))
+            await work.work(await due(engine, work))
             assert members(library) == set()
             assert not work.is_due(reading, utc_now())
 
@@ -303,7 +304,7 @@ def test_reader_that_nobody_knew_of_hears_that_its_bytes_are_deleted(library: Li
             await engine.change(lambda tracking: tracking.volumes.end_current("T1", utc_now()))
             await until(lambda: _all_closed(library, engine), "members that are closed")
             work = job.ReclaimJob(engine, SMALL)
-            await work.work(engine, await due(engine, work))
+            await work.work(await due(engine, work))
             with pytest.raises(Gone, match="T1 was erased"):
                 await reader.read(30 * UNIT, UNIT)
 
@@ -329,11 +330,12 @@ def test_nothing_is_reclaimed_while_somebody_repairs(library: Library) -> None:
             await engine.change(lambda tracking: tracking.volumes.end_current("T1", utc_now()))
             await until(lambda: _all_closed(library, engine), "members that are closed")
             work = job.ReclaimJob(engine, SMALL)
+            assert work.is_due(engine.catalogue.tracking, utc_now())
             with lease.work(library.path, LEASE) as mine:
                 assert mine
-                await work.work(engine, await due(engine, work))
+                await background.run_once(engine, work)
                 assert members(library) == {1}
-            await work.work(engine, await due(engine, work))
+            await background.run_once(engine, work)
             assert members(library) == set()
 
     trio.run(scenario)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from filling import tracked
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from scripted import UNIT, Rig, ScriptedDisk, make_library, rigged, until
@@ -101,12 +102,12 @@ class Shelf:
             return 0 if stored is None else stored.extents
 
     def retire(self, disk: int) -> None:
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             tracking.disks.begin_retiring(disk, utc_now())
 
     def damage(self, extents: Sequence[Extent]) -> None:
         """Damage extents, and note their stripes as a verification does."""
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             for extent in extents:
                 self.disks[extent.disk].damage(extent)
                 tracking.lacks.note_damaged(extent.session, [extent.stripe], utc_now())
@@ -401,7 +402,7 @@ async def test_rows_that_have_changed_meanwhile_are_left_as_they_are(tmp_path: P
         async with trio.open_nursery() as nursery:
             nursery.start_soon(shelf.repair)
             await until(lambda: shelf.disks[victim].waiting, "the repair reads")
-            with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+            with closing(tracked(shelf.library)) as tracking, tracking.transaction():
                 tracking.sql.execute("UPDATE extent SET position = position + 4096 WHERE offset = 0")
             shelf.disks[victim].let_go()
     [first] = [row for row in shelf.rows() if row.offset == 0]
@@ -606,15 +607,15 @@ async def test_damage_that_is_found_while_a_stripe_gets_its_parity_stays_noted(t
         data = stream(1, 2 * UNIT)
         session = await write(rig, data)
     first, _, parity = shelf.rows()
-    with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(shelf.library)) as tracking, tracking.transaction():
         assert tracking.extents.replace([parity], [])
-        tracking.sessions.note_moved(session, set(), {parity.disk})
+        tracking.session_disks.note_moved(session, set(), {parity.disk})
         tracking.lacks.note_written(session, [row for row in shelf.rows() if not row.is_parity], 1, utc_now())
     with shelf.disks[first.disk].held("read"):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(shelf.repair)
             await until(lambda: shelf.disks[first.disk].waiting, "the repair reads")
-            with closing(shelf.library.tracking()) as tracking, tracking.transaction():
+            with closing(tracked(shelf.library)) as tracking, tracking.transaction():
                 tracking.lacks.note_damaged(session, [first.stripe], utc_now())  # a record, for example
             shelf.disks[first.disk].let_go()
     assert len(shelf.rows()) == 3
@@ -671,13 +672,13 @@ async def test_stripes_that_were_written_with_too_little_parity_get_it(tmp_path:
     shelf.disks[2].fail("write", errno.EIO)
     async with rigged(library, shelf.disks, timing=Timing(trial=3600)) as rig:
         await write(rig, data, flush_every=1)
-    with closing(library.tracking()) as tracking, tracking.transaction():  # as if there had been no disk for it
+    with closing(tracked(library)) as tracking, tracking.transaction():  # as if there had been no disk for it
         session = tracking.extents.of_all([1], 1)[0].session if tracking.extents.of_all([1], 1) else 1
         rows = tracking.extents.parity_of(tracking.extents.of_all([session], 1000))
         assert tracking.extents.replace(rows, [])
         data_rows = tracking.extents.of_all([session], 1000)
         tracking.lacks.note_written(session, data_rows, 1, utc_now())
-        tracking.sessions.note_moved(session, set(), {row.disk for row in rows})
+        tracking.session_disks.note_moved(session, set(), {row.disk for row in rows})
     assert shelf.lacking() == len({row.stripe for row in data_rows})
     result = await shelf.repair()
     assert result.is_whole

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from filling import tracked
 from scripted import OPENER, SECONDS, UNIT, Rig, ScriptedDisk, a_mount, make_library, rigged, until
 
 from vtlfs.disks import discovery
@@ -130,7 +131,7 @@ def broken(library: Library) -> list[str]:
 
 
 def retire(library: Library, disk: int, at: str = LONG_AGO) -> None:
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.disks.begin_retiring(disk, at)
 
 
@@ -342,7 +343,7 @@ def test_damaged_headers_records_and_bytes_are_written_again(tmp_path: Path) -> 
     overwrite(library, data, data.position + BLOCK)
     overwrite(library, parity, parity.position + 8)
     assert len(flaws(library)) == 4
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         stripes = [HEADERS, record.stripe, data.stripe, parity.stripe]
         tracking.lacks.note_damaged(3, stripes, utc_now())
     result = repair(library, limit=None, progress=nothing)
@@ -360,7 +361,7 @@ def test_a_damaged_header_on_a_disk_that_is_away_stays_noted(tmp_path: Path) -> 
     row = next(row for row in rows_of(library) if row.session == 3 and row.disk == 1)
     for place in (0, BLOCK // 2):
         overwrite(library, row, place)
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.lacks.note_damaged(3, [HEADERS], utc_now())
     library.config.disks[1].rename(tmp_path / "away")
     repair(library, limit=None, progress=nothing)
@@ -395,7 +396,7 @@ def test_a_member_file_that_is_gone_is_made_again(tmp_path: Path) -> None:
     rows = [row for row in rows_of(library) if row.session == 3 and row.disk == 1]
     [file] = library.config.disks[1].glob("sessions/*/000000000003.member")
     file.unlink()
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.lacks.note_damaged(3, [HEADERS, *(row.stripe for row in rows)], utc_now())
     result = repair(library, limit=None, progress=nothing)
     assert (result.stripes, result.is_whole) == (len(rows), True)
@@ -432,7 +433,7 @@ def test_where_a_member_file_can_not_be_written_the_extents_go_to_another_disk(t
     [file] = library.config.disks[1].glob("sessions/*/000000000005.member")
     file.unlink()
     file.symlink_to("/nowhere")
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.lacks.note_damaged(5, [row.stripe for row in rows], utc_now())
     assert rows
     repair(library, limit=None, progress=nothing)
@@ -445,7 +446,7 @@ def test_where_a_member_file_can_not_be_written_the_extents_go_to_another_disk(t
 
 def test_member_files_of_dead_mounts_are_not_trimmed_while_somebody_repairs(tmp_path: Path) -> None:
     library = make_library(tmp_path, disks=3, parity=1)
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         mount = tracking.mounts.add(a_mount())
     library.leases.take(mount).let_go()
     with lease.work(library.path, NAME) as mine:
@@ -458,7 +459,7 @@ def test_member_files_of_dead_mounts_are_not_trimmed_while_somebody_repairs(tmp_
 
 async def test_a_mount_trims_them_when_the_repair_has_ended(tmp_path: Path) -> None:
     library = make_library(tmp_path, disks=3, parity=1)
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         mount = tracking.mounts.add(a_mount())
     library.leases.take(mount).let_go()
     repair_under_way = lease.work(library.path, NAME)

@@ -34,6 +34,7 @@ from vtlfs.errors import (
     UsageError,
 )
 from vtlfs.model import NO_CODEC, Access, DiskRecord, Extent, Mount, Opener, State
+from vtlfs.snap import browse
 from vtlfs.snap.store import take
 
 DISKS = [DiskRecord(0, "uuid-0", "/disk0", "t0"), DiskRecord(1, "uuid-1", "/disk1", "t0")]
@@ -386,6 +387,24 @@ def test_sessions_are_filtered(tracking: Tracking) -> None:
     assert tracking.sessions.count(SessionFilter(medium="A1", limit=1)) == 2
     assert tracking.sessions.count(SessionFilter(host="b")) == 2
     assert tracking.sessions.count(SessionFilter(drive=0, open_only=True)) == len(ids(drive=0, open_only=True))
+
+
+def test_sessions_are_in_the_order_of_opening_whatever_their_identifiers_and_times(tracking: Tracking) -> None:
+    with tracking.transaction():
+        first, second = tracking.library.take_sessions(10), tracking.library.take_sessions(10)  # of two mounts
+        order = [second[0], first[0], second[1], first[1]]
+        for turn, number in enumerate(order):
+            opener = Opener("alpha", 7, 1000, 100, "tar")
+            tracking.sessions.open(number, 1, opener, Access.WRITE, 0, "A1", UNIT, f"t{9 - turn}")
+    for wanted in (
+        SessionFilter(),
+        SessionFilter(open_only=True),
+        SessionFilter(medium="A1"),
+        SessionFilter(host="alpha"),
+    ):
+        assert [session.id for session in tracking.sessions.find(wanted)] == order
+    assert [session.id for session in tracking.sessions.find(SessionFilter(limit=2))] == order[2:]
+    assert [session.id for session in browse.sessions_page(tracking, browse.SessionQuery(), 1, 2)] == order[2:0:-1]
 
 
 def test_open_sessions_are_counted_by_drive(tracking: Tracking) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from filling import OPENER, UNIT, fill, flip, flip_at, make, member, nth
+from filling import OPENER, UNIT, fill, flip, flip_at, make, member, nth, tracked
 
 from vtlfs import model
 from vtlfs.disks.contents import Flaw, Kind, Part
@@ -28,7 +28,7 @@ from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.extents import BEGIN
 from vtlfs.engine.tracking.repositories.verifications import LeftOut
-from vtlfs.errors import NoSuchMedium, UsageError
+from vtlfs.errors import NoSuchMedium, NothingToResume
 from vtlfs.model import MIB, Access, DiskRecord, Extent, Session, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import Timing
@@ -351,7 +351,7 @@ def test_many_unfinished_headers_are_not_kept_in_memory(library: Library, monkey
 
 
 def test_header_that_says_something_else_than_the_database(library: Library) -> None:
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.sql.execute("UPDATE session SET host = 'beta' WHERE id = 1")
     defects, _ = verify(library)
     assert [defect.why for defect in defects] == [
@@ -360,7 +360,7 @@ def test_header_that_says_something_else_than_the_database(library: Library) -> 
 
 
 def test_bytes_that_the_database_has_lost(library: Library) -> None:
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.sql.execute(f"DELETE FROM extent WHERE session = 2 AND offset = {4 * UNIT}")
     defect = the_defect(library)
     assert (defect.kind, defect.medium, defect.tape_file, defect.disk) == (Kind.UNMAPPED, "T2", 0, None)
@@ -451,7 +451,10 @@ def test_interrupted_and_resumed(library: Library) -> None:
     assert sum(seen) == found.bytes == 3 * LENGTH
     assert sorted((defect.session, defect.position) for defect in defects) == [(1, nth(1) + BLOCK), (3, nth(3) + BLOCK)]
     assert found.defects[Severity.DAMAGED] == 2
-    with closing(library.tracking()) as tracking, pytest.raises(UsageError, match="no verification was interrupted"):
+    with (
+        closing(library.tracking()) as tracking,
+        pytest.raises(NothingToResume, match="no verification was interrupted"),
+    ):
         verifications.resume(tracking)
 
 
@@ -493,7 +496,7 @@ def test_extents_without_a_place_are_all_gone_through_however_many_they_are(libr
     """A rebuild has found none of a session's extents on a disk, and they are more than one query looks up."""
     gone = placed(library, 3, 1)
     assert len(gone) > 3
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.sql.execute("UPDATE extent SET position = 0 WHERE session = 3 AND disk = 1")
     defects, found = verify(library, sizes=Sizes(extents_at_once=2, extents_a_part=1, parts_a_job=1))
     assert {defect.kind for defect in defects} == {Kind.UNMAPPED}
@@ -706,7 +709,7 @@ def test_wrong_record_of_parity_is_told_with_what_it_covers(tmp_path: Path) -> N
 def test_stripe_whose_rows_are_not_all_there_replaces_nothing(tmp_path: Path) -> None:
     library = with_parity(tmp_path / "lib", 2, 5)
     first, second, third, *parity = stripe_with(library, 0)
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.sql.execute("DELETE FROM extent WHERE session = 1 AND offset = ?", offset_of(second))
     damage(library, first)
     damage(library, parity[0])

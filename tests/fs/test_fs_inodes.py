@@ -6,7 +6,6 @@ import pytest
 from pyfuse3 import ROOT_INODE, InodeT
 
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
-from vtlfs.engine.tracking.repositories.pools import PoolFile
 from vtlfs.fs.inodes import INODE_BYTES, SESSION_BYTES, Inodes
 from vtlfs.fs.nodes import (
     DRIVES,
@@ -32,7 +31,7 @@ from vtlfs.fs.nodes import (
     TapeFileNode,
     stable_number,
 )
-from vtlfs.model import Medium, Snapshot, TapeFile
+from vtlfs.model import Medium, Snapshot, Stream, TapeFile
 
 TIME = "2026-01-01T00:00:00.000000Z"
 
@@ -64,7 +63,7 @@ def all_nodes() -> list[Node]:
             ]
     for place in (0, 1, 99):
         nodes += [PoolNode("P", place, medium(1), "T1"), PoolFilesDirectory("P", place)]
-        nodes += [PoolFileNode(PoolFile(place + 1, (tape_file(0),)))]
+        nodes += [PoolFileNode(Stream(place + 1, (tape_file(0),)))]
     for drive in (0, 1, 999):
         nodes += [DriveDirectory(drive), LoadedLink(drive, "T1", TIME)]
     return nodes

@@ -14,6 +14,7 @@ def test_nothing_said() -> None:
     assert (options.host, options.io, options.sync, options.mode) == (None, IoMode.AUTO, SyncMode.CLOSE, DEFAULT_MODE)
     assert (options.allow_other, options.uid, options.gid, options.read_only) == (False, None, None, False)
     assert options.check
+    assert options.metrics is None
 
 
 def test_everything_said() -> None:
@@ -23,6 +24,21 @@ def test_everything_said() -> None:
     assert options.read_only
     assert not options.check
     assert options.text.startswith("host=alpha-1.example,io=direct")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:9471", "127.0.0.1", 9471),
+        ("[::1]:0", "::1", 0),
+        ("[fe80::1%eth0]:65535", "fe80::1%eth0", 65535),
+        ("backup-1.example:80", "backup-1.example", 80),
+    ],
+)
+def test_address_of_metrics(text: str, host: str, port: int) -> None:
+    found = parse(f"ro,metrics={text}").metrics
+    assert found is not None
+    assert (found.host, found.port, str(found)) == (host, port, text)
 
 
 def test_users_and_groups_by_name() -> None:
@@ -78,6 +94,16 @@ def test_last_of_ro_and_rw_counts() -> None:
         ("io", "'io' needs a value"),
         ("io=fast", "auto, cached or direct"),
         ("reopen=perhaps", "allow or refuse"),
+        ("metrics", "needs a value"),
+        ("metrics=", "an address and a port"),
+        ("metrics=9471", "an address and a port"),
+        ("metrics=:9471", "an address and a port"),
+        ("metrics=127.0.0.1", "an address and a port"),
+        ("metrics=127.0.0.1:65536", "an address and a port"),
+        ("metrics=::1:9471", "[::1]:9471"),
+        ("metrics=[localhost]:9471", "[::1]:9471"),
+        ("metrics=a b:1", "an address and a port"),
+        ("metrics=127.0.0.1:\N{ARABIC-INDIC DIGIT ONE}", "an address and a port"),
         ("reopen", "needs a value"),
         ("io=cached,reopen=allow", "io=auto"),
         ("sync=always", "close or none"),

@@ -33,6 +33,9 @@ def commands(place: Path) -> Iterator[list[str]]:
     library = str(place / "library")
     yield ["status", library]
     yield ["status", library, "--json"]
+    yield ["report", library]
+    yield ["report", library, "--markdown"]
+    yield ["notify", library, "--dry-run"]
     yield ["sessions", library]
     yield ["sessions", library, "--json", "--medium", "T1", "--host", "alpha"]
     yield ["files", library, "T1"]

@@ -12,7 +12,8 @@ import traceback
 
 from vtlfs import failpoints
 from vtlfs.cli.main import main
-from vtlfs.engine import lifecycle, recover  # noqa: F401, so that every command finds them loaded
+from vtlfs.engine import recover  # noqa: F401, so that every command finds them loaded
+from vtlfs.engine.media import lifecycle  # noqa: F401, so that every command finds them loaded
 from vtlfs.engine.reclaim import foreground  # noqa: F401
 from vtlfs.engine.scrub import check, verify  # noqa: F401
 from vtlfs.engine.transfer import exporting, importing  # noqa: F401

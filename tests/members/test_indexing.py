@@ -312,6 +312,68 @@ def test_a_tape_file_with_lost_extents_stays_pending_and_the_others_are_indexed(
     assert [state[3] for state in states(library)] == ["pending", "indexed"]
 
 
+def test_an_interrupted_tar_is_gone_on_with_and_not_read_again(library: OnDisks) -> None:
+    """The stream is 10 MB long, and its first 12,000 members were indexed before the command died."""
+    names = [f"a/{number}" for number in range(20_000)]
+    head, rest = tar_of(*names[:5000])[: -len(END)], tar_of(*names[5000:])
+    written(library, ("T1", head + header("x/" * 3000 + "x", 0) + rest), ("T2", tar_of("b")))
+    done = subprocess.run(
+        [*PROGRAM, "index", library.path],
+        env={**os.environ, failpoints.ENVIRONMENT: "members.committed:7"},
+        capture_output=True,
+        cwd=PROJECT,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == failpoints.STATUS
+    with Index(library) as index:
+        there = index.count_members()
+    assert 5000 < there < len(names)
+    gone_on = indexed(library).indexed
+    assert gone_on.members == len(names) + 1 - (there - 1)
+    assert gone_on.bytes < (len(names) - there) * 1024 + 20_000
+    with Index(library) as index:
+        session = library.tape_files("T1")[0].session
+        assert [member.path for member in index.members(session)] == names
+        assert {member.archive_start for member in index.members(session)} == {0}
+    (first, second) = states(library)
+    assert first[3:] == (
+        "indexed",
+        len(names),
+        f"members without a name of 1 to 4096 bytes are left out, from byte {len(head)} on",
+    )
+    assert second[3:] == ("indexed", 1, None)
+
+
+@pytest.mark.parametrize("compress", ["gzip", "cpio"])
+def test_an_interrupted_stream_that_can_not_be_gone_on_with_begins_anew(compress: str, library: OnDisks) -> None:
+    names = [f"a/{number}" for number in range(9000)]
+    whole = tar_of(*names)
+    if compress == "gzip":
+        whole = subprocess.run(["gzip", "-c"], input=whole, capture_output=True, check=True).stdout
+    else:
+        odd = [b"070707" + b"%06o" * 9 % (1, n % 8**6, 0o100644, 0, 0, 1, 0, 0, 0) for n in range(9001)]
+        parts = [
+            h[:6] + h[6:48] + b"%011o%06o%011o" % (0, len(n) + 1, 0) + n.encode() + b"\0"
+            for h, n in zip(odd, [*names, "TRAILER!!!"], strict=True)
+        ]
+        whole = b"".join(parts)
+    written(library, ("T1", whole))
+    done = subprocess.run(
+        [*PROGRAM, "index", library.path],
+        env={**os.environ, failpoints.ENVIRONMENT: "members.committed:6"},
+        capture_output=True,
+        cwd=PROJECT,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == failpoints.STATUS
+    assert indexed(library).indexed.members == 9000
+    with Index(library) as index:
+        assert index.count_members() == 9000
+        assert next(index.rows("SELECT count(*) FROM member")) == (9000,)
+
+
 def test_an_interrupted_command_says_how_to_go_on(library: OnDisks) -> None:
     written(library, ("T1", tar_of(*(f"a/{number}" for number in range(20_000)))))
     command = [*PROGRAM, "index", str(library.path), "--limit", "1MB/s"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtlfs.members.pattern import compile_pattern, grams
+from vtlfs.members.pattern import ENDS, compile_pattern
 
 
 @pytest.mark.parametrize(
@@ -46,29 +46,39 @@ def test_capital_letters_are_ignored_if_that_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "literals"),
+    ("pattern", "literals", "grams", "short"),
     [
-        ("passwd", ("passwd",)),
-        ("/etc/*.conf", ("etc/", ".conf")),
-        ("ab", ()),
-        ("*ab[cd]ef?ghi*", ("ghi",)),
-        ("caf\udce9/menu", ("caf", "menu")),
-        ("[]abc]xyz", ("xyz",)),
+        ("passwd", ("passwd",), ["pas", "ass", "ssw", "swd"], []),
+        ("/etc/*.conf", ("/etc/", f".conf{ENDS}"), None, []),
+        ("ab", ("ab",), [], ["ab"]),
+        ("*ab[cd]ef?ghi*", ("ab", "ef", "ghi"), ["ghi"], ["ab", "ef"]),
+        ("*.c", (f".c{ENDS}",), [".c\x01", "c\x01\x01"], []),
+        ("*~", (f"~{ENDS}",), ["~\x01\x01"], []),
+        ("a*", ("/a",), [], ["/a"]),
+        ("*A*", ("A",), [], ["a"]),
+        ("*é*", ("é",), [], []),
+        ("*ß日*", ("ß日",), [], []),
+        ("*日*", ("日",), [], ["日"]),
+        ("*", (), [], []),
+        ("??", (), [], []),
+        ("caf\udce9/menu", ("caf", "/menu"), ["caf", "/me", "men", "enu"], []),
+        ("[]abc]xyz", (f"xyz{ENDS}",), None, []),
     ],
 )
-def test_literals_are_what_each_path_that_is_like_it_has(pattern: str, literals: tuple[str, ...]) -> None:
-    assert compile_pattern(pattern).literals == literals
+def test_literals_are_what_each_path_that_is_like_it_has(
+    pattern: str, literals: tuple[str, ...], grams: list[str] | None, short: list[str]
+) -> None:
+    compiled = compile_pattern(pattern)
+    assert (compiled.literals, compiled.short) == (literals, short)
+    assert grams is None or compiled.grams == grams
 
 
 @given(st.text("ab/.*?[]!", max_size=10), st.lists(st.text("ab.[]", min_size=1, max_size=4), min_size=1, max_size=4))
 def test_a_path_that_is_like_a_pattern_has_its_literals(pattern: str, parts: list[str]) -> None:
     path, compiled = "/".join(parts), compile_pattern(pattern)
     if compiled.matches(path):
-        assert all(literal in path for literal in compiled.literals)
-
-
-def test_grams_are_all_three_characters_in_a_row() -> None:
-    assert grams(("abcd", "bcde")) == ["abc", "bcd", "cde"]
+        assert all(literal in f"/{path}{ENDS}" for literal in compiled.literals)
+        assert compiled.longest in path
 
 
 def test_no_pattern_takes_for_ever() -> None:

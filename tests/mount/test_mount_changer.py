@@ -13,8 +13,8 @@ from mounting import OnDisks, shell
 from test_mount_permissions import ALPHA, BACKUP, BETA, as_user
 
 from vtlfs.cli.robot import OfLibrary, OfMount, changer_of
-from vtlfs.engine.changer import Changer, Loaded, Request
 from vtlfs.engine.library import Library
+from vtlfs.engine.media.changer import Changer, Loaded, Request
 from vtlfs.errors import VtlfsError
 
 RULE = f'\n[permissions.changer]\ngroup = {BACKUP}\nmode = "0660"\n'

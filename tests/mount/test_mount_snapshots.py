@@ -431,4 +431,6 @@ def test_scheduled_snapshots_are_thinned_out(library: OnDisks) -> None:
 def test_a_schedule_that_will_not_do_is_named_with_its_line(library: OnDisks, tmp_path: Path) -> None:
     configure(library, 'every = "15m"')
     (tmp_path / "mnt").mkdir()
-    assert "snapshots.every: '15m' is no duration" in library.vtlfs("mount", library.path, tmp_path / "mnt", status=1)
+    assert "snapshots.every: '15m' is not a duration" in library.vtlfs(
+        "mount", library.path, tmp_path / "mnt", status=1
+    )

@@ -18,10 +18,10 @@ from vtlfs.disks.headers import MAX_VOLUMES, Ending, Opening
 from vtlfs.disks.local import cartridges as files
 from vtlfs.disks.local.disk import LocalDisk
 from vtlfs.disks.records import BLOCK
-from vtlfs.engine import cartridges
 from vtlfs.engine.assembly import running
 from vtlfs.engine.backup import copies
 from vtlfs.engine.library import Library
+from vtlfs.engine.media import cartridges
 from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.rebuild.rebuild import Rebuilt, rebuild
 from vtlfs.engine.reclaim.foreground import reclaim

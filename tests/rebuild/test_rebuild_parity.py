@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from filling import tracked
 from lived import moved
 from mounting import random_bytes
 
@@ -147,7 +148,7 @@ def make(root: Path, disks: int, parity: int) -> Library:
     for path in paths:
         path.mkdir(parents=True)
     library = create(root / "library", paths, drives=1, stripe_unit=UNIT, parity=parity, at=utc_now())
-    with closing(library.tracking()) as tracking, tracking.transaction():
+    with closing(tracked(library)) as tracking, tracking.transaction():
         tracking.media.add(["T1", "T2"], None, utc_now())
     return library
 
@@ -577,7 +578,7 @@ def test_of_several_stripes_with_the_same_bytes_the_last_one_that_is_right_count
     end = max((records.after(row.position, row.stored) for row in rows if row.disk == other), default=records.BLOCK)
     member = written.disk(other).reopen(session, end)
     assert member is not None
-    content = written.disk(first.disk).read(first)
+    content = written.disk(first.disk).read_stored(first)
     torn = replace(first, disk=other, position=end, stripe=max(row.stripe for row in rows) + 1)
     member.write(torn, [memoryview(content)])
     member.finish(None)

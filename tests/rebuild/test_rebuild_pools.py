@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from filling import OPENER, make
+from filling import OPENER, make, tracked
 from mounting import random_bytes
 
 from vtlfs.cli.main import main
@@ -21,7 +21,7 @@ from vtlfs.engine.reading.extract import extract
 from vtlfs.engine.rebuild.pool_parts import is_chain
 from vtlfs.engine.rebuild.rebuild import Rebuilt, rebuild
 from vtlfs.engine.tracking import invariants
-from vtlfs.engine.tracking.repositories.rejoined import FoundPart
+from vtlfs.engine.tracking.repositories.rebuild.rejoined import FoundPart
 from vtlfs.model import Mount, utc_now
 from vtlfs.rules import PoolRule
 
@@ -36,7 +36,7 @@ class Shelf:
     def __init__(self, root: Path) -> None:
         library = make(root, 3, parity=1)
         self.library = Library(library.path, replace(library.config, pools=POOLS))
-        with closing(self.library.tracking()) as tracking, tracking.transaction():
+        with closing(tracked(self.library)) as tracking, tracking.transaction():
             tracking.media.add([f"{pool}{number}" for pool in "NQ" for number in range(1, 7)], CAPACITY, utc_now())
 
     def write(self, pool: str, *streams: bytes) -> list[int]:
@@ -67,9 +67,9 @@ class Shelf:
         for file in self.library.path.glob("tracking.db*"):
             file.unlink()
 
-    def rebuild(self) -> Rebuilt:
-        """Rebuild, and want the books to be right."""
-        rebuilt = rebuild(self.library.path, [], [], utc_now())
+    def rebuild(self, *without: int) -> Rebuilt:
+        """Rebuild, without some disks, and want the books to be right."""
+        rebuilt = rebuild(self.library.path, [], without, utc_now())
         with closing(self.library.tracking(read_only=True)) as tracking:
             for rule in [invariants.SOUND, *invariants.rules(tracking)]:
                 assert not list(invariants.broken(tracking, rule))
@@ -79,7 +79,7 @@ class Shelf:
         """Return the streams of a pool as they are read back, by identifier."""
         with closing(self.library.tracking(read_only=True)) as tracking:
             found = tracking.pools.files(pool, 0, 1000)
-        return {file.stream: b"".join(self.read(part.medium, part.number) for part in file.parts) for file in found}
+        return {file.session: b"".join(self.read(part.medium, part.number) for part in file.parts) for file in found}
 
     def read(self, barcode: str, number: int) -> bytes:
         pieces: list[bytes] = []
@@ -150,18 +150,21 @@ def test_the_newest_stream_tells_where_a_pool_is_also_where_its_number_is_lower(
     assert shelf.where("P") == "N2"
 
 
-def test_stream_that_lacks_a_part_is_taken_apart(tmp_path: Path) -> None:
-    """No reader sees a hole: what is left of it are tape files."""
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_stream_that_lacks_a_part_is_taken_apart(tmp_path: Path, lacking: int) -> None:
+    """No reader sees a hole, nor a beginning that looks like the whole: what is left of it are tape files."""
     shelf = Shelf(tmp_path)
     whole, torn = shelf.write("P", b"w" * 300, b"t" * 50 * BLOCK)
-    middle = shelf.parts(torn)[1][0]
+    assert len(shelf.parts(torn)) == 3, "the fixture"
+    lost = shelf.parts(torn)[lacking][0]
     for disk in shelf.library.config.disks:
-        member_path(disk, middle).unlink(missing_ok=True)
+        member_path(disk, lost).unlink(missing_ok=True)
     shelf.lose()
     rebuilt = shelf.rebuild()
     assert any(f"stream {torn} of a pool lacks a part" in text for text in rebuilt.report.ignored)
     assert shelf.streams("P") == {whole: b"w" * 300}
-    assert shelf.read("N1", 1) == b"t" * 19 * BLOCK
+    if lacking != 0:
+        assert shelf.read("N1", 1) == b"t" * 19 * BLOCK
 
 
 def test_first_part_that_wrote_nothing_leaves_no_trace_and_is_not_missed(tmp_path: Path) -> None:
@@ -191,6 +194,12 @@ def test_headers_that_a_repair_writes_name_the_stream_too(tmp_path: Path) -> Non
     shelf.rebuild()
     assert shelf.streams("P") == {stream: data}
     assert shelf.where("P") == "N2"
+    end = shelf.parts(stream)[-1][0]
+    for disk in shelf.library.config.disks:
+        member_path(disk, end).unlink(missing_ok=True)
+    shelf.lose()
+    shelf.rebuild(0, 1, 2)
+    assert shelf.streams("P") == {}, "the headers tell, too, that the stream goes on"
 
 
 FIRST = FoundPart(7, "P", 0, 0, 10)
@@ -205,6 +214,8 @@ FIRST = FoundPart(7, "P", 0, 0, 10)
         ([FIRST, FoundPart(9, "P", 1, 11, 5)], False),  # there is a hole between them
         ([FIRST, FoundPart(9, "Q", 1, 10, 5)], False),
         ([FIRST, FoundPart(6, "P", 1, 10, 5)], False),
+        ([replace(FIRST, goes_on=True), FoundPart(9, "P", 1, 10, 5)], True),
+        ([FIRST, FoundPart(9, "P", 1, 10, 5, goes_on=True)], False),  # its end is missing
         ([FoundPart(9, "P", 1, 10, 5)], False),
         ([FoundPart(9, "P", 1, 0, 5)], False),  # the first session is there, and is no part
     ],

@@ -3,6 +3,8 @@
 import os
 import threading
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
@@ -10,6 +12,7 @@ from acting import Actor, time
 
 from vtlfs.config import Config
 from vtlfs.engine.assembly import running
+from vtlfs.engine.jobs import background
 from vtlfs.engine.library import Library
 from vtlfs.model import Mount, Snapshot, utc_now
 from vtlfs.snap import schedule, store
@@ -35,7 +38,8 @@ def test_it_is_time_for_the_first() -> None:
 
 def take(acting: Actor, second: int, keep: dict[str, int] | None = None) -> Snapshot | None:
     with acting.tracking.transaction():
-        return schedule.take_if_wanted(acting.tracking, time(second), EVERY, keep or {})
+        taken = schedule.take_if_wanted(acting.tracking, time(second), EVERY, keep or {})
+    return None if taken is None else taken.snapshot
 
 
 def test_an_unchanged_library_gets_no_snapshot(acting: Actor) -> None:
@@ -74,7 +78,7 @@ def test_each_is_thinned_out_at_once_and_named_ones_stay(acting: Actor) -> None:
 
 
 def test_many_at_once_take_one(acting: Actor) -> None:
-    taken: list[Snapshot | None] = []
+    taken: list[schedule.Taken | None] = []
     together = threading.Barrier(6)
 
     def look() -> None:
@@ -118,6 +122,19 @@ async def test_engines_of_one_library_take_one_at_a_time(acting: Actor) -> None:
                 await trio.sleep(0.01)
             assert [one.taken_at for one in store.snapshots(acting.tracking)] == [time(1000 + n) for n in range(4)]
             nursery.cancel_scope.cancel()
+
+
+async def test_disks_remember_what_was_pruned(acting: Actor) -> None:
+    """A rebuild from an older copy of the database would bring the snapshot back else, until the next reclaim."""
+    library = Library(acting.library.path, replace(acting.library.config, snapshot_keep={"last": 1}))
+    mount = Mount(0, "alpha", "machine", os.getpid(), 0, "/mnt", "", "mounted", utc_now(), None)
+    async with running(library, mount) as engine:
+        job = schedule.Schedule(engine.pool, EVERY, library.config.snapshot_keep)
+        for number in range(3):
+            acting.open(number)
+            await background.run_once(engine, job, partial(time, number * 1000))
+    assert [one.id for one in store.snapshots(acting.tracking)] == [3]
+    assert [disk.snapshots() for disk in library.disks_that_answer()] == [((1, 2),)] * len(library.config.disks)
 
 
 async def test_without_a_schedule_there_is_nothing_to_run(acting: Actor) -> None:

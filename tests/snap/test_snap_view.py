@@ -157,7 +157,7 @@ def test_export_has_the_disks_that_its_extents_have_moved_to() -> None:
             acting.tracking.disks.add(DiskRecord(3, "of disk 3", "/empty", acting.at()))
             old = [row for row in acting.tracking.extents.of(session, 0, 9) if row.disk == 0]
             assert acting.tracking.extents.replace(old, [replace(row, disk=2) for row in old])
-            acting.tracking.sessions.note_moved(session, {2}, {0})
+            acting.tracking.session_disks.note_moved(session, {2}, {0})
         file = acting.library.path / "exported.db"
         export(acting.library, number, file)
         with closing(sqlite3.connect(file)) as database:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from soak.plan import Stage
 from soak.streams import Archive, Content, Made, any_size
-from vtlfs.engine.rate_limit import RateLimit
+from vtlfs.engine.jobs.rate_limit import RateLimit
 from vtlfs.model import Session, utc_now
 
 FSYNCING = Path(__file__).with_name("fsyncing.py")

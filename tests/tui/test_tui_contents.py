@@ -47,7 +47,7 @@ def indexed(example: ExampleLibrary) -> ExampleLibrary:
 async def open_tree(d: Driver) -> None:
     """Go to the newest session's tape file, and look into it."""
     await d.press("enter")
-    await d.sees("17 sessions; by id")
+    await d.sees("17 sessions; by opening")
     await d.go("c", screen="ContentsScreen")
     await d.sees("etc/")
 
@@ -75,7 +75,7 @@ def test_a_tape_file_opens_as_a_tree(indexed: ExampleLibrary) -> None:
 def test_what_can_not_be_looked_into_says_why(example: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("enter")
-        await d.sees("16 sessions; by id")
+        await d.sees("16 sessions; by opening")
         await d.press("end", "c")
         await d.sees("it can't be looked into")
         assert "nothing is indexed yet; `vtlfs index`" in d.notifications
@@ -86,7 +86,7 @@ def test_what_can_not_be_looked_into_says_why(example: ExampleLibrary) -> None:
 def test_a_medium_is_no_archive(indexed: ExampleLibrary) -> None:
     async def story(d: Driver) -> None:
         await d.press("enter")
-        await d.sees("17 sessions; by id")
+        await d.sees("17 sessions; by opening")
         await d.tab("2")
         await d.press("c")
         await d.until(lambda: "a medium has several tape files" in d.notifications, "advice")

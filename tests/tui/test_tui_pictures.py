@@ -12,15 +12,15 @@ from example_library import ExampleLibrary, at
 
 from vtlfs.engine import lease
 
-SESSIONS = ("enter", "16 sessions; by id")
+SESSIONS = ("enter", "16 sessions; by opening")
 
 # For each picture its keys, and after each key a text that has to be visible before the next key is pressed.
 SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "timeline": (),
     "now-drives": (SESSIONS, ("1", "OPEN SESSIONS")),
     "now-sessions": (SESSIONS,),
-    "snapshot-media": (("end", ""), ("enter", "4 sessions; by id"), ("2", "RETAINED")),
-    "snapshot-disks": (("end", ""), ("enter", "4 sessions; by id"), ("4", "HEALTH")),
+    "snapshot-media": (("end", ""), ("enter", "4 sessions; by opening"), ("2", "RETAINED")),
+    "snapshot-disks": (("end", ""), ("enter", "4 sessions; by opening"), ("4", "HEALTH")),
     "live": (SESSIONS, ("5", "throughput")),
     "session": (SESSIONS, ("enter", "BLAKE3")),
     "medium": (SESSIONS, ("2", "A00003L9"), ("enter", "RELEASED")),

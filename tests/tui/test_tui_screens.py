@@ -111,7 +111,7 @@ def test_sessions_are_searched_filtered_and_sorted(example: ExampleLibrary) -> N
         await d.go("slash", screen="PromptDialog")
         await d.enter("")
         await d.until(lambda: d.table.count == 16, "all sessions")
-        await d.press("o")
+        await d.press("o", "o")
         await d.until(lambda: "by opened_at, descending" in d.text(), "sorted")
         await d.press("O")
         await d.until(lambda: "ascending" in d.text() and d.rows[0].startswith("1 "), "the other way")

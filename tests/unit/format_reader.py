@@ -1,5 +1,6 @@
 """A reader of vtlfs disks, written from docs/format.md alone. It shares no code with vtlfs: it tests the document."""
 
+import itertools
 import json
 import struct
 from collections.abc import Iterator, Sequence
@@ -225,6 +226,28 @@ def memory(disks: Sequence[Path], barcode: str) -> dict[str, Any] | None:
     return max(found, key=lambda one: int(one["commits"]), default=None)
 
 
+def events(disks: Sequence[Path], barcode: str) -> list[dict[str, Any]]:
+    """Return the last events of a medium, the oldest first; an older vtlfs has written none."""
+    known = memory(disks, barcode)
+    return [] if known is None else list(known.get("events", []))
+
+
+def deleted_snapshots(disks: Sequence[Path]) -> set[int]:
+    """Return the numbers of all snapshots that any of these disks knows to be deleted."""
+    found: set[int] = set()
+    for disk in disks:
+        path = disk / "cartridges" / "snapshots.memory"
+        if not path.exists() or len(content := path.read_bytes()) > 1 << 20:
+            continue
+        said = record(content)
+        if said is None or said[1]["library"] != label(disk)["library"]:
+            continue
+        runs = said[1]["deleted"]
+        assert all(before[1] + 1 < after[0] for before, after in itertools.pairwise(runs))
+        found.update(number for first, last in runs for number in range(first, last + 1))
+    return found
+
+
 def headers_of(disks: Sequence[Path], barcode: str) -> list[dict[str, Any]]:
     """Return the headers of a medium's member files, of all its volumes."""
     found = [header(path) for disk in disks for path in members(disk)]
@@ -277,12 +300,14 @@ def pool_streams(disks: Sequence[Path], pool: str) -> dict[int, bytes]:
     heads = {head["session"]: head for disk in disks for path in members(disk) if (head := header(path)) is not None}
     parts = [head for head in heads.values() if head.get("part", {}).get("pool") == pool]
     found: dict[int, bytes | None] = {}
+    goes_on: dict[int, bool] = {}
     for head in sorted(parts, key=lambda one: (one["part"]["stream"], one["part"]["place"])):
         before = found.setdefault(head["part"]["stream"], b"")
         is_whole = before is not None and len(before) == head["part"]["start"]
         own = stream(disks, head["session"])
+        goes_on[head["part"]["stream"]] = head.get("goes_on", False)
         found[head["part"]["stream"]] = before + own if is_whole and before is not None else None
-    return {number: data for number, data in found.items() if data is not None}
+    return {number: data for number, data in found.items() if data is not None and not goes_on[number]}
 
 
 def place_of_pool(disks: Sequence[Path], pool: str) -> str | None:

@@ -17,11 +17,15 @@ IN_SQL = re.compile(r"\b\w+_at\s*(?:<(?!>)|>|BETWEEN)|\b(?:min|max)\(\w*_at\b|OR
 
 SQL_THAT_ORDERS_TIMES = {
     "engine/tracking/repositories/copies.py",  # when the next copy is due
+    "engine/tracking/repositories/periods.py",  # what happened last night: for people
     "engine/tracking/repositories/lacks.py",  # since when stripes are degraded: for people
     "engine/tracking/repositories/reclaiming.py",  # how fast the disks fill: for people
+    "engine/tracking/repositories/sessions.py",  # `vtlfs sessions --since`: for people
     "snap/browse.py",  # for people
 }
 COMPARISONS = {
+    ("care/conditions.py", "begun_at"),  # how old a copy is: people are told too early, or too late
+    ("care/pace.py", "_free_at"),  # a monotonic clock
     ("engine/backup/copies.py", "begun_at"),
     ("engine/backup/copies.py", "again_at"),
     ("engine/roster/roster.py", "began_at"),  # for how long an empty disk waits for mounts to take note
@@ -30,7 +34,7 @@ COMPARISONS = {
     ("snap/retention.py", "newer_at"),
     ("engine/rebuild/lives.py", "_at"),  # a time on the disks that is far ahead of this clock is told
     ("engine/repair/job.py", "fault_at"),  # for how long a disk has been away
-    ("engine/heap.py", "trimmed_at"),  # a monotonic clock
+    ("engine/tasks/heap.py", "trimmed_at"),  # a monotonic clock
     ("engine/memory.py", "_let_in_at"),  # a monotonic clock
     ("engine/writing/recording.py", "_announced_at"),  # this and the following are times of a monotonic clock
     ("disks/pool.py", "_tried_at"),

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtlfs import config as configuration
+from vtlfs.care_rules import CareRule, NotifyRule
 from vtlfs.config import (
     FILE_NAME,
     MAX_DRIVES,
@@ -306,5 +307,70 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "s", "-1s", "1m", "1 month", "1e3s", "1.s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no duration"):
+    with pytest.raises(UsageError, match="is not a duration"):
         configuration.parse_duration(text)
+
+
+NOTIFY = """
+[notify]
+command = ["/usr/local/bin/tell", "admins"]
+url = "https://hooks.example.org/vtl"
+headers = { Authorization = "Bearer x" }
+kinds = ["disk", "stream"]
+limit = "10s"
+gather = "1min"
+remind = "never"
+space = "5%"
+copy = "2d"
+
+[care]
+verify = "30d"
+rehearse = "weekly"
+files = 5
+limit = "none"
+"""
+
+
+def test_notify_and_care_are_read(tmp_path: Path) -> None:
+    config = load(put(tmp_path, GOOD + NOTIFY))
+    rule = config.notify
+    assert rule is not None
+    assert (rule.command, rule.url) == (("/usr/local/bin/tell", "admins"), "https://hooks.example.org/vtl")
+    assert (rule.headers, rule.kinds) == ({"Authorization": "Bearer x"}, ("disk", "stream"))
+    assert (rule.limit, rule.gather, rule.remind, rule.copy) == (10.0, 60.0, None, 172_800.0)
+    assert (rule.space, rule.space_is_share) == (5, True)
+    assert config.care == CareRule(verify=30 * 86_400.0, limit=None, rehearse=7 * 86_400.0, files=5)
+    config = load(put(tmp_path, f'{GOOD}[notify]\ncommand = "/bin/true"\nspace = "1TiB"\n'))
+    assert config.notify == NotifyRule(command=("/bin/true",), space=1 << 40, space_is_share=False)
+    config = load(put(tmp_path, GOOD))
+    assert (config.notify, config.care) == (None, CareRule())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[notify]\nspace = "5%"', "notify: command or url is missing"),
+        ('[notify]\ncommand = "tell"', "notify.command: 'tell' is no absolute path of a program"),
+        ("[notify]\ncommand = []", "notify.command: the value must be a program, or a list"),
+        ('[notify]\nurl = "ftp://x"', "notify.url: the value must be a URL"),
+        ('[notify]\nurl = "https://x y"', "notify.url: the value must be a URL"),
+        ('[notify]\nurl = "https://x:99999999"', "notify.url: the value must be a URL"),
+        ('[notify]\nurl = "https://x"\nheaders = { A = "b\\nC: d" }', "notify.headers: the value must be a table"),
+        ('[notify]\ncommand = "/x"\nheaders = { A = "b" }', "notify.headers: headers go with url"),
+        ('[notify]\ncommand = "/x"\nkinds = ["disks"]', "notify.kinds: the value must be a list of some of disk"),
+        ('[notify]\ncommand = "/x"\nlimit = "1h"', "notify.limit: the value must be 1s to 10min"),
+        ('[notify]\ncommand = "/x"\nremind = "never ever"', "notify.remind: 'never ever' is not a duration"),
+        ('[notify]\ncommand = "/x"\nspace = "200%"', "notify.space: "),
+        ('[notify]\ncommand = "/x"\nmail = "root"', "notify.mail: unknown key; there are command, url"),
+        ("notify = 3", "notify: the value must be a table"),
+        ('[care]\nverify = "yearly"', "care.verify: 'yearly' is not a duration"),
+        ("[care]\nfiles = 0", "care.files: the value must be a number from 1 to 1000"),
+        ('[care]\nlimit = "0"', "care.limit: the value must be more than 0"),
+    ],
+)
+def test_notify_and_care_that_are_wrong_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    before = f"{text}\n{GOOD}" if text.startswith("notify") else f"{GOOD}{text}\n"
+    with pytest.raises(ConfigError) as caught:
+        load(put(tmp_path, before))
+    assert said in str(caught.value)
+    assert "line " in str(caught.value)

@@ -126,7 +126,7 @@ def test_extent_that_was_written_is_read(disk: Disk) -> None:
     assert extent == Extent(
         *(17, 0, 0, 0, UNIT, NO_CODEC, disk.number, BLOCK, UNIT, blake3(content).digest()),
     )
-    assert disk.read(extent) == content
+    assert disk.read_stored(extent) == content
 
 
 def test_parity_extent_is_written_and_read_as_data_is(disk: Disk) -> None:
@@ -136,7 +136,7 @@ def test_parity_extent_is_written_and_read_as_data_is(disk: Disk) -> None:
     written = member.write(parity, [memoryview(content)[:99], memoryview(content)[99:]], [data])
     member.sync()
     assert written == replace(parity, stored=UNIT, blake3=blake3(content).digest())
-    assert disk.read(written) == content
+    assert disk.read_stored(written) == content
     member.finish(ENDING)
 
 
@@ -148,8 +148,8 @@ def test_extents_of_one_stripe_unit_are_all_readable(disk: Disk) -> None:
     rest = replace(extent_of(disk, 1, 1, after(BLOCK, 100), content[100:]), offset=100)
     second = member.write(rest, [memoryview(content)[100:150], memoryview(content)[150:]])
     member.sync()
-    assert disk.read(first) == content[:100]
-    assert disk.read(second) == content[100:]
+    assert disk.read_stored(first) == content[:100]
+    assert disk.read_stored(second) == content[100:]
     member.finish(ENDING)
     assert [one.extent for one in scanned(disk).records] == [first, second]
 
@@ -158,23 +158,23 @@ def test_changed_extent_is_damage(kit: Kit) -> None:
     extents = write(kit.disk, 1, b"a" * UNIT, b"b" * UNIT)
     kit.damage(extents[0])
     with pytest.raises(DamagedExtent) as harmed:
-        kit.disk.read(extents[0])
+        kit.disk.read_stored(extents[0])
     assert (harmed.value.session, harmed.value.offset, harmed.value.disk) == (1, 0, 0)
-    assert kit.disk.read(extents[1]) == b"b" * UNIT
+    assert kit.disk.read_stored(extents[1]) == b"b" * UNIT
 
 
 def test_extent_of_a_member_that_is_not_there_is_damage(disk: Disk) -> None:
     (extent,) = write(disk, 1, b"x")
     with pytest.raises(DamagedExtent):
-        disk.read(replace(extent, session=2))
+        disk.read_stored(replace(extent, session=2))
 
 
 def test_extent_that_is_elsewhere_is_damage(disk: Disk) -> None:
     extents = write(disk, 1, b"a" * UNIT, b"b" * UNIT)
     with pytest.raises(DamagedExtent):
-        disk.read(replace(extents[0], position=extents[1].position))
+        disk.read_stored(replace(extents[0], position=extents[1].position))
     with pytest.raises(DamagedExtent):
-        disk.read(replace(extents[0], position=extents[1].position + 10 * UNIT))
+        disk.read_stored(replace(extents[0], position=extents[1].position + 10 * UNIT))
 
 
 def test_session_that_writes_nothing_has_no_member(disk: Disk) -> None:
@@ -192,7 +192,7 @@ def test_room_that_was_set_aside_makes_a_member(disk: Disk) -> None:
     assert disk.sessions_from(0) == {1}
     extent = put(member, disk, 1, 0, BLOCK, b"x" * 10)
     member.finish(ENDING)
-    assert disk.read(extent) == b"x" * 10
+    assert disk.read_stored(extent) == b"x" * 10
     assert disk.members(0).members[1].size == BLOCK + BLOCK + 10
 
 
@@ -201,7 +201,7 @@ def test_member_is_never_written_over(disk: Disk) -> None:
     with pytest.raises(DiskError) as refused:
         put(disk.member(1, UNIT, OPENING), disk, 1, 0, BLOCK, b"y" * 10)
     assert refused.value.errno == errno.EEXIST
-    assert disk.read(extent) == b"x" * 10
+    assert disk.read_stored(extent) == b"x" * 10
 
 
 def test_reopened_member_loses_what_does_not_count_and_gets_its_ending(disk: Disk) -> None:
@@ -209,9 +209,9 @@ def test_reopened_member_loses_what_does_not_count_and_gets_its_ending(disk: Dis
     again = disk.reopen(1, end_of(extents[0]))
     assert again is not None
     again.finish(replace(ENDING, state=State.RECOVERED))
-    assert disk.read(extents[0]) == b"a" * UNIT
+    assert disk.read_stored(extents[0]) == b"a" * UNIT
     with pytest.raises(DamagedExtent):
-        disk.read(extents[1])
+        disk.read_stored(extents[1])
     header = disk.header(1)
     assert header is not None
     assert header.ending is not None
@@ -235,9 +235,9 @@ def test_reopened_member_takes_further_extents(disk: Disk, counting: int) -> Non
         added.append(put(again, disk, 1, number, position, b"%d" % number * 50))
         position = after(position, 50)
     again.sync()
-    assert [disk.read(one)[:1] for one in (*kept, *added)] == [*[b"a", b"b", b"c"][:counting], b"7", b"8"]
+    assert [disk.read_stored(one)[:1] for one in (*kept, *added)] == [*[b"a", b"b", b"c"][:counting], b"7", b"8"]
     again.finish(None)
-    assert [disk.read(one)[:1] for one in (*kept, *added)] == [*[b"a", b"b", b"c"][:counting], b"7", b"8"]
+    assert [disk.read_stored(one)[:1] for one in (*kept, *added)] == [*[b"a", b"b", b"c"][:counting], b"7", b"8"]
     assert [one.extent for one in scanned(disk).records] == [*kept, *added]
     assert disk.members(0).members[1].size == end_of(added[-1])
     header = disk.header(1)
@@ -252,8 +252,8 @@ def test_removed_member_is_gone_and_others_stay(disk: Disk) -> None:
     disk.remove(3)
     assert disk.sessions_from(0) == {2}
     with pytest.raises(DamagedExtent):
-        disk.read(gone)
-    assert disk.read(kept) == b"y"
+        disk.read_stored(gone)
+    assert disk.read_stored(kept) == b"y"
 
 
 def test_member_of_a_session_that_has_ended_says_so_from_the_beginning(disk: Disk) -> None:
@@ -261,7 +261,7 @@ def test_member_of_a_session_that_has_ended_says_so_from_the_beginning(disk: Dis
     written = member.write(Extent(1, 7, 2, 0, 1, NO_CODEC, 0, BLOCK, 1, b""), [memoryview(b"x")])
     member.sync()
     member.finish(None)
-    assert disk.read(written) == b"x"
+    assert disk.read_stored(written) == b"x"
     header = disk.header(1)
     assert header is not None
     assert (header.opening, header.ending) == (OPENING, ENDING)
@@ -272,8 +272,8 @@ def test_discarded_extent_is_gone_and_its_neighbours_stay(disk: Disk) -> None:
     disk.discard(gone)
     disk.discard(replace(gone, session=2))
     with pytest.raises(DamagedExtent):
-        disk.read(gone)
-    assert (disk.read(first), disk.read(last)) == (b"x" * UNIT, b"z" * 100)
+        disk.read_stored(gone)
+    assert (disk.read_stored(first), disk.read_stored(last)) == (b"x" * UNIT, b"z" * 100)
     assert [one.extent for one in scanned(disk).records] == [first, gone, last]
 
 
@@ -285,7 +285,7 @@ def test_header_is_written_anew(disk: Disk) -> None:
     header = disk.header(1)
     assert header is not None
     assert (header.opening, header.ending) == (OPENING, other)
-    assert disk.read(kept) == b"x"
+    assert disk.read_stored(kept) == b"x"
     assert disk.sessions_from(0) == {1}
 
 
@@ -297,7 +297,7 @@ def test_members_are_synced_together(disk: Disk, many: int) -> None:
     for member in members:
         member.finish(ENDING)
     for extent in extents:
-        assert disk.read(extent) == b"x" * 100
+        assert disk.read_stored(extent) == b"x" * 100
 
 
 def test_members_that_were_never_made_do_not_keep_others_from_being_synced(disk: Disk) -> None:
@@ -327,7 +327,7 @@ def test_the_end_of_a_member_is_behind_all_that_is_there(disk: Disk) -> None:
     one = put(again, disk, 1, 7, again.end, b"c" * 10)
     again.sync()
     again.finish(None)
-    assert [disk.read(extent) for extent in (*extents, one)] == [b"a" * 100, b"b" * 3000, b"c" * 10]
+    assert [disk.read_stored(extent) for extent in (*extents, one)] == [b"a" * 100, b"b" * 3000, b"c" * 10]
 
 
 # --- looking at what is there -----------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def test_scan_passes_over_room_that_was_promised(disk: Disk) -> None:
     second = put(member, disk, 1, 2, after(after(BLOCK, UNIT), UNIT), b"b" * 10)
     member.finish(ENDING)
     assert [one.extent for one in scanned(disk).records] == [first, second]
-    assert [disk.read(one)[:1] for one in (first, second)] == [b"a", b"b"]
+    assert [disk.read_stored(one)[:1] for one in (first, second)] == [b"a", b"b"]
 
 
 def test_scan_opens_no_member_that_is_known(disk: Disk) -> None:
@@ -565,7 +565,7 @@ REFUSED: dict[str, Callable[[Disk], object]] = {
         Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, b""), [memoryview(b"x")]
     ),
     "sync_members": lambda disk: disk.sync_members([]),
-    "read": lambda disk: disk.read(Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, bytes(32))),
+    "read_stored": lambda disk: disk.read_stored(Extent(1, 0, 0, 0, 1, NO_CODEC, 1, BLOCK, 1, bytes(32))),
     "remove": lambda disk: disk.remove(1),
     "restore_header": lambda disk: disk.restore_header(1, OPENING, ENDING),
     "groups": lambda disk: disk.groups(),

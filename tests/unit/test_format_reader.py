@@ -14,9 +14,9 @@ import trio
 from filling import OPENER, UNIT
 from roster import Roster
 
-from vtlfs.engine import cartridges
 from vtlfs.engine.assembly import running
 from vtlfs.engine.library import Library
+from vtlfs.engine.media import cartridges
 from vtlfs.engine.pool_streams import open_stream
 from vtlfs.model import Actor, Hold, Mount, RetainMode, utc_now
 from vtlfs.rules import MediaRule, PoolRule
@@ -105,6 +105,33 @@ def test_volumes_and_retention_are_read(tmp_path: Path) -> None:
     assert (head["retain_mode"], head["retain_seconds"]) == ("compliance", 86400)
     filling.fill(library, ("T2", b"new"))
     assert (format_reader.volume(disks, "T2"), format_reader.medium(disks, "T2")) == (2, b"new")
+
+
+def test_events_and_deleted_snapshots_are_read(tmp_path: Path) -> None:
+    library = filling.make(tmp_path, 3, parity=1)
+    disks, actor = library.config.disks, Actor(7, "alpha", "vtlfs")
+    assert (format_reader.events(disks, "T2"), format_reader.deleted_snapshots(disks)) == ([], set())
+    filling.fill(library, ("T2", b"old"))
+    with closing(library.tracking()) as tracking:
+        with tracking.transaction():
+            tracking.volumes.end_current("T2", utc_now())
+            for number, what in enumerate(("erased", "held", "released"), 1):
+                reason = None if what == "erased" else f"case {number}"
+                tracking.events.add(what, actor, utc_now(), medium="T2", volume=1, reason=reason, drive=number)
+            known = tracking.events.find(medium="T2")
+        cartridges.keep(library, tracking, ["T2"])
+    wanted = sorted(known, key=lambda event: event.id)
+    assert format_reader.events(disks, "T2") == [
+        {"event": one.id, "at": one.at, "what": one.what, "volume": 1, "uid": 7, "host": "alpha", "program": "vtlfs",
+         "reason": one.reason, "details": {"drive": place}}
+        for place, one in enumerate(wanted, 1)
+    ]  # fmt: skip
+    cartridges.keep_deleted(library, [1, 2, 5])
+    (disks[0] / "cartridges" / "snapshots.memory").unlink()
+    cartridges.keep_deleted(library, [3, 9])
+    assert format_reader.deleted_snapshots(disks) == {1, 2, 3, 5, 9}
+    assert format_reader.deleted_snapshots(disks[:1]) == {3, 9}
+    assert format_reader.deleted_snapshots(disks[1:2]) == {1, 2, 3, 5, 9}
 
 
 async def write_to_pool(library: Library, *streams: bytes) -> list[int]:

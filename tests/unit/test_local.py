@@ -92,9 +92,9 @@ def test_an_extent_that_was_written_is_read(disk: LocalDisk) -> None:
     member.sync()
     assert (written.session, written.offset, written.disk, written.position) == (17, 0, 0, BLOCK)
     assert (written.bytes, written.stored) == (UNIT, UNIT)
-    assert disk.read(written) == b"x" * UNIT
+    assert disk.read_stored(written) == b"x" * UNIT
     member.finish(None)
-    assert disk.read(written) == b"x" * UNIT
+    assert disk.read_stored(written) == b"x" * UNIT
 
 
 def test_member_files_lie_where_the_document_says(disk: LocalDisk) -> None:
@@ -123,7 +123,7 @@ def test_what_a_repair_has_appended_is_not_cut_off_by_the_writer(disk: LocalDisk
     repair.sync()
     repair.finish(None)
     member.finish(ENDING)
-    assert (disk.read(first), disk.read(appended)) == (b"x" * UNIT, b"y" * UNIT)
+    assert (disk.read_stored(first), disk.read_stored(appended)) == (b"x" * UNIT, b"y" * UNIT)
 
 
 def test_a_session_that_writes_nothing_has_no_member_file(disk: LocalDisk) -> None:
@@ -144,7 +144,7 @@ def test_an_extent_that_is_added_leaves_all_others_as_they_are(disk: LocalDisk) 
         assert path_of(disk, 1).read_bytes().startswith(before)
         member.sync()
         for earlier in written:
-            assert disk.read(earlier) == content[: earlier.stored]
+            assert disk.read_stored(earlier) == content[: earlier.stored]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -159,7 +159,7 @@ def test_an_extent_may_come_in_any_number_of_pieces(tmp_path: Path, sizes: list[
         pieces.append(memoryview(content)[start : start + size])
         start += size
     row = member.write(extent_of(1, 0, BLOCK, content), pieces)
-    assert disk.read(row) == content
+    assert disk.read_stored(row) == content
     member.finish(None)
 
 
@@ -167,14 +167,14 @@ def test_an_extent_in_more_pieces_than_one_call_takes(disk: LocalDisk) -> None:
     content = os.urandom(UNIT)
     pieces = [memoryview(content)[start : start + 1] for start in range(UNIT)]
     row = member_of(disk, 1).write(extent_of(1, 0, BLOCK, content), pieces)
-    assert disk.read(row) == content
+    assert disk.read_stored(row) == content
 
 
 def test_extents_may_be_written_in_any_order_of_the_stream(disk: LocalDisk) -> None:
     member = member_of(disk, 1)
     rows = [put(member, unit, at(number), bytes([unit]) * UNIT) for unit, number in ((5, 0), (0, 1), (3, 3))]
     for row in rows:
-        assert disk.read(row) == bytes([row.stripe]) * UNIT
+        assert disk.read_stored(row) == bytes([row.stripe]) * UNIT
 
 
 def test_finish_gives_back_what_was_allocated_and_not_used(disk: LocalDisk) -> None:
@@ -185,7 +185,7 @@ def test_finish_gives_back_what_was_allocated_and_not_used(disk: LocalDisk) -> N
     row = put(member, 0, BLOCK, b"x" * 10)
     member.finish(ENDING)
     assert path_of(disk, 1).stat().st_size == BLOCK + BLOCK + 10
-    assert disk.read(row) == b"x" * 10
+    assert disk.read_stored(row) == b"x" * 10
 
 
 def test_allocating_does_not_change_what_is_written(disk: LocalDisk) -> None:
@@ -193,7 +193,7 @@ def test_allocating_does_not_change_what_is_written(disk: LocalDisk) -> None:
     row = put(member, 0, BLOCK, b"x" * UNIT)
     member.allocate(at(1))
     member.allocate(at(2))
-    assert disk.read(row) == b"x" * UNIT
+    assert disk.read_stored(row) == b"x" * UNIT
 
 
 def test_the_header_says_who_wrote_and_how_it_ended(disk: LocalDisk) -> None:
@@ -219,7 +219,7 @@ def test_no_descriptor_is_left_open(disk: LocalDisk) -> None:
     member = member_of(disk, 1)
     row = put(member, 0, BLOCK, b"x" * 10)
     member.sync()
-    disk.read(row)
+    disk.read_stored(row)
     member.finish(ENDING)
     again = disk.reopen(1, at(1))
     assert again is not None
@@ -238,12 +238,12 @@ def test_a_reopened_member_is_cut_behind_the_extents_that_count(disk: LocalDisk)
     assert again is not None
     again.finish(replace(ENDING, state=State.RECOVERED))
     assert path_of(disk, 1).stat().st_size == at(2)
-    assert [disk.read(row)[:1] for row in rows[:2]] == [b"\0", b"\1"]
+    assert [disk.read_stored(row)[:1] for row in rows[:2]] == [b"\0", b"\1"]
     header = format_reader.header(path_of(disk, 1))
     assert header is not None
     assert (header["state"], header["medium"], header["session"]) == ("recovered", "A00001L9", 1)
     with pytest.raises(DamagedExtent):
-        disk.read(rows[2])
+        disk.read_stored(rows[2])
 
 
 def test_a_reopened_member_with_nothing_behind_stays_as_long_as_it_was(disk: LocalDisk) -> None:
@@ -254,7 +254,7 @@ def test_a_reopened_member_with_nothing_behind_stays_as_long_as_it_was(disk: Loc
     assert again is not None
     again.finish(None)
     assert path_of(disk, 1).stat().st_size == size
-    assert disk.read(row) == b"x" * 10
+    assert disk.read_stored(row) == b"x" * 10
 
 
 def test_a_member_can_be_recovered_twice(disk: LocalDisk) -> None:
@@ -279,7 +279,7 @@ def test_a_member_whose_header_is_damaged_is_reopened_all_the_same(disk: LocalDi
     again = disk.reopen(1, at(1))
     assert again is not None
     again.finish(ENDING)
-    assert disk.read(row) == b"x" * 10
+    assert disk.read_stored(row) == b"x" * 10
 
 
 def test_a_session_is_never_written_over(disk: LocalDisk) -> None:
@@ -287,7 +287,7 @@ def test_a_session_is_never_written_over(disk: LocalDisk) -> None:
     with pytest.raises(DiskError) as caught:
         put(member_of(disk, 1), 0, BLOCK, b"y" * 10)
     assert caught.value.errno == errno.EEXIST
-    assert disk.read(row) == b"x" * 10
+    assert disk.read_stored(row) == b"x" * 10
 
 
 def test_a_reopened_member_whose_header_is_damaged_gets_no_false_one(disk: LocalDisk) -> None:
@@ -318,7 +318,7 @@ def test_a_reopened_member_has_room_set_aside_also_within_the_file(
     rows = [put(again, unit, at(unit), b"y" * UNIT) for unit in range(1, 8)]
     again.sync()
     again.finish(None)
-    assert all(disk.read(row) == b"y" * UNIT for row in rows)
+    assert all(disk.read_stored(row) == b"y" * UNIT for row in rows)
     assert path_of(disk, 1).stat().st_size == at(8)
 
 
@@ -479,17 +479,17 @@ def test_any_byte_that_changed_is_noticed(tmp_path: Path, byte: int, change: int
         file.seek(BLOCK + BLOCK + byte)
         file.write(bytes([ord("x") ^ change]))
     with pytest.raises(DamagedExtent, match=f"session 1, the extent at offset {3 * UNIT} on disk 0: its BLAKE3"):
-        disk.read(row)
+        disk.read_stored(row)
 
 
 def test_an_extent_that_was_cut_off_is_noticed(disk: LocalDisk) -> None:
     row = put(member_of(disk, 1), 0, BLOCK, b"x" * 100)
     os.truncate(path_of(disk, 1), BLOCK + BLOCK + 60)
     with pytest.raises(DamagedExtent, match="60 bytes are left of 100"):
-        disk.read(row)
+        disk.read_stored(row)
     os.truncate(path_of(disk, 1), 0)
     with pytest.raises(DamagedExtent, match="0 bytes are left of 100"):
-        disk.read(row)
+        disk.read_stored(row)
 
 
 def replaced_by_link(path: Path, victim: Path) -> None:
@@ -530,7 +530,7 @@ def test_a_member_file_that_is_gone_or_something_else_is_damage(
     victim.write_bytes(path_of(disk, 1).read_bytes())
     defect(path_of(disk, 1), victim)
     with pytest.raises(DamagedExtent, match=why):
-        disk.read(row)
+        disk.read_stored(row)
 
 
 def test_without_checking_only_what_is_missing_is_damage(tmp_path: Path) -> None:
@@ -539,10 +539,10 @@ def test_without_checking_only_what_is_missing_is_damage(tmp_path: Path) -> None
     with open(path_of(disk, 1), "r+b") as file:
         file.seek(BLOCK + BLOCK)
         file.write(b"y")
-    assert disk.read(row) == b"y" + b"x" * 99
+    assert disk.read_stored(row) == b"y" + b"x" * 99
     os.truncate(path_of(disk, 1), BLOCK + BLOCK + 50)
     with pytest.raises(DamagedExtent, match="50 bytes are left of 100"):
-        disk.read(row)
+        disk.read_stored(row)
 
 
 def test_a_link_in_the_place_of_a_new_member_is_not_followed(disk: LocalDisk, tmp_path: Path) -> None:
@@ -634,7 +634,7 @@ def test_a_full_disk_is_enospc_and_what_was_written_stays(small_disk: Path) -> N
     assert caught.value.errno == errno.ENOSPC
     assert len(rows) > 100
     member.finish(ENDING)
-    assert [disk.read(row)[0] for row in rows] == [row.stripe % 256 for row in rows]
+    assert [disk.read_stored(row)[0] for row in rows] == [row.stripe % 256 for row in rows]
     assert path_of(disk, 1).stat().st_size == at(len(rows))
 
 
@@ -650,7 +650,7 @@ def test_what_was_allocated_can_be_written_on_a_full_disk(small_disk: Path, fill
     rows = [put(member, unit, at(unit), b"x" * UNIT) for unit in range(8)]
     member.sync()
     member.finish(ENDING)
-    assert all(disk.read(row) == b"x" * UNIT for row in rows)
+    assert all(disk.read_stored(row) == b"x" * UNIT for row in rows)
 
 
 def test_a_session_that_finds_the_disk_full_leaves_no_file(small_disk: Path, fill: Callable[[Path], Path]) -> None:

@@ -52,7 +52,7 @@ def test_sizes_are_read(text: str, size: int) -> None:
     ["", "K", "-1", "+1", "1e3", "1.", ".5", "1KiBB", "1 2", "0x10", "1,5G", "\u0661", "many", "1E", "1_000", "\n"],
 )
 def test_what_is_no_size_is_refused_and_quoted(text: str) -> None:
-    with pytest.raises(UsageError, match="is no size") as caught:
+    with pytest.raises(UsageError, match="is not a size") as caught:
         parse_size(text)
     assert repr(text) in str(caught.value)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vtlfs.engine.pools import Choice, Why, following, next_barcode, standing, stays, why_ended
+from vtlfs.engine.media.pools import Choice, Why, following, next_barcode, standing, stays, why_ended
 from vtlfs.engine.tracking.repositories.pools import Candidate, Pool
 from vtlfs.model import Medium, MediumState, RetainMode, Retention
 from vtlfs.rules import PoolRule, Reuse

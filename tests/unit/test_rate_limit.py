@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtlfs.engine.rate_limit import BURST_SECONDS, RateLimit
+from vtlfs.engine.jobs.rate_limit import BURST_SECONDS, RateLimit
 
 
 class Clock:

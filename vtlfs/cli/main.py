@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from traceback import walk_tb
 
 import click
 
 from vtlfs import __version__, logs, process
+from vtlfs.cli import completion
 from vtlfs.cli.params import example
 from vtlfs.cli.show import printable
 from vtlfs.errors import VtlfsError, with_advice
@@ -30,9 +32,12 @@ COMMANDS = {
     "mtx": "mtx",
     "changer": "changer",
     "status": "status",
+    "report": "report",
+    "notify": "notify",
     "sessions": "sessions",
     "files": "sessions",
     "events": "events",
+    "metrics": "metrics",
     "extract": "extract",
     "index": "index",
     "find": "find",
@@ -52,6 +57,37 @@ COMMANDS = {
 """The module of each command in `vtlfs.cli.commands`. People use the commands in this order."""
 
 
+SYNONYMS = {
+    "help": "--help",
+    "version": "--version",
+    "unmount": "umount",
+    "ls": "media list",
+    "list": "media list",
+    "df": "status",
+    "info": "status",
+    "session": "sessions",
+    "ps": "sessions --open",
+    "file": "files",
+    "event": "events",
+    "log": "events",
+    "scrub": "verify",
+    "fsck": "check",
+    "add": "media add",
+    "erase": "media erase",
+    "snap": "snapshot",
+    "snapshots": "snapshot list",
+    "disks": "disk list",
+    "repair": "disk repair",
+    "create": "init",
+    "export": "media export",
+    "import": "media import",
+    "copy": "media copy",
+    "search": "find",
+    "prune": "snapshot prune",
+}
+"""What people type who know another tool, and the command that does it."""
+
+
 class Program(click.Group):
     """The group of all commands. A command's module is loaded when the command runs, since loading all takes time."""
 
@@ -64,7 +100,23 @@ class Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"vtlfs.cli.commands.{COMMANDS[cmd_name]}"), cmd_name)
+        if completion.is_asked():
+            completion.attach(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first word names, and the other words. Another tool's word for it is told."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            meant = SYNONYMS.get(args[0]) if args else None
+            if meant is not None:
+                raise click.UsageError(f"no such command {args[0]!r}; the command is `vtlfs {meant}`", ctx) from None
+            if near := get_close_matches(args[0], COMMANDS, n=1) if args and not args[0].startswith("-") else []:
+                raise click.UsageError(f"no such command {args[0]!r}; did you mean `{near[0]}`?", ctx) from None
+            raise
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command. A broken pipe and ctrl+c become exit statuses here; click's `main` has messages for them."""

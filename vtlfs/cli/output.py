@@ -13,7 +13,7 @@ from types import FrameType
 
 from vtlfs.durable import sync_directory
 from vtlfs.errors import UsageError, VtlfsError
-from vtlfs.mounts import FILE_SYSTEM_TYPE, table
+from vtlfs.mount_table import FILE_SYSTEM_TYPE, table
 
 STANDARD_OUTPUT = "standard output"
 

@@ -3,6 +3,7 @@
 An invalid word is refused before the command begins, so nothing has been changed then.
 """
 
+import pwd
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
+from vtlfs.cli import times
+from vtlfs.cli.default_library import library_of
+from vtlfs.cli.library_argument import NAME, LibraryArgument
 from vtlfs.config import parse_duration
 from vtlfs.errors import UsageError
-from vtlfs.model import check_barcode, format_size, format_time, later, parse_size, utc_now
+from vtlfs.model import check_barcode, format_size, format_time, parse_size
 
 MAX_NUMBER = (1 << 63) - 1  # the largest integer of SQLite
 MAX_CAPACITY = 1 << 60  # 1 EiB
@@ -73,18 +77,21 @@ def capacity(word: str) -> int:
 def number(word: str) -> int:
     """Read a number from 0."""
     if not (word.isascii() and word.isdigit() and len(word) < 20 and int(word) <= MAX_NUMBER):
-        raise click.BadParameter(f"{word!r} is no number from 0 to {MAX_NUMBER}")
+        raise click.BadParameter(f"{word!r} is not a number from 0 to {MAX_NUMBER}")
     return int(word)
 
 
 def rate(word: str) -> int:
-    """Read bytes a second, such as 100MB/s."""
+    """Read bytes a second, such as 100MB/s. A number without a unit is refused: nobody means bytes."""
+    said = word.strip().removesuffix("/s")
+    if said.isdigit() and int(said):
+        raise click.BadParameter(f"{word!r} has no unit; write it like {said}MB/s, or {said}B/s for bytes a second")
     try:
-        found = parse_size(word.strip().removesuffix("/s"))
+        found = parse_size(said)
     except UsageError:
         found = 0
     if not found:
-        raise click.BadParameter(f"{word!r} is no speed; write it like 100MB/s")
+        raise click.BadParameter(f"{word!r} is not a speed; write it like 100MB/s")
     return found
 
 
@@ -95,7 +102,7 @@ def duration(word: str) -> int:
     except UsageError as error:
         raise click.BadParameter(str(error)) from None
     if found < 1:
-        raise click.BadParameter(f"{word!r} is no duration of 1s or more")
+        raise click.BadParameter(f"{word!r} is not a duration of 1s or more")
     return found
 
 
@@ -105,20 +112,35 @@ def time(word: str) -> str:
         found = datetime.fromisoformat(word)
         return format_time(found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC))
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{word!r} is no time; write it like 2027-01-31 or 2027-01-31T18:00:00Z") from None
+        raise click.BadParameter(f"{word!r} is not a time; write it like 2027-01-31 or 2027-01-31T18:00:00Z") from None
 
 
 def since(word: str) -> str:
-    """Read a time, or a duration before now."""
+    """Read a time in the words of people, see `times.moment`."""
+    return times.moment(word)
+
+
+def user(word: str) -> int:
+    """Read the name or the number of a user."""
     try:
-        return later(utc_now(), -parse_duration(word))
-    except UsageError:
-        return time(word)
+        return number(word) if word.isdigit() else pwd.getpwnam(text(word)).pw_uid
+    except KeyError:
+        raise click.BadParameter(f"no user {word!r} on this machine; give the number of the user") from None
+
+
+def library(word: str) -> Path:
+    """Read the name of a library: its directory, or a path in a mount of it."""
+    return library_of(directory(word))
 
 
 def library_argument(command: C) -> C:
-    """Give a command its first argument, LIBRARY."""
-    return click.argument("library", metavar="LIBRARY", type=directory)(command)
+    """Give a command its first argument, LIBRARY, which may be left out."""
+    return click.argument(NAME, metavar="[LIBRARY]", cls=LibraryArgument, type=library)(command)
+
+
+def library_before_paths(command: C) -> C:
+    """Give a command its first argument, LIBRARY, as `library_argument` does; paths or patterns follow it."""
+    return click.argument(NAME, metavar="[LIBRARY]", cls=LibraryArgument, type=library, paths=True)(command)
 
 
 def media_argument(command: C) -> C:

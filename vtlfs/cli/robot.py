@@ -11,11 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from vtlfs import mounts
-from vtlfs.engine import changer
-from vtlfs.engine.changer import Changer, Elements, Request
+from vtlfs import mount_table
 from vtlfs.engine.library import Library
-from vtlfs.engine.lifecycle import Order
+from vtlfs.engine.media import changer
+from vtlfs.engine.media.changer import Changer, Elements, Request
+from vtlfs.engine.media.lifecycle import Order
+from vtlfs.engine.tracking.connection import is_read_only
 from vtlfs.engine.tracking.database import FILE_NAME
 from vtlfs.engine.tracking.repositories.events import this_command
 from vtlfs.errors import ChangerRefused, LibraryError
@@ -46,7 +47,9 @@ class OfLibrary(Changer):
             with tracking.transaction():
                 change = changer.perform(tracking, library.config.drives, request, Order(this_command(), utc_now()))
             if change.event == "moved":
-                from vtlfs.engine import cartridges  # loads trio, which a program that loads media often can do without
+                from vtlfs.engine.media import (
+                    cartridges,  # loads trio, which a program that loads media often can do without
+                )
 
                 cartridges.keep(library, tracking, [change.medium.barcode])
 
@@ -93,16 +96,23 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
 def changer_of(place: Path) -> Changer:
     """Return the changer of a library, by its directory or by the mount point of a mount. Raises LibraryError."""
     path = Path(os.path.realpath(place))
-    if mounts.entry_at(path) is not None:
-        return OfMount(path / changer.FILE)
+    if (entry := mount_table.entry_around(path)) is not None:
+        return OfMount(Path(entry.path) / changer.FILE)
     if os.access(path / FILE_NAME, os.R_OK | os.W_OK):
         return OfLibrary(Library.open(place))
     for mountpoint in _mounts_of(path):
         if os.access(mountpoint / changer.FILE, os.R_OK | os.W_OK):
             return OfMount(mountpoint / changer.FILE)
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    if path.exists() and _is_not_theirs(path):
         raise LibraryError(f"{place}: {NO_ACCESS}")
     return OfLibrary(Library.open(place))
+
+
+def _is_not_theirs(library: Path) -> bool:
+    """Tell whether a library is another's who lets this user not in; not whether its file system is read-only."""
+    if library.stat().st_uid == os.geteuid():
+        return False
+    return not os.access(library, os.R_OK | os.X_OK) or not (os.access(library, os.W_OK) or is_read_only(library))
 
 
 def _mounts_of(library: Path) -> list[Path]:
@@ -113,8 +123,8 @@ def _mounts_of(library: Path) -> list[Path]:
         trusted = {0}
     return [
         Path(entry.path)
-        for entry in reversed(mounts.table())
-        if entry.kind == mounts.FILE_SYSTEM_TYPE
+        for entry in reversed(mount_table.table())
+        if entry.kind == mount_table.FILE_SYSTEM_TYPE
         and os.path.realpath(entry.source) == str(library)
         and entry.user in trusted
     ]

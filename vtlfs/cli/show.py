@@ -9,21 +9,26 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from shlex import quote
+from shutil import get_terminal_size
 from typing import Literal, NamedTuple
 
 import click
 
-from vtlfs.model import format_size
+from vtlfs.model import format_size, local_time
 
 BATCH = 1000  # pieces of a text that are printed together
 
 
 class Column(NamedTuple):
-    """A table's column: its heading, whether it has figures (aligned right), and whether its text may fold."""
+    """A table's column: its heading, whether it has figures (aligned right), and whether its text may fold.
+
+    `rank`: on a terminal that is too narrow, columns are left out from the highest rank on; those of rank 0 never.
+    """
 
     heading: str
     figures: bool = False
     folds: bool = True
+    rank: int = 0
 
 
 def printable(value: object) -> str:
@@ -53,11 +58,33 @@ def pieces(text: Iterable[str]) -> None:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table: folded to the width of a terminal, else in full width."""
+    """Print a table: in full width, or to the width of a terminal.
+
+    There, whole columns are left out by their rank, and named in a line below; if that is not enough, text folds.
+    """
     cells = [["-" if value is None else printable(value) for value in row] for row in rows]
-    watched = sys.stdout is not None and sys.stdout.isatty()
-    lines = _folded(columns, cells) if watched else _aligned(columns, cells)
-    click.echo("\n".join(shown_line.rstrip() for shown_line in lines))
+    if sys.stdout is None or not sys.stdout.isatty():
+        click.echo("\n".join(shown_line.rstrip() for shown_line in _aligned(columns, cells)))
+        return
+    kept, cells, left_out = _fitting(columns, cells, get_terminal_size().columns)
+    click.echo("\n".join(shown_line.rstrip() for shown_line in _folded(kept, cells)))
+    if left_out:
+        line(f"left out: {', '.join(left_out)}; a wider terminal, `| cat` or --json shows them")
+
+
+def _fitting(
+    columns: Sequence[Column], rows: list[list[str]], width: int
+) -> tuple[list[Column], list[list[str]], list[str]]:
+    """Return the columns and the rows for a terminal of a width, and the headings that are left out."""
+    widths = [max(map(_width, [column.heading, *(row[at] for row in rows)])) for at, column in enumerate(columns)]
+    kept = list(range(len(columns)))
+    while sum(widths[at] + 1 for at in kept) - 1 > width:
+        last = max(kept, key=lambda at: (columns[at].rank, at))
+        if not columns[last].rank:
+            break
+        kept.remove(last)
+    left_out = [column.heading for at, column in enumerate(columns) if at not in kept]
+    return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows], left_out
 
 
 def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -99,13 +126,13 @@ def _folded(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[st
 
 
 def seconds(time: str | None) -> str | None:
-    """Return a time of the tracking database, to the second."""
-    return None if time is None else f"{time[:19]}Z"
+    """Return a time of the tracking database, to the second: local, for people."""
+    return None if time is None else local_time(time)
 
 
 def minutes(time: str | None) -> str | None:
-    """Return a time of the tracking database, to the minute."""
-    return None if time is None else f"{time[:16]}Z"
+    """Return a time of the tracking database, to the minute: local, for people."""
+    return None if time is None else local_time(time)[:16]
 
 
 def human(size: int | None) -> str | None:

@@ -60,7 +60,7 @@ class Disk(Protocol):
     free: int  # bytes, as last measured
     total: int  # bytes, as last measured
     reserved: int  # bytes that are free for others only, such as ext4's reserve for root, as last measured
-    checks: bool  # `read` compares BLAKE3s; else it returns whatever lies there
+    checks: bool  # `read_stored` compares BLAKE3s; else it returns whatever lies there, unless told to check
     device: int  # number of the device that the disk is on, which it may share with others
 
     # --- writing and reading ----------------------------------------------------------------------------------------
@@ -77,8 +77,8 @@ class Disk(Protocol):
     def sync_members(self, members: Sequence[Member]) -> None:
         """Make durable what some of this disk's members have written, all at once where there are many."""
 
-    def read(self, extent: Extent) -> bytes:
-        """Read the stored bytes of an extent, and check them if `checks`. Raises DamagedExtent."""
+    def read_stored(self, extent: Extent, *, check: bool = False) -> bytes:
+        """Read the stored bytes of an extent, and check them if `check` or `checks`. Raises DamagedExtent."""
 
     def remove(self, session: int) -> None:
         """Remove a session's member durably, if there is one."""

@@ -1,7 +1,7 @@
 """The cartridge memory: what each disk remembers of a medium that no header of a member file tells. Its codec. Pure.
 
 That a medium was erased and not written since, its state, its write-protect tab, its slot, its holds, what was said of
-its retention, and its last events. `vtlfs.engine.cartridges` writes it after each such act, and a rebuild of the
+its retention, and its last events. `vtlfs.engine.media.cartridges` writes it after each such act, and a rebuild of the
 tracking database reads it. docs/format.md specifies it.
 """
 

@@ -14,10 +14,12 @@ import outcome
 import trio
 
 from vtlfs.errors import NoThread
+from vtlfs.histogram import Histogram
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 Done = Callable[["outcome.Outcome[Any]"], None]
+Finished = Callable[["outcome.Outcome[Any]", float], None]
 
 
 class DiskExecutor:
@@ -29,13 +31,18 @@ class DiskExecutor:
         self._started = 0
         self._pending = 0
         self._progress = 0.0
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Done] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Finished] | None] = queue.SimpleQueue()
         self._token = trio.lowlevel.current_trio_token()
 
-    def submit(self, done: Done, function: Callable[[*Ts], Any], *args: *Ts) -> None:
-        """Have a thread call the function; `done` is called in the trio loop with the outcome."""
+    def submit(self, done: Done, function: Callable[[*Ts], Any], *args: *Ts, timed: Histogram | None = None) -> None:
+        """Have a thread call the function; `done` is called in the trio loop with the outcome.
 
-        def finished(result: "outcome.Outcome[Any]") -> None:
+        `timed` counts how long the call took, without the wait for a thread.
+        """
+
+        def finished(result: "outcome.Outcome[Any]", seconds: float) -> None:
+            if timed is not None:
+                timed.observe(seconds)
             self._pending -= 1
             self._progress = monotonic()
             done(result)
@@ -49,18 +56,18 @@ class DiskExecutor:
                 self._started += 1
             except RuntimeError as error:  # the process may have no more threads: those that there are do the work
                 if not self._started:
-                    self._token.run_sync_soon(finished, outcome.Error(NoThread(str(error))))
+                    self._token.run_sync_soon(finished, outcome.Error(NoThread(str(error))), 0.0)
                     return
         self._jobs.put((lambda: function(*args), finished))
 
-    async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+    async def run(self, function: Callable[[*Ts], T], *args: *Ts, timed: Histogram | None = None) -> T:
         """Have a thread call the function and return what it returns. Cancelling waits for the thread."""
         task = trio.lowlevel.current_task()
 
         def abort(_: Any) -> trio.lowlevel.Abort:
             return trio.lowlevel.Abort.FAILED
 
-        self.submit(lambda result: trio.lowlevel.reschedule(task, result), function, *args)
+        self.submit(lambda result: trio.lowlevel.reschedule(task, result), function, *args, timed=timed)
         value: T = await trio.lowlevel.wait_task_rescheduled(abort)
         return value
 
@@ -82,10 +89,12 @@ class DiskExecutor:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             function, finished = job
+            begun = monotonic()
             result = outcome.capture(function)
+            seconds = monotonic() - begun
             del job, function
             try:
-                self._token.run_sync_soon(finished, result)
+                self._token.run_sync_soon(finished, result, seconds)
             except trio.RunFinishedError:
                 return
             del result, finished

@@ -69,6 +69,7 @@ class Ending:
     """What a header says at the end. `tape_file`, `start` and `bytes` are None where the session left none.
 
     `requests`: None: nobody knows, and it is neither written nor compared. `retention`: of the tape file; None: none.
+    `goes_on`: the stream of a pool has gone on in a further session; not compared, since recovery does not write it.
     """
 
     state: State
@@ -79,6 +80,7 @@ class Ending:
     bytes: int | None
     requests: int | None = None
     retention: Retention | None = None
+    goes_on: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Header:
 
 
 OF_THE_END = frozenset(
-    {"state", "error", "released_at", "requests", "tape_file", "start", "bytes", "retain", "retain_until"}
+    {"state", "error", "released_at", "requests", "tape_file", "start", "bytes", "retain", "retain_until", "goes_on"}
 )
 
 
@@ -134,6 +136,8 @@ def document_of_end(ending: Ending) -> dict[str, Any]:
     said |= {"start": ending.start, "bytes": ending.bytes}
     if ending.retention is not None:
         said |= {"retain": str(ending.retention.mode), "retain_until": ending.retention.until}
+    if ending.goes_on:
+        said["goes_on"] = True
     return said
 
 
@@ -179,9 +183,8 @@ def ending(header: dict[str, Any]) -> Ending | None:
                 return None
         requests = values.number(header["requests"]) if "requests" in header else None
         retention = None if tape_file is None else _retention(header)
-        return Ending(
-            State(state), error, values.time(header["released_at"]), tape_file, start, size, requests, retention
-        )
+        place = (values.time(header["released_at"]), tape_file, start, size)
+        return Ending(State(state), error, *place, requests, retention, header.get("goes_on") is True)
     except (KeyError, TypeError, VtlfsError):
         return None
 

@@ -37,7 +37,7 @@ class MissingDisk:
         """Raise DiskMissing."""
         self.refuse()
 
-    def read(self, extent: Extent) -> NoReturn:
+    def read_stored(self, extent: Extent, *, check: bool = False) -> NoReturn:
         """Raise DiskMissing."""
         self.refuse()
 

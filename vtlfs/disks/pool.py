@@ -6,7 +6,6 @@ there; nothing new begins on it.
 
 import errno
 import logging
-from collections.abc import Callable
 from time import monotonic
 
 import outcome
@@ -16,6 +15,7 @@ from vtlfs.disks.base import Disk
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.semaphore import FairSemaphore
 from vtlfs.errors import DamagedExtent, DiskError, VtlfsError
+from vtlfs.histogram import Histogram
 from vtlfs.model import MIB, Extent
 from vtlfs.timing import DEFAULT, Timing
 
@@ -43,6 +43,8 @@ class PooledDisk:
         self.queue = FairSemaphore(queued_units)
         self.written = self.read = 0  # stored bytes of extents, since the mount began; the trio loop's
         self.reconstructed = 0  # extents of this disk that were computed for readers, since the mount began
+        self.write_seconds, self.sync_seconds, self.read_seconds = Histogram(), Histogram(), Histogram()  # of extents
+        self.faults = 0  # errors that were the disk's own fault, since the mount began
         self.fault: DiskError | None = None
         self.leaving = False  # it is retiring: nothing new goes there where two other disks work
         self._tried_at = 0.0
@@ -89,6 +91,7 @@ class PooledDisk:
         """Have extents avoid the disk until it has been tried out; False where it is no fault of the disk."""
         if not blame.is_disks(error.errno):
             return False
+        self.faults += 1
         if self.fault is None:
             level = logging.WARNING if blame.fault_of(error.errno) is blame.Fault.FULL else logging.ERROR
             if self.leaving:  # perhaps it has left just now, with its label
@@ -101,7 +104,7 @@ class PooledDisk:
     @property
     def trouble(self) -> str | None:
         """What keeps extents from going to the disk; None while nothing does."""
-        return self.fault.reason if self.fault is not None else "it does not answer" if self.hangs else None
+        return self.fault.reason if self.fault is not None else blame.HANGS if self.hangs else None
 
     def probe(self) -> None:
         """Have the disk looked at, or tried out after a fault, unless it has not answered the last time yet."""
@@ -189,33 +192,13 @@ class DiskPool:
         """The disks that are not about to leave."""
         return [pooled for pooled in self.disks if not pooled.leaving]
 
-    # --- the door to stored bytes -----------------------------------------------------------------------------------
+    # --- asking for disks ---------------------------------------------------------------------------------------------
 
     def disk_of(self, row: Extent) -> PooledDisk:
         """Return the disk that has an extent. Raises DamagedExtent where there is no such disk."""
         if row.disk not in self:
             raise DamagedExtent(row.session, row.offset, row.disk, "the library has no such disk")
         return self[row.disk]
-
-    async def read_extent(self, row: Extent) -> bytes:
-        """Read the stored bytes of an extent, and compare them with its row. Raises DamagedExtent or DiskError.
-
-        Whoever reads stored bytes in the trio loop comes through this verb or `load_extent`.
-        """
-        disk = self.disk_of(row)
-        data = await disk.reading.run(disk.disk.read, row)
-        disk.read += row.stored
-        return data
-
-    def load_extent(self, row: Extent, done: "Callable[[outcome.Outcome[bytes]], object]") -> None:
-        """Read an extent as `read_extent` does, without a task that waits: call `done` in the trio loop."""
-        disk = self.disk_of(row)
-
-        def arrived(result: "outcome.Outcome[bytes]") -> None:
-            disk.read += row.stored if isinstance(result, outcome.Value) else 0
-            done(result)
-
-        disk.reading.submit(arrived, disk.disk.read, row)
 
     def lagging(self) -> set[int]:
         """Return the disks that have several writes more before them than the least busy one."""

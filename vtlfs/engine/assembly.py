@@ -12,17 +12,15 @@ from functools import partial
 import trio
 
 from vtlfs.disks.base import Disk
-from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import degraded, heap, publishing
+from vtlfs.engine.connections import Connections, connected
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.layout import isal
 from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
-from vtlfs.engine.membership import Find, Membership
 from vtlfs.engine.memory import MemoryBudget
-from vtlfs.engine.reserve import Reserve
-from vtlfs.engine.tracking.committer import GroupCommitter
+from vtlfs.engine.tasks import degraded, heap, publishing
+from vtlfs.engine.tasks.membership import Find, Membership
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.engine.writing.announcements import OwnAnnouncements
@@ -59,34 +57,23 @@ async def running(
     if library.config.parity:
         isal.check()
     found: list[Disk] = disks if disks is not None else [*library.disks(check=check)]
-    reading = library.tracking(read_only=True)
-    marks = MarkThreads(found)
-    writing = library.tracking(marks=marks, behind=behind)
-    committer = GroupCommitter(lambda: writing, Reserve(library.path, sizes).give_up)
-    stripe_unit = library.config.stripe_unit
-    memory = MemoryBudget(library.config.memory_limit, stripe_unit, len(found), timing, sizes)
-    pool = DiskPool(found, stripe_unit, memory.queued, timing)
-    for disk in reading.disks.all():
-        if disk.number in pool:  # else it was added just now, and `Membership` takes it in
-            pool[disk.number].leaving = disk.state is DiskState.RETIRING
-    try:
-        await _measure(pool, library.config.parity)
-        number, lease = await committer.call(
+    memory = MemoryBudget(library.config.memory_limit, library.config.stripe_unit, len(found), timing, sizes)
+    async with (
+        connected(library, found, behind=behind, sizes=sizes) as at,
+        _pool(library, at.catalogue, found, memory.queued, timing) as pool,
+    ):
+        number, lease = await at.committer.call(
             lambda tracking: _register(tracking, library, mount, found), is_essential=True
         )
         async with trio.open_nursery() as nursery:
-            context = WriteContext(
-                *(pool, committer, Catalogue(reading), memory, DirtyBudget(memory.kept, nursery)),
-                *(library.config.low_space, library.config.parity, OwnAnnouncements(timing.closing_round)),
-                durable_close=durable_close,
-                timing=timing,
-            )
+            dirty = DirtyBudget(memory.kept, nursery)
+            context = _context(library, pool, at, memory, dirty, timing, durable_close=durable_close)
             engine = Engine(library, replace(mount, id=number), context, lease, nursery)
-            engine.is_behind = writing.frozen
-            engine.at_end = None if writing.frozen else at_end
+            engine.is_behind = at.is_behind
+            engine.at_end = None if at.is_behind else at_end
             membership = Membership(
                 find or partial(library.find, check=check),
-                *(context, marks, engine.checkpoint_all, engine.health.disks_are_back),
+                *(context, at.marks, engine.checkpoint_all, engine.health.disks_are_back),
             )
             await _start(engine, context, membership, lease, nursery)
             try:
@@ -95,12 +82,41 @@ async def running(
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):
                     await engine.end()
+
+
+def _context(
+    library: Library,
+    pool: DiskPool,
+    at: Connections,
+    memory: MemoryBudget,
+    dirty: DirtyBudget,
+    timing: Timing,
+    *,
+    durable_close: bool,
+) -> WriteContext:
+    config = library.config
+    return WriteContext(
+        *(pool, at.committer, at.catalogue, memory, dirty),
+        *(config.low_space, config.parity, OwnAnnouncements(timing.closing_round)),
+        durable_close=durable_close,
+        timing=timing,
+    )
+
+
+@asynccontextmanager
+async def _pool(
+    library: Library, catalogue: Catalogue, found: list[Disk], queued: int, timing: Timing
+) -> AsyncIterator[DiskPool]:
+    """Have the disks with their threads, looked at once. `queued`: bytes that may be on their way to all disks."""
+    pool = DiskPool(found, library.config.stripe_unit, queued, timing)
+    try:
+        for disk in await catalogue.read(lambda tracking: tracking.disks.all()):
+            if disk.number in pool:  # else it was added just now, and `Membership` takes it in
+                pool[disk.number].leaving = disk.state is DiskState.RETIRING
+        await _measure(pool, library.config.parity)
+        yield pool
     finally:
-        with trio.CancelScope(shield=True):
-            await committer.close()
-            await trio.to_thread.run_sync(marks.close)
         pool.close()
-        reading.close()
 
 
 async def _measure(pool: DiskPool, spare: int) -> None:

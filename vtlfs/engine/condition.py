@@ -1,6 +1,6 @@
 """The condition of a library: fine, degraded or failed; each trouble that makes it so, and the command that ends it.
 
-For `vtlfs status`, which has looked at the disks, and for the terminal UI, which goes by what mounts have recorded.
+Used by `vtlfs status`, which has looked at the disks, and by the terminal UI, which believes what mounts have recorded.
 Pure but for `examine`, which asks the tracking database and the leases.
 """
 
@@ -17,7 +17,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.disks import Stored
 from vtlfs.engine.tracking.repositories.jobs import JobRow
 from vtlfs.engine.tracking.repositories.lacks import Damaged, Degraded
-from vtlfs.model import DiskRecord, DiskState, format_size
+from vtlfs.model import DiskRecord, DiskState, format_size, local_time
 
 REPAIR = "repair"  # the job, and the work that its lease stands for
 NOTHING = Stored(0, 0)
@@ -301,4 +301,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _seconds(time: str) -> str:
-    return f"{time[:19]}Z"
+    return local_time(time)

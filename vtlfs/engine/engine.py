@@ -14,23 +14,25 @@ from typing import TypeVar
 import trio
 
 from vtlfs.disks.headers import Opening, PartOf
-from vtlfs.engine.health import Health
+from vtlfs.engine import refusals
 from vtlfs.engine.identifiers import SessionIdentifiers
 from vtlfs.engine.lease import Lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.live import LiveStats
+from vtlfs.engine.media.truncation import Anew, Current, begin_anew, current
 from vtlfs.engine.memory import READER_BYTES
 from vtlfs.engine.reading.loads import LoadCache
 from vtlfs.engine.reading.reader import MediumReader
 from vtlfs.engine.reading.session import ReadSession
+from vtlfs.engine.tasks.health import Health
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.truncation import Anew, Current, begin_anew, current
+from vtlfs.engine.traffic import TrafficTable
 from vtlfs.engine.writing.admission import Admission
 from vtlfs.engine.writing.announcements import SeenAnnouncements
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.session import WriteSession
-from vtlfs.errors import NoSuchSession, TrackingError, VtlfsError, errno_name
-from vtlfs.model import Access, Medium, Mount, Opener, Session, State, utc_now
+from vtlfs.errors import NoSuchSession, Retained, TrackingError, VtlfsError, errno_name
+from vtlfs.model import Access, Actor, Medium, Mount, Opener, Session, State, utc_now
 from vtlfs.rules import rule_for
 
 READ_AHEAD_UNITS_A_DISK = 2
@@ -53,8 +55,10 @@ class Engine:
         self._context = context
         self._timing = context.timing
         self.memory = context.memory
+        self.dirty = context.dirty
         self.cache = LoadCache(context.memory)
-        self._committer = context.committer
+        self.traffic = TrafficTable()
+        self.committer = self._committer = context.committer
         self._lease = lease
         self._nursery = nursery
         self.at_end: Callable[[Engine], Awaitable[None]] | None = None
@@ -128,7 +132,8 @@ class Engine:
         try:
             number = await self.identifiers.take()
             now, part = await self._committer.call(begin, durable=anew is not None or take is not None)
-        except BaseException:
+        except BaseException as error:
+            self._note_refusal(error, opener)
             self._by_drive[drive] -= 1
             self._admission.leave()
             raise
@@ -139,7 +144,12 @@ class Engine:
             origin=origin,
             part=part,
         )
-        session = WriteSession(number, opening, self._context, turn=self._first_disk(), medium=now.medium)
+        traffic = self.traffic.open(opener.host, drive, Access.WRITE)
+        session = WriteSession(
+            *(number, opening, self._context), turn=self._first_disk(), medium=now.medium, traffic=traffic
+        )
+        if anew is not None:
+            session.note_begins_volume()
         self._writers[number] = session
         log.info(
             "session %d: opened by %s (pid %d, uid %d) of %s, to write %s through drive %d",
@@ -161,7 +171,19 @@ class Engine:
             erased = begin_anew(tracking, barcode, session.number, opener, Anew(by), at)
             return current(tracking, barcode, rule, erased=erased)
 
-        await self._remember(await session.begin_volume(lambda: self._committer.call(begin)))
+        try:
+            now = await session.begin_volume(lambda: self._committer.call(begin))
+        except Retained as error:
+            self._note_refusal(error, opener)
+            raise
+        await self._remember(now)
+        session.note_begins_volume()
+
+    def _note_refusal(self, error: BaseException, opener: Opener) -> None:
+        """Record that retention has kept a program from erasing a medium."""
+        if isinstance(error, Retained):
+            actor, at = Actor(opener.uid, opener.host, opener.program), utc_now()
+            self._committer.post(lambda tracking: refusals.record(tracking, error, actor, at))
 
     async def _remember(self, now: Current) -> None:
         """Have the disks remember an erasure that is committed, for the day when the tracking database is lost."""
@@ -179,7 +201,8 @@ class Engine:
             )
         )
         account = self._context.memory.open(READER_BYTES)
-        session = ReadSession(number, drive, self.medium_reader(barcode, volume, size), account)
+        traffic = self.traffic.open(opener.host, drive, Access.READ)
+        session = ReadSession(number, drive, self.medium_reader(barcode, volume, size), account, traffic)
         self._readers[number] = session
         self._by_drive[drive] += 1
         log.debug("session %d: opened by %s of %s, to read %s", number, opener.program, opener.host, barcode)
@@ -243,6 +266,7 @@ class Engine:
         log.debug("session %d: read %d bytes", session.number, size)
         state = State.RELEASED if session.error is None else State.FAILED
         error = None if session.error is None else errno_name(session.error)
+        session.traffic.end(state, error)
         self._committer.post(
             lambda tracking: tracking.sessions.release_reader(session.number, state, error, at, size, requests)
         )
@@ -278,7 +302,10 @@ class Engine:
         Waits until the database knows of what has begun and ended so far.
         """
         if (writer := self._writers.get(session)) is not None:
-            await self.wait_visible(writer.barcode)
+            # Only for releases of this mount, whose session it is: to ask for those of others reads all open sessions
+            # of the medium, at each of the many look-ups of a long list.
+            for begun in list(self._releasing.get(writer.barcode, ())):
+                await begun.wait()
         known = await self._known(session)
         # Looked at after the read: a session that ended meanwhile is not open here, and is read again below.
         is_open = session in self._writers or (known is not None and session in self._readers)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vtlfs.durable import follow_owner
 from vtlfs.errors import LibraryError
 from vtlfs.failpoints import reached
 
@@ -71,9 +72,9 @@ class Leases:
     def take(self, mount: int, ordinal: int = 0) -> Lease:
         """Take the lease that shows that this process serves the mount. `ordinal`: of the last tape file before it."""
         if not self._directory.is_dir():
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            _make(self._directory)
             reached("lease.directory_made")
-        descriptor = os.open(self._path(mount), os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        descriptor = _opened(self._path(mount))
         reached("lease.made")
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits at most for somebody's `is_alive`
         lease = Lease(self, mount, descriptor)
@@ -147,9 +148,7 @@ def work(library: Path, name: str) -> Iterator[bool]:
 
     `repair`: changes what lies in the member files of sessions that have ended, or cuts them off after a mount died.
     """
-    directory = library / DIRECTORY
-    directory.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(directory / f"{name}{_WORK}", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+    descriptor = _opened(_make(library / DIRECTORY) / f"{name}{_WORK}")
     try:
         yield _is_locked(descriptor)
     finally:
@@ -170,7 +169,7 @@ def reading(library: Path, barcode: str, volume: int) -> Iterator[None]:
     """Hold a volume: nothing of it is reclaimed during the block. Where the library can't be written, it does not."""
     path = library / DIRECTORY / f"{barcode}.{volume}.{os.getpid()}.{threading.get_ident()}{_READING}"
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)  # a copy of a library may lack it
+        _make(path.parent)  # a copy of a library may lack it
         descriptor = _locked(path)
     except OSError:
         yield
@@ -185,7 +184,7 @@ def reading(library: Path, barcode: str, volume: int) -> Iterator[None]:
 def _locked(path: Path) -> int:
     """Return the descriptor of a new locked file. `readers` of another process may remove it before it is locked."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        descriptor = _opened(path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
@@ -214,13 +213,31 @@ def readers(library: Path) -> dict[tuple[str, int], list[int]]:
 @contextmanager
 def roster(library: Path) -> Iterator[bool]:
     """Be the only one who changes which disks the library has, if nobody else does; yield whether that is so."""
-    directory = library / DIRECTORY
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory = _make(library / DIRECTORY)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield _is_locked(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make(directory: Path) -> Path:
+    """Make the directory of leases where there is none, as its library's owner's; return it."""
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        try:
+            follow_owner(descriptor, directory.parent)
+        finally:
+            os.close(descriptor)
+    return directory
+
+
+def _opened(path: Path) -> int:
+    """Open the file of a lease, which is made where there is none, as the library's owner's."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+    follow_owner(descriptor, path.parent)
+    return descriptor
 
 
 def _is_locked_elsewhere(descriptor: int) -> bool:

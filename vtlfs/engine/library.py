@@ -51,6 +51,13 @@ class Library:
         """The leases of its mounts."""
         return lease.Leases(self.path)
 
+    def check_outside(self, path: Path) -> None:
+        """Raise UsageError where a path, links resolved, is in the library's directory or in one of its disks."""
+        real = Path(os.path.realpath(path))
+        for forbidden in (self.path, *self.config.disks):
+            if real.is_relative_to(os.path.realpath(forbidden)):
+                raise UsageError(f"{path}: is inside the library ({forbidden}); choose a place outside")
+
     def tracking(self, *, read_only: bool = False, marks: MarkWriter | None = None, behind: bool = False) -> Tracking:
         """Open the tracking database. Raises LibraryError, also where it is another library's.
 

@@ -1,12 +1,12 @@
-"""The memory budget of a mount: what all its buffers take together, who holds it, and who gives it back.
+"""The memory budget of a mount: how much all its buffers take together, who holds them, and who gives them back.
 
-One limit (`[memory] limit` in library.toml) for stripe buffers in hand, on their way to a disk, or kept until a sync;
-for spare ones; for what readers have loaded; for the reorder buffers of file servers; and for the sessions themselves.
+One limit (`[memory] limit` in library.toml) bounds the sum of: stripe buffers in hand, on their way to a disk, or kept
+until a sync; spare buffers; extents that readers have loaded; the reorder buffers of file servers; and the sessions.
 The engine makes one `MemoryBudget`, sessions open an `Account` with it. Used in the trio loop only.
 
 The bytes of a request are in memory already: they are counted, and never refused. Two things keep the sum within the
-limit: idle streams give their buffers back (`run`), and a write that needs more memory waits until they have (`room`).
-No wait is for ever: while no buffer comes back, because a disk hangs, waiting writes are let in one by one.
+limit: idle streams give their buffers back (`run`), and a write that needs more memory waits for that (`room`). No wait
+is for ever: if a disk hangs and no buffer comes back, the waiting writes are let in one by one.
 """
 
 import os
@@ -170,6 +170,11 @@ class MemoryBudget:
     def is_full(self) -> bool:
         """Tell whether writers wait, or are about to."""
         return not self._has_room(0)
+
+    @property
+    def waiting(self) -> int:
+        """Writes that wait for room."""
+        return len(self._waiting)
 
     def _has_room(self, size: int) -> bool:
         """Tell whether so many bytes more may be used.

@@ -1,20 +1,21 @@
-"""Streams that are written through a pool: each on the medium on which the pool is, and in a session of it.
+"""Streams that are written through a pool: a stream goes to the current medium of its pool, in a session of its own.
 
-A stream of a pool that spans goes on on the next medium when its own is full: the write that does not fit goes there as
-a whole, in a further session. What came before is durable first, so that what is kept of a stream is always its
-beginning. Each part is a tape file of its own. Used in the trio loop of a mount.
+If the pool spans media, a stream continues on the next medium when its own is full: the write that does not fit goes
+there as a whole, in a new session. All bytes before that write are made durable first, so that the library always keeps
+the beginning of a stream. Each part is a tape file of its own. Used in the trio loop of a mount.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 
 from vtlfs.disks.headers import PartOf
-from vtlfs.engine import pools
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.media import pools
+from vtlfs.engine.media.pools import Choice, Turn, Why
 from vtlfs.engine.memory import Account
-from vtlfs.engine.pools import Choice, Turn, Why
 from vtlfs.engine.recover import file_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.pools import Part
@@ -61,7 +62,7 @@ class PoolStream:
         self._opener = opener
         self._gate = gate
         self._parts: list[_Part] = []
-        self._left: WriteSession | None = None  # the part that is being left, until it is released
+        self._open: list[WriteSession] = []  # the last part, and those before whose release was cut short
         self._moving = LazyLock()
         self._refused: VtlfsError | None = None
         self.account: Account = engine.memory.open(0)
@@ -105,6 +106,7 @@ class PoolStream:
                 turn = moved.turn
                 continue
             self._parts.append(_Part(session, start))
+            self._open.append(session)
             if choice.why is not Why.CURRENT:
                 log.info("pool %s: takes medium %s: %s", self._name, choice.barcode, choice.why)
             if choice.why in (Why.EXPIRED, Why.GROWN):
@@ -130,6 +132,11 @@ class PoolStream:
     def note_page_cache(self) -> None:
         """Note that the stream comes through the kernel's page cache; then it can't go on on another medium."""
         self._parts[-1].session.note_page_cache()
+
+    def note_program(self, program: str) -> None:
+        """Note which program writes, before the first byte."""
+        self._opener = replace(self._opener, program=program)
+        self._parts[-1].session.note_program(program)
 
     async def reserve(self, end: int) -> None:
         """Reserve room for the stream up to `end`, in a pool that does not span. Raises MediumFull."""
@@ -178,7 +185,6 @@ class PoolStream:
 
     async def _go_on(self, part: _Part) -> None:
         """Go on on the next medium, once all that has come is durable; release the part before."""
-        self._left = part.session
         await part.session.fsync()
         await self.begin()
         log.info(
@@ -187,7 +193,7 @@ class PoolStream:
         )
         part.session.excuse()
         await self._engine.release_writer(part.session)
-        self._left = None
+        self._open.remove(part.session)
         if part.session.has_failed:
             self.refuse(VtlfsError(f"session {part.session.number}, a part of the stream, has failed"))
 
@@ -202,17 +208,14 @@ class PoolStream:
         await self._parts[-1].session.fsync()
 
     async def release(self) -> None:
-        """End the stream: its last session, and what `_go_on` has left open if it was cut short.
+        """End the stream: its last session, and those before that `_go_on` has left open where it was cut short.
 
         The release begins before the first `await`.
         """
         self.account.close()
-        last, left = self._parts[-1].session, self._left
-        try:
-            await self._engine.release_writer(last)
-        finally:
-            if left is not None and left is not last:
-                await self._engine.release_writer(left)
+        async with AsyncExitStack() as stack:
+            for session in self._open:  # the last one is released first, and an error of one keeps no other open
+                stack.push_async_callback(self._engine.release_writer, session)
 
     def refuse(self, error: VtlfsError) -> None:
         """Fail the stream with an error that no write() can return."""

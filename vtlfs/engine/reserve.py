@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from vtlfs.durable import follow_owner
 from vtlfs.errors import TrackingError
 from vtlfs.failpoints import reached
 from vtlfs.sizes import SIZES, Sizes
@@ -45,6 +46,7 @@ class Reserve:
             free = found.f_bavail * found.f_frsize
             descriptor = os.open(self._path, _FLAGS | os.O_CREAT, 0o600)
             try:
+                follow_owner(descriptor, self._library)
                 has = os.fstat(descriptor).st_blocks * 512
                 wanted = min(self._size, (free + has) // SHARE)
                 if wanted > has and has < self._size:

@@ -1,14 +1,14 @@
 """The file /changer of a mount, through which users who may not open the library use its changer.
 
-A program opens it for reading and writing, writes one request (see `engine/changer.py`), and reads the answer, a JSON
-object. Used in the trio loop of a mount.
+A program opens it for reading and writing, writes one request (see `engine/media/changer.py`), and reads the answer, a
+JSON object. Used in the trio loop of a mount.
 """
 
 from dataclasses import dataclass
 
-from vtlfs.engine import changer
 from vtlfs.engine.engine import Engine
-from vtlfs.engine.lifecycle import Order
+from vtlfs.engine.media import changer
+from vtlfs.engine.media.lifecycle import Order
 from vtlfs.errors import ChangerRefused, NoSuchMedium
 from vtlfs.model import Actor, Opener, utc_now
 

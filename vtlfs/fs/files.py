@@ -13,12 +13,13 @@ import pyfuse3
 import trio
 from pyfuse3 import FileHandleT, FileInfo, FUSEError, RequestContext
 
-from vtlfs.engine.changer import ELEMENTS
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.media.changer import ELEMENTS
+from vtlfs.engine.media.truncation import Anew
 from vtlfs.engine.pool_streams import PoolStream, open_stream
-from vtlfs.engine.truncation import Anew
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import CannotReopen, NotPermitted
+from vtlfs.fs import writers
 from vtlfs.fs.attributes import size_of
 from vtlfs.fs.caching import check_reopening, first_offset, goes_through_cache, read_through_cache
 from vtlfs.fs.changer import ChangerHandle
@@ -30,8 +31,17 @@ from vtlfs.fs.handles import (
     WriteHandle,
 )
 from vtlfs.fs.inodes import Inode
-from vtlfs.fs.nodes import ChangerNode, MediumNode, PastMediumNode, PoolFileNode, PoolNode, SessionNode, TapeFileNode
-from vtlfs.fs.openers import Caller, Openers, means_anew
+from vtlfs.fs.nodes import (
+    ChangerNode,
+    MediumNode,
+    Node,
+    PastMediumNode,
+    PoolFileNode,
+    PoolNode,
+    SessionNode,
+    TapeFileNode,
+)
+from vtlfs.fs.openers import SHELLS, Caller, Openers, means_anew
 from vtlfs.fs.options import MountOptions
 from vtlfs.fs.rights import Permissions
 from vtlfs.model import Medium, Opener
@@ -204,6 +214,7 @@ class OpenFiles:
         if erases and isinstance(session, WriteSession):
             handle.begin_volume = partial(self._engine.begin_volume, session)
         handle.program = opener.program
+        handle.opener = None if opener.small_writes else opener  # such a program writes itself
         return FileInfo(fh=self._add(handle), direct_io=not cached, nonseekable=write_only and opener.streams_only)
 
     async def write(self, number: FileHandleT, offset: int, data: bytes) -> None:
@@ -217,9 +228,21 @@ class OpenFiles:
         self._writes += 1
         self._writing += 1
         try:
+            if handle.opener is not None:
+                await self._note_writer(handle, handle.opener)
             await handle.write(offset, data)
         finally:
             self._writing -= 1
+
+    async def _note_writer(self, handle: WriteHandle, opener: Opener) -> None:
+        """Note which program writes, at the first write, where it is not the one that opened the file."""
+        handle.opener = None
+        program = writers.has_become(opener.pid, opener.program)
+        if program is None and opener.program in SHELLS:
+            program = await self._openers.look(partial(writers.writing_child, opener.pid, _name(handle.inode.node)))
+        if program is not None:
+            handle.program = program
+            handle.session.note_program(program)
 
     async def drain(self) -> None:
         """Return when all writes are answered, and no write has come for QUIET_SECONDS."""
@@ -318,6 +341,11 @@ class OpenFiles:
         number = FileHandleT(next(self._numbers))
         self._handles[number] = handle
         return number
+
+
+def _name(node: Node) -> str:
+    """Return the name in the mounted tree of a medium or a pool."""
+    return node.name if isinstance(node, PoolNode) else node.medium.barcode if isinstance(node, MediumNode) else ""
 
 
 def _check_rights(rights: Rights, wanted: int, ctx: RequestContext) -> None:

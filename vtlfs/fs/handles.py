@@ -19,7 +19,7 @@ from vtlfs.engine.reading.session import ReadSession
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import NotPermitted, NotSequential, VtlfsError
 from vtlfs.fs.inodes import Inode
-from vtlfs.model import MIB
+from vtlfs.model import MIB, Opener
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class WriteHandle:
     reorder_buffer: dict[int, bytes] = field(default_factory=dict)  # writes that came too early, by the kernel's offset
     begin_volume: Callable[[str], Awaitable[None]] | None = None  # erases a medium whose rule lets programs do so
     program: str = ""  # of the opener
+    opener: Opener | None = None  # until the first write, at which the program that writes is noted
     other_start: int = 0  # for a write-only handle: the medium's end, where its first write may be instead of at 0
     fills_holes: bool = False  # bytes over which the program seeks forward become zeros
     told: bool = False  # a refusal to begin the medium anew was logged

@@ -7,8 +7,7 @@ reads the medium as it stood then. A tape file of a snapshot is the node of the 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vtlfs.engine.tracking.repositories.pools import PoolFile
-from vtlfs.model import Medium, Snapshot, TapeFile, epoch_ns
+from vtlfs.model import Medium, Snapshot, Stream, TapeFile, epoch_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ class PoolFilesDirectory:
 class PoolFileNode:
     """/pools/NAME.files/ID: a stream with all its parts. It never changes."""
 
-    file: PoolFile
+    file: Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +207,7 @@ def _number_in_pools(node: OfPools) -> int:
         case PoolFilesDirectory(_, place):
             return 17 << _SHIFT | place
         case PoolFileNode(file):
-            return 18 << _SHIFT | file.stream
+            return 18 << _SHIFT | file.session
 
 
 def mtime_ns(node: Node, otherwise: int) -> int:

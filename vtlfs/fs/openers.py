@@ -2,9 +2,10 @@
 
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 
@@ -12,6 +13,8 @@ from vtlfs.disks.executor import DiskExecutor
 from vtlfs.errors import UsageError
 from vtlfs.fs.connections import remote_address
 from vtlfs.model import Opener, check_host, parse_size
+
+T = TypeVar("T")
 
 # Programs that themselves write to the file that they open, mostly in small blocks. Any other program may hand the open
 # file to a child, as shells do, and the child may open the file again as /dev/stdout: see the mount option `reopen`.
@@ -90,6 +93,10 @@ class Openers:
                 self._known.clear()
             self._known[caller, program] = opener
         return opener
+
+    async def look(self, question: Callable[[], T]) -> T:
+        """Return what a thread has found out about processes."""
+        return await self._looking.run(question)
 
     def close(self) -> None:
         """End the threads."""

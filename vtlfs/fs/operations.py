@@ -33,6 +33,7 @@ from vtlfs.fs.inodes import Inodes
 from vtlfs.fs.listings import Listings
 from vtlfs.fs.nodes import MEDIA, POOLS, DriveDirectory, LoadedLink, Node, SnapshotLink, stable_number
 from vtlfs.fs.options import MountOptions
+from vtlfs.fs.requests import Requests
 from vtlfs.fs.rights import Permissions
 from vtlfs.fs.tree import NoSuchEntry, Tree
 
@@ -45,6 +46,7 @@ class Operations(pyfuse3.Operations):
 
     def __init__(self, engine: Engine, options: MountOptions) -> None:
         super().__init__()
+        self.requests = Requests()
         self._engine = engine
         permissions = Permissions(engine.library.config, options)
         self._tree = Tree(engine)

@@ -2,6 +2,7 @@
 
 import grp
 import pwd
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,28 @@ REFUSED = {
 }
 
 
+HIGHEST_PORT = 65_535
+_ADDRESS = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens: an address or a name of the machine, and a port; 0: any port that is free."""
+
+    host: str
+    port: int
+
+    @property
+    def host_in_url(self) -> str:
+        """The host as URLs have it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def __str__(self) -> str:
+        return f"{self.host_in_url}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True)
 class MountOptions:
     """The options of one mount. `uid` and `gid`: None for those of the process that mounts."""
@@ -57,6 +80,7 @@ class MountOptions:
     mode: int = DEFAULT_MODE
     log: str = "info"
     check: bool = True
+    metrics: Address | None = None  # where Prometheus finds the metrics of the mount
     passed_on: tuple[str, ...] = ()
     text: str = ""
 
@@ -90,6 +114,11 @@ def parse(text: str) -> MountOptions:
     if fields.get("reopen") and fields.get("io") is IoMode.CACHED:
         raise UsageError("mount option reopen=allow: with io=cached no output can be opened again; use io=auto")
     return MountOptions(passed_on=tuple(dict.fromkeys(passed_on)), **fields)
+
+
+def names() -> list[str]:
+    """Return what can be said in a list of mount options; `=` at the end where a value follows."""
+    return [*(f"{name}=" for name in _VALUES), "allow_other", *PASSED_ON]
 
 
 def without_unknown(text: str) -> str:
@@ -159,6 +188,13 @@ def _on_off(value: str) -> bool:
     return {"on": True, "off": False}[value]
 
 
+def _address(value: str) -> Address:
+    found = _ADDRESS.fullmatch(value)
+    if found is None or int(found["port"]) > HIGHEST_PORT:
+        raise ValueError
+    return Address(found["six"] or found["host"], int(found["port"]))
+
+
 _VALUES: dict[str, Callable[[str], Any]] = {
     "host": check_host,
     "io": IoMode,
@@ -169,6 +205,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "mode": _mode,
     "log": _log,
     "check": _on_off,
+    "metrics": _address,
 }
 _WANTED = {
     "io": "auto, cached or direct",
@@ -179,4 +216,5 @@ _WANTED = {
     "mode": "permission bits in octal, such as 0660",
     "log": "debug, info, warning or error",
     "check": "on or off",
+    "metrics": "an address and a port, such as 127.0.0.1:9471 or [::1]:9471",
 }

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from vtlfs.engine import pools
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.media import pools
 from vtlfs.errors import NoSuchMedium
 from vtlfs.fs.nodes import Directory, Entry, PoolFileNode, PoolFilesDirectory, PoolNode
 from vtlfs.model import utc_now
@@ -48,7 +48,7 @@ class PoolTree:
         if after == 0:
             await self._wait(await self._catalogue.read(lambda tracking: tracking.pools.media_being_written(name)))
         files = await self._catalogue.read(lambda tracking: tracking.pools.files(name, after, self._page))
-        return [Entry(file.stream, str(file.stream), PoolFileNode(file)) for file in files]
+        return [Entry(file.session, str(file.session), PoolFileNode(file)) for file in files]
 
     async def _pool(self, name: str) -> PoolNode | PoolFilesDirectory:
         """Return a pool as it is now, or the directory of its streams."""

@@ -10,8 +10,8 @@ import json
 import re
 from contextlib import suppress
 
-from vtlfs.engine import changer
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.media import changer
 from vtlfs.engine.recover import file_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import NoSuchDrive, NoSuchMedium, NoSuchSession, NoSuchSnapshot, NoSuchTapeFile

@@ -5,6 +5,7 @@ from its beginning. Behind an archive there may be others: what comes after its 
 and where it is nothing that is known, a tar header is searched in a mebibyte, as `tar -i` would.
 """
 
+import re
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -35,7 +36,10 @@ MAX_ZEROS = 64 * MIB  # that are passed over between two archives
 MAX_SEARCH = MIB  # in which a tar header is searched
 MAX_PATH = 4096  # bytes: no system call takes a longer one
 MAX_RETRIES = 1_000_000  # blocks that are no header where one should be
+MAX_GLOBAL = 4096  # bytes of a pax global header that are looked at
 BLOCK = 512
+_KEYWORD = re.compile(rb"(?:^|\n)[1-9][0-9]{0,5} ([A-Za-z][A-Za-z0-9._]{0,40})=")
+_COMMENTS = (b"comment", b"charset", b"hdrcharset", b"atime", b"ctime")
 _USTAR_AT = 257
 
 _FORMATS = {0x10000: "cpio", 0x30000: "tar"}  # by archive_format() & 0xFF0000
@@ -69,11 +73,15 @@ class Remark:
 Found = FoundArchive | FoundMember | Remark
 
 
-def walk(source: Source) -> Iterator[Found]:
-    """Yield the archives of a stream, after each its members, and what can't be read."""
+def walk(source: Source, start: int = 0) -> Iterator[Found]:
+    """Yield the archives of a stream, after each its members, and what can't be read.
+
+    `start`: of a header in an archive that is not compressed, from which to go on: the rest counts as an archive, too.
+    """
     plain = Plain(source)
-    has_archive = False
-    if why := why_unknown(source.read(0, min(ENOUGH, source.size))):
+    plain.rewind(start)
+    has_archive = start > 0
+    if not has_archive and (why := why_unknown(source.read(0, min(ENOUGH, source.size)))):
         yield Remark(why, is_unknown=True)
         return
     while True:
@@ -183,11 +191,6 @@ def _archive(source: Input, start: int | None, compression: str) -> Generator[Fo
         if not is_known and headers.error is not None:
             return False
         end = begin + filter_bytes(opened.pointer, 0)
-        what = f"of the archive at byte {begin}{'' if start is None else ' of what is unpacked'}"
-        if headers.strange:
-            yield Remark(f"{headers.strange:,} blocks {what} are no headers")
-        if headers.left_out:
-            yield Remark(f"{headers.left_out:,} members {what} have no name of 1 to {MAX_PATH} bytes, and are left out")
         if headers.error is None:
             source.rewind(end)
             return True
@@ -202,12 +205,17 @@ def _archive(source: Input, start: int | None, compression: str) -> Generator[Fo
 
 
 class _Headers:
-    """The headers of one archive. `error`: why it ends before its end; `strange`: blocks that should be headers."""
+    """The headers of one archive. `error`: why it ends before its end; `strange`: blocks that should be headers.
+
+    Of strange blocks, and of members that are left out, the first is told at once: a walk that is interrupted, and goes
+    on behind them, does not forget them.
+    """
 
     def __init__(self, opened: Opened, source: Input) -> None:
         self.error: str | None = None
         self.strange = 0
         self.left_out = 0
+        self._has_global = False
         self._opened = opened
         self._source = source
         self._entry = ffi.entry_new()
@@ -216,8 +224,8 @@ class _Headers:
         """Free what libarchive has allocated."""
         ffi.entry_free(self._entry)
 
-    def read(self) -> Iterator[FoundMember]:
-        """Yield the members. One is known when the next header is, since it ends there."""
+    def read(self) -> Iterator[FoundMember | Remark]:
+        """Yield the members, and remarks. A member is known when the next header is, since it ends there."""
         if self._opened.result != ffi.ARCHIVE_OK:
             self.error = self._opened.error()
             return
@@ -235,12 +243,28 @@ class _Headers:
                 return
             if result == ffi.ARCHIVE_RETRY and self.strange < MAX_RETRIES:
                 self.strange += 1
+                if self.strange == 1:
+                    yield Remark(f"from byte {where} on, blocks are no headers that should be")
             elif result in (ffi.ARCHIVE_OK, ffi.ARCHIVE_WARN):
+                if not self._has_global and (said := _global(self._source, where)):
+                    self._has_global = True
+                    yield Remark(f"not applied is what a pax global header at byte {where} says of all members: {said}")
                 member = _member(self._entry, where)
                 self.left_out += member is None
+                if member is None and self.left_out == 1:
+                    yield Remark(f"members without a name of 1 to {MAX_PATH} bytes are left out, from byte {where} on")
             else:
                 self.error = f"{'cut off' if position < 0 else 'damaged'} at byte {where}: {self._opened.error()}"
                 return
+
+
+def _global(source: Input, where: int) -> str:
+    """Return the keywords of a pax global header at an offset; empty: there is none, or none that matters."""
+    header = source.peek(where, BLOCK)
+    if header[156:157] != b"g" or header[_USTAR_AT : _USTAR_AT + 5] != b"ustar":
+        return ""
+    words = dict.fromkeys(_KEYWORD.findall(source.peek(where + BLOCK, MAX_GLOBAL)))
+    return ", ".join(word.decode("ascii", "replace") for word in words if word not in _COMMENTS)
 
 
 def _member(entry: int, start: int) -> FoundMember | None:

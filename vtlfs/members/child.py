@@ -4,11 +4,12 @@ One worker reads stream after stream. One that crashes, says what makes no sense
 stream gets a new one.
 """
 
+import os
+import select
 import shlex
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -63,8 +64,10 @@ class Worker:
         self._process: trio.Process | None = None
         self._buffer = bytearray()
 
-    async def walk(self, size: int, read: Read, take: Take) -> None:
+    async def walk(self, size: int, read: Read, take: Take, *, start: int = 0) -> None:
         """Have a stream of `size` bytes walked over. `read` returns bytes of it; `take` is told what is found.
+
+        `start`: offset of a header of an archive that is not compressed, from which to go on.
 
         Raises WorkerFailed, IndexUnusable where no worker can be had, and what `read` and `take` raise.
         """
@@ -72,7 +75,7 @@ class Worker:
         try:
             if self._process is None:
                 await self._start()
-            await self._walk(size, read, take)
+            await self._walk(size, start, read, take)
             is_done = True
         except (trio.BrokenResourceError, trio.ClosedResourceError, frames.BadFrame) as error:
             raise WorkerFailed(self._how_it_ended(error)) from None
@@ -92,9 +95,7 @@ class Worker:
             _reap(process)
 
     async def _start(self) -> None:
-        isolated = ["-I"] if sys.flags.isolated else ["-P"]
-        command = [sys.executable, *isolated, "-m", "vtlfs.members.worker"]
-        command += [str(self._limits.memory), str(int(self._limits.step) + 1), str(self._nice)]
+        command = program("vtlfs.members.worker", self._limits.memory, int(self._limits.step) + 1, self._nice)
         self._process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -107,9 +108,9 @@ class Worker:
             self.close()
             raise IndexUnusable(f"the process that reads archives does not start; `{shlex.join(command)}` says why")
 
-    async def _walk(self, size: int, read: Read, take: Take) -> None:
+    async def _walk(self, size: int, start: int, read: Read, take: Take) -> None:
         limits, spent, handed = self._limits, 0.0, 0
-        await self._send(frames.numbers(frames.JOB, size, 0))
+        await self._send(frames.job(size, start))
         while True:
             began = trio.current_time()
             with trio.move_on_after(limits.step) as scope:
@@ -165,15 +166,29 @@ class Worker:
         if isinstance(error, frames.BadFrame):
             return f"the process that reads it says what makes no sense: {error}"
         assert self._process is not None
-        status = _reap(self._process)
-        how = (
-            "ended" if status is None else f"died by signal {-status}" if status < 0 else f"ended with status {status}"
-        )
-        return f"the process that reads it has {how}: the archive is damaged, or takes too much memory"
+        return how_it_ended(_reap(self._process))
+
+
+def program(module: str, *arguments: int) -> list[str]:
+    """Return the command that runs a worker, without the user's own modules in its path."""
+    isolated = ["-I"] if sys.flags.isolated else ["-P"]
+    return [sys.executable, *isolated, "-m", module, *map(str, arguments)]
+
+
+def how_it_ended(status: int | None) -> str:
+    """Return why a worker that has ended by itself can't have read an archive. `status`: None where nobody knows."""
+    how = "ended" if status is None else f"died by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"the process that reads it has {how}: the archive is damaged, or takes too much memory"
 
 
 def _reap(process: trio.Process) -> int | None:
     """Wait a little for the end of a process that was killed, or has closed its pipe; return its status."""
-    with suppress(subprocess.TimeoutExpired):
-        process._proc.wait(KILLED_SECONDS)
+    if process.poll() is None:
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll(KILLED_SECONDS * 1000)
+        finally:
+            os.close(descriptor)
     return process.poll()  # which has trio let go of it

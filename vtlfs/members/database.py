@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vtlfs.durable import follow_owner
 from vtlfs.errors import IndexDamaged, IndexUnusable, NoIndex
 from vtlfs.failpoints import reached
 from vtlfs.members.tables import TABLES, VERSION
@@ -317,7 +318,11 @@ def _create(path: Path, uuid: str) -> None:
     new = path.with_name(f"{path.name}.new")
     for suffix in _BESIDE:
         new.with_name(new.name + suffix).unlink(missing_ok=True)
-    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        follow_owner(descriptor, path.parent)  # SQLite gives the files that it makes beside the database to its owner
+    finally:
+        os.close(descriptor)
     try:
         with closing(_connect(new, read_only=False)) as connection:
             connection.executescript(f"BEGIN; {TABLES}; PRAGMA user_version = {VERSION}; COMMIT")

@@ -1,19 +1,21 @@
 """Filling the member index, and forgetting what is in it. One process at a time does so, with the lease `index`.
 
 Members come in batches, each of which is one transaction. A stream whose indexing was interrupted is pending, and has
-what came so far; beginning it anew forgets that. Blocks: a mount calls it in a thread.
+what came so far: indexing goes on behind that, or begins anew and forgets it. Blocks: a mount calls it in a thread.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vtlfs.members.database import MemberIndex, parent, raw_bytes, split
-from vtlfs.members.values import Kind, StreamState
+from vtlfs.members.pattern import ENDS
+from vtlfs.members.values import NO_COMPRESSION, Kind, StreamState
 
 MAX_DEPTH = 64  # directories above a member that are listed one in the other; those further down are one
 MAX_KNOWN = 200_000  # directories whose identifiers are remembered
 FORGET_ROWS = 20_000  # members that are forgotten in one transaction
 
+_SEARCHED = f"'/' || directory.path || name || '{ENDS}'"
 _INCOMING = (
     "CREATE TEMP TABLE IF NOT EXISTS incoming (place INTEGER PRIMARY KEY, directory INTEGER, name TEXT, kind TEXT,"
     " size INTEGER, mtime INTEGER, link TEXT, start INTEGER, length INTEGER)"
@@ -42,13 +44,56 @@ class FoundArchive:
     compression: str
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """How far the indexing of a stream came: the header at `start` is the next. `note`: what can't be read before it.
+
+    `archive`: the one in which the header lies, to which members before it belong; None: there is none yet.
+    """
+
+    start: int
+    members: int
+    archive: FoundArchive | None
+    note: str | None
+
+
+def interrupted(index: MemberIndex, session: int) -> Interrupted | None:
+    """Return where the indexing of a stream is to go on; None: it begins anew. Raises IndexDamaged.
+
+    The last member is forgotten: its own end may be that of the stream as it was then. These begin anew: what is
+    compressed, which is unpacked from its beginning; cpio, whose hard links are told by all that comes before; and
+    members behind which those of another stream were added, since a stream's are next to one another.
+    """
+    row = next(
+        index.rows(
+            "SELECT stream.first, stream.last, note, archive.start, format, compression, archive.first, member.start"
+            " FROM stream JOIN member ON member.id = stream.last JOIN archive ON archive.id ="
+            " (SELECT id FROM archive WHERE first <= stream.last ORDER BY first DESC LIMIT 1)"
+            " WHERE session = ? AND state = 'pending' AND stream.bytes = 0 AND members > 0 AND archive.stream = session"
+            " AND stream.last = (SELECT max(id) FROM member) AND format = 'tar' AND compression = ?",
+            *(session, NO_COMPRESSION),
+        ),
+        None,
+    )
+    if row is None:
+        return None
+    first, last, note, archive_start, form, compression, archive_first, start = row
+    with index.transaction():
+        _forget_members(index, session, last, last)
+        if archive_first == last:
+            index.run("DELETE FROM archive WHERE first = ?", last)
+    archive = None if archive_first == last else FoundArchive(archive_start, form, compression)
+    return Interrupted(start, last - first, archive, note)
+
+
 class StreamFiller:
     """The rows of one stream, as it is being indexed. `text`: bytes of names that it has added."""
 
-    def __init__(self, index: MemberIndex, session: int) -> None:
-        """Begin it. What the index had of it must be forgotten."""
+    def __init__(self, index: MemberIndex, session: int, before: Interrupted | None = None) -> None:
+        """Begin it, or go on as `interrupted` says. Where it begins, what the index had of it must be forgotten."""
         self.text = 0
-        self.members = 0
+        self.members = 0 if before is None else before.members
+        self._before = before
         self._index = index
         self._session = session
         self._known: dict[str, int] = {}
@@ -61,6 +106,8 @@ class StreamFiller:
 
     def begin_archive(self, archive: FoundArchive) -> None:
         """Have the members that follow belong to another archive. One without members leaves nothing."""
+        if self._before is not None and self._before.archive is not None and archive.start == self._before.start:
+            return  # the rest of the one that was interrupted
         self._archive, self._has_archive = archive, False
 
     def add(self, members: Sequence[FoundMember]) -> None:
@@ -84,7 +131,7 @@ class StreamFiller:
                 "INSERT OR IGNORE INTO path (directory, name) SELECT directory, name FROM temp.incoming ORDER BY place"
             )
             index.run(
-                "INSERT INTO trigram (rowid, path) SELECT path.id, directory.path || name FROM path"
+                f"INSERT INTO trigram (rowid, path) SELECT path.id, {_SEARCHED} FROM path"
                 " JOIN directory ON directory.id = path.directory WHERE path.id > ? ORDER BY path.id",
                 last_path,
             )
@@ -101,6 +148,10 @@ class StreamFiller:
         self._has_archive = True
         self._next += len(members)
         self.members += len(members)
+
+    def note(self, text: str) -> None:
+        """Record what of the stream can't be read, so that it is known as well when the indexing was interrupted."""
+        self._index.run("UPDATE stream SET note = ? WHERE session = ?", text, self._session)
 
     def end(self, state: StreamState, size: int, note: str | None) -> None:
         """Record that the stream, of `size` bytes, is indexed, or why it is not."""
@@ -163,7 +214,7 @@ def forget_some(index: MemberIndex, session: int, *, stays_pending: bool = False
     if row is None:
         return False
     with index.transaction():
-        index.run("UPDATE stream SET state = 'pending' WHERE session = ?", session)
+        index.run("UPDATE stream SET state = 'pending', bytes = 0, note = NULL WHERE session = ?", session)
         index.run("DELETE FROM archive WHERE stream = ?", session)  # a member without an archive is not found
         if row[1] >= row[0]:
             _forget_members(index, session, max(row[0], row[1] - FORGET_ROWS + 1), row[1])
@@ -188,7 +239,7 @@ def _forget_members(index: MemberIndex, session: int, first: int, last: int) -> 
     index.run("DELETE FROM member WHERE id BETWEEN ? AND ?", first, last)
     index.run("DELETE FROM temp.gone WHERE EXISTS (SELECT 1 FROM member WHERE member.path = gone.path)")
     index.run(
-        "INSERT INTO trigram (trigram, rowid, path) SELECT 'delete', path.id, directory.path || name FROM temp.gone"
+        f"INSERT INTO trigram (trigram, rowid, path) SELECT 'delete', path.id, {_SEARCHED} FROM temp.gone"
         " JOIN path ON path.id = gone.path JOIN directory ON directory.id = path.directory"
     )
     index.run("DELETE FROM path WHERE id IN (SELECT path FROM temp.gone)")

@@ -1,7 +1,7 @@
 """Finding archive members by their names, over all tape files and times. Blocks; used by commands and the terminal UI.
 
 Which paths have the pattern's letters in them is looked up in the index of three characters; the few that are left are
-compared with the pattern. A pattern without three literal characters in a row is compared with every path.
+compared with the pattern. A pattern without any literal character is compared with every path.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,13 +15,15 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import IndexUnusable, NoIndex, NoSuchMedium, NoSuchSession
 from vtlfs.members.database import MEMBER, OF_MEMBER, MemberIndex, member_of
-from vtlfs.members.pattern import Pattern, grams
-from vtlfs.members.stream import Stream, find_stream, first_session
+from vtlfs.members.pattern import Pattern
+from vtlfs.members.stream import find_stream, first_session
 from vtlfs.members.values import NO_COMPRESSION, ArchiveMember, IndexedStream, StreamState
-from vtlfs.model import MediumState, TapeFile
+from vtlfs.model import MediumState, Stream, TapeFile
 
 FIRST_PATHS, MOST_PATHS = 32, 1024  # whose members are looked up together
 KNOWN_STREAMS = 100_000
+MOST_GRAMS = 512  # that are looked up for one text of one or two characters
+_LAST = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +155,53 @@ def _members(index: MemberIndex, pattern: Pattern) -> Iterator[ArchiveMember]:
 
 
 def _paths(index: MemberIndex, pattern: Pattern) -> Iterator[tuple[int, str]]:
-    """Yield the paths that may be like a pattern, with their identifiers."""
-    path = "directory.path || path.name FROM path JOIN directory ON directory.id = path.directory"
-    if pattern.literals:
-        quoted = (gram.replace('"', '""') for gram in grams(pattern.literals))
-        words = " AND ".join(f'"{gram}"' for gram in quoted)
+    """Yield the paths that may be like a pattern, with their identifiers: each as soon as it is found."""
+    words = _words(index, pattern)
+    if words is None:
+        return
+    path = "path.id, directory.path || path.name"
+    of_directory = "JOIN directory ON directory.id = path.directory"
+    if words:
         rows = index.rows(
-            f"SELECT path.id, {path} WHERE path.id IN (SELECT rowid FROM trigram WHERE trigram MATCH ?)"
-            " ORDER BY path.id",
+            f"SELECT {path} FROM trigram CROSS JOIN path ON path.id = trigram.rowid CROSS {of_directory}"
+            " WHERE trigram MATCH ? ORDER BY trigram.rowid",
             words,
         )
     else:
         has_it = "instr(directory.path || path.name, ?) > 0"
-        rows = index.rows(f"SELECT path.id, {path} WHERE {has_it} ORDER BY path.id", pattern.longest)
+        rows = index.rows(f"SELECT {path} FROM path {of_directory} WHERE {has_it} ORDER BY path.id", pattern.longest)
     yield from ((row[0], row[1]) for row in rows)
+
+
+def _words(index: MemberIndex, pattern: Pattern) -> str | None:
+    """Return what to ask of the index of three characters; None: there is no such path; empty: all paths may be.
+
+    A text of one or two characters is looked up as any of the three in a row that occur, and begin with it. Of too many
+    of these there are so many paths that the first ones are soon found among all.
+    """
+    wanted = [_quoted(gram) for gram in pattern.grams]
+    for text in () if wanted else pattern.short:
+        grams = _beginning_with(index, text)
+        if not grams:
+            return None
+        if len(grams) <= MOST_GRAMS:
+            wanted.append(f"({' OR '.join(map(_quoted, grams))})")
+    return " AND ".join(wanted)
+
+
+def _beginning_with(index: MemberIndex, text: str) -> list[str]:
+    """Return which three characters in a row occur that begin with one or two: at most one more than MOST_GRAMS."""
+    found: list[str] = []
+    after, end = text, text + _LAST
+    while len(found) <= MOST_GRAMS:
+        sql = "SELECT term FROM gram WHERE term >= ? AND term < ? LIMIT 1"
+        (gram,) = next(index.rows(sql, after, end), ("",))
+        if not gram:
+            break
+        found.append(gram)
+        after = gram + "\0"
+    return found
+
+
+def _quoted(gram: str) -> str:
+    return '"' + gram.replace('"', '""') + '"'

@@ -10,21 +10,19 @@ from functools import partial
 import trio
 
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine import lease
+from vtlfs.engine.jobs import foreground
+from vtlfs.engine.jobs.rate_limit import RateLimit
 from vtlfs.engine.library import Library
-from vtlfs.engine.rate_limit import RateLimit
 from vtlfs.engine.reading.reader import MediumReader
-from vtlfs.engine.stopping import until_stopped
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.port import Catalogue
-from vtlfs.errors import IndexDamaged, first_of
+from vtlfs.errors import IndexDamaged
 from vtlfs.members.child import Limits
 from vtlfs.members.database import LEASE, MemberIndex
 from vtlfs.members.indexing import Indexed, Indexing
 from vtlfs.members.stream import OpenReader, first_session
 
 AHEAD_UNITS_A_DISK = 3
-LOOK_SECONDS = 0.5  # between two looks whether a mount has let go of the index
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +53,7 @@ def index(
     """
     outcome = Outcome()
     work = partial(_work, library, media, anew, limit, progress, waits, limits, outcome)
-    try:
-        outcome.interrupted = trio.run(until_stopped, work)
-    except BaseExceptionGroup as group:
-        raise first_of(group) from None
+    outcome.interrupted = foreground.run(work)
     return outcome
 
 
@@ -72,20 +67,12 @@ async def _work(
     limits: Limits | None,
     outcome: Outcome,
 ) -> None:
-    is_told = False
-    while True:
-        with lease.work(library.path, LEASE) as mine:
-            if mine:
-                try:
-                    await _run(library, media, anew, anew and media is None, limit, progress, limits, outcome)
-                except IndexDamaged as error:
-                    log.warning("%s", error)
-                    await _run(library, media, anew, True, limit, progress, limits, outcome)
-                return
-        if not is_told:
-            waits()
-            is_told = True
-        await trio.sleep(LOOK_SECONDS)
+    async with foreground.turn(library.path, LEASE, waits):
+        try:
+            await _run(library, media, anew, anew and media is None, limit, progress, limits, outcome)
+        except IndexDamaged as error:
+            log.warning("%s", error)
+            await _run(library, media, anew, True, limit, progress, limits, outcome)
 
 
 async def _run(
@@ -121,7 +108,7 @@ async def _run(
             await run.update()
             sessions = wanted(tracking, members, media, again=again)
             total = sum(_bytes(tracking, session) for session in sessions)
-            await run.run(sessions)
+            await run.run(sessions, again=again)
 
 
 @contextmanager

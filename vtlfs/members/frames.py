@@ -15,7 +15,8 @@ from vtlfs.members.filling import FoundArchive, FoundMember
 from vtlfs.members.values import Kind
 
 HEADER = struct.Struct("!cI")
-NUMBERS = struct.Struct("!QI")  # an offset, and how many bytes: of READ; the size of the stream, and 0: of JOB
+NUMBERS = struct.Struct("!QI")  # an offset, and how many bytes: of READ
+JOBS = struct.Struct("!QQ")  # the size of the stream, and where in it to begin: of JOB
 MAX_FRAME = 64 << 20
 MAX_TEXT = 64 << 10
 MAX_SIZE = 1 << 62
@@ -36,6 +37,17 @@ def frame(letter: bytes, content: bytes) -> bytes:
 def numbers(letter: bytes, offset: int, size: int) -> bytes:
     """Return a frame with two numbers."""
     return frame(letter, NUMBERS.pack(offset, size))
+
+
+def job(size: int, start: int) -> bytes:
+    """Return the frame that hands over a stream, to be walked over from `start` on."""
+    return frame(JOB, JOBS.pack(size, start))
+
+
+def read_job(content: bytes) -> tuple[int, int]:
+    """Return the size of a stream, and where to begin."""
+    size, start = JOBS.unpack(content)
+    return size, start
 
 
 def members(found: Sequence[FoundMember]) -> bytes:

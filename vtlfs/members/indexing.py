@@ -19,10 +19,10 @@ from vtlfs.errors import IndexUnusable, NoSuchSession, VtlfsError
 from vtlfs.members import filling
 from vtlfs.members.child import Found, FoundRemark, Limits, Worker, WorkerFailed
 from vtlfs.members.database import MemberIndex
-from vtlfs.members.filling import FoundArchive, FoundMember, StreamFiller
-from vtlfs.members.stream import OpenReader, Stream, StreamReader, find_stream, first_session, held
+from vtlfs.members.filling import FoundArchive, FoundMember, Interrupted, StreamFiller
+from vtlfs.members.stream import OpenReader, StreamReader, find_stream, first_session, held
 from vtlfs.members.values import StreamState
-from vtlfs.model import format_size
+from vtlfs.model import Stream, format_size
 
 ROWS_AT_ONCE = 1000  # tape files that are looked up together
 MAX_NOTE = 500
@@ -107,32 +107,38 @@ class Indexing:
             ordinal, session = found[-1]
             await self._in_thread(partial(filling.add_pending, self._index, streams, ordinal, session))
 
-    async def run(self, sessions: list[int] | None = None) -> Indexed:
-        """Index streams: the pending ones, or some of those. Raises IndexDamaged."""
+    async def run(self, sessions: list[int] | None = None, *, again: bool = False) -> Indexed:
+        """Index streams: the pending ones, or some. `again`: also what is indexed of them. Raises IndexDamaged."""
         for session in await self._in_thread(self._index.pending) if sessions is None else sessions:
-            await self._one(session)
+            await self._one(session, again)
         return self.result
 
     # --- one stream -------------------------------------------------------------------------------------------------
 
-    async def _one(self, session: int) -> None:
+    async def _one(self, session: int, again: bool) -> None:
         try:
             stream = await self._catalogue.read(lambda tracking: find_stream(tracking, session))
         except NoSuchSession:
             await self._forget([session])
             return
         with held(self._library, stream):
-            await self._forget([session], stays_pending=True)
-            filler = await self._in_thread(lambda: StreamFiller(self._index, session))
+            before = None if again else await self._in_thread(partial(filling.interrupted, self._index, session))
+            if before is None:
+                await self._forget([session], stays_pending=True)
+            filler = await self._in_thread(lambda: StreamFiller(self._index, session, before))
             reader = StreamReader(stream, self._open_reader)
             try:
-                await self._walk(stream, reader, filler)
+                await self._walk(stream, reader, filler, before)
             finally:
                 reader.close()
 
-    async def _walk(self, stream: Stream, reader: StreamReader, filler: StreamFiller) -> None:
-        notes: list[str] = []
-        limits, done, is_unknown = self._limits, 0, False
+    async def _walk(
+        self, stream: Stream, reader: StreamReader, filler: StreamFiller, before: Interrupted | None
+    ) -> None:
+        notes = [] if before is None or before.note is None else [before.note]
+        begin, known = (0, 0) if before is None else (before.start, before.members)
+        limits, done, is_unknown = self._limits, begin, False
+        self._progress(begin)
         where = f"session {stream.session} ({stream.parts[0].medium}, tape file {stream.parts[0].number:04d})"
 
         async def read(offset: int, size: int) -> bytes:
@@ -149,6 +155,7 @@ class Indexing:
             if isinstance(found, FoundRemark):
                 notes.append(found.text)
                 is_unknown = found.is_unknown
+                await self._in_thread(partial(filler.note, "; ".join(notes)[:MAX_NOTE]))
             elif isinstance(found, FoundArchive):
                 filler.begin_archive(found)
             else:
@@ -157,7 +164,7 @@ class Indexing:
                     raise WorkerFailed(f"it has more names than are indexed: these are its first {filler.members:,}")
 
         try:
-            await self._worker.walk(stream.bytes, read, take)
+            await self._worker.walk(stream.bytes, read, take, start=begin)
         except WorkerFailed as error:
             notes.append(str(error))
             is_unknown = not filler.members
@@ -173,8 +180,8 @@ class Indexing:
         await self._in_thread(partial(filler.end, state, stream.bytes, "; ".join(notes)[:MAX_NOTE] or None))
         self.result.streams += 1
         self.result.unknown += is_unknown
-        self.result.members += filler.members
-        self.result.bytes += stream.bytes
+        self.result.members += filler.members - known
+        self.result.bytes += stream.bytes - begin
         log.debug("%s: %d members%s", where, filler.members, f"; {'; '.join(notes)}" if notes else "")
 
     def _add(self, filler: StreamFiller, members: list[FoundMember]) -> None:

@@ -58,6 +58,9 @@ class Input(Protocol):
     def skip(self, size: int) -> int:
         """Pass over bytes; return how many."""
 
+    def peek(self, offset: int, size: int) -> bytes:
+        """Return bytes that were read a while ago; fewer where they are not at hand any more."""
+
 
 class Plain:
     """The stream itself."""
@@ -88,6 +91,9 @@ class Plain:
         self.at += size
         self._size = SMALL_BLOCK
         return size
+
+    def peek(self, offset: int, size: int) -> bytes:
+        return self._source.read(offset, min(size, self._source.size - offset))
 
     @property
     def _left(self) -> int:
@@ -147,6 +153,15 @@ class Unpacked:
 
     def skip(self, size: int) -> int:
         return 0
+
+    def peek(self, offset: int, size: int) -> bytes:
+        begin = self._end - sum(map(len, self._kept))
+        found = b""
+        for piece in self._kept:
+            if begin <= offset + len(found) < begin + len(piece):
+                found += piece[offset + len(found) - begin :][: size - len(found)]
+            begin += len(piece)
+        return found
 
     def _next(self) -> bytes:
         buffer, size, offset = c_void_p(), c_size_t(), c_int64()

@@ -12,9 +12,10 @@ from contextlib import closing
 
 import trio
 
-from vtlfs.engine import jobs, lease
 from vtlfs.engine.engine import Engine
-from vtlfs.engine.rate_limit import RateLimit
+from vtlfs.engine.jobs import background
+from vtlfs.engine.jobs.background import Job
+from vtlfs.engine.jobs.rate_limit import RateLimit
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import IndexDamaged, IndexUnusable, NoIndex
 from vtlfs.members.child import Limits
@@ -23,7 +24,8 @@ from vtlfs.members.indexing import Indexing, is_due
 from vtlfs.model import MIB, utc_now
 
 LOOK_SECONDS = 10.0  # between two looks whether there is something to index
-AGAIN_SECONDS = 600.0  # before a stream is tried again that could not be read, or an index that could not be written
+AGAIN_SECONDS = 600.0  # before an index is tried again that could not be written; the first time, a stream, too
+MOST_SECONDS = 86400.0  # before a stream is tried again that could never be read: each time twice as long
 OTHERS_SECONDS = 60.0  # before the next look, where another mount or a command is indexing
 BUSY_SECONDS = 5.0  # after its last write, for which the mount counts as writing
 SHARE = 10  # of its speed, that is left to it meanwhile
@@ -54,17 +56,18 @@ class Throttle:
         await trio.sleep((self._slow if is_busy else self._rate).take(size))
 
 
-class IndexJob:
+class IndexJob(Job[bool]):
     """See the module."""
 
     what = "indexing"
     every = LOOK_SECONDS
+    lease = LEASE
 
     def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
         self._engine = engine
         self._limits = limits or Limits()
         self._not_before = 0.0  # by trio's clock, as the following
-        self._postponed: dict[int, float] = {}  # until when, by stream
+        self._postponed: dict[int, tuple[float, float]] = {}  # until when, and for how long, by stream
         self._is_damaged = False
 
     def is_due(self, tracking: Tracking, at: str) -> bool:
@@ -89,14 +92,14 @@ class IndexJob:
         """Return True. It is the lease that claims the work."""
         return True
 
-    async def work(self, engine: Engine, claim: bool) -> None:
-        """Index, unless somebody else does."""
+    def note_taken(self) -> None:
+        """Wait before the next look: somebody else is indexing."""
+        self._not_before = trio.current_time() + OTHERS_SECONDS
+
+    async def work(self, claim: bool) -> None:
+        """Index, with the lease."""
         try:
-            with lease.work(engine.library.path, LEASE) as mine:
-                if mine:
-                    await self._work(engine)
-                else:
-                    self._not_before = trio.current_time() + OTHERS_SECONDS
+            await self._work(self._engine)
         except IndexDamaged:
             self._is_damaged = True
             raise
@@ -122,8 +125,8 @@ class IndexJob:
             await run.update()
             while sessions := self._ready(index):
                 await run.run(sessions)
-                until = trio.current_time() + AGAIN_SECONDS
-                self._postponed.update(dict.fromkeys(run.result.failed, until))
+                self._postpone(run.result.failed)
+                run.result.failed.clear()
         finally:
             run.close()
             index.close()
@@ -133,12 +136,19 @@ class IndexJob:
     def _ready(self, index: MemberIndex) -> list[int]:
         """Return the next streams that are pending, without those that could not be read a while ago."""
         now = trio.current_time()
-        self._postponed = {session: until for session, until in self._postponed.items() if until > now}
-        pending = index.pending(PENDING_ROWS + len(self._postponed))
-        return [session for session in pending if session not in self._postponed]
+        late = {session for session, (until, _) in self._postponed.items() if until > now}
+        pending = index.pending(PENDING_ROWS + len(late))
+        return [session for session in pending if session not in late]
+
+    def _postpone(self, failed: list[int]) -> None:
+        """Leave streams that could not be read alone for a while: each time longer, for each time costs their bytes."""
+        for session in failed:
+            _, seconds = self._postponed.get(session, (0.0, AGAIN_SECONDS / 2))
+            seconds = min(2 * seconds, MOST_SECONDS)
+            self._postponed[session] = trio.current_time() + seconds, seconds
 
 
 async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
     """Index whatever is released, for as long as the mount lasts. Returns at once if library.toml forbids it."""
     if engine.library.config.index_background:
-        await jobs.run(engine, IndexJob(engine), clock)
+        await background.run(engine, IndexJob(engine), clock)

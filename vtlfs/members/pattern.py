@@ -15,13 +15,14 @@ from fnmatch import translate
 WILDCARDS = re.compile(r"[*?\[]")
 _NOT_LITERAL = re.compile(r"\[!?\]?[^\]]*\]|[*?\[]|[\ud800-\udfff]")  # ... nor in the index of three characters
 GRAM = 3
+ENDS = "\x01\x01"  # what stands behind each path in the index of three characters; before it stands a slash
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern, compiled. `literals`: texts that each path that matches has in it, of three characters or more.
+    """A pattern, compiled. `literals`: texts that `/PATH` and ENDS have in it for each path that matches.
 
-    `longest`: the longest such text of any length, as it is written; empty where capital letters do not matter.
+    `longest`: the longest text that such a path has in it, as it is written; empty where capital letters do not matter.
     """
 
     literals: tuple[str, ...]
@@ -32,18 +33,32 @@ class Pattern:
         """Tell whether a path of an archive is like the pattern."""
         return self._regex.search(anchored(path)) is not None
 
+    @property
+    def grams(self) -> list[str]:
+        """Which three characters in a row the texts have, those at their ends included."""
+        found = {text[place : place + GRAM]: None for text in self.literals for place in range(len(text) - GRAM + 1)}
+        return list(found)
+
+    @property
+    def short(self) -> list[str]:
+        """The texts that are shorter than three characters, in small letters where that is certain."""
+        texts = (text.lower() for text in self.literals if len(text) < GRAM)
+        return [text for text in texts if text.isascii() or text.upper() == text]
+
 
 def compile_pattern(text: str, *, ignore_case: bool = False) -> Pattern:
     """Return the pattern that a user has given."""
     flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    whole = text
     if not WILDCARDS.search(text):
         regex = re.escape(text)
     else:
         body = translate(text)
         regex = f"\\A{body}" if text.startswith("/") else f"/(?!.*/){body}" if "/" not in text else f"/{body}"
-    pieces = [piece.lstrip("/") for piece in _NOT_LITERAL.split(text)]
-    literals = tuple(piece for piece in pieces if len(piece) >= GRAM)
-    return Pattern(literals, "" if ignore_case else max(pieces, key=len), re.compile(regex, flags))
+        whole = f"{'' if text.startswith('/') else '/'}{text}{ENDS}"
+    literals = tuple(piece for piece in _NOT_LITERAL.split(whole) if piece.strip("/" + ENDS))
+    written = [piece.lstrip("/") for piece in _NOT_LITERAL.split(text)]
+    return Pattern(literals, "" if ignore_case else max(written, key=len), re.compile(regex, flags))
 
 
 def anchored(path: str) -> str:
@@ -51,9 +66,3 @@ def anchored(path: str) -> str:
     while path.startswith(("./", "/")):
         path = path[2:] if path[0] == "." else path[1:]
     return f"/{path}"
-
-
-def grams(literals: tuple[str, ...]) -> list[str]:
-    """Return which three characters in a row all paths have that have these texts in them."""
-    found = {text[place : place + GRAM]: None for text in literals for place in range(len(text) - GRAM + 1)}
-    return list(found)

@@ -3,56 +3,21 @@
 `vtlfs index` and `vtlfs restore` read through it, each extent checked, from all disks at once.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 from vtlfs.engine import lease
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import NoSuchSession
-from vtlfs.model import TapeFile
+from vtlfs.model import Stream, TapeFile
 
 if TYPE_CHECKING:
     from vtlfs.engine.reading.reader import MediumReader
 
 OpenReader: TypeAlias = "Callable[[str, int, int], MediumReader]"
 """Opens a reader of a volume's first bytes: barcode, number of the volume, how many. `Engine.medium_reader` is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """What one program wrote: the tape files, one after the other. More than one only through a pool that spans."""
-
-    session: int  # identifier of the first one
-    parts: tuple[TapeFile, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Its length."""
-        return sum(part.bytes for part in self.parts)
-
-    @property
-    def released_at(self) -> str:
-        """When its last tape file was released."""
-        return self.parts[-1].released_at
-
-    def part_at(self, offset: int) -> TapeFile:
-        """Return the tape file that has the byte at an offset of the stream, or the last one."""
-        return self.parts[min(self._place(offset), len(self.parts) - 1)]
-
-    def start_of(self, part: TapeFile) -> int:
-        """Return the offset in the stream of the first byte of one of its tape files."""
-        return self._starts()[self.parts.index(part)]
-
-    def _place(self, offset: int) -> int:
-        return bisect_right(self._starts(), offset) - 1
-
-    def _starts(self) -> list[int]:
-        return list(accumulate((part.bytes for part in self.parts[:-1]), initial=0))
 
 
 def first_session(tracking: Tracking, session: int) -> int:

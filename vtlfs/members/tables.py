@@ -3,7 +3,7 @@
 The index is thrown away and made anew whenever it is damaged, of another version, or of another library.
 """
 
-VERSION = 1  # of the tables: PRAGMA user_version
+VERSION = 2  # of the tables: PRAGMA user_version
 
 TABLES = """
 -- One row: of which catalogue the index tells.
@@ -74,6 +74,9 @@ CREATE TABLE occurrence (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX occurrence_directory ON occurrence (directory);
 
--- Which paths have which three characters in a row; rowid: path.id.
+-- Which paths have which three characters in a row; rowid: path.id. The text is the path between a slash and ENDS, so
+-- that one or two characters begin three in a row wherever they stand, and so that the first and last ones can be told.
 CREATE VIRTUAL TABLE trigram USING fts5 (path, tokenize = 'trigram', content = '', detail = none, columnsize = 0);
+-- All that occur: three characters a row, in their order.
+CREATE VIRTUAL TABLE gram USING fts5vocab (trigram, instance);
 """

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ TEXT_A_FRAME = 1 << 20
 MAX_READ = 1 << 20
 NO_CORE = (resource.RLIMIT_CORE, 0)
 LIMITS = (NO_CORE, (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, 32))
+WRITING_LIMITS = (NO_CORE, (resource.RLIMIT_NOFILE, 64))  # of the worker that makes files
 
 
 class Ended(Exception):
@@ -70,8 +72,8 @@ def receive(reading: BinaryIO) -> tuple[bytes, bytes]:
     return letter, content
 
 
-def work(source: PipedSource) -> None:
-    """Walk over one stream, and say what is in it."""
+def work(source: PipedSource, start: int) -> None:
+    """Walk over one stream, from `start` on, and say what is in it."""
     members: list[FoundMember] = []
     text = 0
 
@@ -82,7 +84,7 @@ def work(source: PipedSource) -> None:
             members.clear()
             text = 0
 
-    for found in archive.walk(source):
+    for found in archive.walk(source, start):
         if isinstance(found, FoundMember):
             members.append(found)
             text += len(found.path) + len(found.link or "")
@@ -98,12 +100,16 @@ def work(source: PipedSource) -> None:
     source.send(frames.frame(frames.END, b""))
 
 
-def limit(memory: int) -> None:
-    """Limit what the process may do, for good. `memory`: bytes of address space."""
-    for name, most in (*LIMITS, (resource.RLIMIT_AS, memory)):
+def limit(memory: int, limits: Sequence[tuple[int, int]] = LIMITS) -> None:
+    """Limit what the process may take, for good. `memory`: bytes of address space."""
+    for name, most in (*limits, (resource.RLIMIT_AS, memory)):
         hard = resource.getrlimit(name)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(name, (most, most))
+
+
+def become_nobody() -> None:
+    """Give up root's rights, for good."""
     if os.geteuid() == 0:
         with suppress(OSError):  # a container may forbid it
             os.setgroups([])
@@ -124,6 +130,7 @@ def main() -> None:
             os.dup2(null, descriptor)
         inputs.prepare()
         limit(memory)
+        become_nobody()
         writing.write(frames.frame(frames.READY, b""))
         writing.flush()
         with suppress(Ended, BrokenPipeError):
@@ -131,9 +138,9 @@ def main() -> None:
                 letter, content = receive(reading)
                 if letter != frames.JOB:
                     return
-                size, _ = frames.read_numbers(content)
+                size, start = frames.read_job(content)
                 signal.alarm(patience)
-                work(PipedSource(size, reading, writing, patience))
+                work(PipedSource(size, reading, writing, patience), start)
                 signal.alarm(0)
 
 

@@ -9,7 +9,7 @@ it uses the path, and leaves a part of a file under its name after an error.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +20,8 @@ _HIDDEN = 0o700  # of a directory until all that lies in it is restored
 MAX_OPEN = 64  # directories on the way to the last file that stay open
 
 Components = Sequence[bytes]
+Make = Callable[[int, bytes], list[str]]
+"""Makes a file in an open directory, under a name; returns what it could not do, as clauses."""
 
 
 class Exists(VtlfsError):
@@ -46,12 +48,13 @@ def components(path: str) -> list[bytes]:
 class Destination:
     """See the module. Close it after use."""
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        """Raises NotADirectoryError, FileNotFoundError or another OSError."""
+    def __init__(self, path: Path, *, overwrite: bool, forbidden: Iterable[Path] = ()) -> None:
+        """`forbidden`: directories beneath it in which nothing may be made. Raises OSError."""
         self.path = path
         self._overwrite = overwrite
         self._chain: list[tuple[bytes, int]] = []  # names and descriptors of the directories that are open
         self._root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._forbidden = {_identity(os.stat(one)) for one in forbidden if one.exists()}
         self._made: set[tuple[bytes, ...]] = set()  # directories that this restore has made, or may set attributes of
         self._number = 0
         self._replaceable: tuple[bytes, ...] | None = None
@@ -73,11 +76,11 @@ class Destination:
         """Let the next file of that name replace the one that is there."""
         self._replaceable = tuple(names)
 
-    def file(self, names: Components, make: Callable[[bytes], list[str]]) -> list[str]:
+    def file(self, names: Components, make: Make) -> list[str]:
         """Have a file made under a temporary name, then give it its own. Raises Exists, OSError, what `make` raises."""
         self.check_free(names)
         with self._temporary(names) as (directory, temporary):
-            said = make(_path(directory, temporary))
+            said = make(directory, temporary)
             self._place(directory, temporary, names)
             return said
 
@@ -113,13 +116,9 @@ class Destination:
         self._made.add(tuple(names))
         return True
 
-    def attributes(self, names: Components, make: Callable[[bytes], list[str]]) -> list[str]:
-        """Have the attributes of a directory set. Deeper directories first. Raises OSError, what `make` raises."""
-        parent = self._opened(names[:-1])
-        found = _kind(parent, names[-1])
-        if found is None or not stat.S_ISDIR(found):
-            raise NotADirectoryError(errno.ENOTDIR, "is no directory any more")
-        return make(_path(parent, names[-1]))
+    def attributes(self, names: Components, make: Callable[[int], list[str]]) -> list[str]:
+        """Have the attributes of an open directory set. Deeper ones first. Raises OSError, what `make` raises."""
+        return make(self._opened(names))
 
     # --- on the way -------------------------------------------------------------------------------------------------
 
@@ -152,6 +151,8 @@ class Destination:
                     raise NotADirectoryError(errno.ENOTDIR, f"{os.fsdecode(name)!r} {text}") from None
                 raise
             self._chain.append((name, descriptor))
+            if _identity(os.fstat(descriptor)) in self._forbidden:
+                raise OutOfBounds("would lie inside the library or one of its disks; restore elsewhere (-C)")
         return self._chain[-1][1] if self._chain else self._root
 
     def _leave(self, depth: int) -> None:
@@ -192,14 +193,14 @@ class Destination:
             os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """Return by what a directory is known whatever its path."""
+    return status.st_dev, status.st_ino
+
+
 def _kind(directory: int, name: bytes) -> int | None:
     """Return the mode of what has a name in a directory; None: nothing has."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return None
-
-
-def _path(directory: int, name: bytes) -> bytes:
-    """Return a path to a name in an open directory, for libarchive: no component of it can be exchanged by others."""
-    return b"/proc/self/fd/%d/%s" % (directory, name)

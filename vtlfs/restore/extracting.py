@@ -1,7 +1,7 @@
 """libarchive's half of a restore: reads one archive member from its bytes, and makes the file with all its attributes.
 
-Runs in a worker thread. libarchive is C, and an archive may be hostile: it gets the bytes of one member at a time, and
-never a path that the archive has chosen. The file is made at a path of ours, in a directory that is held open.
+Runs in the worker process. libarchive is C, and an archive may be hostile: it gets the bytes of one member at a time,
+and never a path that the archive has chosen. The file is made at a path of ours, in a directory that is held open.
 """
 
 import os
@@ -91,6 +91,9 @@ class _Bytes:
 
     def skip(self, size: int) -> int:
         return 0
+
+    def peek(self, offset: int, size: int) -> bytes:
+        raise NotImplementedError
 
 
 class Extraction:

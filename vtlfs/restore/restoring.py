@@ -1,7 +1,7 @@
 """Restoring: the members of each chosen stream, one after the other, into one directory.
 
-A trio run of its own reads the tape files; a worker thread unpacks and writes, since libarchive blocks. The thread's
-reads run in the trio loop. What fails is told, and the next member follows.
+A trio run of its own reads the tape files; a worker thread makes the files, with a worker process (`child`) that
+unpacks and writes. The thread's reads run in the trio loop. What fails is told, and the next member follows.
 """
 
 import os
@@ -16,25 +16,25 @@ from pathlib import Path
 import trio
 
 from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.jobs import foreground
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.reader import MediumReader
-from vtlfs.engine.stopping import until_stopped
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.errors import VtlfsError, first_of, with_advice
 from vtlfs.members.database import MemberIndex
 from vtlfs.members.finding import not_indexed
-from vtlfs.members.inputs import prepare
 from vtlfs.members.stream import StreamReader, held
 from vtlfs.members.values import NO_COMPRESSION, ArchiveMember, IndexedStream, Kind, StreamState
+from vtlfs.restore.child import Extractor, Limits
 from vtlfs.restore.destination import Destination, components
-from vtlfs.restore.extracting import AS_ROOT, AS_USER, Extraction, NotWritten
-from vtlfs.restore.source import Source, StreamBytes
+from vtlfs.restore.directories import DirectoryHeaders
+from vtlfs.restore.extracting import AS_ROOT, AS_USER, NotWritten
+from vtlfs.restore.source import StreamBytes
 from vtlfs.restore.wanted import Choice, HardLinks
 
 AHEAD_UNITS_A_DISK = 3
 DAMAGED = 3  # exit status
-MAX_HEADERS = 2 << 20  # bytes of a directory's headers
 
 OpenTracking = Callable[[], Tracking]
 
@@ -56,6 +56,18 @@ class Restored:
     interrupted: signal.Signals | None = None
 
 
+class NoFile(VtlfsError):
+    """An archive member is of a kind that is no file by itself."""
+
+    exit_status = DAMAGED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "is no file by itself, but such as the rest of one that begins in another tape file (tar -M);"
+            " `vtlfs extract` both tape files, then `tar -xM` puts it together"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Who is told of a restore, in the worker thread; what these raise ends it."""
@@ -75,33 +87,47 @@ class Request:
 
 
 def restore(
-    library: Library, request: Request, open_tracking: OpenTracking, report: Report, *, stoppable: bool = False
+    library: Library,
+    request: Request,
+    open_tracking: OpenTracking,
+    report: Report,
+    *,
+    stoppable: bool = False,
+    limits: Limits | None = None,
 ) -> Restored:
     """Restore archive members. `open_tracking`: opens the state of the library that counts.
 
     What can't be restored is reported, and counted; of it, nothing is left. `stoppable`: SIGINT, SIGTERM and SIGHUP
-    stop it. Raises NoIndex, IndexDamaged, OSError of the directory, and what choosing or the reports raise.
+    stop it. Raises UsageError where the directory is in the library or in one of its disks, NoIndex, IndexDamaged,
+    OSError of the directory, and what choosing or the reports raise.
     """
+    library.check_outside(request.directory)
     restored = Restored()
-    work = partial(_restore, library, request, open_tracking, report, restored)
+    work = partial(_restore, library, request, open_tracking, report, restored, limits)
+    if stoppable:
+        restored.interrupted = foreground.run(work)
+        return restored
     try:
-        if stoppable:
-            restored.interrupted = trio.run(until_stopped, work)
-        else:
-            trio.run(work, strict_exception_groups=True)
+        trio.run(work, strict_exception_groups=True)
     except BaseExceptionGroup as group:
         raise first_of(group) from None
     return restored
 
 
 async def _restore(
-    library: Library, request: Request, open_tracking: OpenTracking, report: Report, restored: Restored
+    library: Library,
+    request: Request,
+    open_tracking: OpenTracking,
+    report: Report,
+    restored: Restored,
+    limits: Limits | None,
 ) -> None:
-    prepare()
+    own = (library.path, *library.config.disks)
     with (
         closing(open_tracking()) as tracking,
         closing(MemberIndex.open(library.path, library.config.uuid)) as index,
-        closing(Destination(request.directory, overwrite=request.overwrite)) as destination,
+        closing(Destination(request.directory, overwrite=request.overwrite, forbidden=own)) as destination,
+        closing(Extractor(trio.from_thread.check_cancelled, limits)) as extractor,
     ):
         restored.pending = not_indexed(index, tracking).pending
         choices = request.choose(tracking, index)
@@ -114,7 +140,7 @@ async def _restore(
                     open_reader = partial(_open_reader, Catalogue(tracking), pool, ahead)
                     with closing(StreamReader(choice.stream, open_reader)) as reader:
                         read = partial(_read, reader, ahead, report)
-                        work = _Restoring(choice, index, destination, read, ahead, report, restored)
+                        work = _Restoring(choice, index, destination, extractor, read, ahead, report, restored)
                         await trio.to_thread.run_sync(work.run)
         finally:
             pool.close()
@@ -155,6 +181,7 @@ class _Restoring:
     choice: Choice
     index: MemberIndex
     destination: Destination
+    extractor: Extractor
     read: Callable[[int, int], bytes]
     ahead: _ReadAhead
     report: Report
@@ -164,26 +191,24 @@ class _Restoring:
     def __post_init__(self) -> None:
         stream = self.choice.stream
         self._links = HardLinks(self.index, stream.session)
-        self._source = Source(StreamBytes(stream.bytes, stream.parts[0].stripe_unit, self.read))
+        self.extractor.open(StreamBytes(stream.bytes, stream.parts[0].stripe_unit, self.read))
         self._elsewhere: dict[int, list[ArchiveMember]] = {}  # by the member that has their data
         self._failed: set[str] = set()  # paths
-        self._directories: list[tuple[ArchiveMember, bytes]] = []
+        self._directories = DirectoryHeaders()
         self._is_tree = "" in self.choice.roots
 
     def run(self) -> None:
         """Restore what is wanted of the stream."""
         indexed = self._indexed()
-        try:
+        with closing(self._directories):
             self._look_at_links()
             for member, is_wanted in self._in_order():
                 trio.from_thread.check_cancelled()
                 self._is_tree |= is_wanted and self._is_of_tree(member)
                 self._try(member, partial(self._member, member, is_wanted))
             self._tell_what_may_be_missing(indexed)
-            for member, headers in sorted(self._directories, key=_depth, reverse=True):
+            for member, headers in self._directories.deepest_first():
                 self._try(member, partial(self._attributes, member, headers))
-        finally:
-            self._source.close()
 
     def _indexed(self) -> IndexedStream | None:
         return self.index.stream(self.choice.stream.session)
@@ -270,12 +295,14 @@ class _Restoring:
 
     def _file(self, source: ArchiveMember, path: str) -> list[str]:
         names = components(path)
+        if source.kind is Kind.OTHER:
+            raise NoFile
         is_again = self._replaces(source, path)
         self.destination.check_free(names)
 
-        def make(temporary: bytes) -> list[str]:
-            with closing(self._opened(source)) as extraction:
-                return extraction.write(temporary, self.flags)
+        def make(directory: int, temporary: bytes) -> list[str]:
+            self._look_ahead(source)
+            return self.extractor.write(source, directory, temporary, self.flags)
 
         said = self.destination.file(names, make)
         self.restored.files += not is_again
@@ -291,17 +318,16 @@ class _Restoring:
 
     def _directory(self, member: ArchiveMember) -> list[str]:
         if self.destination.directory(components(member.path)):
-            block, headers = self._bytes(member), b""
-            while len(headers) < MAX_HEADERS and (piece := block()):
-                headers += piece
-            self._directories.append((member, headers))
+            self._look_ahead(member)
+            self._directories.add(member, self.extractor.headers(member))
         self.restored.directories += 1
         return []
 
     def _attributes(self, member: ArchiveMember, headers: bytes) -> list[str]:
-        pieces = iter((headers, b""))
-        with closing(Extraction(member, lambda: next(pieces, b""))) as extraction:
-            return self.destination.attributes(components(member.path), lambda path: extraction.write(path, self.flags))
+        names = components(member.path)
+        return self.destination.attributes(
+            names, lambda directory: self.extractor.attributes(member, headers, directory, self.flags)
+        )
 
     def _replaces(self, member: ArchiveMember, path: str) -> bool:
         """Tell whether an older member of the same path was restored just now; then it may be replaced."""
@@ -313,14 +339,7 @@ class _Restoring:
         self.destination.may_replace(components(path))
         return True
 
-    def _opened(self, member: ArchiveMember) -> Extraction:
-        return Extraction(member, self._bytes(member))
-
-    def _bytes(self, member: ArchiveMember) -> Callable[[], bytes]:
+    def _look_ahead(self, member: ArchiveMember) -> None:
+        """Let bytes be fetched ahead as far as the member needs them."""
         is_packed = member.compression != NO_COMPRESSION
         self.ahead.until = self.choice.stream.bytes if is_packed else member.end
-        return self._source.open(member)
-
-
-def _depth(item: tuple[ArchiveMember, bytes]) -> int:
-    return len(components(item[0].path))

@@ -1,4 +1,4 @@
-"""The bytes of archive members, out of the stream in which the archive lies. Runs in a worker thread.
+"""The bytes of archive members, out of the stream in which the archive lies. Runs in the worker process.
 
 A member of an archive that is not compressed is read where it lies, and nothing else is. Compressed data is unpacked
 from its beginning, up to the end of the last member that is wanted, in one go as long as members are asked for in their
@@ -31,8 +31,10 @@ class StreamBytes:
 class Source:
     """Hands over the bytes of members of one stream. Close it after use."""
 
-    def __init__(self, stream: StreamBytes) -> None:
+    def __init__(self, stream: StreamBytes, alive: Callable[[], object] = lambda: None) -> None:
+        """`alive` is called for each block that is unpacked."""
         self._stream = stream
+        self._alive = alive
         self._blocks = _Blocks(stream)
         self._unpacked: Unpacked | None = None
         self._start = 0  # of what is unpacked, in the stream
@@ -56,9 +58,15 @@ class Source:
             self._start = member.archive_start
             unpacked = self._unpacked = Unpacked(self._stream, member.archive_start, member.compression)
         while unpacked.at < member.start:
+            self._alive()
             if not _up_to(unpacked, member.start):
                 raise BadMember("lies behind where the compressed data can be unpacked to")
-        return lambda: _up_to(unpacked, member.end)
+
+        def block() -> bytes:
+            self._alive()
+            return _up_to(unpacked, member.end)
+
+        return block
 
 
 class _Blocks:

@@ -15,8 +15,9 @@ from vtlfs.errors import NoSuchMedium, NoSuchSession, NoSuchTapeFile, UsageError
 from vtlfs.members.database import MemberIndex
 from vtlfs.members.finding import Query, find
 from vtlfs.members.pattern import WILDCARDS, compile_pattern
-from vtlfs.members.stream import Stream, find_stream, first_session
+from vtlfs.members.stream import find_stream, first_session
 from vtlfs.members.values import ArchiveMember, Kind, StreamState
+from vtlfs.model import Stream
 
 MOST_QUERIES = 32  # of the index for one stream: where more paths are wanted, all its members are looked through
 MAX_HOPS = 16  # from a hard link to the next

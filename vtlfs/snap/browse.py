@@ -1,8 +1,8 @@
 """Queries of the terminal UI over very many rows: pages of sessions, sorted and filtered, and bytes over time.
 
-Each function takes a `Tracking`, of the present or of a snapshot, and may block. A page that is sorted by identifier
-costs the same in a library of any size, apart from the rows that are skipped. In any other order, SQLite looks at all
-rows, and keeps only those of the page.
+Each function takes a `Tracking`, of the present or of a snapshot, and may block. A page in the order of opening, or of
+identifiers, costs the same in a library of any size, apart from the rows that are skipped. In any other order, SQLite
+looks at all rows, and keeps only those of the page.
 
 Rows are sorted, filtered and added up by their times, for display only. A session opened while the clock was wrong
 stands where its time says, and a plot is as wide as the times are apart.
@@ -16,7 +16,7 @@ from itertools import pairwise
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Session, State, format_time
 
-SORTS = ("id", "opened_at", "released_at", "host", "program", "drive", "medium", "state", "bytes")
+SORTS = ("sequence", "id", "opened_at", "released_at", "host", "program", "drive", "medium", "state", "bytes")
 GROUPS = ("host", "medium")
 
 
@@ -34,7 +34,7 @@ class SessionQuery:
     since: str | None = None
     until: str | None = None
     text: str | None = None
-    sort: str = "id"
+    sort: str = "sequence"
     descending: bool = True
 
     @property
@@ -75,10 +75,12 @@ def sessions_page(tracking: Tracking, wanted: SessionQuery, first: int, count: i
         raise ValueError(wanted.sort)
     where, values = wanted.where()
     way = "DESC" if wanted.descending else "ASC"
-    by_id = "+id" if wanted.state == State.OPEN else "id"  # open sessions are few: SQLite finds them, then sorts
-    order = f"{by_id} {way}" if wanted.sort == "id" else f"{wanted.sort} {way}, id {way}"
-    rows = tracking.sql.execute(
-        f"SELECT id FROM session{where} ORDER BY {order} LIMIT ? OFFSET ?", *values, count, first
+    plus = "+" if wanted.state == State.OPEN else ""  # open sessions are few: SQLite finds them, then sorts
+    order = f"{plus}{wanted.sort} {way}" + ("" if wanted.sort == "id" else f", id {way}")
+    rows = (
+        tracking.sql.execute(  # what is sorted by is selected: SQLite merges the parts of a snapshot's view only then
+            f"SELECT id, {wanted.sort} FROM session{where} ORDER BY {order} LIMIT ? OFFSET ?", *values, count, first
+        )
     )
     return [tracking.sessions.get(row[0]) for row in rows.fetchall()]
 

@@ -24,15 +24,19 @@ Row = TypeVar("Row", Session, Medium, Drive, DiskRecord)
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[Row]):
-    """A table whose rows are compared. The first column identifies a row; `make` and `document` convert a row."""
+    """A table whose rows are compared. The first column identifies a row; `make` and `document` convert a row.
+
+    `order`: of the rows, then by the first column.
+    """
 
     table: str
     columns: list[str]
     make: Callable[[tuple[Any, ...]], Row]
     document: Callable[[Row], dict[str, Any]]
+    order: tuple[str, ...] = ()
 
 
-SESSIONS = Kind("session", SESSION.split(", "), session_of, Session.as_json)
+SESSIONS = Kind("session", SESSION.split(", "), session_of, Session.as_json, ("sequence",))
 MEDIA = Kind(
     "medium",
     ["barcode", "id", *MEDIUM.split(", ")[2:]],
@@ -154,7 +158,7 @@ class _Compared:
     later: int
 
     def rows(self, kind: "Kind[Any]") -> RawPairs:
-        """Yield each differing row as it was and as it is, by the first column; removed rows come last.
+        """Yield each differing row as it was and as it is, in the kind's order; removed rows come last.
 
         The differing rows of the earlier state are held in memory; most of them are sessions that were open then.
         """
@@ -162,8 +166,9 @@ class _Compared:
             row[0]: row
             for row in self.tracking.sql.execute(ended_sql(kind.table, kind.columns, self.earlier, by=self.later))
         }
-        begun = begun_sql(kind.table, kind.columns, self.later, after=self.earlier)
-        for row in self.tracking.sql.execute(f"{begun} ORDER BY {kind.columns[0]}"):
+        begun = begun_sql(kind.table, [*kind.columns, *kind.order], self.later, after=self.earlier)
+        for found in self.tracking.sql.execute(f"{begun} ORDER BY {', '.join([*kind.order, kind.columns[0]])}"):
+            row = found[: len(kind.columns)]
             yield before.pop(row[0], None), row
         for row in before.values():
             yield row, None

@@ -8,6 +8,7 @@ from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.history import as_of_sql
 from vtlfs.engine.tracking.schema.tables import VERSIONED, WRITE_COMMAND
 from vtlfs.errors import NoSuchSnapshot
+from vtlfs.model import UNKNOWN_MACHINE
 from vtlfs.snap import store
 
 _TAPE_FILE = "medium, volume, number, session, start, bytes, released_at, epoch, ordinal, retain_mode, retain_until"
@@ -41,11 +42,14 @@ def open_view(library: Library, number: int) -> Tracking:
 
 def _views(view: Tracking, number: int) -> dict[str, str]:
     """Return the SQL of each table's view at the snapshot. Raises NoSuchSnapshot."""
-    row = view.sql.first("SELECT next_session FROM snapshot WHERE id = ?", number)
+    row = view.sql.first("SELECT next_session, sessions FROM snapshot WHERE id = ?", number)
     if row is None:
         raise NoSuchSnapshot(number)
     views = {table: as_of_sql(table, columns, number) for table, (_, columns) in VERSIONED.items()}
-    views["session"] = as_of_sql("session", VERSIONED["session"][1], number, among=f"likely(id < {row[0]})")
+    # A rebuild opens the sessions that it finds on the disks again, in another order than theirs.
+    is_rebuilt = view.sql.first("SELECT 1 FROM main.mount WHERE machine = ? LIMIT 1", UNKNOWN_MACHINE)
+    opened_then = f"likely(id < {row[0]})" + ("" if is_rebuilt else f" AND likely(sequence <= {row[1]})")
+    views["session"] = as_of_sql("session", VERSIONED["session"][1], number, among=opened_then)
     views["tape_file"] = f"SELECT {_TAPE_FILE} FROM main.tape_file WHERE epoch <= {number}"
     views["volume"] = (
         "SELECT volume.medium, number, volume.begun_at, begun, iif(number < medium.volume, ended_at, NULL) AS ended_at,"

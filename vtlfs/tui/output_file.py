@@ -22,7 +22,7 @@ def resolve(library: Library, name: str) -> Path:
         raise _exists(path)
     if not path.parent.is_dir():
         raise VtlfsError(f"{path.parent}: no such directory")
-    _check_outside(library, path)
+    library.check_outside(path)
     return path
 
 
@@ -33,14 +33,8 @@ def resolve_directory(library: Library, name: str) -> Path:
     path = Path(os.path.realpath(os.path.expanduser(name)))
     if not path.is_dir():
         raise VtlfsError(f"{path}: no such directory")
-    _check_outside(library, path)
+    library.check_outside(path)
     return path
-
-
-def _check_outside(library: Library, path: Path) -> None:
-    for forbidden in (library.path, *library.config.disks):
-        if path.is_relative_to(os.path.realpath(forbidden)):
-            raise VtlfsError(f"{path}: is inside the library ({forbidden}); choose a place outside")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from vtlfs.engine import live
 from vtlfs.engine.live import LiveStats
 from vtlfs.engine.tracking.database import Tracking
+from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 from vtlfs.model import Session
 
 WINDOW_SECONDS = 3.0  # over which a session's rate is averaged: a kernel writes back its page cache in bursts
@@ -39,11 +40,10 @@ def take_sample(tracking: Tracking, library: Path, at: float) -> Sample:
         mount.id: stats for mount in tracking.mounts.live() if (stats := live.read(library, mount.id)) is not None
     }
     sessions = []
-    for number in tracking.sessions.open_ids():
-        session = tracking.sessions.get(number)
+    for session in tracking.sessions.find(SessionFilter(open_only=True)):
         stats = mounts.get(session.mount)
-        if stats is not None and number in stats.sessions:
-            size, requests = stats.sessions[number]
+        if stats is not None and session.id in stats.sessions:
+            size, requests = stats.sessions[session.id]
             session = replace(session, bytes=size, requests=requests)
         sessions.append(session)
     return Sample(at, sessions, mounts)

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.engine.changer import Elements, Request
+from vtlfs.cli.library_argument import LibraryArgument
+from vtlfs.engine.media.changer import Elements, Request
 from vtlfs.errors import ChangerRefused, UsageError
 
 WORDS = {"slots": 0, "list": 0, "listall": 0, "loaded": 3, "load": 3, "unload": 3, "transfer": 2}  # needed arguments
@@ -19,7 +20,7 @@ WORDS = {"slots": 0, "list": 0, "listall": 0, "loaded": 3, "load": 3, "unload": 
         "vtlfs changer /srv/vtl transfer 3 21",
     )
 )
-@params.library_argument
+@click.argument("library", metavar="[LIBRARY]", cls=LibraryArgument, type=params.directory)
 @click.argument("command", metavar="COMMAND", type=click.Choice(list(WORDS)))
 @click.argument("words", metavar="[SLOT [DEVICE [DRIVE]]]", nargs=-1, type=params.text)
 def changer(library: Path, command: str, words: tuple[str, ...]) -> None:

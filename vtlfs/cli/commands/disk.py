@@ -127,7 +127,7 @@ def _row(record: DiskRecord, found: "Probe", stored: "Stored") -> tuple[object, 
 
 
 @disk.command(short_help="Add a directory as a disk.", epilog=params.example("vtlfs disk add /srv/vtl /mnt/disk4"))
-@params.library_argument
+@params.library_before_paths
 @click.argument("path", metavar="PATH", type=params.directory)
 @params.json_option
 def add(library: Path, path: Path, as_json: bool) -> None:
@@ -279,7 +279,7 @@ def _empty(library: "Library", number: int, background: bool, limit: int | None,
 
 def _is_written_to(library: "Library", number: int) -> bool:
     with closing(library.tracking(read_only=True)) as tracking:
-        return tracking.sessions.is_written_to(number)
+        return tracking.session_disks.is_written_to(number)
 
 
 def _who_empties(library: "Library") -> str:

@@ -27,7 +27,7 @@ DEFAULT_ROWS = 50  # of the table: people look at the end of the list
     type=params.number,
     help=f"Only the N newest. By default a table has {DEFAULT_ROWS}, and JSON has all.",
 )
-@click.option("--since", metavar="TIME", type=params.since, help="Only later ones: a time in UTC, or such as 7d.")
+@click.option("--since", metavar="TIME", type=params.since, help="Only later ones: yesterday, -12h, a date.")
 def events(library: Path, words: tuple[str, ...], as_json: bool, limit: int | None, since: str | None) -> None:
     """List what was done to media, snapshots and pools, the newest last: when, by whom, why. Nothing is ever deleted.
 

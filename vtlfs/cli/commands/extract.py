@@ -49,6 +49,8 @@ def extract(
     from vtlfs.engine.reading import extract as engine
 
     opened = Library.open(library)
+    if output not in (None, "-"):
+        opened.check_outside(Path(output))
     opening = None if snapshot is None else partial(_open_view, opened, _number_of(opened, snapshot))
     total = engine.size_of(opened, barcode, number, opening)
     with open_output(output) as target, progress(_name(barcode, number), total) as advance:

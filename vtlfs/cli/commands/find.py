@@ -30,12 +30,14 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
         "vtlfs find /srv/vtl '*.odt' --json",
     )
 )
-@params.library_argument
+@params.library_before_paths
 @click.argument("pattern", metavar="PATTERN")
 @click.option(
     "--medium", metavar="BARCODE", multiple=True, type=params.barcode, help="Only on this medium; repeatable."
 )
-@click.option("--since", metavar="TIME", type=params.since, help="Only in tape files released since: a time, or 7d.")
+@click.option(
+    "--since", metavar="TIME", type=params.since, help="Only in tape files released since: yesterday, -12h, a date."
+)
 @click.option("--snapshot", metavar="ID|NAME", type=params.text, help="Only what this snapshot shows.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Take capital and small letters as the same.")
 @params.json_option

@@ -19,7 +19,7 @@ AFTER = "x-systemd.after"
 
 
 @click.command(epilog=params.example("vtlfs fstab /srv/vtl /mnt/vtl -o host=alpha,allow_other >> /etc/fstab"))
-@params.library_argument
+@params.library_before_paths
 @click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
 @click.option(
     "-o",
@@ -39,7 +39,7 @@ def fstab(library: Path, mountpoint: Path, options: tuple[str, ...]) -> None:
     from vtlfs.disks.missing import MissingDisk
     from vtlfs.engine.library import Library
     from vtlfs.fs.options import parse
-    from vtlfs.mounts import mount_point_of
+    from vtlfs.mount_table import mount_point_of
 
     parse(",".join(options))
     opened = Library.open(library)
@@ -76,7 +76,7 @@ def _remark(target: str, unnamed: list[str]) -> None:
         click.echo(
             f"vtlfs: the line can't name the mount on {show.printable(place)}; see that it is mounted first", err=True
         )
-    script = install.DIRECTORY / "mount.vtlfs"
+    script = Path("/") / install.SBIN / "mount.vtlfs"
     if not script.exists():
         click.echo(f"vtlfs: there is no {script} yet: run `vtlfs install` as root", err=True)
     if not os.path.isdir(target):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vtlfs.cli import params, show
+from vtlfs.cli import default_library, params, show
 from vtlfs.model import format_size, utc_now
 
 PROMISES = (
@@ -60,6 +60,7 @@ def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int, 
         f" stripe unit {format_size(stripe_unit)}, parity {parity}"
     )
     show.line(PROMISES[parity] + ("; --parity 1 mirrors" if not parity and len(disks) == 2 else ""))
+    _remember(made.path)
     for note in sharing({str(disk): disk.stat().st_dev for disk in made.config.disks}, parity):
         show.line(f"note: {note}")
     for disk in made.config.disks:
@@ -67,3 +68,11 @@ def init(library: Path, disks: tuple[Path, ...], drives: int, stripe_unit: int, 
         if mode & 0o022 and not mode & stat.S_ISVTX:
             show.line(f"note: other users can remove what lies on {disk} (mode {mode:04o}); chmod go-w ends that")
     show.line(f"next: vtlfs media add {where} A00001L9..A00004L9, then vtlfs mount {where} MOUNTPOINT")
+
+
+def _remember(library: Path) -> None:
+    try:
+        default_library.remember(library)
+    except OSError as error:  # the library is made; only the list of libraries lacks it
+        why = f"{default_library.list_file()}: {error.strerror}"
+        show.line(f"note: {why}; commands find this library by its name, by {default_library.NAMED}, or while mounted")

@@ -40,8 +40,9 @@ def add(
     library: Path, barcodes: tuple[str, ...], capacity: int | None, reason: str | None, dry_run: bool, as_json: bool
 ) -> None:
     """Add empty media. If one can't be added, none is. A00001L9..A00020L9 is a range."""
-    from vtlfs.engine import cartridges, lifecycle, reserve
+    from vtlfs.engine import reserve
     from vtlfs.engine.library import Library
+    from vtlfs.engine.media import cartridges, lifecycle
     from vtlfs.engine.tracking.repositories.events import this_command
 
     def act(tracking: "Tracking", some: Sequence[str], order: lifecycle.Order) -> list[lifecycle.Change]:
@@ -87,9 +88,9 @@ def load(library: Path, drive: int, barcode: str) -> None:
 
     Programs that want a fixed device path can use this link. All other paths to the drive and the medium stay usable.
     """
-    from vtlfs.engine import changer
     from vtlfs.engine.library import Library
-    from vtlfs.engine.lifecycle import Order
+    from vtlfs.engine.media import changer
+    from vtlfs.engine.media.lifecycle import Order
     from vtlfs.engine.tracking.repositories.events import this_command
 
     opened = Library.open(library)
@@ -104,9 +105,9 @@ def load(library: Path, drive: int, barcode: str) -> None:
 @click.argument("drive", metavar="N", type=params.number)
 def unload(library: Path, drive: int) -> None:
     """Remove the link /drives/N/loaded. Open sessions go on."""
-    from vtlfs.engine import changer
     from vtlfs.engine.library import Library
-    from vtlfs.engine.lifecycle import Order
+    from vtlfs.engine.media import changer
+    from vtlfs.engine.media.lifecycle import Order
     from vtlfs.engine.tracking.repositories.events import this_command
 
     opened = Library.open(library)

@@ -1,8 +1,8 @@
 """`vtlfs media erase`, `retire`, `remove`, `protect`, `hold`, `release` and `set`: what changes media, all or none."""
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from vtlfs.cli import params, show
-from vtlfs.errors import UsageError, VtlfsError
-from vtlfs.model import RetainMode, choose_barcodes, format_size, utc_now
+from vtlfs.errors import Refused, Retained, UsageError, VtlfsError
+from vtlfs.model import Actor, RetainMode, choose_barcodes, format_size, utc_now
 
 if TYPE_CHECKING:
-    from vtlfs.engine.lifecycle import Change, Order
+    from vtlfs.engine.media.lifecycle import Change, Order
     from vtlfs.engine.tracking.database import Tracking
 
     Act = Callable[[Tracking, Sequence[str], Order], list[Change]]
@@ -68,7 +68,7 @@ def erase(
     Snapshots still show the old volume, and who has it open reads it to its end. If one medium can't be erased, none
     is: while a session writes to it, while it is write-protected, before its retention ends, or under a legal hold.
     """
-    from vtlfs.engine import lifecycle
+    from vtlfs.engine.media import lifecycle
 
     def act(tracking: "Tracking", barcodes: Sequence[str], order: "Order") -> "list[Change]":
         return lifecycle.erase(tracking, barcodes, order, override=override)
@@ -83,7 +83,7 @@ def erase(
 @click.option("--off", is_flag=True, help="Take the media into use again.")
 def retire(library: Path, words: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool, off: bool) -> None:
     """Take media out of use: from then on they are only read. Refused while a session writes to one of them."""
-    from vtlfs.engine import lifecycle
+    from vtlfs.engine.media import lifecycle
 
     def act(tracking: "Tracking", barcodes: Sequence[str], order: "Order") -> "list[Change]":
         return lifecycle.retire(tracking, barcodes, order, off=off)
@@ -100,7 +100,7 @@ def remove(library: Path, words: tuple[str, ...], reason: str | None, dry_run: b
     Snapshots still show them as they were, and `vtlfs media add` can add their barcodes anew. If one medium can't be
     removed, none is: while it has tape files, is loaded in a drive, write-protected, retained, or under a legal hold.
     """
-    from vtlfs.engine import lifecycle
+    from vtlfs.engine.media import lifecycle
 
     _run(library, words, lifecycle.remove, How(reason, dry_run, as_json, None if yes else "Remove"))
 
@@ -115,7 +115,7 @@ def protect(library: Path, words: tuple[str, ...], reason: str | None, dry_run: 
 
     Refused while a session writes to one of them.
     """
-    from vtlfs.engine import lifecycle
+    from vtlfs.engine.media import lifecycle
 
     def act(tracking: "Tracking", barcodes: Sequence[str], order: "Order") -> "list[Change]":
         return lifecycle.protect(tracking, barcodes, order, off=off)
@@ -131,7 +131,7 @@ def protect(library: Path, words: tuple[str, ...], reason: str | None, dry_run: 
 @click.option("--name", metavar="NAME", required=True, type=params.text, help="Names the hold, to release it.")
 def hold(library: Path, words: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool, name: str) -> None:
     """Place a legal hold on media: no volume on them ends until it is released. Needs --reason; streams go on."""
-    from vtlfs.engine import lifecycle
+    from vtlfs.engine.media import lifecycle
 
     def act(tracking: "Tracking", barcodes: Sequence[str], order: "Order") -> "list[Change]":
         return lifecycle.hold(tracking, barcodes, order, name)
@@ -151,7 +151,7 @@ def hold(library: Path, words: tuple[str, ...], reason: str | None, dry_run: boo
 @params.json_option
 def release(library: Path, words: tuple[str, ...], name: str, reason: str | None, dry_run: bool, as_json: bool) -> None:
     """End the legal hold of this name, on all media that have it, or on some."""
-    from vtlfs.engine import lifecycle
+    from vtlfs.engine.media import lifecycle
 
     def act(tracking: "Tracking", barcodes: Sequence[str], order: "Order") -> "list[Change]":
         return lifecycle.release(tracking, barcodes, order, name)
@@ -203,7 +203,7 @@ def set_media(
     Retention is never shortened, nor made less strict. Retention in the modes compliance and worm can't be undone by
     anybody.
     """
-    from vtlfs.engine import lifecycle
+    from vtlfs.engine.media import lifecycle
 
     retention = lifecycle.LongerRetention(None if mode is None else RetainMode(mode), retain, until)
     retains = retention != lifecycle.LongerRetention()
@@ -240,7 +240,7 @@ def move(library: Path, barcode: str, slot: int, reason: str | None, dry_run: bo
 
     A medium gets the lowest empty slot when it is added, and keeps it until it is moved or removed.
     """
-    from vtlfs.engine import changer
+    from vtlfs.engine.media import changer
 
     def act(tracking: "Tracking", barcodes: Sequence[str], order: "Order") -> "list[Change]":
         return [changer.move(tracking, one, slot, order) for one in barcodes]
@@ -249,6 +249,19 @@ def move(library: Path, barcode: str, slot: int, reason: str | None, dry_run: bo
 
 
 # --- how an act is done -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _recording_refusals(tracking: "Tracking", who: Actor) -> Iterator[None]:
+    """Record what retention keeps somebody from doing in the block."""
+    from vtlfs.engine import refusals
+
+    try:
+        yield
+    except (Retained, Refused) as error:
+        with suppress(VtlfsError), tracking.transaction():  # the refusal is what counts, and it is raised
+            refusals.record(tracking, error, who, utc_now())
+        raise
 
 
 def _run(
@@ -260,9 +273,10 @@ def _run(
     otherwise: "Callable[[Tracking], list[str]] | None" = None,
 ) -> None:
     """Do an act to the media that words name, all or none. `otherwise`: returns the media where there are no words."""
-    from vtlfs.engine import cartridges, reserve
+    from vtlfs.engine import reserve
     from vtlfs.engine.library import Library
-    from vtlfs.engine.lifecycle import Order
+    from vtlfs.engine.media import cartridges
+    from vtlfs.engine.media.lifecycle import Order
     from vtlfs.engine.tracking.repositories.events import this_command
     from vtlfs.snap import store
 
@@ -279,17 +293,18 @@ def _run(
         if how.dry_run:
             print_dry_run(tracking, barcodes, act, Order(who, utc_now(), how.reason), how.as_json)
             return
-        seen = None
-        if how.asks is not None:
-            seen = _tried(tracking, barcodes, act, Order(who, utc_now(), how.reason))
-            _ask(how.asks, seen)
+        seen: list[Change] | None = None
 
         def do(tracking: "Tracking") -> "list[Change]":
             changes = act(tracking, barcodes, Order(who, utc_now(), how.reason))
             _check_unchanged(seen, changes)
             return changes
 
-        changes = reserve.essential(opened.path, tracking, do)
+        with _recording_refusals(tracking, who):
+            if how.asks is not None:
+                seen = _tried(tracking, barcodes, act, Order(who, utc_now(), how.reason))
+                _ask(how.asks, seen)
+            changes = reserve.essential(opened.path, tracking, do)
         cartridges.keep(opened, tracking, [change.medium.barcode for change in changes if change.event])
     if how.as_json:
         show.as_json([document(change) for change in changes])

@@ -9,7 +9,7 @@ from vtlfs.model import Session, format_size
 
 
 @click.command(epilog=params.example("vtlfs mount /srv/vtl /mnt/vtl -o host=alpha,allow_other"))
-@params.library_argument
+@params.library_before_paths
 @click.argument("mountpoint", metavar="MOUNTPOINT", type=params.directory)
 @click.option(
     "-o",
@@ -19,7 +19,7 @@ from vtlfs.model import Session, format_size
     type=params.text,
     help="Mount options, separated by commas: host=NAME, io=auto|cached|direct, reopen=refuse|allow,"
     " sync=close|none, allow_other,"
-    " uid=, gid=, mode=, log=LEVEL, ro, and those of mount(8).",
+    " uid=, gid=, mode=, log=LEVEL, metrics=ADDRESS:PORT, ro, and those of mount(8).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Serve until unmounted instead of returning.")
 def mount(library: Path, mountpoint: Path, options: tuple[str, ...], foreground: bool) -> None:

@@ -1,7 +1,7 @@
 """`vtlfs mtx`: the changer of a library in the words of mtx(1), for programs that call mtx and read what it says."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import click
 
 from vtlfs import __version__
 from vtlfs.cli import params, show
-from vtlfs.engine.changer import Changer, Elements, Request
+from vtlfs.engine.media.changer import Changer, Elements, Request, check
 from vtlfs.errors import ChangerRefused
 
 USAGE = """Usage:
@@ -59,8 +59,8 @@ def mtx(words: tuple[str, ...]) -> None:
     inquiry, inventory, nobarcode, noattach, eepos N, invert, altres
 
     Several commands can follow each other. LIBRARY is a library, or the mount point of one; without -f, the environment
-    variable CHANGER names it. A medium is in one drive or slot at a time, and a full drive must be unloaded first. The
-    program vtlfs-mtx does the same, for programs that want the path of one.
+    variable CHANGER names it, or it is the default library. A medium is in one drive or slot at a time, and a full
+    drive must be unloaded first. The program vtlfs-mtx does the same, for programs that want the path of one.
     """
     try:
         Session().run(words)
@@ -119,13 +119,15 @@ class Session:
 
     @property
     def _changer(self) -> Changer:
+        from vtlfs.cli.default_library import NoDefaultLibrary, default
         from vtlfs.cli.robot import changer_of
 
         if self.robot is None:
             self.device = self.device or os.environ.get("CHANGER") or os.environ.get("TAPE")
-            if self.device is None:
-                raise Fatal("No Media Changer Device Specified")
-            self.robot = changer_of(Path(self.device))
+            try:
+                self.robot = changer_of(Path(self.device) if self.device else default())
+            except NoDefaultLibrary:
+                raise Fatal("No Media Changer Device Specified") from None
         return self.robot
 
     @property
@@ -147,22 +149,23 @@ class Session:
         self.shows_barcodes = False
 
     def _status(self) -> None:
-        there = self._there
+        show.pieces(f"{show.printable(line)}\n" for line in self._status_lines(self._there))
+
+    def _status_lines(self, there: Elements) -> Iterator[str]:
         counts = f"{len(there.drives)} Drives, {len(there.slots)} Slots ( 0 Import/Export )"
-        show.line(f"  Storage Changer {self.device}:{counts}")
+        yield f"  Storage Changer {self.device}:{counts}"
         for drive, one in enumerate(there.drives):
             full = "Empty" if one is None else f"Full (Storage Element {one.slot} Loaded)"
             tag = f":VolumeTag = {one.barcode}" if one is not None and self.shows_barcodes else ""
-            show.line(f"Data Transfer Element {drive}:{full}{tag}")
+            yield f"Data Transfer Element {drive}:{full}{tag}"
         for slot, barcode in enumerate(there.slots, 1):
             tag = f":VolumeTag={barcode}" if barcode is not None and self.shows_barcodes else ""
-            show.line(f"      Storage Element {slot}:{'Empty' if barcode is None else 'Full '}{tag}")
+            yield f"      Storage Element {slot}:{'Empty' if barcode is None else 'Full '}{tag}"
 
     def _load(self, slot: int, drive: int) -> None:
         if slot < 1:
             raise Fatal("No source specified")
-        self._changer.move(Request("load", (slot, drive)))
-        show.line(f"Loading media from Storage Element {slot} into drive {drive}...done")
+        self._move(Request("load", (slot, drive)), f"Loading media from Storage Element {slot} into drive {drive}")
 
     def _unload(self, slot: int, drive: int) -> None:
         if slot < 0:
@@ -171,8 +174,14 @@ class Session:
             if loaded is None:
                 raise Fatal(f"No Source for tape in drive {drive}!")
             slot = loaded.slot
-        self._changer.move(Request("unload", (slot, drive)))
-        show.line(f"Unloading drive {drive} into Storage Element {slot}...done")
+        self._move(Request("unload", (slot, drive)), f"Unloading drive {drive} into Storage Element {slot}")
+
+    def _move(self, request: Request, doing: str) -> None:
+        """Make a move, and say so as mtx does: what it does once it has looked, and `done` at the end."""
+        check(self._there, request)
+        click.echo(f"{doing}...", nl=False)  # flushed
+        self._changer.move(request)
+        click.echo("done")
 
     def _transfer(self, source: int, target: int) -> None:
         if source < 1:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def list_pool(library: "Library", name: str, words: tuple[str, ...], *, as_json: bool) -> None:
     """List the media of a pool, or some of them."""
-    from vtlfs.engine import pools
+    from vtlfs.engine.media import pools
 
     if name not in library.config.pools:
         raise NoSuchPool(name)

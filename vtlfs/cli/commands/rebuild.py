@@ -24,7 +24,7 @@ EXIT_DAMAGED = DamagedExtent.exit_status
         "vtlfs rebuild /srv/vtl", "vtlfs rebuild /srv/vtl --disk /disk1 --disk /disk3 --without-disk 1"
     )
 )
-@params.library_argument
+@click.argument("library", metavar="LIBRARY", type=params.library)
 @click.option(
     "--disk",
     "disks",

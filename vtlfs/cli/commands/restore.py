@@ -23,7 +23,7 @@ def _where(word: str) -> tuple[str, int | None]:
     """Read a medium, or a tape file."""
     barcode, slash, number = word.partition("/")
     if slash and not _NUMBER.fullmatch(number):
-        raise click.BadParameter(f"{word!r} is no MEDIUM/FILE; write it like A00001L9/0003")
+        raise click.BadParameter(f"{word!r} is not a MEDIUM/FILE; write it like A00001L9/0003")
     return params.barcode(barcode), int(number) if slash else None
 
 
@@ -34,7 +34,7 @@ def _where(word: str) -> tuple[str, int | None]:
         "vtlfs restore /srv/vtl '*.odt' --snapshot monday -C /tmp",
     )
 )
-@params.library_argument
+@params.library_before_paths
 @click.argument("words", metavar="MEMBER...", nargs=-1, required=True)
 @click.option("--from", "where", metavar="MEDIUM[/FILE]", type=_where, help="Only from this medium, or this tape file.")
 @click.option("--snapshot", metavar="ID|NAME|latest", type=params.text, help="Only what this snapshot shows.")

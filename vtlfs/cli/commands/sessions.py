@@ -3,14 +3,14 @@
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vtlfs.cli import params, show
 from vtlfs.cli.show import Column
-from vtlfs.errors import NoSuchDrive
-from vtlfs.model import Session, TapeFile
+from vtlfs.errors import NoSuchDrive, UsageError
+from vtlfs.model import Access, Session, State, TapeFile
 
 if TYPE_CHECKING:
     from vtlfs.engine.tracking.database import Tracking
@@ -19,14 +19,27 @@ if TYPE_CHECKING:
 DEFAULT_ROWS = 50  # of the table: people look at the end of the list
 
 
-@click.command(epilog=params.example("vtlfs sessions /srv/vtl --open --medium A00001L9"))
+@click.command(
+    epilog=params.example(
+        "vtlfs sessions --open --medium A00001L9",
+        "vtlfs sessions --failed --since yesterday",
+        "vtlfs sessions /srv/vtl --since '2027-01-31 18:00' --until '2027-02-01 06:00' --writers",
+    )
+)
 @params.library_argument
 @params.json_option
 @click.option("--open", "open_only", is_flag=True, help="Only open sessions.")
+@click.option("--state", type=click.Choice(list(map(str, State))), help="Only sessions in this state.")
+@click.option("--failed", is_flag=True, help="Only sessions that ended with an error, or whose mount died.")
+@click.option("--writers", is_flag=True, help="Only sessions that write.")
 @click.option("--all", "all_sessions", is_flag=True, help="Also sessions that were to write, and wrote nothing.")
+@click.option("--since", metavar="TIME", type=params.since, help="Only those that were open then, or later.")
+@click.option("--until", metavar="TIME", type=params.since, help="Only those that were opened before.")
 @click.option("--medium", metavar="BARCODE", type=params.barcode, help="Only sessions on this medium.")
 @click.option("--drive", metavar="N", type=params.number, help="Only sessions through this drive.")
 @click.option("--host", metavar="HOST", type=params.text, help="Only sessions of this host.")
+@click.option("--program", metavar="NAME", type=params.text, help="Only sessions of this program.")
+@click.option("--user", "uid", metavar="USER", type=params.user, help="Only sessions of this user: a name or a number.")
 @click.option(
     "--limit",
     metavar="N",
@@ -34,30 +47,33 @@ DEFAULT_ROWS = 50  # of the table: people look at the end of the list
     help=f"Only the N newest sessions. By default a table has {DEFAULT_ROWS}, and JSON has all.",
 )
 def sessions(
-    library: Path,
-    as_json: bool,
-    open_only: bool,
-    all_sessions: bool,
-    medium: str | None,
-    drive: int | None,
-    host: str | None,
-    limit: int | None,
+    library: Path, as_json: bool, open_only: bool, writers: bool, all_sessions: bool, state: str | None, **wanted: Any
 ) -> None:
-    """List the sessions, the newest last.
+    """List the sessions in the order of opening, the newest last.
 
     One open() of a medium starts a session, and its last close() ends it. The list shows by whom, and how it ended.
     Left out are sessions that were opened for writing and ended well without a byte, unless --all is given.
+
+    TIME is local: yesterday, -12h, 2027-01-31, '2027-01-31 18:00', 'tuesday 9pm'. A day is its beginning.
     """
     from vtlfs.engine.library import Library
     from vtlfs.engine.tracking.repositories.sessions import SessionFilter
 
-    wanted = SessionFilter(medium, drive, host, open_only, limit, no_idle=not all_sessions)
+    if open_only and state not in (None, State.OPEN):
+        raise UsageError(f"--open and --state {state} exclude each other; give one of them")
+    chosen = SessionFilter(
+        open_only=open_only,
+        no_idle=not all_sessions,
+        access=Access.WRITE if writers else None,
+        state=None if state is None else State(state),
+        **wanted,
+    )
     with closing(Library.open(library).tracking(read_only=True)) as tracking:
-        _check(tracking, wanted)
+        _check(tracking, chosen)
         if as_json:
-            show.as_json([session.as_json() for session in tracking.sessions.find(wanted)])
+            show.as_json([session.as_json() for session in tracking.sessions.find(chosen)])
             return
-        found, left_out = _newest(tracking, wanted)
+        found, left_out = _newest(tracking, chosen)
     if left_out:
         empty = "" if all_sessions else " or empty"
         more = "--limit N shows more" if all_sessions else "--limit N and --all show more"
@@ -108,24 +124,32 @@ def _newest(tracking: "Tracking", wanted: "SessionFilter") -> tuple[list[Session
 
 
 def _table(found: list[Session]) -> None:
-    columns = [Column("ID", figures=True), Column("HOST"), Column("PROGRAM"), Column("DOES", folds=False)]
-    columns += [Column("DRIVE/MEDIUM", folds=False), Column("STATE"), Column("OPENED", folds=False)]
-    columns += [Column("BYTES", figures=True), Column("FILE", folds=False)]
-    show.table(columns, [_row(session) for session in found])
+    columns = [Column("ID", figures=True), Column("OPENED", folds=False, rank=1), Column("HOST")]
+    columns += [Column("PROGRAM", rank=2), Column("DOES", folds=False, rank=4), Column("DRIVE", figures=True, rank=5)]
+    columns += [Column("MEDIUM", folds=False), Column("FILE", folds=False, rank=3), Column("STATE")]
+    show.table([*columns, Column("BYTES", figures=True)], [_row(session) for session in found])
 
 
 def _row(session: Session) -> list[object]:
     return [
         session.id,
+        show.minutes(session.opened_at),
         session.host,
         session.program,
         session.access,
-        f"{session.drive}/{session.medium}",
-        session.state if session.error is None else f"{session.state} {session.error}",
-        show.seconds(session.opened_at),
-        show.human(session.bytes),
+        session.drive,
+        session.medium,
         None if session.tape_file is None else f"{session.tape_file:04d}",
+        _state(session),
+        show.human(session.bytes),
     ]
+
+
+def _state(session: Session) -> str:
+    """Return the state; with an error, that in the place of `failed`."""
+    if session.error is None:
+        return str(session.state)
+    return session.error if session.state is State.FAILED else f"{session.state} {session.error}"
 
 
 def _file_row(tape_file: TapeFile) -> list[object]:

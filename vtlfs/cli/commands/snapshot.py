@@ -184,7 +184,7 @@ def export(library: Path, which: str, file: str) -> None:
     from vtlfs.snap.export import export as write
 
     if not os.path.basename(file):
-        raise click.BadParameter(f"{file!r} is no name of a file; give one such as monday.db")
+        raise click.BadParameter(f"{file!r} is not a name of a file; give one such as monday.db")
     opened = Library.open(library)
     number = store.number_of(opened, which)
     write(opened, number, Path(file))
@@ -201,8 +201,8 @@ def prune(library: Path, dry_run: bool, as_json: bool) -> None:
     Snapshots with a name stay. What only the removed ones showed of erased media is reclaimed from then on, see
     `vtlfs reclaim`.
     """
-    from vtlfs.engine import cartridges
     from vtlfs.engine.library import Library
+    from vtlfs.engine.media import cartridges
     from vtlfs.engine.reserve import essential
 
     opened = Library.open(library)
@@ -249,8 +249,8 @@ def delete(library: Path, words: tuple[str, ...], dry_run: bool, yes: bool, as_j
     No medium is erased by it, and no retention is shortened. Stored bytes of erased media that only these snapshots
     show are reclaimed from then on, by mounts or by `vtlfs reclaim`.
     """
-    from vtlfs.engine import cartridges
     from vtlfs.engine.library import Library
+    from vtlfs.engine.media import cartridges
     from vtlfs.engine.reserve import essential
 
     opened = Library.open(library)

@@ -1,6 +1,5 @@
 """`vtlfs status`: the library at one glance, whatever is the matter with its disks and mounts."""
 
-import pwd
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -11,89 +10,43 @@ import click
 
 from vtlfs.cli import params, show
 from vtlfs.cli.show import Column
-from vtlfs.model import DiskRecord, DiskState, Drive, Mount, format_size, utc_now
+from vtlfs.model import DiskRecord, DiskState, Drive, format_size, utc_now
 
 if TYPE_CHECKING:
-    from vtlfs.disks.probe import Probe
     from vtlfs.engine.condition import Condition, DiskFacts, Facts
     from vtlfs.engine.library import Library
-    from vtlfs.engine.pools import PoolState
-    from vtlfs.engine.reclaim.forecast import Forecast
     from vtlfs.engine.scrub.verification import Verification
-    from vtlfs.engine.tracking.database import Tracking
     from vtlfs.engine.tracking.repositories.library_row import Counters
     from vtlfs.members.finding import Summary
-
-
-@dataclass(frozen=True, slots=True)
-class MountedBy:
-    """A mount that the tracking database has as mounted, whether its process lives, and whose it is."""
-
-    mount: Mount
-    alive: bool
-    user: str
-
-    @property
-    def host(self) -> str:
-        """What its sessions are called by, unless they come over ssh."""
-        return self.mount.host or self.mount.machine
-
-    def as_json(self) -> dict[str, object]:
-        """Return the mount as a JSON object."""
-        return asdict(self.mount) | {"host": self.host, "user": self.user, "alive": self.alive}
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Stored bytes, parity included, by what they are for; and when the disks will be full.
-
-    `current`: of what the media have now; `held`: of erased volumes that snapshots or readers hold; `reclaimable`: of
-    those that nothing holds.
-    """
-
-    current: int
-    held: int
-    reclaimable: int
-    forecast: "Forecast"
-
-    def as_json(self) -> dict[str, object]:
-        """Return it as a JSON object."""
-        sizes = {"current": self.current, "held": self.held, "reclaimable": self.reclaimable}
-        return sizes | {"daily": self.forecast.daily, "full_at": self.forecast.full_at}
-
-    @property
-    def lines(self) -> list[str]:
-        """It for people."""
-        used = f"{format_size(self.current)} by what the media have now, {format_size(self.held)} by erased volumes"
-        lines = [f"used      {used} that are held, {format_size(self.reclaimable)} reclaimable"]
-        if self.forecast.daily is None:
-            return [*lines, "full      unknown: too little history"]
-        if self.forecast.full_at is None:
-            return [*lines, "full      not as far as one can see, at the rate of the last weeks"]
-        daily = format_size(self.forecast.daily)
-        return [*lines, f"full      about {self.forecast.full_at[:10]}, at {daily} a day as in the last weeks"]
+    from vtlfs.report.looking import CareOf, Look, MountedBy
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What there is to say of a library. `probes` by disk number; `open_sessions` are counted by drive.
+    """What there is to say of a library. `open_sessions` are counted by drive.
 
     `computed`: extents that the live mounts have computed for readers, by disk. `on_media`: bytes and tape files.
     """
 
-    library: "Library"
-    facts: "Facts"
-    probes: "dict[int, Probe]"
+    seen: "Look"
     drives: list[Drive]
     open_sessions: dict[int, int]
-    mounts: list[MountedBy]
     counters: "Counters"
     on_media: tuple[int, int]
     verified: "Verification | None"
     computed: Counter[int]
-    pools: "list[PoolState]"
-    use: "Use"
     index: "Summary"
+    care: "dict[str, CareOf]"
+
+    @property
+    def library(self) -> "Library":
+        """The library."""
+        return self.seen.library
+
+    @property
+    def facts(self) -> "Facts":
+        """What is known of it."""
+        return self.seen.facts
 
     @property
     def open_total(self) -> int:
@@ -110,19 +63,17 @@ class Status:
         """What one should know, though it is no trouble, in a line each."""
         from vtlfs.engine.condition import sharing
 
-        devices = {f"disk {number}": found.device for number, found in self.probes.items() if found.device is not None}
+        devices = {
+            f"disk {number}": found.device for number, found in self.seen.probes.items() if found.device is not None
+        }
         notes = sharing(devices, self.library.config.parity)
-        hosts = Counter(mounted.host for mounted in self.mounts if mounted.alive)
-        notes += [f"pool {pool.name} is at its end: {pool.end}" for pool in self.pools if pool.end is not None]
+        hosts = Counter(mounted.host for mounted in self.seen.mounts if mounted.alive)
+        notes += [f"pool {pool.name} is at its end: {pool.end}" for pool in self.seen.pools if pool.end is not None]
         return notes + [
             f"{number} live mounts have the host name {host}; mount with -o host=NAME to tell them apart"
             for host, number in hosts.items()
             if number > 1
         ]
-
-    def space(self) -> dict[str, int]:
-        """Return the bytes of all disks and the free ones, each device once, and how much data still fits."""
-        return _space(self.library, self.facts, self.probes)
 
     def as_json(self) -> dict[str, object]:
         """Return the status as a JSON object."""
@@ -136,22 +87,23 @@ class Status:
             "notes": self.notes,
             "stripe_unit": config.stripe_unit,
             "parity": config.parity,
-            "space": self.space(),
-            "use": self.use.as_json(),
+            "space": self.seen.space,
+            "use": self.seen.use.as_json(),
             "disks": [self._disk_document(disk) for disk in facts.disks],
             "degraded": [asdict(row) for row in facts.degraded],
             "damaged": None if facts.damaged is None else asdict(facts.damaged),
             "computed": facts.computed,
             "repair": repair,
             "drives": [asdict(drive) | {"open_sessions": self._open(drive)} for drive in self.drives],
-            "mounts": [mounted.as_json() for mounted in self.mounts],
-            "pools": [pool.as_json() for pool in self.pools],
+            "mounts": [mounted.as_json() for mounted in self.seen.mounts],
+            "pools": [pool.as_json() for pool in self.seen.pools],
             "media": self.counters.media,
             "bytes": self.on_media[0],
             "tape_files": self.on_media[1],
             "sessions": {"total": self.counters.sessions, "open": self.open_total},
             "index": asdict(self.index),
             "lacks": facts.lacks,
+            "care": {name: one.as_json() for name, one in self.care.items()},
             "verified": None if self.verified is None else self.verified.as_json(),
         }
 
@@ -159,7 +111,7 @@ class Status:
         return self.open_sessions.get(drive.number, 0)
 
     def _disk_document(self, disk: "DiskFacts") -> dict[str, object]:
-        record, found = disk.record, self.probes[disk.record.number]
+        record, found = disk.record, self.seen.probes[disk.record.number]
         return {
             "number": record.number,
             "path": found.path,
@@ -180,7 +132,7 @@ class Status:
     def print(self) -> None:
         """Print the status for people."""
         size, files = format_size(self.on_media[0]), show.count(self.on_media[1], "tape file")
-        config, facts, space = self.library.config, self.facts, self.space()
+        config, facts, space = self.library.config, self.facts, self.seen.space
         show.line(f"library   {self.library.path}")
         show.line(f"uuid      {config.uuid}")
         show.line(f"condition {self.condition}")
@@ -188,12 +140,14 @@ class Status:
         show.line(f"striping  {over}")
         free, total = format_size(space["free"]), format_size(space["total"])
         show.line(f"space     {free} free of {total}; {format_size(space['available'])} of data still fit")
-        for text in self.use.lines:
+        for text in self.seen.use.lines:
             show.line(text)
         show.line(f"media     {self.counters.media:,} with {size} in {files}")
         show.line(f"sessions  {self.counters.sessions:,}, of which {self.open_total:,} open")
         show.line(f"indexed   {self.index.in_words()}")
         show.line(f"verified  {'never' if self.verified is None else _verified(self.verified)}")
+        for name, one in self.care.items():
+            show.line(f"{name:<9} {one.in_words(utc_now())}")
         if (line := facts.repair_line) is not None:
             show.line(f"repair    {line}")
         if computed := self.computed.total():
@@ -204,10 +158,10 @@ class Status:
         columns = [Column("DRIVE", figures=True), Column("LOADED"), Column("OPEN SESSIONS", figures=True)]
         show.table(columns, [(drive.number, drive.loaded, self._open(drive)) for drive in self.drives])
         show.line("")
-        if self.pools:
+        if self.seen.pools:
             self._print_pools()
             show.line("")
-        _mount_table(self.mounts)
+        _mount_table(self.seen.mounts)
         for trouble in facts.troubles:
             show.line(f"{trouble.condition}: {trouble.what}")
             show.line(f"    {trouble.advice}")
@@ -217,7 +171,7 @@ class Status:
     def _print_pools(self) -> None:
         columns = [Column("POOL"), Column("MEDIA", figures=True), Column("ON"), Column("LEFT", figures=True)]
         rows = []
-        for pool in self.pools:
+        for pool in self.seen.pools:
             barcode, left = (None, None) if pool.medium is None else (pool.medium.barcode, pool.medium.left)
             following = "none: the pool is at its end" if pool.end is not None else None
             if pool.coming is not None:
@@ -230,7 +184,7 @@ class Status:
         columns += [Column("TOTAL", figures=True), Column("STORED", figures=True), Column("STATE"), Column("HEALTH")]
         rows = []
         for disk in self.facts.disks:
-            record, found = disk.record, self.probes[disk.record.number]
+            record, found = disk.record, self.seen.probes[disk.record.number]
             sizes = (show.human(found.free), show.human(found.total), format_size(disk.stored.bytes))
             rows.append((record.number, found.path, *sizes, _state(record), found.problem or record.fault or "ok"))
         show.table(columns, rows)
@@ -248,7 +202,7 @@ def status(library: Path, as_json: bool) -> None:
     """
     from vtlfs.engine.library import Library
 
-    found = _status(Library.open(library))
+    found = look(Library.open(library))
     if as_json:
         show.as_json(found.as_json())
     else:
@@ -256,110 +210,29 @@ def status(library: Path, as_json: bool) -> None:
     click.get_current_context().exit(found.condition.status)
 
 
-def _status(library: "Library") -> Status:
-    from vtlfs.disks.probe import probe
-    from vtlfs.engine import condition, pools
+def look(library: "Library") -> Status:
+    """Return what there is to say of a library, whose disks are looked at. Raises LibraryError, TrackingError."""
     from vtlfs.engine.scrub.verification import last_of_all
-    from vtlfs.engine.tracking.currency import lacking
     from vtlfs.members.finding import summary
+    from vtlfs.report import looking
 
+    probes = looking.probe_disks(library)
     with closing(library.tracking(read_only=True)) as tracking:
-        paths = dict.fromkeys([*library.config.disks, *(Path(disk.path) for disk in tracking.disks.all())])
-    probes = probe(library.config.uuid, list(paths))  # with the marks, before the database is asked
-    with closing(library.tracking(read_only=True)) as tracking:
-        mounts = [_mounted_by(library, mount) for mount in tracking.mounts.live()]
-        marks = [found.mark for found in probes if found.mark is not None]
-        found = _matched(tracking.disks.all(), probes)
-        facts = condition.examine(
-            library,
-            tracking,
-            _disks(tracking, found, is_mounted=any(mounted.alive for mounted in mounts)),
-            dead=[mounted.mount.mountpoint for mounted in mounts if not mounted.alive],
-            lacks=lacking(tracking.library.watermark(), marks),
-        )
-        by_number = {record.number: probe for record, probe in found}
+        seen = looking.examine(library, tracking, probes, utc_now())
         return Status(
-            library,
-            facts,
-            by_number,
+            seen,
             tracking.drives.all(),
             tracking.sessions.count_open_by_drive(),
-            mounts,
             tracking.library.counters(),
             tracking.media.totals(),
             last_of_all(tracking),
-            _computed(library, mounts),
-            [pools.state_of(tracking, name, rule, utc_now()) for name, rule in library.config.pools.items()],
-            _use(library, tracking, _space(library, facts, by_number)["available"]),
+            _computed(library, seen.mounts),
             summary(library, tracking),
+            looking.care_of(library, tracking),
         )
 
 
-def _space(library: "Library", facts: "Facts", probes: "dict[int, Probe]") -> dict[str, int]:
-    from vtlfs.engine.layout.dealer import Candidate
-    from vtlfs.engine.layout.room import room
-
-    sized = {number: found for number, found in probes.items() if found.total is not None}
-    usable = {disk.record.number for disk in facts.disks if disk.is_usable}
-    candidates = [
-        Candidate(number, found.device or 0, found.free or 0) for number, found in sized.items() if number in usable
-    ]
-    return {
-        "total": sum({found.device: found.total or 0 for found in sized.values()}.values()),
-        "free": sum({found.device: found.free or 0 for found in sized.values()}.values()),
-        "available": room(candidates, library.config.parity),
-    }
-
-
-def _use(library: "Library", tracking: "Tracking", available: int) -> Use:
-    """Return what the stored bytes are for. `available`: bytes of data that still fit."""
-    from vtlfs.engine.reclaim.forecast import forecast
-    from vtlfs.engine.reclaim.outlook import reclaimable
-
-    usage = tracking.reclaiming.usage()
-    free = sum(volume.stored for volume in reclaimable(library, tracking))
-    held = usage.total - usage.current - free
-    return Use(usage.current, held, free, forecast(tracking, available + free, utc_now()))
-
-
-def _disks(tracking: "Tracking", found: "list[tuple[DiskRecord, Probe]]", *, is_mounted: bool) -> "list[DiskFacts]":
-    """Return what is known of the disks, and was found of them just now."""
-    from vtlfs.engine.condition import NOTHING, DiskFacts
-
-    stored = tracking.disks.stored()
-    return [
-        DiskFacts(
-            *(record, probe.path, probe.problem),
-            is_read=probe.problem is not None and probe.total is not None,
-            stored=stored.get(record.number, NOTHING),
-            is_idle=not is_mounted,
-        )
-        for record, probe in found
-    ]
-
-
-def _matched(records: list[DiskRecord], probes: "list[Probe]") -> "list[tuple[DiskRecord, Probe]]":
-    """Pair the disks with what was found: by their labels, and where there is none by where they were last seen."""
-    from vtlfs.disks.probe import Probe
-
-    by_number = {found.number: found for found in probes if found.number is not None}
-    nameless = {found.path: found for found in probes if found.number is None}
-    here = {record.number: nameless.pop(record.path) for record in records if record.path in nameless}
-    pairs = []
-    for record in records:
-        if record.number in by_number:
-            found = by_number[record.number]
-        elif record.number in here:
-            found = here[record.number]
-        elif nameless:
-            found = nameless.pop(next(iter(nameless)))
-        else:
-            found = Probe(record.path, problem="no path in library.toml leads to it")
-        pairs.append((record, found))
-    return pairs
-
-
-def _computed(library: "Library", mounts: list[MountedBy]) -> Counter[int]:
+def _computed(library: "Library", mounts: "list[MountedBy]") -> Counter[int]:
     """Return how many extents of each disk the live mounts have computed for readers."""
     from vtlfs.engine import live
 
@@ -368,14 +241,6 @@ def _computed(library: "Library", mounts: list[MountedBy]) -> Counter[int]:
         if mounted.alive and (figures := live.read(library.path, mounted.mount.id)) is not None:
             found.update(figures.computed)
     return found
-
-
-def _mounted_by(library: "Library", mount: Mount) -> MountedBy:
-    try:
-        user = pwd.getpwuid(mount.uid).pw_name
-    except KeyError:
-        user = str(mount.uid)
-    return MountedBy(mount, library.leases.is_alive(mount.id), user)
 
 
 def _verified(last: "Verification") -> str:
@@ -389,7 +254,7 @@ def _state(record: DiskRecord) -> str:
     return record.state
 
 
-def _mount_table(mounts: list[MountedBy]) -> None:
+def _mount_table(mounts: "list[MountedBy]") -> None:
     if not mounts:
         show.line("not mounted")
         return

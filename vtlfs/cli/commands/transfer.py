@@ -95,7 +95,7 @@ def export_media(library: Path, barcodes: tuple[str, ...], output: str, snapshot
         "vtlfs media import /srv/vtl /mnt/carried-away/A00001L9 --as B00001L9",
     ),
 )
-@params.library_argument
+@params.library_before_paths
 @click.argument("sources", metavar="DIR|FILE|-...", nargs=-1, required=True)
 @click.option("--as", "under", metavar="BARCODE", type=params.barcode, help="Take the medium in under this barcode.")
 @params.json_option
@@ -132,7 +132,7 @@ def import_media(library: Path, sources: tuple[str, ...], under: str | None, as_
 )
 @params.library_argument
 @click.argument("barcodes", metavar="BARCODE...", nargs=-1, required=True)
-@click.argument("other", metavar="OTHER-LIBRARY", type=params.directory)
+@click.argument("other", metavar="OTHER-LIBRARY", type=params.library)
 @click.option("--as", "under", metavar="BARCODE", type=params.barcode, help="Give the copy this barcode.")
 @params.json_option
 def copy_media(library: Path, barcodes: tuple[str, ...], other: Path, under: str | None, as_json: bool) -> None:
@@ -191,9 +191,9 @@ def _is_tar(output: str) -> bool:
 
 def _check_not_mounted(path: Path) -> None:
     """Raise UsageError where a directory lies in a mount of a library, which has no directories for others."""
-    from vtlfs import mounts
+    from vtlfs.mount_table import mount_point_of, mounted_at
 
-    if mounts.mounted_at(mounts.mount_point_of(path)) is not None:
+    if mounted_at(mount_point_of(path)) is not None:
         raise UsageError(f"{path}: lies in a mount of a library; export to another directory")
 
 

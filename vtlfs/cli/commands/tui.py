@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from vtlfs.cli import params
+from vtlfs.cli.library_argument import LibraryArgument
 from vtlfs.errors import UsageError
 
 
 @click.command(epilog=params.example("vtlfs tui /srv/vtl", "vtlfs tui tuesday.db"))
-@click.argument("library", metavar="LIBRARY|FILE.db", type=params.directory)
+@click.argument("library", metavar="[LIBRARY|FILE.db]", cls=LibraryArgument, type=params.library)
 @click.option("--light", "theme", flag_value="textual-light", help="Colours for a light background.")
 @click.option("--dark", "theme", flag_value="textual-dark", help="Colours for a dark background.")
 @click.option("--ansi", "theme", flag_value="ansi-dark", help="The terminal's own 16 colours.")

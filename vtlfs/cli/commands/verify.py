@@ -74,7 +74,7 @@ def verify(
     says so; so does the line of a missing disk. With --resume, the exit status also covers the defects that were found
     before the interruption.
     """
-    from vtlfs.engine.lease import alone
+    from vtlfs.care.turn import before_mounts
     from vtlfs.engine.library import Library
     from vtlfs.engine.scrub import verification as verifications
 
@@ -83,7 +83,7 @@ def verify(
     media = expand_barcodes(barcodes)
     opened = Library.open(library)
     busy = "another process is verifying it; wait for its end, or stop it"
-    with closing(opened.tracking()) as tracking, alone(opened.path, busy):
+    with closing(opened.tracking()) as tracking, before_mounts(opened, busy):
         found = verifications.resume(tracking) if resume else verifications.begin(tracking, media, utc_now())
         counts = verifications.extent(tracking, found)
         name = "verifying" if found.media is None or len(found.media) > 1 else found.media[0]

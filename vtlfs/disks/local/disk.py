@@ -110,11 +110,11 @@ class LocalDisk(Directory):
             for member in ours:
                 member.sync()
 
-    def read(self, extent: Extent, *, check: bool = False) -> bytes:
-        """Read the stored bytes of an extent and check them. Raises DamagedExtent or DiskError.
+    def read_stored(self, extent: Extent, *, check: bool = False) -> bytes:
+        """Read the stored bytes of an extent, and check them if `check` or `checks`. Raises DamagedExtent, DiskError.
 
-        A disk that was told not to check does so with `check`, and where the bytes may be a hole that `discard` has
-        left: a reader may still know the place of an extent that a repair has moved.
+        Unchecked bytes may be those of a hole that `discard` has left: a reader may still know the place of an extent
+        that a repair has moved.
         """
         if extent.position == NOWHERE:
             raise DamagedExtent(extent.session, extent.offset, extent.disk, "nobody knows where it lies")
@@ -131,7 +131,7 @@ class LocalDisk(Directory):
             raise DamagedExtent(
                 extent.session, extent.offset, extent.disk, f"{len(data)} bytes are left of {extent.stored}"
             )
-        if self.checks and blake3(data).digest() != extent.blake3:
+        if (check or self.checks) and blake3(data).digest() != extent.blake3:
             raise DamagedExtent(extent.session, extent.offset, extent.disk, "its BLAKE3 is not the recorded one")
         return data
 

@@ -1,8 +1,8 @@
 """Copies of the tracking database on the disks, for the day when it is lost.
 
-The newest is the one with the highest number, whatever times say. Here is how a copy is made, and which of several
-mounts is to make it; `copying` is the task that does so. A copy is an SQLite database of its own. A disk has it only
-when it is whole and durable.
+The newest copy is the one with the highest number, whatever times say. This module makes copies, and decides which of
+several mounts makes the next one; `copying` is the job of a mount that calls it. A copy is an SQLite database of its
+own. A disk has a copy only when it is whole and durable.
 """
 
 import errno
@@ -40,6 +40,11 @@ def is_wanted(tracking: Tracking, at: str) -> bool:
     """Tell whether `claim` is worth a transaction."""
     last = tracking.copies.last()
     return _is_time(last, at) and last.state != tracking.copies.library_state()
+
+
+def is_current(tracking: Tracking) -> bool:
+    """Tell whether the last copy has all that is worth a copy."""
+    return tracking.copies.last().state == tracking.copies.library_state()
 
 
 def note(tracking: Tracking, number: int, took: float, *, made: bool) -> None:

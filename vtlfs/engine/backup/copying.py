@@ -1,7 +1,7 @@
-"""The task of a mount that keeps copies of the tracking database on the disks, and the last copy when it ends.
+"""The job of a mount that keeps copies of the tracking database on the disks, and makes a last one when the mount ends.
 
-However many mounts a library has, one of them makes each copy: that is a job. It runs in the mount's trio loop, the
-copy for each disk in a thread of its own, which a disk that hangs may keep.
+One of the mounts of a library makes each copy. The job runs in the mount's trio loop; a thread for each disk writes the
+copy there. A disk that hangs keeps its thread, and nothing else.
 """
 
 import logging
@@ -12,9 +12,10 @@ import trio
 
 from vtlfs import blame
 from vtlfs.disks.pool import PooledDisk
-from vtlfs.engine import jobs
 from vtlfs.engine.backup import copies
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.jobs import background
+from vtlfs.engine.jobs.background import Job
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
 from vtlfs.errors import DiskError, VtlfsError
 from vtlfs.model import MIB, utc_now
@@ -26,12 +27,13 @@ END_SECONDS = 5.0  # ... at the end of a mount
 log = logging.getLogger(__name__)
 
 
-class Copying:
+class Copying(Job[int]):
     """The job of copying the database to all disks. `at_end`: of the mount, when somebody waits for it."""
 
     what = "copying the tracking database"
 
-    def __init__(self, every: float, *, at_end: bool = False) -> None:
+    def __init__(self, engine: Engine, every: float, *, at_end: bool = False) -> None:
+        self._engine = engine
         self.every = every
         self._at_end = at_end
 
@@ -43,9 +45,9 @@ class Copying:
         """Return the number of the copy that this mount is to make."""
         return copies.claim(tracking, at, self.every, early=self._at_end)
 
-    async def work(self, engine: Engine, claim: int) -> None:
+    async def work(self, claim: int) -> None:
         """Copy the database to all disks at once, and record how long that took."""
-        began = trio.current_time()
+        engine, began = self._engine, trio.current_time()
         made: list[int] = []
 
         async def copy(pooled: PooledDisk) -> None:
@@ -66,7 +68,7 @@ async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
     """Make copies for as long as the mount lasts; returns at once where library.toml wants none."""
     every = engine.library.config.copy_every
     if every is not None:
-        await jobs.run(engine, Copying(every), clock)
+        await background.run(engine, Copying(engine, every), clock)
 
 
 async def at_end(engine: Engine) -> None:
@@ -75,7 +77,7 @@ async def at_end(engine: Engine) -> None:
     try:
         if every is None or (engine.library.path / FILE_NAME).stat().st_size > END_BYTES:
             return
-        await jobs.run_once(engine, Copying(every, at_end=True))
+        await background.run_once(engine, Copying(engine, every, at_end=True))
     except (VtlfsError, OSError) as error:
         log.error("copying the tracking database: %s", error)
 

@@ -12,6 +12,7 @@ import trio
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine.layout.intervals import NO_NUMBERS
 from vtlfs.engine.memory import NO_LIMIT, MemoryBudget
+from vtlfs.engine.reading import stored
 from vtlfs.engine.reading.loads import Load, LoadCache
 from vtlfs.engine.reading.reconstruct import NotReconstructable, reconstruct
 from vtlfs.engine.tracking.port import Catalogue
@@ -200,7 +201,7 @@ class StreamReader:
             return found
         load = Load(row.offset, row.stored, self, self._pool.disk_of(row))
         self._cache.begin(load)
-        self._pool.load_extent(row, partial(self._cache.set_result, load))
+        stored.load(self._pool, row, partial(self._cache.set_result, load))
         return load
 
     async def _row(self, offset: int) -> Extent:

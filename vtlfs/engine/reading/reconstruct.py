@@ -4,10 +4,9 @@ from contextlib import suppress
 
 import outcome
 import trio
-from blake3 import blake3
 
 from vtlfs.disks.pool import DiskPool
-from vtlfs.engine.layout import erasure
+from vtlfs.engine.reading import stored
 from vtlfs.engine.tracking.port import Catalogue
 from vtlfs.model import MAX_MEMBERS, Extent
 
@@ -37,17 +36,15 @@ async def _from_rest(lost: Extent, stripe: list[Extent], pool: DiskPool) -> byte
     parity = [extent for extent in stripe if extent.is_parity]
     if not parity or [extent.place for extent in data] != list(range(len(data))):
         raise NotReconstructable
-    missing = {lost.place: lost.stored}
+    missing = {lost.place: lost}
     read = await _read_all([extent for extent in data if extent.place != lost.place], pool)
-    missing |= {extent.place: extent.stored for extent in data if extent.place not in read and extent != lost}
+    missing |= {extent.place: extent for extent in data if extent.place not in read and extent != lost}
     rows: dict[int, bytes] = {}
     for extent in parity:
         if len(rows) < len(missing):
             rows |= await _read_all([extent], pool)
-    if len(rows) < len(missing):
-        raise NotReconstructable
-    found = erasure.reconstruct(missing, read, rows)[lost.place]
-    if blake3(found).digest() != lost.blake3:
+    found = stored.compute(missing, read, rows).get(lost.place)
+    if found is None:
         raise NotReconstructable
     pool.disk_of(lost).note_reconstructed()
     return bytes(found)
@@ -65,7 +62,7 @@ async def _read_all(extents: list[Extent], pool: DiskPool) -> dict[int, bytes]:
             answer.append(result)
             arrived.set()
 
-        pool.load_extent(extent, done)
+        stored.load(pool, extent, done)
         with trio.move_on_after(pool.timing.reading):
             await arrived.wait()
         if answer and isinstance(answer[0], outcome.Value):

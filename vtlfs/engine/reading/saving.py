@@ -1,4 +1,4 @@
-"""Reading what is left of a damaged medium: each extent that can't be had is a hole of zeros. In the trio loop.
+"""Reading what is left of a damaged medium: zeros stand for each extent that can't be read. In the trio loop.
 
 For `vtlfs extract --skip-damaged`. Readers of a mount get an error in the place of a hole.
 """

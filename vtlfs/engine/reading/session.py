@@ -2,15 +2,16 @@
 
 from vtlfs.engine.memory import Account
 from vtlfs.engine.reading.reader import MediumReader
+from vtlfs.engine.traffic import Traffic
 from vtlfs.errors import VtlfsError
 
 
 class ReadSession:
     """The session of one open file that is read. It is recorded in the database, but never waits for the database."""
 
-    __slots__ = ("_account", "_reader", "bytes", "drive", "error", "number", "requests", "size")
+    __slots__ = ("_account", "_reader", "bytes", "drive", "error", "number", "requests", "size", "traffic")
 
-    def __init__(self, number: int, drive: int, reader: MediumReader, account: Account) -> None:
+    def __init__(self, number: int, drive: int, reader: MediumReader, account: Account, traffic: Traffic) -> None:
         self.number = number
         self.drive = drive
         self.size = reader.size
@@ -19,6 +20,7 @@ class ReadSession:
         self.error: VtlfsError | None = None
         self._reader = reader
         self._account = account
+        self.traffic = traffic
 
     def reads(self, barcode: str, volume: int) -> bool:
         """Tell whether it reads this volume."""
@@ -38,4 +40,6 @@ class ReadSession:
             raise
         self.bytes += len(data)
         self.requests += 1
+        self.traffic.bytes += len(data)
+        self.traffic.requests += 1
         return data

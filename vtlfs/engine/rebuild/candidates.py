@@ -1,20 +1,20 @@
-"""Which of the records that were found make up a session's stream, and their rows in the database.
+"""Chooses, among the records that were found, those that make up a session's stream; adds their rows to the database.
 
-Of the records for one offset, the one with the highest stripe number counts whose bytes are right: they are on a disk,
-or they are computed from the rest of their stripe. Bytes are read only where that is needed: where nobody knows how
-long the stream is, and where there are several candidates.
+Several records may be for the same offset. The one with the highest stripe number counts, provided that its bytes are
+right: read from a disk, or computed from the rest of their stripe. Bytes are read only if the length of the stream is
+unknown, or if there are several candidates.
 
-A data extent that parity describes and no record does gets a row too, if its stripe can be computed. All but its place
-is known. The row names a disk that is missing and that no other extent of the stripe is on, where there is one, and
-position 0 (`NOWHERE`): whoever reads the row computes the extent. An extent of which nothing is left, in a stream whose
-length is known, gets a row with that position and a BLAKE3 that no bytes have, in a stripe of its own.
+If no record of a data extent is found, but parity describes it, and its stripe can be computed, the extent gets a row:
+everything but its place is known. The row has position 0 (`NOWHERE`), so that readers compute the extent; it names a
+missing disk that no other extent of the stripe is on, if there is one. An extent of which nothing is left, in a stream
+whose length is known, gets a row with that position and a BLAKE3 that no bytes have, in a stripe of its own.
 
-Parity gets its row if the data extents of its stripe all have theirs. So a stripe that can be had as a whole is not
-torn: a repair that was interrupted may have left parts of the stripes that were to take its place.
+Parity gets its row if all data extents of its stripe have theirs. An interrupted repair may have left parts of the
+stripes that were to replace a stripe; a stripe that is complete takes the place of such parts.
 
-Disks that come and go leave an extent in several places: its disk was away, it was computed on another one, and the
-disk has come back. A place that can be read wins, and each extent of a stripe gets a disk of its own. Used by `Replay`,
-in the one thread of the database.
+Disks that come and go leave an extent in several places: its disk was away, the extent was computed onto another disk,
+and the disk has come back. A place that can be read wins, and each extent of a stripe gets a disk of its own. Used by
+`Replay`, in the one thread of the database.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,12 +22,10 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, groupby
 
-from blake3 import blake3
-
 from vtlfs.disks.base import Disk
-from vtlfs.engine.layout import erasure
+from vtlfs.engine.reading import stored
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.repositories.scanned import NO_DISK, Candidate, FoundStripe
+from vtlfs.engine.tracking.repositories.rebuild.found_extents import NO_DISK, Candidate, FoundStripe
 from vtlfs.engine.tracking.rows import UNKNOWN_BLAKE3
 from vtlfs.errors import DamagedExtent, DiskError
 from vtlfs.model import NO_CODEC, NOWHERE, Extent
@@ -39,7 +37,7 @@ class Streams:
     def __init__(self, tracking: Tracking, disks: dict[int, Disk], at: str) -> None:
         self.lacking: set[int] = set()  # sessions with recorded extents of which nothing is left
         self.torn: set[int] = set()  # sessions without an end, with a record whose extent is not whole
-        self._scanned = tracking.scanned
+        self._found = tracking.found_extents
         self._extents = tracking.extents
         self._rebuilding = tracking.rebuilding
         self._disks = disks
@@ -54,7 +52,7 @@ class Streams:
 
         What the database had recorded of it is among the candidates. Return how many bytes it has.
         """
-        self._scanned.take_recorded(session)
+        self._found.take_recorded(session)
         self._rebuilding.begin_lacks(session)
         size = self.record_new(session, stripe_unit, length)
         self._rebuilding.end_lacks(session)
@@ -70,7 +68,7 @@ class Streams:
             self._extents.add([extent])
             size = extent.end
         if self._has_chosen:
-            for stripe in self._scanned.torn(session):
+            for stripe in self._found.torn(session):
                 self._reunite(session, stripe, size)
         self._extents.add(self._parity(session, check=length is None))
         if self._has_chosen:
@@ -84,7 +82,7 @@ class Streams:
     def _chosen(self, session: int, length: int | None) -> Iterator[Extent]:
         """Yield the extents of a stream in order, those that are missing left out where its length is known."""
         following = 0
-        found = self._scanned.candidates(session, trusted_first=length is None)
+        found = self._found.candidates(session, trusted_first=length is None)
         for offset, group in groupby(found, key=lambda one: one.extent.offset or 0):
             candidates = [one for one in group if length is None or one.extent.end <= length]
             if offset < following or not candidates:
@@ -122,12 +120,12 @@ class Streams:
     def _read(self, extent: Extent) -> bytes | None:
         """Return the stored bytes of an extent; None where they can't be had, or are not right."""
         with suppress(KeyError, DamagedExtent, DiskError):
-            return self._disks[extent.disk].read(extent)
+            return stored.read_checked(self._disks[extent.disk], extent)
         return None
 
     def _is_computable(self, extent: Extent, *, check: bool) -> bool:
         """Tell whether an extent that can't be read is computed from its stripe; without `check`, by counting only."""
-        stripe = self._scanned.stripe(extent.session, extent.stripe)
+        stripe = self._found.stripe(extent.session, extent.stripe)
         if not any(one.place == extent.place and one.blake3 == extent.blake3 for one in stripe.members):
             return False
         if check:
@@ -145,26 +143,22 @@ class Streams:
 
     def _computed_anew(self, stripe: FoundStripe) -> set[int]:
         data = self._read_all(stripe.data)
-        lost = {one.place: one.stored for one in stripe.members if one.place not in data}
-        rows = self._read_all(stripe.parity)
-        if len(rows) < len(lost):
-            return set()
-        found = erasure.reconstruct(lost, data, rows)
-        return {place for place, bytes_ in found.items() if blake3(bytes_).digest() == stripe.members[place].blake3}
+        lost = {one.place: one for one in stripe.members if one.place not in data}
+        return set(stored.compute(lost, data, self._read_all(stripe.parity)))
 
     def _read_all(self, extents: list[Extent]) -> dict[int, bytes]:
         """Return the bytes of extents by place, as far as they can be had; there may be several for a place."""
         found: dict[int, bytes] = {}
         for extent in extents:
-            if extent.place not in found and (stored := self._read(extent)) is not None:
-                found[extent.place] = stored
+            if extent.place not in found and (data := self._read(extent)) is not None:
+                found[extent.place] = data
         return found
 
     # --- stripes of which only some extents were chosen ---------------------------------------------------------------
 
     def _reunite(self, session: int, number: int, size: int) -> None:
         """Have all data extents of a stripe count, if all of them can be had from it."""
-        stripe = self._scanned.stripe(session, number)
+        stripe = self._found.stripe(session, number)
         found: dict[int, Extent] = {}
         for one in stripe.data:
             if one.place not in found and self._read(one) is not None:
@@ -180,7 +174,7 @@ class Streams:
         """Return an extent with a disk: one that parity describes and no record gets one that it may be on."""
         if extent.disk != NO_DISK:
             return extent
-        stripe = self._scanned.stripe(extent.session, extent.stripe)
+        stripe = self._found.stripe(extent.session, extent.stripe)
         used = {one.disk for one in (*stripe.data, *stripe.parity)}
         free = [number for number in self._homes if number not in used] or self._homes
         found = {one.place for one in stripe.data}
@@ -189,7 +183,7 @@ class Streams:
 
     def _filled_up(self, session: int, chosen: Iterable[Extent], stripe_unit: int, length: int) -> Iterator[Extent]:
         """Yield the extents of a stream of `length` bytes, also those of which nothing is left."""
-        following, stripe = 0, self._scanned.unused_stripe(session)
+        following, stripe = 0, self._found.unused_stripe(session)
         for extent in chain(chosen, [None]):
             end = length if extent is None else extent.offset or 0
             while following < end:
@@ -206,7 +200,7 @@ class Streams:
 
     def _parity(self, session: int, *, check: bool) -> Iterator[Extent]:
         """Yield the parity of the stripes that are recorded; `check`: none whose bytes are not right."""
-        for _, group in groupby(self._scanned.parity(session), key=lambda one: (one.extent.stripe, one.extent.place)):
+        for _, group in groupby(self._found.parity(session), key=lambda one: (one.extent.stripe, one.extent.place)):
             candidates = list(group)
             extent = candidates[0].extent
             is_alone = len({(one.extent.disk, one.extent.position) for one in candidates}) == 1
@@ -226,9 +220,9 @@ class Streams:
 
         One that is left without a disk is computed; the rows of the others say that all of the stripe is there.
         """
-        rows = self._scanned.recorded(session, stripe)
+        rows = self._found.recorded(session, stripe)
         places = [
-            {one.disk: one for one in (row, *self._scanned.places_of(row)) if one == row or self._read(one) is not None}
+            {one.disk: one for one in (row, *self._found.places_of(row)) if one == row or self._read(one) is not None}
             for row in rows
         ]
         chosen = matched([list(one) for one in places])

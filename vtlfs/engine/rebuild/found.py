@@ -11,7 +11,7 @@ from itertools import groupby
 from vtlfs.disks import headers
 from vtlfs.disks.contents import Batch
 from vtlfs.disks.headers import Ending, Opening, PartOf
-from vtlfs.engine.tracking.repositories.scanned import FoundSession, Header, Scanned
+from vtlfs.engine.tracking.repositories.rebuild.scanned import FoundSession, Header, Scanned
 from vtlfs.model import RetainMode, Retention, Session
 
 MAX_TOLD = 1000  # things that were passed over
@@ -99,7 +99,8 @@ class Found:
                 self._report.tell([f"session {session}: its header tells of far more than there is"])
                 ending = None
             if (part := part_of(map(headers.opening, map(json.loads, good.values())))) is not None:
-                self._scanned.add_part(session, part)
+                goes_on = any(end is not None and end.goes_on for end in endings.values())
+                self._scanned.add_part(session, part, goes_on=goes_on)
             said = None if ending is None else next(good[disk] for disk, end in endings.items() if end == ending)
             if ending is not None and None in endings.values():
                 self._report.unfinished.append(session)

@@ -1,11 +1,11 @@
 """The lives of media in a rebuild: their volumes, their states, and how they are retained.
 
-What is known comes from three places. The base (the old database or a copy) knows all up to its last commit. The
-headers of member files name the volume of each session, and how it is retained. The cartridge memory of the disks has
-the rest; of a medium, the newest memory counts, if it is newer than the base.
+There are three sources. The base (the old database or a copy) knows everything up to its last commit. The headers of
+member files name the volume of each session, and how it is retained. The cartridge memory of the disks has the rest; of
+several memories of a medium, the newest counts, if it is newer than the base.
 
-Volumes are replayed as they were lived: the sessions of a volume come to the medium while the volume is its current
-one. Then the volume is ended, and the next begins, up to the highest volume that is known.
+Volumes are replayed in order: the sessions of a volume come to the medium while the volume is the current one; then the
+volume ends and the next one begins, up to the highest volume that is known.
 """
 
 from collections.abc import Mapping

@@ -1,14 +1,15 @@
 """Streams of pools in a rebuild, when all tape files are on their media: parts become one stream again.
 
-Each header says at which offset of the stream its session begins. So a stream that lacks a part in its middle, or at
-its beginning, is noticed: its parts are tape files of their own then, as no reader is to see a hole.
+Each header says at which offset of the stream its session begins, and whether another part follows. So a missing part
+is noticed. The parts of such a stream stay tape files of their own, because no reader should see a hole, or take a
+beginning for the whole.
 """
 
 from collections.abc import Sequence
 
 from vtlfs.engine.rebuild.found import ReplayReport
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.engine.tracking.repositories.rejoined import FoundPart
+from vtlfs.engine.tracking.repositories.rebuild.rejoined import FoundPart
 
 
 def rejoin(tracking: Tracking, report: ReplayReport) -> None:
@@ -25,7 +26,7 @@ def rejoin(tracking: Tracking, report: ReplayReport) -> None:
 
 
 def is_chain(stream: int, parts: Sequence[FoundPart], *, begins_there: bool) -> bool:
-    """Tell whether each part begins where the one before it ends. Pure.
+    """Tell whether each part begins where the one before it ends, and none follows the last one. Pure.
 
     `begins_there`: the session `stream` is known, so that it must be the first one; else it wrote nothing.
     """
@@ -38,4 +39,4 @@ def is_chain(stream: int, parts: Sequence[FoundPart], *, begins_there: bool) -> 
         if part.start is not None and part.start != length:
             return False
         length += part.bytes
-    return True
+    return not (parts and parts[-1].goes_on)

@@ -21,9 +21,10 @@ from vtlfs.disks.contents import Batch
 from vtlfs.disks.discovery import Discovery
 from vtlfs.disks.headers import MAX_DISKS
 from vtlfs.durable import sync_directory, write_file
-from vtlfs.engine import cartridges, recover
+from vtlfs.engine import recover
 from vtlfs.engine.lease import DIRECTORY
 from vtlfs.engine.library import Library
+from vtlfs.engine.media import cartridges
 from vtlfs.engine.rebuild import lives, preconditions, seed
 from vtlfs.engine.rebuild.found import Found, ReplayReport
 from vtlfs.engine.rebuild.lives import Lives

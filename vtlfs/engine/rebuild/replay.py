@@ -16,7 +16,7 @@ from vtlfs.engine.rebuild.candidates import Streams
 from vtlfs.engine.rebuild.found import Lost, ReplayReport, ending_of, opening_of
 from vtlfs.engine.rebuild.lives import Lives
 from vtlfs.engine.tracking.database import Tracking
-from vtlfs.model import Access, ImportedEnd, Mount, Opener, State
+from vtlfs.model import UNKNOWN_MACHINE, Access, ImportedEnd, Mount, Opener, State
 
 SPARE_SESSIONS = 100_000  # identifiers that are left out, for some that were given are on no disk
 SPARE_SNAPSHOTS = 100  # numbers likewise
@@ -47,8 +47,10 @@ class Replay:
         """
         self._tracking = tracking
         self._scanned = tracking.scanned
+        self._found_extents = tracking.found_extents
         self._rebuilding = tracking.rebuilding
         self._relived = tracking.relived
+        self._late_files = tracking.late_files
         self._report = report
         self._complete = complete
         self._at = at
@@ -94,7 +96,7 @@ class Replay:
                 continue
             if mount is None:  # it stands for those that nobody knows any more
                 mount = self._tracking.mounts.add(
-                    Mount(0, None, "?", 0, 0, "?", "", "mounted", first or opening.opened_at, None)
+                    Mount(0, None, UNKNOWN_MACHINE, 0, 0, "?", "", "mounted", first or opening.opened_at, None)
                 )
             self._tracking.sessions.open(
                 *(session, mount, opening.opener, Access.WRITE, opening.drive, opening.medium, opening.stripe_unit),
@@ -128,7 +130,7 @@ class Replay:
                 continue
             if ending.tape_file is not None and self._takes_placeholder(session, barcode, volume, ending):
                 continue
-            number = self._relived.end_late(session, barcode, volume, ending)
+            number = self._late_files.end_late(session, barcode, volume, ending)
             if ending is self._cut_off:
                 self._report.recovered.append(self._tracking.sessions.get(session))
             elif number != ending.tape_file:
@@ -184,10 +186,10 @@ class Replay:
 
     def _takes_placeholder(self, session: int, barcode: str, volume: int, ending: Ending) -> bool:
         """Put a session in the place of its placeholder, from a rebuild without its disk; False without one."""
-        placeholder = self._relived.placeholder(barcode, volume, ending, NOBODY)
+        placeholder = self._late_files.placeholder(barcode, volume, ending, NOBODY)
         if placeholder is None:
             return False
-        self._relived.replace_placeholder(placeholder, session, barcode, ending)
+        self._late_files.replace_placeholder(placeholder, session, barcode, ending)
         return True
 
     def _fitting(self, barcode: str, volume: int, count: int, size: int) -> Sequence[tuple[int | None, int]]:
@@ -202,7 +204,7 @@ class Replay:
         if count == len(open_ones) and sum(length for _, length in open_ones) == size:
             return open_ones
         longer = [session for session, length in open_ones if length > size]
-        if count == 1 and self._complete and len(longer) == 1 and self._scanned.has_end(longer[0], size):
+        if count == 1 and self._complete and len(longer) == 1 and self._found_extents.has_end(longer[0], size):
             session = longer[0]
             self._streams.record(session, self._tracking.sessions.get(session).stripe_unit, size)
             return [(session, size)]

@@ -185,7 +185,7 @@ def _check_time(latest: str) -> None:
         if latest:
             values.time(latest)
     except (TypeError, VtlfsError):
-        raise LibraryError("the highest time that it has is no time") from None
+        raise LibraryError("the highest time that it has is not a time") from None
 
 
 def missed(database: Tracking, mark: Watermark) -> tuple[list[str], list[str]]:

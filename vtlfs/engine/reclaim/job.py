@@ -12,8 +12,9 @@ from functools import partial
 import trio
 
 from vtlfs.disks.missing import MissingDisk
-from vtlfs.engine import jobs, lease
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.jobs import background
+from vtlfs.engine.jobs.background import Job
 from vtlfs.engine.reclaim.outlook import reclaimable
 from vtlfs.engine.reclaim.reclaim import LEASE, NAME, Reclaim
 from vtlfs.engine.reserve import Reserve
@@ -29,11 +30,12 @@ RESERVE_SECONDS = 30.0  # between two looks whether room is set aside
 log = logging.getLogger(__name__)
 
 
-class ReclaimJob:
+class ReclaimJob(Job[list[EndedVolume]]):
     """See the module."""
 
     what = "reclaiming"
     every = LOOK_SECONDS
+    lease = LEASE
 
     def __init__(self, engine: Engine, sizes: Sizes = SIZES) -> None:
         self._engine = engine
@@ -54,26 +56,24 @@ class ReclaimJob:
         """Return the volumes that are due. It is the lease that claims the work."""
         return self._due
 
-    async def work(self, engine: Engine, claim: list[EndedVolume]) -> None:
-        """Reclaim, unless somebody else does, or repairs."""
-        with lease.work(engine.library.path, LEASE) as mine:
-            if not mine:
-                return
-            run = Reclaim(
-                engine.library,
-                {pooled.number: pooled.disk for pooled in engine.pool.disks if pooled.number in self._usable()},
-                *(engine.catalogue, partial(engine.change, is_essential=True)),
-                actor=Actor(engine.mount.uid, socket.gethostname(), "vtlfs"),
-                by=f"mount {engine.mount.id}",
-                limit=engine.library.config.reclaim_limit,
-                is_held=lambda volume: engine.is_reading(*volume.key),
-                timing=engine.pool.timing,
-                sizes=self._sizes,
-            )
-            try:
-                result = await run.run(claim)
-            finally:
-                run.close()
+    async def work(self, claim: list[EndedVolume]) -> None:
+        """Reclaim, with the lease."""
+        engine = self._engine
+        run = Reclaim(
+            engine.library,
+            {pooled.number: pooled.disk for pooled in engine.pool.disks if pooled.number in self._usable()},
+            *(engine.catalogue, partial(engine.change, is_essential=True)),
+            actor=Actor(engine.mount.uid, socket.gethostname(), "vtlfs"),
+            by=f"mount {engine.mount.id}",
+            limit=engine.library.config.reclaim_limit,
+            is_held=lambda volume: engine.is_reading(*volume.key),
+            timing=engine.pool.timing,
+            sizes=self._sizes,
+        )
+        try:
+            result = await run.run(claim)
+        finally:
+            run.close()
         for number in result.left:
             self._not_before[number] = trio.current_time() + AGAIN_SECONDS
         if result.bytes or result.volumes:
@@ -102,7 +102,7 @@ async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
     """Reclaim whenever that is due, and set room aside for it, for as long as the mount lasts."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_keep_reserve, engine)
-        await jobs.run(engine, ReclaimJob(engine), clock)
+        await background.run(engine, ReclaimJob(engine), clock)
 
 
 async def _keep_reserve(engine: Engine) -> None:

@@ -1,7 +1,7 @@
-"""Reclaiming at work, in the trio loop of a mount or of a command. Whoever does it holds the lease of a repair.
+"""Deletes the stored bytes of volumes, in the trio loop of a mount or of a command, which holds the lease of a repair.
 
-A batch of sessions at a time: they are marked, then their extents are forgotten, then their members removed from all
-disks at the same time. Each step is resumed by the next run, wherever the process died.
+It takes a batch of sessions at a time: marks them, forgets their extents, and removes their members from all disks at
+the same time. Wherever the process dies, the next run goes on with the step that was interrupted.
 """
 
 from collections import Counter
@@ -15,8 +15,8 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.snapshots import Runs
+from vtlfs.engine.jobs.rate_limit import RateLimit
 from vtlfs.engine.library import Library
-from vtlfs.engine.rate_limit import RateLimit
 from vtlfs.engine.reclaim.outlook import is_free
 from vtlfs.engine.repair import disk_jobs
 from vtlfs.engine.tracking.database import Tracking

@@ -265,7 +265,7 @@ class Batch:
         for row in old:
             left[row.session].add(row.disk)
         for session in gained.keys() | left.keys():
-            tracking.sessions.note_moved(session, gained[session], left[session])
+            tracking.session_disks.note_moved(session, gained[session], left[session])
         whole, lacking = [], []
         for stripe in written:
             found, session = self._plans[stripe], stripe.ended.number

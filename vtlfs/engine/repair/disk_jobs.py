@@ -8,15 +8,15 @@ from typing import TypeVar, TypeVarTuple
 
 import outcome
 import trio
-from blake3 import blake3
 
 from vtlfs.disks.base import Disk, Member
 from vtlfs.disks.contents import Kind, Part
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.disks.pool import PooledDisk
+from vtlfs.engine.reading import stored
 from vtlfs.engine.repair.appending import Appending
 from vtlfs.engine.repair.stripes import Condition, Piece, Stripe, Written
-from vtlfs.errors import DamagedExtent, DiskError, VtlfsError
+from vtlfs.errors import DamagedExtent, DiskError
 from vtlfs.failpoints import reached
 from vtlfs.model import MIB, Extent
 
@@ -73,8 +73,10 @@ async def read(disk: PooledDisk, pieces: Sequence[Piece]) -> None:
 
     An unreadable piece becomes DAMAGED where only its bytes are wrong, and AWAY where the disk failed or hung.
     """
+    found: Sequence[bytes | DamagedExtent | DiskError]
+    rows = [piece.row for piece in pieces]
     try:
-        found = await run(disk.reading, lambda: disk.reads_hang, _read, disk.disk, [one.row for one in pieces])
+        found = await run(disk.reading, lambda: disk.reads_hang, stored.read_each, disk.disk, rows)
     except NoAnswer:
         found = [DiskError(disk.number, disk.disk.path, TimeoutError())] * len(pieces)
     for piece, data in zip(pieces, found, strict=True):
@@ -86,26 +88,13 @@ async def read(disk: PooledDisk, pieces: Sequence[Piece]) -> None:
             piece.condition = Condition.DAMAGED if isinstance(data, DamagedExtent) else Condition.AWAY
 
 
-def _read(disk: Disk, rows: Sequence[Extent]) -> list[bytes | VtlfsError]:
-    found: list[bytes | VtlfsError] = []
-    for row in rows:
-        try:
-            data = disk.read(row)
-            if not disk.checks and blake3(data).digest() != row.blake3:
-                raise DamagedExtent(row.session, row.offset, row.disk, "its BLAKE3 is not the recorded one")
-            found.append(data)
-        except (DamagedExtent, DiskError) as error:
-            found.append(error)
-    return found
-
-
 async def examine(disk: PooledDisk, stripe: Stripe, pieces: Sequence[Piece]) -> None:
     """Find the damaged pieces among those that a stripe has on one disk; a wrong record is damage, too."""
     ended = stripe.ended
     rows = tuple(sorted((piece.row for piece in pieces), key=lambda row: row.position))
     part = Part(ended.number, ended.session.stripe_unit, ended.opening, ended.ending, rows, is_first=False)
     try:
-        flaws = await run(disk.reading, lambda: disk.reads_hang, disk.disk.examine, part)
+        flaws = await run(disk.reading, lambda: disk.reads_hang, stored.examine, disk.disk, part)
     except (DiskError, NoAnswer):
         for piece in pieces:
             piece.condition = Condition.AWAY
@@ -119,7 +108,7 @@ async def examine(disk: PooledDisk, stripe: Stripe, pieces: Sequence[Piece]) -> 
 
 def header_is_wrong(disk: Disk, part: Part) -> bool:
     """Tell whether the header of a member file differs from the one that the catalogue implies. Raises DiskError."""
-    return any(flaw.kind is Kind.HEADER for flaw in disk.examine(part))
+    return any(flaw.kind is Kind.HEADER for flaw in stored.examine(disk, part))
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

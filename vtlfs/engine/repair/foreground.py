@@ -11,18 +11,17 @@ import trio
 
 from vtlfs import blame
 from vtlfs.disks.base import Disk
-from vtlfs.disks.marks import MarkThreads
 from vtlfs.disks.pool import DiskPool
 from vtlfs.engine import lease
+from vtlfs.engine.connections import connected
+from vtlfs.engine.jobs import foreground
 from vtlfs.engine.layout import isal
 from vtlfs.engine.library import Library
 from vtlfs.engine.repair import disk_jobs
 from vtlfs.engine.repair.repair import NAME, Change, Progress, repair_all
 from vtlfs.engine.repair.result import RepairResult
-from vtlfs.engine.stopping import until_stopped
-from vtlfs.engine.tracking.committer import GroupCommitter
 from vtlfs.engine.tracking.port import Catalogue
-from vtlfs.errors import DiskError, first_of
+from vtlfs.errors import DiskError
 from vtlfs.model import DiskState, utc_now
 
 LOOK_SECONDS = 0.5  # between two looks at a repair that another process runs
@@ -40,10 +39,7 @@ def repair(library: Library, *, limit: int | None, progress: Progress) -> Repair
     if library.config.parity:
         isal.check()
     result = RepairResult()
-    try:
-        result.interrupted = trio.run(until_stopped, partial(_until_done, library, limit, progress, result))
-    except BaseExceptionGroup as group:
-        raise first_of(group) from None
+    result.interrupted = foreground.run(partial(_until_done, library, limit, progress, result))
     return result
 
 
@@ -94,19 +90,12 @@ async def workshop(library: Library, told: dict[int, DiskError] | None = None) -
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     disks: list[Disk] = [*library.disks_that_answer()]
-    reading = library.tracking(read_only=True)
-    marks = MarkThreads(disks)
-    writing = library.tracking(marks=marks)
-    committer = GroupCommitter(lambda: writing)
-    pool = DiskPool(disks, library.config.stripe_unit)
-    try:
-        yield Workshop(pool, Catalogue(reading), committer.call, await _out(pool, {} if told is None else told))
-    finally:
-        with trio.CancelScope(shield=True):
-            await committer.close()
-            await trio.to_thread.run_sync(marks.close)
-        pool.close()
-        reading.close()
+    async with connected(library, disks) as at:
+        pool = DiskPool(disks, library.config.stripe_unit)
+        try:
+            yield Workshop(pool, at.catalogue, at.committer.call, await _out(pool, {} if told is None else told))
+        finally:
+            pool.close()
 
 
 async def _once(
@@ -123,7 +112,7 @@ async def _once(
         left = [disk for disk in reading.disks.all() if disk.state is DiskState.RETIRING]
         stored = reading.disks.stored()
         are_waiting = any(disk.number not in stored or not stored[disk.number].extents for disk in left)
-        are_written = any(reading.sessions.is_written_to(disk.number) for disk in left)
+        are_written = any(reading.session_disks.is_written_to(disk.number) for disk in left)
         return not (found.postponed or are_waiting or are_written)
 
 

@@ -12,8 +12,9 @@ import trio
 
 from vtlfs import blame
 from vtlfs.disks.pool import PooledDisk
-from vtlfs.engine import jobs, lease
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.jobs import background
+from vtlfs.engine.jobs.background import Job
 from vtlfs.engine.repair.repair import NAME, repair_all
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import DiskRecord, DiskState, format_size, utc_now
@@ -26,11 +27,12 @@ WAITING_SECONDS = 30.0  # before another repair, for sessions that had just ende
 log = logging.getLogger(__name__)
 
 
-class RepairJob:
+class RepairJob(Job[list[DiskRecord]]):
     """See the module."""
 
     what = "repair"
     every = LOOK_SECONDS
+    lease = NAME
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -50,17 +52,13 @@ class RepairJob:
         return last is not None and last.ended_at is None  # interrupted: its row has to be ended
 
     def claim(self, tracking: Tracking, at: str) -> list[DiskRecord]:
-        """Return the disks. The claim itself is the lease, which `work` takes."""
+        """Return the disks. It is the lease that claims the work."""
         return tracking.disks.all()
 
-    async def work(self, engine: Engine, claim: list[DiskRecord]) -> None:
-        """Repair, unless another process is repairing."""
-        with lease.work(engine.library.path, NAME) as mine:
-            if mine:
-                await self._repair(engine, claim, utc_now())
-
-    async def _repair(self, engine: Engine, disks: list[DiskRecord], at: str) -> None:
-        leaving, away, limit = _leaving(disks), self._away(disks, at), engine.library.config.repair_limit
+    async def work(self, claim: list[DiskRecord]) -> None:
+        """Repair, with the lease."""
+        engine, at = self._engine, utc_now()
+        leaving, away, limit = _leaving(claim), self._away(claim, at), engine.library.config.repair_limit
         self._tell_why(leaving, away, limit)
         engine.memory.take(2 * SIZES.repair_batch)  # about as much as one batch has in memory
         try:
@@ -141,4 +139,4 @@ def _is_out(pooled: PooledDisk) -> bool:
 
 async def run(engine: Engine, clock: Callable[[], str] = utc_now) -> None:
     """Repair whenever a repair is due, until cancelled."""
-    await jobs.run(engine, RepairJob(engine), clock)
+    await background.run(engine, RepairJob(engine), clock)

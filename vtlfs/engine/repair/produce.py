@@ -1,8 +1,7 @@
 """Produces the bytes of the extents that a repair writes: as read, or computed. Pure; called by threads."""
 
-from blake3 import blake3
-
 from vtlfs.engine.layout import erasure
+from vtlfs.engine.reading import stored
 from vtlfs.engine.repair.plan import Plan
 from vtlfs.engine.repair.stripes import Bytes, Piece, Stripe
 
@@ -37,19 +36,15 @@ def produce(stripe: Stripe, plan: Plan) -> bool:
     """
     data, rows = _wanted(stripe, plan)
     needed = stripe.data if rows else data
-    lost = {piece.row.place: piece.row.stored for piece in stripe.data if piece.data is None}
+    lost = {piece.row.place: piece for piece in stripe.data if piece.data is None}
     if any(piece.data is None for piece in needed):
         known: dict[int, Bytes] = {piece.row.place: piece.data for piece in stripe.data if piece.data is not None}
         parity = {piece.row.place: piece.data for piece in stripe.parity if piece.data is not None}
-        if len(parity) < len(lost):
-            return False
-        found = erasure.reconstruct(lost, known, parity)
-        for piece in stripe.data:
-            if piece.data is None:
-                computed = found[piece.row.place]
-                if blake3(computed).digest() != piece.row.blake3:
-                    return False
-                piece.data = computed
+        found = stored.compute({place: piece.row for place, piece in lost.items()}, known, parity)
+        for place, piece in lost.items():
+            if place not in found:
+                return False
+            piece.data = found[place]
     by_offset = {piece.row.offset: piece.data for piece in stripe.data}
     copies = {} if plan.is_redealt else {piece.row.place: piece.data for piece in stripe.parity}
     for one in plan.new:

@@ -14,8 +14,8 @@ import trio
 
 from vtlfs.disks.contents import Part
 from vtlfs.disks.pool import DiskPool
+from vtlfs.engine.jobs.rate_limit import RateLimit
 from vtlfs.engine.library import Library
-from vtlfs.engine.rate_limit import RateLimit
 from vtlfs.engine.repair import disk_jobs
 from vtlfs.engine.repair.batch import Batch
 from vtlfs.engine.repair.result import RepairResult

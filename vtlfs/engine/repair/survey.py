@@ -40,7 +40,7 @@ class Survey:
         end = await self._catalogue.read(lambda tracking: tracking.library.next_session())
         for first in range(0, end, self._sizes.survey_sessions):
             found = await self._catalogue.read(
-                lambda tracking, first=first: tracking.sessions.to_repair(  # type: ignore[misc]
+                lambda tracking, first=first: tracking.session_disks.to_repair(  # type: ignore[misc]
                     first, first + self._sizes.survey_sessions, self._out, last
                 )
             )
@@ -58,7 +58,7 @@ class Survey:
         for start in range(0, len(wanted), self._sizes.survey_sessions):
             some = wanted[start : start + self._sizes.survey_sessions]
             found = await self._catalogue.read(
-                lambda tracking, some=some: tracking.sessions.with_tape_files(some)  # type: ignore[misc]
+                lambda tracking, some=some: tracking.session_disks.with_tape_files(some)  # type: ignore[misc]
             )
             async with aclosing(self._of(await self._unchanging(found), sessions)) as stripes:
                 async for one in stripes:
@@ -68,6 +68,7 @@ class Survey:
         """Return the sessions whose member files no mount changes any more; the others are postponed."""
         numbers = [session.id for session, _, _ in found]
         parts = await self._catalogue.read(lambda tracking: tracking.pools.parts_of(numbers))
+        gone_on = await self._catalogue.read(lambda tracking: tracking.pools.gone_on(numbers))
         finished: dict[int, float] = {}
         unchanging = []
         for session, file, ordinal in found:
@@ -78,7 +79,8 @@ class Survey:
                 self.postponed.add(session.id)
                 continue
             opening, ending = header_of(file, session, parts.get(session.id))
-            unchanging.append(Ended(session, opening, replace(ending, requests=session.requests)))
+            ending = replace(ending, requests=session.requests, goes_on=session.id in gone_on)
+            unchanging.append(Ended(session, opening, ending))
         return unchanging
 
     async def _of(

@@ -45,7 +45,7 @@ def needed(tracking: Tracking, leaving: int, left: set[int], more: int = 0) -> i
         return 0
     lies_here = stored.bytes + stored.extents * BLOCK
     moved = dealt = grown = 0.0
-    for parity, disks, size in tracking.sessions.spread(leaving):
+    for parity, disks, size in tracking.session_disks.spread(leaving):
         share = size * (1 + parity / max(1, len(disks) - parity)) / len(disks)  # of the session, on each of its disks
         others = len(left) + more
         if not parity or more or left - disks or others <= parity:

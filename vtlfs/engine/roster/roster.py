@@ -26,7 +26,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.roster import estimate
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import LibraryError, UsageError
-from vtlfs.model import DiskRecord, DiskState
+from vtlfs.model import DiskRecord, DiskState, local_time
 
 NOTED = timedelta(seconds=10)  # after which every mount knows that a disk is retiring
 FEWEST_DISKS = 2
@@ -38,7 +38,7 @@ class NoSuchDisk(LibraryError):
     """The library has no disk of this number, or the disk has retired."""
 
     def __init__(self, number: int, retired_at: str | None = None) -> None:
-        why = "no such disk in this library" if retired_at is None else f"has retired ({retired_at[:19]}Z)"
+        why = "no such disk in this library" if retired_at is None else f"has retired ({local_time(retired_at)})"
         super().__init__(f"disk {number}: {why}; `vtlfs disk list` shows the disks of a library")
 
 
@@ -141,12 +141,12 @@ def give_up(library: Library, number: int, at: str) -> int:
             disks = {disk.number: disk for disk in tracking.disks.all()}
             if number not in disks or disks[number].state is not DiskState.RETIRING:
                 raise NoSuchDisk(number)
-            if tracking.sessions.is_written_to(number):
+            if tracking.session_disks.is_written_to(number):
                 raise LibraryError(f"disk {number}: streams are writing that have extents there; wait for their end")
             other = min(one.number for one in disks.values() if one.state is DiskState.IN_USE)
             stripes, lost = tracking.extents.give_up(number, other)
             for session, some in stripes.items():
-                tracking.sessions.note_moved(session, {other}, {number})
+                tracking.session_disks.note_moved(session, {other}, {number})
                 tracking.lacks.note_damaged(session, some, at)
             if stripes:
                 tracking.library.count_move()
@@ -168,8 +168,8 @@ def finish_retiring(tracking: Tracking, number: int, at: str) -> bool:
     if disk.state is DiskState.RETIRED:
         return True
     if _has_extents(tracking, number):
-        tracking.sessions.forget_extents_without_tape_file(number)
-    if _has_extents(tracking, number) or tracking.sessions.is_written_to(number):
+        tracking.session_disks.forget_extents_without_tape_file(number)
+    if _has_extents(tracking, number) or tracking.session_disks.is_written_to(number):
         return False
     began_at = disk.state_at or at
     until_at = (datetime.fromisoformat(began_at) + NOTED).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

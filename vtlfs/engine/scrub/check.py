@@ -21,7 +21,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.scrub import soundness
 from vtlfs.engine.tracking import currency, invariants
 from vtlfs.engine.tracking.database import FILE_NAME, Tracking
-from vtlfs.engine.tracking.invariants import Rule
+from vtlfs.engine.tracking.rules.rule import Rule
 from vtlfs.errors import DiskError, TrackingError
 from vtlfs.model import Watermark
 

@@ -14,8 +14,9 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Flaw, Kind, Part
 from vtlfs.disks.executor import DiskExecutor
+from vtlfs.engine.jobs.rate_limit import RateLimit
 from vtlfs.engine.member_headers import header_of
-from vtlfs.engine.rate_limit import RateLimit
+from vtlfs.engine.reading import stored
 from vtlfs.engine.scrub.defects import Covered
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import DiskError
@@ -81,7 +82,7 @@ class Salvage:
         for extent in extents:
             part = Part(session.id, session.stripe_unit, *header, (extent,), is_first=False)
             try:
-                flaws = self._disks[extent.disk].examine(part)
+                flaws = stored.examine(self._disks[extent.disk], part)
             except (KeyError, DiskError):  # the disk is not there
                 continue
             if all(flaw.kind is Kind.RECORD for flaw in flaws):

@@ -15,6 +15,7 @@ from vtlfs.disks.contents import Flaw, Part
 from vtlfs.disks.executor import DiskExecutor
 from vtlfs.engine.library import Library
 from vtlfs.engine.member_headers import header_of
+from vtlfs.engine.reading import stored
 from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
@@ -67,7 +68,7 @@ class Unfinished:
                 lives = self._library.leases.is_alive(session.mount)  # both before the header is read
                 is_dead = self._library.leases.needs_recovery(session.mount)
                 part = Part(session.id, session.stripe_unit, *header_of(file, session), (), is_first=True)
-                flaws = await executor.run(disk.examine, part)
+                flaws = await executor.run(stored.examine, disk, part)
                 is_unfinished = any(one.is_unfinished for one in flaws)
                 if is_unfinished and lives and trio.current_time() < self._until:
                     continue

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from vtlfs.engine.scrub.defects import Severity
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.verifications import Hurt, LeftOut, Position, Scope, VerificationRow
-from vtlfs.errors import TrackingError, UsageError
+from vtlfs.errors import NothingToResume, TrackingError
 from vtlfs.model import Extent, Session, TapeFile, utc_now
 from vtlfs.sizes import Sizes
 
@@ -101,17 +101,17 @@ def begin(tracking: Tracking, media: Sequence[str], at: str) -> Verification:
 
 
 def resume(tracking: Tracking) -> Verification:
-    """Return the last verification, which was interrupted. Raises UsageError if it has ended."""
+    """Return the last verification, which was interrupted. Raises NothingToResume if it has ended."""
     row = tracking.verifications.last()
     if row is None or row.ended_at is not None:
-        raise UsageError("no verification was interrupted; leave --resume out to begin one")
-    return _verification(row)
+        raise NothingToResume
+    return of_row(row)
 
 
 def last_of_all(tracking: Tracking) -> Verification | None:
     """Return the last verification of all media that has ended."""
     row = tracking.verifications.last_of_all()
-    return None if row is None else _verification(row)
+    return None if row is None else of_row(row)
 
 
 def save(tracking: Tracking, verification: Verification) -> None:
@@ -120,7 +120,7 @@ def save(tracking: Tracking, verification: Verification) -> None:
         for session, stripes in verification.noted.items():
             tracking.lacks.note_damaged(session, stripes, utc_now())
         if verification.id is not None:
-            tracking.verifications.save(_row(verification, verification.id))
+            tracking.verifications.save(_row(verification, verification.id), utc_now())
             tracking.verifications.add_hurt(verification.id, verification.hurt)
     verification.noted.clear()
     if verification.id is not None:
@@ -189,7 +189,8 @@ def extents(
         yield last, tuple(group)
 
 
-def _verification(row: VerificationRow) -> Verification:
+def of_row(row: VerificationRow) -> Verification:
+    """Return the verification of a row."""
     counts = (row.damaged, row.unreadable, row.metadata)
     return Verification(
         *(row.id, row.started_at, row.ended_at, _list(row.scope.media), row.scope.last, row.scope.moves),

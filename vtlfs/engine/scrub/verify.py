@@ -17,9 +17,11 @@ import trio
 from vtlfs.disks.base import Disk
 from vtlfs.disks.contents import Flaw, Part
 from vtlfs.disks.executor import DiskExecutor
+from vtlfs.engine.jobs import foreground
+from vtlfs.engine.jobs.rate_limit import RateLimit
 from vtlfs.engine.library import Library
 from vtlfs.engine.member_headers import header_of
-from vtlfs.engine.rate_limit import RateLimit
+from vtlfs.engine.reading import stored
 from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.defects import (
     Defect,
@@ -36,11 +38,10 @@ from vtlfs.engine.scrub.mending import Mending
 from vtlfs.engine.scrub.salvage import Salvage
 from vtlfs.engine.scrub.unfinished import Unfinished
 from vtlfs.engine.scrub.verification import Verification
-from vtlfs.engine.stopping import until_stopped
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.extents import BEGIN
 from vtlfs.engine.tracking.repositories.lacks import HEADERS
-from vtlfs.errors import DiskError, TrackingError, first_of
+from vtlfs.errors import DiskError, TrackingError
 from vtlfs.model import Session, TapeFile, utc_now
 from vtlfs.sizes import SIZES, Sizes
 from vtlfs.timing import DEFAULT, Timing
@@ -377,14 +378,11 @@ def verify(
     `mending` mends the defects. Sets `verification.left_out` at the end. Raises TrackingError, and whatever `report`
     and `progress` raise.
     """
-    try:
-        verifier = Verifier(library, tracking, verification, report, progress, timing, sizes, mending)
-        stopped = trio.run(until_stopped, partial(verifier.run, limit))
-    except BaseExceptionGroup as group:
-        raise first_of(group) from None
+    verifier = Verifier(library, tracking, verification, report, progress, timing, sizes, mending)
+    stopped = foreground.run(partial(verifier.run, limit))
     verification.left_out = verifications.left_out(tracking, verification)
     return stopped
 
 
 def _examine(disk: Disk, parts: list[Part]) -> list[list[Flaw]]:
-    return [disk.examine(part) for part in parts]
+    return [stored.examine(disk, part) for part in parts]

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, TypeVar
 
 import outcome
@@ -19,6 +20,7 @@ import trio
 
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import TrackingError
+from vtlfs.histogram import Histogram
 
 T = TypeVar("T")
 MAX_BATCH = 256
@@ -46,6 +48,7 @@ class GroupCommitter:
         """
         self._tracking = open_tracking()
         self._make_room = make_room
+        self.seconds = {durable: Histogram() for durable in (False, True)}  # of transactions: not synced, synced
         self._token = trio.lowlevel.current_trio_token()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
@@ -73,6 +76,11 @@ class GroupCommitter:
         """Run the change soon, without waiting for it and without a sync. A failure is logged."""
         self._jobs.put(_Job(change, False, _log_failure))
 
+    @property
+    def waiting(self) -> int:
+        """Changes that wait for a transaction."""
+        return self._jobs.qsize()
+
     async def close(self) -> None:
         """Commit the changes that wait, end the thread, and close the connection."""
         await self.call(lambda _: None)
@@ -98,11 +106,14 @@ class GroupCommitter:
                 self._jobs.put(None)
                 break
             batch.append(following)
+        begun = monotonic()
         results = self._commit(batch)
+        seconds, histogram = monotonic() - begun, self.seconds[any(one.durable for one in batch)]
         for place, one in enumerate(batch):
             while one.is_essential and _lacks_room(results[place]) and self._make_room():
                 results[place] = self._commit([one])[0]
         try:
+            self._token.run_sync_soon(histogram.observe, seconds)
             for one, result in zip(batch, results, strict=True):
                 self._token.run_sync_soon(one.done, result)
         except trio.RunFinishedError:

@@ -137,9 +137,7 @@ def unusable(path: Path, error: sqlite3.DatabaseError) -> LibraryError:
     if _is_damage(error) or code == sqlite3.SQLITE_ERROR:  # SQLITE_ERROR: a column is missing
         return LibraryError(f"{path}: {_first_line(error)}; {REMEDY}")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return LibraryError(
-            f"{path}: {error}; only the library's owner can use it, on a file system that can be written"
-        )
+        return LibraryError(f"{path}: {error}; {_what_it_needs(path.parent)}")
     if errno_of(error, path) == errno.ENOSPC:
         return LibraryError(f"{path}: {os.strerror(errno.ENOSPC)}; make room on the file system of the library")
     return LibraryError(f"{path}: {error}")
@@ -182,6 +180,23 @@ def errno_of(error: sqlite3.Error, path: Path | None = None) -> int:
         getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE and path is not None and _is_full(path)
     )
     return errno.ENOSPC if is_full else errno.EIO
+
+
+def _what_it_needs(library: Path) -> str:
+    """Return what a library needs that can't be opened or written, in words."""
+    if is_read_only(library):
+        return "its file system is read-only, and must be writable, also to look at the library"
+    if library.stat().st_uid == os.geteuid():
+        return "the library's owner needs to read and write it and its files: chmod -R u+rwX"
+    return "only the library's owner can use it"
+
+
+def is_read_only(path: Path) -> bool:
+    """Tell whether a path's file system is mounted read-only."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _is_full(path: Path) -> bool:

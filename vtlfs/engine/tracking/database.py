@@ -31,6 +31,7 @@ from vtlfs.engine.tracking.repositories.disks import Disks
 from vtlfs.engine.tracking.repositories.drives import Drives
 from vtlfs.engine.tracking.repositories.events import Events
 from vtlfs.engine.tracking.repositories.extents import Extents
+from vtlfs.engine.tracking.repositories.incidents import Incidents
 from vtlfs.engine.tracking.repositories.jobs import Jobs
 from vtlfs.engine.tracking.repositories.lacks import Lacks
 from vtlfs.engine.tracking.repositories.library_row import LibraryRow
@@ -38,6 +39,8 @@ from vtlfs.engine.tracking.repositories.media import Media
 from vtlfs.engine.tracking.repositories.mounts import Mounts
 from vtlfs.engine.tracking.repositories.pools import Pools
 from vtlfs.engine.tracking.repositories.reclaiming import Reclaiming
+from vtlfs.engine.tracking.repositories.retentions import Retentions
+from vtlfs.engine.tracking.repositories.session_disks import SessionDisks
 from vtlfs.engine.tracking.repositories.sessions import Sessions
 from vtlfs.engine.tracking.repositories.snapshots import Snapshots
 from vtlfs.engine.tracking.repositories.tape_files import TapeFiles
@@ -51,10 +54,13 @@ from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord, Watermark
 
 if TYPE_CHECKING:
-    from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
-    from vtlfs.engine.tracking.repositories.rejoined import Rejoined
-    from vtlfs.engine.tracking.repositories.relived import Relived
-    from vtlfs.engine.tracking.repositories.scanned import Scanned
+    from vtlfs.engine.tracking.repositories.periods import Periods
+    from vtlfs.engine.tracking.repositories.rebuild.found_extents import FoundExtents
+    from vtlfs.engine.tracking.repositories.rebuild.late_files import LateFiles
+    from vtlfs.engine.tracking.repositories.rebuild.rebuilding import Rebuilding
+    from vtlfs.engine.tracking.repositories.rebuild.rejoined import Rejoined
+    from vtlfs.engine.tracking.repositories.rebuild.relived import Relived
+    from vtlfs.engine.tracking.repositories.rebuild.scanned import Scanned
     from vtlfs.engine.tracking.repositories.verifications import Verifications
 
 FILE_NAME = "tracking.db"
@@ -100,12 +106,14 @@ class Tracking:
         self.sql = Statements(connection)
         self.library = LibraryRow(self.sql)
         self.mounts = Mounts(self.sql)
-        self.disks = Disks(self.sql)
+        self.incidents = Incidents(self.sql)
+        self.disks = Disks(self.sql, self.incidents)
         self.media = Media(self.sql)
         self.drives = Drives(self.sql, self.media)
         self.extents = Extents(self.sql)
         self.lacks = Lacks(self.sql)
-        self.sessions = Sessions(self.sql, self.extents, self.lacks)
+        self.session_disks = SessionDisks(self.sql, self.extents)
+        self.sessions = Sessions(self.sql, self.extents, self.lacks, Retentions(self.sql))
         self.tape_files = TapeFiles(self.sql, self.media)
         self.volumes = Volumes(self.sql, self.media)
         self.events = Events(self.sql)
@@ -127,33 +135,54 @@ class Tracking:
         """The repository of verifications."""
         from vtlfs.engine.tracking.repositories.verifications import Verifications
 
-        return Verifications(self.sql)
+        return Verifications(self.sql, self.incidents)
+
+    @cached_property
+    def periods(self) -> "Periods":
+        """The repository of what happened since a time."""
+        from vtlfs.engine.tracking.repositories.periods import Periods
+
+        return Periods(self.sql)
 
     @cached_property
     def scanned(self) -> "Scanned":
         """The repository of what a rebuild has found on the disks."""
-        from vtlfs.engine.tracking.repositories.scanned import Scanned
+        from vtlfs.engine.tracking.repositories.rebuild.scanned import Scanned
 
         return Scanned(self.sql)
 
     @cached_property
+    def found_extents(self) -> "FoundExtents":
+        """The repository of the extents that a rebuild has found."""
+        from vtlfs.engine.tracking.repositories.rebuild.found_extents import FoundExtents
+
+        return FoundExtents(self.sql)
+
+    @cached_property
+    def late_files(self) -> "LateFiles":
+        """The repository of tape files that come late in a rebuild."""
+        from vtlfs.engine.tracking.repositories.rebuild.late_files import LateFiles
+
+        return LateFiles(self.sql)
+
+    @cached_property
     def rejoined(self) -> "Rejoined":
         """The repository of the streams of pools in a rebuild."""
-        from vtlfs.engine.tracking.repositories.rejoined import Rejoined
+        from vtlfs.engine.tracking.repositories.rebuild.rejoined import Rejoined
 
         return Rejoined(self.sql)
 
     @cached_property
     def relived(self) -> "Relived":
         """The repository of the lives of media in a rebuild."""
-        from vtlfs.engine.tracking.repositories.relived import Relived
+        from vtlfs.engine.tracking.repositories.rebuild.relived import Relived
 
         return Relived(self.sql)
 
     @cached_property
     def rebuilding(self) -> "Rebuilding":
         """The repository of the changes that only a rebuild makes."""
-        from vtlfs.engine.tracking.repositories.rebuilding import Rebuilding
+        from vtlfs.engine.tracking.repositories.rebuild.rebuilding import Rebuilding
 
         return Rebuilding(self.sql)
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from signal import Signals
 
+from vtlfs.engine.jobs import foreground
 from vtlfs.engine.library import Library
 from vtlfs.engine.transfer.importing import Import, importer
 from vtlfs.engine.transfer.incoming import FromLibrary
 from vtlfs.engine.transfer.outgoing import outgoing
-from vtlfs.engine.transfer.result import EventToRecord, record, run
+from vtlfs.engine.transfer.result import EventToRecord, record
 from vtlfs.errors import UsageError
 
 
@@ -35,6 +36,6 @@ def copy(source: Library, barcodes: Sequence[str], wanted: Import) -> Signals | 
                     wanted.moved.extend(target.moved)
 
     try:
-        return run(work)
+        return foreground.run(work)
     finally:
         record(source, wanted.actor, events)

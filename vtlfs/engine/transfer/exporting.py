@@ -13,12 +13,13 @@ from signal import Signals
 import trio
 from blake3 import blake3
 
+from vtlfs.engine.jobs import foreground
 from vtlfs.engine.library import Library
 from vtlfs.engine.reading.extract import Opening
 from vtlfs.engine.transfer.directory import ExportDirectory, root_directory
 from vtlfs.engine.transfer.manifest import MANIFEST, SUM, SUMS, Manifest, render, render_sums, sum_line
 from vtlfs.engine.transfer.outgoing import Outgoing, outgoing
-from vtlfs.engine.transfer.result import EventToRecord, Moved, Progress, record, run
+from vtlfs.engine.transfer.result import EventToRecord, Moved, Progress, record
 from vtlfs.engine.transfer.tar import TarWriter
 from vtlfs.errors import UsageError
 from vtlfs.model import Actor, Digest
@@ -57,7 +58,7 @@ def to_directory(export: Export, root: Path) -> Signals | None:
     """
     check_outside(export.library, root)
     try:
-        return run(partial(_to_directory, export, root))
+        return foreground.run(partial(_to_directory, export, root))
     finally:
         record(export.library, export.actor, export.events)
 
@@ -68,7 +69,7 @@ def to_tar(export: Export, write: Callable[[memoryview], object], name: str) -> 
     Return the signal that stopped it. Raises as `to_directory` does, and what `write` raises.
     """
     try:
-        return run(partial(_to_tar, export, write, name))
+        return foreground.run(partial(_to_tar, export, write, name))
     finally:
         record(export.library, export.actor, export.events)
 

@@ -20,12 +20,13 @@ from blake3 import blake3
 from vtlfs.engine import recover
 from vtlfs.engine.assembly import running
 from vtlfs.engine.engine import Engine
+from vtlfs.engine.jobs import foreground
 from vtlfs.engine.library import Library
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.transfer.incoming import Incoming, TarStream, media_in
 from vtlfs.engine.transfer.manifest import BadExport, Entry, Manifest
 from vtlfs.engine.transfer.outgoing import manifest_of
-from vtlfs.engine.transfer.result import Moved, Progress, run
+from vtlfs.engine.transfer.result import Moved, Progress
 from vtlfs.engine.transfer.tar import TarReader
 from vtlfs.engine.writing.session import WriteSession
 from vtlfs.errors import MediumBusy, NoSuchMedium, Retained, TrackingError, UsageError
@@ -266,7 +267,7 @@ def from_directories(wanted: Import, paths: Sequence[Path]) -> Signals | None:
             for one in found:
                 await target.take_in(one, wanted.under or one.manifest.barcode)
 
-    return run(work)
+    return foreground.run(work)
 
 
 def from_tar(wanted: Import, reader: TarReader) -> Signals | None:
@@ -281,7 +282,7 @@ def from_tar(wanted: Import, reader: TarReader) -> Signals | None:
                     raise _too_many(count)
                 await target.take_in(one, wanted.under or one.manifest.barcode)
 
-    return run(work)
+    return foreground.run(work)
 
 
 @asynccontextmanager

@@ -97,7 +97,7 @@ def manifest_of(tracking: Tracking, barcode: str) -> Manifest:
     files = tracking.tape_files.of(barcode, volume=medium.volume)  # it may be erased in between
     volume = tracking.volumes.get(barcode, medium.volume)
     sessions = {
-        session.id: session for session, _, _ in tracking.sessions.with_tape_files(one.session for one in files)
+        session.id: session for session, _, _ in tracking.session_disks.with_tape_files(one.session for one in files)
     }
     if len(sessions) < len(files):
         raise UsageError(f"medium {barcode}: the stored bytes of volume {medium.volume} are deleted")

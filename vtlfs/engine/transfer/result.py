@@ -1,17 +1,13 @@
 """What has become of media that were exported, imported or copied; and the event of it."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from signal import Signals
 from typing import Protocol
 
-import trio
-
 from vtlfs.engine.library import Library
-from vtlfs.engine.stopping import until_stopped
-from vtlfs.errors import LibraryError, TrackingError, first_of
+from vtlfs.errors import LibraryError, TrackingError
 from vtlfs.model import Actor, utc_now
 
 log = logging.getLogger(__name__)
@@ -47,14 +43,6 @@ class EventToRecord:
     barcode: str
     volume: int
     details: dict[str, object]
-
-
-def run(work: Callable[[], Awaitable[None]]) -> Signals | None:
-    """Do the work in a trio run, until it is done or a signal stops it; return that signal. Raises its first error."""
-    try:
-        return trio.run(until_stopped, work)
-    except BaseExceptionGroup as group:
-        raise first_of(group) from None
 
 
 def record(library: Library, actor: Actor, events: Sequence[EventToRecord]) -> None:

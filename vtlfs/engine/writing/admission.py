@@ -17,7 +17,8 @@ A_STREAM_A_DISK = 2  # its member file, and a second descriptor of that, see `Lo
 # directory; making a member file and trying the disk out; a copy of the tracking database, and descriptors that SQLite
 # keeps from older copies.
 A_DISK = 2 * READ_THREADS + SYNC_THREADS + 2 + 2 + 8
-OTHERS = 24  # the FUSE device, the log, identifying openers, figures, unmounting, recovery, SQLite's temporary files
+# The FUSE device, the log, identifying openers, figures, scrapes, unmounting, recovery, and SQLite's temporary files.
+OTHERS = 32
 FEW = 1000  # streams; a mount that can admit fewer logs so when it begins
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 A write session uses it to compare bytes that come twice, and for read-write handles. Used in the trio loop.
 """
 
+from vtlfs.engine.reading import stored
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.striping.pipeline import WritePipeline
 from vtlfs.engine.writing.striping.stripes import Stripes
@@ -62,4 +63,4 @@ class OwnBytes:
             # A recorded extent keeps its place in the stream, so the row can't become wrong during the wait.
             [row] = await self._context.catalogue.read(lambda tracking: tracking.extents.of(self._session, offset, 1))
         start = offset - (row.offset or 0)
-        return (await self._context.pool.read_extent(row))[start : start + size]
+        return (await stored.read(self._context.pool, row))[start : start + size]

@@ -46,6 +46,10 @@ class Recording:
         """Tell whether the stream was ever announced."""
         return self._announced_at > -math.inf
 
+    def note_program(self, program: str) -> None:
+        """Have recorded soon which program writes."""
+        self._committer.post(lambda tracking: tracking.sessions.note_program(self._session, program))
+
     async def progress(self, opening: Opening, requests: int, *, durable: bool, announce: bool) -> None:
         """Record the written stripes up to the first unwritten one. A TrackingError leaves all as it was.
 

@@ -16,8 +16,9 @@ from dataclasses import replace
 from vtlfs.disks.headers import Ending, Opening
 from vtlfs.engine.layout.dealer import Dealer
 from vtlfs.engine.layout.intervals import cut
+from vtlfs.engine.media.truncation import Current
 from vtlfs.engine.memory import WRITER_BYTES
-from vtlfs.engine.truncation import Current
+from vtlfs.engine.traffic import Traffic
 from vtlfs.engine.writing.context import WriteContext
 from vtlfs.engine.writing.eviction import Eviction
 from vtlfs.engine.writing.intake import Intake
@@ -29,7 +30,7 @@ from vtlfs.engine.writing.striping.durability import Durability
 from vtlfs.engine.writing.striping.pipeline import WritePipeline
 from vtlfs.engine.writing.striping.placement import FEWEST_DISKS
 from vtlfs.engine.writing.striping.stripes import Stripes
-from vtlfs.engine.writing.verdict import Verdict, ending_of
+from vtlfs.engine.writing.verdict import Verdict
 from vtlfs.errors import (
     NotPermitted,
     NotSequential,
@@ -47,14 +48,27 @@ class WriteSession:
 
     __slots__ = (
         *("_closed", "_context", "_durability", "_flushing", "_intake", "_own", "_pipeline", "_recording"),
-        *("_stripe_unit", "_stripes", "_verdict", "account", "barcode", "drive", "eviction", "imported", "is_ending"),
+        *(
+            "_stripe_unit",
+            "_stripes",
+            "_traffic",
+            "_verdict",
+            "account",
+            "barcode",
+            "drive",
+            "eviction",
+            "imported",
+            "is_ending",
+        ),
         *("length", "medium", "number", "requests"),
     )
 
-    def __init__(self, number: int, opening: Opening, context: WriteContext, *, turn: int, medium: Medium) -> None:
+    def __init__(
+        self, number: int, opening: Opening, context: WriteContext, *, turn: int, medium: Medium, traffic: Traffic
+    ) -> None:
         """`opening` goes into the headers; `medium`: as it was when the session began.
 
-        `turn` differs from stream to stream, so that streams begin on different disks.
+        `turn` differs from stream to stream, so that streams begin on different disks. `traffic` counts it.
         """
         self.number = number
         self.barcode = opening.medium
@@ -65,6 +79,7 @@ class WriteSession:
         self._stripe_unit = opening.stripe_unit
         self._verdict = verdict = Verdict(number, opening.medium)
         self._context = context
+        self._traffic = traffic
         self._flushing = LazyLock()
         self.account = context.memory.open(WRITER_BYTES)
         keeps = context.durable_close and len(context.pool) > FEWEST_DISKS
@@ -90,6 +105,12 @@ class WriteSession:
         """What its headers say of its beginning."""
         return self._pipeline.opening
 
+    def note_program(self, program: str) -> None:
+        """Note which program writes, before the first byte: in the headers, and soon in the tracking database."""
+        opener = replace(self.opening.opener, program=program)
+        self._pipeline.opening = replace(self.opening, opener=opener)
+        self._recording.note_program(program)
+
     @property
     def is_recorded(self) -> bool:
         """Tell whether all bytes of the stream are recorded; with sync=none, recorded bytes may be unsynced."""
@@ -109,6 +130,10 @@ class WriteSession:
         """Note that the stream comes through the kernel's page cache. To be called before the first write."""
         self._stripes.ends.disregard()
 
+    def note_begins_volume(self) -> None:
+        """Note that the program has begun the medium anew: it looks for its stream at the beginning."""
+        self._verdict.begins_volume = True
+
     async def reserve(self, end: int) -> None:
         """Reserve the medium's room for the stream up to `end`, which writes then find. Raises MediumFull."""
         await self._intake.reserve(end)
@@ -122,6 +147,7 @@ class WriteSession:
         """
         self._verdict.raise_error()
         self.requests += 1
+        self._traffic.requests += 1
         try:
             await self._intake.prepare(offset, len(data))
         except VtlfsError as error:
@@ -132,7 +158,9 @@ class WriteSession:
         for piece in cut(offset + known, len(data) - known, self._stripe_unit):
             source = known + piece.source
             self._stripes.put(offset + source, view[source : source + piece.size])
-        self.length = max(self.length, offset + len(data))
+        end = max(self.length, offset + len(data))
+        self._traffic.bytes += end - self.length
+        self.length = end
         self._stripes.ends.note_write(self.length)
         self._closed = False
         self._recording.go_on()
@@ -287,7 +315,8 @@ class WriteSession:
             ending = None
         else:
             self._verdict.log_end(state, error, requests, tape_file)
-            ending = ending_of(state, error, at, requests, tape_file)
+            ending = self._verdict.ending(state, error, at, requests, tape_file)
+        self._traffic.end(state, error)
         recorded()
         await self._finish(ending)
         return tape_file
@@ -326,7 +355,7 @@ class WriteSession:
 
     def excuse(self) -> None:
         """Forget that the last write was refused: the program never hears of it, for its stream goes on elsewhere."""
-        self._verdict.refused = None
+        self._verdict.refused, self._verdict.goes_on = None, True
 
     def refuse(self, error: VtlfsError) -> None:
         """Fail the stream with an error that no write() can return: the program's write() has returned already."""

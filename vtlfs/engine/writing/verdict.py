@@ -16,11 +16,13 @@ log = logging.getLogger(__name__)
 class Verdict:
     """See the module. One write session has one."""
 
-    __slots__ = ("_barcode", "_session", "error", "refused")
+    __slots__ = ("_barcode", "_session", "begins_volume", "error", "goes_on", "refused")
 
     def __init__(self, session: int, barcode: str) -> None:
         self._session = session
         self._barcode = barcode
+        self.begins_volume = False  # the program reads its stream from the beginning of the medium
+        self.goes_on = False  # the stream of a pool goes on in a further session
         self.error: VtlfsError | None = None  # the first error that has cost the stream bytes
         self.refused: VtlfsError | None = None  # the error of the last write that was refused before a byte was taken
 
@@ -61,11 +63,16 @@ class Verdict:
             kept = f"{tape_file.bytes} bytes kept as tape file {tape_file.number:04d} of {self._barcode}"
         how = f"{state}{f', {error}' if error else ''}"
         log.info("session %d: %s: %d requests, %s", self._session, how, requests, kept)
+        if self.begins_volume and tape_file is not None and tape_file.number:
+            log.warning(
+                "session %d: is not at the beginning of %s, where its program looks for it: other streams ended before;"
+                " read it from /files/%s/%04d",
+                *(self._session, self._barcode, self._barcode, tape_file.number),
+            )
 
-
-def ending_of(state: State, error: str | None, at: str, requests: int, tape_file: TapeFile | None) -> Ending:
-    """Return the ending for the headers of the session's member files."""
-    if tape_file is None:
-        return Ending(state, error, at, None, None, None, requests)
-    place = (tape_file.number, tape_file.start, tape_file.bytes)
-    return Ending(state, error, at, *place, requests, tape_file.retention)
+    def ending(self, state: State, error: str | None, at: str, requests: int, tape_file: TapeFile | None) -> Ending:
+        """Return the ending for the headers of the session's member files."""
+        if tape_file is None:
+            return Ending(state, error, at, None, None, None, requests)
+        place = (tape_file.number, tape_file.start, tape_file.bytes)
+        return Ending(state, error, at, *place, requests, tape_file.retention, self.goes_on)

@@ -79,7 +79,8 @@ class Sessions(Pane):
     def _show_summary(self, count: int) -> None:
         query = self.session_query
         order = "descending" if query.descending else "ascending"
-        parts = [fmt.count(count, "session"), f"by {query.sort}, {order}"]
+        by = "opening" if query.sort == "sequence" else query.sort
+        parts = [fmt.count(count, "session"), f"by {by}, {order}"]
         for name in ("host", "drive", "medium", "state", "since", "until", "text"):
             if (value := getattr(query, name)) is not None:
                 parts.append(f"{name} {value}")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from textual.app import ComposeResult
 from textual.widgets import Static
 
-from vtlfs.engine.pools import PoolState, state_of
+from vtlfs.engine.media.pools import PoolState, state_of
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.disks import Stored
 from vtlfs.model import DiskRecord, DiskState, Drive, Medium, Volume, utc_now

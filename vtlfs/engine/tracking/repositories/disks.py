@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from vtlfs.engine.tracking.statements import Repository
+from vtlfs import blame
+from vtlfs.engine.tracking.repositories.incidents import Incidents
+from vtlfs.engine.tracking.statements import Repository, Statements
 from vtlfs.failpoints import reached
 from vtlfs.model import DiskRecord, DiskState
 
@@ -26,6 +28,10 @@ class Stored:
 
 class Disks(Repository):
     """The rows of the tables `disk` and `stored`."""
+
+    def __init__(self, sql: Statements, incidents: Incidents) -> None:
+        super().__init__(sql)
+        self._incidents = incidents
 
     def all(self) -> list[DiskRecord]:
         """Return the disks of the library by number: those that have not retired. There are gaps in the numbers."""
@@ -70,6 +76,7 @@ class Disks(Repository):
         """
         self._sql.execute("UPDATE disk SET state = 'retired', state_at = ? WHERE number = ?", at, number)
         self._sql.execute("UPDATE library SET moves = moves + 1")
+        self._incidents.end(about_disk(number))
         reached("tracking.disk_retired")
 
     # --- what is known of each --------------------------------------------------------------------------------------
@@ -85,9 +92,25 @@ class Disks(Repository):
         reached("tracking.fill_recorded")
 
     def record_fault(self, number: int, fault: str | None, at: str) -> None:
-        """Record what keeps a disk from being used, None where nothing does."""
-        self._sql.execute(
-            "UPDATE disk SET fault = ?, fault_at = ? WHERE number = ? AND fault IS NOT ?",
+        """Record what keeps a disk from being used, None where nothing does; and that as an incident."""
+        row = self._sql.first(
+            "UPDATE disk SET fault = ?, fault_at = ? WHERE number = ? AND fault IS NOT ? RETURNING path",
             *(fault, None if fault is None else at, number, fault),
         )
+        if row is not None:
+            what = f"disk {number} ({row[0]}): {fault or 'works again'}"
+            self._incidents.add(_kind_of(fault), about_disk(number), what, at, lasts=fault is not None)
         reached("tracking.fault_recorded")
+
+
+def about_disk(number: int) -> str:
+    """Return what incidents of a disk are about."""
+    return f"disk {number}"
+
+
+def _kind_of(fault: str | None) -> str:
+    if fault is None:
+        return "disk back"
+    if blame.means_full(fault):
+        return "disk full"
+    return "disk hanging" if fault == blame.HANGS else "disk failed"

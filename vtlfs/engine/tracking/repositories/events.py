@@ -64,6 +64,15 @@ class Events(Repository):
         )
         return [_event(row) for row in rows.fetchall()][::-1]
 
+    def has(self, what: str, medium: str, volume: int, actor: Actor, day: str) -> bool:
+        """Tell whether there is such an event by a user, on a day such as 2027-01-31."""
+        row = self._sql.first(
+            "SELECT 1 FROM event WHERE medium = ? AND volume = ? AND what = ? AND uid = ? AND host = ?"
+            " AND substr(at, 1, 10) = ? LIMIT 1",
+            *(medium, volume, what, actor.uid, actor.host, day),
+        )
+        return row is not None
+
     def last(self) -> int:
         """Return the identifier of the newest event; 0 before the first."""
         return int(self._sql.one("SELECT coalesce(max(id), 0) FROM event")[0])

@@ -13,7 +13,7 @@ from vtlfs.engine.tracking.rows import MEDIUM, TAPE_FILE, Row, contradiction, me
 from vtlfs.engine.tracking.statements import Repository, Statements
 from vtlfs.errors import NoSuchMedium
 from vtlfs.failpoints import reached
-from vtlfs.model import Medium, RetainMode, Retention, TapeFile, retention_of
+from vtlfs.model import Medium, RetainMode, Retention, Stream, TapeFile, retention_of
 
 _OF_VOLUME = "FROM volume WHERE volume.medium = barcode AND number = medium.volume"
 _CANDIDATE = (
@@ -72,24 +72,6 @@ class Part:
     pool: str
     stream: int
     place: int
-
-
-@dataclass(frozen=True, slots=True)
-class PoolFile:
-    """A stream that was written through a pool, as it is read back: its tape files, one after the other."""
-
-    stream: int
-    parts: tuple[TapeFile, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Its length."""
-        return sum(part.bytes for part in self.parts)
-
-    @property
-    def released_at(self) -> str:
-        """When its last part was released."""
-        return self.parts[-1].released_at
 
 
 class Pools(Repository):
@@ -169,6 +151,16 @@ class Pools(Repository):
         )
         return {session: PartOf(*said) for session, *said in rows}
 
+    def gone_on(self, sessions: Collection[int]) -> set[int]:
+        """Return which of some sessions are parts of streams of which a later part has left a tape file, too."""
+        rows = self._sql.execute(
+            "SELECT session FROM part WHERE session IN (SELECT value FROM json_each(?)) AND EXISTS (SELECT 1 FROM part"
+            " AS other JOIN session ON session.id = other.session WHERE other.stream = part.stream AND other.place >"
+            " part.place AND session.tape_file IS NOT NULL)",
+            json.dumps(sorted(sessions)),
+        )
+        return {row[0] for row in rows}
+
     def media_being_written(self, name: str, stream: int | None = None) -> list[str]:
         """Return the barcodes of the media to which streams of a pool are being written, or one stream is."""
         rows = self._sql.execute(
@@ -178,7 +170,7 @@ class Pools(Repository):
         )
         return [row[0] for row in rows]
 
-    def file(self, name: str, stream: int) -> PoolFile | None:
+    def file(self, name: str, stream: int) -> Stream | None:
         """Return a stream of a pool as it is read back; None where there is none, or not all of it is there."""
         found = self._files(
             self._sql.execute(
@@ -187,7 +179,7 @@ class Pools(Repository):
         )
         return found[0] if found else None
 
-    def files(self, name: str, after: int, limit: int) -> list[PoolFile]:
+    def files(self, name: str, after: int, limit: int) -> list[Stream]:
         """Return the streams of a pool that are read back, in the order of their identifiers: the next after `after`.
 
         These are the ones that have ended and left something, if all of it is on current volumes of media.
@@ -200,7 +192,7 @@ class Pools(Repository):
             )
         )
 
-    def _files(self, streams: Iterable[tuple[int]]) -> list[PoolFile]:
+    def _files(self, streams: Iterable[tuple[int]]) -> list[Stream]:
         wanted = json.dumps([stream for (stream,) in streams])
         places = self._sql.execute(
             "SELECT part.session, stream FROM part WHERE stream IN (SELECT value FROM json_each(?))"
@@ -217,7 +209,7 @@ class Pools(Repository):
         for session, stream in places:
             if session in files:
                 streams_of.setdefault(stream, []).append(files[session])
-        return [PoolFile(stream, tuple(parts)) for stream, parts in streams_of.items()]
+        return [Stream(stream, tuple(parts)) for stream, parts in streams_of.items()]
 
 
 def _candidate(row: Row) -> Candidate:

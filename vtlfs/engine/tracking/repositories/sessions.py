@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from vtlfs.engine.tracking.repositories.extents import Extents
 from vtlfs.engine.tracking.repositories.lacks import Lacks
-from vtlfs.engine.tracking.rows import SESSION, Row, left_by, number_of, session_of, text_of
+from vtlfs.engine.tracking.repositories.retentions import Retentions
+from vtlfs.engine.tracking.rows import SESSION, number_of, session_of, text_of
 from vtlfs.engine.tracking.statements import Repository, Statements
 from vtlfs.errors import DiskError, NoSuchSession, SessionEnded
 from vtlfs.failpoints import reached
@@ -16,24 +17,21 @@ from vtlfs.model import (
     Extent,
     ImportedEnd,
     Opener,
-    RetainMode,
     Retention,
     Session,
     State,
     TapeFile,
-    later,
     utc_now,
 )
-
-_LEFT = "tape_file.start, tape_file.retain_mode, tape_file.retain_until"
-_SESSION = ", ".join(f"session.{column.strip()}" for column in SESSION.split(","))  # beside another table's columns
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
     """The sessions to list; None and False do not restrict. At most `limit` sessions, the newest.
 
-    `no_idle`: without sessions that were opened for writing and ended without an error or a byte.
+    `no_idle`: without sessions that were opened for writing and ended without an error or a byte. `since`, `until`: a
+    time as in the database; the sessions that were open at some moment between the two. `failed`: those that ended with
+    an error, or by another process.
     """
 
     medium: str | None = None
@@ -42,15 +40,23 @@ class SessionFilter:
     open_only: bool = False
     limit: int | None = None
     no_idle: bool = False
+    since: str | None = None
+    until: str | None = None
+    state: State | None = None
+    failed: bool = False
+    access: Access | None = None
+    program: str | None = None
+    uid: int | None = None
 
 
 class Sessions(Repository):
     """The rows of the table `session`. Verbs also change the extents of a session, and at the release its medium."""
 
-    def __init__(self, sql: Statements, extents: Extents, lacks: Lacks) -> None:
+    def __init__(self, sql: Statements, extents: Extents, lacks: Lacks, retentions: Retentions) -> None:
         super().__init__(sql)
         self._extents = extents
         self._lacks = lacks
+        self._retentions = retentions
 
     # --- one stream, from its beginning to its end ------------------------------------------------------------------
 
@@ -76,14 +82,20 @@ class Sessions(Repository):
         """
         row = self._sql.one(
             "INSERT INTO session (id, mount, host, pid, uid, gid, program, access, drive, medium, state, opened_at,"
-            " stripe_unit, parity, volume, origin)"
-            " SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, coalesce(?, volume), ? FROM medium"
+            " stripe_unit, parity, volume, origin, sequence)"
+            " SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, coalesce(?, volume), ?, (SELECT sessions + 1 FROM"
+            " library) FROM medium"
             " WHERE barcode = ?10 RETURNING volume",
             *(session, mount, opener.host, opener.pid, opener.uid, opener.gid, text_of(opener.program)),
             *(str(access), drive, barcode, at, stripe_unit, parity, volume, origin),
         )
         reached("tracking.session_opened")
         return int(row[0])
+
+    def note_program(self, session: int, program: str) -> None:
+        """Record which program writes, where it is not the one that opened the file."""
+        self._sql.execute("UPDATE session SET program = ? WHERE id = ? AND state = 'open'", text_of(program), session)
+        reached("tracking.program_noted")
 
     def record_progress(
         self, session: int, extents: Iterable[Extent], size: int, requests: int, flushed_at: str | None = None
@@ -168,15 +180,10 @@ class Sessions(Repository):
             size = 0
         if size:
             if by_rule:
-                now = at if imported is None else imported.now
-                retention = self._retain(barcode, volume, now, None if imported is None else imported.retention)
-            kept = (None, None) if retention is None else (str(retention.mode), retention.until)
+                now, least = (at, None) if imported is None else (imported.now, imported.retention)
+                retention = self._retentions.retain(barcode, volume, now, least)
             tape_file = TapeFile(barcode, number, session, start, size, stripe_unit, at, host, volume, retention)
-            self._sql.execute(
-                "INSERT INTO tape_file (medium, volume, number, session, start, bytes, released_at, epoch, ordinal,"
-                " retain_mode, retain_until) SELECT ?, ?, ?, ?, ?, ?, ?, epoch, tape_files + 1, ?, ? FROM library",
-                *(barcode, volume, number, session, start, size, at, *kept),
-            )
+            self._add_tape_file(tape_file)
         if size or reserved:
             self._sql.execute(
                 "UPDATE medium SET bytes = bytes + ?1, tape_files = tape_files + ?2, reserved = reserved - ?3,"
@@ -191,56 +198,20 @@ class Sessions(Repository):
         reached("tracking.session_released")
         return tape_file
 
+    def _add_tape_file(self, file: TapeFile) -> None:
+        kept = (None, None) if file.retention is None else (str(file.retention.mode), file.retention.until)
+        self._sql.execute(
+            "INSERT INTO tape_file (medium, volume, number, session, start, bytes, released_at, epoch, ordinal,"
+            " retain_mode, retain_until) SELECT ?, ?, ?, ?, ?, ?, ?, epoch, tape_files + 1, ?, ? FROM library",
+            *(file.medium, file.volume, file.number, file.session, file.start, file.bytes, file.released_at, *kept),
+        )
+
     def _forget_stream(self, session: int) -> None:
         """Forget what is recorded of the stream of an imported session, which leaves nothing on its medium."""
         self._extents.forget(session)
         self._lacks.forget(session)
         self._sql.execute("UPDATE session SET bytes = 0, disks = '[]' WHERE id = ?", session)
         reached("tracking.import_forgotten")
-
-    def _retain(self, barcode: str, volume: int, at: str, least: Retention | None = None) -> Retention | None:
-        """Retain a volume for the tape file that it gets at the time `at`; return the retention of that.
-
-        It is counted from the highest time that was ever recorded, as a clock may have been set back. `least`: at least
-        so strictly and for so long.
-        """
-        if least is not None:
-            self._retain_as(barcode, volume, least)
-        mode, seconds, known = self._sql.one(
-            "SELECT retain_mode, retain_seconds, retain_until FROM volume WHERE medium = ? AND number = ?",
-            *(barcode, volume),
-        )
-        self._sql.execute("UPDATE library SET latest = ?1 WHERE latest < ?1", at)
-        if mode is None:
-            return None
-        if mode == RetainMode.WORM:
-            return Retention(RetainMode.WORM, None)
-        until = known or ""  # a time that `vtlfs media set`, or an import, has named for the whole volume
-        if seconds:
-            until = later(self._sql.one("SELECT latest FROM library")[0], seconds)
-        if least is not None and least.until is not None:
-            until = max(until, least.until)
-        if not until:
-            return None
-        self._sql.execute(
-            "UPDATE volume SET retain_until = ?1 WHERE medium = ?2 AND number = ?3 AND coalesce(retain_until, '') < ?1",
-            *(until, barcode, volume),
-        )
-        reached("tracking.retained")
-        return Retention(RetainMode(mode), until)
-
-    def _retain_as(self, barcode: str, volume: int, least: Retention) -> None:
-        """Retain a volume at least as strictly and as long as another one. It never makes retention less."""
-        mode, seconds = self._sql.one(
-            "SELECT retain_mode, retain_seconds FROM volume WHERE medium = ? AND number = ?", barcode, volume
-        )
-        known = least.mode if mode is None else RetainMode(mode)
-        strictest = max(known, least.mode, key=lambda one: one.strictness)
-        period = None if strictest is RetainMode.WORM else seconds or 0
-        self._sql.execute(
-            "UPDATE volume SET retain_mode = ?, retain_seconds = ? WHERE medium = ? AND number = ?",
-            *(str(strictest), period, barcode, volume),
-        )
 
     def release_reader(self, session: int, state: State, error: str | None, at: str, size: int, requests: int) -> None:
         """End a read session that handed out `size` bytes."""
@@ -250,18 +221,6 @@ class Sessions(Repository):
             *(str(state), error, at, size, requests, session),
         )
         reached("tracking.reader_released")
-
-    def note_moved(self, session: int, gained: set[int], left: set[int]) -> None:
-        """Record which disks hold extents of a session, of which rows were replaced.
-
-        `gained`: disks that have got extents; `left`: that have got fewer.
-        """
-        row = self._sql.one("SELECT disks FROM session WHERE id = ?", session)
-        gone = {disk for disk in left - gained if not self._extents.is_on(session, disk)}
-        known = json.dumps(sorted(gained.union(json.loads(row[0])) - gone), separators=(",", ":"))
-        if known != row[0]:
-            self._sql.execute("UPDATE session SET disks = ? WHERE id = ?", known, session)
-            reached("tracking.disks_noted")
 
     # --- looking at them --------------------------------------------------------------------------------------------
 
@@ -273,11 +232,18 @@ class Sessions(Repository):
         return found[0]
 
     def find(self, wanted: SessionFilter) -> list[Session]:
-        """Return the sessions of a filter, in the order of their identifiers."""
+        """Return the sessions of a filter, in the order of opening."""
         where, values = _where(wanted)
         limit = "" if wanted.limit is None else f"LIMIT {int(wanted.limit)}"
-        order = "+id" if wanted.open_only else "id"
-        return self._select(f"{where} ORDER BY {order} DESC {limit}", *values)[::-1]
+        by = (
+            "+sequence" if wanted.open_only or wanted.state is State.OPEN else "sequence"
+        )  # open sessions are few: found by their index, then sorted
+        rows = (
+            self._sql.execute(  # `sequence` is selected, since SQLite merges the parts of a snapshot's view only then
+                f"SELECT {SESSION}, sequence FROM session {where} ORDER BY {by} DESC, id DESC {limit}", *values
+            )
+        )
+        return [session_of(row[:-1]) for row in rows][::-1]
 
     def count(self, wanted: SessionFilter | None = None) -> int:
         """Return how many sessions a filter has, without regard to its `limit`; of all sessions without a filter.
@@ -290,7 +256,7 @@ class Sessions(Repository):
         return int(self._sql.one(f"SELECT count(*) FROM session {where}", *values)[0])
 
     def open_ids(self) -> list[int]:
-        """Return the identifiers of the open sessions."""
+        """Return the identifiers of the open sessions, in their own order."""
         return [row[0] for row in self._sql.execute("SELECT id FROM session WHERE state = 'open' ORDER BY +id")]
 
     def open_of(self, mount: int) -> list[Session]:
@@ -317,33 +283,6 @@ class Sessions(Repository):
             *(mount, ordinal),
         )
 
-    def to_repair(self, first: int, end: int, out: Iterable[int], last: int) -> list[tuple[Session, TapeFile, int]]:
-        """Return those sessions from `first` to before `end` that left a tape file, and may lack something.
-
-        They have extents on a disk that is `out`, or something is known that they lack; ordinals are up to `last`. With
-        each: its tape file, and the ordinal.
-        """
-        rows = self._sql.execute(
-            f"SELECT {_LEFT}, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
-            " ON tape_file.session = session.id WHERE session.id >= ?1 AND session.id < ?4"
-            " AND session.tape_file IS NOT NULL AND NOT session.reclaimed AND tape_file.ordinal <= ?2"
-            " AND (session.id IN (SELECT session FROM lack)"
-            " OR EXISTS (SELECT 1 FROM json_each(session.disks) WHERE value IN (SELECT value FROM json_each(?3))))"
-            " ORDER BY session.id",
-            *(first, last, json.dumps(sorted(out)), end),
-        )
-        return [_with_tape_file(row) for row in rows]
-
-    def with_tape_files(self, sessions: Iterable[int]) -> list[tuple[Session, TapeFile, int]]:
-        """Return those of some sessions that left a tape file, as `to_repair` does."""
-        rows = self._sql.execute(
-            f"SELECT {_LEFT}, tape_file.ordinal, {_SESSION} FROM session CROSS JOIN tape_file"
-            " ON tape_file.session = session.id WHERE session.id IN (SELECT value FROM json_each(?))"
-            " AND session.tape_file IS NOT NULL AND NOT session.reclaimed ORDER BY session.id",
-            json.dumps(sorted(sessions)),
-        )
-        return [_with_tape_file(row) for row in rows]
-
     def known(self, first: int, last: int) -> set[int]:
         """Return which of the sessions `first` to `last` are recorded."""
         return {row[0] for row in self._sql.execute("SELECT id FROM session WHERE id BETWEEN ? AND ?", first, last)}
@@ -351,37 +290,6 @@ class Sessions(Repository):
     def groups(self, size: int) -> set[int]:
         """Return the quotients `identifier / size` of all recorded sessions."""
         return {row[0] for row in self._sql.execute("SELECT DISTINCT id / ? FROM session WHERE id > 0", size)}
-
-    def is_written_to(self, disk: int) -> bool:
-        """Tell whether a session that has not ended has extents on a disk."""
-        return bool(
-            self._sql.first(
-                "SELECT 1 FROM session WHERE state = 'open' AND EXISTS (SELECT 1 FROM json_each(disks) WHERE value = ?)"
-                " LIMIT 1",
-                disk,
-            )
-        )
-
-    def spread(self, disk: int) -> list[tuple[int, set[int], int]]:
-        """Return, of the tape files with extents on a disk, parity, disks and bytes, summed up. Reads all sessions."""
-        rows = self._sql.execute(
-            "SELECT parity, disks, sum(bytes) FROM session WHERE tape_file IS NOT NULL"
-            " AND EXISTS (SELECT 1 FROM json_each(disks) WHERE value = ?) GROUP BY parity, disks",
-            disk,
-        )
-        return [(parity, set(json.loads(disks)), size) for parity, disks, size in rows]
-
-    def forget_extents_without_tape_file(self, disk: int) -> None:
-        """Forget the extents of sessions on a disk that have ended and left nothing on their medium."""
-        rows = self._sql.execute(
-            "SELECT id FROM session WHERE tape_file IS NULL AND state <> 'open'"
-            " AND EXISTS (SELECT 1 FROM json_each(disks) WHERE value = ?)",
-            disk,
-        )
-        for (session,) in rows.fetchall():
-            self._extents.forget(session)
-            self._sql.execute("UPDATE session SET disks = '[]' WHERE id = ?", session)
-            reached("tracking.extents_forgotten")
 
     def last_layout(self) -> tuple[int, int] | None:
         """Return the stripe unit and the parity of the last write session; None without one."""
@@ -411,13 +319,7 @@ class Sessions(Repository):
         return [session_of(row) for row in self._sql.execute(f"SELECT {SESSION} FROM session {rest}", *values)]
 
 
-def _with_tape_file(row: Row) -> tuple[Session, TapeFile, int]:
-    """Return a session, its tape file and the ordinal, of the columns _LEFT, ordinal and _SESSION."""
-    start, mode, until, ordinal, *columns = row
-    session = session_of(tuple(columns))
-    return session, left_by(session, start, mode, until), ordinal
-
-
+_FAILED = "(error IS NOT NULL OR state IN ('failed', 'recovered'))"
 _NO_IDLE = "NOT (access = 'write' AND bytes = 0 AND state = 'released' AND error IS NULL)"
 
 
@@ -427,7 +329,16 @@ def _where(wanted: SessionFilter) -> tuple[str, list[object]]:
         "medium = ?": wanted.medium,
         "drive = ?": wanted.drive,
         "host = ?": wanted.host,
+        "program = ?": wanted.program,
+        "uid = ?": wanted.uid,
+        "access = ?": None if wanted.access is None else str(wanted.access),
+        # Times are compared for people only: a session that was open while the clock was wrong stands where it says.
+        "coalesce(released_at, '9') >= ?": wanted.since,
+        "opened_at < ?": wanted.until,
+        "state = ?": None if wanted.state in (None, State.OPEN) else str(wanted.state),
     }
     chosen = {condition: value for condition, value in conditions.items() if value is not None}
-    terms = [*chosen, *(["state = 'open'"] if wanted.open_only else []), *([_NO_IDLE] if wanted.no_idle else [])]
+    # Literally as in the index of open sessions, so that SQLite uses it.
+    is_open = ["state = 'open'"] if wanted.open_only or wanted.state is State.OPEN else []
+    terms = [*chosen, *is_open, *([_FAILED] if wanted.failed else []), *([_NO_IDLE] if wanted.no_idle else [])]
     return f"WHERE {' AND '.join(terms)}" if terms else "", list(chosen.values())

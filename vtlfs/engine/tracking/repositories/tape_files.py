@@ -82,6 +82,16 @@ class TapeFiles(Repository):
         )
         return [row[0] for row in rows]
 
+    def at_random(self, limit: int) -> list[TapeFile]:
+        """Return some tape files of current volumes, chosen at random. Reads all rows."""
+        rows = self._sql.execute(
+            f"SELECT {TAPE_FILE} WHERE tape_file.session IN (SELECT session FROM tape_file JOIN medium"
+            " ON barcode = tape_file.medium AND medium.volume = tape_file.volume WHERE state <> 'removed'"
+            " ORDER BY random() LIMIT ?)",
+            limit,
+        )
+        return [tape_file_of(row) for row in rows]
+
     def since_ordinal(self, ordinal: int, limit: int) -> list[tuple[int, int]]:
         """Return the ordinals and sessions of tape files in the order of release: the first ones from an ordinal on."""
         rows = self._sql.execute(

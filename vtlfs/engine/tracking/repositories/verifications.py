@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vtlfs.engine.tracking.repositories.incidents import Incidents
 from vtlfs.engine.tracking.rows import SESSION, left_by, number_of, session_of
-from vtlfs.engine.tracking.statements import Repository
+from vtlfs.engine.tracking.statements import Repository, Statements
 from vtlfs.errors import TrackingError, UsageError
 from vtlfs.failpoints import reached
 from vtlfs.model import Session, TapeFile, check_barcode
@@ -15,6 +16,8 @@ _COLUMNS = (
     " replaceable, mended"
 )
 _SESSION = ", ".join(f"session.{column}" for column in SESSION.split(", "))
+
+_ADVICE = "vtlfs status tells what is damaged; vtlfs disk repair mends it"
 
 Position = tuple[int, int]  # session, and turn among its extents on the disk
 
@@ -87,6 +90,10 @@ class LeftOut:
 class Verifications(Repository):
     """The rows of the table `verification`, and the tape files, sessions and media that a verification goes through."""
 
+    def __init__(self, sql: Statements, incidents: Incidents) -> None:
+        super().__init__(sql)
+        self._incidents = incidents
+
     def scope(self, media: Iterable[str]) -> Scope:
         """Return the scope of a verification of some media that begins now; of all media if none is named."""
         # The rows are asked, and not the library's counter: a wrong counter must not leave a tape file out.
@@ -103,8 +110,15 @@ class Verifications(Repository):
         reached("tracking.verification_begun")
         return int(cursor.lastrowid or 0)
 
-    def save(self, row: VerificationRow) -> None:
-        """Record how far a verification has come."""
+    def save(self, row: VerificationRow, at: str) -> None:
+        """Record how far a verification has come; its first finding, and all findings at its end, are incidents."""
+        found = row.damaged + row.unreadable + row.metadata
+        known = self._sql.first("SELECT damaged + unreadable + metadata FROM verification WHERE id = ?", row.id)
+        if found > row.mended and (row.ended_at is not None or known == (0,)):
+            what = f"verification {row.id} has found {found:,} defects{'' if row.ended_at else ', so far'}"
+            if row.mended:
+                what += f", of which {row.mended:,} are mended"
+            self._incidents.add("verification found", "verification", what, at, advice=_ADVICE)
         self._sql.execute(
             "UPDATE verification SET ended_at = ?, progress = ?, unfinished = ?, bytes = ?, damaged = ?,"
             " unreadable = ?, metadata = ?, replaceable = ?, mended = ? WHERE id = ?",
@@ -133,6 +147,11 @@ class Verifications(Repository):
     def last(self) -> VerificationRow | None:
         """Return the verification that was begun last."""
         row = self._sql.first(f"SELECT {_COLUMNS} FROM verification ORDER BY id DESC LIMIT 1")
+        return None if row is None else _verification(row)
+
+    def last_begun_of_all(self) -> VerificationRow | None:
+        """Return the verification of all media that was begun last."""
+        row = self._sql.first(f"SELECT {_COLUMNS} FROM verification WHERE media IS NULL ORDER BY id DESC LIMIT 1")
         return None if row is None else _verification(row)
 
     def last_of_all(self) -> VerificationRow | None:

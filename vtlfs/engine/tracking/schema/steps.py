@@ -3,6 +3,7 @@
 import sqlite3
 
 from vtlfs.engine.tracking.history import versioning_sql, widening_sql
+from vtlfs.engine.tracking.schema.incidents import INCIDENTS, KNOWN
 from vtlfs.engine.tracking.schema.migrations import Migrations
 from vtlfs.engine.tracking.schema.tables import TABLES, VERSIONED, WRITE_COMMAND
 from vtlfs.failpoints import reached
@@ -49,3 +50,26 @@ def slots(connection: sqlite3.Connection) -> None:
         " WHERE state <> 'removed') WHERE id = number"
     )
     reached("create.slots")
+
+
+@migrations
+def openings(connection: sqlite3.Connection) -> None:
+    """Number the sessions in the order of opening over all mounts; those that are there get 0.
+
+    To number these as well would copy every row to the history.
+    """
+    columns = _columns(connection, "session")
+    _script(connection, widening_sql("session", "id", columns, "sequence", "INTEGER NOT NULL DEFAULT 0"))
+    connection.execute("CREATE INDEX session_sequence ON session (sequence, id)")
+    for column in ("medium", "host"):
+        connection.execute(f"DROP INDEX session_{column}")
+        connection.execute(f"CREATE INDEX session_{column} ON session ({column}, sequence, id)")
+    reached("create.openings")
+
+
+@migrations
+def incidents(connection: sqlite3.Connection) -> None:
+    """Keep what went wrong by itself, beginning with the sessions that have failed."""
+    _script(connection, INCIDENTS)
+    connection.execute(KNOWN)
+    reached("create.incidents")

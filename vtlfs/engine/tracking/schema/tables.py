@@ -435,6 +435,7 @@ VERSIONED = {
             "reclaimed",
             "announced",
             "origin",
+            "sequence",
         ],
     ),
 }

@@ -77,9 +77,9 @@ class Durability:
         async with self._syncing[disk]:
             if disk not in self._stripes.unsynced:
                 return
-            fragments = self._stripes.begin_sync(disk)
+            pooled, fragments = self._pool[disk], self._stripes.begin_sync(disk)
             try:
-                await self._pool[disk].syncing.run(self._pipeline.members[disk].sync)
+                await pooled.syncing.run(self._pipeline.members[disk].sync, timed=pooled.sync_seconds)
             except Exception as error:
                 with trio.CancelScope(shield=True):  # a cancelled evacuation would leave stripes neither moved nor lost
                     is_trouble = self._pipeline.placement.record_failure(disk, error)

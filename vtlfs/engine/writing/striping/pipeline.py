@@ -151,7 +151,7 @@ class WritePipeline:
                 self._send_parity(fragment.stripe)
                 self._tell_arrived()
 
-        disk.writing.submit(done, write)
+        disk.writing.submit(done, write, timed=disk.write_seconds)
 
     def _writing(self, fragment: Fragment, member: Member) -> Callable[[], Extent | None]:
         """Return the job for the disk's thread: write an extent, or compute parity and write it."""

@@ -1,0 +1,1 @@
+"""Long work beside the streams: claimed by one mount, or done by a command; limited in its speed, and stopped."""

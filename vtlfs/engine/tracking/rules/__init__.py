@@ -1,0 +1,1 @@
+"""The rules of `invariants`, by what they are about."""
