@@ -120,7 +120,7 @@ def _command(value: Any) -> tuple[str, ...]:
     ):
         raise UsageError('the value must be a program, or a list of words such as ["/usr/local/bin/tell", "admins"]')
     if not words[0].startswith("/"):
-        raise UsageError(f"{words[0]!r} is no absolute path of a program; no shell runs it")
+        raise UsageError(f"{words[0]!r} is not the absolute path of a program; no shell runs it")
     return tuple(words)
 
 

@@ -45,6 +45,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from malloc.h
 SWITCH_SECONDS = 0.001
 DRAIN_SECONDS = 3.0  # the longest wait for the kernel's cached pages when the mount is told to stop
 USABLE = "usable"
+IN_BACKGROUND = tuple(
+    job.run for job in (schedule, copying, repairing, reclaiming, indexing, notify_job, care_job)
+)  # what a mount does by itself, beside serving
 
 log = logging.getLogger("vtlfs")
 
@@ -169,23 +172,11 @@ async def _run(
     usable: Callable[[], None],
     endpoint: "Endpoint | None",
 ) -> None:
-    record = Mount(
-        id=0,
-        host=options.host,
-        machine=socket.gethostname(),
-        pid=os.getpid(),
-        uid=os.getuid(),
-        mountpoint=str(mountpoint),
-        options=options.text,
-        state="mounted",
-        mounted_at=utc_now(),
-        unmounted_at=None,
-    )
     disks = library.disks_to_read(check=options.check) if options.read_only else None
     durable = options.sync is SyncMode.CLOSE
     async with running(
         library,
-        record,
+        _record(mountpoint, options),
         durable_close=durable,
         disks=disks,
         check=options.check,
@@ -204,13 +195,8 @@ async def _run(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stop.on_signals, nursery)
                 if not engine.is_behind:  # a copy of a database that went back would count as the newest
-                    nursery.start_soon(schedule.run, engine)
-                    nursery.start_soon(copying.run, engine)
-                    nursery.start_soon(repairing.run, engine)
-                    nursery.start_soon(reclaiming.run, engine)
-                    nursery.start_soon(indexing.run, engine)
-                    nursery.start_soon(notify_job.run, engine)
-                    nursery.start_soon(care_job.run, engine)
+                    for job in IN_BACKGROUND:
+                        nursery.start_soon(job, engine)
                 nursery.start_soon(_announce, library, mounted, mountpoint, engine.mount, usable)
                 await pyfuse3.main(max_tasks=MAX_HANDLERS)
                 nursery.cancel_scope.cancel()
@@ -227,11 +213,32 @@ async def _run(
         log.info("%s: unmounted (mount %d)", mountpoint, engine.mount.id)
 
 
+def _record(mountpoint: Path, options: MountOptions) -> Mount:
+    """Return what is recorded of the mount, which has no number yet."""
+    return Mount(
+        id=0,
+        host=options.host,
+        machine=socket.gethostname(),
+        pid=os.getpid(),
+        uid=os.getuid(),
+        mountpoint=str(mountpoint),
+        options=options.text,
+        state="mounted",
+        mounted_at=utc_now(),
+        unmounted_at=None,
+    )
+
+
 async def _announce(
     library: Library, mounted: mount_table.Entry | None, mountpoint: Path, mount: Mount, usable: Callable[[], None]
 ) -> None:
-    """Call `usable` and log the mount, when it has answered its first request."""
-    await own_mount.ask(mountpoint)
+    """Call `usable` and log the mount, when it has answered its first request. Raises MountError if it answers none."""
+    try:
+        await own_mount.ask(mountpoint)
+    except own_mount.CannotAsk as error:  # it serves all the same
+        log.warning("mount %d: nobody could ask whether it answers: %s", mount.id, error)
+    except OSError as error:
+        raise MountError(f"{mountpoint}: the mount does not answer: {error}") from None
     if mounted is not None:
         await trio.to_thread.run_sync(_tune, mounted.device)
     host = mount.host or mount.machine

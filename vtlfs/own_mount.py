@@ -25,8 +25,12 @@ except OSError as error:
 """
 
 
+class CannotAsk(OSError):
+    """The child process can't be started: there is no memory, or this user may have no more processes."""
+
+
 async def ask(mountpoint: Path) -> None:
-    """Return when the mount has answered a request. Raises OSError."""
+    """Return when the mount has answered a request. Raises CannotAsk, or OSError where it does not answer."""
     await _run(_STAT, mountpoint)
 
 
@@ -41,7 +45,10 @@ async def _run(call: str, mountpoint: Path) -> None:
     To wait for a killed child would be to wait for the mount's answer, for which the kernel does not interrupt a call.
     """
     words: list[str | Path] = [sys.executable, "-I", "-S", "-c", _PROGRAM.format(call), mountpoint]
-    process = await trio.lowlevel.open_process(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        process = await trio.lowlevel.open_process(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise CannotAsk(error.errno, error.strerror) from None
     assert process.stderr is not None
     said = b"".join([part async for part in process.stderr])
     if await process.wait() != 0:

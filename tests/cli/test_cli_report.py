@@ -5,14 +5,17 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from unmounted import Done, Refused, Run, Shelf
 
+from vtlfs.care_rules import CareRule
 from vtlfs.engine.condition import Condition
 from vtlfs.engine.reclaim.forecast import Forecast
+from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.model import Actor, Medium, State, format_size, format_time, later, utc_now
 from vtlfs.report import page
@@ -249,6 +252,24 @@ def test_disks_that_will_be_full_soon_need_attention(shelf: Shelf, days: int, le
     found = attention(made.look.facts, made.night, shelf.library.config, forecast=forecast)
     assert [one.condition for one in found if "full" in one.what] == ([] if level is None else [level])
     assert condition_of(found) is (level or Condition.FINE)
+
+
+@pytest.mark.parametrize(
+    ("verify", "days", "is_late"), [(None, 50, False), (None, 91, True), (30.0, 50, False), (30.0, 61, True)]
+)
+def test_verification_is_late_as_library_toml_says(
+    shelf: Shelf, verify: float | None, days: int, is_late: bool
+) -> None:
+    at = utc_now()
+    made = make(shelf.library, later(at, -3600), at)
+    ended = later(at, -days * 86_400.0)
+    verified = Verification(1, ended, ended, None, 1, 0)
+    care = CareRule(verify=None if verify is None else verify * 86_400)
+    found = attention(
+        made.look.facts, replace(made.night, verified=verified, bytes=1), replace(shelf.library.config, care=care)
+    )
+    told = [one.what for one in found if "verified" in one.what]
+    assert told == ([f"all data was last verified {days} days ago"] if is_late else [])
 
 
 def test_copy_of_the_catalogue_that_is_too_old_needs_attention(shelf: Shelf) -> None:

@@ -33,7 +33,7 @@ from vtlfs.errors import (
     TrackingError,
     UsageError,
 )
-from vtlfs.model import NO_CODEC, Access, DiskRecord, Extent, Mount, Opener, State
+from vtlfs.model import NO_CODEC, Access, DiskRecord, Extent, Mount, Opener, State, utc_now
 from vtlfs.snap import browse
 from vtlfs.snap.store import take
 
@@ -723,3 +723,18 @@ def test_two_connections_that_release_the_same_session_make_one_tape_file(tracki
     assert len(tracking.tape_files.of("A1")) == 1
     assert tracking.sessions.get(number).released_at == "t2"
     other.close()
+
+
+def test_fault_in_other_words_is_no_further_incident(tracking: Tracking) -> None:
+    for fault in ("its label is not there", "is missing", "No space left on device", None, None, "is missing"):
+        with tracking.transaction():
+            tracking.disks.record_fault(1, fault, utc_now())
+    (disk,) = [disk for disk in tracking.disks.all() if disk.number == 1]
+    assert disk.fault == "is missing"
+    found = tracking.incidents.after("disk 1", 0, 10)
+    assert [(one.kind, one.lasts) for one in found] == [
+        ("disk failed", False),
+        ("disk full", False),
+        ("disk back", False),
+        ("disk failed", True),
+    ]

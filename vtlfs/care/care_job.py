@@ -8,7 +8,6 @@ import json
 import logging
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +19,10 @@ from vtlfs.care.turn import WANTED
 from vtlfs.engine import lease
 from vtlfs.engine.engine import Engine
 from vtlfs.engine.jobs import background
-from vtlfs.engine.jobs.background import Job
+from vtlfs.engine.jobs.background import Claim, Job
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
+from vtlfs.members.child import program
 from vtlfs.model import utc_now
 from vtlfs.report.night import REHEARSAL
 
@@ -39,23 +39,47 @@ class ChildFailed(VtlfsError):
     """The child process has failed, in a clause."""
 
 
-class VerifyJob(Job[bool]):
-    """Verifies all data once in so long, unless another mount or a command does."""
+class CareJob(Job[Claim]):
+    """Work that a child process does, under a lease."""
 
-    what = "verifying"
     every = LOOK_SECONDS
-    lease = VERIFICATION
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._by = f"mount {engine.mount.id}"
         self._not_before = 0.0  # by trio's clock
+
+    @property
+    def _waits(self) -> bool:
+        """Whether it is too early to look again."""
+        return trio.current_time() < self._not_before
+
+    def note_taken(self) -> None:
+        """Look again after a while."""
+        self._not_before = trio.current_time() + OTHERS_SECONDS
+
+    async def _done_by_child(self, work: str, *more: str) -> dict[str, Any]:
+        """Have a child do the work; return what it said. Raises ChildFailed."""
+        self.note_taken()
+        try:
+            return await run_child(work, str(self._engine.library.path), self._by, *more)
+        except ChildFailed:
+            self._not_before = trio.current_time() + AGAIN_SECONDS
+            raise
+
+
+class VerifyJob(CareJob[bool]):
+    """Verifies all data once in so long, unless another mount or a command does."""
+
+    what = "verifying"
+    lease = VERIFICATION
 
     def is_due(self, tracking: Tracking, at: str) -> bool:
         """Tell whether it is time, and nobody else is about to verify."""
         library = self._engine.library
-        if trio.current_time() < self._not_before or lease.is_done(library.path, WANTED):
-            return False
-        return is_verification_due(tracking, library.config.care, at)
+        return not (self._waits or lease.is_done(library.path, WANTED)) and is_verification_due(
+            tracking, library.config.care, at
+        )
 
     def claim(self, tracking: Tracking, at: str) -> bool:
         """Return True: the lease claims the work."""
@@ -63,37 +87,20 @@ class VerifyJob(Job[bool]):
 
     async def work(self, claim: bool) -> None:
         """Verify, with the lease."""
-        self.note_taken()
-        try:
-            said = await run_child("verify", str(self._engine.library.path), f"mount {self._engine.mount.id}")
-        except ChildFailed:
-            self._not_before = trio.current_time() + AGAIN_SECONDS
-            raise
+        said = await self._done_by_child("verify")
         if said["result"] not in (BUSY, GAVE_WAY):
-            log.log(logging.WARNING if said.get("defects") else logging.INFO, "all data: %s", said["result"])
-
-    def note_taken(self) -> None:
-        """Look again after a while."""
-        self._not_before = trio.current_time() + OTHERS_SECONDS
+            log.log(_level(said), "all data: %s", said["result"])
 
 
-class RehearseJob(Job[str]):
+class RehearseJob(CareJob[str]):
     """Restores a few tape files once in so long, and compares them, unless another mount does."""
 
     what = "rehearsing"
-    every = LOOK_SECONDS
     lease = REHEARSAL
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._by = f"mount {engine.mount.id}"
-        self._not_before = 0.0
 
     def is_due(self, tracking: Tracking, at: str) -> bool:
         """Tell whether it is time."""
-        if trio.current_time() < self._not_before:
-            return False
-        return is_rehearsal_due(tracking, self._engine.library.config.care, at)
+        return not self._waits and is_rehearsal_due(tracking, self._engine.library.config.care, at)
 
     def claim(self, tracking: Tracking, at: str) -> str | None:
         """Begin it; None where another mount has done it since, before this one got the lease."""
@@ -104,25 +111,19 @@ class RehearseJob(Job[str]):
 
     async def work(self, claim: str) -> None:
         """Rehearse, with the lease."""
-        self.note_taken()
-        try:
-            said = await run_child("rehearse", str(self._engine.library.path), self._by, self._engine.mount.mountpoint)
-        except ChildFailed:
-            self._not_before = trio.current_time() + AGAIN_SECONDS
-            raise
+        said = await self._done_by_child("rehearse", self._engine.mount.mountpoint)
         if said["result"] != GAVE_WAY:
-            level = logging.WARNING if said.get("defects") else logging.INFO
-            log.log(level, "rehearsal: %s", said["result"])
+            log.log(_level(said), "rehearsal: %s", said["result"])
 
-    def note_taken(self) -> None:
-        """Look again after a while."""
-        self._not_before = trio.current_time() + OTHERS_SECONDS
+
+def _level(said: dict[str, Any]) -> int:
+    """Return the level of the log for what a child said."""
+    return logging.WARNING if said.get("defects") else logging.INFO
 
 
 async def run_child(*words: str) -> dict[str, Any]:
     """Run a child to its end; return what it said. When cancelled, it is stopped. Raises ChildFailed."""
-    isolated = ["-I"] if sys.flags.isolated else ["-P"]
-    command = [sys.executable, *isolated, "-m", "vtlfs.care.child", *words]
+    command = program("vtlfs.care.child", *words)
     try:
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True

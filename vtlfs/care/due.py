@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vtlfs.care.message import GROUPS
 from vtlfs.care_rules import NotifyRule
 from vtlfs.engine.tracking.repositories.incidents import Incident, Telling, Untold
-from vtlfs.report.words import seconds_between
+from vtlfs.report.words import is_within
 
 FIRST_SECONDS = 10.0  # after which it is tried again; then twice as long each time
 LONGEST_SECONDS = 3600.0
@@ -39,7 +39,7 @@ def due(
         if rule.remind is None or known is None or known.told_at is None or incident.about in new:
             continue
         is_wanted = GROUPS.get(incident.kind, "") in rule.kinds and incident.number <= known.told
-        if is_wanted and not _within(known.told_at, at, rule.remind) and not _waits(known, at):
+        if is_wanted and not is_within(known.told_at, at, rule.remind) and not _waits(known, at):
             found.append(Due(Untold(incident.about, incident.number, incident.number, 1), is_reminder=True))
     return found
 
@@ -49,14 +49,10 @@ def _may_tell(known: Telling | None, rule: NotifyRule, at: str) -> bool:
         return True
     if _waits(known, at):
         return False
-    return known.told_at is None or not _within(known.told_at, at, rule.gather)
+    return known.told_at is None or not is_within(known.told_at, at, rule.gather)
 
 
 def _waits(known: Telling, at: str) -> bool:
     """Tell whether telling has failed so shortly ago that it is not tried again yet."""
     seconds = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(known.tries - 1, 20))
-    return known.tried_at is not None and _within(known.tried_at, at, seconds)
-
-
-def _within(begun: str, at: str, seconds: float) -> bool:
-    return 0 <= seconds_between(begun, at) < seconds
+    return known.tried_at is not None and is_within(known.tried_at, at, seconds)

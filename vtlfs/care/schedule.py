@@ -9,7 +9,7 @@ from vtlfs.engine.scrub import verification as verifications
 from vtlfs.engine.scrub.verification import Verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.report.night import REHEARSAL
-from vtlfs.report.words import seconds_between
+from vtlfs.report.words import is_within
 
 VERIFICATION = "verify"  # the job
 
@@ -27,7 +27,7 @@ def is_verification_due(tracking: Tracking, rule: CareRule, at: str) -> bool:
     if rule.verify is None or not tracking.library.last_ordinal():
         return False
     ended = tracking.verifications.last_of_all()
-    return interrupted(tracking) is not None or ended is None or not _within(ended.started_at, at, rule.verify)
+    return interrupted(tracking) is not None or ended is None or not is_within(ended.started_at, at, rule.verify)
 
 
 def is_rehearsal_due(tracking: Tracking, rule: CareRule, at: str) -> bool:
@@ -35,8 +35,4 @@ def is_rehearsal_due(tracking: Tracking, rule: CareRule, at: str) -> bool:
     if rule.rehearse is None or not tracking.media.totals()[1]:
         return False
     last = tracking.jobs.get(REHEARSAL)
-    return last is None or last.ended_at is None or not _within(last.begun_at, at, rule.rehearse)
-
-
-def _within(begun: str, at: str, seconds: float) -> bool:
-    return 0 <= seconds_between(begun, at) < seconds
+    return last is None or last.ended_at is None or not is_within(last.begun_at, at, rule.rehearse)

@@ -47,9 +47,8 @@ class OfLibrary(Changer):
             with tracking.transaction():
                 change = changer.perform(tracking, library.config.drives, request, Order(this_command(), utc_now()))
             if change.event == "moved":
-                from vtlfs.engine.media import (
-                    cartridges,  # loads trio, which a program that loads media often can do without
-                )
+                # Here, since it loads trio, which a program that loads media often can do without.
+                from vtlfs.engine.media import cartridges
 
                 cartridges.keep(library, tracking, [change.medium.barcode])
 

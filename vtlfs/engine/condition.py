@@ -148,11 +148,11 @@ class Facts:
         if job is None:
             return None
         if job.ended_at is not None:
-            return f"{job.result}; ended {_seconds(job.ended_at)}, by {job.by}"
+            return f"{job.result}; ended {local_time(job.ended_at)}, by {job.by}"
         share = f" ({100 * min(job.done, job.total) // job.total} %)" if job.total else ""
         state = "under way" if self.is_repairing else "interrupted"
         done = f"{format_size(job.done)} of {format_size(job.total)}{share}"
-        return f"{state}: {done} since {_seconds(job.begun_at)}, by {job.by}"
+        return f"{state}: {done} since {local_time(job.begun_at)}, by {job.by}"
 
 
 def examine(
@@ -230,7 +230,7 @@ def _troubles(facts: Facts) -> Iterator[Trouble]:
         yield from _of_disk(facts, disk, library)
     yield from _of_stripes(facts, library)
     if facts.repair is not None and facts.repair.ended_at is None and not facts.is_repairing:
-        what = f"the repair that {facts.repair.by} began at {_seconds(facts.repair.begun_at)} was interrupted"
+        what = f"the repair that {facts.repair.by} began at {local_time(facts.repair.begun_at)} was interrupted"
         yield Trouble(Condition.DEGRADED, what, f"vtlfs disk repair {library} goes on with it")
     for where in facts.dead:
         advice = f"vtlfs recover {library} ends its sessions"
@@ -239,7 +239,7 @@ def _troubles(facts: Facts) -> Iterator[Trouble]:
 
 def _of_disk(facts: Facts, disk: DiskFacts, library: str) -> Iterator[Trouble]:
     record, number = disk.record, disk.record.number
-    since = f" since {_seconds(record.fault_at)}" if record.fault_at else ""
+    since = f" since {local_time(record.fault_at)}" if record.fault_at else ""
     what = f"{disk}: {disk.problem or record.fault}{since}"
     if disk.is_full:
         advice = f"vtlfs disk add {library} NEWPATH makes room"
@@ -253,7 +253,7 @@ def _of_disk(facts: Facts, disk: DiskFacts, library: str) -> Iterator[Trouble]:
     if record.state is DiskState.RETIRING:
         left = _count(disk.stored.extents, "extent")
         size = format_size(disk.stored.bytes)
-        since = f" since {_seconds(record.state_at)}" if record.state_at else ""
+        since = f" since {local_time(record.state_at)}" if record.state_at else ""
         what = f"{disk} is retiring{since}; {left} with {size} are still to be moved"
         yield Trouble(Condition.DEGRADED, what, _repair(facts, library))
 
@@ -278,12 +278,12 @@ def _of_stripes(facts: Facts, library: str) -> Iterator[Trouble]:
     for row in facts.degraded:
         lacking = f"lack {_count(row.parity, 'extent')} of parity" if row.parity else "have lost extents"
         stripes = f"{format_size(row.bytes)} in {_count(row.stripes, 'stripe')}"
-        what = f"{stripes} {lacking} since {_seconds(row.since)}"
+        what = f"{stripes} {lacking} since {local_time(row.since)}"
         yield Trouble(Condition.DEGRADED, what, more if usable <= facts.parity else _repair(facts, library))
     if (damaged := facts.damaged) is not None:
         parts = [f"{format_size(damaged.bytes)} in {_count(damaged.stripes, 'stripe')}"] if damaged.stripes else []
         parts += [f"headers of {_count(damaged.headers, 'session')}"] if damaged.headers else []
-        what = f"damage was found at {_seconds(damaged.since)}, which is not mended: {listed(parts)}"
+        what = f"damage was found at {local_time(damaged.since)}, which is not mended: {listed(parts)}"
         names = f"; vtlfs verify {library} names the tape files"
         yield Trouble(Condition.DEGRADED, what, _repair(facts, library) + names)
 
@@ -298,7 +298,3 @@ def _repair(facts: Facts, library: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _seconds(time: str) -> str:
-    return local_time(time)

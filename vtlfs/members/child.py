@@ -17,8 +17,8 @@ import trio
 from vtlfs.errors import IndexUnusable, VtlfsError
 from vtlfs.members import frames
 from vtlfs.members.filling import FoundArchive, FoundMember
+from vtlfs.model import MIB
 
-MIB = 1 << 20
 NICE = 10
 START_SECONDS = 60.0
 KILLED_SECONDS = 5.0  # in which a process that was killed ends
@@ -169,8 +169,8 @@ class Worker:
         return how_it_ended(_reap(self._process))
 
 
-def program(module: str, *arguments: int) -> list[str]:
-    """Return the command that runs a worker, without the user's own modules in its path."""
+def program(module: str, *arguments: object) -> list[str]:
+    """Return the command that runs a module of vtlfs in a child process, without the user's own modules in its path."""
     isolated = ["-I"] if sys.flags.isolated else ["-P"]
     return [sys.executable, *isolated, "-m", module, *map(str, arguments)]
 

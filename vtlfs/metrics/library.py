@@ -13,7 +13,7 @@ from vtlfs.engine.condition import Condition, DiskFacts, Facts
 from vtlfs.engine.layout.dealer import Candidate
 from vtlfs.engine.layout.room import room
 from vtlfs.engine.library import Library
-from vtlfs.engine.reclaim.outlook import reclaimable
+from vtlfs.engine.reclaim.outlook import stored_use
 from vtlfs.engine.scrub import verification
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.errors import VtlfsError
@@ -172,11 +172,10 @@ def _disk(disk: DiskFacts, found: Values) -> None:
 
 
 def _use(library: Library, tracking: Tracking, found: Values) -> None:
-    usage = tracking.reclaiming.usage()
-    free = sum(volume.stored for volume in reclaimable(library, tracking))
-    found.add(CURRENT, usage.current)
-    found.add(HELD, usage.total - usage.current - free)
-    found.add(RECLAIMABLE, free)
+    stored = stored_use(library, tracking)
+    found.add(CURRENT, stored.current)
+    found.add(HELD, stored.held)
+    found.add(RECLAIMABLE, stored.reclaimable)
     counters, (size, files) = tracking.library.counters(), tracking.media.totals()
     found.add(MEDIA, counters.media)
     found.add(MEDIA_BYTES, size)

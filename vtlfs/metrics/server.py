@@ -21,7 +21,6 @@ from prometheus_client import ProcessCollector, make_wsgi_app
 
 from vtlfs.engine import condition
 from vtlfs.engine.engine import Engine
-from vtlfs.engine.library import Library
 from vtlfs.errors import MountError, VtlfsError
 from vtlfs.fs.options import Address
 from vtlfs.fs.requests import Requests
@@ -90,7 +89,7 @@ class _Source:
         """Return the values of the mount and of its library. In a thread of the server. Raises Unavailable."""
         of_mount, spaces = self._in_loop()
         with self._turn:
-            return [of_mount, self._of_library(self._library, spaces)]
+            return [of_mount, self._of_library(spaces)]
 
     def _in_loop(self) -> tuple[Values, list[Space]]:
         answer: Future[tuple[Values, list[Space]]] = Future()
@@ -113,7 +112,8 @@ class _Source:
         disks = [pooled.disk for pooled in self._engine.pool.disks if pooled.disk.total]
         return [Space(disk.number, disk.free, disk.total, disk.device) for disk in disks]
 
-    def _of_library(self, of: Library, spaces: list[Space]) -> Values:
+    def _of_library(self, spaces: list[Space]) -> Values:
+        of = self._library
         try:
             with closing(of.tracking(read_only=True)) as tracking:
                 found = library.look(of, tracking, condition.examine(of, tracking), spaces)

@@ -16,7 +16,8 @@ FULL_SOON_DAYS = 7.0  # the library will be full within these: that is a trouble
 FULL_LATER_DAYS = 30.0  # later than that is not told
 OLD_COPIES = 3  # times as old as copies are to be, and ...
 OLD_COPY = DAY  # ... as old as this, the last copy of the tracking database is too old
-OLD_VERIFICATION = 90 * DAY  # where library.toml does not say how often all is verified
+OLD_VERIFICATION = 90 * DAY  # where library.toml does not say how often all is verified; ...
+LATE = 2  # ... and where it does, times that
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def attention(
     library = quote(facts.library)
     found += _of_failures(night, library)
     found += _of_space(night, library, forecast, pools)
-    found += _of_verification(night, library)
+    found += _of_verification(night, library, config)
     found += _of_copies(night, library, config)
     return sorted(found, key=lambda one: list(Condition).index(one.condition), reverse=True)
 
@@ -95,7 +96,7 @@ def _of_space(
         yield Attention(Condition.FINE, what, f"vtlfs media add {library} BARCODE")
 
 
-def _of_verification(night: LastNight, library: str) -> Iterator[Attention]:
+def _of_verification(night: LastNight, library: str, config: Config) -> Iterator[Attention]:
     command = f"vtlfs verify {library}"
     if not night.bytes:
         return
@@ -103,7 +104,7 @@ def _of_verification(night: LastNight, library: str) -> Iterator[Attention]:
         yield Attention(Condition.FINE, "the stored data was never verified as a whole", command)
         return
     age = seconds_between(night.verified.ended_at or night.verified.started_at, night.at)
-    if age > OLD_VERIFICATION:
+    if age > (OLD_VERIFICATION if config.care.verify is None else LATE * config.care.verify):
         yield Attention(Condition.FINE, f"all data was last verified {lasting(age)} ago", command)
 
 

@@ -18,7 +18,7 @@ from vtlfs.engine.library import Library
 from vtlfs.engine.media import pools
 from vtlfs.engine.media.pools import PoolState
 from vtlfs.engine.reclaim.forecast import Forecast, forecast
-from vtlfs.engine.reclaim.outlook import reclaimable
+from vtlfs.engine.reclaim.outlook import StoredUse, stored_use
 from vtlfs.engine.tracking.currency import lacking
 from vtlfs.engine.tracking.database import Tracking
 from vtlfs.engine.tracking.repositories.jobs import JobRow
@@ -48,27 +48,21 @@ class MountedBy:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Stored bytes, parity included, by what they are for; and when the disks will be full.
+    """What the stored bytes are for, and when the disks will be full."""
 
-    `current`: of what the media have now; `held`: of erased volumes that snapshots or readers hold; `reclaimable`: of
-    those that nothing holds.
-    """
-
-    current: int
-    held: int
-    reclaimable: int
+    stored: StoredUse
     forecast: Forecast
 
     def as_json(self) -> dict[str, object]:
         """Return it as a JSON object."""
-        sizes = {"current": self.current, "held": self.held, "reclaimable": self.reclaimable}
-        return sizes | {"daily": self.forecast.daily, "full_at": self.forecast.full_at}
+        return asdict(self.stored) | {"daily": self.forecast.daily, "full_at": self.forecast.full_at}
 
     @property
     def lines(self) -> list[str]:
         """It for people."""
-        used = f"{format_size(self.current)} by what the media have now, {format_size(self.held)} by erased volumes"
-        lines = [f"used      {used} that are held, {format_size(self.reclaimable)} reclaimable"]
+        stored = self.stored
+        used = f"{format_size(stored.current)} by what the media have now, {format_size(stored.held)} by erased volumes"
+        lines = [f"used      {used} that are held, {format_size(stored.reclaimable)} reclaimable"]
         if self.forecast.daily is None:
             return [*lines, "full      unknown: too little history"]
         if self.forecast.full_at is None:
@@ -171,10 +165,8 @@ def _space(library: Library, facts: Facts, probes: dict[int, Probe]) -> dict[str
 
 def _use(library: Library, tracking: Tracking, available: int, at: str) -> Use:
     """Return what the stored bytes are for. `available`: bytes of data that still fit."""
-    usage = tracking.reclaiming.usage()
-    free = sum(volume.stored for volume in reclaimable(library, tracking))
-    held = usage.total - usage.current - free
-    return Use(usage.current, held, free, forecast(tracking, available + free, at))
+    stored = stored_use(library, tracking)
+    return Use(stored, forecast(tracking, available + stored.reclaimable, at))
 
 
 def _disks(tracking: Tracking, found: list[tuple[DiskRecord, Probe]], *, is_mounted: bool) -> list[DiskFacts]:

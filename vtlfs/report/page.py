@@ -111,10 +111,9 @@ def _verified(night: LastNight) -> str:
     last = night.verified
     if last is None:
         return "never as a whole"
-    found = [f"{number:,} {severity}" for severity, number in last.defects.items() if number]
     when = ago(last.ended_at or last.started_at, night.at)
     mended = f", of which {last.mended:,} are mended" if last.mended else ""
-    return f"all data {when}: {', '.join(found) or 'all was as it should be'}{mended}"
+    return f"all data {when}: {last.in_words}{mended}"
 
 
 def _copy(night: LastNight) -> str:

@@ -4,8 +4,7 @@ import errno
 import os
 from datetime import UTC, datetime, timedelta
 
-from vtlfs.errors import VtlfsError
-from vtlfs.model import format_time
+from vtlfs.model import epoch_ns, format_time, local_time
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 NIGHT_BEGINS = 18  # o'clock
@@ -16,27 +15,24 @@ def default_since(at: str) -> str:
 
     So a report a day leaves nothing out, and each has the whole last night. `at`: the present.
     """
-    yesterday = _moment(at) - timedelta(days=1)
+    yesterday = datetime.fromisoformat(at).astimezone() - timedelta(days=1)
     evening = yesterday.replace(hour=NIGHT_BEGINS, minute=0, second=0, microsecond=0)
     return format_time(min(evening, yesterday).astimezone(UTC))
 
 
 def seconds_between(earlier: str, later: str) -> float:
     """Return the seconds from one time to another; negative where a clock was set back. Raises VtlfsError."""
-    return (_moment(later) - _moment(earlier)).total_seconds()
+    return (epoch_ns(later) - epoch_ns(earlier)) / 1e9
+
+
+def is_within(begun: str, at: str, seconds: float) -> bool:
+    """Tell whether less than so many seconds have passed since a time; not where a clock was set back before it."""
+    return 0 <= seconds_between(begun, at) < seconds
 
 
 def local(time: str) -> str:
-    """Return a time in the time zone, to the minute. Raises VtlfsError."""
-    return _moment(time).strftime("%Y-%m-%d %H:%M")
-
-
-def _moment(time: str) -> datetime:
-    """Return a time of the tracking database in the time zone."""
-    try:
-        return datetime.fromisoformat(time).astimezone()
-    except (ValueError, OverflowError):
-        raise VtlfsError(f"{time!r} is no time; `vtlfs check` finds what is damaged") from None
+    """Return a time in the time zone, to the minute."""
+    return local_time(time)[:16]
 
 
 def ago(time: str, at: str) -> str:

@@ -15,12 +15,12 @@ from vtlfs.errors import VtlfsError
 from vtlfs.members import frames
 from vtlfs.members.child import KILLED_SECONDS, how_it_ended, program
 from vtlfs.members.values import ArchiveMember
+from vtlfs.model import MIB
 from vtlfs.restore import wire
 from vtlfs.restore.extracting import BadMember, NotWritten
 from vtlfs.restore.source import StreamBytes
 from vtlfs.restore.wire import Task
 
-MIB = 1 << 20
 LOOK_SECONDS = 0.2  # between two looks whether the restore is to stop
 
 

@@ -8,6 +8,7 @@ import click
 
 from vtlfs.cli import params
 from vtlfs.cli.output import open_output
+from vtlfs.model import utc_now
 
 if TYPE_CHECKING:
     from vtlfs.engine.library import Library
@@ -41,14 +42,15 @@ def metrics(library: Path, output: str | None) -> None:
 
 
 def _look(library: "Library") -> "Values":
-    from vtlfs.cli.commands import status
     from vtlfs.metrics.library import Space, look
+    from vtlfs.report import looking
 
-    found = status.look(library)
-    spaces = [
-        Space(number, probe.free or 0, probe.total, probe.device or 0)
-        for number, probe in found.seen.probes.items()
-        if probe.total is not None
-    ]
+    probes = looking.probe_disks(library)
     with closing(library.tracking(read_only=True)) as tracking:
-        return look(library, tracking, found.facts, spaces)
+        seen = looking.examine(library, tracking, probes, utc_now())
+        spaces = [
+            Space(number, probe.free or 0, probe.total, probe.device or 0)
+            for number, probe in seen.probes.items()
+            if probe.total is not None
+        ]
+        return look(library, tracking, seen.facts, spaces)

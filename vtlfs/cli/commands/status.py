@@ -202,7 +202,7 @@ def status(library: Path, as_json: bool) -> None:
     """
     from vtlfs.engine.library import Library
 
-    found = look(Library.open(library))
+    found = _look(Library.open(library))
     if as_json:
         show.as_json(found.as_json())
     else:
@@ -210,7 +210,7 @@ def status(library: Path, as_json: bool) -> None:
     click.get_current_context().exit(found.condition.status)
 
 
-def look(library: "Library") -> Status:
+def _look(library: "Library") -> Status:
     """Return what there is to say of a library, whose disks are looked at. Raises LibraryError, TrackingError."""
     from vtlfs.engine.scrub.verification import last_of_all
     from vtlfs.members.finding import summary
@@ -244,8 +244,7 @@ def _computed(library: "Library", mounts: "list[MountedBy]") -> Counter[int]:
 
 
 def _verified(last: "Verification") -> str:
-    found = [f"{number:,} {severity}" for severity, number in last.defects.items() if number]
-    return f"{show.seconds(last.ended_at)}: {', '.join(found) or 'all was as it should be'}"
+    return f"{show.seconds(last.ended_at)}: {last.in_words}"
 
 
 def _state(record: DiskRecord) -> str:

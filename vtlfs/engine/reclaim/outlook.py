@@ -51,6 +51,22 @@ def look(library: Library, tracking: Tracking) -> Outlook:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class StoredUse:
+    """Stored bytes, parity included: of what the media have now, and of ended volumes that are held or reclaimable."""
+
+    current: int
+    held: int
+    reclaimable: int
+
+
+def stored_use(library: Library, tracking: Tracking) -> StoredUse:
+    """Return what the stored bytes of a library are for."""
+    usage = tracking.reclaiming.usage()
+    free = sum(volume.stored for volume in reclaimable(library, tracking))
+    return StoredUse(usage.current, usage.total - usage.current - free, free)
+
+
 def reclaimable(library: Library, tracking: Tracking) -> list[EndedVolume]:
     """Return the volumes that have ended, and that no snapshot shows and nobody reads, the oldest first."""
     processes = lease.readers(library.path)

@@ -64,6 +64,12 @@ class Verification:
         """How many defects are not mended yet."""
         return sum(self.defects.values()) - self.mended
 
+    @property
+    def in_words(self) -> str:
+        """What it has found, in a clause."""
+        found = [f"{number:,} {severity}" for severity, number in self.defects.items() if number]
+        return ", ".join(found) or "all was as it should be"
+
     def note(self, session: int, stripe: int) -> None:
         """Note that a stripe of a session, or (`HEADERS`) its headers, are damaged; `save` records that."""
         self.noted.setdefault(session, set()).add(stripe)

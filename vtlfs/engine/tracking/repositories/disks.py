@@ -92,14 +92,18 @@ class Disks(Repository):
         reached("tracking.fill_recorded")
 
     def record_fault(self, number: int, fault: str | None, at: str) -> None:
-        """Record what keeps a disk from being used, None where nothing does; and that as an incident."""
+        """Record what keeps a disk from being used, None where nothing does; and that as an incident.
+
+        A fault that is only told in other words, as by another mount, is no further incident.
+        """
         row = self._sql.first(
             "UPDATE disk SET fault = ?, fault_at = ? WHERE number = ? AND fault IS NOT ? RETURNING path",
             *(fault, None if fault is None else at, number, fault),
         )
-        if row is not None:
+        kind, about = _kind_of(fault), about_disk(number)
+        if row is not None and self._incidents.lasting_kind(about) != kind:
             what = f"disk {number} ({row[0]}): {fault or 'works again'}"
-            self._incidents.add(_kind_of(fault), about_disk(number), what, at, lasts=fault is not None)
+            self._incidents.add(kind, about, what, at, lasts=fault is not None)
         reached("tracking.fault_recorded")
 
 

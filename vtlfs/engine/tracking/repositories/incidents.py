@@ -83,6 +83,11 @@ class Incidents(Repository):
         """Return the incidents that have not ended, in the order in which they came."""
         return self._select("WHERE lasts ORDER BY number")
 
+    def lasting_kind(self, about: str) -> str | None:
+        """Return the kind of the incident about something that has not ended; None: there is none."""
+        row = self._sql.first("SELECT kind FROM incident WHERE about = ? AND lasts", about)
+        return None if row is None else str(row[0])
+
     def last(self) -> int:
         """Return the number of the last incident; 0 before the first."""
         return int(self._sql.one("SELECT coalesce(max(number), 0) FROM incident")[0])
