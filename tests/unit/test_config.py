@@ -350,7 +350,7 @@ def test_notify_and_care_are_read(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ('[notify]\nspace = "5%"', "notify: command or url is missing"),
-        ('[notify]\ncommand = "tell"', "notify.command: 'tell' is no absolute path of a program"),
+        ('[notify]\ncommand = "tell"', "notify.command: 'tell' is not the absolute path of a program"),
         ("[notify]\ncommand = []", "notify.command: the value must be a program, or a list"),
         ('[notify]\nurl = "ftp://x"', "notify.url: the value must be a URL"),
         ('[notify]\nurl = "https://x y"', "notify.url: the value must be a URL"),
